@@ -1,0 +1,18 @@
+//! What operators write, made usable.
+//!
+//! This crate is pure: no sockets, no async, no clock of its own. It reads YAML
+//! ([`resource`]), turns it into values that cannot be wrong ([`model`]) or reports
+//! every mistake at once with its place and remedy, and answers the one question of
+//! the request path: may this caller make this request now ([`policy`]).
+
+pub mod condition;
+pub mod host;
+pub mod load;
+pub mod model;
+pub mod path;
+pub mod policy;
+pub mod problem;
+pub mod resource;
+pub mod schedule;
+pub mod schema;
+mod validate;

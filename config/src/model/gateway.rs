@@ -1,0 +1,289 @@
+//! The file that starts a gateway.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::host::Host;
+
+/// Everything one gateway needs to start. Paths are as written: relative ones are relative to
+/// the working directory.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// The resource's name.
+    pub name: String,
+    /// Where it listens; never empty.
+    pub listeners: Vec<Listener>,
+    /// Who vouches for service-account tokens.
+    pub issuers: Vec<Issuer>,
+    /// Who vouches for X.509-SVIDs.
+    pub trust_domains: Vec<TrustDomain>,
+    /// Where the resources come from; never empty.
+    pub resources: Vec<ResourceSource>,
+    /// Where the interception CA lives.
+    pub ca: CaSource,
+    /// Where rotated secret material is kept.
+    pub state: StateStore,
+    /// What happens to traffic that no target matches.
+    pub unmatched: Unmatched,
+    /// How upstreams are reached.
+    pub upstream: Upstream,
+    /// Where records, metrics and spans go.
+    pub observe: Observe,
+    /// The bounds of caches, queues, headers and waits.
+    pub limits: Limits,
+}
+
+/// One listening address.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Unique among the listeners.
+    pub name: String,
+    /// Port 0 picks a free one.
+    pub address: SocketAddr,
+    /// How clients address it.
+    pub mode: ListenerMode,
+    /// TLS towards the client; `None` is plain TCP, which beyond loopback had to be asked for.
+    pub tls: Option<ListenerTls>,
+    /// For a sidecar gateway: the pod's own token file is the identity of whatever comes in here.
+    pub own_token_file: Option<PathBuf>,
+}
+
+/// How clients address a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerMode {
+    /// An HTTP proxy: CONNECT and absolute-form requests.
+    Explicit,
+    /// Redirected connections, by their original destination.
+    Transparent,
+}
+
+/// A listener's TLS, files reloaded when they change.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// PEM certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// Whether client certificates are asked for.
+    pub client_trust: ClientTrust,
+}
+
+/// Whether a listener asks for client certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientTrust {
+    /// It does not.
+    None,
+    /// X.509-SVIDs of the configured trust domains.
+    Spiffe,
+}
+
+/// An issuer of service-account tokens, usually one cluster.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// The cluster's name in selectors and records.
+    pub name: String,
+    /// The exact `iss` claim.
+    pub issuer: String,
+    /// What `aud` must contain.
+    pub audience: String,
+    /// Where its public keys come from.
+    pub jwks: JwksSource,
+    /// Whether the API server is asked too.
+    pub token_review: Option<TokenReview>,
+}
+
+/// Where an issuer's public keys come from. Never taken from a token.
+#[derive(Debug, Clone)]
+pub enum JwksSource {
+    /// An `https` URL, or `http` on loopback.
+    Url {
+        /// The URL.
+        url: String,
+        /// PEM roots to trust for it instead of the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// A file, read again when it changes.
+    File(PathBuf),
+}
+
+/// Asking the API server whether a token still stands.
+#[derive(Debug, Clone)]
+pub struct TokenReview {
+    /// The API server's base URL, without a trailing slash.
+    pub url: String,
+    /// PEM roots to trust for it.
+    pub ca_file: Option<PathBuf>,
+    /// The token file the gateway authenticates with, read afresh.
+    pub token_file: PathBuf,
+    /// How long a yes is remembered; the bound within which a deleted pod loses access.
+    pub cache_for: Duration,
+}
+
+/// A SPIFFE trust domain.
+#[derive(Debug, Clone)]
+pub struct TrustDomain {
+    /// Its name, for example `prod.example.com`.
+    pub name: String,
+    /// PEM or SPIFFE bundle JSON, read again when it changes.
+    pub bundle: PathBuf,
+}
+
+/// Where resources come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResourceSource {
+    /// Every `*.yaml` and `*.yml` file in a directory, not below it.
+    Directory(PathBuf),
+    /// The cluster's custom resources.
+    Kubernetes,
+}
+
+/// Where the interception CA lives.
+#[derive(Debug, Clone)]
+pub enum CaSource {
+    /// Made there at first start, mode 0600.
+    Directory(PathBuf),
+}
+
+/// Where rotated secret material is kept.
+#[derive(Debug, Clone)]
+pub enum StateStore {
+    /// Files in a directory.
+    Directory(PathBuf),
+    /// Secrets in a namespace.
+    Kubernetes {
+        /// The namespace.
+        namespace: String,
+    },
+    /// KV v2 in Vault or `OpenBao`.
+    Vault {
+        /// The secrets engine's mount.
+        mount: String,
+        /// The path beneath it.
+        path: String,
+    },
+}
+
+/// What happens to traffic that no target matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmatched {
+    /// Refused.
+    Deny,
+    /// Carried on without being decrypted and without a credential.
+    Tunnel,
+}
+
+/// A range of addresses.
+pub type AddressRange = IpNet;
+
+/// How upstreams are reached.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// What their certificates are checked against.
+    pub roots: TrustRoots,
+    /// Private ranges that may be dialled all the same.
+    pub allow_addresses: Vec<AddressRange>,
+    /// `host:port` to be dialled elsewhere, as by curl's `--connect-to`. Such an address is the
+    /// operator's word and is dialled wherever it is.
+    pub resolve: BTreeMap<(Host, u16), SocketAddr>,
+    /// A corporate proxy to go through.
+    pub proxy: Option<UpstreamProxy>,
+}
+
+/// What upstream certificates are checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustRoots {
+    /// The system's roots.
+    System,
+    /// The system's roots and those in a PEM file.
+    SystemAnd(PathBuf),
+}
+
+/// A corporate HTTP proxy, asked by CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamProxy {
+    /// Its host.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Where records, metrics and spans go.
+#[derive(Debug, Clone)]
+pub struct Observe {
+    /// Where decision records go.
+    pub decisions: DecisionSink,
+    /// The admin endpoint; `None` is no endpoint.
+    pub admin: Option<Admin>,
+    /// An OTLP endpoint for spans.
+    pub otlp: Option<String>,
+}
+
+/// The admin endpoint's address.
+pub type Admin = SocketAddr;
+
+/// Where decision records go, one JSON object a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecisionSink {
+    /// Standard output.
+    Stdout,
+    /// A file, rotated by size.
+    File(PathBuf),
+}
+
+/// The bounds of caches, queues, headers and waits; all configurable, none unlimited.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open client connections. Default 10,000.
+    pub connections: usize,
+    /// The bytes of a request head. Default 64 KiB.
+    pub head_bytes: usize,
+    /// The time for a request's head to arrive. Default 10 s.
+    pub head_timeout: Duration,
+    /// The time for a client's TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// The time to resolve, dial and greet an upstream. Default 10 s.
+    pub connect_timeout: Duration,
+    /// The time for an upstream's response head once the request was sent. Default 300 s.
+    pub response_timeout: Duration,
+    /// The time neither body may stand still. Default 300 s.
+    pub body_idle_timeout: Duration,
+    /// The time a client connection may rest between requests. Default 300 s.
+    pub client_idle_timeout: Duration,
+    /// The time an unused upstream connection is kept. Default 60 s.
+    pub upstream_idle_timeout: Duration,
+    /// Open upstream connections to one authority with one credential. Default 256.
+    pub upstream_connections: usize,
+    /// The largest form body that is rewritten. Default 1 MiB.
+    pub form_bytes: usize,
+    /// The largest request body kept for a replay. Default 64 KiB.
+    pub replay_bytes: usize,
+    /// The prefix of a response read to detect a failed credential. Default 64 KiB.
+    pub inspect_bytes: usize,
+    /// Leaf certificates kept. Default 1,024.
+    pub leaves: u64,
+    /// The time open requests have to finish after SIGTERM. Default 25 s.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_bytes: 64 * 1024,
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(300),
+            body_idle_timeout: Duration::from_secs(300),
+            client_idle_timeout: Duration::from_secs(300),
+            upstream_idle_timeout: Duration::from_secs(60),
+            upstream_connections: 256,
+            form_bytes: 1024 * 1024,
+            replay_bytes: 64 * 1024,
+            inspect_bytes: 64 * 1024,
+            leaves: 1024,
+            drain: Duration::from_secs(25),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Where: an API, how a credential is attached to a request for it, and how it answers.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::ResourceName;
+use crate::{host::HostPattern, path::PathPatterns};
+
+/// The name of a credential slot, for example `bot`.
+pub type SlotName = Arc<str>;
+
+/// An API that requests may be sent to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The resource's name, for example `slack`.
+    pub name: ResourceName,
+    /// The hosts that belong to it; never empty, and no other target has an overlapping one.
+    pub hosts: Vec<HostPattern>,
+    /// The ports it may be reached at; never empty.
+    pub ports: Vec<u16>,
+    /// The kinds of credential it knows.
+    pub slots: Slots,
+    /// What to do by host and path; the first match counts. A request that matches none is
+    /// refused. Never empty.
+    pub routes: Vec<Route>,
+    /// How it reports that a credential failed; the first match counts.
+    pub auth_failure: Vec<AuthFailure>,
+    /// How to refuse in its own language; `None` is `application/problem+json`.
+    pub refusal: Option<RefusalShape>,
+    /// A cheap request that shows whether a credential works.
+    pub probe: Option<Probe>,
+}
+
+/// The credential slots of a target.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    /// The slot that a policy's plain `credential:` fills.
+    pub default: SlotName,
+    /// All slots, the default among them.
+    pub names: Vec<SlotName>,
+}
+
+/// What happens to a request for this host and path.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `None` is any host of the target.
+    pub host: Option<HostPattern>,
+    /// Empty is any path.
+    pub paths: PathPatterns,
+    /// Refused always, with this as the reason's detail (for example `credential-endpoint`).
+    /// The paths of such a route match without regard to ASCII case.
+    pub deny: Option<String>,
+    /// The credential to put on the request; `None` sends none.
+    pub attach: Option<Attach>,
+    /// What is removed from the caller's request, besides what `attach` sets.
+    pub strip: Strip,
+}
+
+/// A credential's place on a request.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// The slot whose credential is used.
+    pub slot: SlotName,
+    /// Where it goes.
+    pub place: Place,
+}
+
+/// Where on the request a credential goes.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A header; every header of this name that the caller sent is removed first.
+    Header {
+        /// The header's name.
+        name: HeaderName,
+        /// Its value.
+        value: Template,
+    },
+    /// A query field; every field of this name that the caller sent is removed first.
+    Query {
+        /// The field's name, compared after percent-decoding.
+        name: String,
+        /// Its value, percent-encoded when it is set.
+        value: Template,
+    },
+    /// The whole path, as for an incoming webhook whose path is the secret. The secret may be
+    /// the path alone or the whole `https://` URL of a host of this target.
+    Path {
+        /// The path; must start with `/` once the secret is filled in.
+        value: Template,
+    },
+}
+
+/// A text with exactly one `{token}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// What stands before the secret.
+    pub before: String,
+    /// What stands after it.
+    pub after: String,
+}
+
+/// What the caller sent that must not go on.
+#[derive(Debug, Clone, Default)]
+pub struct Strip {
+    /// Header names.
+    pub headers: Vec<HeaderName>,
+    /// Names of `application/x-www-form-urlencoded` body fields.
+    pub form_fields: Vec<String>,
+    /// Names of query fields.
+    pub query: Vec<String>,
+}
+
+/// One way in which the API says that a credential failed.
+#[derive(Debug, Clone)]
+pub struct AuthFailure {
+    /// HTTP statuses that mean it; empty: any status.
+    pub status: Vec<u16>,
+    /// Top-level members of a JSON body that all must be there, each with one of these values.
+    /// Empty: the body is not looked at.
+    pub json: Vec<(String, Vec<serde_json::Value>)>,
+    /// What to do then.
+    pub then: AuthFailureAction,
+}
+
+/// What to do when a credential failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFailureAction {
+    /// Obtain a new credential and send the request once more.
+    RefreshAndReplay,
+    /// Read the secret's source again; send once more only if it changed.
+    RereadSource,
+    /// Pass the answer on and record what it said.
+    Report,
+}
+
+/// A refusal in the API's own language.
+#[derive(Debug, Clone)]
+pub struct RefusalShape {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: String,
+    /// The JSON body, in which `{reason}`, `{message}` and `{id}` inside strings are filled in.
+    pub body: serde_json::Value,
+}
+
+/// A cheap request that shows whether a credential works.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Its method.
+    pub method: http::Method,
+    /// Its absolute `https` URL, at a host of the target.
+    pub url: String,
+}

@@ -1,0 +1,1 @@
+//! From what is written to what is usable; the only constructor of [`crate::model`].

@@ -1,0 +1,1 @@
+//! The credential, just in time.

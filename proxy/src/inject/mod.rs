@@ -1,0 +1,1 @@
+//! The inject room.

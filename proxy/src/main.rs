@@ -1,0 +1,3 @@
+//! The `countersign` binary: flags, load, run.
+
+fn main() {}

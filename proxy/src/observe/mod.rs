@@ -1,0 +1,1 @@
+//! What happened, said once: the decision record, and the log line and metrics made of it.
