@@ -1,0 +1,159 @@
+//! Paths that were proven canonical, and the patterns that match them.
+//!
+//! A path is judged as it will be sent and never repaired: what a server might read in another
+//! way than we do is refused (THREATS 46).
+
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::PathPatterns;
+
+use http::uri::PathAndQuery;
+
+/// The path of a request, proven to mean the same to us and to any server.
+///
+/// It starts with `/` and consists of the characters that RFC 3986 allows in a path, without
+/// `;`. It has no empty, `.` or `..` segment; a trailing `/` is allowed. Percent-escapes are
+/// whole, have upper-case digits and are needed: none stands for an unreserved character. None
+/// stands for `/`, `\`, `;`, a control character, or (`%2541`) the start of another escape;
+/// escapes above ASCII are valid UTF-8, so that no overlong form of any of these gets through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CanonicalPath(PathAndQuery);
+
+/// Why a path is not canonical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the path is not canonical: {0}")]
+pub struct PathProblem(pub &'static str);
+
+impl CanonicalPath {
+    /// Checks the path of `target`; nothing is repaired. The query is kept as it is.
+    pub fn check(target: &PathAndQuery) -> Result<Self, PathProblem> {
+        check_path(target.path(), Stars::Literal)?;
+        Ok(Self(target.clone()))
+    }
+
+    /// The path, without the query.
+    pub fn as_str(&self) -> &str {
+        self.0.path()
+    }
+
+    /// The query, raw, without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.0.query()
+    }
+
+    /// Path and query as they are sent on.
+    pub fn path_and_query(&self) -> &PathAndQuery {
+        &self.0
+    }
+}
+
+/// What a `*` is in the text that is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stars {
+    /// A character like any other.
+    Literal,
+    /// A wildcard. A segment such as `.*` might match `..`, but no canonical path has that one.
+    Wildcards,
+}
+
+fn check_path(path: &str, stars: Stars) -> Result<(), PathProblem> {
+    let rest = path
+        .strip_prefix('/')
+        .ok_or(PathProblem("it does not start with `/`"))?;
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(PathProblem("it has an empty segment"));
+        }
+        check_segment(segment, stars)?;
+    }
+    Ok(())
+}
+
+fn check_segment(segment: &str, stars: Stars) -> Result<(), PathProblem> {
+    if segment == "." || segment == ".." {
+        return Err(PathProblem("it has a `.` or `..` segment"));
+    }
+    let mut rest = segment.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = match byte {
+            b'%' => skip_escape(rest)?,
+            b'*' if stars == Stars::Wildcards => behind,
+            _ if is_plain(byte) => behind,
+            b';' => return Err(PathProblem("it has a `;`")),
+            b'\\' => return Err(PathProblem("it has a `\\`")),
+            _ => return Err(PathProblem("a character must be percent-encoded")),
+        };
+    }
+    Ok(())
+}
+
+/// RFC 3986 `pchar` but for `%` and `;`.
+fn is_plain(byte: u8) -> bool {
+    is_unreserved(byte) || b"!$&'()*+,=:@".contains(&byte)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// Checks the escapes of the one character that `text` starts with; returns what stands behind.
+fn skip_escape(text: &[u8]) -> Result<&[u8], PathProblem> {
+    const NOT_UTF8: PathProblem = PathProblem("its percent-escapes are not UTF-8");
+    let (first, mut rest) = escaped_byte(text)?;
+    if first < 0x80 {
+        check_escaped_ascii(first, rest)?;
+        return Ok(rest);
+    }
+    let length = match first {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => return Err(NOT_UTF8),
+    };
+    let mut bytes = [first, 0, 0, 0];
+    for slot in &mut bytes[1..length] {
+        if !rest.starts_with(b"%") {
+            return Err(NOT_UTF8);
+        }
+        (*slot, rest) = escaped_byte(rest)?;
+    }
+    let decoded = std::str::from_utf8(&bytes[..length]).map_err(|_| NOT_UTF8)?;
+    if decoded.chars().any(char::is_control) {
+        return Err(PathProblem("a control character is percent-encoded"));
+    }
+    Ok(rest)
+}
+
+fn check_escaped_ascii(byte: u8, behind: &[u8]) -> Result<(), PathProblem> {
+    match byte {
+        b'/' | b'\\' | b';' => Err(PathProblem("`/`, `\\` or `;` is percent-encoded")),
+        _ if byte.is_ascii_control() => Err(PathProblem("a control character is percent-encoded")),
+        _ if is_unreserved(byte) => Err(PathProblem(
+            "a character is percent-encoded that need not be",
+        )),
+        b'%' if matches!(behind, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) => {
+            Err(PathProblem("it is percent-encoded twice"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The byte of the escape that `text` starts with, and what stands behind.
+fn escaped_byte(text: &[u8]) -> Result<(u8, &[u8]), PathProblem> {
+    let [b'%', high, low, rest @ ..] = text else {
+        return Err(PathProblem("a percent-escape is broken"));
+    };
+    Ok((digit(*high)? << 4 | digit(*low)?, rest))
+}
+
+fn digit(byte: u8) -> Result<u8, PathProblem> {
+    match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'A'..=b'F' => Ok(byte - b'A' + 10),
+        b'a'..=b'f' => Err(PathProblem("a percent-escape has lower-case digits")),
+        _ => Err(PathProblem("a percent-escape is broken")),
+    }
+}

@@ -1,0 +1,211 @@
+//! Matching paths segment by segment, without allocation and in bounded time.
+
+use super::{CanonicalPath, PathProblem, Stars, check_path};
+
+/// The most patterns in one list.
+const MAX_PATTERNS: usize = 256;
+/// The most bytes of one pattern.
+const MAX_LENGTH: usize = 512;
+/// The most `*` and `**` in one pattern: they are what makes matching slow.
+const MAX_WILDCARDS: usize = 8;
+
+/// Path patterns, any one of which may match. No patterns match every path.
+///
+/// `*` as a whole segment is one segment, not an empty one; as a part of one (`/api/oauth.*`)
+/// zero or more characters, but no `/`. `**` is always a whole segment and any number of
+/// segments, also none: `/v1/**` matches `/v1`, `/v1/` and `/v1/a/b`. A trailing `/` counts:
+/// `/v1/run/` and `/v1/run` are two paths. Percent-escapes are compared as they stand, which is
+/// exact because the path is canonical.
+#[derive(Debug, Clone, Default)]
+pub struct PathPatterns {
+    patterns: Box<[Pattern]>,
+    written: Box<[String]>,
+    lenient: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Pattern {
+    /// Without a wildcard.
+    Exact(Box<str>),
+    Segments(Box<[Segment]>),
+}
+
+#[derive(Debug, Clone)]
+enum Segment {
+    Literal(Box<str>),
+    /// `*`
+    One,
+    /// `**`
+    Any,
+    /// A text with one or more `*` in it.
+    Glob(Box<str>),
+}
+
+impl PathPatterns {
+    /// Parses patterns as operators write them; the error names the pattern's index.
+    ///
+    /// `ignore_case` is for patterns that deny: they then match without regard to ASCII case,
+    /// and also with a trailing `/`, since many servers do both.
+    pub fn parse<S: AsRef<str>>(
+        patterns: &[S],
+        ignore_case: bool,
+    ) -> Result<Self, (usize, PathProblem)> {
+        if patterns.len() > MAX_PATTERNS {
+            return Err((MAX_PATTERNS, PathProblem("a list has at most 256 patterns")));
+        }
+        let mut parsed = Vec::with_capacity(patterns.len());
+        for (index, pattern) in patterns.iter().enumerate() {
+            parsed.push(parse_one(pattern.as_ref()).map_err(|problem| (index, problem))?);
+        }
+        Ok(Self {
+            patterns: parsed.into(),
+            written: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
+            lenient: ignore_case,
+        })
+    }
+
+    /// Whether any pattern matches. Does not allocate.
+    pub fn matches(&self, path: &CanonicalPath) -> bool {
+        let path = path.as_str();
+        self.is_any()
+            || self.patterns.iter().any(|pattern| {
+                pattern.matches(path, self.lenient)
+                    || (self.lenient
+                        && path
+                            .strip_suffix('/')
+                            .is_some_and(|path| pattern.matches(path, true)))
+            })
+    }
+
+    /// Whether there are no patterns, so that any path matches.
+    pub fn is_any(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The patterns as they were written.
+    pub fn written(&self) -> &[String] {
+        &self.written
+    }
+}
+
+fn parse_one(text: &str) -> Result<Pattern, PathProblem> {
+    if text.len() > MAX_LENGTH {
+        return Err(PathProblem("a pattern has at most 512 bytes"));
+    }
+    check_path(text, Stars::Wildcards)?;
+    if !text.contains('*') {
+        return Ok(Pattern::Exact(text.into()));
+    }
+    let segments: Box<[Segment]> = text[1..]
+        .split('/')
+        .map(parse_segment)
+        .collect::<Result<_, _>>()?;
+    let wildcards: usize = segments.iter().map(Segment::wildcards).sum();
+    if wildcards > MAX_WILDCARDS {
+        return Err(PathProblem("a pattern has at most 8 wildcards"));
+    }
+    Ok(Pattern::Segments(segments))
+}
+
+fn parse_segment(text: &str) -> Result<Segment, PathProblem> {
+    match text {
+        "*" => Ok(Segment::One),
+        "**" => Ok(Segment::Any),
+        _ if text.contains("**") => Err(PathProblem("`**` must be a whole segment")),
+        _ if text.contains('*') => Ok(Segment::Glob(text.into())),
+        _ => Ok(Segment::Literal(text.into())),
+    }
+}
+
+impl Pattern {
+    fn matches(&self, path: &str, ignore_case: bool) -> bool {
+        match self {
+            Self::Exact(exact) => same(exact.as_bytes(), path.as_bytes(), ignore_case),
+            Self::Segments(segments) => path
+                .strip_prefix('/')
+                .is_some_and(|path| match_segments(segments, path, ignore_case)),
+        }
+    }
+}
+
+impl Segment {
+    fn wildcards(&self) -> usize {
+        match self {
+            Self::Literal(_) => 0,
+            Self::One | Self::Any => 1,
+            Self::Glob(text) => text.matches('*').count(),
+        }
+    }
+
+    fn matches(&self, text: &str, ignore_case: bool) -> bool {
+        match self {
+            Self::Literal(literal) => same(literal.as_bytes(), text.as_bytes(), ignore_case),
+            Self::One => !text.is_empty(),
+            Self::Any => true,
+            Self::Glob(glob) => match_glob(glob.as_bytes(), text.as_bytes(), ignore_case),
+        }
+    }
+}
+
+/// Matches with one step back: when something behind a `**` fails, that `**` takes one segment
+/// more. Earlier ones need no second try, as the later one can take whatever they could.
+fn match_segments(pattern: &[Segment], path: &str, ignore_case: bool) -> bool {
+    let mut wanted = pattern.iter();
+    let mut given = path.split('/');
+    let mut retry = None;
+    loop {
+        let before = given.clone();
+        match (wanted.next(), given.next()) {
+            (Some(Segment::Any), _) => {
+                given = before.clone();
+                retry = Some((wanted.clone(), before));
+            }
+            (Some(segment), Some(text)) if segment.matches(text, ignore_case) => {}
+            (None, None) => return true,
+            (Some(_) | None, _) => {
+                let Some((behind, start)) = retry.as_mut() else {
+                    return false;
+                };
+                if start.next().is_none() {
+                    return false;
+                }
+                wanted = behind.clone();
+                given = start.clone();
+            }
+        }
+    }
+}
+
+/// The same for the characters of one segment.
+fn match_glob(glob: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    let (mut at, mut seen) = (0, 0);
+    let mut retry = None;
+    while seen < text.len() {
+        match glob.get(at) {
+            Some(b'*') => {
+                at += 1;
+                retry = Some((at, seen));
+            }
+            Some(byte) if same(&[*byte], &text[seen..=seen], ignore_case) => {
+                at += 1;
+                seen += 1;
+            }
+            Some(_) | None => {
+                let Some((behind, start)) = retry.as_mut() else {
+                    return false;
+                };
+                *start += 1;
+                (at, seen) = (*behind, *start);
+            }
+        }
+    }
+    glob[at..].iter().all(|byte| *byte == b'*')
+}
+
+fn same(one: &[u8], two: &[u8], ignore_case: bool) -> bool {
+    if ignore_case {
+        one.eq_ignore_ascii_case(two)
+    } else {
+        one == two
+    }
+}

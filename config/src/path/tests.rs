@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+
+fn path(text: &str) -> CanonicalPath {
+    let target = PathAndQuery::try_from(text).expect("a path for http");
+    CanonicalPath::check(&target).unwrap_or_else(|problem| panic!("{text}: {problem}"))
+}
+
+#[rstest]
+#[case("/")]
+#[case("/api/chat.postMessage")]
+#[case("/api/")]
+#[case("/v1/run/DEMO?limit=100&a=%zz;..//")]
+#[case("/a/...")]
+#[case("/a/.well-known/..x")]
+#[case("/a!$&'()*+,=:@b")]
+#[case("/a%20b")]
+#[case("/a%3Fb%23c")]
+#[case("/100%25")]
+#[case("/%C3%BC/%E2%82%AC/%F0%9F%98%80")]
+fn is_canonical(#[case] text: &str) {
+    assert_eq!(path(text).path_and_query().as_str(), text);
+}
+
+#[rstest]
+#[case::dot_dot("/a/../b")]
+#[case::dot_dot_last("/a/..")]
+#[case::dot("/a/./b")]
+#[case::encoded_dot("/a/%2E%2E/b")]
+#[case::encoded_dot_lower("/a/%2e%2e/b")]
+#[case::half_encoded_dot("/a/.%2E/b")]
+#[case::double_slash("//a")]
+#[case::double_slash_inside("/a//b")]
+#[case::double_slash_last("/a//")]
+#[case::parameter("/a;x=1/b")]
+#[case::dot_dot_parameter("/a/..;/b")]
+#[case::encoded_semicolon("/a%3Bx")]
+#[case::backslash("/a\\..\\b")]
+#[case::encoded_backslash("/a%5Cb")]
+#[case::encoded_slash("/a%2Fb")]
+#[case::encoded_nul("/a%00b")]
+#[case::encoded_line_feed("/a%0Ab")]
+#[case::encoded_delete("/a%7Fb")]
+#[case::encoded_c1_control("/a%C2%85b")]
+#[case::encoded_unreserved("/%61pi")]
+#[case::encoded_tilde("/%7Euser")]
+#[case::lower_case_digits("/a%c3%bc")]
+#[case::broken("/a%")]
+#[case::broken_short("/a%2")]
+#[case::broken_across_segments("/a%2/0b")]
+#[case::broken_digits("/a%G0")]
+#[case::encoded_twice("/a/%252E%252E/b")]
+#[case::encoded_twice_slash("/a%252fb")]
+#[case::overlong_dot("/a/%C0%AE%C0%AE/b")]
+#[case::overlong_slash("/a%E0%80%AFb")]
+#[case::latin_1("/caf%E9")]
+#[case::surrogate("/%ED%A0%80")]
+#[case::stray_continuation("/%80")]
+#[case::cut_short("/%E2%82/x")]
+#[case::non_ascii("/caf\u{e9}")]
+#[case::brace("/a{b}")]
+#[case::quote("/a\"b")]
+#[case::pipe("/a|b")]
+#[case::asterisk_form("*")]
+fn is_refused(#[case] text: &str) {
+    let target = PathAndQuery::try_from(text).expect("http takes it, so we must not");
+    assert!(CanonicalPath::check(&target).is_err(), "{text:?} was taken");
+}
+
+#[rstest]
+#[case("/v1/run/*", "/v1/run/DEMO", true)]
+#[case("/v1/run/*", "/v1/run/DEMO?limit=1", true)]
+#[case("/v1/run/*", "/v1/run", false)]
+#[case("/v1/run/*", "/v1/run/", false)]
+#[case("/v1/run/*", "/v1/run/DEMO/", false)]
+#[case("/v1/run/*", "/v1/run/DEMO/1", false)]
+#[case("/v1/run/*", "/v1/runs/DEMO", false)]
+#[case("/v1/run/*", "/v1/RUN/DEMO", false)]
+#[case("/api/oauth.*", "/api/oauth.v2.access", true)]
+#[case("/api/oauth.*", "/api/oauth.", true)]
+#[case("/api/oauth.*", "/api/oauth", false)]
+#[case("/api/oauth.*", "/api/oauth.v2/access", false)]
+#[case("/api/oauth.*", "/api/xoauth.access", false)]
+#[case("/upload/v1/**", "/upload/v1/a/b", true)]
+#[case("/upload/v1/**", "/upload/v1", true)]
+#[case("/upload/v1/**", "/upload/v1/", true)]
+#[case("/upload/v1/**", "/upload/v11", false)]
+#[case("/upload/v1/**", "/upload/v2/a", false)]
+#[case("/**", "/", true)]
+#[case("/**", "/a/b/", true)]
+#[case("/**/end", "/end", true)]
+#[case("/**/end", "/a/b/end", true)]
+#[case("/**/end", "/a/b/end/", false)]
+#[case("/**/a/*/c", "/a/b/a/b/c", true)]
+#[case("/a/**/b/**/c", "/a/b/b/x/c", true)]
+#[case("/a/**/b/**/c", "/a/x/c", false)]
+#[case("/a*b*c", "/abbc", true)]
+#[case("/a*b*c", "/acb", false)]
+#[case("/a/", "/a/", true)]
+#[case("/a/", "/a", false)]
+#[case("/a%20b", "/a%20b", true)]
+fn patterns_mean(#[case] pattern: &str, #[case] text: &str, #[case] expected: bool) {
+    let patterns = PathPatterns::parse(&[pattern], false).expect("a pattern");
+    assert_eq!(patterns.matches(&path(text)), expected);
+}
+
+#[rstest]
+#[case("/api/auth.revoke", "/api/auth.revoke", true)]
+#[case("/api/auth.revoke", "/API/Auth.Revoke", true)]
+#[case("/api/auth.revoke", "/api/auth.revoke/", true)]
+#[case("/api/oauth.*", "/api/OAuth.v2.access/", true)]
+#[case("/api/auth.revoke", "/api/auth.revoked", false)]
+#[case("/api/auth.revoke", "/api/auth.revoke/x", false)]
+fn patterns_that_deny_mean_more(#[case] pattern: &str, #[case] text: &str, #[case] expected: bool) {
+    let patterns = PathPatterns::parse(&[pattern], true).expect("a pattern");
+    assert_eq!(patterns.matches(&path(text)), expected);
+}
+
+#[rstest]
+#[case::relative("api")]
+#[case::empty("")]
+#[case::part_double_star("/a**")]
+#[case::triple_star("/***")]
+#[case::empty_segment("/a//b")]
+#[case::dot_dot("/a/../b")]
+#[case::encoded("/%61")]
+#[case::query("/a?b=*")]
+#[case::url("https://slack.com/a")]
+#[case::brace("/{a,b}")]
+#[case::nine_wildcards("/*/*/*/*/*/*/*/*/*")]
+fn what_is_no_pattern(#[case] pattern: &str) {
+    let result = PathPatterns::parse(&["/fine", pattern], false);
+    assert_eq!(result.expect_err("an error").0, 1);
+}
+
+#[test]
+fn counts_and_lengths_are_bounded_at_their_edge() {
+    let at_most = "/".to_owned() + &"a".repeat(511);
+    assert!(PathPatterns::parse(&[&at_most], false).is_ok());
+    assert!(PathPatterns::parse(&[at_most + "a"], false).is_err());
+    assert!(PathPatterns::parse(&["/a"; 256], false).is_ok());
+    assert!(PathPatterns::parse(&["/a"; 257], false).is_err());
+}
+
+#[test]
+fn no_patterns_are_any_path() {
+    let none = PathPatterns::parse::<&str>(&[], false).expect("no patterns");
+    assert!(none.is_any() && none.matches(&path("/a")));
+    let some = PathPatterns::parse(&["/b"], false).expect("a pattern");
+    assert!(!some.is_any() && !some.matches(&path("/a")));
+    assert_eq!(some.written(), ["/b"]);
+}
+
+/// The meaning of patterns as plainly as it can be put, exponential and all.
+fn reference(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern, path) {
+        ([], []) => true,
+        (["**", rest @ ..], _) => (0..=path.len()).any(|n| reference(rest, &path[n..])),
+        (["*", rest @ ..], [first, others @ ..]) => !first.is_empty() && reference(rest, others),
+        ([glob, rest @ ..], [first, others @ ..]) => {
+            reference_glob(glob.as_bytes(), first.as_bytes()) && reference(rest, others)
+        }
+        _ => false,
+    }
+}
+
+fn reference_glob(glob: &[u8], text: &[u8]) -> bool {
+    match (glob, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|n| reference_glob(rest, &text[n..])),
+        ([byte, rest @ ..], [first, others @ ..]) => byte == first && reference_glob(rest, others),
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn matches_as_the_reference_does(
+        pattern in prop::collection::vec("\\*|\\*\\*|[ab]{1,2}|a?\\*b?|a\\*a\\*|", 1..6),
+        given in prop::collection::vec("[ab]{1,3}", 0..6),
+        slash: bool,
+    ) {
+        let pattern = format!("/{}", pattern.join("/"));
+        let slash = if slash || given.is_empty() { "/" } else { "" };
+        let text = format!("{}{}{slash}", if given.is_empty() { "" } else { "/" }, given.join("/"));
+        let Ok(patterns) = PathPatterns::parse(&[&pattern], false) else { return Ok(()) };
+        let wanted: Vec<_> = pattern[1..].split('/').collect();
+        let segments: Vec<_> = text[1..].split('/').collect();
+        prop_assert_eq!(
+            patterns.matches(&path(&text)),
+            reference(&wanted, &segments),
+            "{} against {}", pattern, text
+        );
+    }
+
+    /// Whatever passes has no other reading: decoding it changes neither segments nor dots.
+    #[test]
+    fn what_is_canonical_survives_decoding(text in "/[a./%25EFC0-9;\\\\]{0,20}") {
+        let Ok(target) = PathAndQuery::try_from(text.as_str()) else { return Ok(()) };
+        if CanonicalPath::check(&target).is_err() {
+            return Ok(());
+        }
+        let decoded = percent_encoding::percent_decode_str(&text).decode_utf8();
+        let decoded = decoded.expect("escapes are UTF-8");
+        prop_assert_eq!(decoded.split('/').count(), text.split('/').count());
+        prop_assert!(decoded.split('/').all(|segment| segment != "." && segment != ".."));
+        prop_assert!(!decoded.contains(['\\', ';']));
+    }
+}
