@@ -1,1 +1,23 @@
 //! What happened, said once: the decision record, and the log line and metrics made of it.
+//!
+//! A [`Record`] is opened when a request is accepted, is filled in by the rooms it passes, rides on
+//! the response body, and is closed exactly once. The request path only fills in an [`Entry`] and
+//! hands it over; the decision log's own thread turns it into JSON and counts it in the
+//! [`Metrics`]. Both are made of the same entry, so they cannot disagree.
+
+pub mod admin;
+mod document;
+mod entry;
+mod log;
+pub mod logging;
+mod metrics;
+mod record;
+pub mod redact;
+
+pub use entry::{
+    ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, TargetPart, Timing,
+    TraceId, UpstreamPart,
+};
+pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog};
+pub use metrics::{ConnectionGuard, Metrics};
+pub use record::{Outcome, Record, Recorder};

@@ -1,0 +1,64 @@
+//! The log that tests read.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::super::{document, record::Closed};
+
+/// The records of a [`DecisionLog::memory`](super::DecisionLog::memory), parsed from the very
+/// lines that a file would hold. Clones share the records, and each has its own place in
+/// [`MemoryLog::next`].
+#[derive(Debug, Clone, Default)]
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+    read: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    records: Mutex<Vec<Value>>,
+    more: Notify,
+}
+
+impl MemoryLog {
+    /// All records so far.
+    pub fn all(&self) -> Vec<Value> {
+        self.records().clone()
+    }
+
+    /// The next record that this clone has not given out yet; waits for it, without a bound.
+    pub async fn next(&mut self) -> Value {
+        loop {
+            let more = Arc::clone(&self.shared);
+            let more = more.more.notified();
+            if let Some(record) = self.unread() {
+                return record;
+            }
+            more.await;
+        }
+    }
+
+    fn unread(&mut self) -> Option<Value> {
+        let record = self.records().get(self.read).cloned()?;
+        self.read += 1;
+        Some(record)
+    }
+
+    pub(super) fn push(&self, closed: &Closed) {
+        let mut line = Vec::new();
+        let record = document::write_line(closed, &mut line)
+            .and_then(|()| serde_json::from_slice(&line))
+            .expect("a record is JSON");
+        self.records().push(record);
+        self.shared.more.notify_waiters();
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, Vec<Value>> {
+        self.shared
+            .records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

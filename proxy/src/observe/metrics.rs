@@ -1,0 +1,391 @@
+//! The metrics, in `OpenMetrics` text.
+//!
+//! What a request contributes is counted by the decision log's thread from the finished record:
+//! nothing on the request path takes the locks of a metric family, and the log and the metrics
+//! cannot disagree. Labels are names that the configuration bounds, and codes of ours; never
+//! anything a caller or an upstream chose.
+
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use countersign_config::model::ResourceName;
+use jiff::Timestamp;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use super::record::Closed;
+
+/// All metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    overhead: Histogram,
+    duration: Family<TargetLabel, Histogram, fn() -> Histogram>,
+    request_bytes: Family<TargetLabel, Counter>,
+    response_bytes: Family<TargetLabel, Counter>,
+    upstream_responses: Family<UpstreamLabels, Counter>,
+    credential_age: Family<CredentialLabel, Gauge>,
+    credential_fetches: Family<FetchLabels, Counter>,
+    client_connections: Family<ListenerLabel, Gauge>,
+    upstream_connections: Gauge,
+    revision: Family<RevisionLabel, Gauge>,
+    reloads: Family<ResultLabel, Counter>,
+    reloaded_at: Gauge,
+    decisions_dropped: Counter,
+    decision_write_errors: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that start at nothing. Each call makes a registry of its own.
+    pub fn new() -> Self {
+        let mut inner = Inner {
+            registry: Registry::with_prefix("countersign"),
+            requests: Family::default(),
+            overhead: Histogram::new(exponential_buckets(5e-6, 4.0, 10)),
+            duration: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(1e-3, 2.5, 13))
+            }),
+            request_bytes: Family::default(),
+            response_bytes: Family::default(),
+            upstream_responses: Family::default(),
+            credential_age: Family::default(),
+            credential_fetches: Family::default(),
+            client_connections: Family::default(),
+            upstream_connections: Gauge::default(),
+            revision: Family::default(),
+            reloads: Family::default(),
+            reloaded_at: Gauge::default(),
+            decisions_dropped: Counter::default(),
+            decision_write_errors: Counter::default(),
+        };
+        inner.register_requests();
+        inner.register_state();
+        Self(Arc::new(inner))
+    }
+
+    /// Everything as `OpenMetrics` text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(8 * 1024);
+        text::encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+
+    /// Counts a client connection as open until the guard is dropped.
+    pub fn connection(&self, listener: &Arc<str>) -> ConnectionGuard {
+        let gauge = self
+            .0
+            .client_connections
+            .get_or_create_owned(&ListenerLabel {
+                listener: Label(Arc::clone(listener)),
+            });
+        ConnectionGuard::new(gauge)
+    }
+
+    /// Counts an upstream connection as open until the guard is dropped.
+    pub fn upstream_connection(&self) -> ConnectionGuard {
+        ConnectionGuard::new(self.0.upstream_connections.clone())
+    }
+
+    /// Counts an attempt to obtain a credential; `result` is `ok` or the failure's reason code.
+    pub fn credential_fetched(&self, credential: &ResourceName, result: &'static str) {
+        let labels = FetchLabels {
+            credential: Name(Some(credential.clone())),
+            result,
+        };
+        self.0.credential_fetches.get_or_create(&labels).inc();
+    }
+
+    /// The resources of `revision` are in force since `at`.
+    pub fn reloaded(&self, revision: &str, at: Timestamp) {
+        // A scrape between these two lines sees no revision, never two.
+        self.0.revision.clear();
+        self.0
+            .revision
+            .get_or_create(&RevisionLabel {
+                revision: revision.to_owned(),
+            })
+            .set(1);
+        self.0.reloaded_at.set(at.as_second());
+        self.count_reload("ok");
+    }
+
+    /// A revision was rejected; the old one stays in force.
+    pub fn reload_failed(&self) {
+        self.count_reload("rejected");
+    }
+
+    fn count_reload(&self, result: &'static str) {
+        self.0.reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Records that will be in no log.
+    pub(super) fn decisions_dropped(&self, count: u64) {
+        self.0.decisions_dropped.inc_by(count);
+    }
+
+    /// The decision log could not be written.
+    pub(super) fn decision_write_failed(&self) {
+        self.0.decision_write_errors.inc();
+    }
+
+    /// Counts a finished request.
+    pub(super) fn record(&self, closed: &Closed) {
+        let entry = &closed.entry;
+        let target = Name(entry.target.as_ref().and_then(|part| part.name.clone()));
+        let policy = Name(entry.policy.as_ref().map(|part| part.policy.name.clone()));
+        self.0
+            .requests
+            .get_or_create(&RequestLabels {
+                outcome: closed.outcome.name(),
+                reason: closed.outcome.reason(),
+                target: target.clone(),
+                policy,
+            })
+            .inc();
+        self.0.overhead.observe(seconds(entry.timing.overhead()));
+        if let Some(part) = &entry.credential {
+            let label = CredentialLabel {
+                credential: Name(Some(part.name.clone())),
+            };
+            let age = i64::try_from(part.age_s).unwrap_or(i64::MAX);
+            self.0.credential_age.get_or_create(&label).set(age);
+        }
+        if let Some(part) = &entry.upstream {
+            let labels = UpstreamLabels {
+                target: target.clone(),
+                class: status_class(part.status),
+                reused: if part.reused { "true" } else { "false" },
+            };
+            self.0.upstream_responses.get_or_create(&labels).inc();
+        }
+        let label = TargetLabel { target };
+        self.0
+            .duration
+            .get_or_create(&label)
+            .observe(seconds(closed.total));
+        let (request, response) = closed.bytes;
+        self.0.request_bytes.get_or_create(&label).inc_by(request);
+        self.0.response_bytes.get_or_create(&label).inc_by(response);
+    }
+}
+
+impl Inner {
+    fn register_requests(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "requests",
+            "Finished requests and tunnels by outcome and reason",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "overhead",
+            "Time to identify the caller, decide, and obtain the credential",
+            Unit::Seconds,
+            self.overhead.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "Time from accepting a request to the end of its response",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register_with_unit(
+            "request_body",
+            "Body bytes from clients",
+            Unit::Bytes,
+            self.request_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "response_body",
+            "Body bytes to clients",
+            Unit::Bytes,
+            self.response_bytes.clone(),
+        );
+        registry.register(
+            "upstream_responses",
+            "Requests that were sent upstream, by status class and reuse of a connection",
+            self.upstream_responses.clone(),
+        );
+        registry.register(
+            "decisions_dropped",
+            "Decision records that are in no log, because its queue was full or it could not be written",
+            self.decisions_dropped.clone(),
+        );
+        registry.register(
+            "decision_write_errors",
+            "Failed attempts to write the decision log",
+            self.decision_write_errors.clone(),
+        );
+    }
+
+    fn register_state(&mut self) {
+        let build = Family::<VersionLabel, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&VersionLabel { version }).set(1);
+        let registry = &mut self.registry;
+        registry.register("build_info", "The running version", build);
+        registry.register_with_unit(
+            "credential_age",
+            "Age of a credential's value when it was last used",
+            Unit::Seconds,
+            self.credential_age.clone(),
+        );
+        registry.register(
+            "credential_fetches",
+            "Attempts to obtain a credential, by result",
+            self.credential_fetches.clone(),
+        );
+        registry.register(
+            "client_connections",
+            "Open client connections",
+            self.client_connections.clone(),
+        );
+        registry.register(
+            "upstream_connections",
+            "Open upstream connections",
+            self.upstream_connections.clone(),
+        );
+        registry.register(
+            "config_info",
+            "The revision of the resources in force",
+            self.revision.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Revisions of the resources, by whether they were taken",
+            self.reloads.clone(),
+        );
+        registry.register_with_unit(
+            "config_last_reload_timestamp",
+            "When the revision in force was taken, as Unix time",
+            Unit::Seconds,
+            self.reloaded_at.clone(),
+        );
+    }
+}
+
+/// Counts one connection as open for as long as it lives.
+#[derive(Debug)]
+#[must_use = "the connection counts as open only while the guard lives"]
+pub struct ConnectionGuard(Gauge);
+
+impl ConnectionGuard {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn status_class(status: Option<u16>) -> &'static str {
+    match status {
+        None => "none",
+        Some(100..=199) => "1xx",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
+    }
+}
+
+/// A resource's name as a label; empty if there is none. Cloning it clones no text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name(Option<ResourceName>);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.0.as_ref().map_or("", ResourceName::as_str))
+    }
+}
+
+/// A shared text as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Label(Arc<str>);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    outcome: &'static str,
+    reason: &'static str,
+    target: Name,
+    policy: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    target: Name,
+    class: &'static str,
+    reused: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabel {
+    credential: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FetchLabels {
+    credential: Name,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabel {
+    listener: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevisionLabel {
+    revision: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
