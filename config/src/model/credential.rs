@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use super::ResourceName;
 
 /// Secret material and how it becomes what is put on a request. Holds no secret itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// `namespace/name`.
     pub name: ResourceName,
@@ -24,7 +24,7 @@ pub struct Credential {
 }
 
 /// How a credential is obtained.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provider {
     /// Used as it is stored.
     Static {

@@ -1,0 +1,89 @@
+//! Why there is no credential.
+
+use std::{io, path::Path, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::secret_file::SecretFileError;
+
+/// Why there is no credential, as a sentence for the operator. Never says what a secret was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The file is not there: access was withdrawn, or not yet given.
+    #[error("the credential's file {} does not exist", file.display())]
+    Missing {
+        /// The file.
+        file: Arc<Path>,
+    },
+    /// The file holds nothing but white space.
+    #[error("the credential's file {} is empty", file.display())]
+    Empty {
+        /// The file.
+        file: Arc<Path>,
+    },
+    /// The file cannot be read.
+    #[error("the credential's file {} cannot be read ({kind})", file.display())]
+    Unreadable {
+        /// The file.
+        file: Arc<Path>,
+        /// What the operating system said.
+        kind: io::ErrorKind,
+    },
+    /// The file is too large to be a secret.
+    #[error("the credential's file {} is larger than 64 KiB", file.display())]
+    TooLarge {
+        /// The file.
+        file: Arc<Path>,
+    },
+    /// The file holds something that cannot be a token.
+    #[error(
+        "the credential's file {} must hold one line of visible ASCII without spaces",
+        file.display()
+    )]
+    NotText {
+        /// The file.
+        file: Arc<Path>,
+    },
+    /// The configuration names something that this version does not have.
+    #[error("{what} is not available in this version; put the token into a file instead")]
+    NotBuilt {
+        /// What was named.
+        what: &'static str,
+    },
+    /// What the source gave is past its own end.
+    #[error("the credential that its source gave expired at {at}")]
+    Expired {
+        /// When.
+        at: Timestamp,
+    },
+    /// The fetch was cut off, by a defect or because the process is shutting down.
+    #[error("fetching the credential was cut off")]
+    Abandoned,
+}
+
+impl CredentialError {
+    pub(super) fn of_file(file: &Path, error: SecretFileError) -> Self {
+        let file = Arc::from(file);
+        match error {
+            SecretFileError::Missing => Self::Missing { file },
+            SecretFileError::Empty => Self::Empty { file },
+            SecretFileError::Unreadable(kind) => Self::Unreadable { file, kind },
+            SecretFileError::TooLarge => Self::TooLarge { file },
+            SecretFileError::NotText => Self::NotText { file },
+        }
+    }
+
+    /// Whether this may pass by itself, such as a file that is just being written, so that the
+    /// value from before may serve for a moment longer. A file that was removed was removed by
+    /// someone.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Empty { .. }
+            | Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::NotText { .. }
+            | Self::Abandoned => true,
+            Self::Missing { .. } | Self::NotBuilt { .. } | Self::Expired { .. } => false,
+        }
+    }
+}
