@@ -1,0 +1,190 @@
+//! The intermediate, constrained to the intercepted hosts, and the leaves it mints.
+
+use std::sync::Arc;
+
+use countersign_config::host::Host;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo,
+};
+use rustls::{ServerConfig, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+use super::{
+    CaError,
+    intercepted::Intercepted,
+    root::{CaKey, Root, random_serial, subject, tag},
+    serve::ServerTemplate,
+    validity::Validity,
+};
+
+const LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
+const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// An upper bound of X.520 on a common name, in characters.
+const MAX_COMMON_NAME: usize = 64;
+
+/// An intermediate and its key, in memory only.
+pub(super) struct Intermediate {
+    generation: u64,
+    hosts: Intercepted,
+    issued: Timestamp,
+    validity: Validity,
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, CaKey>,
+    leaf_key: LeafKey,
+}
+
+/// The key that this intermediate's leaves share. It has never signed a certificate.
+struct LeafKey {
+    public: SubjectPublicKeyInfo,
+    private: Arc<dyn rustls::sign::SigningKey>,
+}
+
+/// A leaf for one host, ready to serve.
+pub(super) struct Leaf {
+    generation: u64,
+    issued: Timestamp,
+    validity: Validity,
+    config: Arc<ServerConfig>,
+}
+
+impl Intermediate {
+    /// Issues one for `hosts`. `generation` must differ from those of its predecessors.
+    pub(super) fn issue(
+        root: &Root,
+        hosts: Intercepted,
+        generation: u64,
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
+        let validity = Validity::starting(now, LIFE).within(root.validity());
+        let serial = random_serial()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name =
+            subject(Some(&format!("Countersign interception {}", tag(&serial))));
+        params.serial_number = Some(serial);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        // Verifiers hold leaves to this too: no client certificates, no signed code.
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.name_constraints = Some(hosts.name_constraints());
+        params.use_authority_key_identifier_extension = true;
+        validity.apply(&mut params);
+        let key = CaKey::generate()?;
+        let certificate = params.signed_by(&key, &root.issuer()?)?;
+        Ok(Self {
+            generation,
+            hosts,
+            issued: now,
+            validity,
+            certificate: certificate.into(),
+            issuer: Issuer::new(params, key),
+            leaf_key: LeafKey::generate()?,
+        })
+    }
+
+    /// The hosts it may mint leaves for.
+    pub(super) fn hosts(&self) -> &Intercepted {
+        &self.hosts
+    }
+
+    /// The certificate, DER.
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The last moment of its validity.
+    pub(super) fn not_after(&self) -> Timestamp {
+        self.validity.not_after
+    }
+
+    /// Whether it holds now.
+    pub(super) fn is_valid(&self, now: Timestamp) -> bool {
+        self.validity.covers(now)
+    }
+
+    /// Whether it holds now and more than half of its life is left.
+    pub(super) fn is_fresh(&self, now: Timestamp) -> bool {
+        self.validity.is_fresh(self.issued, now, 2)
+    }
+
+    /// Mints a leaf for `host`, which must be one of [`Self::hosts`]: whoever verifies the chain
+    /// would refuse another.
+    pub(super) fn mint(
+        &self,
+        host: &Host,
+        template: &ServerTemplate,
+        now: Timestamp,
+    ) -> Result<Leaf, CaError> {
+        let validity = Validity::starting(now, LEAF_LIFE).within(self.validity);
+        let certificate = match host {
+            Host::Name(name) => {
+                let fits = name.len() <= MAX_COMMON_NAME;
+                let san = SanType::DnsName(name.as_str().try_into()?);
+                self.sign(san, fits.then_some(name.as_str()), validity)?
+            }
+            // No common name: OpenSSL takes one for a DNS name where the alternative names have
+            // none, and would find it outside the constraints.
+            Host::Ip(ip) => self.sign(SanType::IpAddress(*ip), None, validity)?,
+        };
+        Ok(Leaf {
+            generation: self.generation,
+            issued: now,
+            validity,
+            config: Arc::new(template.serve(host, self.presented(certificate))),
+        })
+    }
+
+    /// A leaf's certificate, whatever it is for.
+    pub(super) fn sign(
+        &self,
+        name: SanType,
+        common_name: Option<&str>,
+        validity: Validity,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(common_name);
+        params.serial_number = Some(random_serial()?);
+        params.subject_alt_names = vec![name];
+        // Said outright, because rcgen writes a subject key identifier only then.
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        validity.apply(&mut params);
+        Ok(params
+            .signed_by(&self.leaf_key.public, &self.issuer)?
+            .into())
+    }
+
+    /// The chain that is sent, leaf first and without the root, and the leaf's key.
+    pub(super) fn presented(&self, leaf: CertificateDer<'static>) -> CertifiedKey {
+        let chain = vec![leaf, self.certificate.clone()];
+        CertifiedKey::new(chain, Arc::clone(&self.leaf_key.private))
+    }
+}
+
+impl LeafKey {
+    fn generate() -> Result<Self, CaError> {
+        let pair = Zeroizing::new(KeyPair::generate()?);
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        Ok(Self {
+            public: SubjectPublicKeyInfo::from_der(&pair.subject_public_key_info())?,
+            private: rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&private)?,
+        })
+    }
+}
+
+impl Leaf {
+    /// The TLS configuration that serves it.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Whether `intermediate` minted it, it holds now, and more than a quarter of its life is left.
+    pub(super) fn is_fresh(&self, intermediate: &Intermediate, now: Timestamp) -> bool {
+        self.generation == intermediate.generation && self.validity.is_fresh(self.issued, now, 4)
+    }
+}

@@ -1,0 +1,76 @@
+//! From when to when a certificate holds, in the whole seconds that X.509 can write.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::CertificateParams;
+use x509_parser::certificate::X509Certificate;
+
+/// How far certificates are dated back, for clients whose clock is behind.
+pub(super) const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+
+/// A closed span of time: both ends are valid moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    /// The first valid moment.
+    pub(super) not_before: Timestamp,
+    /// The last valid moment.
+    pub(super) not_after: Timestamp,
+}
+
+impl Validity {
+    /// From `now`, dated back, for `life`.
+    pub(super) fn starting(now: Timestamp, life: SignedDuration) -> Self {
+        Self {
+            not_before: whole_second(after(now, -BACKDATE)),
+            not_after: whole_second(after(now, life)),
+        }
+    }
+
+    /// What a certificate says; `None` where its times are beyond what can be reckoned with.
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+        let validity = certificate.validity();
+        Some(Self {
+            not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+            not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+        })
+    }
+
+    /// The part of it that lies within `issuer`'s, so that no certificate outlives its issuer.
+    pub(super) fn within(self, issuer: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(issuer.not_before),
+            not_after: self.not_after.min(issuer.not_after),
+        }
+    }
+
+    /// Whether `now` lies within.
+    pub(super) fn covers(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+
+    /// Whether `now` lies within and more than `1 / parts` of the time from `issued` on is left.
+    pub(super) fn is_fresh(&self, issued: Timestamp, now: Timestamp, parts: i32) -> bool {
+        let spare = self.not_after.duration_since(issued) / parts;
+        self.covers(now) && now < after(self.not_after, -spare)
+    }
+
+    /// Writes it into a certificate to be.
+    pub(super) fn apply(&self, params: &mut CertificateParams) {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let since_epoch =
+            |at: Timestamp| Duration::from_secs(at.as_second().try_into().unwrap_or_default());
+        params.not_before = epoch + since_epoch(self.not_before);
+        params.not_after = epoch + since_epoch(self.not_after);
+    }
+}
+
+/// `at` moved by `by`, or the end of time in that direction.
+pub(super) fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by)
+        .expect("only calendar units can fail, and this is none")
+}
+
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).expect("it was a timestamp before it was rounded")
+}
