@@ -344,3 +344,6 @@ impl Formatter for Escaping {
         CompactFormatter.write_char_escape(writer, escape)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 pub mod admin;
 mod document;
 mod entry;
+#[cfg(test)]
+mod fixture;
 mod log;
 pub mod logging;
 mod metrics;

@@ -168,6 +168,20 @@ impl Record {
     pub fn elapsed(&self) -> Duration {
         self.opened.elapsed()
     }
+
+    fn finish(&mut self) -> Option<Box<Closed>> {
+        let mut closed = self.open.take()?;
+        closed.total = self.opened.elapsed();
+        closed.bytes = (closed.entry.bytes.request(), closed.entry.bytes.response());
+        Some(closed)
+    }
+
+    /// Closes the record past its log.
+    #[cfg(test)]
+    pub(super) fn take_closed(&mut self, outcome: Outcome) -> Box<Closed> {
+        self.conclude(outcome);
+        self.finish().expect("it was open")
+    }
 }
 
 impl Deref for Record {
@@ -186,9 +200,7 @@ impl DerefMut for Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(mut closed) = self.open.take() {
-            closed.total = self.opened.elapsed();
-            closed.bytes = (closed.entry.bytes.request(), closed.entry.bytes.response());
+        if let Some(closed) = self.finish() {
             self.recorder.0.log.write(closed);
         }
     }
@@ -205,4 +217,100 @@ fn new_id(time: Timestamp) -> Uuid {
     }
     let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{super::fixture, *};
+
+    const REFUSED: Outcome = Outcome::Refused {
+        reason: "path_denied",
+        blame: "caller",
+    };
+
+    #[rstest]
+    #[case(Outcome::Permitted, "permitted", "permitted", None)]
+    #[case(Outcome::Tunnelled, "tunnelled", "tunnelled", None)]
+    #[case(REFUSED, "refused", "path_denied", Some("caller"))]
+    #[case(
+        Outcome::Failed { reason: "upstream_reset", blame: "upstream" },
+        "failed", "upstream_reset", Some("upstream")
+    )]
+    fn is_closed_once_with_its_outcome(
+        #[case] outcome: Outcome,
+        #[case] name: &str,
+        #[case] reason: &str,
+        #[case] blame: Option<&str>,
+    ) {
+        let (recorder, log) = fixture::recorder();
+        recorder.open().close(outcome);
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["outcome"], name);
+        assert_eq!(records[0]["reason"], reason);
+        assert_eq!(records[0]["blame"].as_str(), blame);
+    }
+
+    #[test]
+    fn a_dropped_record_says_that_the_client_is_gone() {
+        let (recorder, log) = fixture::recorder();
+        drop(recorder.open());
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["outcome"], "failed");
+        assert_eq!(records[0]["reason"], "client_gone");
+        assert_eq!(records[0]["blame"], "caller");
+    }
+
+    #[test]
+    fn a_dropped_record_keeps_the_outcome_it_was_given_last() {
+        let (recorder, log) = fixture::recorder();
+        let mut record = recorder.open();
+        record.conclude(Outcome::Permitted);
+        record.conclude(REFUSED);
+        drop(record);
+        assert_eq!(log.all()[0]["outcome"], "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_task_closes_its_record() {
+        let (recorder, mut log) = fixture::recorder();
+        let record = recorder.open();
+        let task = tokio::spawn(async move {
+            let _record = record;
+            std::future::pending::<()>().await;
+        });
+        tokio::time::advance(Duration::from_millis(3)).await;
+        assert!(log.all().is_empty());
+        task.abort();
+        let closed = log.next().await;
+        assert_eq!(closed["reason"], "client_gone");
+        assert_eq!(closed["timing_us"]["total"], 3000);
+    }
+
+    #[test]
+    fn the_counters_are_read_at_closing() {
+        let (recorder, log) = fixture::recorder();
+        let record = recorder.open();
+        let bytes = Arc::clone(&record.bytes);
+        bytes.add_request(3);
+        bytes.add_response(5);
+        record.close(Outcome::Permitted);
+        bytes.add_request(100);
+        assert_eq!(log.all()[0]["bytes"]["request"], 3);
+        assert_eq!(log.all()[0]["bytes"]["response"], 5);
+    }
+
+    #[test]
+    fn ids_are_distinct_and_tell_the_time() {
+        let (recorder, _log) = fixture::recorder();
+        let (one, other) = (recorder.open(), recorder.open());
+        assert_ne!(one.id, other.id);
+        assert_eq!(one.id.get_version_num(), 7);
+        let (secs, nanos) = one.id.get_timestamp().unwrap().to_unix();
+        let at = i64::try_from(secs).unwrap() * 1000 + i64::from(nanos) / 1_000_000;
+        assert_eq!(at, fixture::clock().now().as_millisecond());
+    }
 }
