@@ -5,16 +5,14 @@
 //! cannot disagree. Labels are names that the configuration bounds, and codes of ours; never
 //! anything a caller or an upstream chose.
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-    time::Duration,
-};
+mod labels;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use countersign_config::model::ResourceName;
 use jiff::Timestamp;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    encoding::text,
     metrics::{
         counter::Counter,
         family::Family,
@@ -24,6 +22,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::labels::{
+    CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels, ResultLabel,
+    RevisionLabel, TargetLabel, UpstreamLabels, VersionLabel,
+};
 use super::record::Closed;
 
 /// All metrics. Cheap to clone.
@@ -319,144 +321,5 @@ fn status_class(status: Option<u16>) -> &'static str {
     }
 }
 
-/// A resource's name as a label; empty if there is none. Cloning it clones no text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Name(Option<ResourceName>);
-
-impl EncodeLabelValue for Name {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(self.0.as_ref().map_or("", ResourceName::as_str))
-    }
-}
-
-/// A shared text as a label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Label(Arc<str>);
-
-impl EncodeLabelValue for Label {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(&self.0)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    outcome: &'static str,
-    reason: &'static str,
-    target: Name,
-    policy: Name,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct UpstreamLabels {
-    target: Name,
-    class: &'static str,
-    reused: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TargetLabel {
-    target: Name,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CredentialLabel {
-    credential: Name,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FetchLabels {
-    credential: Name,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ListenerLabel {
-    listener: Label,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RevisionLabel {
-    revision: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabel {
-    version: &'static str,
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::{Outcome, fixture},
-        *,
-    };
-
-    #[test]
-    fn a_record_is_counted_by_names_only() {
-        let (recorder, _log) = fixture::recorder();
-        let mut record = recorder.open();
-        fixture::fill(&mut record);
-        record.close(Outcome::Permitted);
-        let text = recorder.metrics().encode().unwrap();
-        for line in [
-            r#"countersign_requests_total{outcome="permitted",reason="permitted",target="slack",policy="qa/dashboard-posts-to-slack"} 1"#,
-            "countersign_overhead_seconds_count 1",
-            r#"countersign_request_duration_seconds_count{target="slack"} 1"#,
-            r#"countersign_request_body_bytes_total{target="slack"} 512"#,
-            r#"countersign_response_body_bytes_total{target="slack"} 1024"#,
-            r#"countersign_upstream_responses_total{target="slack",class="2xx",reused="true"} 1"#,
-            r#"countersign_credential_age_seconds{credential="qa/slack-bot"} 812"#,
-            "# EOF",
-        ] {
-            assert!(text.lines().any(|there| there == line), "{line}\n{text}");
-        }
-        for foreign in [
-            "chat.postMessage",
-            "channel_not_found",
-            "slack.com",
-            "10.0.0.7",
-        ] {
-            assert!(!text.contains(foreign), "{foreign}\n{text}");
-        }
-    }
-
-    #[test]
-    fn only_the_newest_revision_is_shown() {
-        let metrics = Metrics::new();
-        let at = fixture::clock().now();
-        metrics.reloaded("aaaa", at);
-        metrics.reload_failed();
-        metrics.reloaded("bbbb", at);
-        let text = metrics.encode().unwrap();
-        assert!(!text.contains("aaaa"), "{text}");
-        for line in [
-            r#"countersign_config_info{revision="bbbb"} 1"#,
-            r#"countersign_config_reloads_total{result="ok"} 2"#,
-            r#"countersign_config_reloads_total{result="rejected"} 1"#,
-            "countersign_config_last_reload_timestamp_seconds 1795410603",
-        ] {
-            assert!(text.lines().any(|there| there == line), "{line}\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_connection_counts_while_its_guard_lives() {
-        let metrics = Metrics::new();
-        let open = |count: u8| {
-            let line = format!(r#"countersign_client_connections{{listener="proxy"}} {count}"#);
-            metrics.encode().unwrap().lines().any(|there| there == line)
-        };
-        let listener: Arc<str> = "proxy".into();
-        let one = metrics.connection(&listener);
-        let other = metrics.connection(&listener);
-        assert!(open(2));
-        drop((one, other));
-        assert!(open(0));
-    }
-}
+mod tests;
