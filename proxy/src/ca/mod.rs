@@ -22,7 +22,7 @@ mod tests;
 mod validity;
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
@@ -130,6 +130,15 @@ pub struct Ca {
     intermediate: ArcSwapOption<Intermediate>,
     issuing: Mutex<Issuing>,
     leaves: moka::sync::Cache<Host, Arc<Leaf>>,
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ca")
+            .field("directory", &self.directory)
+            .field("leaves", &self.leaves.entry_count())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the issuing of intermediates remembers; its lock is held while one is issued.
