@@ -105,6 +105,15 @@ impl DecisionLog {
                 })?)
             }
         };
+        Self::write_to(output)
+    }
+
+    /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
+    pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
+        Self::write_to(Output::Other(writer))
+    }
+
+    fn write_to(output: Output) -> Result<Self, LogError> {
         let (log, messages) = Self::queue(QUEUE);
         let writer = Writer::new(output, log.0.counts.clone());
         thread::Builder::new()

@@ -1,6 +1,7 @@
 //! The thread that turns records into lines.
 
 use std::{
+    fmt,
     io::{self, Write},
     sync::mpsc::Receiver,
     time::Duration,
@@ -17,12 +18,23 @@ const BATCH_BYTES: usize = 256 * 1024;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Where lines go.
-#[derive(Debug)]
 pub(super) enum Output {
     /// Standard output.
     Stdout(io::Stdout),
     /// A file, rotated by size.
     File(RotatingFile),
+    /// Whatever takes bytes.
+    Other(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stdout(_) => "Stdout",
+            Self::File(_) => "File",
+            Self::Other(_) => "Other",
+        })
+    }
 }
 
 impl Output {
@@ -35,12 +47,13 @@ impl Output {
                 stdout.flush()
             }
             Self::File(file) => file.append(lines),
+            Self::Other(other) => other.write_all(lines).and_then(|()| other.flush()),
         }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         match self {
-            Self::Stdout(_) => Ok(()),
+            Self::Stdout(_) | Self::Other(_) => Ok(()),
             Self::File(file) => file.reopen(),
         }
     }
