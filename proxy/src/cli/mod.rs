@@ -1,1 +1,5 @@
-//! The cli room.
+//! What people type: one file a command.
+
+pub mod ca;
+pub mod environment;
+mod files;

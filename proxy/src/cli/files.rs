@@ -1,0 +1,48 @@
+//! Reading what people configured and writing what they asked for.
+
+use std::{
+    fs::Permissions,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+use countersign_config::{load, model::Gateway};
+
+/// Loads the file that starts a gateway, or says everything that is wrong with it.
+pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
+    match load::gateway(path) {
+        Ok((gateway, _warnings)) => Ok(gateway),
+        Err(problems) => {
+            let lines = problems.0.iter().map(|problem| {
+                format!(
+                    "\n  {}: {}; {}",
+                    problem.code, problem.message, problem.remedy
+                )
+            });
+            anyhow::bail!(
+                "{} cannot be used:{}",
+                path.display(),
+                lines.collect::<String>()
+            )
+        }
+    }
+}
+
+/// Writes a file that everyone may read, whole or not at all.
+pub(super) fn write_public(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(parent)?;
+    // The umask may have taken bits away.
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
