@@ -86,7 +86,7 @@ fn a_key_that_others_can_reach_is_refused(#[case] bits: u32, #[case] shown: &str
     let fixture = Fixture::new(&[]);
     let root = fixture.path().join("root.pem");
     set_mode(&root, bits);
-    let refused = open(fixture.path()).err().unwrap().to_string();
+    let refused = open(fixture.path()).unwrap_err().to_string();
     assert!(refused.contains(shown), "{refused}");
     assert!(
         refused.ends_with(&format!("run: chmod 0600 {}", root.display())),
@@ -120,7 +120,7 @@ fn a_directory_that_cannot_be_is_a_clear_error() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file");
     fs::write(&file, "").unwrap();
-    let refused = open(&file.join("ca")).err().unwrap().to_string();
+    let refused = open(&file.join("ca")).unwrap_err().to_string();
     assert!(
         refused.starts_with(&format!("cannot create {}", file.display())),
         "{refused}"
@@ -209,7 +209,7 @@ fn a_damaged_root_is_refused_with_what_is_wrong() {
     ];
     for (case, contents, expected) in cases {
         fs::write(fixture.path().join("root.pem"), contents).unwrap();
-        let refused = open(fixture.path()).err().expect(case).to_string();
+        let refused = open(fixture.path()).expect_err(case).to_string();
         assert!(refused.contains(expected), "{case}: {refused}");
         assert!(
             refused.contains("restore it from a backup"),
@@ -231,7 +231,7 @@ fn a_leaf_or_an_intermediate_is_no_root() {
             bundle::pem(certificate) + &key,
         )
         .unwrap();
-        let refused = open(fixture.path()).err().unwrap().to_string();
+        let refused = open(fixture.path()).unwrap_err().to_string();
         assert!(refused.contains("not a root"), "{refused}");
     }
 }
