@@ -1,0 +1,149 @@
+//! Recurring windows of time in a time zone, right across daylight saving changes.
+//!
+//! A window opens when a cron expression fires on the zone's wall clock, and stays open for a
+//! length of elapsed time: 45 minutes are 45 minutes, also in the night the clock changes. A time
+//! of day that the change to summer time skips fires when the clock has jumped; one that the
+//! change back repeats fires the first time only. Expressions that repeat within the hour
+//! (`*/10 * * * *`) fire by elapsed time throughout.
+
+mod memo;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds, Year},
+};
+use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
+
+use memo::{Memo, Span};
+
+/// The longest window.
+const MAX_DURATION: Duration = Duration::from_hours(31 * 24);
+
+/// A window of a length that opens whenever a cron expression fires in a time zone. Cheap to
+/// clone; clones share what they remember.
+#[derive(Debug, Clone)]
+pub struct Schedule(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cron: Cron,
+    /// As written, as `Cron` changes case and spaces.
+    written: String,
+    zone: TimeZone,
+    zone_name: String,
+    duration: SignedDuration,
+    memo: Memo,
+}
+
+/// Why a schedule cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// The cron expression does not parse.
+    #[error("not a cron expression (minute hour day month weekday): {0}")]
+    Cron(String),
+    /// No such time zone.
+    #[error("no such time zone")]
+    TimeZone,
+    /// The expression never fires, for example on 31 February.
+    #[error("it never opens")]
+    Never,
+    /// The window is empty, longer than 31 days or no whole number of seconds.
+    #[error("the duration must be whole seconds, more than 0 and at most 31 days")]
+    Duration,
+}
+
+impl Schedule {
+    /// Parses the five-field cron expression and the IANA zone name.
+    pub fn parse(cron: &str, duration: Duration, time_zone: &str) -> Result<Self, ScheduleError> {
+        if duration.is_zero() || duration > MAX_DURATION || duration.subsec_nanos() != 0 {
+            return Err(ScheduleError::Duration);
+        }
+        let fields = cron.split_whitespace().count();
+        if fields != 5 {
+            return Err(ScheduleError::Cron(format!("it has {fields} fields")));
+        }
+        let parsed = CronParser::builder()
+            .seconds(Seconds::Disallowed)
+            .year(Year::Disallowed)
+            .build()
+            .parse(cron)
+            .map_err(|error| ScheduleError::Cron(error.to_string()))?;
+        let zone = TimeZone::get(time_zone).map_err(|_| ScheduleError::TimeZone)?;
+        let schedule = Self(Arc::new(Inner {
+            cron: parsed,
+            written: cron.split_whitespace().collect::<Vec<_>>().join(" "),
+            zone,
+            zone_name: time_zone.to_owned(),
+            duration: SignedDuration::try_from(duration).map_err(|_| ScheduleError::Duration)?,
+            memo: Memo::default(),
+        }));
+        // The calendar repeats every 400 years, so that what does not fire from here never does.
+        match schedule.next_open(Timestamp::UNIX_EPOCH) {
+            Some(_) => Ok(schedule),
+            None => Err(ScheduleError::Never),
+        }
+    }
+
+    /// Whether a window is open: from the moment it fires (inclusive) for `duration` (exclusive).
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        let Inner { duration, memo, .. } = &*self.0;
+        if let Some(open) = memo.recall(at.as_second()) {
+            return open;
+        }
+        // One search: a window is open now if one fired within the last `duration`.
+        let now = at.as_second();
+        let Some(earliest) = at.checked_sub(*duration).ok() else {
+            return false;
+        };
+        let Some(fires) = self.next_open(earliest) else {
+            return false;
+        };
+        let fires = fires.as_second();
+        let span = if fires <= now {
+            Span {
+                open: true,
+                from: fires,
+                until: fires.saturating_add(duration.as_secs()),
+            }
+        } else {
+            Span {
+                open: false,
+                from: now,
+                until: fires,
+            }
+        };
+        memo.keep(span);
+        span.open
+    }
+
+    /// When the next window opens after `at`; `None` if there is none before the year 5000.
+    pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
+        // The only error of a search in valid time is that it found nothing before its limit.
+        self.0
+            .cron
+            .find_next_occurrence(&self.in_zone(at), false)
+            .ok()
+            .map(|fires| fires.timestamp())
+    }
+
+    /// The moment on the schedule's wall clock.
+    pub fn in_zone(&self, at: Timestamp) -> Zoned {
+        at.to_zoned(self.0.zone.clone())
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            written,
+            zone_name,
+            duration,
+            ..
+        } = &*self.0;
+        write!(f, "`{written}` for {duration:#} in {zone_name}")
+    }
+}

@@ -1,0 +1,162 @@
+use rstest::rstest;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn schedule(cron: &str, minutes: u32, zone: &str) -> Schedule {
+    Schedule::parse(cron, MINUTE * minutes, zone).expect("a schedule")
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a timestamp")
+}
+
+#[rstest]
+#[case::a_second_early("2026-11-23T05:59:59+01:00", false)]
+#[case::opens("2026-11-23T06:00:00+01:00", true)]
+#[case::within("2026-11-23T06:10:00+01:00", true)]
+#[case::last_second("2026-11-23T06:44:59.999+01:00", true)]
+#[case::closes("2026-11-23T06:45:00+01:00", false)]
+#[case::friday("2026-11-27T06:10:00+01:00", true)]
+#[case::saturday("2026-11-28T06:10:00+01:00", false)]
+#[case::same_hour_in_utc("2026-11-23T06:10:00Z", false)]
+#[case::summer("2026-07-06T06:10:00+02:00", true)]
+#[case::summer_by_winter_time("2026-07-06T06:10:00+01:00", false)]
+fn the_nightly_dashboard(#[case] moment: &str, #[case] open: bool) {
+    let schedule = schedule("0 6 * * MON-FRI", 45, "Europe/Berlin");
+    assert_eq!(schedule.is_open(at(moment)), open);
+}
+
+// On 2026-03-29 Berlin's clock goes from 02:00 (+01) to 03:00 (+02).
+#[rstest]
+#[case::skipped_time_has_not_come("30 2 * * *", 45, "2026-03-29T01:59:59+01:00", false)]
+#[case::skipped_time_fires_after_the_jump("30 2 * * *", 45, "2026-03-29T03:00:00+02:00", true)]
+#[case::and_stays_for_its_length("30 2 * * *", 45, "2026-03-29T03:44:59+02:00", true)]
+#[case::and_no_longer("30 2 * * *", 45, "2026-03-29T03:45:00+02:00", false)]
+#[case::across_the_jump_before_it("30 1 * * *", 60, "2026-03-29T01:59:59+01:00", true)]
+#[case::across_the_jump_behind_it("30 1 * * *", 60, "2026-03-29T03:29:59+02:00", true)]
+#[case::across_the_jump_elapsed_time_counts("30 1 * * *", 60, "2026-03-29T03:30:00+02:00", false)]
+#[case::next_morning_is_six_by_the_clock("0 6 * * *", 45, "2026-03-29T06:00:00+02:00", true)]
+#[case::next_morning_not_an_hour_late("0 6 * * *", 45, "2026-03-29T06:59:00+02:00", false)]
+#[case::next_day_as_always("30 2 * * *", 45, "2026-03-30T02:30:00+02:00", true)]
+// On 2026-10-25 it goes from 03:00 (+02) back to 02:00 (+01).
+#[case::repeated_time_fires_first("30 2 * * *", 45, "2026-10-25T02:30:00+02:00", true)]
+#[case::not_open_between("30 2 * * *", 15, "2026-10-25T02:50:00+02:00", false)]
+#[case::repeated_time_fires_once("30 2 * * *", 15, "2026-10-25T02:30:00+01:00", false)]
+#[case::across_the_repeat_in_its_second_half("30 2 * * *", 45, "2026-10-25T02:14:59+01:00", true)]
+#[case::across_the_repeat_elapsed_time_counts("30 2 * * *", 45, "2026-10-25T02:15:00+01:00", false)]
+#[case::morning_after_the_repeat("0 6 * * *", 45, "2026-10-25T06:00:00+01:00", true)]
+#[case::morning_after_not_an_hour_early("0 6 * * *", 45, "2026-10-25T06:00:00+02:00", false)]
+#[case::every_ten_minutes_in_the_first_half("*/10 * * * *", 1, "2026-10-25T02:20:30+02:00", true)]
+#[case::every_ten_minutes_in_the_second_half("*/10 * * * *", 1, "2026-10-25T02:20:30+01:00", true)]
+#[case::every_ten_minutes_not_between("*/10 * * * *", 1, "2026-10-25T02:21:00+01:00", false)]
+fn when_the_clock_changes(
+    #[case] cron: &str,
+    #[case] minutes: u32,
+    #[case] moment: &str,
+    #[case] open: bool,
+) {
+    assert_eq!(
+        schedule(cron, minutes, "Europe/Berlin").is_open(at(moment)),
+        open
+    );
+}
+
+#[test]
+fn the_next_opening_is_later_than_the_moment_asked_about() {
+    let schedule = schedule("0 6 * * MON-FRI", 45, "Europe/Berlin");
+    let monday = at("2026-11-23T06:00:00+01:00");
+    assert_eq!(schedule.next_open(at("2026-11-21T12:00:00Z")), Some(monday));
+    assert_eq!(
+        schedule.next_open(monday),
+        Some(at("2026-11-24T06:00:00+01:00"))
+    );
+    assert_eq!(
+        schedule.to_string(),
+        "`0 6 * * MON-FRI` for 45m in Europe/Berlin"
+    );
+}
+
+#[test]
+fn windows_longer_than_the_gap_between_them_stay_open() {
+    let schedule = schedule("0 * * * *", 90, "UTC");
+    for minute in 0..600 {
+        let moment = at("2026-11-23T00:00:00Z") + SignedDuration::from_mins(minute);
+        assert!(schedule.is_open(moment), "{moment}");
+    }
+}
+
+#[rstest]
+#[case::four_fields("0 6 * *")]
+#[case::six_fields("0 0 6 * * *")]
+#[case::nickname("@daily")]
+#[case::minute_too_large("60 6 * * *")]
+#[case::no_weekday("0 6 * * NOD")]
+#[case::words("every morning at six please")]
+#[case::empty("")]
+fn is_no_cron_expression(#[case] cron: &str) {
+    let error = Schedule::parse(cron, MINUTE, "UTC").expect_err("an error");
+    assert!(matches!(error, ScheduleError::Cron(_)), "{error:?}");
+}
+
+#[rstest]
+#[case("0 0 31 2 *", MINUTE, "UTC", ScheduleError::Never)]
+#[case("0 0 30 2 *", MINUTE, "Europe/Berlin", ScheduleError::Never)]
+#[case("0 6 * * *", MINUTE, "Europe/Bielefeld", ScheduleError::TimeZone)]
+#[case("0 6 * * *", MINUTE, "", ScheduleError::TimeZone)]
+#[case("0 6 * * *", Duration::ZERO, "UTC", ScheduleError::Duration)]
+#[case("0 6 * * *", MAX_DURATION + MINUTE, "UTC", ScheduleError::Duration)]
+#[case(
+    "0 6 * * *",
+    Duration::from_millis(1500),
+    "UTC",
+    ScheduleError::Duration
+)]
+fn cannot_be_used(
+    #[case] cron: &str,
+    #[case] duration: Duration,
+    #[case] zone: &str,
+    #[case] expected: ScheduleError,
+) {
+    let error = Schedule::parse(cron, duration, zone).expect_err("an error");
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_leap_day_is_no_impossible_day() {
+    let schedule = schedule("0 0 29 2 *", 60, "UTC");
+    assert!(schedule.is_open(at("2028-02-29T00:30:00Z")));
+    assert!(!schedule.is_open(at("2027-03-01T00:30:00Z")));
+}
+
+/// One that remembers and one that is made anew for each question, and one that walks through
+/// all firings, over both changes of the clock.
+#[rstest]
+#[case("30 2 * * *", 45)]
+#[case("15 1 * * *", 100)]
+#[case("0 3 * * *", 30)]
+#[case("*/7 * * * *", 3)]
+#[case("0 * * * *", 20)]
+#[case("*/30 2 * * SUN", 10)]
+fn remembering_changes_no_answer(#[case] cron: &str, #[case] minutes: u32) {
+    let remembering = schedule(cron, minutes, "Europe/Berlin");
+    for day in ["2026-03-28T22:00:00Z", "2026-10-24T22:00:00Z"] {
+        let mut fires = Vec::new();
+        let mut last = at(day) - SignedDuration::from_hours(24);
+        while last < at(day) + SignedDuration::from_hours(8) {
+            last = remembering.next_open(last).expect("it fires again");
+            fires.push(last);
+        }
+        for step in 0..480 {
+            let moment = at(day) + SignedDuration::from_mins(step);
+            let length = SignedDuration::from_mins(minutes.into());
+            let walked = fires
+                .iter()
+                .any(|from| (*from..*from + length).contains(&moment));
+            let anew = schedule(cron, minutes, "Europe/Berlin");
+            assert_eq!(anew.is_open(moment), walked, "{moment} anew");
+            assert_eq!(remembering.is_open(moment), walked, "{moment} remembered");
+        }
+    }
+}
