@@ -1,0 +1,291 @@
+//! What an expression may contain, checked once when it is read.
+
+use cel::{
+    Context, IdedExpr, Value,
+    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr},
+};
+
+use super::{ConditionError, ENVIRONMENT};
+
+/// The most nodes of an expression.
+pub(super) const MAX_NODES: usize = 256;
+/// The most levels of one.
+pub(super) const MAX_DEPTH: u16 = 32;
+/// The longest regular expression, in bytes: it is compiled for every evaluation.
+const MAX_PATTERN: usize = 128;
+
+const REQUEST_FIELDS: [&str; 5] = ["method", "host", "port", "path", "query"];
+const CALLER_FIELDS: [&str; 7] = [
+    "cluster",
+    "namespace",
+    "serviceAccount",
+    "spiffeId",
+    "pod",
+    "labels",
+    "cronJob",
+];
+
+/// Operators under the names that the parser gives them, and functions.
+const FUNCTIONS: [&str; 43] = [
+    "_?_:_",
+    "_&&_",
+    "_||_",
+    "!_",
+    "_-_",
+    "_+_",
+    "_*_",
+    "_/_",
+    "_%_",
+    "_==_",
+    "_!=_",
+    "_>=_",
+    "_<=_",
+    "_>_",
+    "_<_",
+    "-_",
+    "_[_]",
+    "@in",
+    "@not_strictly_false",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bool",
+    "timestamp",
+    "duration",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "bytes",
+    "type",
+];
+
+/// What an expression looks at, so that nothing else need be built to evaluate it.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, not a state"
+)]
+pub(super) struct Uses {
+    pub request: bool,
+    pub query: bool,
+    pub caller: bool,
+    pub now: bool,
+}
+
+/// Checks every node.
+pub(super) fn check(expression: &IdedExpr) -> Result<Uses, ConditionError> {
+    let mut walk = Walk::default();
+    walk.visit(expression, 1)?;
+    if !may_be_bool(&expression.expr) {
+        return Err(ConditionError::new("the result is not a bool"));
+    }
+    Ok(walk.uses)
+}
+
+/// False if the result is certainly something else. The rest shows when it is evaluated.
+fn may_be_bool(expression: &Expr) -> bool {
+    match expression {
+        Expr::Literal(literal) => matches!(literal, LiteralValue::Boolean(_)),
+        Expr::List(_) | Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => false,
+        Expr::Ident(name) => name != "now",
+        Expr::Select(select) => select.test || root(&select.operand.expr).is_none(),
+        Expr::Call(call) => !matches!(
+            call.func_name.as_str(),
+            "_+_"
+                | "_-_"
+                | "_*_"
+                | "_/_"
+                | "_%_"
+                | "-_"
+                | "size"
+                | "int"
+                | "uint"
+                | "double"
+                | "string"
+        ),
+        Expr::Comprehension(_) => true,
+    }
+}
+
+/// The name of a variable of ours that has fields.
+fn root(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Ident(name) if name == "request" || name == "caller" => Some(name),
+        _ => None,
+    }
+}
+
+#[derive(Default)]
+struct Walk<'e> {
+    nodes: usize,
+    /// The variables of the comprehension that is being visited, if any.
+    bound: Vec<&'e str>,
+    uses: Uses,
+}
+
+impl<'e> Walk<'e> {
+    fn visit(&mut self, node: &'e IdedExpr, depth: u16) -> Result<(), ConditionError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(ConditionError::new(
+                "the expression has more than 256 parts",
+            ));
+        }
+        if depth > MAX_DEPTH {
+            return Err(ConditionError::new(
+                "the expression is nested more than 32 levels deep",
+            ));
+        }
+        match &node.expr {
+            Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => self.ident(name),
+            Expr::Select(select) => self.select(select, depth),
+            Expr::Call(call) => self.call(call, depth),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .try_for_each(|element| self.visit(element, depth + 1)),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
+                EntryExpr::MapEntry(entry) => {
+                    self.visit(&entry.key, depth + 1)?;
+                    self.visit(&entry.value, depth + 1)
+                }
+                EntryExpr::StructField(field) => self.visit(&field.value, depth + 1),
+            }),
+            Expr::Struct(_) => Err(ConditionError::new("there are no message types here")),
+            Expr::Unspecified => Err(ConditionError::new("a part of the expression is empty")),
+        }
+    }
+
+    fn ident(&mut self, name: &'e str) -> Result<(), ConditionError> {
+        match name {
+            _ if self.bound.contains(&name) => Ok(()),
+            "now" => {
+                self.uses.now = true;
+                Ok(())
+            }
+            "request" | "caller" => Err(ConditionError(format!(
+                "`{name}` must be followed by one of its fields"
+            ))),
+            _ => Err(ConditionError(format!(
+                "unknown variable `{name}` (known are request, caller and now)"
+            ))),
+        }
+    }
+
+    fn select(&mut self, select: &'e SelectExpr, depth: u16) -> Result<(), ConditionError> {
+        let operand = &select.operand;
+        let Some(root) = root(&operand.expr).filter(|name| !self.bound.contains(name)) else {
+            return self.visit(operand, depth + 1);
+        };
+        let field = select.field.as_str();
+        let known = if root == "request" {
+            self.uses.request = true;
+            self.uses.query |= field == "query";
+            &REQUEST_FIELDS[..]
+        } else {
+            self.uses.caller = true;
+            &CALLER_FIELDS[..]
+        };
+        if known.contains(&field) {
+            return Ok(());
+        }
+        Err(ConditionError(format!(
+            "`{root}` has no `{field}` (it has {})",
+            known.join(", ")
+        )))
+    }
+
+    fn call(&mut self, call: &'e CallExpr, depth: u16) -> Result<(), ConditionError> {
+        let name = call.func_name.as_str();
+        if !FUNCTIONS.contains(&name) {
+            return Err(ConditionError(format!("unknown function `{name}`")));
+        }
+        if name == "matches" {
+            check_pattern(call)?;
+        }
+        for part in call.target.as_deref().into_iter().chain(&call.args) {
+            self.visit(part, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn comprehension(
+        &mut self,
+        comprehension: &'e ComprehensionExpr,
+        depth: u16,
+    ) -> Result<(), ConditionError> {
+        if !self.bound.is_empty() {
+            return Err(ConditionError::new(
+                "a comprehension (all, exists, exists_one, filter, map) within another is not \
+                 allowed",
+            ));
+        }
+        let ComprehensionExpr {
+            iter_range,
+            iter_var,
+            iter_var2,
+            accu_var,
+            accu_init,
+            loop_cond,
+            loop_step,
+            result,
+        } = comprehension;
+        self.bound.extend([iter_var.as_str(), accu_var.as_str()]);
+        self.bound.extend(iter_var2.as_deref());
+        // The range is visited with the variables bound, so that no comprehension hides there.
+        for part in [iter_range, accu_init, loop_cond, loop_step, result] {
+            self.visit(part, depth + 1)?;
+        }
+        self.bound.clear();
+        Ok(())
+    }
+}
+
+/// A pattern must be a literal, so that no caller chooses one, and must compile.
+fn check_pattern(call: &CallExpr) -> Result<(), ConditionError> {
+    let Some(IdedExpr {
+        expr: Expr::Literal(LiteralValue::String(pattern)),
+        ..
+    }) = call.args.last()
+    else {
+        return Err(ConditionError::new(
+            "the pattern of `matches` must be a literal",
+        ));
+    };
+    if pattern.inner().len() > MAX_PATTERN {
+        return Err(ConditionError::new(
+            "the pattern of `matches` is longer than 128 bytes",
+        ));
+    }
+    let mut trial = call.clone();
+    let text = IdedExpr {
+        id: 0,
+        expr: Expr::Literal(LiteralValue::String("".into())),
+    };
+    match trial.target.as_deref_mut().or(trial.args.first_mut()) {
+        Some(subject) => *subject = text,
+        None => return Err(ConditionError::new("`matches` needs a text to look at")),
+    }
+    let trial = IdedExpr {
+        id: 0,
+        expr: Expr::Call(trial),
+    };
+    Value::resolve(&trial, &Context::with_env(ENVIRONMENT.clone()))
+        .map(drop)
+        .map_err(|_| ConditionError::new("the pattern of `matches` is no regular expression"))
+}
