@@ -1,0 +1,187 @@
+//! The answers a [`PolicySet`](super::PolicySet) gives.
+
+use std::sync::Arc;
+
+use crate::model::{Attach, Credential, Mode, Policy, Route, Target, Workload};
+
+/// What may be done with a connection to a host, before any request was seen.
+#[derive(Debug, Clone)]
+pub enum Interception {
+    /// Decrypt: the host is governed, and requests will be decided one by one.
+    Intercept(Arc<Target>),
+    /// No target with a policy has this host and port.
+    Unmatched,
+    /// The host matches only by a wildcard, and nothing is granted there to this caller, so that
+    /// no certificate is made for it.
+    Refuse(Denial),
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub enum Decision<'s> {
+    /// It may go.
+    Permit(Grant<'s>),
+    /// It may not.
+    Deny(Denial),
+    /// No target with a policy has this host and port.
+    Unmatched,
+}
+
+/// Why and how a request may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'s> {
+    /// The workload in whose name.
+    pub workload: &'s Arc<Workload>,
+    /// The policy that permits it (or observes it).
+    pub policy: &'s Arc<Policy>,
+    /// The index of the allow rule that matched; `None` if none did and an observing policy let
+    /// it through.
+    pub rule: Option<usize>,
+    /// What an enforced policy would have refused it for; only with [`Mode::Observe`].
+    pub would_deny: Option<DenyReason>,
+    /// The target.
+    pub target: &'s Arc<Target>,
+    /// The target's route, already checked not to be a denied one.
+    pub route: &'s Route,
+    /// The credential to attach and where; `None` sends none.
+    pub credential: Option<(&'s Attach, &'s Arc<Credential>)>,
+}
+
+impl DenyReason {
+    /// The reason's stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkloadUnknown => "workload-unknown",
+            Self::TargetNotGranted => "target-not-granted",
+            Self::RequestNotAllowed => "request-not-allowed",
+            Self::OutsideSchedule => "outside-schedule",
+            Self::PolicyExpired => "policy-expired",
+            Self::ConditionFalse => "condition-false",
+            Self::ConditionError => "condition-error",
+            Self::PathDenied => "path-denied",
+            Self::NoRoute => "no-route",
+            Self::SlotNotGranted => "slot-not-granted",
+        }
+    }
+}
+
+impl std::fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Mismatch {
+    /// Escapes what could act on a terminal or split a log line, and cuts what is long.
+    pub(super) fn new(what: &'static str, expected: &str, actual: &str) -> Self {
+        Self {
+            what,
+            expected: printable(expected),
+            actual: printable(actual),
+        }
+    }
+}
+
+/// The longest text of a mismatch, in characters.
+const MAX_TEXT: usize = 400;
+
+/// The text with control and direction-changing characters escaped, cut after [`MAX_TEXT`].
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(MAX_TEXT));
+    for (count, letter) in text.chars().enumerate() {
+        if count == MAX_TEXT {
+            shown.push_str("...");
+            break;
+        }
+        let acts = letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if acts {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+impl Grant<'_> {
+    /// The mode of the policy.
+    pub fn mode(&self) -> Mode {
+        self.policy.mode
+    }
+}
+
+/// Why a request may not go. Each is stable: it is in records, metrics and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// The caller is no known workload.
+    WorkloadUnknown,
+    /// No policy grants the workload this target.
+    TargetNotGranted,
+    /// A policy grants the target, but no rule this request.
+    RequestNotAllowed,
+    /// A rule matched outside of the policy's schedule.
+    OutsideSchedule,
+    /// A rule matched after the policy's `notAfter`.
+    PolicyExpired,
+    /// A rule matched and `when` was false.
+    ConditionFalse,
+    /// A rule matched and `when` could not be evaluated.
+    ConditionError,
+    /// The target denies this path to every workload.
+    PathDenied,
+    /// The target has no route for this request.
+    NoRoute,
+    /// The route needs a slot that the policy fills with no credential.
+    SlotNotGranted,
+}
+
+/// A refusal by policy, with the nearest miss.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    /// Why.
+    pub reason: DenyReason,
+    /// The workload the caller was recognised as, if any.
+    pub workload: Option<Arc<Workload>>,
+    /// The target.
+    pub target: Arc<Target>,
+    /// The rule that came nearest, if any policy speaks of this workload and target.
+    pub nearest: Option<Nearest>,
+    /// The selector that came nearest, if the caller is no workload and resembles one.
+    pub nearest_selector: Option<NearestSelector>,
+    /// With [`DenyReason::PathDenied`], the `deny` text of the target's route.
+    pub denied_by: Option<String>,
+}
+
+/// The workload selector that came nearest to recognising a caller.
+#[derive(Debug, Clone)]
+pub struct NearestSelector {
+    /// Its workload.
+    pub workload: Arc<Workload>,
+    /// Its index among the workload's `match` entries.
+    pub entry: usize,
+    /// What did not match; never empty.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// The rule that came nearest to permitting, and what kept it from it.
+#[derive(Debug, Clone)]
+pub struct Nearest {
+    /// Its policy.
+    pub policy: Arc<Policy>,
+    /// Its index; `None` if the policy as a whole did not apply.
+    pub rule: Option<usize>,
+    /// What did not match; never empty.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// One thing that did not match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The key in the resource: `methods`, `paths`, `hosts`, `schedule`, `notAfter`, `when`...
+    pub what: &'static str,
+    /// What the policy wants.
+    pub expected: String,
+    /// What the request has. The query's values are not shown.
+    pub actual: String,
+}

@@ -1,0 +1,203 @@
+//! Judging one request, and one connection before its first request.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{
+    CallerFacts, Decision, Denial, DenyReason, Grant, Interception, PolicySet, Recognised,
+    RequestFacts,
+    index::Found,
+    parts::{Ask, Fill, Verdict, allows_host, route_matches},
+};
+use crate::{
+    host::Host,
+    model::{Mode, Policy, Route, Workload},
+};
+
+/// Looks on while a request is judged; what it sees is what counted.
+pub(super) trait Trace<'s> {
+    fn route(&mut self, index: usize, route: &'s Route, matches: bool);
+    fn policy(
+        &mut self,
+        workload: &'s Arc<Workload>,
+        policy: &'s Arc<Policy>,
+        verdict: Verdict<'s>,
+    );
+}
+
+/// Looks at nothing, and costs nothing.
+struct Blind;
+
+impl<'s> Trace<'s> for Blind {
+    fn route(&mut self, _: usize, _: &'s Route, _: bool) {}
+    fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
+}
+
+impl PolicySet {
+    /// The decision for one request. Rates are not counted here: the caller of this function
+    /// holds the counters.
+    ///
+    /// `who` should be of this policy set ([`Recognised::is_of`]); if it is of another, the
+    /// caller is recognised anew.
+    pub fn decide(
+        &self,
+        who: &Recognised,
+        caller: &CallerFacts,
+        request: &RequestFacts<'_>,
+        now: Timestamp,
+    ) -> Decision<'_> {
+        let ask = Ask {
+            caller,
+            request,
+            now,
+        };
+        if who.is_of(self) {
+            self.judge(who, ask, &mut Blind)
+        } else {
+            self.judge(&self.recognise(caller), ask, &mut Blind)
+        }
+    }
+
+    pub(super) fn judge<'s>(
+        &'s self,
+        who: &Recognised,
+        ask: Ask<'_>,
+        trace: &mut impl Trace<'s>,
+    ) -> Decision<'s> {
+        let Some(found) = self.find(ask.request.host, ask.request.port) else {
+            return Decision::Unmatched;
+        };
+        if self.numbers_of(who).is_empty() {
+            return Decision::Deny(Denial {
+                nearest_selector: self.nearest_selector(ask.caller),
+                ..self.denial(who, found, DenyReason::WorkloadUnknown)
+            });
+        }
+        let route = match first_route(found, ask.request, trace) {
+            Ok(route) => route,
+            Err((reason, denied_by)) => {
+                return Decision::Deny(Denial {
+                    denied_by,
+                    ..self.denial(who, found, reason)
+                });
+            }
+        };
+        match self.first_grant(who, found, route, ask, trace) {
+            Some(grant) => Decision::Permit(grant),
+            None => Decision::Deny(self.refuse(who, found, route, ask)),
+        }
+    }
+
+    /// The first enforcing policy that permits; else what an observing one lets through.
+    fn first_grant<'s>(
+        &'s self,
+        who: &Recognised,
+        found: Found<'s>,
+        route: &'s Route,
+        ask: Ask<'_>,
+        trace: &mut impl Trace<'s>,
+    ) -> Option<Grant<'s>> {
+        let mut observed: Option<Grant<'s>> = None;
+        for (workload, policy) in self.candidates(who, found) {
+            let verdict = Verdict::of(policy, route, ask);
+            trace.policy(workload, policy, verdict);
+            let credential = match verdict.fill {
+                Fill::NotNeeded => None,
+                Fill::Filled(attach, credential) => Some((attach, credential)),
+                Fill::Missing(_) => continue,
+            };
+            let grant = Grant {
+                workload,
+                policy,
+                rule: verdict.rule,
+                would_deny: verdict.against,
+                target: found.target,
+                route,
+                credential,
+            };
+            match (policy.mode, verdict.against) {
+                (Mode::Enforce, None) => return Some(grant),
+                (Mode::Enforce, Some(_)) => {}
+                (Mode::Observe, None) => {
+                    // One that would permit goes before one that merely lets through.
+                    if observed.is_none_or(|earlier| earlier.would_deny.is_some()) {
+                        observed = Some(grant);
+                    }
+                }
+                (Mode::Observe, Some(_)) => observed = observed.or(Some(grant)),
+            }
+        }
+        observed
+    }
+
+    /// The policies that speak of the caller's workloads and the target.
+    pub(super) fn candidates<'s, 'w>(
+        &'s self,
+        who: &'w Recognised,
+        found: Found<'s>,
+    ) -> impl Iterator<Item = (&'s Arc<Workload>, &'s Arc<Policy>)> + use<'s, 'w> {
+        self.numbers_of(who).iter().flat_map(move |&workload| {
+            self.grants(workload, found.index)
+                .map(move |policy| (&self.workloads[workload as usize], policy))
+        })
+    }
+
+    /// Whether a connection to `host` may be decrypted for this caller.
+    ///
+    /// A host that a target names exactly may be, for any identified caller: there are few of
+    /// these. One that is only matched by a wildcard may be if some policy for the caller has a
+    /// rule that could match it (or observes), so that nobody can have certificates made for
+    /// names of their choosing (THREATS 32).
+    ///
+    /// `who` must be of this policy set; otherwise it counts as unknown.
+    pub fn interception(&self, who: &Recognised, host: &Host, port: u16) -> Interception {
+        let Some(found) = self.find(host, port) else {
+            return Interception::Unmatched;
+        };
+        let could_match = |policy: &Policy| match policy.mode {
+            Mode::Observe => true,
+            Mode::Enforce => policy
+                .allow
+                .iter()
+                .any(|rule| allows_host(rule, |pattern| pattern.matches(host))),
+        };
+        if found.exact
+            || self
+                .candidates(who, found)
+                .any(|(_, policy)| could_match(policy))
+        {
+            return Interception::Intercept(found.target.clone());
+        }
+        Interception::Refuse(self.refuse_host(who, found, host))
+    }
+
+    pub(super) fn denial(&self, who: &Recognised, found: Found<'_>, reason: DenyReason) -> Denial {
+        Denial {
+            reason,
+            workload: self.workloads_of(who).next().cloned(),
+            target: found.target.clone(),
+            nearest: None,
+            nearest_selector: None,
+            denied_by: None,
+        }
+    }
+}
+
+/// The first route for the request, unless it denies.
+fn first_route<'s>(
+    found: Found<'s>,
+    request: &RequestFacts<'_>,
+    trace: &mut impl Trace<'s>,
+) -> Result<&'s Route, (DenyReason, Option<String>)> {
+    for (index, route) in found.target.routes.iter().enumerate() {
+        let matches = route_matches(route, request);
+        trace.route(index, route, matches);
+        match (matches, &route.deny) {
+            (true, None) => return Ok(route),
+            (true, Some(text)) => return Err((DenyReason::PathDenied, Some(text.clone()))),
+            (false, _) => {}
+        }
+    }
+    Err((DenyReason::NoRoute, None))
+}

@@ -1,0 +1,235 @@
+//! One revision of all resources, indexed so that a decision looks only at what can matter.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::recognise::SelectorIndex;
+use crate::{
+    host::{Host, HostPattern},
+    model::{Credential, Policy, ResourceName, Target, Workload},
+};
+
+/// Validated resources, as they are compiled into a [`PolicySet`].
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// All workloads.
+    pub workloads: Vec<Arc<Workload>>,
+    /// All targets, also those that no policy uses.
+    pub targets: Vec<Arc<Target>>,
+    /// All credentials.
+    pub credentials: Vec<Arc<Credential>>,
+    /// All policies.
+    pub policies: Vec<Arc<Policy>>,
+    /// A short stable hash of the resources' text.
+    pub revision: String,
+}
+
+/// One revision of all resources, compiled and indexed. Immutable.
+#[derive(Debug)]
+pub struct PolicySet {
+    pub(super) revision: Arc<str>,
+    /// Each sorted by name, so that answers do not depend on the order of files.
+    pub(super) workloads: Vec<Arc<Workload>>,
+    targets: Vec<Arc<Target>>,
+    credentials: Vec<Arc<Credential>>,
+    pub(super) policies: Vec<Arc<Policy>>,
+    /// The targets that some policy uses.
+    governed: Vec<Arc<Target>>,
+    exact_hosts: HashMap<Host, u32>,
+    /// By what follows the wildcard's label.
+    wildcard_hosts: HashMap<Box<str>, Vec<(HostPattern, u32)>>,
+    pub(super) selectors: SelectorIndex,
+    /// (workload, governed target) to policies, by index, in the order of their names.
+    grants: HashMap<(u32, u32), Vec<u32>>,
+}
+
+/// A governed target that was found for a host and port.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'s> {
+    pub index: u32,
+    pub target: &'s Arc<Target>,
+    /// Whether the target names the host exactly rather than by a wildcard.
+    pub exact: bool,
+}
+
+impl PolicySet {
+    /// Indexes resources that were validated.
+    pub fn compile(resources: Resources) -> Self {
+        let Resources {
+            workloads,
+            targets,
+            credentials,
+            policies,
+            revision,
+        } = resources;
+        let policies = by_name(policies, |policy| &policy.name);
+        // What a policy refers to counts, also if it should be missing from the list.
+        let referred = policies.iter().flat_map(|policy| policy.workloads.clone());
+        let workloads = by_name(workloads.into_iter().chain(referred), |workload| {
+            &workload.name
+        });
+        let governed = by_name(
+            policies.iter().map(|policy| policy.target.clone()),
+            |target| &target.name,
+        );
+        let (exact_hosts, wildcard_hosts) = index_hosts(&governed);
+        Self {
+            revision: revision.into(),
+            grants: index_grants(&policies, &workloads, &governed),
+            selectors: SelectorIndex::new(&workloads),
+            workloads,
+            targets: by_name(targets, |target| &target.name),
+            credentials: by_name(credentials, |credential| &credential.name),
+            policies,
+            governed,
+            exact_hosts,
+            wildcard_hosts,
+        }
+    }
+
+    /// A short stable hash of the resources' text.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The target that has this host and port and that some policy uses.
+    pub fn target(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
+        self.find(host, port).map(|found| found.target)
+    }
+
+    /// All hosts that may be intercepted: those of targets that some policy uses.
+    pub fn governed_hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.governed.iter().flat_map(|target| &target.hosts)
+    }
+
+    /// All workloads, by name.
+    pub fn workloads(&self) -> &[Arc<Workload>] {
+        &self.workloads
+    }
+
+    /// All targets, also those that no policy uses, by name.
+    pub fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+
+    /// All policies, by name.
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    /// All credentials, by name.
+    pub fn credentials(&self) -> &[Arc<Credential>] {
+        &self.credentials
+    }
+
+    pub(super) fn find(&self, host: &Host, port: u16) -> Option<Found<'_>> {
+        let (index, exact) = match self.exact_hosts.get(host) {
+            Some(index) => (*index, true),
+            None => (self.find_wildcard(host)?, false),
+        };
+        let target = &self.governed[index as usize];
+        target.ports.contains(&port).then_some(Found {
+            index,
+            target,
+            exact,
+        })
+    }
+
+    fn find_wildcard(&self, host: &Host) -> Option<u32> {
+        let (_, suffix) = host.name()?.split_once('.')?;
+        self.wildcard_hosts
+            .get(suffix)?
+            .iter()
+            .find(|(pattern, _)| pattern.matches(host))
+            .map(|(_, index)| *index)
+    }
+
+    /// The policies for a workload and a governed target, by name.
+    pub(super) fn grants(
+        &self,
+        workload: u32,
+        target: u32,
+    ) -> impl Iterator<Item = &Arc<Policy>> + Clone {
+        self.grants
+            .get(&(workload, target))
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .map(|index| &self.policies[*index as usize])
+    }
+}
+
+/// Sorted by name; of two with one name, which validation excludes, the first.
+fn by_name<T>(
+    items: impl IntoIterator<Item = Arc<T>>,
+    name: impl Fn(&T) -> &ResourceName,
+) -> Vec<Arc<T>> {
+    let mut sorted = BTreeMap::new();
+    for item in items {
+        sorted.entry(name(&item).clone()).or_insert(item);
+    }
+    sorted.into_values().collect()
+}
+
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("there are fewer than 2^32 resources in memory")
+}
+
+type HostIndex = (
+    HashMap<Host, u32>,
+    HashMap<Box<str>, Vec<(HostPattern, u32)>>,
+);
+
+fn index_hosts(governed: &[Arc<Target>]) -> HostIndex {
+    let mut exact = HashMap::new();
+    let mut wildcards: HashMap<Box<str>, Vec<_>> = HashMap::new();
+    for (index, target) in governed.iter().enumerate() {
+        for pattern in &target.hosts {
+            match (pattern.exact(), pattern.suffix()) {
+                (Some(host), _) => {
+                    exact.entry(host.clone()).or_insert(number(index));
+                }
+                (None, suffix) => wildcards
+                    .entry(suffix.unwrap_or_default().into())
+                    .or_default()
+                    .push((pattern.clone(), number(index))),
+            }
+        }
+    }
+    (exact, wildcards)
+}
+
+fn index_grants(
+    policies: &[Arc<Policy>],
+    workloads: &[Arc<Workload>],
+    governed: &[Arc<Target>],
+) -> HashMap<(u32, u32), Vec<u32>> {
+    let workload_numbers: HashMap<&ResourceName, u32> = numbers(workloads, |w| &w.name);
+    let target_numbers: HashMap<&ResourceName, u32> = numbers(governed, |t| &t.name);
+    let mut grants: HashMap<_, Vec<u32>> = HashMap::new();
+    for (index, policy) in policies.iter().enumerate() {
+        let target = target_numbers[&policy.target.name];
+        for workload in &policy.workloads {
+            let granted = grants
+                .entry((workload_numbers[&workload.name], target))
+                .or_default();
+            // A policy may name a workload twice.
+            if granted.last() != Some(&number(index)) {
+                granted.push(number(index));
+            }
+        }
+    }
+    grants
+}
+
+fn numbers<'i, T>(
+    items: &'i [Arc<T>],
+    name: impl Fn(&'i T) -> &'i ResourceName,
+) -> HashMap<&'i ResourceName, u32> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| (name(item), number(index)))
+        .collect()
+}

@@ -1,0 +1,37 @@
+//! The decision: may this caller make this request now. No I/O, no clock, no allocation on the
+//! permitted path.
+//!
+//! A request is judged in this order, and the first that applies is the answer:
+//!
+//! 1. No governed target has the host and port: [`Decision::Unmatched`].
+//! 2. The caller is no workload: [`DenyReason::WorkloadUnknown`].
+//! 3. The target's first route for the request denies it ([`DenyReason::PathDenied`]), or there
+//!    is none ([`DenyReason::NoRoute`]). No policy and no mode softens that.
+//! 4. Of the policies for the caller's workloads and the target, in the order of the workloads'
+//!    and then the policies' names: the first enforcing one that permits; else the first
+//!    observing one that would permit; else the first observing one, which lets the request
+//!    through and says what it would have refused it for.
+//! 5. A denial, explained by the rule that came nearest.
+//!
+//! A policy that has no credential for the slot that the route needs never permits, whatever its
+//! mode: there is nothing to send.
+
+mod answer;
+mod decide;
+mod explain;
+mod facts;
+mod index;
+mod nearest;
+mod parts;
+mod recognise;
+mod sentence;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{
+    Decision, Denial, DenyReason, Grant, Interception, Mismatch, Nearest, NearestSelector,
+};
+pub use explain::Explanation;
+pub use facts::{CallerFacts, PodFacts, RequestFacts};
+pub use index::{PolicySet, Resources};
+pub use recognise::Recognised;

@@ -1,0 +1,118 @@
+//! Why not: the rule that came nearest to permitting a request.
+
+use std::sync::Arc;
+
+use super::{
+    Denial, DenyReason, Mismatch, Nearest, PolicySet, Recognised,
+    index::Found,
+    parts::{Ask, Fill, RuleParts, hosts_mismatch, unmet, unmet_all},
+};
+use crate::{
+    host::Host,
+    model::{Mode, Policy, Route, Workload},
+};
+
+/// How near a rule came: the parts that match, of which a path says most and a host more than a
+/// method; then, if all do, the conditions that hold and the credential.
+type Score = (usize, bool, bool, usize);
+
+impl PolicySet {
+    /// The denial of a request that no policy let through. Of rules that are equally near, the
+    /// first in the order in which they were judged is named.
+    pub(super) fn refuse(
+        &self,
+        who: &Recognised,
+        found: Found<'_>,
+        route: &Route,
+        ask: Ask<'_>,
+    ) -> Denial {
+        let mut best: Option<(Score, &Arc<Workload>, &Arc<Policy>, usize)> = None;
+        for (workload, policy) in self.candidates(who, found) {
+            for (index, rule) in policy.allow.iter().enumerate() {
+                let parts = RuleParts::of(rule, ask.request);
+                let beyond = if parts.all() {
+                    MOST_FAILURES.saturating_sub(failures(policy, route, ask))
+                } else {
+                    0
+                };
+                let score = (parts.count(), parts.paths, parts.hosts, beyond);
+                if best.is_none_or(|(most, ..)| score > most) {
+                    best = Some((score, workload, policy, index));
+                }
+            }
+        }
+        let Some((_, workload, policy, rule)) = best else {
+            return self.denial(who, found, DenyReason::TargetNotGranted);
+        };
+        let (reason, mismatches) = misses(policy, rule, route, ask);
+        Denial {
+            workload: Some(workload.clone()),
+            nearest: Some(Nearest {
+                policy: policy.clone(),
+                rule: Some(rule),
+                mismatches,
+            }),
+            ..self.denial(who, found, reason)
+        }
+    }
+
+    /// The denial of a connection to a host that no rule could match.
+    pub(super) fn refuse_host(&self, who: &Recognised, found: Found<'_>, host: &Host) -> Denial {
+        if self.numbers_of(who).is_empty() {
+            return self.denial(who, found, DenyReason::WorkloadUnknown);
+        }
+        let nearest = self
+            .candidates(who, found)
+            .find_map(|(workload, policy)| Some((workload, policy, policy.allow.first()?)));
+        let Some((workload, policy, rule)) = nearest else {
+            return self.denial(who, found, DenyReason::TargetNotGranted);
+        };
+        Denial {
+            workload: Some(workload.clone()),
+            nearest: Some(Nearest {
+                policy: policy.clone(),
+                rule: Some(0),
+                mismatches: vec![hosts_mismatch(rule, host)],
+            }),
+            ..self.denial(who, found, DenyReason::RequestNotAllowed)
+        }
+    }
+}
+
+/// Three conditions and the credential.
+const MOST_FAILURES: usize = 4;
+
+/// How many conditions do not hold, and whether the credential is missing.
+fn failures(policy: &Policy, route: &Route, ask: Ask<'_>) -> usize {
+    let missing = match Fill::of(policy, route) {
+        Fill::Missing(_) => 1,
+        Fill::NotNeeded | Fill::Filled(..) => 0,
+    };
+    unmet_all(&policy.conditions, ask, true).len() + missing
+}
+
+/// What keeps a rule of a policy from permitting, and the reason it comes down to. No mismatches
+/// means that it permits.
+pub(super) fn misses(
+    policy: &Policy,
+    rule: usize,
+    route: &Route,
+    ask: Ask<'_>,
+) -> (DenyReason, Vec<Mismatch>) {
+    let parts = RuleParts::of(&policy.allow[rule], ask.request);
+    let mut mismatches = parts.mismatches(&policy.allow[rule], ask.request);
+    mismatches.extend(unmet_all(&policy.conditions, ask, parts.all()));
+    let slot = Fill::of(policy, route).mismatch(policy);
+    let reason = match policy.mode {
+        // All else would have been let through.
+        Mode::Observe => DenyReason::SlotNotGranted,
+        Mode::Enforce if !parts.all() => DenyReason::RequestNotAllowed,
+        Mode::Enforce => unmet(&policy.conditions, ask).unwrap_or(DenyReason::SlotNotGranted),
+    };
+    if reason == DenyReason::SlotNotGranted {
+        mismatches.splice(0..0, slot);
+    } else {
+        mismatches.extend(slot);
+    }
+    (reason, mismatches)
+}
