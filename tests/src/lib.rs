@@ -1,1 +1,14 @@
-//! x
+//! Stand-ins for what the proxy talks to, and a world that wires them up.
+//!
+//! The proxy's promise is that a client without a secret reaches an API that demands one. So the
+//! APIs here are strict: over real TLS, with their own authority, they accept what the real ones
+//! accept and nothing else, and they remember every request, so that a test can prove that the
+//! credential was put on and that no dummy arrived.
+//!
+//! [`fake`] has Slack, Qase, a token issuer and a Kubernetes API server; [`client`] a small HTTP
+//! client that hides nothing; [`world`] starts everything that one gateway needs.
+
+pub mod client;
+pub mod fake;
+mod random;
+pub mod world;

@@ -1,0 +1,317 @@
+//! A small HTTP client for tests: it hides nothing, retries nothing, follows nothing.
+//!
+//! Directly or through a proxy's CONNECT, over HTTP/1.1 or HTTP/2, with one connection a
+//! [`Session`].
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{HOST, PROXY_AUTHORIZATION},
+};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::fake::Protocol;
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The protocol version.
+    pub version: Version,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// The trailers.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>) -> Result<Self, hyper::Error> {
+        let (head, body) = response.into_parts();
+        let collected = body.collect().await?;
+        let trailers = collected.trailers().cloned();
+        Ok(Self {
+            status: head.status,
+            version: head.version,
+            headers: head.headers,
+            body: collected.to_bytes(),
+            trailers,
+        })
+    }
+
+    /// The value of a header that is there exactly once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            (Some(_), Some(_)) | (None, _) => None,
+        }
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// TCP or TLS failed.
+    Connect(io::Error),
+    /// The proxy answered CONNECT with something other than success.
+    Refused(Box<Answer>),
+    /// The connection broke during the exchange.
+    Exchange(hyper::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "connecting failed: {error}"),
+            Self::Refused(answer) => write!(f, "the proxy refused: {}", answer.status),
+            Self::Exchange(error) => write!(f, "the exchange failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl From<hyper::Error> for Failure {
+    fn from(error: hyper::Error) -> Self {
+        Self::Exchange(error)
+    }
+}
+
+/// Where and how to connect.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    proxied: bool,
+    proxy_authorization: Option<HeaderValue>,
+    tls: ClientConfig,
+}
+
+impl Client {
+    /// Speaks to `address` itself, whatever the host of a request; trusts the roots in
+    /// `roots_pem` only.
+    ///
+    /// # Panics
+    /// If `roots_pem` holds no certificates.
+    pub fn direct(address: SocketAddr, roots_pem: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
+            roots
+                .add(certificate.expect("the roots are PEM"))
+                .expect("a root is a certificate");
+        }
+        assert!(!roots.is_empty(), "the PEM text holds no certificate");
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has the default protocol versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            address,
+            proxied: false,
+            proxy_authorization: None,
+            tls,
+        }
+        .over(Protocol::Http1)
+    }
+
+    /// Speaks through the HTTP proxy at `address`.
+    pub fn through(address: SocketAddr, roots_pem: &str) -> Self {
+        Self {
+            proxied: true,
+            ..Self::direct(address, roots_pem)
+        }
+    }
+
+    /// Shows the proxy a token, as `Bearer`.
+    ///
+    /// # Panics
+    /// If the token holds a control character.
+    #[must_use]
+    pub fn bearer(mut self, token: &str) -> Self {
+        let value = format!("Bearer {token}");
+        self.proxy_authorization = Some(value.parse().expect("a token is a header value"));
+        self
+    }
+
+    /// Shows the proxy a token, as the password of `Basic`.
+    #[must_use]
+    pub fn basic(mut self, token: &str) -> Self {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(format!("x:{token}")));
+        self.proxy_authorization = value.parse().ok();
+        self
+    }
+
+    /// The one protocol to offer by ALPN.
+    #[must_use]
+    pub fn over(mut self, protocol: Protocol) -> Self {
+        self.tls.alpn_protocols = match protocol {
+            Protocol::Http1 => vec![b"http/1.1".to_vec()],
+            Protocol::Http2 => vec![b"h2".to_vec()],
+        };
+        self
+    }
+
+    /// Connects to a host's port 443.
+    pub async fn open(&self, host: &str) -> Result<Session, Failure> {
+        let stream = self.tls_stream(host).await?;
+        let negotiated = stream.get_ref().1.alpn_protocol();
+        let sender = if negotiated == Some(b"h2") {
+            let (sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection.with_upgrades());
+            Sender::Http1(sender)
+        };
+        Ok(Session { sender })
+    }
+
+    /// A TLS connection to a host's port 443, for what is not HTTP.
+    pub async fn tls_stream(&self, host: &str) -> Result<TlsStream<Stream>, Failure> {
+        let tcp = TcpStream::connect(self.address).await?;
+        tcp.set_nodelay(true)?;
+        let stream: Stream = if self.proxied {
+            Box::new(TokioIo::new(self.connect(tcp, host).await?))
+        } else {
+            Box::new(tcp)
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let connector = TlsConnector::from(Arc::new(self.tls.clone()));
+        Ok(connector.connect(name, stream).await?)
+    }
+
+    /// Sends one request on a connection of its own, to the host of its URI.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        self.open(&host).await?.send(request).await
+    }
+
+    async fn connect(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+    ) -> Result<hyper::upgrade::Upgraded, Failure> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+        tokio::spawn(connection.with_upgrades());
+        let authority = format!("{host}:443");
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.method_mut() = Method::CONNECT;
+        if let Ok(value) = HeaderValue::try_from(&authority) {
+            request.headers_mut().insert(HOST, value);
+        }
+        *request.uri_mut() = Uri::try_from(authority)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        if let Some(value) = &self.proxy_authorization {
+            request
+                .headers_mut()
+                .insert(PROXY_AUTHORIZATION, value.clone());
+        }
+        let response = sender.send_request(request).await?;
+        if response.status().is_success() {
+            Ok(hyper::upgrade::on(response).await?)
+        } else {
+            Err(Failure::Refused(Box::new(Answer::read(response).await?)))
+        }
+    }
+}
+
+/// What TLS runs over.
+pub type Stream = Box<dyn Duplex>;
+
+/// Both directions of a byte stream.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// One connection.
+pub struct Session<B = Full<Bytes>> {
+    sender: Sender<B>,
+}
+
+enum Sender<B> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
+}
+
+impl<B> Session<B>
+where
+    B: Body + Send + 'static,
+{
+    /// Sends a request with an absolute URI and reads the whole answer.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Answer, Failure> {
+        Ok(Answer::read(self.start(request).await?).await?)
+    }
+
+    /// Sends a request with an absolute URI and returns once the answer's head is there.
+    ///
+    /// `Host` is added over HTTP/1.1, unless the request has one.
+    pub async fn start(&mut self, request: Request<B>) -> Result<Response<Incoming>, Failure> {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                Ok(sender.send_request(origin_form(request)).await?)
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                Ok(sender.send_request(request).await?)
+            }
+        }
+    }
+}
+
+fn origin_form<B>(mut request: Request<B>) -> Request<B> {
+    if !request.headers().contains_key(HOST)
+        && let Some(authority) = request.uri().authority()
+        && let Ok(value) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, value);
+    }
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    if let Ok(uri) = Uri::try_from(path) {
+        *request.uri_mut() = uri;
+    }
+    request
+}

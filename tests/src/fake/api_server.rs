@@ -1,0 +1,262 @@
+//! A stand-in for the two endpoints of a Kubernetes API server that the proxy asks: `TokenReview`,
+//! and the issuer's keys. Both want the gateway's own bearer token.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use countersign::clock::Clock;
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{
+    Api, Authority, Body, Exchange, Issuer, Memory, Misbehaviour, Received, Server, TokenRequest,
+    body,
+    issuer::{CLUSTER_NAMES, JWKS_PATH, Keys},
+};
+use crate::random;
+
+const REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+
+/// A running API server.
+pub struct ApiServer {
+    server: Server,
+    state: Arc<State>,
+    ca_pem: String,
+}
+
+impl ApiServer {
+    /// Starts it for the tokens of one issuer; it knows no pods yet.
+    pub async fn start(authority: &Authority, issuer: &Issuer, clock: Clock) -> io::Result<Self> {
+        let state = Arc::new(State {
+            keys: issuer.keys(),
+            clock,
+            bearer: format!("gateway-{}", random::alphanumeric(40)),
+            pods: Mutex::default(),
+            outage: Mutex::default(),
+        });
+        Ok(Self {
+            server: Server::start_nameless(authority, &CLUSTER_NAMES, Arc::clone(&state)).await?,
+            state,
+            ca_pem: authority.pem(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Its base URL, by address.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address())
+    }
+
+    /// The root of its certificate, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// What it received.
+    pub fn received(&self) -> &Memory {
+        self.server.memory()
+    }
+
+    /// Makes it misbehave from now on, or behave again.
+    pub fn misbehave(&self, how: Option<Misbehaviour>) {
+        self.server.misbehave(how);
+    }
+
+    /// The token that the gateway must show.
+    pub fn bearer(&self) -> &str {
+        &self.state.bearer
+    }
+
+    /// Lets the pod of a token exist.
+    pub fn add_pod(&self, request: &TokenRequest) {
+        if let Some((name, uid)) = &request.pod {
+            let key = (request.namespace.clone(), name.clone());
+            self.state.pods().insert(key, uid.clone());
+        }
+    }
+
+    /// Deletes a pod.
+    pub fn delete_pod(&self, request: &TokenRequest) {
+        if let Some((name, _)) = &request.pod {
+            self.state
+                .pods()
+                .remove(&(request.namespace.clone(), name.clone()));
+        }
+    }
+
+    /// Answers everything with this status, such as 503, until told otherwise.
+    pub fn set_outage(&self, status: Option<StatusCode>) {
+        *self.state.outage() = status;
+    }
+}
+
+struct State {
+    keys: Arc<Keys>,
+    clock: Clock,
+    bearer: String,
+    /// Namespace and name to uid.
+    pods: Mutex<HashMap<(String, String), String>>,
+    outage: Mutex<Option<StatusCode>>,
+}
+
+impl State {
+    fn pods(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<StatusCode>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn respond(&self, received: &Received) -> Response<Body> {
+        if let Some(code) = *self.outage() {
+            return status(code, "the API server is not well");
+        }
+        let expected = format!("Bearer {}", self.bearer);
+        if received.header("authorization") != Some(expected) {
+            return status(StatusCode::UNAUTHORIZED, "Unauthorized");
+        }
+        match received.path.as_str() {
+            JWKS_PATH if received.method == Method::GET => {
+                body::json(StatusCode::OK, &self.keys.jwks())
+            }
+            REVIEW_PATH if received.method == Method::POST => match self.review(received) {
+                Ok(review) => body::json(StatusCode::CREATED, &review),
+                Err(why) => status(StatusCode::BAD_REQUEST, why),
+            },
+            _ => status(
+                StatusCode::NOT_FOUND,
+                "the server could not find the requested resource",
+            ),
+        }
+    }
+
+    fn review(&self, received: &Received) -> Result<Value, &'static str> {
+        let mut review = received.json().ok_or("the body is no JSON")?;
+        if review["kind"] != "TokenReview" || review["apiVersion"] != "authentication.k8s.io/v1" {
+            return Err("the body is no TokenReview");
+        }
+        let token = review["spec"]["token"]
+            .as_str()
+            .ok_or("the token is missing")?;
+        let wanted: Vec<Value> = review["spec"]["audiences"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        review["status"] = match self.check(token, &wanted) {
+            Ok(status) => status,
+            Err(error) => json!({"authenticated": false, "error": error}),
+        };
+        Ok(review)
+    }
+
+    /// The status of a good token.
+    fn check(&self, token: &str, wanted: &[Value]) -> Result<Value, &'static str> {
+        let claims = self
+            .keys
+            .verify(token)
+            .ok_or("invalid bearer token, could not verify signature")?;
+        let now = self.clock.now().as_second();
+        let moment = |name: &str| claims[name].as_i64().ok_or("invalid bearer token");
+        if moment("exp")? <= now {
+            return Err("invalid bearer token, service account token has expired");
+        }
+        if moment("nbf")? > now {
+            return Err("invalid bearer token, service account token is not valid yet");
+        }
+        let audiences: Vec<&Value> = claims["aud"]
+            .as_array()
+            .ok_or("invalid bearer token")?
+            .iter()
+            .filter(|audience| wanted.contains(audience))
+            .collect();
+        if audiences.is_empty() {
+            return Err(
+                "invalid bearer token, token audiences is invalid for the target audiences",
+            );
+        }
+        let bound = &claims["kubernetes.io"];
+        self.check_pod(bound)?;
+        Ok(json!({
+            "authenticated": true,
+            "audiences": audiences,
+            "user": {
+                "username": claims["sub"],
+                "uid": bound["serviceaccount"]["uid"],
+                "groups": [
+                    "system:serviceaccounts",
+                    format!("system:serviceaccounts:{}", text(&bound["namespace"])),
+                    "system:authenticated",
+                ],
+                "extra": extra(bound, &claims["jti"]),
+            },
+        }))
+    }
+
+    fn check_pod(&self, bound: &Value) -> Result<(), &'static str> {
+        if bound["pod"].is_null() {
+            return Ok(());
+        }
+        let key = (text(&bound["namespace"]), text(&bound["pod"]["name"]));
+        match self.pods().get(&key) {
+            Some(uid) if bound["pod"]["uid"] == **uid => Ok(()),
+            Some(_) | None => {
+                Err("invalid bearer token, service account token has been invalidated")
+            }
+        }
+    }
+}
+
+impl Api for State {
+    async fn answer(&self, exchange: Exchange) -> Response<Body> {
+        let received = exchange.read().await;
+        self.respond(&received)
+    }
+}
+
+fn extra(bound: &Value, token_id: &Value) -> Value {
+    let mut extra = json!({
+        "authentication.kubernetes.io/credential-id": [format!("JTI={}", text(token_id))],
+    });
+    for (object, name) in [
+        ("pod", "name"),
+        ("pod", "uid"),
+        ("node", "name"),
+        ("node", "uid"),
+    ] {
+        let value = &bound[object][name];
+        if !value.is_null() {
+            extra[format!("authentication.kubernetes.io/{object}-{name}")] = json!([value]);
+        }
+    }
+    extra
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Kubernetes' own error shape.
+fn status(code: StatusCode, message: &str) -> Response<Body> {
+    let value = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": code.canonical_reason(),
+        "code": code.as_u16(),
+    });
+    body::json(code, &value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::client::{Answer, Client};
+
+struct Cluster {
+    issuer: Issuer,
+    server: ApiServer,
+    clock: Clock,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let authority = Authority::default();
+        let clock = Clock::manual("2026-11-23T05:10:00Z".parse().unwrap());
+        let issuer = Issuer::start(&authority, clock.clone()).await.unwrap();
+        let server = ApiServer::start(&authority, &issuer, clock.clone())
+            .await
+            .unwrap();
+        Self {
+            issuer,
+            server,
+            clock,
+        }
+    }
+
+    async fn send(&self, request: http::request::Builder, body: String) -> Answer {
+        Client::direct(self.server.address(), self.server.ca_pem())
+            .send(request.body(Full::new(Bytes::from(body))).unwrap())
+            .await
+            .unwrap()
+    }
+
+    async fn review(&self, token: &str, audience: &str) -> Value {
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        });
+        let request = Request::post(format!("https://localhost{REVIEW_PATH}"))
+            .header("authorization", format!("Bearer {}", self.server.bearer()));
+        let answer = self.send(request, body.to_string()).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+        answer.json()["status"].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_living_pod_is_authenticated() {
+    let cluster = Cluster::start().await;
+    let request = TokenRequest::new("qa", "nightly-dashboard");
+    cluster.server.add_pod(&request);
+    let token = cluster.issuer.mint(&request);
+    let status = cluster.review(&token, "countersign").await;
+    assert_eq!(status["authenticated"], true);
+    assert_eq!(status["audiences"], json!(["countersign"]));
+    assert_eq!(
+        status["user"]["username"],
+        "system:serviceaccount:qa:nightly-dashboard"
+    );
+    let (name, uid) = request.pod.unwrap();
+    let extra = &status["user"]["extra"];
+    assert_eq!(
+        extra["authentication.kubernetes.io/pod-name"],
+        json!([name])
+    );
+    assert_eq!(extra["authentication.kubernetes.io/pod-uid"], json!([uid]));
+}
+
+#[tokio::test]
+async fn a_deleted_or_recreated_pod_is_not() {
+    let cluster = Cluster::start().await;
+    let request = TokenRequest::new("qa", "nightly-dashboard");
+    cluster.server.add_pod(&request);
+    let token = cluster.issuer.mint(&request);
+    cluster.server.delete_pod(&request);
+    let status = cluster.review(&token, "countersign").await;
+    assert_eq!(status["authenticated"], false);
+    assert!(status["error"].as_str().unwrap().contains("invalidated"));
+
+    let mut recreated = request.clone();
+    recreated.pod = request.pod.map(|(name, _)| (name, random::uuid()));
+    cluster.server.add_pod(&recreated);
+    assert_eq!(
+        cluster.review(&token, "countersign").await["authenticated"],
+        false
+    );
+}
+
+#[tokio::test]
+async fn audience_and_lifetime_are_checked() {
+    let cluster = Cluster::start().await;
+    let mut request = TokenRequest::new("qa", "nightly-dashboard");
+    request.pod = None;
+    let token = cluster.issuer.mint(&request);
+    assert_eq!(
+        cluster.review(&token, "countersign").await["authenticated"],
+        true
+    );
+    assert_eq!(
+        cluster.review(&token, "vault").await["authenticated"],
+        false
+    );
+    cluster
+        .clock
+        .set(cluster.clock.now() + SignedDuration::from_hours(1));
+    assert_eq!(
+        cluster.review(&token, "countersign").await["authenticated"],
+        false
+    );
+}
+
+#[tokio::test]
+async fn the_gateways_own_token_is_demanded() {
+    let cluster = Cluster::start().await;
+    for authorization in ["Bearer gateway-", "bearer", ""] {
+        let request = Request::get(format!("https://localhost{JWKS_PATH}"))
+            .header("authorization", authorization);
+        assert_eq!(
+            cluster.send(request, String::new()).await.status,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    let good = Request::get(format!("https://localhost{JWKS_PATH}")).header(
+        "authorization",
+        format!("Bearer {}", cluster.server.bearer()),
+    );
+    assert_eq!(
+        cluster.send(good, String::new()).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn an_outage_ends() {
+    let cluster = Cluster::start().await;
+    let good = || {
+        Request::get(format!("https://localhost{JWKS_PATH}")).header(
+            "authorization",
+            format!("Bearer {}", cluster.server.bearer()),
+        )
+    };
+    cluster
+        .server
+        .set_outage(Some(StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(
+        cluster.send(good(), String::new()).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    cluster.server.set_outage(None);
+    assert_eq!(
+        cluster.send(good(), String::new()).await.status,
+        StatusCode::OK
+    );
+}

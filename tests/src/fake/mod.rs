@@ -1,0 +1,27 @@
+//! Strict stand-ins for the services around the proxy.
+
+mod api_server;
+mod authority;
+mod body;
+mod certificates;
+mod issuer;
+mod limits;
+mod memory;
+mod misbehave;
+mod multipart;
+mod qase;
+mod server;
+mod slack;
+mod wire;
+
+pub use api_server::ApiServer;
+pub use authority::Authority;
+pub use body::{Body, json, text};
+pub use issuer::{Issuer, KeyKind, TokenRequest};
+pub use limits::Limited;
+pub use memory::{Memory, Received};
+pub use misbehave::Misbehaviour;
+pub use multipart::Part;
+pub use qase::Qase;
+pub use server::{Api, Connection, Exchange, Protocol, Server};
+pub use slack::{RotatingApp, Slack};

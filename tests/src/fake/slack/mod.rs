@@ -1,0 +1,291 @@
+//! A stand-in for Slack: the Web API, file uploads, incoming webhooks, Socket Mode and token
+//! rotation, as Slack documents them.
+//!
+//! Errors are HTTP 200 with `{"ok":false,"error":CODE}`, save for rate limits (429), webhooks
+//! and uploads (real statuses).
+
+mod arguments;
+mod chat;
+mod files;
+mod methods;
+mod oauth;
+mod scopes;
+mod socket;
+mod tokens;
+mod webhook;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use countersign::clock::Clock;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Map, Value};
+
+use super::{
+    Api, Authority, Body, Exchange, Limited, Memory, Misbehaviour, Server, body, limits::Upcoming,
+};
+use tokens::Tokens;
+
+pub use oauth::RotatingApp;
+
+/// The hosts that it answers to.
+const HOSTS: [&str; 5] = [
+    "slack.com",
+    "files.slack.com",
+    "hooks.slack.com",
+    "wss.slack.com",
+    "wss-primary.slack.com",
+];
+
+/// A running stand-in for Slack. Every start has new secrets.
+pub struct Slack {
+    server: Server,
+    api: Arc<SlackApi>,
+    ca_pem: String,
+}
+
+impl Slack {
+    /// Starts it on a free loopback port; token lifetimes follow `clock`.
+    pub async fn start(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
+        let api = Arc::new(SlackApi::new(clock));
+        let server = Server::start(authority, &HOSTS, Arc::clone(&api)).await?;
+        Ok(Self {
+            server,
+            api,
+            ca_pem: authority.pem(),
+        })
+    }
+
+    /// Where it listens, for all its hosts.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The hosts that it answers to, each on port 443.
+    pub fn hosts(&self) -> &'static [&'static str] {
+        &HOSTS
+    }
+
+    /// The root that its certificate chains to, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// What it received.
+    pub fn received(&self) -> &Memory {
+        self.server.memory()
+    }
+
+    /// The server beneath: connections and protocols.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Makes it misbehave from now on, or behave again.
+    pub fn misbehave(&self, how: Option<Misbehaviour>) {
+        self.server.misbehave(how);
+    }
+
+    /// The bot token (`xoxb-`).
+    pub fn bot_token(&self) -> String {
+        self.api.tokens().bot.clone()
+    }
+
+    /// The user token (`xoxp-`).
+    pub fn user_token(&self) -> String {
+        self.api.tokens().user.clone()
+    }
+
+    /// The app-level token (`xapp-`).
+    pub fn app_token(&self) -> String {
+        self.api.tokens().app.clone()
+    }
+
+    /// The secret path of the one incoming webhook: `/services/T.../B.../...`.
+    pub fn webhook_path(&self) -> String {
+        self.api.webhook.path()
+    }
+
+    /// Every secret that it accepts now or ever accepted, for tests that look for leaks.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.api.tokens().all();
+        secrets.push(self.webhook_path());
+        secrets
+    }
+
+    /// Replaces the bot token, as a reinstallation does; the old one is revoked.
+    pub fn replace_bot_token(&self) -> String {
+        self.api.tokens().replace_bot()
+    }
+
+    /// Revokes a token: from now on it meets `token_revoked`.
+    pub fn revoke(&self, token: &str) {
+        self.api.tokens().revoke(token);
+    }
+
+    /// The app whose token rotates.
+    pub fn rotating_app(&self) -> RotatingApp {
+        self.api.tokens().rotation.app()
+    }
+
+    /// Makes the current rotating access tokens expire now.
+    pub fn expire_access_tokens(&self) {
+        let now = self.api.clock.now();
+        self.api.tokens().rotation.expire_all(now);
+    }
+
+    /// How often a refresh token was exchanged for a new pair.
+    pub fn refreshes(&self) -> usize {
+        self.api.tokens().rotation.refreshes()
+    }
+
+    /// The scopes of the bot and user tokens; at first, all that the methods here need.
+    pub fn set_scopes(&self, scopes: &[&str]) {
+        self.api.tokens().set_scopes(scopes);
+    }
+
+    /// The next `times` calls of a method (such as `chat.postMessage`, or `webhook`) meet 429.
+    pub fn limit(&self, method: &str, times: usize, retry_after_secs: u32) {
+        self.api
+            .limits
+            .set(method, times, Limited { retry_after_secs });
+    }
+
+    /// The next `times` calls of a method meet this error, although all is right with them.
+    pub fn fail(&self, method: &str, times: usize, error: &'static str) {
+        self.api.failures.set(method, times, error);
+    }
+
+    /// Puts a file of `length` bytes there and returns its path at files.slack.com.
+    pub fn put_file(&self, name: &str, length: u64) -> String {
+        self.api.files.put(name, length)
+    }
+
+    /// The contents of the files that were uploaded and completed: name and length.
+    pub fn completed_files(&self) -> Vec<(String, u64)> {
+        self.api.files.completed()
+    }
+
+    /// The texts posted to a channel or through the webhook (channel `webhook`), oldest first.
+    pub fn messages(&self, channel: &str) -> Vec<String> {
+        self.api.chat.texts(channel)
+    }
+
+    /// The ids of the Socket Mode envelopes that clients acknowledged.
+    pub fn acknowledged(&self) -> Vec<String> {
+        self.api.sockets.acknowledged()
+    }
+
+    /// The Socket Mode connections that are open now.
+    pub fn open_sockets(&self) -> usize {
+        self.api.sockets.open()
+    }
+
+    /// Sends `disconnect` on every Socket Mode connection, and closes it.
+    pub fn disconnect_sockets(&self) {
+        self.api.sockets.disconnect();
+    }
+}
+
+/// What all connections share.
+struct SlackApi {
+    clock: Clock,
+    tokens: Mutex<Tokens>,
+    chat: chat::Chat,
+    files: files::Files,
+    webhook: webhook::Webhook,
+    sockets: Arc<socket::Sockets>,
+    limits: Upcoming<Limited>,
+    failures: Upcoming<&'static str>,
+}
+
+impl SlackApi {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            tokens: Mutex::default(),
+            chat: chat::Chat::default(),
+            files: files::Files::default(),
+            webhook: webhook::Webhook::default(),
+            sockets: Arc::default(),
+            limits: Upcoming::default(),
+            failures: Upcoming::default(),
+        }
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Api for SlackApi {
+    async fn answer(&self, exchange: Exchange) -> Response<Body> {
+        if exchange.host.starts_with("wss") {
+            return self.socket(exchange).await;
+        }
+        let received = exchange.read().await;
+        match received.host.as_str() {
+            "files.slack.com" => self.file(&received),
+            "hooks.slack.com" => self.hook(&received),
+            _ => self.call(&received),
+        }
+    }
+}
+
+/// What a method answers: the members beside `"ok":true`, or an error.
+type Outcome = Result<Map<String, Value>, SlackError>;
+
+/// An error in Slack's own shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SlackError {
+    code: &'static str,
+    /// The scope that is missing, and those that are there.
+    scopes: Option<(&'static str, String)>,
+}
+
+impl From<&'static str> for SlackError {
+    fn from(code: &'static str) -> Self {
+        Self { code, scopes: None }
+    }
+}
+
+/// The members of an answer.
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        other => Map::from_iter([("value".to_owned(), other)]),
+    }
+}
+
+fn render(outcome: Outcome) -> Response<Body> {
+    let mut answer = Map::new();
+    match outcome {
+        Ok(members) => {
+            answer.insert("ok".to_owned(), true.into());
+            answer.extend(members);
+        }
+        Err(error) => {
+            answer.insert("ok".to_owned(), false.into());
+            answer.insert("error".to_owned(), error.code.into());
+            if let Some((needed, provided)) = error.scopes {
+                answer.insert("needed".to_owned(), needed.into());
+                answer.insert("provided".to_owned(), provided.into());
+            }
+        }
+    }
+    body::json(StatusCode::OK, &Value::Object(answer))
+}
+
+fn too_many(limited: Limited, mut response: Response<Body>) -> Response<Body> {
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(
+        http::header::RETRY_AFTER,
+        HeaderValue::from(limited.retry_after_secs),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Everything around one gateway: the APIs, the token issuer, and a directory with the gateway's
+//! file, its resources and its secrets.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! let world = countersign_tests::world::World::start().await?;
+//! let token = world.token("qa", "nightly-dashboard");
+//! println!("countersign run --config {}", world.gateway_yaml().display());
+//! # Ok(()) }
+//! ```
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use countersign::clock::Clock;
+use tempfile::TempDir;
+
+use crate::fake::{ApiServer, Authority, Issuer, Qase, Slack, TokenRequest};
+
+/// What a [`World`] is to be like.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The time of tokens and of Slack's token rotation.
+    pub clock: Clock,
+    /// Whether the gateway asks an API server about each token.
+    pub token_review: bool,
+    /// Lines of YAML for the end of the gateway's `spec`, indented by two.
+    pub extra: String,
+}
+
+/// A running world. What it wrote is deleted when it is dropped.
+pub struct World {
+    /// The authority of the APIs' certificates.
+    pub authority: Authority,
+    /// Slack.
+    pub slack: Slack,
+    /// Qase.
+    pub qase: Qase,
+    /// The issuer of the pods' tokens, known to the gateway as `prod-eu`.
+    pub issuer: Issuer,
+    /// The cluster's API server, which the gateway asks only if the options say so.
+    pub api_server: ApiServer,
+    /// The time of tokens and of Slack's token rotation.
+    pub clock: Clock,
+    directory: TempDir,
+}
+
+impl World {
+    /// Starts a world by the machine's clock, without token review.
+    pub async fn start() -> io::Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    /// Starts a world.
+    pub async fn with(options: Options) -> io::Result<Self> {
+        let authority = Authority::default();
+        let clock = options.clock.clone();
+        let slack = Slack::start(&authority, clock.clone()).await?;
+        let qase = Qase::start(&authority).await?;
+        let issuer = Issuer::start(&authority, clock.clone()).await?;
+        let api_server = ApiServer::start(&authority, &issuer, clock.clone()).await?;
+        let world = Self {
+            authority,
+            slack,
+            qase,
+            issuer,
+            api_server,
+            clock,
+            directory: tempfile::Builder::new().prefix("countersign-").tempdir()?,
+        };
+        world.write(&options)?;
+        Ok(world)
+    }
+
+    /// The directory of everything below.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The file that starts a gateway.
+    pub fn gateway_yaml(&self) -> PathBuf {
+        self.path("gateway.yaml")
+    }
+
+    /// The directory of the resources.
+    pub fn policy_directory(&self) -> PathBuf {
+        self.path("policy")
+    }
+
+    /// The directory of the secrets: `slack-bot`, `slack-user`, `slack-app`, `slack-webhook`,
+    /// `slack-client-secret`, `slack-refresh-token`, `qase`.
+    pub fn secret_directory(&self) -> PathBuf {
+        self.path("secrets")
+    }
+
+    /// The directory of the gateway's certificate authority.
+    pub fn ca_directory(&self) -> PathBuf {
+        self.path("ca")
+    }
+
+    /// The file of the decision records.
+    pub fn decision_log(&self) -> PathBuf {
+        self.path("decisions.jsonl")
+    }
+
+    /// The decision records so far.
+    pub fn decisions(&self) -> io::Result<Vec<serde_json::Value>> {
+        let text = match fs::read_to_string(self.decision_log()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(whole
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// A token of a pod that runs as this service account, and that the API server knows.
+    pub fn token(&self, namespace: &str, service_account: &str) -> String {
+        let request = TokenRequest::new(namespace, service_account);
+        self.api_server.add_pod(&request);
+        self.issuer.mint(&request)
+    }
+
+    /// Writes one file of resources, whole or not at all.
+    pub fn write_policy(&self, name: &str, yaml: &str) -> io::Result<()> {
+        replace(&self.policy_directory().join(name), yaml)
+    }
+
+    /// Removes one file of resources.
+    pub fn remove_policy(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.policy_directory().join(name))
+    }
+
+    /// Writes one secret, as a mounted Secret changes: whole or not at all.
+    pub fn write_secret(&self, name: &str, value: &str) -> io::Result<()> {
+        replace(&self.secret_directory().join(name), value)
+    }
+
+    /// The addresses that stand in for the real names: `host:port`, address.
+    pub fn resolve(&self) -> Vec<(String, SocketAddr)> {
+        let slack = self
+            .slack
+            .hosts()
+            .iter()
+            .map(|host| (host, self.slack.address()));
+        let qase = self
+            .qase
+            .hosts()
+            .iter()
+            .map(|host| (host, self.qase.address()));
+        slack
+            .chain(qase)
+            .map(|(host, address)| (format!("{host}:443"), address))
+            .collect()
+    }
+
+    /// Every secret of the world, which nobody but the gateway and the APIs may see.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.slack.secrets();
+        secrets.extend(self.qase.secrets());
+        secrets.push(self.api_server.bearer().to_owned());
+        secrets
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, options: &Options) -> io::Result<()> {
+        for directory in [self.policy_directory(), self.secret_directory()] {
+            fs::create_dir(directory)?;
+        }
+        let app = self.slack.rotating_app();
+        for (name, value) in [
+            ("slack-bot", self.slack.bot_token()),
+            ("slack-user", self.slack.user_token()),
+            ("slack-app", self.slack.app_token()),
+            ("slack-webhook", self.slack.webhook_path()),
+            ("slack-client-secret", app.client_secret),
+            ("slack-refresh-token", app.refresh_token),
+            ("qase", self.qase.token()),
+            ("gateway-token", self.api_server.bearer().to_owned()),
+        ] {
+            // Editors and `kubectl create secret` leave a line end; the gateway must not mind.
+            self.write_secret(name, &format!("{value}\n"))?;
+        }
+        fs::write(self.path("upstream-roots.pem"), self.authority.pem())?;
+        self.issuer.write_jwks(&self.path("jwks.json"))?;
+        self.write_policy("nightly-dashboard.yaml", &self.dashboard())?;
+        fs::write(self.gateway_yaml(), self.gateway(options))
+    }
+
+    fn gateway(&self, options: &Options) -> String {
+        let root = self.directory.path().display();
+        let mut resolve = String::new();
+        for (name, address) in self.resolve() {
+            write!(resolve, "\n      \"{name}\": \"{address}\"")
+                .expect("writing to a String cannot fail");
+        }
+        let review = if options.token_review {
+            format!(
+                "\n        tokenReview: {{ url: \"{}\", caFile: {root}/upstream-roots.pem, \
+                 tokenFile: {root}/secrets/gateway-token, cacheFor: 10s }}",
+                self.api_server.url()
+            )
+        } else {
+            String::new()
+        };
+        GATEWAY
+            .replace("{root}", &root.to_string())
+            .replace("{issuer}", &self.issuer.url())
+            .replace("{review}", &review)
+            .replace("{resolve}", &resolve)
+            .replace("{extra}", &options.extra)
+    }
+
+    fn dashboard(&self) -> String {
+        DASHBOARD.replace("{secrets}", &self.secret_directory().display().to_string())
+    }
+}
+
+/// Writes beside the file and renames.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text)?;
+    fs::rename(beside, path)
+}
+
+const GATEWAY: &str = include_str!("world/gateway.yaml");
+const DASHBOARD: &str = include_str!("world/nightly-dashboard.yaml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_world_writes_what_a_gateway_needs() {
+        let world = World::start().await.unwrap();
+        let yaml = fs::read_to_string(world.gateway_yaml()).unwrap();
+        assert!(yaml.contains(&format!("\"slack.com:443\": \"{}\"", world.slack.address())));
+        assert!(!yaml.contains("{root}") && !yaml.contains("tokenReview"));
+        for secret in world.secrets() {
+            assert!(!yaml.contains(&secret), "gateway.yaml holds a secret");
+        }
+        let qase = fs::read_to_string(world.secret_directory().join("qase")).unwrap();
+        assert_eq!(qase.trim(), world.qase.token());
+        assert_eq!(world.decisions().unwrap(), Vec::<serde_json::Value>::new());
+    }
+
+    #[tokio::test]
+    async fn token_review_is_asked_for_by_an_option() {
+        let world = World::with(Options {
+            token_review: true,
+            ..Options::default()
+        })
+        .await
+        .unwrap();
+        let yaml = fs::read_to_string(world.gateway_yaml()).unwrap();
+        assert!(yaml.contains(&format!(
+            "tokenReview: {{ url: \"{}\"",
+            world.api_server.url()
+        )));
+    }
+}
