@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(last.age(), None);
         assert!(!last.within(Duration::MAX));
         last.mark();
-        tokio::time::advance(Duration::from_millis(1000)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(last.age(), Some(Duration::from_secs(1)));
         assert!(!last.within(Duration::from_secs(1)));
         assert!(last.within(Duration::from_millis(1001)));

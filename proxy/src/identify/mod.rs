@@ -1,1 +1,230 @@
-//! The identify room.
+//! Who is calling, proven.
+//!
+//! A token is checked locally first, so that an outage of its issuer does not stop callers whose
+//! keys are known; then, where a cluster is configured, the API server is asked whether it still
+//! stands, so that a deleted pod loses access. Never is anyone known by an address.
+//!
+//! ```text
+//! presented -> token (form) -> jwks (signature) -> claims -> review -> Caller
+//! ```
+
+mod caller;
+mod claims;
+mod error;
+mod http;
+mod jwks;
+mod keys;
+mod own_token;
+mod presented;
+mod review;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use caller::{Caller, Proof};
+pub use error::{IdentifyError, SetupError};
+pub use own_token::OwnToken;
+
+use std::{sync::Arc, time::Duration};
+
+use ::http::HeaderMap;
+use aws_lc_rs::digest;
+use countersign_config::{model, policy::CallerFacts};
+use moka::{ops::compute::Op, sync::Cache};
+use serde::de::DeserializeOwned;
+
+use crate::{clock::Clock, flight::LastTime, secret::Secret};
+use claims::Claims;
+use jwks::Jwks;
+use review::{Question, Reviewer, Standing};
+use token::Unverified;
+
+/// The most callers that are remembered.
+const MAX_CALLERS: u64 = 10_000;
+
+/// How long a caller that does not call is remembered.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// How long a token is taken by its hash alone; then its signature is checked again, against the
+/// keys of that moment.
+const REVERIFY: Duration = Duration::from_mins(5);
+
+/// Turns proofs into callers.
+#[derive(Debug)]
+pub struct Identifier {
+    issuers: Box<[Issuer]>,
+    /// By the whole hash of the token and how it was presented. A caller in here has a good
+    /// signature; whether it still stands is asked on every use.
+    callers: Cache<(Proof, [u8; 32]), Arc<Caller>>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    name: Arc<str>,
+    iss: String,
+    audience: Arc<str>,
+    jwks: Arc<Jwks>,
+    reviewer: Option<Arc<Reviewer>>,
+}
+
+impl Identifier {
+    /// Makes the HTTP clients, which reads their roots; fetches nothing yet.
+    pub fn new(issuers: &[model::Issuer], clock: Clock) -> Result<Self, SetupError> {
+        for (index, issuer) in issuers.iter().enumerate() {
+            let twin = issuers[..index]
+                .iter()
+                .find(|other| other.issuer == issuer.issuer);
+            if let Some(twin) = twin {
+                return Err(SetupError::SameIssuer {
+                    first: twin.name.clone(),
+                    second: issuer.name.clone(),
+                });
+            }
+        }
+        Ok(Self {
+            issuers: issuers.iter().map(Issuer::new).collect::<Result<_, _>>()?,
+            callers: Cache::builder()
+                .max_capacity(MAX_CALLERS)
+                .time_to_idle(IDLE)
+                .build(),
+            clock,
+        })
+    }
+
+    /// The token in `Proxy-Authorization`, as `Bearer` or as the password of `Basic`; `None` if
+    /// there is no such header.
+    pub fn presented(headers: &HeaderMap) -> Result<Option<Secret>, IdentifyError> {
+        presented::presented(headers)
+    }
+
+    /// The caller that a token proves. A token that was checked before is known by its whole
+    /// hash, and costs no wait unless its last review is too old.
+    pub async fn by_token(
+        &self,
+        token: &Secret,
+        proof: Proof,
+    ) -> Result<Arc<Caller>, IdentifyError> {
+        let key = sha256(token);
+        let known = self.callers.get(&(proof, key));
+        let known = known.filter(|caller| caller.verified.within(REVERIFY));
+        let caller = if let Some(caller) = known {
+            caller
+        } else {
+            let caller = self.verify(token, proof, key).await?;
+            self.remember(caller)
+        };
+        self.confirm(&caller).await?;
+        Ok(caller)
+    }
+
+    /// Whether a caller's proof still stands. To be asked for every request of a connection that
+    /// outlives its first: while the last review is remembered this costs one atomic load.
+    pub async fn confirm(&self, caller: &Arc<Caller>) -> Result<(), IdentifyError> {
+        if caller.is_expired(self.clock.now()) {
+            return Err(IdentifyError::Expired);
+        }
+        match &caller.standing {
+            None => Ok(()),
+            Some(standing) => standing.confirm().await,
+        }
+    }
+
+    /// Everything that can be checked without asking the API server about this token.
+    async fn verify(
+        &self,
+        token: &Secret,
+        proof: Proof,
+        key: [u8; 32],
+    ) -> Result<Arc<Caller>, IdentifyError> {
+        match proof {
+            Proof::ServiceAccountToken | Proof::OwnToken => {}
+            Proof::X509Svid => return Err(IdentifyError::Malformed("a certificate is no token")),
+        }
+        let unverified = Unverified::parse(token.expose())?;
+        let iss = unverified.issuer()?;
+        let issuer = self.issuers.iter().find(|issuer| issuer.iss == iss);
+        let issuer = issuer.ok_or(IdentifyError::UnknownIssuer)?;
+        let claims = unverified
+            .verify(
+                &issuer.jwks,
+                &issuer.iss,
+                &issuer.audience,
+                self.clock.now(),
+            )
+            .await?;
+        Ok(Arc::new(issuer.caller(claims, token, proof, key)))
+    }
+
+    /// Lets all who bring the same token share one caller, and so its reviews.
+    fn remember(&self, new: Arc<Caller>) -> Arc<Caller> {
+        let entry = self.callers.entry((new.proof, new.key));
+        let kept = entry.and_compute_with(|known| match known {
+            Some(known) if known.value().verified.within(REVERIFY) => Op::Nop,
+            Some(_) | None => Op::Put(Arc::clone(&new)),
+        });
+        kept.into_entry().map_or(new, moka::Entry::into_value)
+    }
+}
+
+impl Issuer {
+    fn new(issuer: &model::Issuer) -> Result<Self, SetupError> {
+        let reviewer = issuer.token_review.as_ref();
+        let reviewer = reviewer
+            .map(|review| Reviewer::new(issuer, review))
+            .transpose()?;
+        Ok(Self {
+            name: issuer.name.as_str().into(),
+            iss: issuer.issuer.clone(),
+            audience: issuer.audience.as_str().into(),
+            jwks: Arc::new(Jwks::new(issuer)?),
+            reviewer: reviewer.map(Arc::new),
+        })
+    }
+
+    fn caller(&self, claims: Claims, token: &Secret, proof: Proof, key: [u8; 32]) -> Caller {
+        let standing = self.reviewer.as_ref().map(|reviewer| {
+            let question = Question {
+                token: token.clone(),
+                subject: Arc::clone(&claims.subject),
+                pod: claims.pod.clone(),
+            };
+            Arc::new(Standing::new(Arc::clone(reviewer), question))
+        });
+        let verified = LastTime::never();
+        verified.mark();
+        Caller {
+            facts: CallerFacts {
+                cluster: Some(Arc::clone(&self.name)),
+                namespace: Some(claims.namespace),
+                service_account: Some(claims.service_account),
+                pod: claims.pod,
+                spiffe_id: None,
+                kubernetes: None,
+            },
+            proof,
+            issuer: Arc::clone(&self.name),
+            subject: claims.subject,
+            token_id: claims.token_id,
+            expires_at: claims.expires_at,
+            key,
+            verified,
+            standing,
+        }
+    }
+}
+
+/// Parses a JSON object. Left to itself serde would also take an array for a struct, its elements
+/// for the fields in their order.
+fn from_json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().first() == Some(&b'{');
+    // Why it is none is not told: the parser's error shows parts of it.
+    is_object
+        .then(|| serde_json::from_slice(json).ok())
+        .flatten()
+}
+
+fn sha256(token: &Secret) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, token.expose().as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}

@@ -1,0 +1,127 @@
+//! A source that tests steer, and files that they write.
+
+mod files;
+mod slots;
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use countersign_config::model::{Provider, SecretSource};
+use tokio::sync::Semaphore;
+
+use super::{
+    provider::{Fetched, Recheck},
+    *,
+};
+
+/// A source that counts, answers what it was told to, and waits until it is let go.
+#[derive(Debug)]
+pub(super) struct Fake {
+    answers: Mutex<VecDeque<Result<Fetched, CredentialError>>>,
+    fetches: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Fake {
+    /// Gives these answers one after the other, and waits before each for a permit of the gate.
+    fn gated(answers: impl IntoIterator<Item = Result<Fetched, CredentialError>>) -> Arc<Self> {
+        Arc::new(Self {
+            answers: Mutex::new(answers.into_iter().collect()),
+            fetches: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+        })
+    }
+
+    fn open(answers: impl IntoIterator<Item = Result<Fetched, CredentialError>>) -> Arc<Self> {
+        let fake = Self::gated(answers);
+        fake.gate.add_permits(1_000);
+        fake
+    }
+
+    pub(super) async fn fetch(&self) -> Result<Fetched, CredentialError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.expect("never closed").forget();
+        let next = self.answers.lock().unwrap().pop_front();
+        next.expect("fetched more often than the test foresaw")
+    }
+
+    #[expect(clippy::unused_self, reason = "stands in for a provider's")]
+    pub(super) fn recheck(&self) -> Option<Recheck> {
+        None
+    }
+
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+const START: &str = "2026-11-23T05:10:00Z";
+
+fn clock() -> Clock {
+    Clock::manual(START.parse().unwrap())
+}
+
+fn at(seconds: i64) -> Timestamp {
+    let start: Timestamp = START.parse().unwrap();
+    start + jiff::SignedDuration::from_secs(seconds)
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "stands among answers that are errors"
+)]
+fn value(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, CredentialError> {
+    Ok(Fetched {
+        secret: Secret::new(text.into()),
+        expires_at,
+    })
+}
+
+fn credential(provider: Provider) -> Credential {
+    Credential {
+        name: ResourceName::namespaced("qa", "slack-bot"),
+        target: ResourceName::cluster_wide("slack"),
+        provider,
+        allowed_namespaces: vec!["qa".into()],
+        rotate_by: None,
+        max_age: None,
+    }
+}
+
+fn of_file(path: &Path) -> Arc<Credential> {
+    let token = SecretSource::File(path.to_owned());
+    Arc::new(credential(Provider::Static { token }))
+}
+
+fn any() -> Arc<Credential> {
+    of_file(Path::new("/nowhere"))
+}
+
+/// A token file in a directory that lives as long as this does.
+struct TokenFile {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+fn token_file(content: &str) -> TokenFile {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, content).unwrap();
+    TokenFile {
+        path,
+        _directory: directory,
+    }
+}
+
+fn missing(path: &Path) -> CredentialError {
+    CredentialError::Missing { file: path.into() }
+}
+
+/// Polls once; gives the result if there is one.
+fn at_first_poll<T>(future: impl Future<Output = T>) -> Option<T> {
+    use futures_util::FutureExt;
+    future.now_or_never()
+}

@@ -1,0 +1,212 @@
+//! The claims of a projected service-account token, each checked for its exact type.
+//!
+//! The library's own checks are not used: they read the machine's clock, let `exp` and `nbf`
+//! pass as missing when they are strings (CVE-2026-25537), and allow a minute of leeway.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::IdentifyError;
+
+/// How far `nbf` and `iat` may lie ahead: the issuer's clock may be a little fast, and a token
+/// is used the moment it is made. `exp` has no leeway: the kubelet replaces a token when a fifth
+/// of its life is left.
+pub(super) const LEEWAY: Duration = Duration::from_secs(10);
+
+/// The claims as they stand in the token: nothing is checked but that no name occurs twice.
+#[derive(Deserialize)]
+pub(super) struct RawClaims {
+    #[serde(default, deserialize_with = "present")]
+    iss: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    sub: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    aud: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    exp: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    jti: Option<Value>,
+    #[serde(default, rename = "kubernetes.io", deserialize_with = "present")]
+    kubernetes: Option<Value>,
+}
+
+/// Claims that were checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) subject: Arc<str>,
+    pub(super) namespace: Arc<str>,
+    pub(super) service_account: Arc<str>,
+    pub(super) pod: Option<Arc<str>>,
+    pub(super) token_id: Option<Arc<str>>,
+    pub(super) expires_at: Timestamp,
+}
+
+/// An explicit `null` is a value of the wrong type, not an absent one.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+impl RawClaims {
+    /// The issuer the token says it is from. Good for choosing whose keys to check it with, and
+    /// for nothing else.
+    pub(super) fn unverified_issuer(&self) -> Result<&str, IdentifyError> {
+        let issuer = self.iss.as_ref().and_then(Value::as_str);
+        issuer.ok_or(IdentifyError::BadClaims("`iss` must be a string"))
+    }
+
+    /// Checks every claim; to be called after the signature was found good.
+    pub(super) fn check(
+        &self,
+        issuer: &str,
+        audience: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<Claims, IdentifyError> {
+        if self.unverified_issuer()? != issuer {
+            return Err(IdentifyError::UnknownIssuer);
+        }
+        self.check_audience(audience)?;
+        let expires_at = self.check_times(now)?;
+        let subject = string(self.sub.as_ref(), "`sub` must be a string")?;
+        let (namespace, service_account) = service_account(subject)?;
+        let pod = self.check_kubernetes(namespace, service_account)?;
+        let token_id = match &self.jti {
+            None => None,
+            jti => Some(string(jti.as_ref(), "`jti` must be a string")?.into()),
+        };
+        Ok(Claims {
+            subject: subject.into(),
+            namespace: namespace.into(),
+            service_account: service_account.into(),
+            pod,
+            token_id,
+            expires_at,
+        })
+    }
+
+    /// RFC 7519, section 4.1.3: one string, or an array of strings that must contain ours.
+    fn check_audience(&self, ours: &Arc<str>) -> Result<(), IdentifyError> {
+        const TYPE: IdentifyError =
+            IdentifyError::BadClaims("`aud` must be a string or an array of strings");
+        let found = match &self.aud {
+            Some(Value::String(audience)) => **audience == **ours,
+            Some(Value::Array(audiences)) => {
+                if !audiences.iter().all(Value::is_string) {
+                    return Err(TYPE);
+                }
+                audiences
+                    .iter()
+                    .any(|audience| audience.as_str() == Some(ours))
+            }
+            None | Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+                return Err(TYPE);
+            }
+        };
+        if found {
+            return Ok(());
+        }
+        Err(IdentifyError::WrongAudience {
+            expected: Arc::clone(ours),
+        })
+    }
+
+    fn check_times(&self, now: Timestamp) -> Result<Timestamp, IdentifyError> {
+        const EXP: &str = "`exp` must be a number of seconds";
+        let expires_at = moment(self.exp.as_ref(), EXP)?;
+        if expires_at <= now {
+            return Err(IdentifyError::Expired);
+        }
+        let latest = now.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX);
+        for (claim, complaint) in [
+            (&self.nbf, "`nbf` must be a number of seconds"),
+            (&self.iat, "`iat` must be a number of seconds"),
+        ] {
+            if claim.is_some() && moment(claim.as_ref(), complaint)? > latest {
+                return Err(IdentifyError::NotYetValid);
+            }
+        }
+        Ok(expires_at)
+    }
+
+    /// What Kubernetes says beside the subject must say the same; gives the pod's name.
+    fn check_kubernetes(
+        &self,
+        namespace: &str,
+        service_account: &str,
+    ) -> Result<Option<Arc<str>>, IdentifyError> {
+        let Some(kubernetes) = &self.kubernetes else {
+            return Ok(None);
+        };
+        if kubernetes["namespace"].as_str() != Some(namespace)
+            || kubernetes["serviceaccount"]["name"].as_str() != Some(service_account)
+        {
+            return Err(IdentifyError::BadClaims(
+                "`kubernetes.io` must name the same service account as `sub`",
+            ));
+        }
+        let Some(pod) = kubernetes.get("pod") else {
+            return Ok(None);
+        };
+        match pod["name"].as_str() {
+            Some(name) if is_dns_subdomain(name) => Ok(Some(name.into())),
+            Some(_) | None => Err(IdentifyError::BadClaims(
+                "`kubernetes.io` must give its pod a valid name",
+            )),
+        }
+    }
+}
+
+fn string<'a>(claim: Option<&'a Value>, complaint: &'static str) -> Result<&'a str, IdentifyError> {
+    claim
+        .and_then(Value::as_str)
+        .ok_or(IdentifyError::BadClaims(complaint))
+}
+
+/// RFC 7519's `NumericDate`: a JSON number of seconds, which may have a fraction.
+fn moment(claim: Option<&Value>, complaint: &'static str) -> Result<Timestamp, IdentifyError> {
+    let parse = |number: &serde_json::Number| match number.as_i64() {
+        Some(seconds) => Timestamp::from_second(seconds).ok(),
+        None => SignedDuration::try_from_secs_f64(number.as_f64()?)
+            .ok()
+            .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok()),
+    };
+    // An error of the conversions is one complaint: the number is no moment.
+    claim
+        .and_then(Value::as_number)
+        .and_then(parse)
+        .ok_or(IdentifyError::BadClaims(complaint))
+}
+
+/// Splits `system:serviceaccount:NAMESPACE:NAME`.
+fn service_account(subject: &str) -> Result<(&str, &str), IdentifyError> {
+    subject
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+        .filter(|(namespace, name)| is_dns_label(namespace) && is_dns_subdomain(name))
+        .ok_or(IdentifyError::BadClaims(
+            "`sub` must be system:serviceaccount:NAMESPACE:NAME",
+        ))
+}
+
+/// RFC 1123 labels, as Kubernetes names namespaces.
+fn is_dns_label(text: &str) -> bool {
+    text.len() <= 63 && is_ldh(text)
+}
+
+/// RFC 1123 subdomains as Kubernetes has them for pods and service accounts: 253 bytes in all,
+/// whatever the length of a part.
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_ldh)
+}
+
+/// Lower-case letters, digits and inner hyphens; not empty.
+fn is_ldh(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+}

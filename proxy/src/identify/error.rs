@@ -1,0 +1,127 @@
+//! Why a caller was not identified, and why identification could not be set up.
+
+use std::{path::PathBuf, sync::Arc};
+
+/// Why there is no proven caller, as a sentence for the operator. One variant a reason; none
+/// shows any part of a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentifyError {
+    /// What was presented is no token, or is presented in a way that is not allowed.
+    #[error("the presented proof is malformed: {0}")]
+    Malformed(&'static str),
+    /// `Proxy-Authorization` uses another scheme than `Bearer` and `Basic`.
+    #[error("Proxy-Authorization must use the scheme Bearer or Basic")]
+    UnsupportedScheme,
+    /// No configured issuer has the token's `iss`.
+    #[error("the token's issuer is not one of those configured")]
+    UnknownIssuer,
+    /// The token is signed by an algorithm that is not allowed, or that does not fit its key.
+    #[error("the token's signature algorithm is not allowed, or does not fit its key")]
+    AlgorithmNotAllowed,
+    /// The issuer has no such key.
+    #[error("the issuer's key set has no key by the name the token gives")]
+    UnknownKey,
+    /// The signature is not the issuer's.
+    #[error("the token's signature is wrong")]
+    BadSignature,
+    /// A claim is missing, of the wrong type, or contradicts another.
+    #[error("the token's claims are not those of a projected service-account token: {0}")]
+    BadClaims(&'static str),
+    /// The token was made for someone else.
+    #[error("the token is for another audience, not for {expected:?}")]
+    WrongAudience {
+        /// Our own audience.
+        expected: Arc<str>,
+    },
+    /// The proof is past its end.
+    #[error("the proof has expired")]
+    Expired,
+    /// The token's `nbf` or `iat` lies ahead.
+    #[error("the token is not valid yet; compare the clocks of its issuer and of this gateway")]
+    NotYetValid,
+    /// The issuer's keys could not be had: not the caller's fault.
+    #[error("the keys of issuer {issuer} are not available: {detail}")]
+    KeysUnavailable {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// What went wrong.
+        detail: Arc<str>,
+    },
+    /// The API server could not be asked: not the caller's fault.
+    #[error("the API server of issuer {issuer} could not review the token: {detail}")]
+    ReviewUnavailable {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// What went wrong.
+        detail: Arc<str>,
+    },
+    /// The API server no longer accepts the token.
+    #[error("the API server of issuer {issuer} does not accept the token (is its pod gone?)")]
+    Revoked {
+        /// The issuer's name.
+        issuer: Arc<str>,
+    },
+    /// The API server accepts the token, but as something else than it says it is.
+    #[error("the API server of issuer {issuer} contradicts the token: {what}")]
+    ReviewMismatch {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The pod's own token could not be read: not the caller's fault.
+    #[error("the pod's own token file {} {detail}", file.display())]
+    OwnTokenUnavailable {
+        /// The file.
+        file: Arc<std::path::Path>,
+        /// What is wrong with it.
+        detail: Arc<str>,
+    },
+}
+
+/// Why the configured issuers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file of roots cannot be read.
+    #[error("issuer {issuer}: cannot read {}: {source}", file.display())]
+    CaFile {
+        /// The issuer's name.
+        issuer: String,
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file of roots holds no certificate.
+    #[error("issuer {issuer}: {} holds no usable PEM certificate", file.display())]
+    CaPem {
+        /// The issuer's name.
+        issuer: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A URL cannot be used.
+    #[error("issuer {issuer}: {url} is no usable URL")]
+    Url {
+        /// The issuer's name.
+        issuer: String,
+        /// The URL.
+        url: String,
+    },
+    /// No HTTP client could be made.
+    #[error("issuer {issuer}: no HTTP client: {source}")]
+    Client {
+        /// The issuer's name.
+        issuer: String,
+        /// What went wrong.
+        source: reqwest::Error,
+    },
+    /// Two issuers have the same `iss`, so that it would be a guess which cluster vouched.
+    #[error("issuers {first} and {second} have the same `issuer`; clusters need distinct ones")]
+    SameIssuer {
+        /// One issuer's name.
+        first: String,
+        /// The other's.
+        second: String,
+    },
+}

@@ -1,0 +1,242 @@
+//! A set of public keys (RFC 7517) and the signatures it can check.
+//!
+//! The key decides which algorithms may be used with it; the token only chooses among those.
+//! Keys for secrets (`oct`) are never taken, so that no public key can be mistaken for one.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The smallest RSA modulus, in bytes (RFC 7518, section 3.3: 2048 bits).
+const MIN_RSA_BYTES: usize = 256;
+
+/// The most keys one set may have; issuers publish a handful.
+const MAX_KEYS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct KeySet(Vec<Key>);
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    kind: KeyKind,
+    /// The one algorithm the issuer restricts it to.
+    only: Option<Algorithm>,
+    public: DecodingKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyKind {
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+/// Why a document is no usable key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KeySetError {
+    #[error("it is no JWK set")]
+    NotASet,
+    #[error("it has more than 64 keys")]
+    TooMany,
+    #[error("it has no key that can check a signature of an allowed algorithm")]
+    NoneUsable,
+}
+
+/// Why a signature was not found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
+    UnknownKey,
+    AlgorithmMismatch,
+    BadSignature,
+    /// The signature is not base64url.
+    Malformed,
+}
+
+/// The algorithms that tokens may be signed with, by their names (RFC 7518, RFC 8037). What is
+/// not listed, such as `none` and everything symmetric, does not exist here.
+pub(super) fn allowed(name: &str) -> Option<Algorithm> {
+    Some(match name {
+        "RS256" => Algorithm::RS256,
+        "RS384" => Algorithm::RS384,
+        "RS512" => Algorithm::RS512,
+        "PS256" => Algorithm::PS256,
+        "PS384" => Algorithm::PS384,
+        "PS512" => Algorithm::PS512,
+        "ES256" => Algorithm::ES256,
+        "ES384" => Algorithm::ES384,
+        "EdDSA" => Algorithm::EdDSA,
+        _ => return None,
+    })
+}
+
+impl KeySet {
+    /// Parses a JWK set. Keys that are of no use here are passed over, as RFC 7517, section 5,
+    /// asks for; a set without any useful one is an error.
+    pub(super) fn parse(document: &[u8]) -> Result<Self, KeySetError> {
+        #[derive(Deserialize)]
+        struct Document {
+            keys: Vec<Value>,
+        }
+        let document: Document = super::from_json_object(document).ok_or(KeySetError::NotASet)?;
+        if document.keys.len() > MAX_KEYS {
+            return Err(KeySetError::TooMany);
+        }
+        let mut keys = Vec::with_capacity(document.keys.len());
+        for (index, key) in document.keys.into_iter().enumerate() {
+            match Key::parse(key) {
+                Ok(key) => keys.push(key),
+                Err(reason) => tracing::debug!(index, reason, "a key of a JWK set is passed over"),
+            }
+        }
+        if keys.is_empty() {
+            return Err(KeySetError::NoneUsable);
+        }
+        Ok(Self(keys))
+    }
+
+    /// Checks a signature. A token that names no key is checked only if there is just one that
+    /// fits its algorithm.
+    pub(super) fn verify(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &str,
+    ) -> Result<(), Miss> {
+        if URL_SAFE_NO_PAD.decode(signature).is_err() {
+            return Err(Miss::Malformed);
+        }
+        let named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
+        let fitting = || {
+            self.0
+                .iter()
+                .filter(named)
+                .filter(|key| key.fits(algorithm))
+        };
+        if id.is_none() && fitting().count() > 1 || self.0.iter().find(named).is_none() {
+            return Err(Miss::UnknownKey);
+        }
+        if fitting().next().is_none() {
+            return Err(Miss::AlgorithmMismatch);
+        }
+        // The library's error is one of the key's form; to the token it is the same.
+        let good = |key: &Key| crypto::verify(signature, message, &key.public, algorithm);
+        if fitting().any(|key| good(key).unwrap_or(false)) {
+            return Ok(());
+        }
+        Err(Miss::BadSignature)
+    }
+}
+
+impl Key {
+    fn parse(value: Value) -> Result<Self, &'static str> {
+        if !value.is_object() {
+            return Err("it is no JWK");
+        }
+        let jwk: Jwk = serde_json::from_value(value).map_err(|_| "it is no JWK")?;
+        if jwk.usage.is_some_and(|usage| usage != "sig") {
+            return Err("its `use` is not `sig`");
+        }
+        if jwk
+            .key_ops
+            .is_some_and(|ops| !ops.iter().any(|op| op == "verify"))
+        {
+            return Err("its `key_ops` do not contain `verify`");
+        }
+        let (kind, public) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => (KeyKind::Rsa, rsa(jwk.n.as_deref(), jwk.e.as_deref())?),
+            ("EC", Some("P-256")) => (KeyKind::P256, ec(32, jwk.x, jwk.y)?),
+            ("EC", Some("P-384")) => (KeyKind::P384, ec(48, jwk.x, jwk.y)?),
+            ("OKP", Some("Ed25519")) => (KeyKind::Ed25519, ed25519(jwk.x)?),
+            _ => return Err("its kind is not supported"),
+        };
+        let only = match &jwk.alg {
+            None => None,
+            Some(name) => Some(allowed(name).ok_or("its `alg` is not allowed")?),
+        };
+        if only.is_some_and(|only| !kind.fits(only)) {
+            return Err("its `alg` does not fit its kind");
+        }
+        Ok(Self {
+            id: jwk.kid,
+            kind,
+            only,
+            public,
+        })
+    }
+
+    fn fits(&self, algorithm: Algorithm) -> bool {
+        self.kind.fits(algorithm) && self.only.is_none_or(|only| only == algorithm)
+    }
+}
+
+impl KeyKind {
+    fn fits(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::Rsa => matches!(
+                algorithm,
+                Algorithm::RS256
+                    | Algorithm::RS384
+                    | Algorithm::RS512
+                    | Algorithm::PS256
+                    | Algorithm::PS384
+                    | Algorithm::PS512
+            ),
+            Self::P256 => algorithm == Algorithm::ES256,
+            Self::P384 => algorithm == Algorithm::ES384,
+            Self::Ed25519 => algorithm == Algorithm::EdDSA,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    alg: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+fn rsa(modulus: Option<&str>, exponent: Option<&str>) -> Result<DecodingKey, &'static str> {
+    let modulus = bytes(modulus)?;
+    let exponent = bytes(exponent)?;
+    let leading_zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    if modulus.len() - leading_zeros < MIN_RSA_BYTES {
+        return Err("its modulus is shorter than 2048 bits");
+    }
+    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+}
+
+fn ec(length: usize, x: Option<String>, y: Option<String>) -> Result<DecodingKey, &'static str> {
+    let (Some(x), Some(y)) = (x, y) else {
+        return Err("a parameter is missing");
+    };
+    if bytes(Some(&x))?.len() != length || bytes(Some(&y))?.len() != length {
+        return Err("its point is not one of its curve");
+    }
+    DecodingKey::from_ec_components(&x, &y).map_err(|_| "its point cannot be used")
+}
+
+fn ed25519(x: Option<String>) -> Result<DecodingKey, &'static str> {
+    let x = x.ok_or("a parameter is missing")?;
+    if bytes(Some(&x))?.len() != 32 {
+        return Err("its point is not one of its curve");
+    }
+    DecodingKey::from_ed_components(&x).map_err(|_| "its point cannot be used")
+}
+
+fn bytes(parameter: Option<&str>) -> Result<Vec<u8>, &'static str> {
+    URL_SAFE_NO_PAD
+        .decode(parameter.ok_or("a parameter is missing")?)
+        .map_err(|_| "a parameter is not base64url")
+}

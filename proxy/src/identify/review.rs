@@ -1,0 +1,246 @@
+//! Asking the API server whether a token still stands (`authentication.k8s.io/v1`,
+//! `TokenReview`): a signature goes on being good after the pod is gone.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use countersign_config::model::{Issuer, TokenReview};
+use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{IdentifyError, SetupError, from_json_object, http};
+use crate::{
+    flight::{Flight, LastTime, Outcome},
+    secret::Secret,
+    secret_file,
+};
+
+/// How long a no is remembered: a token that was revoked does not come back.
+const REMEMBER_NO: Duration = Duration::from_secs(5);
+
+/// How long a failure is remembered, so that an API server that is down is asked once a second
+/// for each token.
+const REMEMBER_FAILURE: Duration = Duration::from_secs(1);
+
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+
+/// One issuer's API server.
+#[derive(Debug)]
+pub(super) struct Reviewer {
+    issuer: Arc<str>,
+    audience: Arc<str>,
+    client: Client,
+    url: Url,
+    own_token: PathBuf,
+    cache_for: Duration,
+}
+
+/// What a review is about.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) token: Secret,
+    pub(super) subject: Arc<str>,
+    pub(super) pod: Option<Arc<str>>,
+}
+
+/// What one API server has said of one token, and when.
+#[derive(Debug)]
+pub(super) struct Standing {
+    reviewer: Arc<Reviewer>,
+    about: Question,
+    yes: LastTime,
+    no: ArcSwapOption<No>,
+    flight: Flight<Result<(), IdentifyError>>,
+}
+
+#[derive(Debug)]
+struct No {
+    at: Instant,
+    remember: Duration,
+    error: IdentifyError,
+}
+
+impl Standing {
+    pub(super) fn new(reviewer: Arc<Reviewer>, about: Question) -> Self {
+        Self {
+            reviewer,
+            about,
+            yes: LastTime::never(),
+            no: ArcSwapOption::empty(),
+            flight: Flight::new(),
+        }
+    }
+
+    /// Whether the token stands. A yes that is still remembered costs one atomic load; in the
+    /// last quarter of that time the next review is started beside the request.
+    pub(super) async fn confirm(self: &Arc<Self>) -> Result<(), IdentifyError> {
+        let cache_for = self.reviewer.cache_for;
+        let age = self.yes.age();
+        if age.is_some_and(|age| age < cache_for / 4 * 3) {
+            return Ok(());
+        }
+        let refusal = self
+            .no
+            .load_full()
+            .filter(|no| no.at.elapsed() < no.remember);
+        if age.is_some_and(|age| age < cache_for) {
+            if refusal.is_none() {
+                drop(self.ask());
+            }
+            return Ok(());
+        }
+        if let Some(no) = refusal {
+            return Err(no.error.clone());
+        }
+        self.ask()
+            .await
+            .unwrap_or_else(|lost| Err(self.reviewer.unavailable(lost.to_string())))
+    }
+
+    fn ask(self: &Arc<Self>) -> Outcome<Result<(), IdentifyError>> {
+        self.flight.join(|| Arc::clone(self).review())
+    }
+
+    async fn review(self: Arc<Self>) -> Result<(), IdentifyError> {
+        if self.yes.within(self.reviewer.cache_for / 4 * 3) {
+            return Ok(());
+        }
+        let result = self.reviewer.ask(&self.about).await;
+        match &result {
+            Ok(()) => {
+                self.no.store(None);
+                self.yes.mark();
+            }
+            Err(error) => {
+                let unavailable = matches!(error, IdentifyError::ReviewUnavailable { .. });
+                if !unavailable {
+                    self.yes.clear();
+                }
+                self.no.store(Some(Arc::new(No {
+                    at: Instant::now(),
+                    remember: if unavailable {
+                        REMEMBER_FAILURE
+                    } else {
+                        REMEMBER_NO
+                    },
+                    error: error.clone(),
+                })));
+            }
+        }
+        result
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: Status,
+}
+
+/// Kubernetes leaves out what is false or empty.
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    authenticated: bool,
+    #[serde(default)]
+    user: User,
+    #[serde(default)]
+    audiences: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct User {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    extra: HashMap<String, Vec<String>>,
+}
+
+impl Reviewer {
+    pub(super) fn new(issuer: &Issuer, review: &TokenReview) -> Result<Self, SetupError> {
+        let path = "apis/authentication.k8s.io/v1/tokenreviews";
+        let base = review.url.trim_end_matches('/');
+        Ok(Self {
+            issuer: issuer.name.as_str().into(),
+            audience: issuer.audience.as_str().into(),
+            client: http::client(issuer, review.ca_file.as_deref())?,
+            url: http::url(issuer, &format!("{base}/{path}"))?,
+            own_token: review.token_file.clone(),
+            cache_for: review.cache_for,
+        })
+    }
+
+    async fn ask(&self, about: &Question) -> Result<(), IdentifyError> {
+        let document = self.post(about).await.map_err(|detail| {
+            let error = self.unavailable(detail);
+            tracing::warn!(%error, "no TokenReview");
+            error
+        })?;
+        let answer: Answer = from_json_object(&document)
+            .ok_or_else(|| self.unavailable("the answer is no TokenReview".into()))?;
+        self.judge(&answer.status, about)
+    }
+
+    async fn post(&self, about: &Question) -> Result<Vec<u8>, String> {
+        let own_token = secret_file::read(&self.own_token).await.map_err(|error| {
+            let file = self.own_token.display();
+            format!("the gateway's own token file {file} {error}")
+        })?;
+        let body = serde_json::json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": { "token": about.token.expose(), "audiences": [*self.audience] },
+        });
+        let request = self.client.post(self.url.clone()).json(&body);
+        let request = request.bearer_auth(own_token.expose());
+        let answer = request.send().await.map_err(http::sentence)?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::CREATED => http::body(answer).await,
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(format!(
+                "it refused the gateway itself ({status}); its service account needs the \
+                 cluster role system:auth-delegator"
+            )),
+            status => Err(format!("the answer was {status}")),
+        }
+    }
+
+    fn judge(&self, status: &Status, about: &Question) -> Result<(), IdentifyError> {
+        if !status.authenticated {
+            return Err(IdentifyError::Revoked {
+                issuer: Arc::clone(&self.issuer),
+            });
+        }
+        // An API server that knows nothing of audiences leaves them out, and would have accepted
+        // a token for anyone.
+        if !status
+            .audiences
+            .iter()
+            .any(|audience| **audience == *self.audience)
+        {
+            return Err(self.mismatch("its audiences do not contain ours"));
+        }
+        if status.user.username != *about.subject {
+            return Err(self.mismatch("it is another user's"));
+        }
+        let pod = status.user.extra.get(POD_NAME);
+        match (pod.map(Vec::as_slice), about.pod.as_deref()) {
+            (None, _) => Ok(()),
+            (Some([reviewed]), Some(claimed)) if reviewed == claimed => Ok(()),
+            (Some(_), _) => Err(self.mismatch("it is another pod's")),
+        }
+    }
+
+    fn unavailable(&self, detail: String) -> IdentifyError {
+        IdentifyError::ReviewUnavailable {
+            issuer: Arc::clone(&self.issuer),
+            detail: detail.into(),
+        }
+    }
+
+    fn mismatch(&self, what: &'static str) -> IdentifyError {
+        IdentifyError::ReviewMismatch {
+            issuer: Arc::clone(&self.issuer),
+            what,
+        }
+    }
+}

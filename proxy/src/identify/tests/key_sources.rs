@@ -1,0 +1,271 @@
+//! Where keys come from, and what happens when they do not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rstest::rstest;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+use super::*;
+
+/// Answers `GET /jwks` with what it was last given; counts.
+#[derive(Clone)]
+struct KeyServer(Arc<KeyServerState>);
+
+struct KeyServerState {
+    answer: std::sync::Mutex<(u16, String)>,
+    token: Option<&'static str>,
+    asked: AtomicUsize,
+}
+
+impl KeyServer {
+    async fn start(token: Option<&'static str>, status: u16, body: &Value) -> (Self, MockServer) {
+        let server = MockServer::start().await;
+        let state = Self(Arc::new(KeyServerState {
+            answer: std::sync::Mutex::new((status, body.to_string())),
+            token,
+            asked: AtomicUsize::new(0),
+        }));
+        let any = Mock::given(wiremock::matchers::any());
+        any.respond_with(state.clone()).mount(&server).await;
+        (state, server)
+    }
+
+    fn set(&self, status: u16, body: &Value) {
+        *self.0.answer.lock().unwrap() = (status, body.to_string());
+    }
+
+    fn asked(&self) -> usize {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Respond for KeyServer {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        let bearer = request
+            .headers
+            .get("authorization")
+            .map(|v| v.to_str().unwrap());
+        let expected = self.0.token.map(|token| format!("Bearer {token}"));
+        if request.method.as_str() != "GET" || request.url.path() != "/jwks" {
+            return ResponseTemplate::new(404);
+        }
+        if bearer != expected.as_deref() {
+            return ResponseTemplate::new(403);
+        }
+        let (status, body) = self.0.answer.lock().unwrap().clone();
+        let answer = ResponseTemplate::new(status).set_body_string(body);
+        // Where a redirect would lead there are good keys: it must not be followed.
+        answer.insert_header("location", "/jwks?again")
+    }
+}
+
+fn identifier(server: &MockServer) -> Identifier {
+    let source = JwksSource::Url {
+        url: format!("{}/jwks", server.uri()),
+        ca_file: None,
+    };
+    Identifier::new(&[issuer(source)], Clock::manual(now())).unwrap()
+}
+
+async fn by(identifier: &Identifier, token: &Secret) -> Result<(), IdentifyError> {
+    let caller = identifier.by_token(token, Proof::ServiceAccountToken).await;
+    caller.map(|_| ())
+}
+
+fn is_unavailable(result: &Result<(), IdentifyError>) -> bool {
+    matches!(result, Err(IdentifyError::KeysUnavailable { .. }))
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_before_it_is_needed_and_then_once_for_all() {
+    let (keys, server) = KeyServer::start(None, 200, &jwks(&[&RSA])).await;
+    let identifier = identifier(&server);
+    assert_eq!(keys.asked(), 0);
+    let header = json!({ "alg": "RS256", "kid": "rsa-1" });
+    let tokens: Vec<_> = (0..50)
+        .map(|n| RSA.token(&header, &claims_with("jti", Some(n.to_string().into()))))
+        .collect();
+    let all = tokens.iter().map(|token| by(&identifier, token));
+    let results = futures_util::future::join_all(all).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(keys.asked(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_fetched_but_not_more_often_than_every_ten_seconds() {
+    let (keys, server) = KeyServer::start(None, 200, &jwks(&[&RSA])).await;
+    let identifier = identifier(&server);
+    by(&identifier, &RSA.good_token()).await.unwrap();
+    keys.set(200, &jwks(&[&RSA, &OTHER_RSA]));
+    // Too soon after the last look.
+    for _ in 0..20 {
+        let early = by(&identifier, &OTHER_RSA.good_token()).await;
+        assert_eq!(early, Err(IdentifyError::UnknownKey));
+    }
+    assert_eq!(keys.asked(), 1);
+    pass(Duration::from_secs(10)).await;
+    by(&identifier, &OTHER_RSA.good_token()).await.unwrap();
+    assert_eq!(keys.asked(), 2);
+}
+
+#[tokio::test]
+async fn keys_outlive_an_outage_of_their_source() {
+    let (keys, server) = KeyServer::start(None, 200, &jwks(&[&RSA])).await;
+    let identifier = identifier(&server);
+    by(&identifier, &RSA.good_token()).await.unwrap();
+    keys.set(500, &json!({}));
+    pass(Duration::from_hours(1)).await;
+    by(&identifier, &RSA.good_token()).await.unwrap();
+    // A key that is not known may be a new one: the outage is to blame.
+    let unknown = by(&identifier, &OTHER_RSA.good_token()).await;
+    assert!(is_unavailable(&unknown), "{unknown:?}");
+    assert_eq!(keys.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_was_withdrawn_is_not_used_after_a_pause() {
+    let (keys, server) = KeyServer::start(None, 200, &jwks(&[&RSA])).await;
+    let identifier = identifier(&server);
+    by(&identifier, &RSA.good_token()).await.unwrap();
+    keys.set(200, &jwks(&[&OTHER_RSA]));
+    pass(Duration::from_mins(10)).await;
+    let withdrawn = by(&identifier, &RSA.good_token()).await;
+    assert_eq!(withdrawn, Err(IdentifyError::UnknownKey));
+}
+
+#[rstest]
+#[case::down(503, json!({}))]
+#[case::redirect(302, json!({}))]
+#[case::no_json(200, json!("keys"))]
+#[case::no_keys(200, json!({ "keys": [] }))]
+#[case::huge(200, json!({ "keys": [], "pad": "a".repeat(1024 * 1024) }))]
+#[tokio::test]
+async fn a_source_that_gives_no_keys_has_its_own_reason(#[case] status: u16, #[case] body: Value) {
+    let (keys, server) = KeyServer::start(None, status, &body).await;
+    let identifier = identifier(&server);
+    for _ in 0..10 {
+        let refused = by(&identifier, &RSA.good_token()).await;
+        assert!(is_unavailable(&refused), "{refused:?}");
+    }
+    assert_eq!(keys.asked(), 1);
+    keys.set(200, &jwks(&[&RSA]));
+    pass(Duration::from_secs(1)).await;
+    by(&identifier, &RSA.good_token()).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_listening_is_keys_unavailable() {
+    let source = JwksSource::Url {
+        url: "http://127.0.0.1:1/jwks".into(),
+        ca_file: None,
+    };
+    let identifier = Identifier::new(&[issuer(source)], Clock::manual(now())).unwrap();
+    let refused = by(&identifier, &RSA.good_token()).await;
+    assert!(is_unavailable(&refused), "{refused:?}");
+}
+
+/// The API server shows its keys to service accounts only; elsewhere the token is not sent.
+#[rstest]
+#[case::same_origin(true)]
+#[case::other_origin(false)]
+#[tokio::test]
+async fn the_own_token_goes_to_the_api_server_only(#[case] same: bool) {
+    let expected = same.then_some("gateway-token");
+    let (_keys, server) = KeyServer::start(expected, 200, &jwks(&[&RSA])).await;
+    let directory = tempfile::tempdir().unwrap();
+    let source = JwksSource::Url {
+        url: format!("{}/jwks", server.uri()),
+        ca_file: None,
+    };
+    let mut issuer = issuer(source);
+    issuer.token_review = Some(model::TokenReview {
+        url: if same {
+            server.uri()
+        } else {
+            "http://127.0.0.1:1".into()
+        },
+        ca_file: None,
+        token_file: write(directory.path(), "token", "gateway-token"),
+        cache_for: Duration::from_secs(10),
+    });
+    let identifier = Identifier::new(&[issuer], Clock::manual(now())).unwrap();
+    let refused = by(&identifier, &RSA.good_token()).await.unwrap_err();
+    // The keys were shown; the review, which this server does not do, is what fails.
+    assert!(
+        matches!(refused, IdentifyError::ReviewUnavailable { .. }),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_read_again_when_it_changes() {
+    let gateway = WithFile::new(&[&RSA]);
+    gateway.by(&RSA.good_token()).await.unwrap();
+    gateway.write(&jwks(&[&OTHER_RSA]).to_string());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    gateway.by(&OTHER_RSA.good_token()).await.unwrap();
+    // The caller that is known is checked again in time.
+    tokio::time::advance(REVERIFY).await;
+    let withdrawn = gateway.by(&RSA.good_token()).await.unwrap_err();
+    assert_eq!(withdrawn, IdentifyError::UnknownKey);
+    // Half-written: the keys from before serve.
+    gateway.write("{\"keys\": [");
+    tokio::time::advance(Duration::from_secs(2)).await;
+    gateway.by(&OTHER_RSA.good_token()).await.unwrap();
+}
+
+/// Each set has this key only; a token signed by it must not pass.
+#[rstest]
+#[case::for_encryption("use", json!("enc"), "KeysUnavailable")]
+#[case::for_signing_only("key_ops", json!(["sign"]), "KeysUnavailable")]
+#[case::for_another_algorithm("alg", json!("RS512"), "AlgorithmNotAllowed")]
+#[case::for_a_forbidden_algorithm("alg", json!("HS256"), "KeysUnavailable")]
+#[case::for_another_kind("alg", json!("ES256"), "KeysUnavailable")]
+#[case::modulus_no_base64("n", json!("***"), "KeysUnavailable")]
+#[case::modulus_missing("n", Value::Null, "KeysUnavailable")]
+#[case::short_modulus("n", json!("A".repeat(170)), "KeysUnavailable")]
+#[case::of_secret_kind("kty", json!("oct"), "KeysUnavailable")]
+#[case::of_another_name("kid", json!("other"), "UnknownKey")]
+#[case::without_name("kid", Value::Null, "UnknownKey")]
+#[tokio::test]
+async fn a_key_is_used_as_its_issuer_says_only(
+    #[case] field: &str,
+    #[case] value: Value,
+    #[case] expected: &str,
+) {
+    let mut key = RSA.jwk();
+    key[field] = value;
+    let gateway = WithFile::of_document(&json!({ "keys": [key] }).to_string());
+    let refused = format!("{:?}", gateway.by(&RSA.good_token()).await.unwrap_err());
+    assert!(refused.starts_with(expected), "{refused}");
+}
+
+#[tokio::test]
+async fn keys_of_unknown_kinds_are_passed_over() {
+    let strange = json!({ "kty": "AKP", "alg": "ML-DSA-44", "pub": "aaaa" });
+    let wrong_point = json!({ "kty": "EC", "crv": "P-256", "x": "aaaa", "y": "aaaa" });
+    let document = json!({ "keys": [strange, wrong_point, 7, RSA.jwk()] });
+    let gateway = WithFile::of_document(&document.to_string());
+    gateway.by(&RSA.good_token()).await.unwrap();
+}
+
+#[test]
+fn roots_that_cannot_be_used_are_told_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let new = |ca_file: std::path::PathBuf| {
+        let source = JwksSource::Url {
+            url: "https://kubernetes.default.svc/openid/v1/jwks".into(),
+            ca_file: Some(ca_file),
+        };
+        Identifier::new(&[issuer(source)], Clock::system())
+    };
+    let missing = new(directory.path().join("none"));
+    assert!(matches!(missing, Err(SetupError::CaFile { .. })));
+    let garbage = new(write(directory.path(), "ca.crt", "garbage"));
+    assert!(matches!(garbage, Err(SetupError::CaPem { .. })));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["ca.test".to_owned()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    assert!(new(write(directory.path(), "good.crt", &pem)).is_ok());
+}

@@ -1,0 +1,107 @@
+//! A JSON Web Token in compact form (RFC 7515, section 7.1), taken apart and checked.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use jsonwebtoken::Algorithm;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use super::{
+    IdentifyError,
+    claims::{Claims, RawClaims},
+    from_json_object,
+    jwks::Jwks,
+    keys,
+};
+
+/// The longest token that is looked at, in bytes. Kubernetes' are between one and two thousand.
+pub(super) const MAX_TOKEN: usize = 16 * 1024;
+
+/// A token whose form was checked, and nothing else yet.
+pub(super) struct Unverified<'t> {
+    message: &'t [u8],
+    signature: &'t str,
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    claims: RawClaims,
+}
+
+/// The fields that matter. A key or the address of one (`jwk`, `jku`, `x5u`, `x5c`) is passed
+/// over: keys come from the configuration alone.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    #[serde(default, deserialize_with = "present")]
+    kid: Option<String>,
+    #[serde(default, deserialize_with = "there")]
+    crit: bool,
+}
+
+/// An explicit `null` is of the wrong type.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl<'t> Unverified<'t> {
+    pub(super) fn parse(token: &'t str) -> Result<Self, IdentifyError> {
+        const PARTS: IdentifyError = IdentifyError::Malformed("it is no JWT of three parts");
+        if token.len() > MAX_TOKEN {
+            return Err(IdentifyError::Malformed("it is longer than 16 KiB"));
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(PARTS)?;
+        let (header, payload) = message.split_once('.').ok_or(PARTS)?;
+        if payload.contains('.') {
+            return Err(PARTS);
+        }
+        let header: Header = from_json_object(&decode(header)?)
+            .ok_or(IdentifyError::Malformed("its header is no JOSE header"))?;
+        let algorithm = keys::allowed(&header.alg).ok_or(IdentifyError::AlgorithmNotAllowed)?;
+        // RFC 7515, section 4.1.11: what is critical and not understood must be refused, and
+        // nothing is understood here.
+        if header.crit {
+            return Err(IdentifyError::Malformed(
+                "its header has critical extensions",
+            ));
+        }
+        let claims = from_json_object(&decode(payload)?).ok_or(IdentifyError::Malformed(
+            "its payload is no JSON object with each claim once",
+        ))?;
+        Ok(Self {
+            message: message.as_bytes(),
+            signature,
+            algorithm,
+            key_id: header.kid,
+            claims,
+        })
+    }
+
+    /// The issuer the token says it is from.
+    pub(super) fn issuer(&self) -> Result<&str, IdentifyError> {
+        self.claims.unverified_issuer()
+    }
+
+    /// Checks signature and claims against one issuer.
+    pub(super) async fn verify(
+        &self,
+        jwks: &Arc<Jwks>,
+        issuer: &str,
+        audience: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<Claims, IdentifyError> {
+        let id = self.key_id.as_deref();
+        jwks.verify(id, self.algorithm, self.message, self.signature)
+            .await?;
+        self.claims.check(issuer, audience, now)
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, IdentifyError> {
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| IdentifyError::Malformed("a part is not base64url"))
+}
