@@ -97,7 +97,7 @@ impl DecisionLog {
     /// Opens the sink and starts the thread that writes to it.
     pub fn start(sink: &DecisionSink) -> Result<Self, LogError> {
         let output = match sink {
-            DecisionSink::Stdout => Output::Stdout(io::stdout()),
+            DecisionSink::Stdout => Output::Stream(Box::new(io::stdout())),
             DecisionSink::File(path) => {
                 Output::File(RotatingFile::open(path).map_err(|source| LogError::Open {
                     path: path.clone(),
@@ -110,7 +110,7 @@ impl DecisionLog {
 
     /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
     pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
-        Self::write_to(Output::Other(writer))
+        Self::write_to(Output::Stream(writer))
     }
 
     fn write_to(output: Output) -> Result<Self, LogError> {

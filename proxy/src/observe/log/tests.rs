@@ -93,6 +93,23 @@ async fn a_sink_that_cannot_be_written_is_counted_and_nothing_stops() {
     ));
 }
 
+#[tokio::test]
+async fn any_writer_gets_whole_lines() {
+    let (mut reader, writer) = io::pipe().unwrap();
+    let log = DecisionLog::to_writer(Box::new(writer)).unwrap();
+    let recorder = recorder(&log);
+    recorder.open().close(Outcome::Permitted);
+    recorder.open().close(Outcome::Tunnelled);
+    log.shutdown(SOON).await.unwrap();
+    let mut text = String::new();
+    io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    let outcomes: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["permitted", "tunnelled"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_is_stuck_does_not_hold_up_the_end() {
     let directory = tempfile::tempdir().unwrap();

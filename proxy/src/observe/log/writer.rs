@@ -19,20 +19,17 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Where lines go.
 pub(super) enum Output {
-    /// Standard output.
-    Stdout(io::Stdout),
+    /// Standard output, or whatever else takes bytes.
+    Stream(Box<dyn Write + Send>),
     /// A file, rotated by size.
     File(RotatingFile),
-    /// Whatever takes bytes.
-    Other(Box<dyn Write + Send>),
 }
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Stdout(_) => "Stdout",
+            Self::Stream(_) => "Stream",
             Self::File(_) => "File",
-            Self::Other(_) => "Other",
         })
     }
 }
@@ -41,19 +38,14 @@ impl Output {
     /// Writes whole lines, all or, for a file, none of them.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout(stdout) => {
-                let mut stdout = stdout.lock();
-                stdout.write_all(lines)?;
-                stdout.flush()
-            }
+            Self::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
             Self::File(file) => file.append(lines),
-            Self::Other(other) => other.write_all(lines).and_then(|()| other.flush()),
         }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
         match self {
-            Self::Stdout(_) | Self::Other(_) => Ok(()),
+            Self::Stream(_) => Ok(()),
             Self::File(file) => file.reopen(),
         }
     }
