@@ -1,0 +1,197 @@
+//! The files of one run: the stand-in's certificate, and the gateway's configuration.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use countersign::clock::Clock;
+use countersign_tests::fake::{Authority, Issuer, TokenRequest};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use tempfile::TempDir;
+
+/// The API's name.
+pub(crate) const HOST: &str = "api.bench.test";
+
+/// The stand-in's certificate chain, PEM.
+pub(crate) const CERTIFICATE: &str = "upstream.pem";
+/// The key of that.
+pub(crate) const KEY: &str = "upstream.key";
+/// The real credential, in a file that the gateway and the stand-in read.
+pub(crate) const CREDENTIAL: &str = "credential";
+/// Its value. The load through the gateway never sends it.
+pub(crate) const REAL: &str = "the-real-credential-of-this-bench";
+
+const ROOTS: &str = "roots.pem";
+
+/// The files of one run, deleted at its end.
+pub(crate) struct Files {
+    directory: TempDir,
+    /// The service account's token, which the load through the gateway holds.
+    pub(crate) token: String,
+}
+
+/// The gateway's addresses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    /// Where the stand-in listens.
+    pub(crate) upstream: SocketAddr,
+    /// Where the gateway is to listen.
+    pub(crate) proxy: SocketAddr,
+    /// Where its admin endpoint is to listen.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Files {
+    /// Writes what the stand-in needs, and a token issuer's keys.
+    pub(crate) async fn new() -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("countersign-bench-")
+            .tempdir()?;
+        let path = directory.path();
+        let issuer = Issuer::start(&Authority::new("Bench Issuer Root"), Clock::system()).await?;
+        issuer.write_jwks(&path.join("jwks.json"))?;
+        fs::write(path.join("issuer"), issuer.url())?;
+        fs::write(path.join(CREDENTIAL), REAL)?;
+        certify(path)?;
+        Ok(Self {
+            token: issuer.mint(&TokenRequest::new("bench", "load")),
+            directory,
+        })
+    }
+
+    /// The directory of all of them.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What vouches for the stand-in.
+    pub(crate) fn upstream_roots(&self) -> PathBuf {
+        self.directory().join(ROOTS)
+    }
+
+    /// What vouches for the gateway's leaf certificates, once it has started.
+    pub(crate) fn gateway_roots(&self) -> PathBuf {
+        self.directory().join("ca").join("root.pem")
+    }
+
+    /// The gateway's process log.
+    pub(crate) fn process_log(&self) -> PathBuf {
+        self.directory().join("gateway.log")
+    }
+
+    /// Writes the gateway's configuration and gives its path.
+    pub(crate) fn write_gateway(&self, addresses: &Addresses) -> anyhow::Result<PathBuf> {
+        let issuer = fs::read_to_string(self.directory().join("issuer"))?;
+        let fill = |text: &str| {
+            text.replace("{root}", &self.directory().display().to_string())
+                .replace("{issuer}", &issuer)
+                .replace("{upstream}", &addresses.upstream.to_string())
+                .replace("{proxy}", &addresses.proxy.to_string())
+                .replace("{admin}", &addresses.admin.to_string())
+        };
+        let policy = self.directory().join("policy");
+        fs::create_dir_all(&policy)?;
+        fs::write(policy.join("bench.yaml"), fill(RESOURCES))?;
+        let gateway = self.directory().join("gateway.yaml");
+        fs::write(&gateway, fill(GATEWAY))?;
+        Ok(gateway)
+    }
+}
+
+/// Writes to standard output.
+pub(crate) fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// A root and the stand-in's certificate.
+fn certify(directory: &Path) -> anyhow::Result<()> {
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    root.distinguished_name
+        .push(DnType::CommonName, "Bench Root");
+    let root = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let mut leaf = CertificateParams::new([HOST.to_owned()])?;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = leaf.signed_by(&key, &root)?;
+    fs::write(directory.join(ROOTS), root.pem())?;
+    fs::write(directory.join(CERTIFICATE), leaf.pem())?;
+    fs::write(directory.join(KEY), key.serialize_pem())?;
+    Ok(())
+}
+
+const GATEWAY: &str = r#"apiVersion: countersign.dev/v1alpha1
+kind: Gateway
+metadata: { name: bench }
+spec:
+  listeners:
+    - { name: proxy, address: "{proxy}", mode: explicit }
+  identity:
+    issuers:
+      - name: bench
+        issuer: "{issuer}"
+        audience: countersign
+        jwks: { file: "{root}/jwks.json" }
+  resources:
+    - directory: "{root}/policy"
+  interception:
+    ca: { directory: "{root}/ca" }
+  state: { directory: "{root}/state" }
+  upstream:
+    roots: "{root}/roots.pem"
+    resolve: { "api.bench.test:443": "{upstream}" }
+  observe:
+    decisions: { file: "{root}/decisions.jsonl" }
+    admin: "{admin}"
+"#;
+
+const RESOURCES: &str = r#"apiVersion: countersign.dev/v1alpha1
+kind: TargetService
+metadata: { name: bench }
+spec:
+  hosts: [api.bench.test]
+  slots: { default: token, names: [token] }
+  routes:
+    - host: api.bench.test
+      attach: { slot: token, header: Authorization, value: "Bearer {token}" }
+---
+apiVersion: countersign.dev/v1alpha1
+kind: Workload
+metadata: { name: load, namespace: bench }
+spec:
+  owner: bench@example.com
+  purpose: Makes the load
+  match:
+    - { cluster: bench, serviceAccount: load }
+---
+apiVersion: countersign.dev/v1alpha1
+kind: Credential
+metadata: { name: token, namespace: bench }
+spec:
+  target: bench
+  static:
+    token: { file: "{root}/credential" }
+---
+apiVersion: countersign.dev/v1alpha1
+kind: AccessPolicy
+metadata: { name: load, namespace: bench }
+spec:
+  owner: bench@example.com
+  workloads: [load]
+  target: bench
+  credential: token
+  allow:
+    - methods: [GET]
+      paths: [/small, "/download/*"]
+    - methods: [POST]
+      paths: [/upload]
+"#;

@@ -1,0 +1,157 @@
+//! The gateway and the stand-in as processes of their own, and what the kernel says of them.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::{affinity::Cores, files::Files};
+
+/// A process of ours; killed when it is dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts the stand-in API and reads its address.
+    pub(crate) fn upstream(files: &Files) -> anyhow::Result<(Self, SocketAddr)> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("upstream")
+            .arg(files.directory())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the stand-in API")?;
+        let stdout = child.stdout.take().context("the stand-in has no output")?;
+        let process = Self(child);
+        let mut address = String::new();
+        BufReader::new(stdout).read_line(&mut address)?;
+        let address = address.trim().parse();
+        Ok((process, address.context("the stand-in told no address")?))
+    }
+
+    /// Starts the gateway on its cores.
+    pub(crate) fn gateway(
+        binary: &Path,
+        config: &Path,
+        files: &Files,
+        cores: &Cores,
+    ) -> anyhow::Result<Self> {
+        let log = File::create(files.process_log())?;
+        let mut command = Command::new(binary);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        // A child inherits the cores of the thread that starts it.
+        let child = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    cores.take_gateway()?;
+                    anyhow::Ok(command.spawn()?)
+                })
+                .join()
+                .map_err(|_| anyhow::anyhow!("the thread that starts the gateway panicked"))?
+        });
+        child
+            .map(Self)
+            .with_context(|| format!("cannot start {}", binary.display()))
+    }
+
+    /// Fails if the process has ended.
+    pub(crate) fn still_runs(&mut self) -> anyhow::Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("it ended: {status}"),
+        }
+    }
+
+    /// User and system time of all its threads, ended ones too, to a clock tick (10 ms).
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = self.read("stat")?;
+        // The name in brackets may contain anything; the fields are behind it (proc(5)).
+        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
+        let mut ticks = 0;
+        for field in fields.split_whitespace().skip(11).take(2) {
+            ticks += field.parse::<u32>().context("utime and stime")?;
+        }
+        let per_second = rustix::param::clock_ticks_per_second();
+        ensure!(per_second > 0, "no clock ticks");
+        Ok(Duration::from_secs(1) * ticks / u32::try_from(per_second)?)
+    }
+
+    /// Resident memory now, in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory since [`Self::forget_peak`], in bytes.
+    pub(crate) fn peak(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    /// Starts measuring the peak anew.
+    pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
+        fs::write(format!("/proc/{}/clear_refs", self.0.id()), "5").context("clear_refs")
+    }
+
+    fn status(&self, key: &str) -> anyhow::Result<u64> {
+        let status = self.read("status")?;
+        let kib: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB"))
+            .with_context(|| format!("{key} in /proc/PID/status"))?
+            .trim()
+            .parse()?;
+        Ok(kib * 1024)
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/{}/{name}", self.0.id());
+        fs::read_to_string(&path).with_context(|| path.clone())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nothing left to do then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Builds the gateway as it is shipped, and gives its path: beside this program.
+pub(crate) fn build_gateway() -> anyhow::Result<PathBuf> {
+    let ours = std::env::current_exe()?;
+    let beside = ours
+        .with_file_name("countersign")
+        .with_extension(std::env::consts::EXE_EXTENSION);
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let status = Command::new(cargo)
+            .args([
+                "build",
+                "--release",
+                "--package",
+                "countersign",
+                "--bin",
+                "countersign",
+            ])
+            .status()
+            .context("cannot run cargo")?;
+        ensure!(status.success(), "the gateway does not build");
+    }
+    ensure!(
+        beside.exists(),
+        "{} is not there; build it with `cargo build --release --bin countersign`, or name it with --gateway",
+        beside.display()
+    );
+    Ok(beside)
+}
