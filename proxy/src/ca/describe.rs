@@ -31,7 +31,7 @@ pub struct CertificateSummary {
     pub excluded: Vec<String>,
 }
 
-/// The root in `directory`, and the intermediate issued last, if any was. Reads no key.
+/// The root in `directory`, and the intermediate issued last, if any was.
 pub fn describe(
     directory: &Path,
 ) -> Result<(CertificateSummary, Option<CertificateSummary>), CaError> {

@@ -191,7 +191,7 @@ impl Ca {
         match self.intermediate.load_full() {
             None if hosts.is_empty() => Ok(()),
             Some(_) if hosts.is_empty() => self.withdraw(),
-            Some(current) if *current.hosts() == hosts && current.is_fresh(now) => Ok(()),
+            Some(current) if *current.hosts() == hosts && current.is_valid(now) => Ok(()),
             Some(_) | None => self.issue(&mut issuing, hosts, now).map(drop),
         }
     }
@@ -233,8 +233,8 @@ impl Ca {
         }
     }
 
-    /// Reissues the intermediate. While `seen` is still valid nobody waits for that, and a failure
-    /// is only logged.
+    /// Reissues the intermediate, which reads one small file, every few days. While `seen` is
+    /// still valid only one caller does that and the others go on; a failure is only logged.
     fn renew(
         &self,
         seen: Arc<Intermediate>,
