@@ -1,191 +1,12 @@
-//! A decision with everything that was looked at on the way, for people.
+//! An explanation as text: `+` is what counted for the request, `-` what did not.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use jiff::Timestamp;
-
-use super::{
-    CallerFacts, Decision, Denial, Grant, Mismatch, PolicySet, RequestFacts,
-    answer::printable,
-    decide::Trace,
-    nearest::misses,
-    parts::{Ask, Verdict},
-    recognise::{compare, nearness, recognises},
+use super::Explanation;
+use crate::{
+    model::{Conditions, Mode, Place, Route},
+    policy::{Decision, Denial, Grant, Mismatch, answer::printable},
 };
-use crate::model::{Mode, Place, Policy, Route, Workload};
-
-/// How a decision came about. [`fmt::Display`] tells it as text.
-#[derive(Debug)]
-pub struct Explanation<'s> {
-    /// The decision, from the same code that decides requests.
-    pub decision: Decision<'s>,
-    question: String,
-    caller: String,
-    revision: &'s str,
-    selectors: Vec<SelectorSeen<'s>>,
-    /// Selectors that have nothing to do with the caller.
-    other_selectors: usize,
-    routes: Vec<RouteSeen<'s>>,
-    policies: Vec<PolicySeen<'s>>,
-}
-
-#[derive(Debug)]
-struct SelectorSeen<'s> {
-    workload: &'s Arc<Workload>,
-    entry: usize,
-    /// Empty if it recognises the caller.
-    mismatches: Vec<Mismatch>,
-}
-
-#[derive(Debug)]
-struct RouteSeen<'s> {
-    index: usize,
-    route: &'s Route,
-    matches: bool,
-}
-
-#[derive(Debug)]
-struct PolicySeen<'s> {
-    workload: &'s Arc<Workload>,
-    policy: &'s Arc<Policy>,
-    /// Whether it permits, were it enforced.
-    permits: bool,
-    /// For each rule that was looked at what kept it from permitting.
-    rules: Vec<Vec<Mismatch>>,
-}
-
-impl PolicySet {
-    /// The decision for one request, by the very code of [`PolicySet::decide`], and all that was
-    /// looked at for it. For people: it allocates freely.
-    pub fn explain(
-        &self,
-        caller: &CallerFacts,
-        request: &RequestFacts<'_>,
-        now: Timestamp,
-    ) -> Explanation<'_> {
-        let ask = Ask {
-            caller,
-            request,
-            now,
-        };
-        let mut seen = Seen {
-            ask,
-            route: None,
-            routes: Vec::new(),
-            policies: Vec::new(),
-        };
-        let decision = self.judge(&self.recognise(caller), ask, &mut seen);
-        let Seen {
-            routes, policies, ..
-        } = seen;
-        let (selectors, other_selectors) = self.selectors_seen(caller);
-        Explanation {
-            decision,
-            question: format!(
-                "{} https://{}:{}{} at {now}",
-                request.method,
-                request.host,
-                request.port,
-                printable(request.path.as_str()),
-            ),
-            caller: describe(caller),
-            revision: self.revision(),
-            selectors,
-            other_selectors,
-            routes,
-            policies,
-        }
-    }
-
-    fn selectors_seen(&self, caller: &CallerFacts) -> (Vec<SelectorSeen<'_>>, usize) {
-        let mut near = Vec::new();
-        let mut others = 0;
-        for workload in &self.workloads {
-            for (entry, selector) in workload.selectors.iter().enumerate() {
-                if recognises(selector, caller) || nearness(selector, caller).is_some() {
-                    near.push(SelectorSeen {
-                        workload,
-                        entry,
-                        mismatches: compare(selector, caller)
-                            .filter_map(|part| part.mismatch())
-                            .collect(),
-                    });
-                } else {
-                    others += 1;
-                }
-            }
-        }
-        (near, others)
-    }
-}
-
-/// Writes down what a judgement looks at.
-struct Seen<'a, 's> {
-    ask: Ask<'a>,
-    route: Option<&'s Route>,
-    routes: Vec<RouteSeen<'s>>,
-    policies: Vec<PolicySeen<'s>>,
-}
-
-impl<'s> Trace<'s> for Seen<'_, 's> {
-    fn route(&mut self, index: usize, route: &'s Route, matches: bool) {
-        if matches {
-            self.route = Some(route);
-        }
-        self.routes.push(RouteSeen {
-            index,
-            route,
-            matches,
-        });
-    }
-
-    fn policy(
-        &mut self,
-        workload: &'s Arc<Workload>,
-        policy: &'s Arc<Policy>,
-        verdict: Verdict<'s>,
-    ) {
-        let route = self.route.expect("policies are judged for a route");
-        // Rules behind the one that matched were not looked at.
-        let looked_at = verdict.rule.map_or(policy.allow.len(), |rule| rule + 1);
-        let rules: Vec<_> = (0..looked_at)
-            .map(|rule| misses(policy, rule, route, self.ask).1)
-            .collect();
-        self.policies.push(PolicySeen {
-            workload,
-            policy,
-            permits: verdict.permits(),
-            rules,
-        });
-    }
-}
-
-/// The caller's facts on one line.
-fn describe(caller: &CallerFacts) -> String {
-    let mut parts = Vec::new();
-    if let (Some(namespace), Some(account)) = (&caller.namespace, &caller.service_account) {
-        parts.push(format!("system:serviceaccount:{namespace}:{account}"));
-    }
-    parts.extend(caller.spiffe_id.as_deref().map(str::to_owned));
-    let facts = [
-        ("cluster", caller.cluster.as_deref()),
-        ("pod", caller.pod.as_deref()),
-        (
-            "cronJob",
-            caller
-                .kubernetes
-                .as_ref()
-                .and_then(|pod| pod.cron_job.as_deref()),
-        ),
-    ];
-    for (name, value) in facts {
-        parts.extend(value.map(|value| format!("{name} {value}")));
-    }
-    if parts.is_empty() {
-        parts.push("nobody (no proven facts)".to_owned());
-    }
-    printable(&parts.join(", "))
-}
 
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,7 +107,7 @@ fn write_mismatches(
             "", mismatch.what, mismatch.expected
         )?;
         let indent = indent + mismatch.what.len() + 2;
-        writeln!(f, "{:indent$}     got {}", "", mismatch.actual)?;
+        writeln!(f, "{:indent$}got      {}", "", mismatch.actual)?;
     }
     Ok(())
 }
@@ -307,6 +128,7 @@ fn write_grant(f: &mut fmt::Formatter<'_>, grant: &Grant<'_>) -> fmt::Result {
         write!(f, ", allow[{rule}]")?;
     }
     writeln!(f, ", owner {}", printable(&grant.policy.owner))?;
+    write_conditions(f, &grant.policy.conditions)?;
     writeln!(f, "  target      {}", grant.target.name)?;
     match grant.credential {
         None => writeln!(f, "  credential  none is sent"),
@@ -318,6 +140,32 @@ fn write_grant(f: &mut fmt::Formatter<'_>, grant: &Grant<'_>) -> fmt::Result {
             PlaceText(&attach.place)
         ),
     }
+}
+
+fn write_conditions(f: &mut fmt::Formatter<'_>, conditions: &Conditions) -> fmt::Result {
+    let Conditions {
+        schedule,
+        not_after,
+        when,
+        rate,
+    } = conditions;
+    if let Some(schedule) = schedule {
+        writeln!(f, "  schedule    {schedule}")?;
+    }
+    if let Some(end) = not_after {
+        writeln!(f, "  not after   {end}")?;
+    }
+    if let Some(when) = when {
+        writeln!(f, "  when        {}", printable(when.written()))?;
+    }
+    if let Some(rate) = rate {
+        let (requests, seconds) = (rate.requests, rate.period.as_secs());
+        writeln!(
+            f,
+            "  rate        {requests} in {seconds} s (not counted here)"
+        )?;
+    }
+    Ok(())
 }
 
 fn write_denial(f: &mut fmt::Formatter<'_>, denial: &Denial) -> fmt::Result {
