@@ -1,1 +1,110 @@
 //! What is written: one file a kind, unknown keys refused.
+//!
+//! These types mirror the YAML and promise nothing about it: texts are still texts here. What
+//! is usable is made of them by `validate` alone. Every secret is a reference, never a value.
+
+mod access_policy;
+mod credential;
+mod gateway;
+mod target_service;
+mod workload;
+
+pub use access_policy::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec};
+pub use credential::{
+    CredentialSpec, KubernetesSecretKey, SecretReference, SlackRotationSpec, StaticSpec, VaultKey,
+};
+pub use gateway::{
+    BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec, GatewaySpec,
+    IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec,
+    KubernetesStateSpec, LimitsSpec, ListenerIdentitySpec, ListenerModeSpec, ListenerSpec,
+    ListenerTlsSpec, ObserveSpec, OtlpSpec, Plaintext, ResourceSourceSpec, StateSpec, StdoutFormat,
+    TokenReviewSpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec, VaultStateSpec,
+};
+pub use target_service::{
+    AttachSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec, RouteSpec, SlotsSpec,
+    StripSpec, TargetServiceSpec,
+};
+pub use workload::{SelectorSpec, WorkloadSpec};
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The only `apiVersion` there is.
+pub const API_VERSION: &str = "countersign.dev/v1alpha1";
+
+/// The serde name of [`SecretReference`]; a text in its place is a pasted secret.
+pub(crate) const SECRET_REFERENCE: &str = "SecretReference";
+
+/// The kinds of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Who.
+    Workload,
+    /// Where.
+    TargetService,
+    /// With what.
+    Credential,
+    /// Under which rule.
+    AccessPolicy,
+    /// The file that starts a gateway.
+    Gateway,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Workload,
+        Self::TargetService,
+        Self::Credential,
+        Self::AccessPolicy,
+        Self::Gateway,
+    ];
+
+    /// As it is written under `kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Workload => "Workload",
+            Self::TargetService => "TargetService",
+            Self::Credential => "Credential",
+            Self::AccessPolicy => "AccessPolicy",
+            Self::Gateway => "Gateway",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether its resources live in a namespace.
+    pub fn is_namespaced(self) -> bool {
+        match self {
+            Self::Workload | Self::Credential | Self::AccessPolicy => true,
+            Self::TargetService | Self::Gateway => false,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What names a resource.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Lower-case letters, digits, `-` and `.`; unique among its kind and namespace.
+    pub name: String,
+    /// The namespace, for the kinds that have one.
+    pub namespace: Option<String>,
+    /// As in Kubernetes; not used here.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// As in Kubernetes; not used here.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}

@@ -1,0 +1,79 @@
+//! `AccessPolicy`: under which rule.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Which workloads may reach which target with which credential, and how.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessPolicySpec {
+    /// Who answers for it.
+    pub owner: String,
+    /// Names of `Workload`s: `name` in the policy's namespace, or `namespace/name`.
+    pub workloads: Vec<String>,
+    /// The `TargetService`'s name.
+    pub target: String,
+    /// The credential for the target's default slot.
+    pub credential: Option<String>,
+    /// Credentials by slot, instead of `credential`.
+    pub credentials: Option<BTreeMap<String, String>>,
+    /// Any one of these permits a request.
+    pub allow: Vec<AllowRule>,
+    /// All of these must hold besides.
+    pub conditions: Option<ConditionsSpec>,
+    /// Whether it is enforced (the default) or only recorded.
+    pub mode: Option<PolicyMode>,
+}
+
+/// One allow rule; every part that is given must match.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowRule {
+    /// Hosts of the target; any of them unless given.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Methods; any unless given.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Path patterns, `*` for one segment and `**` for any number; any path unless given.
+    #[serde(default)]
+    pub paths: Vec<String>,
+}
+
+/// What must hold besides the rules.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConditionsSpec {
+    /// Recurring windows in which requests are permitted.
+    pub schedule: Option<ScheduleSpec>,
+    /// The first moment at which it permits nothing any more: `2027-06-30T00:00:00Z`.
+    pub not_after: Option<String>,
+    /// A CEL expression over `request` and `caller` that must be true.
+    pub when: Option<String>,
+    /// The most requests in a period, for each workload: `60/m`; `s`, `m` or `h`.
+    pub rate: Option<String>,
+}
+
+/// A window that opens whenever a cron expression fires.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleSpec {
+    /// Minute, hour, day of month, month, day of week.
+    pub cron: String,
+    /// How long the window stays open: `45m`.
+    pub duration: String,
+    /// The IANA name of the time zone the expression is read in.
+    pub time_zone: String,
+}
+
+/// Whether a policy is enforced.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PolicyMode {
+    /// What no rule permits is refused.
+    Enforce,
+    /// What no rule permits is recorded, and let through.
+    Observe,
+}

@@ -1,0 +1,393 @@
+//! `Gateway`: the file that starts one. Everything but `resources` has a default.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// Everything one gateway needs to start.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewaySpec {
+    /// Where it listens; an explicit proxy at 127.0.0.1:3128 unless given.
+    pub listeners: Option<Vec<ListenerSpec>>,
+    /// Who vouches for callers; the cluster the gateway runs in unless given.
+    pub identity: Option<IdentitySpec>,
+    /// Where resources come from.
+    pub resources: Vec<ResourceSourceSpec>,
+    /// How connections are decrypted.
+    pub interception: Option<InterceptionSpec>,
+    /// Where rotated secret material is kept; `/var/lib/countersign/state` unless given.
+    pub state: Option<StateSpec>,
+    /// What happens to traffic that no target matches; refused unless given.
+    pub unmatched: Option<UnmatchedSpec>,
+    /// How upstreams are reached.
+    pub upstream: Option<UpstreamSpec>,
+    /// Where records, metrics and spans go.
+    pub observe: Option<ObserveSpec>,
+    /// The bounds of caches, queues, headers and waits.
+    pub limits: Option<LimitsSpec>,
+}
+
+/// One listening address.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerSpec {
+    /// Unique among the listeners.
+    pub name: String,
+    /// Address and port: `127.0.0.1:3128`.
+    pub address: String,
+    /// How clients address it; `explicit` unless given.
+    pub mode: Option<ListenerModeSpec>,
+    /// TLS towards the client.
+    pub tls: Option<ListenerTlsSpec>,
+    /// That a listener without TLS beyond loopback is meant.
+    pub plaintext: Option<Plaintext>,
+    /// For a sidecar gateway: the identity of whatever comes in here.
+    pub identity: Option<ListenerIdentitySpec>,
+}
+
+/// How clients address a listener.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ListenerModeSpec {
+    /// An HTTP proxy: CONNECT and absolute-form requests.
+    Explicit,
+    /// Redirected connections, by their original destination.
+    Transparent,
+}
+
+/// That clear text beyond loopback is meant.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Plaintext {
+    /// Tokens may cross the network in clear.
+    Allowed,
+}
+
+/// A listener's TLS.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerTlsSpec {
+    /// A PEM file: the certificate chain, leaf first.
+    pub certificate: String,
+    /// A PEM file: the private key.
+    pub key: String,
+    /// Whether client certificates are asked for; not unless given.
+    pub client_trust: Option<ClientTrustSpec>,
+}
+
+/// Whether a listener asks for client certificates.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientTrustSpec {
+    /// It does not.
+    None,
+    /// X.509-SVIDs of the configured trust domains.
+    Spiffe,
+}
+
+/// The identity of whatever comes in at a listener.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerIdentitySpec {
+    /// The pod's own projected token file.
+    pub token_file: String,
+}
+
+/// Who vouches for callers.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IdentitySpec {
+    /// Issuers of service-account tokens.
+    #[serde(default)]
+    pub issuers: Vec<IssuerSpec>,
+    /// SPIFFE trust domains.
+    #[serde(default)]
+    pub trust_domains: Vec<TrustDomainSpec>,
+}
+
+/// An issuer of service-account tokens, usually one cluster.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IssuerSpec {
+    /// The cluster's name in selectors and records.
+    pub name: String,
+    /// The exact `iss` claim.
+    pub issuer: String,
+    /// What `aud` must contain; `countersign` unless given.
+    pub audience: Option<String>,
+    /// Where its public keys come from.
+    pub jwks: JwksSpec,
+    /// Whether the API server is asked too.
+    pub token_review: Option<TokenReviewSpec>,
+}
+
+/// Where public keys come from: `url`, perhaps with `caFile`, or `file`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JwksSpec {
+    /// An `https` URL, or `http` on loopback.
+    pub url: Option<String>,
+    /// PEM roots to trust for it instead of the system's.
+    pub ca_file: Option<String>,
+    /// A file.
+    pub file: Option<String>,
+}
+
+/// Asking the API server whether a token still stands.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenReviewSpec {
+    /// Which API server.
+    pub cluster: ClusterSpec,
+    /// How long a yes is remembered, at most 5 minutes; `10s` unless given.
+    pub cache_for: Option<String>,
+}
+
+/// Which API server: `in-cluster`, or a mapping.
+#[derive(Debug, Clone)]
+pub enum ClusterSpec {
+    /// That of the cluster the gateway runs in, with its own service account.
+    InCluster,
+    /// Another.
+    Api(ClusterApiSpec),
+}
+
+/// An API server.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterApiSpec {
+    /// Its base URL.
+    pub url: String,
+    /// PEM roots to trust for it.
+    pub ca_file: Option<String>,
+    /// The token file the gateway authenticates with.
+    pub token_file: String,
+}
+
+impl<'de> Deserialize<'de> for ClusterSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ClusterVisitor)
+    }
+}
+
+struct ClusterVisitor;
+
+impl<'de> Visitor<'de> for ClusterVisitor {
+    type Value = ClusterSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`in-cluster` or a mapping with `url`, `caFile`, `tokenFile`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ClusterSpec, E> {
+        match text {
+            "in-cluster" => Ok(ClusterSpec::InCluster),
+            other => Err(E::unknown_variant(other, &["in-cluster"])),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClusterSpec, A::Error> {
+        ClusterApiSpec::deserialize(MapAccessDeserializer::new(map)).map(ClusterSpec::Api)
+    }
+
+    /// What reading in passes gives in place of a value that was reported.
+    fn visit_unit<E>(self) -> Result<ClusterSpec, E> {
+        Ok(ClusterSpec::InCluster)
+    }
+}
+
+impl JsonSchema for ClusterSpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ClusterSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let api = generator.subschema_for::<ClusterApiSpec>();
+        json_schema!({ "anyOf": [{ "const": "in-cluster" }, api] })
+    }
+}
+
+/// A SPIFFE trust domain.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustDomainSpec {
+    /// Its name.
+    pub name: String,
+    /// What its certificates are checked against.
+    pub bundle: BundleSpec,
+}
+
+/// A trust bundle.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BundleSpec {
+    /// PEM or SPIFFE bundle JSON.
+    pub file: String,
+}
+
+/// Where resources come from.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ResourceSourceSpec {
+    /// A directory of YAML files, or one file.
+    Directory(String),
+    /// The cluster's custom resources.
+    Kubernetes(KubernetesSourceSpec),
+}
+
+/// The cluster's custom resources; nothing to say about them yet.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesSourceSpec {}
+
+/// How connections are decrypted.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InterceptionSpec {
+    /// The CA that vouches for the gateway's certificates.
+    pub ca: CaSpec,
+}
+
+/// Where the interception CA lives.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum CaSpec {
+    /// Made there at first start.
+    Directory(String),
+}
+
+/// Where rotated secret material is kept.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum StateSpec {
+    /// Files in a directory.
+    Directory(String),
+    /// Secrets in a namespace.
+    Kubernetes(KubernetesStateSpec),
+    /// KV v2 in Vault or `OpenBao`.
+    Vault(VaultStateSpec),
+}
+
+/// Secrets in a namespace.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesStateSpec {
+    /// The namespace.
+    pub namespace: String,
+}
+
+/// KV v2 in Vault or `OpenBao`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VaultStateSpec {
+    /// The secrets engine's mount.
+    pub mount: String,
+    /// The path beneath it.
+    pub path: String,
+}
+
+/// What happens to traffic that no target matches.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum UnmatchedSpec {
+    /// Refused.
+    Deny,
+    /// Carried on without being decrypted and without a credential.
+    Tunnel,
+}
+
+/// How upstreams are reached.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpstreamSpec {
+    /// `system`, or a PEM file of roots to add to the system's.
+    pub roots: Option<String>,
+    /// Private ranges that may be dialled all the same, as CIDRs.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// `host:port` to be dialled at another `address:port`.
+    #[serde(default)]
+    pub resolve: BTreeMap<String, String>,
+    /// A corporate proxy to go through: `http://host:port`.
+    pub proxy: Option<String>,
+}
+
+/// Where records, metrics and spans go.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObserveSpec {
+    /// Where decision records go; standard output unless given.
+    pub decisions: Option<DecisionsSpec>,
+    /// The admin endpoint, or `none`; `127.0.0.1:9901` unless given.
+    pub admin: Option<String>,
+    /// Where spans go; nowhere unless given.
+    pub otlp: Option<OtlpSpec>,
+}
+
+/// Where decision records go.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum DecisionsSpec {
+    /// Standard output.
+    Stdout(StdoutFormat),
+    /// A file, rotated by size.
+    File(String),
+}
+
+/// How records are written to standard output.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StdoutFormat {
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where spans go.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpSpec {
+    /// The collector's URL.
+    pub endpoint: String,
+}
+
+/// The bounds of caches, queues, headers and waits; see [`crate::model::Limits`] for each.
+/// Times are texts such as `10s`, sizes are bytes.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitsSpec {
+    /// Open client connections.
+    pub connections: Option<u64>,
+    /// The bytes of a request head.
+    pub head_bytes: Option<u64>,
+    /// The time for a request's head to arrive.
+    pub head_timeout: Option<String>,
+    /// The time for a client's TLS handshake.
+    pub handshake_timeout: Option<String>,
+    /// The time to resolve, dial and greet an upstream.
+    pub connect_timeout: Option<String>,
+    /// The time for an upstream's response head.
+    pub response_timeout: Option<String>,
+    /// The time neither body may stand still.
+    pub body_idle_timeout: Option<String>,
+    /// The time a client connection may rest between requests.
+    pub client_idle_timeout: Option<String>,
+    /// The time an unused upstream connection is kept.
+    pub upstream_idle_timeout: Option<String>,
+    /// Open upstream connections to one authority with one credential.
+    pub upstream_connections: Option<u64>,
+    /// The largest form body that is rewritten.
+    pub form_bytes: Option<u64>,
+    /// The largest request body kept for a replay.
+    pub replay_bytes: Option<u64>,
+    /// The prefix of a response read to detect a failed credential.
+    pub inspect_bytes: Option<u64>,
+    /// Leaf certificates kept.
+    pub leaves: Option<u64>,
+    /// The time open requests have to finish after SIGTERM.
+    pub drain: Option<String>,
+}

@@ -1,0 +1,138 @@
+//! `TargetService`: where.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An API: its hosts, how a credential is attached, and how it answers.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetServiceSpec {
+    /// A target of the catalog to start from: what is given here comes first or replaces.
+    pub extends: Option<String>,
+    /// Its hosts, exact or with one `*` within the leftmost label.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The ports it may be reached at; 443 unless given.
+    pub ports: Option<Vec<u16>>,
+    /// The kinds of credential it knows; one called `default` unless given.
+    pub slots: Option<SlotsSpec>,
+    /// What to do by host and path; the first match counts.
+    #[serde(default)]
+    pub routes: Vec<RouteSpec>,
+    /// How it reports that a credential failed; the first match counts.
+    #[serde(default)]
+    pub auth_failure: Vec<AuthFailureSpec>,
+    /// How to refuse in its own language; `application/problem+json` unless given.
+    pub refusal: Option<RefusalSpec>,
+    /// A cheap request that shows whether a credential works.
+    pub probe: Option<ProbeSpec>,
+}
+
+/// The credential slots of a target.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlotsSpec {
+    /// The slot that a policy's plain `credential` fills.
+    pub default: String,
+    /// All slots.
+    pub names: Vec<String>,
+}
+
+/// What happens to a request for this host and path.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// A host of the target; any of them unless given.
+    pub host: Option<String>,
+    /// Path patterns; any path unless given.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Refuse always; the text becomes the reason's detail.
+    pub deny: Option<String>,
+    /// The credential to put on the request.
+    pub attach: Option<AttachSpec>,
+    /// What is removed from the caller's request, besides what `attach` sets.
+    pub strip: Option<StripSpec>,
+}
+
+/// A credential's place on a request: `header` and `value`, `query` and `value`, or `path`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachSpec {
+    /// The slot whose credential is used; the target's default unless given.
+    pub slot: Option<String>,
+    /// The header to set.
+    pub header: Option<String>,
+    /// The query field to set.
+    pub query: Option<String>,
+    /// The whole path to set, with one `{token}`.
+    pub path: Option<String>,
+    /// The header's or field's value, with one `{token}`; `{token}` alone unless given.
+    pub value: Option<String>,
+}
+
+/// What the caller sent that must not go on.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StripSpec {
+    /// Header names.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Names of `application/x-www-form-urlencoded` body fields.
+    #[serde(default)]
+    pub form_fields: Vec<String>,
+    /// Names of query fields.
+    #[serde(default)]
+    pub query: Vec<String>,
+}
+
+/// One way in which the API says that a credential failed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthFailureSpec {
+    /// HTTP statuses that mean it; any unless given.
+    #[serde(default)]
+    pub status: Vec<u16>,
+    /// Top-level members of a JSON body that all must be there, each with this value or one of
+    /// these values.
+    #[serde(default)]
+    pub json: BTreeMap<String, serde_json::Value>,
+    /// What to do then.
+    pub then: AuthFailureThen,
+}
+
+/// What to do when a credential failed.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthFailureThen {
+    /// Obtain a new credential and send the request once more.
+    RefreshAndReplay,
+    /// Read the secret's source again; send once more only if it changed.
+    RereadSource,
+    /// Pass the answer on and record what it said.
+    Report,
+}
+
+/// A refusal in the API's own language.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusalSpec {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`; `application/json` unless given.
+    pub content_type: Option<String>,
+    /// The JSON body; `{reason}`, `{message}` and `{id}` inside texts are filled in.
+    pub body: serde_json::Value,
+}
+
+/// A cheap request that shows whether a credential works.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeSpec {
+    /// Its method.
+    pub method: String,
+    /// Its `https` URL, at a host of the target.
+    pub url: String,
+}

@@ -1,0 +1,45 @@
+//! `Workload`: who.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// A governed non-human identity.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadSpec {
+    /// Who answers for it.
+    pub owner: String,
+    /// What it is for, in the owner's words.
+    pub purpose: Option<String>,
+    /// For example `production`.
+    pub environment: Option<String>,
+    /// The day its access must have been reviewed by: `2027-06-30`.
+    pub review_by: Option<String>,
+    /// What recognises it. Entries are `ORed`, the keys of an entry `ANDed`.
+    #[serde(rename = "match")]
+    pub selectors: Vec<SelectorSpec>,
+}
+
+/// One way to recognise a workload.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SelectorSpec {
+    /// The name of the issuer that vouches for the token.
+    pub cluster: Option<String>,
+    /// The service account's namespace; the resource's own unless given.
+    pub namespace: Option<String>,
+    /// The service account's name.
+    pub service_account: Option<String>,
+    /// The `CronJob` that owns the pod's Job. Needs the Kubernetes API.
+    pub cron_job: Option<String>,
+    /// Labels the pod must carry. Needs the Kubernetes API.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Image references by digest, of which the pod may use no others. Needs the Kubernetes API.
+    #[serde(default)]
+    pub images: Vec<String>,
+    /// The exact SPIFFE ID of an X.509-SVID.
+    pub spiffe_id: Option<String>,
+}
