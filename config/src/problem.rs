@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
@@ -22,7 +24,7 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
-    /// Where.
+    /// Where; `None` for what is wrong with no file in particular.
     pub place: Option<Place>,
 }
 
@@ -31,11 +33,13 @@ pub struct Problem {
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// The line.
+    /// The line; 0 means the file as a whole.
     pub line: usize,
-    /// The column.
+    /// The column, in characters.
     pub column: usize,
-    /// The text of that line, for the snippet.
+    /// How many characters are meant.
+    pub width: usize,
+    /// The text of that line as it may be shown: secrets are hidden.
     pub snippet: String,
 }
 
@@ -43,11 +47,122 @@ pub struct Place {
 #[derive(Debug, Clone, Default)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problem {
+    /// The finding as a person reads it: message, `file:line:column`, the line, the remedy.
+    pub fn render(&self, styled: bool) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(&self.message).id(self.code);
+        let file = self
+            .place
+            .as_ref()
+            .map(|place| place.file.display().to_string());
+        let mut group = Group::with_title(title);
+        if let (Some(place), Some(file)) = (&self.place, &file) {
+            group = if place.line == 0 {
+                group.element(annotate_snippets::Origin::path(file))
+            } else {
+                group.element(
+                    Snippet::source(&place.snippet)
+                        .line_start(place.line)
+                        .path(file)
+                        .annotation(AnnotationKind::Primary.span(place.span())),
+                )
+            };
+        }
+        let group = group.element(Level::HELP.message(&self.remedy));
+        let renderer = if styled {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        renderer.render(&[group])
+    }
+}
+
+impl Place {
+    /// What is meant, as bytes of the snippet. Hiding may have shortened the line.
+    fn span(&self) -> std::ops::Range<usize> {
+        let length = self.snippet.len();
+        let byte = |character: usize| {
+            self.snippet
+                .char_indices()
+                .nth(character)
+                .map_or(length, |(byte, _)| byte)
+        };
+        let start = byte(self.column.saturating_sub(1));
+        let end = byte((self.column.saturating_sub(1)).saturating_add(self.width));
+        start..end
+    }
+}
+
 impl Problems {
     /// Whether any is an error.
     pub fn any_error(&self) -> bool {
+        self.count(Severity::Error) > 0
+    }
+
+    /// How many there are of a severity.
+    pub fn count(&self, severity: Severity) -> usize {
         self.0
             .iter()
-            .any(|problem| problem.severity == Severity::Error)
+            .filter(|problem| problem.severity == severity)
+            .count()
+    }
+
+    /// Every finding as a person reads it, an empty line between them.
+    pub fn render(&self, styled: bool) -> String {
+        let mut text = String::new();
+        for problem in &self.0 {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&problem.render(styled));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Puts them in the order of files, lines and columns; what has no place comes first.
+    pub(crate) fn sort(&mut self) {
+        self.0.sort_by(|a, b| {
+            let key = |problem: &Problem| {
+                problem
+                    .place
+                    .as_ref()
+                    .map(|place| (place.file.clone(), place.line, place.column))
+            };
+            key(a).cmp(&key(b))
+        });
     }
 }
+
+/// One line a finding, for logs: `file:line:column: code: message; remedy`.
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:", place.file.display())?;
+            if place.line > 0 {
+                write!(f, "{}:{}:", place.line, place.column)?;
+            }
+            f.write_str(" ")?;
+        }
+        write!(f, "{}: {}; {}", self.code, self.message, self.remedy)
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,387 @@
+//! What of a file may be shown. A finding must help without repeating a secret that somebody
+//! pasted where a reference belongs.
+//!
+//! Three rules, each erring towards hiding: the value of a secret-like key is shown only if it
+//! is a reference; whatever stands beneath such a key likewise; and what looks like a credential
+//! is hidden wherever it stands. All of it works on lines, so that it also holds for text that is
+//! not valid YAML.
+
+/// What stands for hidden text.
+const HIDDEN: char = '…';
+/// Longer lines are cut.
+const LONGEST_LINE: usize = 160;
+/// The keys that make up a reference to a secret.
+const REFERENCE_KEYS: [&str; 6] = ["file", "kubernetesSecret", "vault", "name", "path", "key"];
+/// What a name with a secret in it usually contains.
+const SECRET_WORDS: [&str; 7] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "apikey",
+    "api_key",
+    "privatekey",
+];
+/// How well-known credentials begin, and what must at least follow.
+const PREFIXES: [&str; 16] = [
+    "xoxe.xox",
+    "xoxa-",
+    "xoxb-",
+    "xoxc-",
+    "xoxd-",
+    "xoxe-",
+    "xoxo-",
+    "xoxp-",
+    "xoxr-",
+    "xoxs-",
+    "xapp-",
+    "xwfp-",
+    "github_pat_",
+    "ghp_",
+    "glpat-",
+    "AKIA",
+];
+/// After these, the rest of the word is a secret.
+const INTRODUCERS: [&str; 5] = [
+    "hooks.slack.com/services/",
+    "hooks.slack.com/workflows/",
+    "hooks.slack.com/triggers/",
+    "Bearer ",
+    "Basic ",
+];
+
+/// The line with this number (from 1) as it may be shown; empty if there is none.
+pub(crate) fn line(whole: &str, number: usize) -> String {
+    let lines: Vec<&str> = whole.lines().take(number).collect();
+    match lines.split_last() {
+        Some((line, before)) if lines.len() == number => text(&by_keys(line, before)),
+        _ => String::new(),
+    }
+}
+
+/// A text that is no line of a file, such as a message: only what looks like a credential is
+/// hidden, and control characters are replaced.
+pub(crate) fn text(text: &str) -> String {
+    let text = by_introducers(text);
+    let text = by_shape(&text);
+    let mut shown: String = text
+        .chars()
+        .map(|c| if is_disruptive(c) { '\u{fffd}' } else { c })
+        .collect();
+    if let Some((cut, _)) = shown.char_indices().nth(LONGEST_LINE * 4) {
+        shown.truncate(cut);
+        shown.push(HIDDEN);
+    }
+    shown
+}
+
+/// Control characters and those that turn the direction of text.
+fn is_disruptive(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn by_keys(line: &str, before: &[&str]) -> String {
+    let line = match line.char_indices().nth(LONGEST_LINE) {
+        Some((cut, _)) => &line[..cut],
+        None => line,
+    };
+    for key in keys(line) {
+        let value = line[key.end..].trim_start();
+        if is_secret_like(key.name) && !is_shown(value) {
+            return hide_from(line, line.len() - value.len());
+        }
+    }
+    if !beneath_secret(line, before) {
+        return line.to_owned();
+    }
+    match keys(line).next() {
+        Some(key) if REFERENCE_KEYS.contains(&key.name) => line.to_owned(),
+        Some(key) => hide_from(line, key.end + 1),
+        None => hide_from(line, indent(line)),
+    }
+}
+
+/// Whether the value of a secret-like key may be shown: it is empty, or a reference in braces
+/// with no other key than a reference has.
+fn is_shown(value: &str) -> bool {
+    if value.is_empty() || value.starts_with('#') {
+        return true;
+    }
+    let Some(inner) = value.strip_prefix('{') else {
+        return false;
+    };
+    let mut depth = 1_usize;
+    let end = inner.find(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    let inner = &inner[..end.unwrap_or(inner.len())];
+    let mut found = keys(inner).peekable();
+    found.peek().is_some() && found.all(|key| REFERENCE_KEYS.contains(&key.name))
+}
+
+/// Whether a line that encloses this one, going by indentation, has a secret-like key, or the
+/// line just before ends in one.
+fn beneath_secret(line: &str, before: &[&str]) -> bool {
+    let mut inner = indent(line);
+    let mut nearest = true;
+    for above in before.iter().rev().filter(|above| !above.trim().is_empty()) {
+        let outer = indent(above);
+        if outer < inner || nearest {
+            if keys(above)
+                .last()
+                .is_some_and(|key| is_secret_like(key.name) && open_ended(&above[key.end..]))
+            {
+                return true;
+            }
+            inner = inner.min(outer);
+        }
+        nearest = false;
+        if inner == 0 {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether a value goes on in the lines below its key.
+fn open_ended(value: &str) -> bool {
+    let value = value.trim();
+    value.is_empty() || value.starts_with(['#', '|', '>', '{', '[', '"', '\'', '&', '!'])
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '-', '\t']).len()
+}
+
+struct KeyAt<'a> {
+    name: &'a str,
+    /// Just behind the colon.
+    end: usize,
+}
+
+/// Everything in a line that looks like a key: a word, quoted or not, before a colon that ends
+/// the line or stands before a space.
+fn keys(line: &str) -> impl Iterator<Item = KeyAt<'_>> {
+    line.match_indices(':').filter_map(|(colon, _)| {
+        let after = line[colon + 1..].chars().next();
+        if after.is_some_and(|c| !c.is_whitespace() && !matches!(c, '"' | '\'' | '{' | '[')) {
+            return None;
+        }
+        let word = line[..colon].trim_end();
+        let bare = word.trim_end_matches(['"', '\'']);
+        let start = bare
+            .rfind(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.'))
+            .map_or(0, |at| {
+                at + bare[at..].chars().next().map_or(1, char::len_utf8)
+            });
+        let name = &bare[start..];
+        (!name.is_empty()).then_some(KeyAt {
+            name,
+            end: colon + 1,
+        })
+    })
+}
+
+fn is_secret_like(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('-', "");
+    // Where a secret lives is no secret.
+    let harmless = key == "kubernetessecret"
+        || key.starts_with("tokenreview")
+        || ["file", "path", "url", "name", "key"].iter().any(|end| {
+            key.ends_with(end) && key != "apikey" && key != "api_key" && key != "privatekey"
+        });
+    !harmless && SECRET_WORDS.iter().any(|word| key.contains(word))
+}
+
+fn hide_from(line: &str, at: usize) -> String {
+    let at = at.min(line.len());
+    let mut shown = line[..at].to_owned();
+    if !shown.is_empty() && !shown.ends_with(char::is_whitespace) {
+        shown.push(' ');
+    }
+    shown.push(HIDDEN);
+    shown
+}
+
+fn by_introducers(text: &str) -> String {
+    let mut shown = text.to_owned();
+    for introducer in INTRODUCERS {
+        let mut from = 0;
+        while let Some(found) = shown[from..].find(introducer) {
+            let start = from + found + introducer.len();
+            let end = word_end(&shown, start);
+            // `Bearer {token}` is how a target says where the secret goes.
+            if end - start >= 8 && !shown[start..].starts_with('{') {
+                shown.replace_range(start..end, &HIDDEN.to_string());
+            }
+            from = start;
+        }
+    }
+    // `https://user:password@host`
+    let mut from = 0;
+    while let Some(found) = shown[from..].find("://") {
+        let start = from + found + 3;
+        let end = word_end(&shown, start);
+        let authority = shown[start..end].split('/').next().unwrap_or_default();
+        if let Some(at) = authority.rfind('@') {
+            shown.replace_range(start..start + at, &HIDDEN.to_string());
+        }
+        from = start;
+    }
+    shown
+}
+
+fn word_end(text: &str, start: usize) -> usize {
+    text[start..]
+        .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '}' | ']'))
+        .map_or(text.len(), |length| start + length)
+}
+
+/// Hides words that look like credentials: a known prefix, a JWT, or a long run of letters and
+/// digits that is not a digest.
+fn by_shape(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(length);
+        shown.push_str(&hide_word(word, shown.ends_with("sha256:")));
+        let mut tail = tail.chars();
+        shown.extend(tail.next());
+        rest = tail.as_str();
+    }
+    shown
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~')
+}
+
+fn hide_word(word: &str, is_digest: bool) -> String {
+    for prefix in PREFIXES {
+        if let Some(at) = word.find(prefix) {
+            let end = at + prefix.len();
+            if word.len() - end >= 8 {
+                return format!("{}{HIDDEN}", &word[..end]);
+            }
+        }
+    }
+    if word.len() >= 20 && word.starts_with("eyJ") {
+        return HIDDEN.to_string();
+    }
+    if is_digest {
+        return word.to_owned();
+    }
+    let hidden = word.split(['-', '.']).any(|run| {
+        run.len() >= 20
+            && run.bytes().any(|b| b.is_ascii_digit())
+            && run.bytes().any(|b| b.is_ascii_alphabetic())
+    });
+    if hidden {
+        HIDDEN.to_string()
+    } else {
+        word.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const CANARY: &str = "hunter2";
+
+    #[rstest]
+    #[case::plain("token: hunter2", "token: …")]
+    #[case::quoted_key("\"token\": \"hunter2\"", "\"token\": …")]
+    #[case::flow("static: { token: hunter2 }", "static: { token: …")]
+    #[case::flow_no_space("{\"token\":\"hunter2\"}", "{\"token\": …")]
+    #[case::client_secret("    clientSecret: hunter2 # mine", "    clientSecret: …")]
+    #[case::other_key_in_a_reference("token: { file: /x, value: hunter2 }", "token: …")]
+    #[case::wrong_key("token: { value: hunter2 }", "token: …")]
+    #[case::list("refreshToken: [hunter2]", "refreshToken: …")]
+    #[case::alias("token: &anchor hunter2", "token: …")]
+    fn hides_the_value_of_a_secret_like_key(#[case] line: &str, #[case] shown: &str) {
+        let line_shown = super::line(line, 1);
+        assert_eq!(line_shown, shown);
+        assert!(!line_shown.contains(CANARY));
+    }
+
+    #[rstest]
+    #[case("token: { file: /run/secrets/qase/token }   # or vault")]
+    #[case("token: { kubernetesSecret: { name: slack, key: bot } }")]
+    #[case("identity: { tokenFile: /run/secrets/token }")]
+    #[case("tokenReview: { cluster: in-cluster, cacheFor: 10s }")]
+    #[case("token:")]
+    #[case("credential: slack-bot")]
+    #[case("attach: { slot: bot, header: Authorization, value: \"Bearer {token}\" }")]
+    #[case("images: [\"ghcr.io/acme/dashboard@sha256:9f2c1a7b9f2c1a7b9f2c1a7b9f2c1a7b\"]")]
+    #[case("paths: [\"/api/files.getUploadURLExternal\", \"/v1/run/*\"]")]
+    #[case("name: nightly-dashboard-for-the-whole-of-europe-2")]
+    #[case("when: \"!has(request.query.limit) || int(request.query.limit) <= 100\"")]
+    fn shows_what_is_no_secret(#[case] line: &str) {
+        assert_eq!(super::line(line, 1), line);
+    }
+
+    #[rstest]
+    #[case("token:\n  hunter2", 2)]
+    #[case("token:\nhunter2", 2)]
+    #[case("token:\n  value: hunter2", 2)]
+    #[case("token:\n  a:\n    b: hunter2", 3)]
+    #[case("token: |\n  first\n  hunter2", 3)]
+    #[case("token: \"first\n  hunter2\"", 2)]
+    #[case("token: {\n  value: hunter2 }", 2)]
+    #[case("refreshToken:\n  - hunter2", 2)]
+    fn hides_what_is_beneath_a_secret_like_key(#[case] text: &str, #[case] number: usize) {
+        let shown = super::line(text, number);
+        assert!(shown.contains(HIDDEN) && !shown.contains(CANARY), "{shown}");
+    }
+
+    #[test]
+    fn shows_a_reference_beneath_a_secret_like_key() {
+        assert_eq!(super::line("token:\n  file: /run/x", 2), "  file: /run/x");
+        assert_eq!(
+            super::line("token:\n  file: /run/x\nrotateBy: soon", 3),
+            "rotateBy: soon"
+        );
+    }
+
+    #[rstest]
+    #[case("credential: xoxb-1234-abcdefgh", "credential: xoxb-…")]
+    #[case("- xoxe.xoxp-1-Mi0yLTEyMzQ1Njc4", "- xoxe.xox…")]
+    #[case("no credential `xapp-1-A0123-4567`", "no credential `xapp-…`")]
+    #[case("owner: 0123456789abcdef0123456789abcdef", "owner: …")]
+    #[case("value: Bearer abcdefghij", "value: Bearer …")]
+    #[case(
+        "url: https://hooks.slack.com/services/T0/B0/abcdef",
+        "url: https://hooks.slack.com/services/…"
+    )]
+    #[case("proxy: http://me:hunter2@proxy:3128", "proxy: http://…@proxy:3128")]
+    #[case("x: eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.", "x: …")]
+    fn hides_what_looks_like_a_credential(#[case] text: &str, #[case] shown: &str) {
+        assert_eq!(super::line(text, 1), shown);
+    }
+
+    #[test]
+    fn replaces_what_would_disturb_a_terminal() {
+        assert_eq!(
+            super::text("a\u{1b}[31mb\u{202e}c"),
+            "a\u{fffd}[31mb\u{fffd}c"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "[ -~\\n…é{}:\\-]{0,200}", number in 0_usize..12) {
+            let _ = super::line(&text, number);
+            let _ = super::text(&text);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! YAML as a tree in which every node knows its place.
+//!
+//! Resources are not read straight into their types, because serde stops at the first mistake.
+//! A document is parsed into a [`Node`] tree first; [`read`] then reads types from the tree and
+//! collects every structural mistake, and `validate` uses the same tree to find the place of
+//! what it has to say ([`Spot`]).
+
+mod blank;
+pub(crate) mod mask;
+mod node;
+pub(crate) mod read;
+mod split;
+
+pub(crate) use node::{Key, Node, Value};
+pub(crate) use split::documents;
+
+use std::{cell::RefCell, path::PathBuf, rc::Rc};
+
+use crate::problem::{Place, Problem, Problems, Severity};
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// Whether it is part of the catalog and not the operator's.
+    pub(crate) catalog: bool,
+}
+
+/// One document of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) source: Rc<Source>,
+    pub(crate) root: Rc<Node>,
+}
+
+impl Document {
+    /// The place of the whole document.
+    pub(crate) fn spot(&self) -> Spot<'_> {
+        Spot {
+            source: &self.source,
+            node: Some(&self.root),
+            line: self.root.line,
+            column: self.root.column,
+            width: 1,
+        }
+    }
+}
+
+/// A place within a document that can be narrowed key by key. Asking for what is not there
+/// keeps the place of its parent, so that a finding about a missing key points somewhere useful.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spot<'a> {
+    source: &'a Source,
+    node: Option<&'a Node>,
+    line: usize,
+    column: usize,
+    width: usize,
+}
+
+impl<'a> Spot<'a> {
+    /// The place of a byte-free position, for text that is not a tree.
+    pub(crate) fn position(source: &'a Source, line: usize, column: usize) -> Self {
+        Self {
+            source,
+            node: None,
+            line,
+            column,
+            width: 1,
+        }
+    }
+
+    /// The value of `name`: its own place if it is a scalar, else the place of its key.
+    #[must_use]
+    pub(crate) fn key(self, name: &str) -> Self {
+        match self.node.and_then(|node| node.entry(name)) {
+            Some((key, node)) => {
+                let (line, column, width) = if node.is_scalar() {
+                    (node.line, node.column, node.width)
+                } else {
+                    (key.line, key.column, key.width)
+                };
+                Self {
+                    node: Some(node),
+                    line,
+                    column,
+                    width,
+                    ..self
+                }
+            }
+            None => Self { node: None, ..self },
+        }
+    }
+
+    /// The key itself, not its value.
+    #[must_use]
+    pub(crate) fn key_name(self, name: &str) -> Self {
+        match self.node.and_then(|node| node.entry(name)) {
+            Some((key, _)) => Self {
+                node: None,
+                line: key.line,
+                column: key.column,
+                width: key.width,
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    /// The entry of a list.
+    #[must_use]
+    pub(crate) fn index(self, index: usize) -> Self {
+        match self.node.and_then(|node| node.item(index)) {
+            Some(node) => Self {
+                node: Some(node),
+                line: node.line,
+                column: node.column,
+                width: node.width,
+                ..self
+            },
+            None => Self { node: None, ..self },
+        }
+    }
+
+    /// The place, with its line as it may be shown.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            file: self.source.path.clone(),
+            line: self.line,
+            column: self.column,
+            width: self.width,
+            snippet: mask::line(&self.source.text, self.line),
+        }
+    }
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(RefCell<Vec<Problem>>);
+
+impl Findings {
+    /// Something that keeps the resources from being used.
+    pub(crate) fn error(
+        &self,
+        spot: &Spot<'_>,
+        code: &'static str,
+        message: impl AsRef<str>,
+        remedy: impl AsRef<str>,
+    ) {
+        self.add(Severity::Error, Some(spot.place()), code, message, remedy);
+    }
+
+    /// Something that is probably not meant.
+    pub(crate) fn warning(
+        &self,
+        spot: &Spot<'_>,
+        code: &'static str,
+        message: impl AsRef<str>,
+        remedy: impl AsRef<str>,
+    ) {
+        self.add(Severity::Warning, Some(spot.place()), code, message, remedy);
+    }
+
+    /// A finding with whatever place it has. Message and remedy are masked like snippets are.
+    pub(crate) fn add(
+        &self,
+        severity: Severity,
+        place: Option<Place>,
+        code: &'static str,
+        message: impl AsRef<str>,
+        remedy: impl AsRef<str>,
+    ) {
+        self.0.borrow_mut().push(Problem {
+            severity,
+            code,
+            message: mask::text(message.as_ref()),
+            remedy: mask::text(remedy.as_ref()),
+            place,
+        });
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Whether any is an error.
+    pub(crate) fn any_error(&self) -> bool {
+        self.0
+            .borrow()
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// All of them.
+    pub(crate) fn into_problems(self) -> Problems {
+        Problems(self.0.into_inner())
+    }
+}

@@ -1,0 +1,184 @@
+//! Reading a type from a [`Node`] tree, collecting every structural mistake.
+//!
+//! serde stops at the first mistake, so reading is done in passes: a pass that fails reports the
+//! mistake and leaves a mark on the node (broken, a missing key, a key to pass over); the next
+//! pass reads a [`Blank`] there and gets further. A value for which anything was reported is
+//! never returned.
+
+mod access;
+mod reader;
+
+use std::fmt;
+
+use serde::{
+    Deserialize,
+    de::{Expected, Unexpected},
+};
+
+use super::{Findings, Key, Node, Source};
+use reader::{Place, Reader};
+
+/// How often a value is read before giving up on finding more mistakes in it.
+const PASSES: usize = 64;
+
+/// Reads a `T`; `None` if anything about it had to be reported.
+pub(crate) fn read<'de, T: Deserialize<'de>>(
+    source: &Source,
+    key: Option<&Key>,
+    node: &'de Node,
+    findings: &Findings,
+) -> Option<T> {
+    let reported_before = findings.count();
+    for _ in 0..PASSES {
+        let reported = findings.count();
+        let reader = Reader {
+            source,
+            key: key.map(Place::of_key),
+            node,
+            findings,
+        };
+        match T::deserialize(reader) {
+            Ok(value) if findings.count() == reported_before => return Some(value),
+            Ok(_) => return None,
+            // Nothing new can be learnt from another pass.
+            Err(_) if findings.count() == reported => return None,
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// Why reading stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// It was reported already, at the innermost place.
+    Reported,
+    /// A required key is not there.
+    Missing(&'static str),
+    /// Anything else; does not repeat what was written.
+    Wrong {
+        code: &'static str,
+        message: String,
+        remedy: String,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported => f.write_str("reported"),
+            Self::Missing(key) => write!(f, "`{key}` is missing"),
+            Self::Wrong { message, .. } => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl ReadError {
+    fn form(expected: &str, found: &str, remedy: impl Into<String>) -> Self {
+        Self::Wrong {
+            code: "wrong-type",
+            message: format!("expected {expected}, found {found}"),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl serde::de::Error for ReadError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Wrong {
+            code: "bad-value",
+            message: message.to_string(),
+            remedy: "see `countersign schema` for what may stand here".to_owned(),
+        }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        // Not `found` itself: it may quote a secret.
+        let found = match found {
+            Unexpected::Bool(_) => "true or false",
+            Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
+            Unexpected::Char(_) | Unexpected::Str(_) | Unexpected::Bytes(_) => "a text",
+            Unexpected::Unit | Unexpected::Option => "nothing",
+            Unexpected::Seq => "a list",
+            Unexpected::Map => "a mapping",
+            _ => "something else",
+        };
+        Self::form(
+            &expected.to_string(),
+            found,
+            "write it in the form expected",
+        )
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::Wrong {
+            code: "bad-value",
+            message: format!("the value is out of range: expected {expected}"),
+            remedy: "write a value within the range".to_owned(),
+        }
+    }
+
+    fn unknown_variant(written: &str, expected: &'static [&'static str]) -> Self {
+        Self::Wrong {
+            code: "unknown-value",
+            message: format!("`{written}` is not known here"),
+            remedy: did_you_mean(written, expected.iter().copied()),
+        }
+    }
+
+    fn unknown_field(written: &str, expected: &'static [&'static str]) -> Self {
+        Self::Wrong {
+            code: "unknown-key",
+            message: format!("unknown key `{written}`"),
+            remedy: did_you_mean(written, expected.iter().copied()),
+        }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Missing(field)
+    }
+}
+
+/// The remedy for a name that is not known: the closest one, or all of them.
+pub(crate) fn did_you_mean<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    if let Some(close) = closest(written, known.iter().copied()) {
+        return format!("did you mean `{close}`?");
+    }
+    match known.as_slice() {
+        [] => "remove it; there is nothing that could stand here".to_owned(),
+        [only] => format!("the only one known here is `{only}`"),
+        several => format!("known here are {}", listed(several)),
+    }
+}
+
+/// The known name that is written nearly like this one.
+pub(crate) fn closest<'n>(
+    written: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<&'n str> {
+    let bound = (written.chars().count() / 3).clamp(1, 3);
+    let lower = written.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| {
+            let distance = strsim::damerau_levenshtein(&lower, &name.to_lowercase());
+            (distance, name)
+        })
+        .filter(|(distance, _)| *distance <= bound)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+fn listed(names: &[&str]) -> String {
+    const MOST: usize = 12;
+    let shown: Vec<String> = names.iter().take(MOST).map(|n| format!("`{n}`")).collect();
+    let more = if names.len() > MOST {
+        " and others"
+    } else {
+        ""
+    };
+    format!("{}{more}", shown.join(", "))
+}

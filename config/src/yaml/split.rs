@@ -1,0 +1,124 @@
+//! A file's documents, each parsed on its own, so that a broken one does not hide the others.
+
+use std::rc::Rc;
+
+use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
+
+use super::{Document, Findings, Node, Source, Spot, Value, node::size};
+
+/// Parses every document of a file; what does not parse is a finding.
+pub(crate) fn documents(source: &Rc<Source>, findings: &Findings) -> Vec<Document> {
+    let mut documents = Vec::new();
+    for (lines_before, text) in split(&source.text) {
+        if text.lines().all(is_blank) {
+            continue;
+        }
+        match serde_saphyr::from_str_with_options::<Node>(text, options()) {
+            Ok(mut root) => {
+                if matches!(root.value, Value::Null) {
+                    continue;
+                }
+                root.shift(lines_before);
+                documents.push(Document {
+                    source: Rc::clone(source),
+                    root: Rc::new(root),
+                });
+            }
+            Err(error) => report(source, lines_before, text, &error, findings),
+        }
+    }
+    documents
+}
+
+/// The texts between document markers, each with the number of lines before it. A line that
+/// starts with `---` is a marker wherever it stands: YAML forbids it inside any scalar.
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let (mut part_start, mut part_line) = (0, 0);
+    let mut offset = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let next = offset + line.len();
+        if is_marker(line, "---") && offset > part_start {
+            parts.push((part_line, &text[part_start..offset]));
+            (part_start, part_line) = (offset, number);
+        } else if is_marker(line, "...") {
+            parts.push((part_line, &text[part_start..next]));
+            (part_start, part_line) = (next, number + 1);
+        }
+        offset = next;
+    }
+    parts.push((part_line, &text[part_start..]));
+    parts
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+fn is_blank(line: &str) -> bool {
+    let line = line
+        .strip_prefix("---")
+        .or_else(|| line.strip_prefix("..."))
+        .unwrap_or(line)
+        .trim_start_matches('\u{feff}')
+        .trim();
+    line.is_empty() || line.starts_with('#')
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
+        // Duplicates are reported by `read`, all of them and with their places.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        // Kubernetes does not know merge keys, and they would blur places.
+        merge_keys: MergeKeyPolicy::Error,
+        strict_booleans: true,
+        // A date is a text here, and so is everything that only some YAML readers call a number.
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 10_000,
+            max_replay_stack_depth: 16,
+        },
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_events: 200_000,
+        },
+    }
+}
+
+fn report(
+    source: &Source,
+    lines_before: usize,
+    text: &str,
+    error: &serde_saphyr::Error,
+    findings: &Findings,
+) {
+    let last = text.trim_end().lines().count().max(1);
+    let (line, column) = error
+        .location()
+        .map_or((last, 1), |at| (size(at.line()), size(at.column()).max(1)));
+    let line = line.clamp(1, last);
+    let said = error
+        .without_snippet()
+        .render_with_formatter(&UserMessageFormatter);
+    findings.error(
+        &Spot::position(source, lines_before + line, column),
+        "invalid-yaml",
+        format!("this is not valid YAML: {}", gist(&said)),
+        if line == last {
+            "mend the syntax; the text may end too early, as in a half-written file"
+        } else {
+            "mend the syntax at or just before this place"
+        },
+    );
+}
+
+/// The first line, without the place, which counts from the document's start.
+fn gist(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or(text);
+    line.split_once(" at line ")
+        .map_or(line, |(gist, _)| gist)
+        .trim()
+}
