@@ -16,3 +16,4 @@ pub mod resource;
 pub mod schedule;
 pub mod schema;
 mod validate;
+mod yaml;

@@ -1,8 +1,25 @@
 //! Reading a directory of YAML files into one [`PolicySet`], whole or not at all.
 
-use std::path::Path;
+mod files;
 
-use crate::{model::Gateway, policy::PolicySet, problem::Problems};
+use std::{path::Path, rc::Rc};
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+
+use crate::{
+    model::Gateway,
+    policy::{PolicySet, Resources},
+    problem::Problems,
+    validate,
+    yaml::{self, Document, Findings, Source},
+};
+
+/// The targets that ship with Countersign.
+const CATALOG: [(&str, &str); 2] = [
+    ("catalog/slack.yaml", include_str!("catalog/slack.yaml")),
+    ("catalog/qase.yaml", include_str!("catalog/qase.yaml")),
+];
 
 /// A usable revision and what is worth a warning about it.
 #[derive(Debug)]
@@ -14,12 +31,94 @@ pub struct Loaded {
 }
 
 /// Loads every `*.yaml` and `*.yml` file of the given directories (or single files), in the order
-/// of their names, with the catalog beneath them.
-pub fn resources<P: AsRef<Path>>(_paths: &[P]) -> Result<Loaded, Problems> {
-    unimplemented!()
+/// of their names, with the catalog beneath them. The error holds every problem there is, not
+/// the first, and the warnings besides.
+pub fn resources<P: AsRef<Path>>(paths: &[P]) -> Result<Loaded, Problems> {
+    load(paths, None)
 }
 
-/// Loads the file that starts a gateway.
-pub fn gateway(_path: &Path) -> Result<(Gateway, Problems), Problems> {
-    unimplemented!()
+/// The same, with warnings about what is over or overdue at `now`.
+pub fn resources_at<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Result<Loaded, Problems> {
+    load(paths, Some(now))
 }
+
+/// Loads the file that starts a gateway, and the warnings about it.
+pub fn gateway(path: &Path) -> Result<(Gateway, Problems), Problems> {
+    let findings = Findings::default();
+    let sources = files::read(&[path], &findings);
+    let documents = parse(&sources, &findings);
+    let gateway = validate::gateway(path, &documents, &findings);
+    let problems = finish(findings);
+    match gateway {
+        Some(gateway) if !problems.any_error() => Ok((gateway, problems)),
+        _ => Err(problems),
+    }
+}
+
+fn load<P: AsRef<Path>>(paths: &[P], now: Option<Timestamp>) -> Result<Loaded, Problems> {
+    let findings = Findings::default();
+    let catalog = catalog();
+    let sources = files::read(paths, &findings);
+    let documents = parse(catalog.iter().chain(&sources), &findings);
+    let parts = validate::resources(&documents, now, &findings);
+    let problems = finish(findings);
+    if problems.any_error() {
+        return Err(problems);
+    }
+    Ok(Loaded {
+        policies: PolicySet::compile(Resources {
+            workloads: parts.workloads,
+            targets: parts.targets,
+            credentials: parts.credentials,
+            policies: parts.policies,
+            revision: revision(&sources),
+        }),
+        warnings: problems,
+    })
+}
+
+fn catalog() -> Vec<Rc<Source>> {
+    CATALOG
+        .iter()
+        .map(|(path, text)| {
+            Rc::new(Source {
+                path: path.into(),
+                text: (*text).to_owned(),
+                catalog: true,
+            })
+        })
+        .collect()
+}
+
+fn parse<'s>(
+    sources: impl IntoIterator<Item = &'s Rc<Source>>,
+    findings: &Findings,
+) -> Vec<Document> {
+    sources
+        .into_iter()
+        .flat_map(|source| yaml::documents(source, findings))
+        .collect()
+}
+
+fn finish(findings: Findings) -> Problems {
+    let mut problems = findings.into_problems();
+    problems.sort();
+    problems
+}
+
+/// The first six bytes, in hex, of a SHA-256 over the operator's texts in their order. The names
+/// of the files are left out: renaming one changes nothing.
+fn revision(sources: &[Rc<Source>]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for source in sources {
+        context.update(source.text.as_bytes());
+        // Moving text from one file to the next must not go unnoticed.
+        context.update(&[0]);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&context.finish().as_ref()[..8]);
+    format!("{:012x}", u64::from_be_bytes(first) >> 16)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Which files are read, and reading them.
+//!
+//! Only what lies directly in a directory counts, and nothing whose name begins with a dot. A
+//! mounted `ConfigMap` therefore reads right: its visible names are symbolic links by way of
+//! `..data`, and the dated directories behind it are passed over.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use crate::{
+    problem::{Place, Severity},
+    yaml::{Findings, Source},
+};
+
+/// Far more than any set of resources needs; a guard against pointing at the wrong file.
+const LARGEST_FILE: u64 = 4 * 1024 * 1024;
+
+/// Reads all files; what cannot be read is a finding that names it.
+pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Rc<Source>> {
+    let mut seen = BTreeSet::new();
+    let mut sources = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                for file in listed(path, findings) {
+                    sources.extend(read_once(&file, &mut seen, findings));
+                }
+            }
+            Ok(_) => sources.extend(read_once(path, &mut seen, findings)),
+            Err(error) => unreadable(path, &error, findings),
+        }
+    }
+    sources
+}
+
+fn listed(directory: &Path, findings: &Findings) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            unreadable(directory, &error, findings);
+            return Vec::new();
+        }
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) if is_resource_file(&entry.file_name().to_string_lossy()) => {
+                files.push(entry.path());
+            }
+            Ok(_) => {}
+            Err(error) => unreadable(directory, &error, findings),
+        }
+    }
+    files.sort();
+    files
+}
+
+fn is_resource_file(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    !name.starts_with('.')
+        && extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// Reads a file unless it was read under another name or by way of another directory.
+fn read_once(path: &Path, seen: &mut BTreeSet<PathBuf>, findings: &Findings) -> Option<Rc<Source>> {
+    match try_read(path, seen) {
+        Ok(text) => text.map(|text| {
+            if text.trim().is_empty() {
+                whole_file(
+                    path,
+                    "empty-file",
+                    "the file is empty, as if it were half written",
+                    "finish it, or remove it",
+                    findings,
+                );
+            }
+            Rc::new(Source {
+                path: path.to_owned(),
+                text,
+                catalog: false,
+            })
+        }),
+        Err(error) => {
+            unreadable(path, &error, findings);
+            None
+        }
+    }
+}
+
+fn try_read(path: &Path, seen: &mut BTreeSet<PathBuf>) -> io::Result<Option<String>> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if found.len() > LARGEST_FILE {
+        return Err(io::Error::other("it is larger than 4 MiB"));
+    }
+    if !seen.insert(fs::canonicalize(path)?) {
+        return Ok(None);
+    }
+    let bytes = fs::read(path)?;
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
+    whole_file(
+        path,
+        "unreadable",
+        &format!("{} cannot be read: {error}", path.display()),
+        "see that it exists and that this process may read it",
+        findings,
+    );
+}
+
+fn whole_file(path: &Path, code: &'static str, message: &str, remedy: &str, findings: &Findings) {
+    let place = Place {
+        file: path.to_owned(),
+        line: 0,
+        column: 0,
+        width: 0,
+        snippet: String::new(),
+    };
+    findings.add(Severity::Error, Some(place), code, message, remedy);
+}

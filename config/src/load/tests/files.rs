@@ -1,0 +1,75 @@
+//! Which files are read.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use super::{BASE, Problems, outline, resources};
+
+const BROKEN: &str = "kind: [";
+
+fn codes(result: Result<super::Loaded, Problems>) -> Vec<String> {
+    match result {
+        Ok(loaded) => outline(&loaded.warnings),
+        Err(problems) => outline(&problems),
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    fs::write(directory.join(name), text).unwrap();
+}
+
+#[test]
+fn only_yaml_directly_in_the_directory_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    write(root, "base.yml", BASE);
+    write(root, "notes.txt", BROKEN);
+    write(root, "base.yaml.swp", BROKEN);
+    write(root, ".hidden.yaml", BROKEN);
+    fs::create_dir(root.join("below")).unwrap();
+    write(&root.join("below"), "x.yaml", BROKEN);
+    let loaded = resources(&[root]).unwrap();
+    assert_eq!(outline(&loaded.warnings), [""; 0]);
+    assert_eq!(codes(resources(&[root.join("below")])), ["1: invalid-yaml"]);
+}
+
+#[test]
+fn a_mounted_config_map_is_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    fs::create_dir(root.join("..2026_11_23")).unwrap();
+    write(&root.join("..2026_11_23"), "base.yaml", BASE);
+    symlink("..2026_11_23", root.join("..data")).unwrap();
+    symlink("..data/base.yaml", root.join("base.yaml")).unwrap();
+    assert_eq!(codes(resources(&[root])), [""; 0]);
+    // Named twice, read once.
+    assert_eq!(codes(resources(&[root, &root.join("base.yaml")])), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    symlink("gone", root.join("a.yaml")).unwrap();
+    fs::create_dir(root.join("b.yaml")).unwrap();
+    fs::write(root.join("c.yaml"), [0xff, 0xfe]).unwrap();
+    write(root, "d.yaml", " \n");
+    write(root, "e.yaml", "# nothing yet\n---\n");
+    let problems = resources(&[root]).unwrap_err();
+    assert_eq!(
+        outline(&problems),
+        [
+            "0: unreadable",
+            "0: unreadable",
+            "0: unreadable",
+            "0: empty-file"
+        ]
+    );
+    let rendered = problems.render(false);
+    for name in ["a.yaml", "b.yaml", "c.yaml", "d.yaml"] {
+        assert!(rendered.contains(name), "{rendered}");
+    }
+    assert_eq!(
+        codes(resources(&[root.join("vanished")])),
+        ["0: unreadable"]
+    );
+}

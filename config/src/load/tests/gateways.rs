@@ -1,0 +1,158 @@
+//! The file that starts a gateway: its mistakes, and what its shorter forms mean.
+
+use std::{fs, time::Duration};
+
+use rstest::rstest;
+
+use super::{examples, outline};
+use crate::{
+    model::{Gateway, JwksSource, Limits, StateStore, TrustRoots},
+    problem::Problems,
+};
+
+fn load(text: &str) -> Result<(Gateway, Problems), Problems> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.yaml");
+    fs::write(&path, text).unwrap();
+    super::gateway(&path)
+}
+
+/// The smallest gateway with something added to its spec, at line 5.
+fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
+    load(&format!(
+        "apiVersion: countersign.dev/v1alpha1\nkind: Gateway\nmetadata: {{ name: main }}\nspec:\n  {spec}\n  resources: [{{ directory: /x }}]\n"
+    ))
+}
+
+#[rstest]
+#[case::clear_text(
+    "listeners: [{ name: a, address: \"0.0.0.0:3128\" }]",
+    "plaintext-listener"
+)]
+#[case::no_port("listeners: [{ name: a, address: 127.0.0.1 }]", "bad-address")]
+#[case::no_listeners("listeners: []", "empty-list")]
+#[case::same_name(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\" }, { name: a, address: \"127.0.0.1:0\" }]",
+    "duplicate-listener"
+)]
+#[case::same_address(
+    "listeners: [{ name: a, address: \"127.0.0.1:1\" }, { name: b, address: \"127.0.0.1:1\" }]",
+    "duplicate-listener"
+)]
+#[case::mode(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: socks }]",
+    "unknown-value"
+)]
+#[case::nobody("identity: {}", "empty-list")]
+#[case::jwks_in_clear(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { url: \"http://example.com\" } }] }",
+    "bad-url"
+)]
+#[case::jwks_nowhere(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: {} }] }",
+    "conflicting-keys"
+)]
+#[case::jwks_twice(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { url: \"https://a\", file: /b } }] }",
+    "conflicting-keys"
+)]
+#[case::same_issuer(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b } }, { name: c, issuer: b, jwks: { file: /b } }] }",
+    "duplicate-issuer"
+)]
+#[case::cache_too_long(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: in-cluster, cacheFor: 1h } }] }",
+    "bad-duration"
+)]
+#[case::cluster(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: outside } }] }",
+    "unknown-value"
+)]
+#[case::cluster_key(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: { uri: x } } }] }",
+    "unknown-key"
+)]
+#[case::every_address("upstream: { allowAddresses: [0.0.0.0/0] }", "bad-address")]
+#[case::no_range("upstream: { allowAddresses: [private] }", "bad-address")]
+#[case::resolve_without_port("upstream: { resolve: { slack.com: \"127.0.0.1:1\" } }", "bad-host")]
+#[case::resolve_to_name(
+    "upstream: { resolve: { \"slack.com:443\": localhost } }",
+    "bad-address"
+)]
+#[case::resolve_twice(
+    "upstream: { resolve: { \"slack.com:443\": \"127.0.0.1:1\", \"Slack.com.:443\": \"127.0.0.1:2\" } }",
+    "duplicate-key"
+)]
+#[case::proxy("upstream: { proxy: \"proxy:3128\" }", "bad-url")]
+#[case::proxy_with_password("upstream: { proxy: \"http://me:pw@proxy:3128\" }", "bad-url")]
+#[case::otlp("observe: { otlp: { endpoint: otel } }", "bad-url")]
+#[case::admin("observe: { admin: \"9901\" }", "bad-address")]
+#[case::unlimited("limits: { connections: 0 }", "bad-limit")]
+#[case::limit_without_unit("limits: { drain: \"10\" }", "bad-duration")]
+#[case::limit_as_number("limits: { drain: 10 }", "wrong-type")]
+#[case::unknown("listener: []", "unknown-key")]
+fn is_an_error(#[case] spec: &str, #[case] code: &str) {
+    let problems = with(spec).unwrap_err();
+    assert_eq!(outline(&problems), [format!("5: {code}")], "{problems}");
+}
+
+#[test]
+fn the_file_holds_one_gateway_and_nothing_else() {
+    let one = fs::read_to_string(examples("smallest/gateway.yaml")).unwrap();
+    let problems = load(&format!("{one}---\n{}", one.replace("main", "second"))).unwrap_err();
+    assert_eq!(outline(&problems), ["7: second-gateway"]);
+    let problems = load(&format!("{one}---\n{}", super::BASE)).unwrap_err();
+    assert_eq!(
+        outline(&problems),
+        ["7: wrong-kind", "16: wrong-kind", "25: wrong-kind"]
+    );
+    let problems = load("# nothing\n").unwrap_err();
+    assert_eq!(outline(&problems), ["0: no-gateway"]);
+    let problems = super::gateway(&examples("vanished.yaml")).unwrap_err();
+    assert_eq!(outline(&problems), ["0: unreadable"]);
+}
+
+#[test]
+fn plaintext_may_be_meant() {
+    let listener = "listeners: [{ name: a, address: \"0.0.0.0:3128\", plaintext: allowed }]";
+    assert!(with(listener).is_ok());
+}
+
+#[test]
+fn admin_and_replays_can_be_switched_off() {
+    let (gateway, _) = with("observe: { admin: none }\n  limits: { replayBytes: 0 }").unwrap();
+    assert_eq!(gateway.observe.admin, None);
+    assert_eq!(gateway.limits.replay_bytes, 0);
+}
+
+#[test]
+fn the_longer_forms_mean_what_they_say() {
+    let (gateway, _) = with(
+        "identity: { issuers: [{ name: a, issuer: b, audience: c, jwks: { url: \"http://127.0.0.1:1/keys\" }, \
+         tokenReview: { cluster: { url: \"https://api:6443/\", tokenFile: /t } } }] }\n  \
+         upstream: { roots: /roots.pem, allowAddresses: [10.1.0.0/16, \"::1\"], proxy: \"http://proxy:3128\", \
+         resolve: { \"Slack.COM:443\": \"127.0.0.1:8443\" } }\n  \
+         state: { vault: { mount: kv, path: countersign } }\n  \
+         limits: { drain: 5s, leaves: 10, headBytes: 1024 }",
+    )
+    .unwrap();
+    let issuer = &gateway.issuers[0];
+    assert!(
+        matches!(&issuer.jwks, JwksSource::Url { url, ca_file: None } if url == "http://127.0.0.1:1/keys")
+    );
+    let review = issuer.token_review.as_ref().unwrap();
+    assert_eq!(review.url, "https://api:6443");
+    assert_eq!(review.cache_for, Duration::from_secs(10));
+    assert_eq!(
+        gateway.upstream.roots,
+        TrustRoots::SystemAnd("/roots.pem".into())
+    );
+    assert_eq!(gateway.upstream.allow_addresses.len(), 2);
+    assert_eq!(gateway.upstream.proxy.as_ref().unwrap().port, 3128);
+    let (host, port) = gateway.upstream.resolve.keys().next().unwrap();
+    assert_eq!((host.to_string().as_str(), *port), ("slack.com", 443));
+    assert!(matches!(gateway.state, StateStore::Vault { .. }));
+    assert_eq!(gateway.limits.drain, Duration::from_secs(5));
+    assert_eq!(gateway.limits.leaves, 10);
+    assert_eq!(gateway.limits.head_timeout, Limits::default().head_timeout);
+}

@@ -1,0 +1,203 @@
+//! Several documents and files: all findings at once, and what they have to do with each other.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::{BASE, load_texts, outline, problems};
+
+const HEAD: &str = "apiVersion: countersign.dev/v1alpha1\nkind: ";
+
+fn target(name: &str, spec: &str) -> String {
+    format!("{HEAD}TargetService\nmetadata: {{ name: {name} }}\nspec:\n  {spec}\n")
+}
+
+#[test]
+fn a_broken_document_hides_none_of_the_others() {
+    let text = format!("a: [\n---\n{HEAD}Nonsense\n---\n{HEAD}Workload\nmetadata: {{}}\nspec: 7\n");
+    assert_eq!(
+        outline(&problems(&text)),
+        [
+            "1: invalid-yaml",
+            "3: missing-key",
+            "3: missing-key",
+            "4: wrong-kind",
+            "8: missing-key",
+            "9: wrong-type",
+        ]
+    );
+}
+
+#[test]
+fn every_mistake_of_a_document_is_found() {
+    let text = format!(
+        "{HEAD}AccessPolicy\nmetadata: {{ name: p, namespace: qa }}\nspec:\n  \
+         ownr: me\n  workloads: no-list\n  target: 7\n  allow:\n    \
+         - {{ metods: [GET] }}\n    - {{ paths: /x }}\n  mode: maybe\n"
+    );
+    assert_eq!(
+        outline(&problems(&text)),
+        [
+            "4: missing-key",
+            "5: unknown-key",
+            "6: wrong-type",
+            "7: wrong-type",
+            "9: unknown-key",
+            "10: wrong-type",
+            "11: unknown-value",
+        ]
+    );
+}
+
+#[test]
+fn a_reference_to_a_broken_resource_does_not_dangle() {
+    let text = BASE.replacen("reviewBy: 2027-06-30", "reviewBy: never", 1);
+    assert_eq!(outline(&problems(&text)), ["6: bad-date"]);
+    let text = BASE.replacen("  reviewBy", "  revewBy", 1);
+    assert_eq!(outline(&problems(&text)), ["6: unknown-key"]);
+}
+
+#[test]
+fn a_second_resource_of_the_same_name_is_found_across_files() {
+    let second = format!(
+        "{HEAD}Workload\nmetadata: {{ name: app, namespace: qa }}\nspec: {{ owner: me, match: [{{ serviceAccount: x }}] }}\n"
+    );
+    let problems = load_texts(&[BASE, &second], None).unwrap_err();
+    assert_eq!(outline(&problems), ["3: duplicate-name"]);
+    assert!(problems.0[0].message.ends_with("0.yaml:3"), "{problems}");
+    // The same name in another namespace is another resource.
+    let elsewhere = second.replace("namespace: qa", "namespace: release");
+    let loaded = load_texts(&[BASE, &elsewhere], None).unwrap();
+    assert_eq!(outline(&loaded.warnings), ["3: unused-workload"]);
+}
+
+#[rstest]
+#[case::of_the_catalog("mine", "hosts: [files.slack.com]", &["5: overlapping-targets"])]
+#[case::by_wildcard("mine", "hosts: [\"*.slack.com\"]", &["5: overlapping-targets"])]
+#[case::other_port("mine", "hosts: [files.slack.com]\n  ports: [8443]", &["3: unused-target"])]
+#[case::near_miss("mine", "hosts: [files.slack.com.example.com]", &["3: unused-target"])]
+#[case::replaced("slack", "hosts: [slack.com]", &[])]
+fn a_host_belongs_to_one_target(
+    #[case] name: &str,
+    #[case] hosts: &str,
+    #[case] expected: &[&str],
+) {
+    let route = "routes: [{ attach: { header: Authorization, value: \"Bearer {token}\" } }]";
+    let target = target(name, &format!("{hosts}\n  {route}"));
+    let base = BASE.replacen("  hosts: [slack.com]", "", 1);
+    let found = match load_texts(&[&base, &target], None) {
+        Ok(loaded) => loaded.warnings,
+        Err(problems) => problems,
+    };
+    let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+    expected.sort();
+    let mut found = outline(&found);
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn two_targets_of_the_operator_that_overlap_are_reported_once() {
+    let one = target("one", "hosts: [a.example.com]\n  routes: [{}]");
+    let two = target(
+        "two",
+        "hosts: [b.example.com, \"*.example.com\"]\n  routes: [{}]",
+    );
+    let problems = load_texts(&[&one, &two], None).unwrap_err();
+    let errors: Vec<_> = outline(&problems)
+        .into_iter()
+        .filter(|line| line.ends_with("overlapping-targets"))
+        .collect();
+    assert_eq!(errors, ["5: overlapping-targets"]);
+}
+
+#[rstest]
+#[case::own_first("extends: slack\n  hosts: [slack.example.com]\n  routes: [{ paths: [\"/mine\"] }]", &[])]
+#[case::nothing_else("extends: slack", &[])]
+#[case::unknown("extends: slak", &["5: dangling-reference"])]
+#[case::no_hosts("routes: [{}]", &["4: empty-list"])]
+#[case::no_routes("hosts: [slack.com]", &["4: empty-list"])]
+#[case::foreign_route("extends: slack\n  routes: [{ host: example.com }]", &["6: host-not-of-target"])]
+#[case::no_token("extends: slack\n  routes: [{ attach: { header: A, value: b } }]", &["6: bad-template"])]
+#[case::two_places("extends: slack\n  routes: [{ attach: { header: A, query: b } }]", &["6: conflicting-keys"])]
+#[case::unknown_slot("extends: slack\n  routes: [{ attach: { slot: bto, header: A } }]", &["6: unknown-slot"])]
+#[case::deny_and_attach("extends: slack\n  routes: [{ deny: x, attach: { header: A } }]", &["6: conflicting-keys"])]
+#[case::probe_elsewhere("extends: slack\n  probe: { method: GET, url: \"https://example.com/\" }", &["6: host-not-of-target"])]
+#[case::probe_in_clear("extends: slack\n  probe: { method: GET, url: \"http://slack.com/\" }", &["6: bad-url"])]
+#[case::failure_is_everything("extends: slack\n  authFailure: [{ then: report }]", &["6: missing-key"])]
+#[case::bad_port("extends: slack\n  ports: [0]", &["6: bad-port"])]
+#[case::port_too_large("extends: slack\n  ports: [70000]", &["6: bad-value"])]
+fn a_target_may_extend_the_catalogs(#[case] spec: &str, #[case] expected: &[&str]) {
+    let found = match load_texts(&[BASE, &target("slack", spec)], None) {
+        Ok(loaded) => loaded.warnings,
+        Err(problems) => problems,
+    };
+    assert_eq!(outline(&found), expected, "{found}");
+}
+
+#[test]
+fn nothing_that_was_pasted_is_shown() {
+    let text = BASE
+        .replacen("{ file: /run/secrets/slack/bot }", "hunter2-hunter2", 1)
+        .replacen("credential: bot", "credential: xoxb-1234567890-hunter2", 1)
+        .replacen("reviewBy: 2027-06-30", "clientSecret: hunter2", 1);
+    let problems = problems(&text);
+    assert_eq!(
+        outline(&problems),
+        [
+            "6: unknown-key",
+            "16: inline-secret",
+            "26: dangling-reference",
+        ]
+    );
+    for text in [
+        problems.render(false),
+        problems.to_string(),
+        problems.render(true),
+    ] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn one_revision_for_one_text() {
+    let revision = |text: &str| {
+        let source = crate::yaml::Source {
+            path: "x.yaml".into(),
+            text: text.to_owned(),
+            catalog: false,
+        };
+        super::revision(&[source.into()])
+    };
+    assert_eq!(revision(BASE), revision(BASE));
+    assert_ne!(revision(BASE), revision(&format!("{BASE} ")));
+    assert_eq!(revision(BASE).len(), 12);
+}
+
+fn check_all(text: &str) {
+    let found = problems(text);
+    // Rendering must hold for whatever was found.
+    let _ = (found.render(true), found.to_string());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[ -~\\n\\t\u{1}é…\u{feff}]{0,300}") {
+        check_all(&text);
+    }
+
+    /// A right text, damaged: closer to what people write than noise is.
+    #[test]
+    fn no_damage_makes_it_panic(
+        cuts in proptest::collection::vec((0_usize..1200, 0_usize..40, "[ -~\\n]{0,6}"), 1..4),
+    ) {
+        let mut text: Vec<char> = BASE.chars().collect();
+        for (at, length, insert) in cuts {
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, insert.chars());
+        }
+        check_all(&text.into_iter().collect::<String>());
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading single fields: dates, durations, methods, hosts. Each reports what it cannot use.
+
+use std::{str::FromStr, time::Duration};
+
+use http::{HeaderName, Method};
+use jiff::{SignedDuration, Timestamp, civil::Date};
+
+use crate::{
+    host::HostPattern,
+    path::PathPatterns,
+    yaml::{Findings, Spot, read::closest},
+};
+
+/// Methods that a rule may name: RFC 9110 without CONNECT and TRACE, PATCH, and `WebDAV`.
+const METHODS: [&str; 14] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "REPORT",
+    "SEARCH",
+];
+
+/// A text that says something.
+pub(super) fn said(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<String> {
+    if text.trim().is_empty() {
+        findings.error(spot, "empty-value", "this is empty", "write something here");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// A day: `2027-06-30`.
+pub(super) fn date(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Date> {
+    match text.parse::<Date>() {
+        // jiff also reads the day of a longer timestamp.
+        Ok(date) if text.len() == 10 => Some(date),
+        Ok(_) | Err(_) => {
+            findings.error(
+                spot,
+                "bad-date",
+                "this is not a day",
+                "write year, month and day, such as `2027-06-30`",
+            );
+            None
+        }
+    }
+}
+
+/// A moment: `2027-06-30T00:00:00Z`.
+pub(super) fn timestamp(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Timestamp> {
+    text.parse()
+        .inspect_err(|_| {
+            findings.error(
+                spot,
+                "bad-date",
+                "this is not a moment in time",
+                "write day, time and offset, such as `2027-06-30T00:00:00Z`",
+            );
+        })
+        .ok()
+}
+
+/// A length of time above zero: `45m`, `1h30m`, `500ms`.
+pub(super) fn duration(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+    let parsed = SignedDuration::from_str(text)
+        .ok()
+        .and_then(|signed| Duration::try_from(signed).ok())
+        .filter(|duration| !duration.is_zero());
+    if parsed.is_none() {
+        findings.error(
+            spot,
+            "bad-duration",
+            "this is not a length of time above zero",
+            "write a number with its unit, such as `10s`, `45m` or `1h30m`",
+        );
+    }
+    parsed
+}
+
+/// A method as it stands in a request.
+pub(super) fn method(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Method> {
+    let known = METHODS.contains(&text);
+    if let (true, Ok(method)) = (known, Method::from_bytes(text.as_bytes())) {
+        return Some(method);
+    }
+    let upper = text.to_ascii_uppercase();
+    let remedy = match (METHODS.contains(&upper.as_str()), closest(&upper, METHODS)) {
+        (true, _) => format!("write it in capitals: `{upper}`"),
+        (false, Some(close)) => format!("did you mean `{close}`?"),
+        (false, None) => {
+            "write a method such as `GET` or `POST`; for any method leave `methods` out".to_owned()
+        }
+    };
+    let message = format!("`{text}` is not a method that can be allowed");
+    findings.error(spot, "bad-method", message, remedy);
+    None
+}
+
+/// A host pattern.
+pub(super) fn host_pattern(
+    text: &str,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<HostPattern> {
+    HostPattern::parse(text)
+        .inspect_err(|error| {
+            findings.error(
+                spot,
+                "bad-host",
+                error.to_string(),
+                "write a host without scheme, port and path, such as `slack.com` or `*.example.com`",
+            );
+        })
+        .ok()
+}
+
+/// Path patterns; `spot` is that of their list.
+pub(super) fn path_patterns(
+    patterns: &[String],
+    ignore_case: bool,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<PathPatterns> {
+    let mut sound = true;
+    for (index, pattern) in patterns.iter().enumerate() {
+        if let Err((_, problem)) = PathPatterns::parse(&[pattern], ignore_case) {
+            sound = false;
+            findings.error(
+                &spot.index(index),
+                "bad-path",
+                problem.to_string(),
+                "write it as it stands in requests, from the first `/`, such as `/v1/run/*`",
+            );
+        }
+    }
+    if !sound {
+        return None;
+    }
+    PathPatterns::parse(patterns, ignore_case)
+        .inspect_err(|(index, problem)| {
+            findings.error(
+                &spot.index(*index),
+                "bad-path",
+                problem.to_string(),
+                "use fewer or simpler patterns",
+            );
+        })
+        .ok()
+}
+
+/// A header's name.
+pub(super) fn header_name(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<HeaderName> {
+    HeaderName::from_str(text)
+        .inspect_err(|_| {
+            findings.error(
+                spot,
+                "bad-header",
+                "this is not a header's name",
+                "write the name alone, such as `Authorization`",
+            );
+        })
+        .ok()
+}
+
+/// Every entry of a list, if all of them can be used.
+pub(super) fn each<T, U>(
+    items: &[T],
+    spot: &Spot<'_>,
+    mut read: impl FnMut(&T, &Spot<'_>) -> Option<U>,
+) -> Option<Vec<U>> {
+    // Not `map().collect()`, which would stop at the first that is wrong.
+    let mut usable = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        usable.extend(read(item, &spot.index(index)));
+    }
+    (usable.len() == items.len()).then_some(usable)
+}

@@ -1,0 +1,217 @@
+//! `Gateway`: the file that starts one, with a default for everything but `resources`.
+
+mod identity;
+mod limits;
+mod upstream;
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use super::{
+    fields::{each, said},
+    head::Written,
+};
+use crate::{
+    model::{
+        CaSource, ClientTrust, DecisionSink, Gateway, Listener, ListenerMode, ListenerTls, Observe,
+        ResourceSource, StateStore, Unmatched,
+    },
+    resource::{
+        CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerModeSpec, ListenerSpec,
+        ObserveSpec, ResourceSourceSpec, StateSpec, StdoutFormat, UnmatchedSpec,
+    },
+    yaml::{Findings, Spot},
+};
+
+const LISTENER: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
+const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
+const CA_DIRECTORY: &str = "/var/lib/countersign/ca";
+const STATE_DIRECTORY: &str = "/var/lib/countersign/state";
+
+pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let listeners = listeners(spec.listeners.as_deref(), &spot.key("listeners"), findings);
+    let identity = identity::identity(spec.identity.as_ref(), &spot.key("identity"), findings);
+    let resources = resources(&spec.resources, &spot.key("resources"), findings);
+    let upstream = upstream::upstream(spec.upstream.as_ref(), &spot.key("upstream"), findings);
+    let observe = observe(spec.observe.as_ref(), &spot.key("observe"), findings);
+    let limits = limits::limits(spec.limits.as_ref(), &spot.key("limits"), findings);
+    let identity = identity?;
+    Some(Gateway {
+        name: written.name.name().to_owned(),
+        listeners: listeners?,
+        issuers: identity.issuers,
+        trust_domains: identity.trust_domains,
+        resources: resources?,
+        ca: CaSource::Directory(match spec.interception.as_ref().map(|i| &i.ca) {
+            Some(CaSpec::Directory(directory)) => PathBuf::from(directory),
+            None => PathBuf::from(CA_DIRECTORY),
+        }),
+        state: match &spec.state {
+            None => StateStore::Directory(PathBuf::from(STATE_DIRECTORY)),
+            Some(StateSpec::Directory(directory)) => {
+                StateStore::Directory(PathBuf::from(directory))
+            }
+            Some(StateSpec::Kubernetes(kubernetes)) => StateStore::Kubernetes {
+                namespace: kubernetes.namespace.clone(),
+            },
+            Some(StateSpec::Vault(vault)) => StateStore::Vault {
+                mount: vault.mount.clone(),
+                path: vault.path.clone(),
+            },
+        },
+        unmatched: match spec.unmatched {
+            None | Some(UnmatchedSpec::Deny) => Unmatched::Deny,
+            Some(UnmatchedSpec::Tunnel) => Unmatched::Tunnel,
+        },
+        upstream: upstream?,
+        observe: observe?,
+        limits: limits?,
+    })
+}
+
+fn listeners(
+    specs: Option<&[ListenerSpec]>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<Listener>> {
+    let Some(specs) = specs else {
+        return Some(vec![Listener {
+            name: "proxy".to_owned(),
+            address: LISTENER.into(),
+            mode: ListenerMode::Explicit,
+            tls: None,
+            own_token_file: None,
+        }]);
+    };
+    if specs.is_empty() {
+        findings.error(
+            spot,
+            "empty-list",
+            "the gateway would listen nowhere",
+            "add a listener, or leave the key out for 127.0.0.1:3128",
+        );
+        return None;
+    }
+    let listeners = each(specs, spot, |spec, spot| listener(spec, spot, findings))?;
+    let mut sound = true;
+    for (index, listener) in listeners.iter().enumerate() {
+        let clash = listeners[..index].iter().find(|other| {
+            other.name == listener.name
+                || (other.address == listener.address && listener.address.port() != 0)
+        });
+        if let Some(other) = clash {
+            sound = false;
+            let key = if other.name == listener.name {
+                "name"
+            } else {
+                "address"
+            };
+            findings.error(
+                &spot.index(index).key(key),
+                "duplicate-listener",
+                format!("another listener has this {key}"),
+                format!("give each listener a {key} of its own"),
+            );
+        }
+    }
+    sound.then_some(listeners)
+}
+
+fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Listener> {
+    let name = said(&spec.name, &spot.key("name"), findings);
+    let address = address(&spec.address, &spot.key("address"), findings);
+    if let Some(address) = address
+        && !address.ip().is_loopback()
+        && spec.tls.is_none()
+        && spec.plaintext.is_none()
+    {
+        findings.error(
+            &spot.key("address"),
+            "plaintext-listener",
+            "without TLS, tokens would cross the network in clear",
+            "add `tls:`, listen on 127.0.0.1, or say that it is meant: `plaintext: allowed`",
+        );
+        return None;
+    }
+    Some(Listener {
+        name: name?,
+        address: address?,
+        mode: match spec.mode {
+            None | Some(ListenerModeSpec::Explicit) => ListenerMode::Explicit,
+            Some(ListenerModeSpec::Transparent) => ListenerMode::Transparent,
+        },
+        tls: spec.tls.as_ref().map(|tls| ListenerTls {
+            certificate: PathBuf::from(&tls.certificate),
+            key: PathBuf::from(&tls.key),
+            client_trust: match tls.client_trust {
+                None | Some(ClientTrustSpec::None) => ClientTrust::None,
+                Some(ClientTrustSpec::Spiffe) => ClientTrust::Spiffe,
+            },
+        }),
+        own_token_file: spec
+            .identity
+            .as_ref()
+            .map(|identity| PathBuf::from(&identity.token_file)),
+    })
+}
+
+fn address(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<SocketAddr> {
+    SocketAddr::from_str(text)
+        .inspect_err(|_| {
+            findings.error(
+                spot,
+                "bad-address",
+                "this is not an IP address with a port",
+                "write both, such as `127.0.0.1:3128` or `[::1]:3128`",
+            );
+        })
+        .ok()
+}
+
+fn resources(
+    specs: &[ResourceSourceSpec],
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<ResourceSource>> {
+    if specs.is_empty() {
+        findings.error(
+            spot,
+            "empty-list",
+            "the gateway would have no policy, and refuse everything",
+            "add `- directory: /etc/countersign/policy`",
+        );
+        return None;
+    }
+    each(specs, spot, |spec, spot| match spec {
+        ResourceSourceSpec::Directory(directory) => {
+            let directory = said(directory, &spot.key("directory"), findings)?;
+            Some(ResourceSource::Directory(PathBuf::from(directory)))
+        }
+        ResourceSourceSpec::Kubernetes(_) => Some(ResourceSource::Kubernetes),
+    })
+}
+
+fn observe(spec: Option<&ObserveSpec>, spot: &Spot<'_>, findings: &Findings) -> Option<Observe> {
+    let decisions = match spec.and_then(|spec| spec.decisions.as_ref()) {
+        None | Some(DecisionsSpec::Stdout(StdoutFormat::Json)) => DecisionSink::Stdout,
+        Some(DecisionsSpec::File(path)) => DecisionSink::File(PathBuf::from(path)),
+    };
+    let admin = match spec.and_then(|spec| spec.admin.as_deref()) {
+        None => Some(Some(ADMIN.into())),
+        Some("none") => Some(None),
+        Some(text) => address(text, &spot.key("admin"), findings).map(Some),
+    };
+    let otlp = match spec.and_then(|spec| spec.otlp.as_ref()) {
+        None => Some(None),
+        Some(otlp) => {
+            let spot = spot.key("otlp").key("endpoint");
+            upstream::http_url(&otlp.endpoint, &spot, findings).map(|()| Some(&otlp.endpoint))
+        }
+    };
+    Some(Observe {
+        decisions,
+        admin: admin?,
+        otlp: otlp?.cloned(),
+    })
+}

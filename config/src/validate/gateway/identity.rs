@@ -1,0 +1,209 @@
+//! Who vouches for callers.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use http::Uri;
+
+use super::super::fields::{duration, each, said};
+use crate::{
+    host::Host,
+    model::{Issuer, JwksSource, TokenReview, TrustDomain},
+    resource::{ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec},
+    yaml::{Findings, Spot},
+};
+
+const AUDIENCE: &str = "countersign";
+const CACHE_FOR: Duration = Duration::from_secs(10);
+/// A deleted pod keeps its access for as long as a yes is remembered.
+const LONGEST_CACHE: Duration = Duration::from_mins(5);
+
+// Where Kubernetes puts these, and what kubeadm calls its issuer.
+const IN_CLUSTER_API: &str = "https://kubernetes.default.svc";
+const IN_CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+const IN_CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+const IN_CLUSTER_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+pub(super) struct Identity {
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) trust_domains: Vec<TrustDomain>,
+}
+
+pub(super) fn identity(
+    spec: Option<&IdentitySpec>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Identity> {
+    let Some(spec) = spec else {
+        return Some(Identity {
+            issuers: vec![own_cluster()],
+            trust_domains: Vec::new(),
+        });
+    };
+    if spec.issuers.is_empty() && spec.trust_domains.is_empty() {
+        findings.error(
+            spot,
+            "empty-list",
+            "nobody vouches for callers, so that all would be refused",
+            "add `issuers:` or `trustDomains:`, or leave `identity` out for the gateway's own cluster",
+        );
+        return None;
+    }
+    let issuers = each(&spec.issuers, &spot.key("issuers"), |spec, spot| {
+        issuer(spec, spot, findings)
+    });
+    let trust_domains = each(
+        &spec.trust_domains,
+        &spot.key("trustDomains"),
+        |spec, spot| {
+            let name = said(&spec.name, &spot.key("name"), findings);
+            let file = said(&spec.bundle.file, &spot.key("bundle").key("file"), findings);
+            Some(TrustDomain {
+                name: name?,
+                bundle: PathBuf::from(file?),
+            })
+        },
+    );
+    let (issuers, trust_domains) = (issuers?, trust_domains?);
+    let mut sound = true;
+    for (index, issuer) in issuers.iter().enumerate() {
+        // One token must not be checked in two ways.
+        if issuers[..index]
+            .iter()
+            .any(|other| other.name == issuer.name || other.issuer == issuer.issuer)
+        {
+            sound = false;
+            findings.error(
+                &spot.key("issuers").index(index),
+                "duplicate-issuer",
+                "another issuer has this name or `iss` claim",
+                "give each a name and an issuer of its own",
+            );
+        }
+    }
+    sound.then_some(Identity {
+        issuers,
+        trust_domains,
+    })
+}
+
+/// The cluster the gateway runs in, for a gateway that says nothing about identity.
+fn own_cluster() -> Issuer {
+    Issuer {
+        name: "in-cluster".to_owned(),
+        issuer: IN_CLUSTER_ISSUER.to_owned(),
+        audience: AUDIENCE.to_owned(),
+        jwks: JwksSource::Url {
+            url: format!("{IN_CLUSTER_API}/openid/v1/jwks"),
+            ca_file: Some(PathBuf::from(IN_CLUSTER_CA)),
+        },
+        token_review: Some(in_cluster_review(CACHE_FOR)),
+    }
+}
+
+fn in_cluster_review(cache_for: Duration) -> TokenReview {
+    TokenReview {
+        url: IN_CLUSTER_API.to_owned(),
+        ca_file: Some(PathBuf::from(IN_CLUSTER_CA)),
+        token_file: PathBuf::from(IN_CLUSTER_TOKEN),
+        cache_for,
+    }
+}
+
+fn issuer(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Issuer> {
+    let name = said(&spec.name, &spot.key("name"), findings);
+    let issuer = said(&spec.issuer, &spot.key("issuer"), findings);
+    let audience = match &spec.audience {
+        Some(audience) => said(audience, &spot.key("audience"), findings),
+        None => Some(AUDIENCE.to_owned()),
+    };
+    let jwks = jwks(&spec.jwks, &spot.key("jwks"), findings);
+    let token_review = match &spec.token_review {
+        Some(review) => token_review(review, &spot.key("tokenReview"), findings).map(Some),
+        None => Some(None),
+    };
+    Some(Issuer {
+        name: name?,
+        issuer: issuer?,
+        audience: audience?,
+        jwks: jwks?,
+        token_review: token_review?,
+    })
+}
+
+fn jwks(spec: &JwksSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwksSource> {
+    match (&spec.url, &spec.file, &spec.ca_file) {
+        (Some(url), None, ca_file) => {
+            safe_url(url, &spot.key("url"), findings).then(|| JwksSource::Url {
+                url: url.clone(),
+                ca_file: ca_file.as_ref().map(PathBuf::from),
+            })
+        }
+        (None, Some(file), None) => {
+            said(file, &spot.key("file"), findings).map(|file| JwksSource::File(file.into()))
+        }
+        (None | Some(_), _, _) => {
+            findings.error(
+                spot,
+                "conflicting-keys",
+                "the keys come from exactly one place",
+                "give `url`, perhaps with `caFile`, or `file` alone",
+            );
+            None
+        }
+    }
+}
+
+fn token_review(
+    spec: &TokenReviewSpec,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<TokenReview> {
+    let cache_for = match &spec.cache_for {
+        Some(text) => duration(text, &spot.key("cacheFor"), findings)?,
+        None => CACHE_FOR,
+    };
+    if cache_for > LONGEST_CACHE {
+        findings.error(
+            &spot.key("cacheFor"),
+            "bad-duration",
+            "a deleted pod would keep its access for longer than 5 minutes",
+            "write at most `5m`",
+        );
+        return None;
+    }
+    match &spec.cluster {
+        ClusterSpec::InCluster => Some(in_cluster_review(cache_for)),
+        ClusterSpec::Api(api) => {
+            let spot = spot.key("cluster");
+            let token_file = said(&api.token_file, &spot.key("tokenFile"), findings);
+            safe_url(&api.url, &spot.key("url"), findings).then_some(TokenReview {
+                url: api.url.trim_end_matches('/').to_owned(),
+                ca_file: api.ca_file.as_ref().map(PathBuf::from),
+                token_file: PathBuf::from(token_file?),
+                cache_for,
+            })
+        }
+    }
+}
+
+/// `https`, or `http` that does not leave the machine.
+fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let safe = Uri::from_str(url).is_ok_and(|uri| {
+        let host = uri.host().and_then(|host| Host::parse(host).ok());
+        match (uri.scheme_str(), host) {
+            (Some("https"), Some(_)) => true,
+            (Some("http"), Some(Host::Ip(ip))) => ip.is_loopback(),
+            (Some("http"), Some(host @ Host::Name(_))) => host.name() == Some("localhost"),
+            _ => false,
+        }
+    });
+    if !safe {
+        findings.error(
+            spot,
+            "bad-url",
+            "this is not an https URL",
+            "write a whole URL with `https://`; `http://` is for loopback only",
+        );
+    }
+    safe
+}

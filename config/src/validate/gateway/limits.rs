@@ -1,0 +1,116 @@
+//! The bounds of caches, queues, headers and waits.
+
+use super::super::fields;
+use crate::{
+    model::Limits,
+    resource::LimitsSpec,
+    yaml::{Findings, Spot},
+};
+
+pub(super) fn limits(
+    spec: Option<&LimitsSpec>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Limits> {
+    let mut limits = Limits::default();
+    let Some(spec) = spec else {
+        return Some(limits);
+    };
+    let sound = counts(spec, &mut limits, spot, findings);
+    let sound = waits(spec, &mut limits, spot, findings) && sound;
+    sound.then_some(limits)
+}
+
+fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let mut sound = true;
+    for (key, written, limit) in [
+        ("connections", spec.connections, &mut limits.connections),
+        ("headBytes", spec.head_bytes, &mut limits.head_bytes),
+        (
+            "upstreamConnections",
+            spec.upstream_connections,
+            &mut limits.upstream_connections,
+        ),
+        ("formBytes", spec.form_bytes, &mut limits.form_bytes),
+        (
+            "inspectBytes",
+            spec.inspect_bytes,
+            &mut limits.inspect_bytes,
+        ),
+    ] {
+        if let Some(written) = written {
+            match at_least_one(written, &spot.key(key), findings) {
+                Some(count) => *limit = count,
+                None => sound = false,
+            }
+        }
+    }
+    if let Some(leaves) = spec.leaves {
+        limits.leaves = leaves;
+        sound &= at_least_one(leaves, &spot.key("leaves"), findings).is_some();
+    }
+    // None at all is how replays are switched off.
+    if let Some(bytes) = spec.replay_bytes {
+        limits.replay_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    sound
+}
+
+fn waits(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let mut sound = true;
+    for (key, written, limit) in [
+        ("headTimeout", &spec.head_timeout, &mut limits.head_timeout),
+        (
+            "handshakeTimeout",
+            &spec.handshake_timeout,
+            &mut limits.handshake_timeout,
+        ),
+        (
+            "connectTimeout",
+            &spec.connect_timeout,
+            &mut limits.connect_timeout,
+        ),
+        (
+            "responseTimeout",
+            &spec.response_timeout,
+            &mut limits.response_timeout,
+        ),
+        (
+            "bodyIdleTimeout",
+            &spec.body_idle_timeout,
+            &mut limits.body_idle_timeout,
+        ),
+        (
+            "clientIdleTimeout",
+            &spec.client_idle_timeout,
+            &mut limits.client_idle_timeout,
+        ),
+        (
+            "upstreamIdleTimeout",
+            &spec.upstream_idle_timeout,
+            &mut limits.upstream_idle_timeout,
+        ),
+        ("drain", &spec.drain, &mut limits.drain),
+    ] {
+        if let Some(written) = written {
+            match fields::duration(written, &spot.key(key), findings) {
+                Some(wait) => *limit = wait,
+                None => sound = false,
+            }
+        }
+    }
+    sound
+}
+
+fn at_least_one(written: u64, spot: &Spot<'_>, findings: &Findings) -> Option<usize> {
+    let count = usize::try_from(written).ok().filter(|count| *count > 0);
+    if count.is_none() {
+        findings.error(
+            spot,
+            "bad-limit",
+            "this bound is out of range",
+            "write a number above zero; nothing here is unlimited",
+        );
+    }
+    count
+}

@@ -1,0 +1,162 @@
+//! How upstreams are reached.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use http::Uri;
+use ipnet::IpNet;
+
+use super::super::fields::each;
+use crate::{
+    host::Host,
+    model::{TrustRoots, Upstream, UpstreamProxy},
+    resource::UpstreamSpec,
+    yaml::{Findings, Spot},
+};
+
+pub(super) fn upstream(
+    spec: Option<&UpstreamSpec>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Upstream> {
+    let Some(spec) = spec else {
+        return Some(Upstream {
+            roots: TrustRoots::System,
+            allow_addresses: Vec::new(),
+            resolve: BTreeMap::new(),
+            proxy: None,
+        });
+    };
+    let allow_addresses = each(
+        &spec.allow_addresses,
+        &spot.key("allowAddresses"),
+        |text, spot| range(text, spot, findings),
+    );
+    let resolve = resolve(&spec.resolve, &spot.key("resolve"), findings);
+    let proxy = match &spec.proxy {
+        Some(text) => proxy(text, &spot.key("proxy"), findings).map(Some),
+        None => Some(None),
+    };
+    Some(Upstream {
+        roots: match spec.roots.as_deref() {
+            None | Some("system") => TrustRoots::System,
+            Some(file) => TrustRoots::SystemAnd(PathBuf::from(file)),
+        },
+        allow_addresses: allow_addresses?,
+        resolve: resolve?,
+        proxy: proxy?,
+    })
+}
+
+/// An absolute `http` or `https` URL.
+pub(super) fn http_url(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<()> {
+    let valid = Uri::from_str(text).is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
+    });
+    if !valid {
+        findings.error(
+            spot,
+            "bad-url",
+            "this is not an http or https URL",
+            "write a whole URL, such as `http://otel-collector:4317`",
+        );
+    }
+    valid.then_some(())
+}
+
+/// A CIDR, or one address. A range that means everything is hardly meant.
+fn range(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<IpNet> {
+    let parsed = IpNet::from_str(text)
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    match parsed {
+        Some(range) if range.prefix_len() == 0 => {
+            findings.error(
+                spot,
+                "bad-address",
+                "this would let every address be dialled, the cloud's metadata service included",
+                "name the private ranges that are needed",
+            );
+            None
+        }
+        Some(range) => Some(range),
+        None => {
+            findings.error(
+                spot,
+                "bad-address",
+                "this is not a range of addresses",
+                "write a CIDR such as `10.1.0.0/16`",
+            );
+            None
+        }
+    }
+}
+
+fn resolve(
+    entries: &BTreeMap<String, String>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<BTreeMap<(Host, u16), SocketAddr>> {
+    let mut resolved = BTreeMap::new();
+    let mut sound = true;
+    for (authority, address) in entries {
+        let key = host_and_port(authority);
+        if key.is_none() {
+            sound = false;
+            findings.error(
+                &spot.key_name(authority),
+                "bad-host",
+                "this is not a host with a port",
+                "write both, such as `\"slack.com:443\"`",
+            );
+        }
+        let Ok(address) = SocketAddr::from_str(address) else {
+            sound = false;
+            findings.error(
+                &spot.key(authority),
+                "bad-address",
+                "this is not an IP address with a port",
+                "write both, such as `\"127.0.0.1:8443\"`",
+            );
+            continue;
+        };
+        if let Some(key) = key
+            && resolved.insert(key, address).is_some()
+        {
+            sound = false;
+            findings.error(
+                &spot.key_name(authority),
+                "duplicate-key",
+                "another entry means the same host and port",
+                "keep one of them",
+            );
+        }
+    }
+    sound.then_some(resolved)
+}
+
+fn host_and_port(text: &str) -> Option<(Host, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    Some((Host::parse(host).ok()?, port))
+}
+
+fn proxy(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<UpstreamProxy> {
+    let parsed = text
+        .strip_prefix("http://")
+        .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
+        .and_then(host_and_port);
+    if parsed.is_none() {
+        findings.error(
+            spot,
+            "bad-url",
+            "this is not the address of an HTTP proxy",
+            "write `http://host:port`, without user name and password",
+        );
+    }
+    parsed.map(|(host, port)| UpstreamProxy { host, port })
+}

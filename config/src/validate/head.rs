@@ -1,0 +1,249 @@
+//! What every resource begins with: `apiVersion`, `kind` and `metadata`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::{
+    model::ResourceName,
+    problem::{Place, Severity},
+    resource::{API_VERSION, Kind, Metadata},
+    yaml::{
+        Document, Findings, Key, Node, Spot,
+        read::{did_you_mean, read},
+    },
+};
+
+/// A document whose kind is known.
+#[derive(Debug)]
+pub(super) struct Head<'d> {
+    pub(super) document: &'d Document,
+    pub(super) kind: Kind,
+    /// `None` if its name was reported.
+    pub(super) name: Option<ResourceName>,
+    /// Whether the spec of an earlier resource with this name counts, and this one does not.
+    pub(super) duplicate: bool,
+}
+
+/// A resource whose structure is right.
+#[derive(Debug)]
+pub(super) struct Written<'d, S> {
+    pub(super) name: ResourceName,
+    pub(super) document: &'d Document,
+    pub(super) spec: S,
+}
+
+impl<S> Written<'_, S> {
+    /// The place of its spec.
+    pub(super) fn spot(&self) -> Spot<'_> {
+        self.document.spot().key("spec")
+    }
+
+    /// Its namespace, for the kinds that have one.
+    pub(super) fn namespace(&self) -> &str {
+        self.name.namespace().unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    metadata: Metadata,
+    #[serde(rename = "spec")]
+    _spec: IgnoredAny,
+}
+
+/// Reads the heads of all documents; a document without a known kind is a finding and left out.
+pub(super) fn read_all<'d>(documents: &'d [Document], findings: &Findings) -> Vec<Head<'d>> {
+    let mut firsts: BTreeMap<(Kind, ResourceName), &Document> = BTreeMap::new();
+    let mut heads = Vec::new();
+    for document in documents {
+        let Some(mut head) = read_one(document, findings) else {
+            continue;
+        };
+        if let Some(name) = &head.name {
+            match firsts.get(&(head.kind, name.clone())) {
+                // The operator's target replaces the catalog's.
+                Some(first) if !first.source.catalog => {
+                    head.duplicate = true;
+                    let first = first.spot().key("metadata").key("name").place();
+                    findings.error(
+                        &document.spot().key("metadata").key("name"),
+                        "duplicate-name",
+                        format!(
+                            "there is a {} `{name}` already, at {}:{}",
+                            head.kind,
+                            first.file.display(),
+                            first.line
+                        ),
+                        "give one of them another name, or remove it",
+                    );
+                }
+                Some(_) | None => {
+                    firsts.insert((head.kind, name.clone()), document);
+                }
+            }
+        }
+        heads.push(head);
+    }
+    heads
+}
+
+/// The specs of a kind, in order; `None` for one whose structure is broken, and nothing for
+/// duplicates.
+pub(super) fn specs<'h, 'd: 'h, S: Deserialize<'d>>(
+    kind: Kind,
+    heads: &'h [Head<'d>],
+    findings: &'h Findings,
+) -> impl Iterator<Item = Option<Written<'d, S>>> + 'h {
+    heads
+        .iter()
+        .filter(move |head| head.kind == kind)
+        .map(move |head| {
+            let spec = spec(head, findings);
+            Some(Written {
+                name: head.name.clone()?,
+                document: head.document,
+                spec: spec?,
+            })
+        })
+}
+
+/// Reads the spec of one resource.
+pub(super) fn spec<'d, S: Deserialize<'d>>(head: &Head<'d>, findings: &Findings) -> Option<S> {
+    let (key, node): (&Key, &Node) = head.document.root.entry("spec")?;
+    read(&head.document.source, Some(key), node, findings)
+}
+
+/// Reports that a file has no Gateway.
+pub(super) fn no_gateway(path: &Path, findings: &Findings) {
+    let place = Place {
+        file: path.to_owned(),
+        line: 0,
+        column: 0,
+        width: 0,
+        snippet: String::new(),
+    };
+    findings.add(
+        Severity::Error,
+        Some(place),
+        "no-gateway",
+        "the file has no Gateway",
+        "write one: `kind: Gateway`, with `spec.resources`",
+    );
+}
+
+fn read_one<'d>(document: &'d Document, findings: &Findings) -> Option<Head<'d>> {
+    let envelope = read::<Envelope>(&document.source, None, &document.root, findings);
+    let spot = document.spot();
+    if let Some(version) = document.root.text("apiVersion")
+        && version != API_VERSION
+    {
+        findings.error(
+            &spot.key("apiVersion"),
+            "wrong-api-version",
+            format!("`{version}` is not an apiVersion known here"),
+            format!("write `apiVersion: {API_VERSION}`"),
+        );
+    }
+    // Taken from the tree, so that a mistake beside it does not hide what the spec says.
+    let written = document.root.text("kind")?;
+    let Some(kind) = Kind::parse(written) else {
+        findings.error(
+            &spot.key("kind"),
+            "wrong-kind",
+            format!("`{written}` is not a kind known here"),
+            did_you_mean(written, Kind::ALL.map(Kind::name)),
+        );
+        return None;
+    };
+    let name = match &envelope {
+        Some(envelope) => name(kind, &envelope.metadata, spot, findings),
+        None => written_name(kind, document),
+    };
+    Some(Head {
+        document,
+        kind,
+        name,
+        duplicate: false,
+    })
+}
+
+fn name(
+    kind: Kind,
+    metadata: &Metadata,
+    spot: Spot<'_>,
+    findings: &Findings,
+) -> Option<ResourceName> {
+    let spot = spot.key("metadata");
+    let valid = is_name(&metadata.name, 253);
+    if !valid {
+        findings.error(
+            &spot.key("name"),
+            "bad-name",
+            "this is not a name",
+            "use lower-case letters, digits, `-` and `.`, a letter or digit at both ends",
+        );
+    }
+    match (kind.is_namespaced(), &metadata.namespace) {
+        (true, Some(namespace)) if is_name(namespace, 63) && !namespace.contains('.') => {
+            valid.then(|| ResourceName::namespaced(namespace, &metadata.name))
+        }
+        (true, Some(_)) => {
+            findings.error(
+                &spot.key("namespace"),
+                "bad-name",
+                "this is not a namespace",
+                "use lower-case letters, digits and `-`, at most 63",
+            );
+            None
+        }
+        (true, None) => {
+            findings.error(
+                &spot,
+                "missing-key",
+                format!("a {kind} needs a namespace"),
+                "add `namespace:` to the metadata",
+            );
+            None
+        }
+        (false, None) => valid.then(|| ResourceName::cluster_wide(&metadata.name)),
+        (false, Some(_)) => {
+            findings.error(
+                &spot.key_name("namespace"),
+                "unknown-key",
+                format!("a {kind} has no namespace"),
+                "remove `namespace` from the metadata",
+            );
+            valid.then(|| ResourceName::cluster_wide(&metadata.name))
+        }
+    }
+}
+
+/// The name of a resource whose head was reported, as far as it can be told, so that references
+/// to it are not reported as well.
+fn written_name(kind: Kind, document: &Document) -> Option<ResourceName> {
+    let (_, metadata) = document.root.entry("metadata")?;
+    let name = metadata.text("name")?;
+    Some(match metadata.text("namespace") {
+        Some(namespace) if kind.is_namespaced() => ResourceName::namespaced(namespace, name),
+        _ => ResourceName::cluster_wide(name),
+    })
+}
+
+/// An RFC 1123 subdomain, as Kubernetes wants names to be.
+fn is_name(text: &str, longest: usize) -> bool {
+    text.len() <= longest
+        && text.split('.').all(|label| {
+            let bytes = label.as_bytes();
+            matches!((bytes.first(), bytes.last()), (Some(first), Some(last))
+                if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
+                && bytes
+                    .iter()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        })
+}

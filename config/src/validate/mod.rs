@@ -1,0 +1,107 @@
+//! From what is written to what is usable; the only constructor of [`crate::model`].
+//!
+//! Everything is looked at, whatever was found before: a resource that is broken stays known by
+//! its name, so that what refers to it is not reported as well.
+
+mod credential;
+mod fields;
+mod gateway;
+mod head;
+mod policy;
+mod reach;
+mod shelf;
+mod target;
+mod usage;
+mod workload;
+
+use std::{path::Path, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    model::{Credential, Gateway, Policy, Target, Workload},
+    resource::Kind,
+    yaml::{Document, Findings},
+};
+use shelf::Shelf;
+
+/// Everything that could be made usable; complete only if nothing was found wrong.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) workloads: Vec<Arc<Workload>>,
+    pub(crate) targets: Vec<Arc<Target>>,
+    pub(crate) credentials: Vec<Arc<Credential>>,
+    pub(crate) policies: Vec<Arc<Policy>>,
+}
+
+/// Checks the resources among the documents.
+pub(crate) fn resources(
+    documents: &[Document],
+    now: Option<Timestamp>,
+    findings: &Findings,
+) -> Parts {
+    let heads = head::read_all(documents, findings);
+
+    let workloads = Shelf::fill(Kind::Workload, &heads, findings, |written| {
+        workload::workload(written, findings)
+    });
+    let targets = target::all(&heads, findings);
+    let credentials = Shelf::fill(Kind::Credential, &heads, findings, |written| {
+        credential::credential(written, &targets, now, findings)
+    });
+    let known = policy::Known {
+        workloads: &workloads,
+        targets: &targets,
+        credentials: &credentials,
+    };
+    let policies = Shelf::fill(Kind::AccessPolicy, &heads, findings, |written| {
+        policy::policy(written, &known, now, findings)
+    });
+    // A gateway's file may lie beside its resources; then it is checked with them.
+    for written in head::specs(Kind::Gateway, &heads, findings).flatten() {
+        gateway::gateway(&written, findings);
+    }
+    // What is broken might be what uses it.
+    if !findings.any_error() {
+        usage::unused(&heads, &known, &policies, findings);
+    }
+
+    Parts {
+        workloads: workloads.into_values(),
+        targets: targets.into_values(),
+        credentials: credentials.into_values(),
+        policies: policies.into_values(),
+    }
+}
+
+/// Checks the one gateway among the documents of its file.
+pub(crate) fn gateway(path: &Path, documents: &[Document], findings: &Findings) -> Option<Gateway> {
+    let heads = head::read_all(documents, findings);
+    for head in heads.iter().filter(|head| head.kind != Kind::Gateway) {
+        findings.error(
+            &head.document.spot().key("kind"),
+            "wrong-kind",
+            format!(
+                "a {} does not belong into the file that starts a gateway",
+                head.kind
+            ),
+            "move it to a directory named under `spec.resources`",
+        );
+    }
+    let mut gateways = head::specs(Kind::Gateway, &heads, findings);
+    let Some(first) = gateways.next() else {
+        if findings.count() == 0 {
+            head::no_gateway(path, findings);
+        }
+        return None;
+    };
+    for second in gateways.flatten() {
+        findings.error(
+            &second.document.spot().key("kind"),
+            "second-gateway",
+            "the file has a second Gateway",
+            "keep one; each gateway is started from a file of its own",
+        );
+    }
+    gateway::gateway(&first?, findings)
+}

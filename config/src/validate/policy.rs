@@ -1,0 +1,371 @@
+//! `AccessPolicy`: under which rule. References are resolved here.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    fields::{duration, each, host_pattern, method, path_patterns, said, timestamp},
+    head::Written,
+    reach,
+    shelf::Shelf,
+};
+use crate::{
+    condition::Condition,
+    model::{
+        Conditions, Credential, Mode, Policy, Rate, ResourceName, Rule, SlotName, Target, Workload,
+    },
+    resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
+    schedule::{Schedule, ScheduleError},
+    yaml::{Findings, Spot, read::did_you_mean},
+};
+
+/// What a policy may refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'k> {
+    pub(super) workloads: &'k Shelf<Workload>,
+    pub(super) targets: &'k Shelf<Target>,
+    pub(super) credentials: &'k Shelf<Credential>,
+}
+
+pub(super) fn policy(
+    written: &Written<'_, AccessPolicySpec>,
+    known: &Known<'_>,
+    now: Option<Timestamp>,
+    findings: &Findings,
+) -> Option<Policy> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let owner = said(&spec.owner, &spot.key("owner"), findings);
+    let workloads = workloads(written, known.workloads, findings);
+    let target = known
+        .targets
+        .resolve(&spec.target, "", &spot.key("target"), findings);
+    let credentials = credentials(written, target.map(|target| &**target), known, findings);
+    let allow = allow(&spec.allow, &spot.key("allow"), findings);
+    let conditions = match &spec.conditions {
+        Some(spec) => conditions(spec, now, &spot.key("conditions"), findings),
+        None => Some(Conditions::default()),
+    };
+    let mode = mode(spec.mode, &spot, findings);
+
+    if let (Some(target), Some(allow)) = (target, &allow) {
+        let credentials = credentials.as_deref();
+        reach::check(target, allow, credentials, &spot.key("allow"), findings);
+    }
+    Some(Policy {
+        name: written.name.clone(),
+        owner: owner?,
+        workloads: workloads?,
+        target: Arc::clone(target?),
+        credentials: credentials?,
+        allow: allow?,
+        conditions: conditions?,
+        mode,
+    })
+}
+
+fn mode(mode: Option<PolicyMode>, spot: &Spot<'_>, findings: &Findings) -> Mode {
+    match mode {
+        None | Some(PolicyMode::Enforce) => Mode::Enforce,
+        Some(PolicyMode::Observe) => {
+            findings.warning(
+                &spot.key("mode"),
+                "not-enforced",
+                "this policy is recorded but not enforced: what no rule permits is let through",
+                "write `mode: enforce` once its records show that nothing is missing",
+            );
+            Mode::Observe
+        }
+    }
+}
+
+fn workloads(
+    written: &Written<'_, AccessPolicySpec>,
+    shelf: &Shelf<Workload>,
+    findings: &Findings,
+) -> Option<Vec<Arc<Workload>>> {
+    let spot = written.spot().key("workloads");
+    if written.spec.workloads.is_empty() {
+        findings.error(
+            &spot,
+            "empty-list",
+            "the policy speaks of no workload, so it can never match",
+            "name at least one",
+        );
+        return None;
+    }
+    each(&written.spec.workloads, &spot, |reference, spot| {
+        shelf
+            .resolve(reference, written.namespace(), spot, findings)
+            .cloned()
+    })
+}
+
+fn credentials(
+    written: &Written<'_, AccessPolicySpec>,
+    target: Option<&Target>,
+    known: &Known<'_>,
+    findings: &Findings,
+) -> Option<Vec<(SlotName, Arc<Credential>)>> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let check = |reference: &str, spot: &Spot<'_>| {
+        let namespace = written.namespace();
+        let credential = known
+            .credentials
+            .resolve(reference, namespace, spot, findings)?;
+        usable_here(credential, namespace, &spec.target, spot, findings)
+            .then(|| Arc::clone(credential))
+    };
+    match (&spec.credential, &spec.credentials) {
+        (None, None) => Some(Vec::new()),
+        (Some(reference), None) => {
+            let credential = check(reference, &spot.key("credential"));
+            Some(vec![(target?.slots.default.clone(), credential?)])
+        }
+        (None, Some(by_slot)) => {
+            let spot = spot.key("credentials");
+            let mut filled = Vec::new();
+            for (slot, reference) in by_slot {
+                let credential = check(reference, &spot.key(slot));
+                let slot = target.and_then(|target| self::slot(slot, target, &spot, findings));
+                filled.extend(slot.zip(credential));
+            }
+            (filled.len() == by_slot.len()).then_some(filled)
+        }
+        (Some(_), Some(_)) => {
+            findings.error(
+                &spot.key_name("credential"),
+                "conflicting-keys",
+                "`credential` and `credentials` say the same thing twice",
+                "keep `credentials`, with a slot for each",
+            );
+            None
+        }
+    }
+}
+
+fn slot(slot: &str, target: &Target, spot: &Spot<'_>, findings: &Findings) -> Option<SlotName> {
+    let found = target.slots.names.iter().find(|name| ***name == *slot);
+    if found.is_none() {
+        findings.error(
+            &spot.key_name(slot),
+            "unknown-slot",
+            format!("the target `{}` has no slot `{slot}`", target.name),
+            did_you_mean(slot, target.slots.names.iter().map(|name| &**name)),
+        );
+    }
+    found.cloned()
+}
+
+/// Whether a credential may be used by policies of this namespace, for this target.
+fn usable_here(
+    credential: &Credential,
+    namespace: &str,
+    target: &str,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> bool {
+    let allowed = credential
+        .allowed_namespaces
+        .iter()
+        .any(|allowed| allowed == namespace);
+    if !allowed {
+        findings.error(
+            spot,
+            "credential-not-allowed",
+            format!(
+                "the credential `{}` may not be used in the namespace `{namespace}`",
+                credential.name
+            ),
+            format!("use another, or add `{namespace}` to its `allowedNamespaces`"),
+        );
+    }
+    let same_target = credential.target == ResourceName::cluster_wide(target);
+    if !same_target {
+        findings.error(
+            spot,
+            "credential-of-other-target",
+            format!(
+                "the credential `{}` is for the target `{}`, the policy for `{target}`",
+                credential.name, credential.target
+            ),
+            "use a credential of the policy's own target",
+        );
+    }
+    allowed && same_target
+}
+
+fn allow(rules: &[AllowRule], spot: &Spot<'_>, findings: &Findings) -> Option<Vec<Rule>> {
+    if rules.is_empty() {
+        findings.error(
+            spot,
+            "empty-list",
+            "the policy allows nothing, so it can never match",
+            "add a rule, such as `- methods: [GET]`",
+        );
+        return None;
+    }
+    each(rules, spot, |rule, spot| {
+        let hosts = each(&rule.hosts, &spot.key("hosts"), |host, spot| {
+            host_pattern(host, spot, findings)
+        });
+        let methods = each(&rule.methods, &spot.key("methods"), |name, spot| {
+            method(name, spot, findings)
+        });
+        let paths = path_patterns(&rule.paths, false, &spot.key("paths"), findings);
+        if rule.hosts.is_empty() && rule.methods.is_empty() && rule.paths.is_empty() {
+            findings.warning(
+                spot,
+                "allows-everything",
+                "this rule allows every request to the target",
+                "name the methods and paths that are needed",
+            );
+        }
+        Some(Rule {
+            hosts: hosts?,
+            methods: methods?,
+            paths: paths?,
+        })
+    })
+}
+
+fn conditions(
+    spec: &ConditionsSpec,
+    now: Option<Timestamp>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Conditions> {
+    let schedule = match &spec.schedule {
+        Some(schedule) => self::schedule(schedule, &spot.key("schedule"), findings).map(Some),
+        None => Some(None),
+    };
+    let not_after = match &spec.not_after {
+        Some(text) => timestamp(text, &spot.key("notAfter"), findings).map(Some),
+        None => Some(None),
+    };
+    if let (Some(Some(end)), Some(now)) = (not_after, now) {
+        ends(end, schedule.as_ref(), now, spot, findings);
+    }
+    let when = match &spec.when {
+        Some(text) => condition(text, &spot.key("when"), findings).map(Some),
+        None => Some(None),
+    };
+    let rate = match &spec.rate {
+        Some(text) => rate(text, &spot.key("rate"), findings).map(Some),
+        None => Some(None),
+    };
+    Some(Conditions {
+        schedule: schedule?,
+        not_after: not_after?,
+        when: when?,
+        rate: rate?,
+    })
+}
+
+/// Warns of a policy that is over, or that no window opens any more.
+fn ends(
+    end: Timestamp,
+    schedule: Option<&Option<Schedule>>,
+    now: Timestamp,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) {
+    if end <= now {
+        findings.warning(
+            &spot.key("notAfter"),
+            "expired",
+            "this moment has passed, so the policy permits nothing any more",
+            "remove the policy, or write a later moment if it is still needed",
+        );
+    } else if let Some(Some(schedule)) = schedule
+        && !schedule.is_open(now)
+        && schedule.next_open(now).is_none_or(|opens| opens >= end)
+    {
+        findings.warning(
+            &spot.key("notAfter"),
+            "never-opens",
+            "the schedule does not open again before this moment",
+            "remove the policy, or change its schedule or `notAfter`",
+        );
+    }
+}
+
+fn schedule(spec: &ScheduleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Schedule> {
+    let duration = duration(&spec.duration, &spot.key("duration"), findings)
+        // So that the expression and the zone are looked at all the same.
+        .or(None);
+    let parsed = Schedule::parse(
+        &spec.cron,
+        duration.unwrap_or(Duration::from_mins(1)),
+        &spec.time_zone,
+    );
+    match parsed {
+        Ok(schedule) => duration.map(|_| schedule),
+        Err(error) => {
+            let (key, code, remedy) = match &error {
+                ScheduleError::Cron(_) => (
+                    "cron",
+                    "bad-cron",
+                    "write five fields, such as `0 6 * * MON-FRI`",
+                ),
+                ScheduleError::TimeZone => (
+                    "timeZone",
+                    "bad-time-zone",
+                    "write a name of the IANA database, such as `Europe/Berlin` or `UTC`",
+                ),
+                ScheduleError::Never => (
+                    "cron",
+                    "impossible-schedule",
+                    "name a day that exists, such as the 28th of February",
+                ),
+                ScheduleError::Duration => (
+                    "duration",
+                    "bad-duration",
+                    "write a length such as `45m` or `8h`",
+                ),
+            };
+            findings.error(&spot.key(key), code, error.to_string(), remedy);
+            None
+        }
+    }
+}
+
+fn condition(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Condition> {
+    Condition::parse(text)
+        .inspect_err(|error| {
+            findings.error(
+                spot,
+                "bad-condition",
+                format!("the CEL expression cannot be used: {error}"),
+                "write an expression over `request` and `caller` that is true or false",
+            );
+        })
+        .ok()
+}
+
+/// `60/m`: how many requests in a second, a minute or an hour.
+fn rate(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Rate> {
+    let parsed = text.split_once('/').and_then(|(requests, unit)| {
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        Some(Rate {
+            requests: requests.parse::<NonZeroU32>().ok()?,
+            period: Duration::from_secs(seconds),
+        })
+    });
+    if parsed.is_none() {
+        findings.error(
+            spot,
+            "bad-rate",
+            "this is not a rate",
+            "write requests and unit, such as `60/m`; the units are `s`, `m` and `h`",
+        );
+    }
+    parsed
+}

@@ -1,0 +1,231 @@
+//! Whether what a rule allows can ever get through the target's routes.
+//!
+//! Patterns are tried out on sample requests: each pattern yields paths in which every wildcard
+//! is filled with a word that nobody writes, so that a route matches the sample only if it
+//! covers the wildcard. That finds rules that are dead as a whole; of a wide rule that is dead
+//! in part nothing is said.
+
+use std::{str::FromStr, sync::Arc};
+
+use http::uri::PathAndQuery;
+
+use crate::{
+    host::{Host, HostPattern},
+    model::{Credential, Route, Rule, SlotName, Target},
+    path::{CanonicalPath, PathPatterns},
+    yaml::{Findings, Spot},
+};
+
+/// Stands for a wildcard in samples.
+const FILLER: &str = "qz0x7";
+
+/// Reports the rules, and the paths of rules, that the target's routes never let through. Without
+/// `credentials` (they were reported) every slot counts as filled.
+pub(super) fn check(
+    target: &Target,
+    rules: &[Rule],
+    credentials: Option<&[(SlotName, Arc<Credential>)]>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) {
+    let is_filled = |slot: &SlotName| {
+        credentials.is_none_or(|filled| filled.iter().any(|(filled, _)| filled == slot))
+    };
+    for (index, rule) in rules.iter().enumerate() {
+        let spot = spot.index(index);
+        let Some(hosts) = hosts(target, rule, &spot.key("hosts"), findings) else {
+            continue;
+        };
+        let try_out = |pattern: &str| {
+            let outcomes = outcomes(target, &hosts, pattern);
+            verdict(&outcomes, is_filled)
+        };
+        if rule.paths.is_any() {
+            if let Some(dead) = try_out("/**") {
+                dead.report(target, &spot, findings);
+            }
+            continue;
+        }
+        for (index, pattern) in rule.paths.written().iter().enumerate() {
+            if let Some(dead) = try_out(pattern) {
+                dead.report(target, &spot.key("paths").index(index), findings);
+            }
+        }
+    }
+}
+
+/// Sample hosts of the target that the rule speaks of; `None` if one had to be reported.
+fn hosts(target: &Target, rule: &Rule, spot: &Spot<'_>, findings: &Findings) -> Option<Vec<Host>> {
+    let mut sound = true;
+    for (index, pattern) in rule.hosts.iter().enumerate() {
+        if !target.hosts.iter().any(|host| host.overlaps(pattern)) {
+            sound = false;
+            findings.error(
+                &spot.index(index),
+                "host-not-of-target",
+                format!(
+                    "`{pattern}` is not among the hosts of the target `{}`, so the rule never matches there",
+                    target.name
+                ),
+                format!("name one of its hosts: {}", names(&target.hosts)),
+            );
+        }
+    }
+    let of_target = target.hosts.iter().filter_map(sample_host);
+    if rule.hosts.is_empty() {
+        return Some(of_target.collect());
+    }
+    let matches = |patterns: &[HostPattern], host: &Host| {
+        patterns.iter().any(|pattern| pattern.matches(host))
+    };
+    let of_rule = rule
+        .hosts
+        .iter()
+        .filter_map(sample_host)
+        .filter(|host| matches(&target.hosts, host));
+    let both = of_target
+        .filter(|host| matches(&rule.hosts, host))
+        .chain(of_rule)
+        .collect();
+    sound.then_some(both)
+}
+
+fn names(hosts: &[HostPattern]) -> String {
+    hosts
+        .iter()
+        .map(|host| format!("`{host}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A host that the pattern means. `None` cannot be: a filled pattern is a host unless its label
+/// grows too long, and then there is nothing to try out.
+fn sample_host(pattern: &HostPattern) -> Option<Host> {
+    pattern
+        .exact()
+        .cloned()
+        .or_else(|| Host::parse(&pattern.to_string().replace('*', FILLER)).ok())
+}
+
+/// What a route does with a sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Denied(String),
+    Attached(SlotName),
+    Bare,
+}
+
+/// What the target does with requests that the pattern means. A route that names paths says
+/// more than one for a whole host, so the latter count only if there are none of the former.
+fn outcomes(target: &Target, hosts: &[Host], pattern: &str) -> Vec<Outcome> {
+    let own = samples(pattern);
+    let of_routes: Vec<CanonicalPath> = match PathPatterns::parse(&[pattern], false) {
+        Ok(pattern) => target
+            .routes
+            .iter()
+            .flat_map(|route| route.paths.written())
+            .flat_map(|written| samples(written))
+            .filter(|path| pattern.matches(path))
+            .collect(),
+        // Reported where it was first parsed.
+        Err(_) => return vec![Outcome::Bare],
+    };
+    let mut by_path = Vec::new();
+    let mut by_host = Vec::new();
+    for host in hosts {
+        for path in own.iter().chain(&of_routes) {
+            let Some(route) = target.routes.iter().find(|route| is_for(route, host, path)) else {
+                continue;
+            };
+            let outcome = match (&route.deny, &route.attach) {
+                (Some(detail), _) => Outcome::Denied(detail.clone()),
+                (None, Some(attach)) => Outcome::Attached(attach.slot.clone()),
+                (None, None) => Outcome::Bare,
+            };
+            if route.paths.is_any() {
+                by_host.push(outcome);
+            } else {
+                by_path.push(outcome);
+            }
+        }
+    }
+    if by_path.is_empty() { by_host } else { by_path }
+}
+
+fn is_for(route: &Route, host: &Host, path: &CanonicalPath) -> bool {
+    route
+        .host
+        .as_ref()
+        .is_none_or(|pattern| pattern.matches(host))
+        && route.paths.matches(path)
+}
+
+/// Paths that a pattern means, with wildcards filled in; what is not canonical then is no sample.
+fn samples(pattern: &str) -> Vec<CanonicalPath> {
+    let deep = format!("{FILLER}/{FILLER}");
+    [FILLER, &deep]
+        .iter()
+        .map(|any| pattern.replace("**", any).replace('*', FILLER))
+        .filter_map(|path| {
+            let path = PathAndQuery::from_str(&path).ok()?;
+            CanonicalPath::check(&path).ok()
+        })
+        .collect()
+}
+
+/// Why no request of a pattern gets through.
+#[derive(Debug, PartialEq, Eq)]
+enum Dead {
+    Slot(SlotName),
+    Denied(String),
+    NoRoute,
+}
+
+fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Option<Dead> {
+    let mut worst = Dead::NoRoute;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Bare => return None,
+            Outcome::Attached(slot) => {
+                if is_filled(slot) {
+                    return None;
+                }
+                worst = Dead::Slot(slot.clone());
+            }
+            Outcome::Denied(detail) => {
+                if worst == Dead::NoRoute {
+                    worst = Dead::Denied(detail.clone());
+                }
+            }
+        }
+    }
+    Some(worst)
+}
+
+impl Dead {
+    fn report(&self, target: &Target, spot: &Spot<'_>, findings: &Findings) {
+        let target = &target.name;
+        match self {
+            Self::Slot(slot) => findings.error(
+                spot,
+                "slot-not-filled",
+                format!(
+                    "the target `{target}` sends these requests with its slot `{slot}`, and the policy fills it with no credential"
+                ),
+                format!("add `{slot}:` with a credential to the policy's `credentials`"),
+            ),
+            Self::Denied(detail) => findings.error(
+                spot,
+                "path-denied",
+                format!("the target `{target}` refuses these requests to everybody ({detail})"),
+                "remove it; workloads must not reach what hands out or ends credentials",
+            ),
+            Self::NoRoute => findings.error(
+                spot,
+                "no-route",
+                format!("the target `{target}` has no route for these requests"),
+                "compare it with the target's routes, or extend the target",
+            ),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The resources of one kind by name, those that are broken included.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Deserialize;
+
+use super::head::{self, Head, Written};
+use crate::{
+    model::ResourceName,
+    resource::Kind,
+    yaml::{
+        Findings, Spot,
+        read::{closest, did_you_mean},
+    },
+};
+
+/// The resources of one kind.
+#[derive(Debug)]
+pub(super) struct Shelf<T> {
+    kind: Kind,
+    /// `None` is a resource that is written but broken.
+    entries: BTreeMap<ResourceName, Option<Arc<T>>>,
+}
+
+impl<T> Shelf<T> {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Reads and checks every resource of a kind.
+    pub(super) fn fill<'d, S: Deserialize<'d>>(
+        kind: Kind,
+        heads: &[Head<'d>],
+        findings: &Findings,
+        check: impl Fn(&Written<'d, S>) -> Option<T>,
+    ) -> Self {
+        let mut shelf = Self::new(kind);
+        for head in heads.iter().filter(|head| head.kind == kind) {
+            let spec = head::spec(head, findings);
+            let Some(name) = head.name.clone() else {
+                continue;
+            };
+            let value = spec.and_then(|spec| {
+                check(&Written {
+                    name: name.clone(),
+                    document: head.document,
+                    spec,
+                })
+            });
+            if !head.duplicate {
+                shelf.put(name, value);
+            }
+        }
+        shelf
+    }
+
+    /// Puts a resource there; `None` if it is broken.
+    pub(super) fn put(&mut self, name: ResourceName, value: Option<T>) {
+        self.entries.insert(name, value.map(Arc::new));
+    }
+
+    /// The resource with this very name, if it is there and not broken.
+    pub(super) fn get(&self, name: &ResourceName) -> Option<&Arc<T>> {
+        self.entries.get(name)?.as_ref()
+    }
+
+    /// All that are not broken.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.entries.values().flatten()
+    }
+
+    /// All that are not broken.
+    pub(super) fn into_values(self) -> Vec<Arc<T>> {
+        self.entries.into_values().flatten().collect()
+    }
+
+    /// What a reference means: `name` in the same namespace, or `namespace/name`. One that
+    /// dangles is a finding; one to a broken resource is silently nothing.
+    pub(super) fn resolve(
+        &self,
+        reference: &str,
+        namespace: &str,
+        spot: &Spot<'_>,
+        findings: &Findings,
+    ) -> Option<&Arc<T>> {
+        let name = if !self.kind.is_namespaced() {
+            ResourceName::cluster_wide(reference)
+        } else if let Some((namespace, name)) = reference.split_once('/') {
+            ResourceName::namespaced(namespace, name)
+        } else {
+            ResourceName::namespaced(namespace, reference)
+        };
+        if let Some(entry) = self.entries.get(&name) {
+            return entry.as_ref();
+        }
+        findings.error(
+            spot,
+            "dangling-reference",
+            format!("there is no {} `{name}`", self.kind),
+            self.remedy(&name, namespace),
+        );
+        None
+    }
+
+    fn remedy(&self, name: &ResourceName, namespace: &str) -> String {
+        // The same name elsewhere is the likeliest mistake.
+        let elsewhere = self
+            .entries
+            .keys()
+            .find(|known| known.name() == name.name());
+        let as_written = |known: &ResourceName| match known.namespace() {
+            Some(other) if other == namespace => known.name().to_owned(),
+            _ => known.as_str().to_owned(),
+        };
+        let known: Vec<String> = self.entries.keys().map(as_written).collect();
+        let mine = as_written(name);
+        match elsewhere {
+            Some(elsewhere) => format!("did you mean `{}`?", as_written(elsewhere)),
+            None if known.is_empty() => format!("add a {} of that name", self.kind),
+            None if closest(&mine, known.iter().map(String::as_str)).is_some() => {
+                did_you_mean(&mine, known.iter().map(String::as_str))
+            }
+            None => format!(
+                "add it, or name another: {}",
+                did_you_mean(&mine, known.iter().map(String::as_str))
+            ),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `TargetService`: where. The operator's replace the catalog's of the same name, or extend one.
+
+mod answer;
+mod route;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    fields::{each, host_pattern},
+    head::{self, Head, Written},
+    shelf::Shelf,
+};
+use crate::{
+    host::HostPattern,
+    model::{ResourceName, SlotName, Slots, Target},
+    resource::{Kind, SlotsSpec, TargetServiceSpec},
+    yaml::{Findings, Spot, read::did_you_mean},
+};
+use route::RouteChecks;
+
+const DEFAULT_PORT: u16 = 443;
+
+/// All targets: the catalog's, replaced where the operator wrote one of the same name.
+pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
+    let (catalog, own): (Vec<_>, Vec<_>) = heads
+        .iter()
+        .filter(|head| head.kind == Kind::TargetService)
+        .partition(|head| head.document.source.catalog);
+    let no_base = BTreeMap::new();
+    let base: BTreeMap<ResourceName, Target> = catalog
+        .into_iter()
+        .filter_map(|head| Some((head.name.clone()?, one(head, &no_base, findings)?)))
+        .collect();
+
+    let mut shelf = Shelf::new(Kind::TargetService);
+    for (name, target) in &base {
+        shelf.put(name.clone(), Some(target.clone()));
+    }
+    let mut written = Vec::new();
+    for head in own {
+        let target = one(head, &base, findings);
+        if let (Some(name), false) = (&head.name, head.duplicate) {
+            shelf.put(name.clone(), target);
+            written.push((name, head));
+        }
+    }
+    for (index, (name, head)) in written.iter().enumerate() {
+        // Two of the operator's are reported once, at the later one.
+        let later = &written[index + 1..];
+        let others = shelf.values().filter(|other| {
+            other.name != **name && !later.iter().any(|(name, _)| **name == other.name)
+        });
+        if let Some(target) = shelf.get(name) {
+            overlaps(target, head, others, findings);
+        }
+    }
+    shelf
+}
+
+fn one(
+    head: &Head<'_>,
+    base: &BTreeMap<ResourceName, Target>,
+    findings: &Findings,
+) -> Option<Target> {
+    let spec = head::spec::<TargetServiceSpec>(head, findings)?;
+    let written = Written {
+        name: head.name.clone()?,
+        document: head.document,
+        spec,
+    };
+    let before = findings.count();
+    let base = match &written.spec.extends {
+        Some(extends) => Some(extended(extends, &written, base, findings)?),
+        None => None,
+    };
+    let target = target(&written, base, findings)?;
+    (findings.count() == before).then_some(target)
+}
+
+fn extended<'b>(
+    extends: &str,
+    written: &Written<'_, TargetServiceSpec>,
+    base: &'b BTreeMap<ResourceName, Target>,
+    findings: &Findings,
+) -> Option<&'b Target> {
+    let found = base.get(&ResourceName::cluster_wide(extends));
+    if found.is_none() {
+        findings.error(
+            &written.spot().key("extends"),
+            "dangling-reference",
+            format!("the catalog has no target `{extends}`"),
+            did_you_mean(extends, base.keys().map(ResourceName::name)),
+        );
+    }
+    found
+}
+
+fn target(
+    written: &Written<'_, TargetServiceSpec>,
+    base: Option<&Target>,
+    findings: &Findings,
+) -> Option<Target> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let hosts = hosts(spec, base, &spot, findings);
+    let ports = ports(spec, base, &spot, findings);
+    let slots = slots(spec.slots.as_ref(), base, &spot.key("slots"), findings);
+    let checks = RouteChecks {
+        hosts: hosts.as_deref(),
+        slots: slots.as_ref(),
+        findings,
+    };
+    let mut routes = each(&spec.routes, &spot.key("routes"), |route, spot| {
+        checks.route(route, spot)
+    });
+    if let (Some(routes), Some(base)) = (&mut routes, base) {
+        routes.extend(base.routes.iter().cloned());
+    }
+    if routes.as_ref().is_some_and(Vec::is_empty) {
+        findings.error(
+            &spot.key("routes"),
+            "empty-list",
+            "the target has no routes, so that every request would be refused",
+            "add one, such as `- attach: { header: Authorization, value: \"Bearer {token}\" }`",
+        );
+    }
+    let auth_failure = each(
+        &spec.auth_failure,
+        &spot.key("authFailure"),
+        |failure, spot| answer::auth_failure(failure, spot, findings),
+    );
+    let refusal = match &spec.refusal {
+        Some(refusal) => answer::refusal(refusal, &spot.key("refusal"), findings).map(Some),
+        None => Some(base.and_then(|base| base.refusal.clone())),
+    };
+    let probe = match &spec.probe {
+        Some(probe) => {
+            answer::probe(probe, hosts.as_deref(), &spot.key("probe"), findings).map(Some)
+        }
+        None => Some(base.and_then(|base| base.probe.clone())),
+    };
+    let mut auth_failure = auth_failure?;
+    auth_failure.extend(
+        base.iter()
+            .flat_map(|base| base.auth_failure.iter().cloned()),
+    );
+    Some(Target {
+        name: written.name.clone(),
+        hosts: hosts?,
+        ports: ports?,
+        slots: slots?,
+        routes: routes?,
+        auth_failure,
+        refusal: refusal?,
+        probe: probe?,
+    })
+}
+
+fn hosts(
+    spec: &TargetServiceSpec,
+    base: Option<&Target>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<HostPattern>> {
+    let spot = spot.key("hosts");
+    let mut hosts = each(&spec.hosts, &spot, |host, spot| {
+        host_pattern(host, spot, findings)
+    })?;
+    for inherited in base.iter().flat_map(|base| &base.hosts) {
+        if !hosts.contains(inherited) {
+            hosts.push(inherited.clone());
+        }
+    }
+    if hosts.is_empty() {
+        findings.error(
+            &spot,
+            "empty-list",
+            "the target has no hosts",
+            "add `hosts: [api.example.com]`",
+        );
+        return None;
+    }
+    Some(hosts)
+}
+
+fn ports(
+    spec: &TargetServiceSpec,
+    base: Option<&Target>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<u16>> {
+    let Some(ports) = &spec.ports else {
+        return Some(base.map_or_else(|| vec![DEFAULT_PORT], |base| base.ports.clone()));
+    };
+    if ports.is_empty() || ports.contains(&0) {
+        findings.error(
+            &spot.key("ports"),
+            "bad-port",
+            "these are not ports",
+            "write ports from 1 to 65535, or leave the key out for 443",
+        );
+        return None;
+    }
+    Some(ports.clone())
+}
+
+fn slots(
+    spec: Option<&SlotsSpec>,
+    base: Option<&Target>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Slots> {
+    let Some(spec) = spec else {
+        return Some(base.map_or_else(
+            || Slots {
+                default: "default".into(),
+                names: vec!["default".into()],
+            },
+            |base| base.slots.clone(),
+        ));
+    };
+    let mut names: Vec<SlotName> = Vec::new();
+    let inherited = base
+        .iter()
+        .flat_map(|base| base.slots.names.iter().cloned());
+    let own = spec.names.iter().map(|name| SlotName::from(name.as_str()));
+    for name in own.chain(inherited) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let Some(default) = names.iter().find(|name| ***name == *spec.default).cloned() else {
+        findings.error(
+            &spot.key("default"),
+            "unknown-slot",
+            format!("`{}` is not among the slots", spec.default),
+            did_you_mean(&spec.default, names.iter().map(|name| &**name)),
+        );
+        return None;
+    };
+    Some(Slots { default, names })
+}
+
+/// A host belongs to one target, or it would be chance which credential goes there.
+fn overlaps<'t>(
+    target: &Target,
+    head: &Head<'_>,
+    others: impl Iterator<Item = &'t Arc<Target>>,
+    findings: &Findings,
+) {
+    for other in others {
+        if !target.ports.iter().any(|port| other.ports.contains(port)) {
+            continue;
+        }
+        let Some((index, host)) = target
+            .hosts
+            .iter()
+            .enumerate()
+            .find(|(_, host)| other.hosts.iter().any(|theirs| theirs.overlaps(host)))
+        else {
+            continue;
+        };
+        findings.error(
+            &head.document.spot().key("spec").key("hosts").index(index),
+            "overlapping-targets",
+            format!("`{host}` belongs to the target `{}` as well", other.name),
+            format!(
+                "remove it from one of them, or name this target `{}` to replace the other",
+                other.name
+            ),
+        );
+    }
+}

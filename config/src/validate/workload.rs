@@ -1,0 +1,156 @@
+//! `Workload`: who.
+
+use super::{
+    fields::{date, each, said},
+    head::Written,
+};
+use crate::{
+    model::{Selector, Workload},
+    resource::{SelectorSpec, WorkloadSpec},
+    yaml::{Findings, Spot},
+};
+
+pub(super) fn workload(
+    written: &Written<'_, WorkloadSpec>,
+    findings: &Findings,
+) -> Option<Workload> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let owner = said(&spec.owner, &spot.key("owner"), findings);
+    let review_by = match &spec.review_by {
+        Some(text) => date(text, &spot.key("reviewBy"), findings).map(Some),
+        None => Some(None),
+    };
+    if spec.selectors.is_empty() {
+        findings.error(
+            &spot.key("match"),
+            "empty-list",
+            "nothing recognises this workload",
+            "add an entry with `serviceAccount` or `spiffeId`",
+        );
+    }
+    let selectors = each(&spec.selectors, &spot.key("match"), |selector, spot| {
+        self::selector(selector, written.namespace(), spot, findings)
+    });
+    Some(Workload {
+        name: written.name.clone(),
+        owner: owner?,
+        purpose: spec.purpose.clone(),
+        environment: spec.environment.clone(),
+        review_by: review_by?,
+        selectors: selectors.filter(|selectors| !selectors.is_empty())?,
+    })
+}
+
+fn selector(
+    spec: &SelectorSpec,
+    namespace: &str,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Selector> {
+    let mut sound = true;
+    if spec.service_account.is_none() && spec.spiffe_id.is_none() {
+        sound = false;
+        findings.error(
+            spot,
+            "selector-too-wide",
+            "this entry names no identity that can be proven",
+            "add `serviceAccount` or `spiffeId`",
+        );
+    }
+    for (name, value) in [
+        ("cluster", &spec.cluster),
+        ("namespace", &spec.namespace),
+        ("serviceAccount", &spec.service_account),
+        ("cronJob", &spec.cron_job),
+    ] {
+        if let Some(value) = value {
+            sound &= exact(value, &spot.key(name), findings);
+        }
+    }
+    if let Some(id) = &spec.spiffe_id {
+        sound &= spiffe_id(id, &spot.key("spiffeId"), findings);
+    }
+    for (index, image) in spec.images.iter().enumerate() {
+        sound &= self::image(image, &spot.key("images").index(index), findings);
+    }
+    sound.then(|| Selector {
+        cluster: spec.cluster.clone(),
+        // A SPIFFE ID says all of it; a token says its namespace.
+        namespace: spec
+            .namespace
+            .clone()
+            .or_else(|| spec.service_account.is_some().then(|| namespace.to_owned())),
+        service_account: spec.service_account.clone(),
+        cron_job: spec.cron_job.clone(),
+        pod_labels: spec.pod_labels.clone(),
+        images: spec.images.clone(),
+        spiffe_id: spec.spiffe_id.clone(),
+    })
+}
+
+/// Selectors compare exactly; what looks like a pattern would match nothing, or surprise.
+fn exact(value: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let exact = !value.is_empty() && !value.contains(['*', '?', ' ', '/']);
+    if !exact {
+        findings.error(
+            spot,
+            "bad-selector",
+            "this is not one exact name",
+            "name one; for several, add an entry for each",
+        );
+    }
+    exact
+}
+
+/// The form of a SPIFFE ID (SPIFFE-ID, section 2): `spiffe://`, a lower-case trust domain, a path
+/// without empty or dot segments.
+fn spiffe_id(id: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let valid = id.len() <= 2048
+        && id
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(domain, path)| {
+                !domain.is_empty()
+                    && domain.bytes().all(|b| {
+                        b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b)
+                    })
+                    && path.split('/').all(|segment| {
+                        !matches!(segment, "" | "." | "..")
+                            && segment
+                                .bytes()
+                                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+                    })
+            });
+    if !valid {
+        findings.error(
+            spot,
+            "bad-selector",
+            "this is not a SPIFFE ID",
+            "write `spiffe://`, the trust domain in lower case, and the path",
+        );
+    }
+    valid
+}
+
+/// An image by digest. A digest that is cut short is only worth a warning: it cannot match.
+fn image(image: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let Some((_, digest)) = image.split_once("@sha256:") else {
+        findings.error(
+            spot,
+            "image-not-pinned",
+            "the image is not named by its digest",
+            "write it as `registry/name@sha256:...`; a tag can be moved",
+        );
+        return false;
+    };
+    if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        findings.warning(
+            spot,
+            "digest-incomplete",
+            "the digest is not 64 hex digits, so no image can match it",
+            "write the whole digest",
+        );
+    }
+    true
+}
