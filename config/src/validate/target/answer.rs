@@ -1,0 +1,127 @@
+//! How a target answers: what a failed credential looks like, how to refuse, how to probe.
+
+use std::str::FromStr;
+
+use http::{HeaderValue, Uri};
+
+use super::super::fields::{each, method};
+use crate::{
+    host::{Host, HostPattern},
+    model::{AuthFailure, AuthFailureAction, Probe, RefusalShape},
+    resource::{AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec},
+    yaml::{Findings, Spot},
+};
+
+pub(super) fn auth_failure(
+    spec: &AuthFailureSpec,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<AuthFailure> {
+    if spec.status.is_empty() && spec.json.is_empty() {
+        findings.error(
+            spot,
+            "missing-key",
+            "this would take every answer for a failed credential",
+            "add `status:` or `json:`",
+        );
+        return None;
+    }
+    each(&spec.status, &spot.key("status"), |status, spot| {
+        http_status(*status, spot, findings)
+    })?;
+    Some(AuthFailure {
+        status: spec.status.clone(),
+        json: spec
+            .json
+            .iter()
+            .map(|(member, values)| {
+                let values = match values {
+                    serde_json::Value::Array(values) => values.clone(),
+                    single => vec![single.clone()],
+                };
+                (member.clone(), values)
+            })
+            .collect(),
+        then: match spec.then {
+            AuthFailureThen::RefreshAndReplay => AuthFailureAction::RefreshAndReplay,
+            AuthFailureThen::RereadSource => AuthFailureAction::RereadSource,
+            AuthFailureThen::Report => AuthFailureAction::Report,
+        },
+    })
+}
+
+fn http_status(status: u16, spot: &Spot<'_>, findings: &Findings) -> Option<u16> {
+    if (200..=599).contains(&status) {
+        return Some(status);
+    }
+    findings.error(
+        spot,
+        "bad-status",
+        "this is not the HTTP status of an answer",
+        "write a status from 200 to 599",
+    );
+    None
+}
+
+pub(super) fn refusal(
+    spec: &RefusalSpec,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<RefusalShape> {
+    let status = http_status(spec.status, &spot.key("status"), findings);
+    let content_type = spec
+        .content_type
+        .clone()
+        .unwrap_or_else(|| "application/json".to_owned());
+    if HeaderValue::from_str(&content_type).is_err() {
+        findings.error(
+            &spot.key("contentType"),
+            "bad-header",
+            "this cannot stand in a header",
+            "write a media type such as `application/json`",
+        );
+        return None;
+    }
+    Some(RefusalShape {
+        status: status?,
+        content_type,
+        body: spec.body.clone(),
+    })
+}
+
+pub(super) fn probe(
+    spec: &ProbeSpec,
+    hosts: Option<&[HostPattern]>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Probe> {
+    let method = method(&spec.method, &spot.key("method"), findings);
+    let uri = Uri::from_str(&spec.url).ok();
+    let host = uri
+        .as_ref()
+        .filter(|uri| uri.scheme_str() == Some("https"))
+        .and_then(Uri::host)
+        .and_then(|host| Host::parse(host).ok());
+    let Some(host) = host else {
+        findings.error(
+            &spot.key("url"),
+            "bad-url",
+            "this is not an https URL",
+            "write a whole URL, such as `https://slack.com/api/auth.test`",
+        );
+        return None;
+    };
+    if !hosts?.iter().any(|pattern| pattern.matches(&host)) {
+        findings.error(
+            &spot.key("url"),
+            "host-not-of-target",
+            "the probe would take the credential to a host that is not the target's",
+            "name a host that is among `hosts`",
+        );
+        return None;
+    }
+    Some(Probe {
+        method: method?,
+        url: spec.url.clone(),
+    })
+}

@@ -1,0 +1,162 @@
+//! The routes of a target: which credential goes where, and what is stripped or denied.
+
+use http::HeaderValue;
+
+use super::super::fields::{each, header_name, host_pattern, path_patterns};
+use crate::{
+    host::HostPattern,
+    model::{Attach, Place, Route, Slots, Strip, Template},
+    resource::{AttachSpec, RouteSpec, StripSpec},
+    yaml::{Findings, Spot, read::did_you_mean},
+};
+
+/// What a route is checked against; `None` is what was reported already.
+pub(super) struct RouteChecks<'a> {
+    pub(super) hosts: Option<&'a [HostPattern]>,
+    pub(super) slots: Option<&'a Slots>,
+    pub(super) findings: &'a Findings,
+}
+
+impl RouteChecks<'_> {
+    pub(super) fn route(&self, spec: &RouteSpec, spot: &Spot<'_>) -> Option<Route> {
+        let host = match &spec.host {
+            Some(host) => self.host(host, &spot.key("host")).map(Some),
+            None => Some(None),
+        };
+        let deny = spec.deny.is_some();
+        let paths = path_patterns(&spec.paths, deny, &spot.key("paths"), self.findings);
+        let attach = match &spec.attach {
+            Some(attach) => self.attach(attach, &spot.key("attach")).map(Some),
+            None => Some(None),
+        };
+        if deny && spec.attach.is_some() {
+            self.findings.error(
+                &spot.key_name("attach"),
+                "conflicting-keys",
+                "a route that denies attaches nothing",
+                "keep one of `deny` and `attach`",
+            );
+        }
+        let strip = match &spec.strip {
+            Some(strip) => self.strip(strip, &spot.key("strip")),
+            None => Some(Strip::default()),
+        };
+        Some(Route {
+            host: host?,
+            paths: paths?,
+            deny: spec.deny.clone(),
+            attach: attach?,
+            strip: strip?,
+        })
+    }
+
+    fn host(&self, text: &str, spot: &Spot<'_>) -> Option<HostPattern> {
+        let pattern = host_pattern(text, spot, self.findings)?;
+        let hosts = self.hosts?;
+        if !hosts.iter().any(|host| host.overlaps(&pattern)) {
+            self.findings.error(
+                spot,
+                "host-not-of-target",
+                format!("`{text}` is not among the target's hosts"),
+                "add it to `hosts`, or name one that is there",
+            );
+            return None;
+        }
+        Some(pattern)
+    }
+
+    fn attach(&self, spec: &AttachSpec, spot: &Spot<'_>) -> Option<Attach> {
+        let slots = self.slots?;
+        let slot = match &spec.slot {
+            None => Some(slots.default.clone()),
+            Some(slot) => {
+                let found = slots.names.iter().find(|name| ***name == **slot).cloned();
+                if found.is_none() {
+                    self.findings.error(
+                        &spot.key("slot"),
+                        "unknown-slot",
+                        format!("the target has no slot `{slot}`"),
+                        did_you_mean(slot, slots.names.iter().map(|name| &**name)),
+                    );
+                }
+                found
+            }
+        };
+        let place = self.place(spec, spot);
+        Some(Attach {
+            slot: slot?,
+            place: place?,
+        })
+    }
+
+    fn place(&self, spec: &AttachSpec, spot: &Spot<'_>) -> Option<Place> {
+        let value = |findings| match &spec.value {
+            Some(value) => template(value, &spot.key("value"), findings),
+            None => Some(Template {
+                before: String::new(),
+                after: String::new(),
+            }),
+        };
+        match (&spec.header, &spec.query, &spec.path) {
+            (Some(header), None, None) => {
+                let name = header_name(header, &spot.key("header"), self.findings);
+                let value = value(self.findings)?;
+                if HeaderValue::from_str(&format!("{}{}", value.before, value.after)).is_err() {
+                    self.findings.error(
+                        &spot.key("value"),
+                        "bad-header",
+                        "this cannot stand in a header",
+                        "use visible ASCII characters and spaces only",
+                    );
+                    return None;
+                }
+                Some(Place::Header { name: name?, value })
+            }
+            (None, Some(query), None) => Some(Place::Query {
+                name: query.clone(),
+                value: value(self.findings)?,
+            }),
+            (None, None, Some(path)) if spec.value.is_none() => Some(Place::Path {
+                value: template(path, &spot.key("path"), self.findings)?,
+            }),
+            _ => {
+                self.findings.error(
+                    spot,
+                    "conflicting-keys",
+                    "a credential goes to exactly one place",
+                    "give `header` and `value`, or `query` and `value`, or `path` alone",
+                );
+                None
+            }
+        }
+    }
+
+    fn strip(&self, spec: &StripSpec, spot: &Spot<'_>) -> Option<Strip> {
+        let headers = each(&spec.headers, &spot.key("headers"), |header, spot| {
+            header_name(header, spot, self.findings)
+        })?;
+        Some(Strip {
+            headers,
+            form_fields: spec.form_fields.clone(),
+            query: spec.query.clone(),
+        })
+    }
+}
+
+fn template(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Template> {
+    match text.split_once("{token}") {
+        Some((before, after)) if !after.contains("{token}") => Some(Template {
+            before: before.to_owned(),
+            after: after.to_owned(),
+        }),
+        Some(_) | None => {
+            findings.error(
+                spot,
+                "bad-template",
+                "this does not say once where the credential goes",
+                "write `{token}` once, such as `Bearer {token}`",
+            );
+            None
+        }
+    }
+}
