@@ -3,6 +3,7 @@ use std::{fs, path::PathBuf};
 use super::*;
 use crate::model;
 
+mod catalog;
 mod files;
 mod gateways;
 mod mistakes;
@@ -94,6 +95,7 @@ fn an_empty_directory_leaves_the_catalog() {
 fn ten_mistakes_are_ten_findings() {
     let directory = examples("ten-mistakes");
     let problems = resources(&[&directory]).unwrap_err();
+    assert_eq!(problems.0.len(), 10);
     let rendered = problems.render(false);
     let root = format!("{}/", directory.display());
     insta::assert_snapshot!(rendered.replace(&root, ""));

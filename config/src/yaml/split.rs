@@ -108,7 +108,7 @@ fn report(
         "invalid-yaml",
         format!("this is not valid YAML: {}", gist(&said)),
         if line == last {
-            "mend the syntax; the text may end too early, as in a half-written file"
+            "mend the syntax; if the text ends here too early, the file is half written"
         } else {
             "mend the syntax at or just before this place"
         },

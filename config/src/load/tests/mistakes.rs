@@ -40,6 +40,7 @@ fn the_base_is_right() {
 #[case::unknown_mode("  allow:", "  mode: dry-run\n  allow:", &["27: unknown-value"])]
 #[case::inline_secret("{ file: /run/secrets/slack/bot }", "hunter2", &["16: inline-secret"])]
 #[case::secret_for_path("{ file: /run/secrets/slack/bot }", "{ file: hunter2 }", &["16: inline-secret"])]
+#[case::no_reference("{ file: /run/secrets/slack/bot }", "\n      value: hunter2", &["17: unknown-key"])]
 #[case::two_sources("{ file: /run/secrets/slack/bot }", "{ file: /a/b, vault: { path: a, key: b } }", &["16: wrong-type"])]
 // Values.
 #[case::review_by("reviewBy: 2027-06-30", "reviewBy: 2027-06-31", &["6: bad-date"])]

@@ -83,6 +83,22 @@ impl<'de> Reader<'de, '_> {
         self.node.broken.get()
     }
 
+    fn unknown_key(self, key: &Key, known: &[&str]) {
+        self.findings.error(
+            &self.at(key),
+            "unknown-key",
+            format!("unknown key `{}`", key.text),
+            did_you_mean(&key.text, known.iter().copied()),
+        );
+    }
+
+    fn at(&self, key: &Key) -> Spot<'_> {
+        Spot {
+            width: key.width,
+            ..Spot::position(self.source, key.line, key.column)
+        }
+    }
+
     /// The entries to read: duplicates are reported and passed over, and so are keys that are not
     /// among `known`.
     fn entries(self, known: Option<&[&str]>) -> Option<Entries<'de>> {
@@ -93,17 +109,13 @@ impl<'de> Reader<'de, '_> {
             if key.skip.get() {
                 continue;
             }
-            let spot = Spot {
-                width: key.width,
-                ..Spot::position(self.source, key.line, key.column)
-            };
             if entries[..at]
                 .iter()
                 .any(|(other, _)| other.text == key.text)
             {
                 key.skip.set(true);
                 self.findings.error(
-                    &spot,
+                    &self.at(key),
                     "duplicate-key",
                     format!("the key `{}` stands here a second time", key.text),
                     "keep one of them; if both are meant, they belong in a list",
@@ -112,12 +124,7 @@ impl<'de> Reader<'de, '_> {
                 && !known.contains(&key.text.as_str())
             {
                 key.skip.set(true);
-                self.findings.error(
-                    &spot,
-                    "unknown-key",
-                    format!("unknown key `{}`", key.text),
-                    did_you_mean(&key.text, known.iter().copied()),
-                );
+                self.unknown_key(key, known);
             }
         }
         Some(entries.iter())
@@ -277,6 +284,11 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
                 value: None,
             })),
             Value::Map(entries) => match entries.as_slice() {
+                [(key, _)] if !variants.contains(&key.text.as_str()) => {
+                    self.unknown_key(key, variants);
+                    self.node.broken.set(true);
+                    Err(ReadError::Reported)
+                }
                 [(key, node)] => self.settle(visitor.visit_enum(Choice {
                     reader: self.below(Some(key), node),
                     name: &key.text,
