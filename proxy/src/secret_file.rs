@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 /// The largest file that is taken for a secret, in bytes.
-pub(crate) const MAX_SECRET_FILE: u64 = 64 * 1024;
+const MAX_SECRET_FILE: usize = 64 * 1024;
 
 /// Why a file gave no secret. Never says what was in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +36,9 @@ pub(crate) enum SecretFileError {
 /// so that Kubernetes' swap of `..data` is seen.
 pub(crate) async fn read(path: &Path) -> Result<Secret, SecretFileError> {
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || read_blocking(&path))
-        .await
-        .unwrap_or(Err(SecretFileError::Unreadable(io::ErrorKind::Interrupted)))
+    let read = tokio::task::spawn_blocking(move || read_blocking(&path)).await;
+    // The task ends without a result only when the runtime is shutting down.
+    read.unwrap_or(Err(SecretFileError::Unreadable(io::ErrorKind::Interrupted)))
 }
 
 fn read_blocking(path: &Path) -> Result<Secret, SecretFileError> {
@@ -47,11 +47,8 @@ fn read_blocking(path: &Path) -> Result<Secret, SecretFileError> {
     if !metadata.is_file() {
         return Err(SecretFileError::Unreadable(io::ErrorKind::InvalidInput));
     }
-    if metadata.len() > MAX_SECRET_FILE {
-        return Err(SecretFileError::TooLarge);
-    }
     // Room for everything at once: a buffer that grows leaves copies behind.
-    let mut content = Zeroizing::new(vec![0; usize::try_from(MAX_SECRET_FILE + 1).unwrap_or(0)]);
+    let mut content = Zeroizing::new(vec![0; MAX_SECRET_FILE + 1]);
     let length = fill(&mut File::open(path).map_err(from_io)?, &mut content).map_err(from_io)?;
     if length == content.len() {
         return Err(SecretFileError::TooLarge);

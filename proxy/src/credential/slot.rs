@@ -192,7 +192,7 @@ impl Slot {
             return Err(CredentialError::Expired { at });
         }
         let same = held.filter(|held| held.secret == fetched.secret);
-        if let Some(held) = same.filter(|held| held.expires_at.is_none_or(|at| now < at))
+        if let Some(held) = same.filter(|held| held.renew_at.is_none_or(|at| now < at))
             && fetched.expires_at.is_none()
         {
             return Ok(Arc::clone(held));

@@ -186,3 +186,31 @@ async fn a_rejection_during_a_fetch_is_not_answered_by_that_fetch() {
     assert_eq!(request.await.unwrap().unwrap().generation(), 2);
     assert_eq!(fake.fetches(), 3);
 }
+
+#[tokio::test]
+async fn max_age_of_a_value_that_stays_the_same_makes_it_be_read_again_once() {
+    let clock = clock();
+    let fake = Fake::open([value("one", None), value("one", None)]);
+    let credentials = Credentials::with_fetcher(clock.clone(), Fetcher::Fake(fake.clone()));
+    let mut bounded = credential(any().provider.clone());
+    bounded.max_age = Some(Duration::from_secs(100));
+    let bounded = Arc::new(bounded);
+    credentials.obtain(&bounded).await.unwrap();
+    clock.set(at(80));
+    let renewed = async {
+        loop {
+            let issued = credentials.obtain(&bounded).await.unwrap();
+            assert_eq!(issued.generation(), 1);
+            if issued.obtained_at() == at(80) {
+                return issued;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(renewed.await.expires_at(), Some(at(180)));
+    for _ in 0..10 {
+        credentials.obtain(&bounded).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fake.fetches(), 2);
+}
