@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::advance};
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_first_requests_make_one_fetch() {
     let fake = Fake::gated([value("xoxb-1", None)]);
     let credentials = Arc::new(Credentials::with_fetcher(

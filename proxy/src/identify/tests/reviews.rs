@@ -93,6 +93,10 @@ struct Cluster {
 
 impl Cluster {
     async fn start(status: u16, answer: Value) -> Self {
+        Self::start_with(Duration::from_secs(10), status, answer).await
+    }
+
+    async fn start_with(cache_for: Duration, status: u16, answer: Value) -> Self {
         let server = MockServer::start().await;
         let api = ApiServer(Arc::new(ApiServerState {
             answer: Mutex::new((status, answer)),
@@ -107,7 +111,7 @@ impl Cluster {
             url: server.uri(),
             ca_file: None,
             token_file: write(directory.path(), "token", OWN_TOKEN),
-            cache_for: Duration::from_secs(10),
+            cache_for,
         });
         Self {
             api,
@@ -175,18 +179,19 @@ async fn a_deleted_pod_loses_access_within_the_bound() {
 #[tokio::test]
 async fn a_yes_that_grows_old_is_renewed_beside_the_request() {
     use futures_util::FutureExt;
-    let cluster = Cluster::start(201, yes()).await;
+    let cluster = Cluster::start_with(Duration::from_secs(400), 201, yes()).await;
     let caller = cluster.by(&RSA.good_token()).await.unwrap();
     cluster.now_answers(201, no());
-    pass(Duration::from_secs(8)).await;
+    pass(Duration::from_secs(300)).await;
     let at_once = cluster.identifier.confirm(&caller).now_or_never();
     assert_eq!(at_once, Some(Ok(())));
+    // Long before the yes itself is over.
     let noticed = async {
         while cluster.identifier.confirm(&caller).await.is_ok() {
             tokio::task::yield_now().await;
         }
     };
-    let noticed = tokio::time::timeout(Duration::from_secs(10), noticed).await;
+    let noticed = tokio::time::timeout(Duration::from_secs(30), noticed).await;
     assert!(
         noticed.is_ok(),
         "the review beside the request was never heard"
