@@ -206,8 +206,9 @@ impl World {
         }
         let review = if options.token_review {
             format!(
-                "\n        tokenReview: {{ url: \"{}\", caFile: {root}/upstream-roots.pem, \
-                 tokenFile: {root}/secrets/gateway-token, cacheFor: 10s }}",
+                "\n        tokenReview:\n          cacheFor: 10s\n          cluster:\n            url: \"{}\"\n            \
+                 caFile: {root}/upstream-roots.pem\n            \
+                 tokenFile: {root}/secrets/gateway-token",
                 self.api_server.url()
             )
         } else {
@@ -238,6 +239,8 @@ const DASHBOARD: &str = include_str!("world/nightly-dashboard.yaml");
 
 #[cfg(test)]
 mod tests {
+    use countersign_config::load;
+
     use super::*;
 
     #[tokio::test]
@@ -255,17 +258,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn token_review_is_asked_for_by_an_option() {
-        let world = World::with(Options {
-            token_review: true,
-            ..Options::default()
-        })
-        .await
-        .unwrap();
-        let yaml = fs::read_to_string(world.gateway_yaml()).unwrap();
-        assert!(yaml.contains(&format!(
-            "tokenReview: {{ url: \"{}\"",
-            world.api_server.url()
-        )));
+    async fn what_a_world_writes_loads() {
+        for token_review in [false, true] {
+            let options = Options {
+                token_review,
+                ..Options::default()
+            };
+            let world = World::with(options).await.unwrap();
+            let (gateway, warnings) = load::gateway(&world.gateway_yaml())
+                .unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert!(warnings.0.is_empty(), "{warnings:?}");
+            assert_eq!(gateway.issuers[0].token_review.is_some(), token_review);
+            assert_eq!(gateway.upstream.resolve.len(), world.resolve().len());
+            let loaded = load::resources(&[world.policy_directory()])
+                .unwrap_or_else(|problems| panic!("{problems:?}"));
+            assert!(loaded.warnings.0.is_empty(), "{:?}", loaded.warnings);
+            assert_eq!(loaded.policies.policies().len(), 2);
+        }
     }
 }
