@@ -1,0 +1,201 @@
+//! HTTP/2 connections, each shared by the requests of one pool key.
+
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use http::{Request, Response, Uri, Version, header::HOST, uri::Scheme};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    body::RequestBody,
+    endpoint::Endpoint,
+    error::ForwardError,
+    http1::Failed,
+    pool::lock,
+    response::UpstreamBody,
+    timer::{LazyTimer, Waits, Watch},
+};
+
+/// What an upstream may send of one response before it is read. With [`CONNECTION_WINDOW`] this
+/// bounds the memory of a connection whose clients are slow, and one stream's pace: 1 MiB a
+/// round trip.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What of one request body may wait in memory to be written.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// While streams are open, a silent peer is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_WAIT: Duration = Duration::from_secs(20);
+
+/// One connection.
+pub(super) struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    address: SocketAddr,
+    streams: AtomicUsize,
+    most_streams: Arc<AtomicUsize>,
+    uses: AtomicU64,
+    /// Timers of streams that have ended, for those to come.
+    timers: Mutex<Vec<LazyTimer>>,
+}
+
+/// The right to one stream.
+pub(super) struct Stream {
+    connection: Arc<Http2>,
+    endpoint: Arc<Endpoint>,
+    pub(super) timer: LazyTimer,
+}
+
+impl Http2 {
+    /// Makes HTTP/2 of a connection, which from now on is driven by a task. `head_bytes` bounds a
+    /// response head.
+    pub(super) async fn new(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        head_bytes: usize,
+        endpoint: Weak<Endpoint>,
+    ) -> Result<Arc<Self>, ForwardError> {
+        let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WAIT)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ForwardError::from_hyper(&error, None))?;
+        let most_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
+        let connection = Arc::new(Self {
+            sender,
+            address,
+            streams: AtomicUsize::new(0),
+            most_streams: Arc::clone(&most_streams),
+            uses: AtomicU64::new(0),
+            timers: Mutex::default(),
+        });
+        tokio::spawn(async move {
+            let result = poll_fn(|cx| {
+                let polled = Pin::new(&mut driver).poll(cx);
+                most_streams.store(driver.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await;
+            if let Err(error) = result {
+                tracing::debug!(%error, "an upstream connection broke");
+            }
+            // Its place may be taken now.
+            if let Some(endpoint) = endpoint.upgrade() {
+                endpoint.notify();
+            }
+        });
+        Ok(connection)
+    }
+
+    /// Whether it takes no more requests.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// The streams in use.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Acquire)
+    }
+
+    /// How many streams it has ever had.
+    pub(super) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
+    }
+}
+
+impl Stream {
+    /// Takes one more stream if the upstream allows as many. Called only while the endpoint is
+    /// locked, so that no two take the last one.
+    pub(super) fn reserve(connection: &Arc<Http2>, endpoint: &Arc<Endpoint>) -> Option<Self> {
+        let most = connection.most_streams.load(Ordering::Relaxed).max(1);
+        (connection.streams() < most).then(|| Self::first(connection, endpoint))
+    }
+
+    /// Takes a stream of a connection that was just opened, which has one whatever the upstream
+    /// says (a server that allows none is asked all the same, once).
+    pub(super) fn first(connection: &Arc<Http2>, endpoint: &Arc<Endpoint>) -> Self {
+        connection.streams.fetch_add(1, Ordering::AcqRel);
+        connection.uses.fetch_add(1, Ordering::Relaxed);
+        Self {
+            timer: lock(&connection.timers).pop().unwrap_or_default(),
+            connection: Arc::clone(connection),
+            endpoint: Arc::clone(endpoint),
+        }
+    }
+
+    /// The address the connection was dialled at.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.connection.address
+    }
+
+    /// Sends a request and waits for the head of its response. The stream is given back when the
+    /// body has been read.
+    pub(super) async fn exchange(
+        mut self,
+        request: Request<RequestBody>,
+        waits: Waits,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let mut watch = Watch::start(waits, request.body().meter());
+        let mut sender = self.connection.sender.clone();
+        let mut response = pin!(sender.try_send_request(request));
+        let response = poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut error)) => Poll::Ready(Err(Failed {
+                unsent: error.take_message().map(Box::new),
+                error: ForwardError::from_hyper(error.error(), watch.request()),
+            })),
+            Poll::Pending => watch
+                .poll_head_overdue(cx, &mut self.timer)
+                .map(|error| Err(error.into())),
+        })
+        .await?;
+        Ok(response.map(|body| UpstreamBody::http2(body, self, watch)))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        lock(&self.connection.timers).push(std::mem::take(&mut self.timer));
+        self.connection.streams.fetch_sub(1, Ordering::AcqRel);
+        self.endpoint.notify();
+    }
+}
+
+/// Puts a request into the form that HTTP/2 needs. The authority is the endpoint's, whatever the
+/// request said.
+pub(super) fn prepare(
+    mut request: Request<RequestBody>,
+    endpoint: &Arc<Endpoint>,
+) -> Result<Request<RequestBody>, ForwardError> {
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTPS);
+    parts.authority = Some(endpoint.uri_authority().clone());
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| ForwardError::Unsendable {
+        reason: error.to_string(),
+    })?;
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(HOST);
+    Ok(request)
+}

@@ -1,0 +1,8 @@
+//! The upstream client against real servers over TLS on loopback.
+
+mod exchange;
+mod faults;
+mod reach;
+mod sharing;
+mod support;
+mod upgrades;

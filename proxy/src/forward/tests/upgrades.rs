@@ -1,0 +1,76 @@
+//! WebSocket and other upgrades.
+
+use http::{Request, StatusCode};
+use rstest::rstest;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::support::{self, Ca, HOST, Server, get, key, read, read_head, scripted, soon, write};
+use crate::forward::{RequestBody, UpgradeAnswer};
+
+fn websocket() -> Request<RequestBody> {
+    let mut request = get("/link");
+    let headers = request.headers_mut();
+    headers.insert("connection", "upgrade".parse().unwrap());
+    headers.insert("upgrade", "websocket".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn after_101_the_bytes_are_the_other_protocols() {
+    let ca = Ca::new();
+    let address = scripted(&ca, HOST, |_, mut stream| async move {
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("GET /link HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("host: api.test\r\n"), "{head}");
+        assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+        // The first bytes come along with the head.
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
+                      Upgrade: websocket\r\n\r\nhello";
+        write(&mut stream, answer).await;
+        let mut said = [0; 4];
+        stream.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"ping");
+        write(&mut stream, "pong").await;
+        stream.shutdown().await.unwrap();
+    })
+    .await;
+    let forwarder = support::forwarder(&ca, address);
+    let answer = soon(forwarder.upgrade(&key(), websocket())).await.unwrap();
+    let UpgradeAnswer::Switched {
+        response,
+        mut stream,
+        connection,
+    } = answer
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    assert!(!connection.reused);
+    stream.write_all(b"ping").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut heard = String::new();
+    soon(stream.read_to_string(&mut heard)).await.unwrap();
+    assert_eq!(heard, "hellopong");
+    // It counts against the bound as long as it is there.
+    assert_eq!(forwarder.pool.endpoint(&key()).unwrap().counts(), (1, 0, 0));
+    drop(stream);
+    assert_eq!(forwarder.pool.endpoint(&key()).unwrap().counts(), (0, 0, 0));
+}
+
+#[rstest]
+#[case::http1_only(&["http/1.1"])]
+#[case::http2_too(&["h2", "http/1.1"])]
+#[tokio::test]
+async fn t21_any_other_answer_is_an_ordinary_response(#[case] alpn: &[&str]) {
+    let ca = Ca::new();
+    let server = Server::start(&ca, HOST, alpn).await;
+    let forwarder = support::forwarder(&ca, server.address);
+    let answer = soon(forwarder.upgrade(&key(), websocket())).await.unwrap();
+    let UpgradeAnswer::Refused(sent) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(sent.response.status(), StatusCode::OK);
+    assert_eq!(read(sent).await, "hello");
+    // Such a connection serves nobody else.
+    assert_eq!(forwarder.pool.endpoint(&key()).unwrap().counts(), (0, 0, 0));
+}
