@@ -14,7 +14,11 @@ mod split;
 pub(crate) use node::{Key, Node, Value};
 pub(crate) use split::documents;
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    path::PathBuf,
+    rc::Rc,
+};
 
 use crate::problem::{Place, Problem, Problems, Severity};
 
@@ -134,9 +138,17 @@ impl<'a> Spot<'a> {
     }
 }
 
+/// More findings than anybody reads; the rest are counted only, so that a wrong file given by
+/// mistake does not keep the loader busy with rendering its lines.
+const MOST_FINDINGS: usize = 1_000;
+
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Findings(RefCell<Vec<Problem>>);
+pub(crate) struct Findings {
+    kept: RefCell<Vec<Problem>>,
+    /// Those that were counted only included.
+    count: Cell<usize>,
+}
 
 impl Findings {
     /// Something that keeps the resources from being used.
@@ -147,7 +159,8 @@ impl Findings {
         message: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) {
-        self.add(Severity::Error, Some(spot.place()), code, message, remedy);
+        let place = self.has_room().then(|| spot.place());
+        self.add(Severity::Error, place, code, message, remedy);
     }
 
     /// Something that is probably not meant.
@@ -158,7 +171,8 @@ impl Findings {
         message: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) {
-        self.add(Severity::Warning, Some(spot.place()), code, message, remedy);
+        let place = self.has_room().then(|| spot.place());
+        self.add(Severity::Warning, place, code, message, remedy);
     }
 
     /// A finding with whatever place it has. Message and remedy are masked like snippets are.
@@ -170,7 +184,11 @@ impl Findings {
         message: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) {
-        self.0.borrow_mut().push(Problem {
+        self.count.set(self.count.get() + 1);
+        if self.kept.borrow().len() >= MOST_FINDINGS {
+            return;
+        }
+        self.kept.borrow_mut().push(Problem {
             severity,
             code,
             message: mask::text(message.as_ref()),
@@ -179,21 +197,38 @@ impl Findings {
         });
     }
 
+    fn has_room(&self) -> bool {
+        self.kept.borrow().len() < MOST_FINDINGS
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.count.get()
     }
 
-    /// Whether any is an error.
+    /// Whether any is an error; that some are not shown is one.
     pub(crate) fn any_error(&self) -> bool {
-        self.0
-            .borrow()
-            .iter()
-            .any(|problem| problem.severity == Severity::Error)
+        self.count.get() > MOST_FINDINGS
+            || self
+                .kept
+                .borrow()
+                .iter()
+                .any(|problem| problem.severity == Severity::Error)
     }
 
-    /// All of them.
+    /// All that were kept, and the number of the others as an error of its own.
     pub(crate) fn into_problems(self) -> Problems {
-        Problems(self.0.into_inner())
+        let more = self.count.get() - self.kept.borrow().len();
+        let mut problems = self.kept.into_inner();
+        if more > 0 {
+            problems.push(Problem {
+                severity: Severity::Error,
+                code: "too-many-problems",
+                message: format!("there are {more} more problems than are shown"),
+                remedy: "mend these first".to_owned(),
+                place: None,
+            });
+        }
+        Problems(problems)
     }
 }

@@ -159,6 +159,24 @@ fn nothing_that_was_pasted_is_shown() {
 }
 
 #[test]
+fn a_file_of_mistakes_only_is_bounded() {
+    use std::fmt::Write as _;
+    let mut text = BASE.to_owned();
+    for n in 0..1_500 {
+        write!(text, "\nx{n}: 1").unwrap();
+    }
+    let problems = problems(&text);
+    assert_eq!(problems.0.len(), 1_001);
+    assert!(problems.any_error());
+    assert_eq!(problems.0[0].code, "too-many-problems");
+    assert!(
+        problems.0[0].message.contains(" 500 more"),
+        "{}",
+        problems.0[0]
+    );
+}
+
+#[test]
 fn one_revision_for_one_text() {
     let revision = |text: &str| {
         let source = crate::yaml::Source {
