@@ -4,6 +4,7 @@
 mod claim_tables;
 mod key_sources;
 mod reviews;
+mod tls;
 mod tokens;
 
 use std::{path::Path, sync::LazyLock, time::Duration};
