@@ -195,3 +195,27 @@ spec:
     - methods: [POST]
       paths: [/upload]
 "#;
+
+#[cfg(test)]
+mod tests {
+    use countersign_config::load;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_gateway_can_load_what_is_written() {
+        // The process has one provider; another test may have installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let files = Files::new().await.unwrap();
+        let addresses = Addresses {
+            upstream: "127.0.0.1:1".parse().unwrap(),
+            proxy: "127.0.0.1:2".parse().unwrap(),
+            admin: "127.0.0.1:3".parse().unwrap(),
+        };
+        let gateway = files.write_gateway(&addresses).unwrap();
+        let (gateway, _) = load::gateway(&gateway).unwrap();
+        assert_eq!(gateway.listeners[0].address, addresses.proxy);
+        let loaded = load::resources(&[files.directory().join("policy")]).unwrap();
+        assert_eq!(loaded.policies.policies().len(), 1);
+    }
+}
