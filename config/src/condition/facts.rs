@@ -68,36 +68,75 @@ pub(super) fn timestamp(now: Timestamp) -> Result<Value, ConditionError> {
         .ok_or_else(|| ConditionError::new("the time is out of range"))
 }
 
-/// The query's fields, decoded as in a form. One that repeats is a list, so that whoever expects
-/// a text fails rather than sees one of several: servers differ in which one counts.
+/// The query's fields, decoded as in a form.
+///
+/// Servers differ in how they read a query, and a caller might use that to show us one thing and
+/// the server another. So what is ambiguous is made to fail where a text is expected: a field
+/// that repeats is a list (servers differ in which one counts), and a field in a spelling that
+/// some servers fold (`limit[]`, `limit[0]` and, in PHP, a leading space and `.` for `_`) is
+/// there under its own name, and as a list under the name it may be folded to. A `;`, which is
+/// a separator to some, and control characters in a name are errors.
 fn query(raw: &str) -> Result<Fields, ConditionError> {
     if raw.len() > MAX_QUERY {
         return Err(ConditionError::new("the query is longer than 8,192 bytes"));
     }
-    let mut fields: HashMap<String, Vec<Value>> = HashMap::new();
+    if raw.contains(';') {
+        return Err(ConditionError::new(
+            "the query has a `;`, which some servers take for `&`",
+        ));
+    }
+    let mut fields: HashMap<String, Field> = HashMap::new();
     let parts = raw.split('&').filter(|part| !part.is_empty());
     for (count, part) in parts.enumerate() {
         if count == MAX_FIELDS {
             return Err(ConditionError::new("the query has more than 256 fields"));
         }
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        fields
-            .entry(decode(name)?)
-            .or_default()
-            .push(decode(value)?.into());
+        let (name, value) = (decode(name)?, decode(value)?);
+        if name.chars().any(char::is_control) {
+            return Err(ConditionError::new(
+                "the name of a query field has a control character",
+            ));
+        }
+        let folded = fold(&name);
+        if folded != name {
+            let field = fields.entry(folded).or_default();
+            field.ambiguous = true;
+            field.values.push(value.as_str().into());
+        }
+        fields.entry(name).or_default().values.push(value.into());
     }
     Ok(fields
         .into_iter()
-        .map(
-            |(name, mut values)| match (values.pop(), values.is_empty()) {
-                (Some(only), true) => (name.into(), only),
-                (last, _) => {
-                    values.extend(last);
-                    (name.into(), values.into())
-                }
-            },
-        )
+        .map(|(name, field)| (name.into(), field.into_value()))
         .collect())
+}
+
+/// What was sent under one name.
+#[derive(Default)]
+struct Field {
+    values: Vec<Value>,
+    /// Whether some of it came under another spelling.
+    ambiguous: bool,
+}
+
+impl Field {
+    fn into_value(mut self) -> Value {
+        if self.values.len() == 1
+            && !self.ambiguous
+            && let Some(only) = self.values.pop()
+        {
+            return only;
+        }
+        self.values.into()
+    }
+}
+
+/// The name that lenient servers take this one for.
+fn fold(name: &str) -> String {
+    let base = name.trim_start();
+    let base = base.find('[').map_or(base, |bracket| &base[..bracket]);
+    base.replace(['.', ' '], "_")
 }
 
 fn decode(text: &str) -> Result<String, ConditionError> {

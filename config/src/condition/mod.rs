@@ -6,7 +6,7 @@
 //!
 //! | variable | what |
 //! |---|---|
-//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats) |
+//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats or is spelled ambiguously) |
 //! | `caller` | `cluster`, `namespace`, `serviceAccount`, `spiffeId`, `pod`, `labels`, `cronJob`; what is not known is absent, and using it without `has()` is an error |
 //! | `now` | a timestamp |
 

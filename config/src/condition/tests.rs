@@ -108,6 +108,15 @@ fn what_fails_is_an_error_without_values(#[case] condition: &str, #[case] expect
 }
 
 #[test]
+fn a_field_in_a_spelling_of_its_own_is_there_as_it_is_written() {
+    let target = "/?status[]=open&per.page=5";
+    let condition = "request.query['status[]'] == 'open' && request.query['per.page'] == '5'";
+    assert_eq!(holds_for(condition, target, &caller()), Ok(true));
+    let folded = "request.query.status == ['open'] && request.query.per_page == ['5']";
+    assert_eq!(holds_for(folded, target, &caller()), Ok(true));
+}
+
+#[test]
 fn pod_facts_that_were_not_asked_for_are_absent() {
     let nobody = CallerFacts::default();
     assert_eq!(holds_for("has(caller.labels)", "/", &nobody), Ok(false));
