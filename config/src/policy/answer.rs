@@ -27,6 +27,13 @@ pub enum Decision<'s> {
     Unmatched,
 }
 
+impl Decision<'_> {
+    /// Whether the request may go.
+    pub fn is_permit(&self) -> bool {
+        matches!(self, Self::Permit(_))
+    }
+}
+
 /// Why and how a request may go.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'s> {
