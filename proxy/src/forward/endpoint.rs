@@ -206,17 +206,19 @@ impl Endpoint {
 
     /// Closes connections that have rested for `idle_timeout`, or that the upstream has closed.
     pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        let mut cx = Context::from_waker(Waker::noop());
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let before = state.open();
-        let mut cx = Context::from_waker(Waker::noop());
-        state.idle.retain_mut(|idle| {
-            idle.since + idle_timeout > now && idle.connection.poll_usable(&mut cx)
-        });
-        state
-            .shared
-            .retain_mut(|shared| !shared.expired(now, idle_timeout));
-        if state.open() < before {
+        let ended = |idle: &mut Idle| {
+            idle.since + idle_timeout <= now || !idle.connection.poll_usable(&mut cx)
+        };
+        let idle: Vec<_> = state.idle.extract_if(.., ended).collect();
+        let expired = |shared: &mut Shared| shared.expired(now, idle_timeout);
+        let shared: Vec<_> = state.shared.extract_if(.., expired).collect();
+        drop(guard);
+        if !idle.is_empty() || !shared.is_empty() {
+            // They are closed here, where nobody waits for the lock.
+            drop((idle, shared));
             self.changed.notify_waiters();
         }
     }

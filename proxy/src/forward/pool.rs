@@ -1,8 +1,9 @@
 //! Which connections are kept, and who may use them.
 //!
 //! Connections are shared only between requests of one [`PoolKey`]. What belongs to a key is its
-//! [`Endpoint`]; its lock is held for a few moves within memory and never across an await, and the
-//! endpoints are found through one of several locked maps, so that two cores seldom meet.
+//! [`Endpoint`]; its lock is held for a few moves within memory (every few seconds for a look at
+//! each connection at rest) and never across an await, and the endpoints are found through one of
+//! several locked maps, so that two cores seldom meet.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},

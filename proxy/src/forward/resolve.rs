@@ -153,3 +153,78 @@ fn system_resolver() -> Result<TokioResolver, NetError> {
     options.negative_max_ttl = Some(LONGEST_NEGATIVE);
     builder.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_config::model::TrustRoots;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn resolver(allowed: &[&str]) -> Resolver {
+        Resolver {
+            names: Err("none in this test".into()),
+            overrides: BTreeMap::new(),
+            allowed: allowed.iter().map(|range| range.parse().unwrap()).collect(),
+        }
+    }
+
+    fn addresses(texts: &[&str]) -> SmallVec<[IpAddr; 8]> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[rstest]
+    #[case::public_only(&["10.0.0.1", "1.1.1.1"], &[], &["1.1.1.1:443"])]
+    #[case::in_turn(
+        &["1.1.1.1", "1.0.0.1", "2606:4700::1111"],
+        &[],
+        &["[2606:4700::1111]:443", "1.1.1.1:443", "1.0.0.1:443"]
+    )]
+    #[case::allowed(&["10.0.0.1", "127.0.0.1"], &["10.0.0.0/8"], &["10.0.0.1:443"])]
+    #[case::one_family(&["1.1.1.1", "1.0.0.1"], &[], &["1.1.1.1:443", "1.0.0.1:443"])]
+    fn t28_what_must_not_be_dialled_is_dropped(
+        #[case] resolved: &[&str],
+        #[case] allowed: &[&str],
+        #[case] expected: &[&str],
+    ) {
+        let dialled = resolver(allowed)
+            .permitted(addresses(resolved), 443)
+            .unwrap();
+        let expected: Vec<SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(dialled.as_slice(), expected);
+    }
+
+    #[test]
+    fn t28_nothing_left_is_a_refusal() {
+        let refused = resolver(&[]).permitted(addresses(&["127.0.0.1", "10.0.0.1"]), 443);
+        assert!(matches!(
+            refused,
+            Err(ForwardError::AddressForbidden { address, .. }) if address.is_loopback()
+        ));
+    }
+
+    #[test]
+    fn a_name_with_very_many_addresses_is_tried_at_a_few() {
+        let many: SmallVec<_> = (0..=255)
+            .map(|last| IpAddr::from([1, 1, 1, last]))
+            .collect();
+        assert_eq!(in_turn(many, 443).len(), MOST_ADDRESSES);
+    }
+
+    #[tokio::test]
+    async fn an_override_is_taken_at_its_word_and_for_its_port_only() {
+        let to: SocketAddr = "127.0.0.1:8443".parse().unwrap();
+        let host = Host::parse("api.test").unwrap();
+        let resolver = Resolver::new(&model::Upstream {
+            roots: TrustRoots::System,
+            allow_addresses: Vec::new(),
+            resolve: [((host.clone(), 443), to)].into(),
+            proxy: None,
+        });
+        let authority = Authority::new(host.clone(), 443);
+        let found = resolver.resolve(&authority).await.unwrap();
+        assert_eq!(found.as_slice(), [to]);
+        let other = Authority::new(host, 444);
+        assert_eq!(resolver.overridden(&other), None);
+    }
+}

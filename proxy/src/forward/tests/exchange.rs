@@ -262,3 +262,44 @@ async fn another_port_is_named(#[case] alpn: &str) {
     };
     assert_eq!(told, "api.test:8443");
 }
+
+#[rstest]
+#[case::interim(
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n\
+     HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    200,
+    "ok"
+)]
+#[case::not_modified("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, "")]
+#[tokio::test]
+async fn t55_framing_is_that_of_the_final_response(
+    #[case] answer: &'static str,
+    #[case] status: u16,
+    #[case] body: &str,
+) {
+    let ca = Ca::new();
+    let address = support::scripted(&ca, HOST, move |_, mut stream| async move {
+        for _ in 0..2 {
+            support::read_head(&mut stream).await;
+            support::write(&mut stream, answer).await;
+        }
+    })
+    .await;
+    let forwarder = support::forwarder(&ca, address);
+    for reused in [false, true] {
+        let sent = soon(forwarder.send(&key(), get("/"))).await.unwrap();
+        assert_eq!(sent.connection.reused, reused);
+        assert_eq!(sent.response.status(), status);
+        assert_eq!(read(sent).await, body.as_bytes());
+    }
+}
+
+/// What is held for each request under way.
+#[tokio::test]
+async fn the_future_of_a_request_stays_small() {
+    let ca = Ca::new();
+    let forwarder = support::forwarder(&ca, ([127, 0, 0, 1], 1).into());
+    let (key, request) = (key(), get("/"));
+    let size = size_of_val(&forwarder.send(&key, request));
+    assert!(size <= 4096, "{size} bytes");
+}
