@@ -1,1 +1,273 @@
-//! The app.
+//! Wires the rooms, binds, serves, reloads, drains.
+
+mod reload;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use countersign_config::{
+    load,
+    model::{CaSource, Gateway, Limits, ResourceSource, StateStore, Unmatched},
+    problem::Problems,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    accept::{Bound, ListenError},
+    authorize::Snapshot,
+    ca::{Ca, CaError},
+    clock::Clock,
+    credential::Credentials,
+    forward::{self, Forwarder},
+    identify::{self, Identifier},
+    observe::{
+        DecisionLog, LogError, Metrics, Recorder,
+        admin::{self, AdminState},
+    },
+};
+pub use reload::{ReloadError, Reloader};
+
+/// What every request passes through. Shared by all connections.
+#[derive(Debug)]
+pub struct Rooms {
+    /// Proves callers.
+    pub identifier: Identifier,
+    /// The revision in force.
+    pub snapshots: ArcSwap<Snapshot>,
+    /// Obtains credentials.
+    pub credentials: Credentials,
+    /// Sends requests on.
+    pub forwarder: Forwarder,
+    /// Mints leaves.
+    pub ca: Ca,
+    /// Opens records.
+    pub recorder: Recorder,
+    /// The bounds of everything.
+    pub limits: Limits,
+    /// What happens to hosts that no target matches.
+    pub unmatched: Unmatched,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Everything that must end before the process does.
+    pub tasks: TaskTracker,
+    /// Cancelled when the gateway drains.
+    pub drain: CancellationToken,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The resources cannot be used; every reason is in the problems.
+    #[error("the resources cannot be used")]
+    Resources(Problems),
+    /// It asks for something this version does not have.
+    #[error("{0} is not available in this version")]
+    NotBuilt(&'static str),
+    /// A listener cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin endpoint cannot be had.
+    #[error("the admin endpoint cannot listen on {address}: {source}")]
+    Admin {
+        /// Its address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The CA cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The upstream side cannot be set up.
+    #[error(transparent)]
+    Forward(#[from] forward::SetupError),
+    /// The issuers cannot be set up.
+    #[error(transparent)]
+    Identify(#[from] identify::SetupError),
+    /// The decision log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// How long the last decision records may take to be written.
+const LOG_DRAIN: Duration = Duration::from_secs(5);
+
+/// A gateway that is bound and ready to serve.
+#[derive(Debug)]
+pub struct App {
+    rooms: Arc<Rooms>,
+    listeners: Vec<Bound>,
+    admin: Option<TcpListener>,
+    state: AdminState,
+    reloader: Reloader,
+}
+
+/// Builds a gateway: everything that can fail at start fails here.
+///
+/// # Errors
+/// When anything it needs cannot be had; nothing is left half done.
+pub async fn build(gateway: Gateway, clock: Clock) -> Result<App, StartError> {
+    let log = DecisionLog::start(&gateway.observe.decisions)?;
+    build_with_log(gateway, clock, log).await
+}
+
+/// The same with a decision log of the caller's choice.
+///
+/// # Errors
+/// As for [`build`].
+pub async fn build_with_log(
+    gateway: Gateway,
+    clock: Clock,
+    log: DecisionLog,
+) -> Result<App, StartError> {
+    let directories = directories(&gateway)?;
+    let loaded = load::resources(&directories).map_err(StartError::Resources)?;
+    reload::warn(&loaded.warnings);
+    let metrics = Metrics::new();
+    let CaSource::Directory(directory) = &gateway.ca;
+    let ca = Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)?;
+    ca.constrain(loaded.policies.governed_hosts())?;
+    let snapshot = Snapshot::new(loaded.policies, None);
+    metrics.reloaded(snapshot.revision(), clock.now());
+    let state = AdminState::new(metrics.clone());
+    state.set_revision(snapshot.revision());
+    let rooms = Arc::new(Rooms {
+        identifier: Identifier::new(&gateway.issuers, clock.clone())?,
+        snapshots: ArcSwap::from_pointee(snapshot),
+        credentials: Credentials::new(clock.clone()),
+        forwarder: Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?,
+        ca,
+        recorder: Recorder::new(log, metrics, clock.clone()),
+        limits: gateway.limits.clone(),
+        unmatched: gateway.unmatched,
+        clock,
+        tasks: TaskTracker::new(),
+        drain: CancellationToken::new(),
+    });
+    let mut listeners = Vec::with_capacity(gateway.listeners.len());
+    for listener in &gateway.listeners {
+        listeners.push(Bound::bind(listener).await?);
+    }
+    let admin = match gateway.observe.admin {
+        Some(address) => Some(bind_admin(address).await?),
+        None => None,
+    };
+    let certificates = listeners
+        .iter()
+        .filter_map(Bound::certificate)
+        .cloned()
+        .collect();
+    let app = App {
+        reloader: Reloader::new(Arc::clone(&rooms), state.clone(), directories, certificates),
+        rooms,
+        listeners,
+        admin,
+        state,
+    };
+    app.rooms.forwarder.set_own_addresses(app.own_addresses());
+    Ok(app)
+}
+
+impl App {
+    /// The listeners' names and the addresses they are bound to, with the real ports.
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let pair = |listener: &Bound| (listener.name().to_owned(), listener.address());
+        self.listeners.iter().map(pair).collect()
+    }
+
+    /// The admin endpoint's address, with the real port.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+            .as_ref()
+            .and_then(|socket| socket.local_addr().ok())
+    }
+
+    /// Loads the resources again, also while it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
+    /// Serves until `shutdown` completes, then lets requests in progress finish, for
+    /// `limits.drain` at most.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            rooms,
+            listeners,
+            admin,
+            state,
+            reloader,
+        } = self;
+        let slots = Arc::new(Semaphore::new(rooms.limits.connections));
+        let names = listeners
+            .iter()
+            .map(|bound| (bound.name().into(), bound.address()));
+        state.set_listeners(names);
+        let admin_end = CancellationToken::new();
+        if let Some(socket) = admin {
+            tokio::spawn(admin::serve(
+                socket,
+                state.clone(),
+                admin_end.clone().cancelled_owned(),
+            ));
+        }
+        for listener in listeners {
+            rooms
+                .tasks
+                .spawn(listener.run(Arc::clone(&rooms), Arc::clone(&slots)));
+        }
+        rooms.tasks.spawn(reloader.watch());
+        state.set_ready(true);
+
+        shutdown.await;
+        state.set_ready(false);
+        state.set_draining(true);
+        tracing::info!(open = rooms.tasks.len(), "draining");
+        rooms.drain.cancel();
+        rooms.tasks.close();
+        if tokio::time::timeout(rooms.limits.drain, rooms.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                open = rooms.tasks.len(),
+                "some connections did not end in time"
+            );
+        }
+        admin_end.cancel();
+        if let Err(error) = rooms.recorder.log().shutdown(LOG_DRAIN).await {
+            tracing::error!(%error, "the last decision records may be lost");
+        }
+    }
+
+    /// What must never be dialled: a request to ourselves would go round for ever.
+    fn own_addresses(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter().map(Bound::address);
+        listeners.chain(self.admin_address()).collect()
+    }
+}
+
+fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
+    if let StateStore::Kubernetes { .. } | StateStore::Vault { .. } = gateway.state {
+        return Err(StartError::NotBuilt("a state store other than a directory"));
+    }
+    if gateway.observe.otlp.is_some() {
+        return Err(StartError::NotBuilt("`observe.otlp`"));
+    }
+    if !gateway.trust_domains.is_empty() {
+        return Err(StartError::NotBuilt("`identity.trustDomains`"));
+    }
+    gateway
+        .resources
+        .iter()
+        .map(|source| match source {
+            ResourceSource::Directory(directory) => Ok(directory.clone()),
+            ResourceSource::Kubernetes => Err(StartError::NotBuilt("`resources: kubernetes`")),
+        })
+        .collect()
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Admin { address, source })
+}

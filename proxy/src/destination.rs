@@ -7,11 +7,16 @@ use std::fmt;
 
 use countersign_config::host::Host;
 
-/// A canonical host and an explicit port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The port that `https` implies.
+pub const HTTPS: u16 = 443;
+
+/// A canonical host and an explicit port. Cheap to clone.
+#[derive(Clone)]
 pub struct Authority {
     host: Host,
     port: u16,
+    /// The same as it is written into requests, without the port that `https` implies.
+    written: http::uri::Authority,
 }
 
 /// Why a text is no authority.
@@ -21,8 +26,22 @@ pub struct AuthorityError(pub &'static str);
 
 impl Authority {
     /// An authority of parts that are canonical already.
+    ///
+    /// # Panics
+    /// Never: a canonical host and a port are always an authority.
     pub fn new(host: Host, port: u16) -> Self {
-        Self { host, port }
+        let text = if port == HTTPS {
+            host.to_string()
+        } else {
+            format!("{host}:{port}")
+        };
+        let written = http::uri::Authority::from_maybe_shared(bytes::Bytes::from(text))
+            .expect("a canonical host and a port are an authority");
+        Self {
+            host,
+            port,
+            written,
+        }
     }
 
     /// Parses `host:port`, as in a CONNECT request; the port must be there.
@@ -47,6 +66,32 @@ impl Authority {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The authority as requests over TLS carry it: without the port if that is 443.
+    pub fn as_uri_authority(&self) -> &http::uri::Authority {
+        &self.written
+    }
+}
+
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        self.port == other.port && self.host == other.host
+    }
+}
+
+impl Eq for Authority {}
+
+impl std::hash::Hash for Authority {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.host.hash(state);
+        self.port.hash(state);
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

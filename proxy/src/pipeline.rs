@@ -1,1 +1,185 @@
-//! The pipeline.
+//! The story of one request, on one screen:
+//!
+//! ```text
+//! accept -> identify -> authorize -> credential -> inject -> forward -> observe
+//! ```
+//!
+//! Each step takes what only the step before can make, so that skipping one does not compile.
+
+mod answer;
+mod api_error;
+mod notes;
+mod upgrade;
+
+pub use answer::{Answer, Upstream};
+pub use notes::{close, record_broken, refused};
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_config::model::Attach;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    accept::{Received, Session},
+    authorize::{Permit, Snapshot, authorize},
+    credential::Issued,
+    forward::{BodyMeter, RequestBody, Sent},
+    inject::{self, Stripped},
+    observe::Record,
+    refusal::{Reason, Refusal},
+};
+use answer::{Opened, Streamed};
+
+/// Handles one request of a proven caller, from its head to the last byte of its answer.
+pub async fn handle(session: Arc<Session>, request: Request<Incoming>) -> Response<Answer> {
+    let busy = session.activity.begin();
+    let mut record = session.open_record();
+    record.trace(request.headers());
+    let snapshot = session.rooms.snapshots.load_full();
+    match story(&session, &snapshot, request, &mut record).await {
+        Ok(opened) => opened.answer(record, busy),
+        Err(refusal) => {
+            if refusal.reason == Reason::IdentityExpired {
+                session.closing.cancel();
+            }
+            notes::refused(record, refusal, busy)
+        }
+    }
+}
+
+async fn story(
+    session: &Arc<Session>,
+    snapshot: &Snapshot,
+    mut request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Opened, Refusal> {
+    let upgrade = upgrade::wanted(&mut request);
+    let (mut parts, body) = request.into_parts();
+    record.asked(&parts, session);
+    let received = receive(session, &parts)?;
+    record.received(&received, &parts, session);
+
+    let caller = timed(&mut record.timing.identify, identify(session)).await?;
+    let permit = {
+        let started = Instant::now();
+        let now = session.rooms.clock.now();
+        let recognition = session.recognised(snapshot);
+        let permit = authorize(
+            snapshot,
+            &recognition,
+            caller,
+            &received,
+            &parts.method,
+            now,
+        );
+        record.timing.authorize = started.elapsed();
+        permit?
+    };
+    record.permitted(&permit, snapshot);
+    let credential = timed(&mut record.timing.credential, obtain(session, &permit)).await?;
+    record.armed(credential.as_ref(), &session.rooms.clock);
+
+    let attached = credential
+        .as_ref()
+        .map(|(attach, issued)| (*attach, issued.secret()));
+    inject::head(
+        &mut parts,
+        received.authority(),
+        received.path(),
+        permit.route(),
+        attached,
+    )
+    .map_err(|error| Refusal::from(error).at(permit.grant().target))?;
+    if let Some(upgrade) = upgrade {
+        return upgrade.forward(session, parts, &permit, record).await;
+    }
+    let meter = Arc::new(BodyMeter::default());
+    let limit = session.rooms.limits.form_bytes;
+    let body =
+        match inject::strip_form(&mut parts.headers, body, &permit.route().strip, limit).await? {
+            Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&meter)),
+            Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&meter)),
+        };
+    let sent = forward(
+        session,
+        Request::from_parts(parts, body),
+        &permit,
+        record,
+        &meter,
+    )
+    .await?;
+    Ok(Opened::Streamed(Streamed::new(
+        sent,
+        &permit,
+        meter,
+        &session.rooms.limits,
+    )))
+}
+
+/// One authority, a canonical path, an honest method.
+fn receive(session: &Session, parts: &http::request::Parts) -> Result<Received, Refusal> {
+    let Some(tunnel) = &session.tunnel else {
+        return Received::absolute(parts);
+    };
+    if tunnel.fronted {
+        let detail = format!("CONNECT named {}, SNI another host", tunnel.authority);
+        return Err(Refusal::new(Reason::AuthorityMismatch, detail));
+    }
+    Received::in_tunnel(parts, &tunnel.authority)
+}
+
+/// The caller was proven when the connection was accepted; that must still hold.
+async fn identify(session: &Session) -> Result<&crate::identify::Caller, Refusal> {
+    session.rooms.identifier.confirm(&session.caller).await?;
+    Ok(&session.caller)
+}
+
+/// Just in time: nothing is fetched for a request that policy does not permit.
+async fn obtain<'s>(
+    session: &Session,
+    permit: &Permit<'s>,
+) -> Result<Option<(&'s Attach, Arc<Issued>)>, Refusal> {
+    let Some((attach, credential)) = permit.credential() else {
+        return Ok(None);
+    };
+    match session.rooms.credentials.obtain(credential).await {
+        Ok(issued) => Ok(Some((attach, issued))),
+        Err(error) => Err(Refusal::from(error).at(permit.grant().target)),
+    }
+}
+
+/// To the permit's destination, nowhere else.
+async fn forward(
+    session: &Session,
+    request: Request<RequestBody>,
+    permit: &Permit<'_>,
+    record: &mut Record,
+    meter: &BodyMeter,
+) -> Result<Sent, Refusal> {
+    let sent = session
+        .rooms
+        .forwarder
+        .send(permit.pool_key(), request)
+        .await;
+    match sent {
+        Ok(sent) => {
+            record.timing.connect = sent.connection.connect;
+            record.timing.first_byte = Some(record.elapsed());
+            record.answered(&sent);
+            Ok(sent)
+        }
+        Err(error) => {
+            record.bytes.add_request(meter.bytes());
+            Err(Refusal::from(error).at(permit.grant().target))
+        }
+    }
+}
+
+async fn timed<T>(into: &mut Duration, step: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = step.await;
+    *into = started.elapsed();
+    result
+}

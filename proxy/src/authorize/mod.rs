@@ -1,1 +1,134 @@
-//! The authorize room.
+//! May this caller make this request now. The only maker of a [`Permit`].
+
+mod rates;
+mod snapshot;
+
+pub use rates::Rates;
+pub use snapshot::{Recognition, Snapshot};
+
+use std::sync::Arc;
+
+use countersign_config::{
+    model::{Attach, Credential, Route},
+    policy::{Decision, Denial, DenyReason, Grant, RequestFacts},
+};
+use http::Method;
+use jiff::Timestamp;
+
+use crate::{
+    accept::Received,
+    destination::Authority,
+    forward::PoolKey,
+    identify::Caller,
+    refusal::{Reason, Refusal},
+};
+
+/// Proof that policy permits one request: where it may go, and with which credential. Its fields
+/// are private and `authorize` is its only maker, so that nothing is sent without it.
+#[derive(Debug)]
+pub struct Permit<'s> {
+    grant: Grant<'s>,
+    pool: PoolKey,
+}
+
+impl<'s> Permit<'s> {
+    /// What policy granted.
+    pub fn grant(&self) -> &Grant<'s> {
+        &self.grant
+    }
+
+    /// The route the request takes through the target.
+    pub fn route(&self) -> &'s Route {
+        self.grant.route
+    }
+
+    /// The credential to attach and its place; `None` sends none.
+    pub fn credential(&self) -> Option<(&'s Attach, &'s Arc<Credential>)> {
+        self.grant.credential
+    }
+
+    /// Where the request goes, and with whom it may share a connection.
+    pub fn pool_key(&self) -> &PoolKey {
+        &self.pool
+    }
+
+    /// Where the request goes.
+    pub fn authority(&self) -> &Authority {
+        &self.pool.authority
+    }
+}
+
+/// Decides about one request.
+///
+/// # Errors
+/// When policy does not permit it, with the nearest miss.
+pub fn authorize<'s>(
+    snapshot: &'s Snapshot,
+    recognition: &Recognition,
+    caller: &Caller,
+    received: &Received,
+    method: &Method,
+    now: Timestamp,
+) -> Result<Permit<'s>, Refusal> {
+    let authority = received.authority();
+    let facts = RequestFacts {
+        host: authority.host(),
+        port: authority.port(),
+        method,
+        path: received.path(),
+    };
+    let decision = snapshot
+        .policies()
+        .decide(recognition.workloads(), caller.facts(), &facts, now);
+    let grant = match decision {
+        Decision::Permit(grant) => grant,
+        Decision::Deny(denial) => return Err(denial.into()),
+        Decision::Unmatched => return Err(unmatched(authority)),
+    };
+    snapshot.rates().take(&grant)?;
+    let pool = PoolKey {
+        authority: authority.clone(),
+        workload: grant.workload.name.clone(),
+        credential: grant
+            .credential
+            .map(|(_, credential)| credential.name.clone()),
+    };
+    Ok(Permit { grant, pool })
+}
+
+/// The refusal of a host that no target with a policy has.
+pub fn unmatched(authority: &Authority) -> Refusal {
+    Refusal::new(
+        Reason::HostUnmatched,
+        format!("{authority} belongs to no target that a policy uses"),
+    )
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self {
+            reason: reason(denial.reason),
+            detail: denial.sentence_for_operator(),
+            nearest: denial.nearest,
+            workload: denial.workload,
+            target: Some(denial.target),
+            retry_after: None,
+        }
+    }
+}
+
+/// Policy's reasons by their names in answers and records.
+pub fn reason(reason: DenyReason) -> Reason {
+    match reason {
+        DenyReason::WorkloadUnknown => Reason::WorkloadUnknown,
+        DenyReason::TargetNotGranted => Reason::TargetNotGranted,
+        DenyReason::RequestNotAllowed => Reason::RequestNotAllowed,
+        DenyReason::OutsideSchedule => Reason::OutsideSchedule,
+        DenyReason::PolicyExpired => Reason::PolicyExpired,
+        DenyReason::ConditionFalse => Reason::ConditionFalse,
+        DenyReason::ConditionError => Reason::ConditionError,
+        DenyReason::PathDenied => Reason::PathDenied,
+        DenyReason::NoRoute => Reason::NoRoute,
+        DenyReason::SlotNotGranted => Reason::SlotNotGranted,
+    }
+}

@@ -1,1 +1,99 @@
-//! The inject room.
+//! Making the caller's request ours: strip, then attach, in that order and nothing after it.
+//!
+//! What the caller sent in the place where a credential goes is removed first, hop-by-hop
+//! headers (also those that `Connection` nominates) next, and what we set is set last, so that
+//! nothing the caller writes can have it removed or doubled.
+
+mod attach;
+mod body;
+pub mod form;
+mod headers;
+mod query;
+
+pub use body::{Stripped, strip_form};
+pub use headers::strip_response;
+
+use countersign_config::{
+    model::{Attach, Place, Route},
+    path::CanonicalPath,
+};
+use http::{Uri, header::EXPECT, request::Parts, uri::PathAndQuery};
+
+use crate::{destination::Authority, secret::Secret};
+
+/// Why a request cannot be made ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InjectError {
+    /// A header differs from the credential's only in `_` for `-`.
+    #[error("header `{0}` reads like the one the credential goes into")]
+    HeaderAlias(String),
+    /// A form cannot be looked at.
+    #[error("the form {0}")]
+    Form(&'static str),
+    /// The client broke off while its form was read.
+    #[error("the client broke off within a form")]
+    ClientGone,
+    /// The secret cannot stand in the place it has to.
+    #[error("the credential cannot stand in {0}")]
+    Unusable(&'static str),
+}
+
+/// Rewrites the head of a request: destination, strip, attach.
+///
+/// `credential` is there exactly when the route attaches one.
+///
+/// # Errors
+/// When a header imitates ours, or the secret does not fit its place.
+pub fn head(
+    parts: &mut Parts,
+    authority: &Authority,
+    path: &CanonicalPath,
+    route: &Route,
+    credential: Option<(&Attach, &Secret)>,
+) -> Result<(), InjectError> {
+    headers::refuse_aliases(&parts.headers, route, credential.map(|(attach, _)| attach))?;
+    headers::strip_hop_by_hop(&mut parts.headers);
+    // We answer it ourselves, when the first byte of the body is wanted.
+    parts.headers.remove(EXPECT);
+    for name in &route.strip.headers {
+        parts.headers.remove(name);
+    }
+    let mut target = stripped_target(path, route, credential.map(|(attach, _)| attach));
+    if let Some((attach, secret)) = credential {
+        target = attach::attach(&mut parts.headers, target, attach, secret, authority)?;
+    }
+    parts.uri = absolute(authority, target);
+    Ok(())
+}
+
+/// Readies the head of a request that no target matches: only what is for this hop goes.
+pub fn pass(parts: &mut Parts, authority: &Authority, path: &CanonicalPath) {
+    headers::strip_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(EXPECT);
+    parts.uri = absolute(authority, path.path_and_query().clone());
+}
+
+/// The path and query without the fields that are stripped or that we set.
+fn stripped_target(path: &CanonicalPath, route: &Route, attach: Option<&Attach>) -> PathAndQuery {
+    let ours = match attach.map(|attach| &attach.place) {
+        Some(Place::Query { name, .. }) => Some(name.as_str()),
+        Some(Place::Header { .. } | Place::Path { .. }) | None => None,
+    };
+    if path.query().is_none() || (route.strip.query.is_empty() && ours.is_none()) {
+        return path.path_and_query().clone();
+    }
+    query::without(path, |field| {
+        ours == Some(field) || route.strip.query.iter().any(|name| name == field)
+    })
+}
+
+fn absolute(authority: &Authority, target: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(http::uri::Scheme::HTTPS);
+    parts.authority = Some(authority.as_uri_authority().clone());
+    parts.path_and_query = Some(target);
+    Uri::from_parts(parts).expect("scheme, authority and path are all there")
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use super::redact::RedactingWriter;
 const DEFAULT_FILTER: &str = "warn,countersign=info";
 
 /// How the process log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     #[default]

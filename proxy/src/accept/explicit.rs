@@ -1,0 +1,286 @@
+//! The explicit proxy: CONNECT (HTTP/1.0, 1.1 and 2) and requests in absolute form.
+//!
+//! An identified caller's CONNECT to a governed host is accepted even where policy will refuse
+//! every request: the refusal then comes inside, in the API's own language, which SDKs understand.
+
+use std::sync::Arc;
+
+use countersign_config::{model::Unmatched, policy::Interception};
+use http::{Method, Request, Response, header::HOST, request::Parts};
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Activity, Entrance, HeadDeadline, Received, Session, intercept::Intercepted,
+    listener::OwnIdentity, plain::Passing, pump, session::proof_left,
+};
+use crate::{
+    app::Rooms,
+    authorize,
+    destination::Authority,
+    identify::{Caller, Identifier, Proof},
+    observe::Outcome,
+    pipeline::{self, Answer},
+    refusal::{self, Reason, Refusal},
+};
+
+/// One client connection to the proxy.
+#[derive(Debug)]
+pub(super) struct Explicit {
+    /// The rooms of the gateway.
+    pub(super) rooms: Arc<Rooms>,
+    /// Where the connection came in.
+    pub(super) entrance: Entrance,
+    /// What the connection is doing.
+    pub(super) activity: Arc<Activity>,
+    /// Ends the connection.
+    pub(super) closing: CancellationToken,
+    /// The identity of whatever comes in here, at a sidecar's listener.
+    pub(super) own: Option<Arc<OwnIdentity>>,
+}
+
+impl Explicit {
+    /// Handles one request to the proxy.
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
+        if request.method() == Method::CONNECT {
+            return self.connect(request).await;
+        }
+        let scheme = request.uri().scheme_str();
+        let outcome = match scheme {
+            Some("https") => self.originate(request).await,
+            Some("http") => self.plaintext(request).await,
+            Some(_) | None => Err(Refusal::new(
+                Reason::RequestMalformed,
+                "the request is not one to a proxy: use CONNECT or an absolute URI",
+            )),
+        };
+        outcome.unwrap_or_else(|refusal| self.refuse(None, refusal, refusal::answer))
+    }
+
+    async fn connect(self: Arc<Self>, mut request: Request<Incoming>) -> Response<Answer> {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let authority = match connect_target(&request) {
+            Ok(authority) => authority,
+            Err(refusal) => return self.refuse(None, refusal, refusal::connect_answer),
+        };
+        match self.open(&request, &authority, upgrade).await {
+            Ok(()) => Response::new(Answer::empty()),
+            Err(refusal) => self.refuse(Some(&authority), refusal, refusal::connect_answer),
+        }
+    }
+
+    /// Decides about a tunnel, and starts what runs in it once the client has our answer.
+    async fn open(
+        &self,
+        request: &Request<Incoming>,
+        authority: &Authority,
+        upgrade: OnUpgrade,
+    ) -> Result<(), Refusal> {
+        let caller = self.identify(request).await?;
+        let snapshot = self.rooms.snapshots.load_full();
+        let recognition = snapshot.recognise(caller.facts());
+        let interception = snapshot.policies().interception(
+            recognition.workloads(),
+            authority.host(),
+            authority.port(),
+        );
+        match interception {
+            Interception::Intercept(_) => {
+                let intercepted = Intercepted {
+                    rooms: Arc::clone(&self.rooms),
+                    entrance: self.entrance.clone(),
+                    caller,
+                    authority: authority.clone(),
+                    closing: self.closing.child_token(),
+                };
+                self.rooms.tasks.spawn(within(intercepted, upgrade));
+                Ok(())
+            }
+            Interception::Refuse(denial) => Err(denial.into()),
+            Interception::Unmatched => match self.rooms.unmatched {
+                Unmatched::Deny => Err(authorize::unmatched(authority)),
+                Unmatched::Tunnel => self.tunnel(caller, authority, upgrade).await,
+            },
+        }
+    }
+
+    /// Carries an unmatched connection, unread and without a credential.
+    async fn tunnel(
+        &self,
+        caller: Arc<Caller>,
+        authority: &Authority,
+        upgrade: OnUpgrade,
+    ) -> Result<(), Refusal> {
+        let (upstream, address) = self.rooms.forwarder.tunnel(authority).await?;
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        record.called_by(&caller);
+        record.connecting(authority);
+        record.dialled(address);
+        let bounds = pump::Bounds {
+            proof: proof_left(&caller, self.rooms.clock.now()),
+            idle: self.rooms.limits.body_idle_timeout,
+            closing: self.closing.clone(),
+        };
+        self.rooms.tasks.spawn(async move {
+            // The client left before it had our answer: the record says so when it is dropped.
+            let Ok(client) = upgrade.await else { return };
+            pump::pump(
+                TokioIo::new(client),
+                upstream,
+                record,
+                bounds,
+                Outcome::Tunnelled,
+            )
+            .await;
+        });
+        Ok(())
+    }
+
+    /// An absolute `https://` request in clear to the proxy: we originate the TLS.
+    async fn originate(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Refusal> {
+        let caller = self.identify(&request).await?;
+        let snapshot = self.rooms.snapshots.load_full();
+        if self.rooms.unmatched == Unmatched::Tunnel {
+            let (parts, body) = request.into_parts();
+            let received = Received::absolute(&parts)?;
+            let authority = received.authority();
+            if snapshot
+                .policies()
+                .target(authority.host(), authority.port())
+                .is_none()
+            {
+                return self.pass(&caller, received, parts, body).await;
+            }
+            request = Request::from_parts(parts, body);
+        }
+        let session = Session::new(
+            Arc::clone(&self.rooms),
+            self.entrance.clone(),
+            caller,
+            Arc::clone(&self.activity),
+            self.closing.clone(),
+            None,
+        );
+        Ok(pipeline::handle(Arc::new(session), request).await)
+    }
+
+    /// An absolute `http://` request: never with a credential, and never to a governed host.
+    async fn plaintext(&self, request: Request<Incoming>) -> Result<Response<Answer>, Refusal> {
+        let caller = self.identify(&request).await?;
+        let (parts, body) = request.into_parts();
+        let received = Received::absolute(&parts)?;
+        let authority = received.authority();
+        let snapshot = self.rooms.snapshots.load_full();
+        if snapshot
+            .policies()
+            .governed_hosts()
+            .any(|host| host.matches(authority.host()))
+        {
+            let detail = format!("{authority} gets a credential, which never travels in clear");
+            return Err(Refusal::new(Reason::PlaintextRefused, detail));
+        }
+        self.pass(&caller, received, parts, body).await
+    }
+
+    /// A request in absolute form for a host that no target matches.
+    async fn pass(
+        &self,
+        caller: &Caller,
+        received: Received,
+        parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<Answer>, Refusal> {
+        if self.rooms.unmatched == Unmatched::Deny {
+            return Err(authorize::unmatched(received.authority()));
+        }
+        let passing = Passing {
+            rooms: &self.rooms,
+            entrance: &self.entrance,
+            caller,
+            received,
+        };
+        Ok(passing.forward(parts, body, self.activity.begin()).await)
+    }
+
+    async fn identify(&self, request: &Request<Incoming>) -> Result<Arc<Caller>, Refusal> {
+        let presented = Identifier::presented(request.headers())?;
+        if let Some(own) = &self.own {
+            return own.caller(&self.rooms.identifier, presented.as_ref()).await;
+        }
+        let token = presented.ok_or_else(|| {
+            Refusal::new(
+                Reason::IdentityMissing,
+                "the request has no Proxy-Authorization",
+            )
+        })?;
+        Ok(self
+            .rooms
+            .identifier
+            .by_token(&token, Proof::ServiceAccountToken)
+            .await?)
+    }
+
+    /// Answers and records a request that came to nothing before there was a session.
+    fn refuse(
+        &self,
+        authority: Option<&Authority>,
+        refusal: Refusal,
+        answer: fn(&Refusal, &str) -> Response<bytes::Bytes>,
+    ) -> Response<Answer> {
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        if let Some(authority) = authority {
+            record.connecting(authority);
+        }
+        let response = answer(&refusal, &record.id.to_string());
+        pipeline::close(record, refusal);
+        response.map(|body| Answer::whole(body, self.activity.begin()))
+    }
+}
+
+/// CONNECT names its target in the request line; a `Host` beside it must be the same.
+fn connect_target(request: &Request<Incoming>) -> Result<Authority, Refusal> {
+    let invalid = |error: crate::destination::AuthorityError| {
+        Refusal::new(Reason::AuthorityInvalid, error.to_string())
+    };
+    let written = request
+        .uri()
+        .authority()
+        .ok_or_else(|| Refusal::new(Reason::AuthorityInvalid, "CONNECT names no host and port"))?;
+    let authority = Authority::with_port(written.as_str()).map_err(invalid)?;
+    for host in request.headers().get_all(HOST) {
+        let host = host.to_str().unwrap_or_default();
+        let named = Authority::with_default_port(host, authority.port()).map_err(invalid)?;
+        if named.host() != authority.host() {
+            let detail = "CONNECT and its Host name different hosts";
+            return Err(Refusal::new(Reason::AuthorityMismatch, detail));
+        }
+    }
+    Ok(authority)
+}
+
+/// Waits until the client has our answer to CONNECT, then intercepts what follows.
+async fn within(intercepted: Intercepted, upgrade: OnUpgrade) {
+    // The client left before it had our answer: there is nothing to intercept or to tell.
+    let Ok(upgraded) = upgrade.await else { return };
+    // A plain connection is taken out of its wrapping, which would cost a virtual call a read.
+    match upgraded.downcast::<TokioIo<HeadDeadline<TcpStream>>>() {
+        Ok(parts) if parts.read_buf.is_empty() => {
+            intercepted.run(parts.io.into_inner().into_inner()).await;
+        }
+        Ok(_) => intercepted.record(Refusal::new(
+            Reason::EarlyData,
+            "the client sent data before its CONNECT was answered",
+        )),
+        Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,
+    }
+}

@@ -1,0 +1,141 @@
+//! TLS with the client in the destination's name, once policy has allowed it, and the requests
+//! within.
+
+use std::{io, sync::Arc};
+
+use countersign_config::host::Host;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    activity::Activity,
+    serve::{self, Protocol},
+    session::{Entrance, Session, Tunnel},
+};
+use crate::{
+    app::Rooms,
+    destination::Authority,
+    identify::Caller,
+    pipeline,
+    refusal::{Reason, Refusal},
+};
+
+/// A tunnel whose decryption policy has allowed.
+#[derive(Debug)]
+pub(super) struct Intercepted {
+    /// The rooms of the gateway.
+    pub(super) rooms: Arc<Rooms>,
+    /// Where the connection came in.
+    pub(super) entrance: Entrance,
+    /// Who calls.
+    pub(super) caller: Arc<Caller>,
+    /// What was asked of CONNECT.
+    pub(super) authority: Authority,
+    /// Ends the connection.
+    pub(super) closing: CancellationToken,
+}
+
+impl Intercepted {
+    /// Shakes hands and serves the requests within until the tunnel is over.
+    pub(super) async fn run<IO>(self, stream: IO)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.rooms.limits.handshake_timeout;
+        match tokio::time::timeout(limit, self.handshake(stream)).await {
+            Ok(Ok((stream, fronted))) => self.serve(stream, fronted).await,
+            Ok(Err(refusal)) => self.record(refusal),
+            Err(_) => self.record(Refusal::new(
+                Reason::ClientTls,
+                format!("the client did not finish the TLS handshake within {limit:?}"),
+            )),
+        }
+    }
+
+    /// The stream, and whether the client asked for another host than CONNECT did.
+    async fn handshake<IO>(&self, stream: IO) -> Result<(TlsStream<IO>, bool), Refusal>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .map_err(|error| client_tls(&error))?;
+        let hello = start.client_hello();
+        // Without SNI the name that policy judged stands: it is the only one there is.
+        let fronted = hello
+            .server_name()
+            .is_some_and(|name| Host::parse(name).ok().as_ref() != Some(self.authority.host()));
+        let config =
+            self.rooms.ca.leaf(self.authority.host()).map_err(|error| {
+                Refusal::new(Reason::Internal, format!("no certificate: {error}"))
+            })?;
+        let stream = start
+            .into_stream(config)
+            .await
+            .map_err(|error| client_tls(&error))?;
+        Ok((stream, fronted))
+    }
+
+    async fn serve<IO>(self, stream: TlsStream<IO>, fronted: bool)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let protocol = Protocol::from_alpn(stream.get_ref().1.alpn_protocol());
+        let activity = Activity::new();
+        let tunnel = Tunnel {
+            authority: self.authority,
+            protocol,
+            fronted,
+        };
+        let session = Arc::new(Session::new(
+            self.rooms,
+            self.entrance,
+            self.caller,
+            Arc::clone(&activity),
+            self.closing.clone(),
+            Some(tunnel),
+        ));
+        let rooms = Arc::clone(&session.rooms);
+        let handler = Arc::clone(&session);
+        let served = serve::serve(
+            stream,
+            protocol,
+            &rooms.limits,
+            activity,
+            self.closing,
+            move |request| pipeline::handle(Arc::clone(&handler), request),
+        );
+        if let Err(error) = served.await
+            && !serve::is_departure(&error)
+        {
+            pipeline::record_broken(
+                &session.rooms,
+                &session.entrance,
+                Some(&session.caller),
+                &error,
+            );
+        }
+    }
+
+    /// Records that the tunnel came to nothing.
+    pub(super) fn record(self, refusal: Refusal) {
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        record.called_by(&self.caller);
+        record.connecting(&self.authority);
+        pipeline::close(record, refusal);
+    }
+}
+
+fn client_tls(error: &io::Error) -> Refusal {
+    let departed = error.kind() == io::ErrorKind::UnexpectedEof;
+    let detail = if departed {
+        "the client left within the TLS handshake; most often it does not trust the gateway's root"
+            .to_owned()
+    } else {
+        format!("the TLS handshake with the client failed: {error}")
+    };
+    Refusal::new(Reason::ClientTls, detail)
+}

@@ -1,0 +1,267 @@
+//! Listening addresses, and what is done with each connection that comes in.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use countersign_config::model::{self, ClientTrust, ListenerMode};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError, explicit::Explicit, serve,
+};
+use crate::{
+    app::Rooms,
+    identify::{Caller, Identifier, OwnToken, Proof},
+    pipeline,
+    refusal::{Reason, Refusal},
+    secret::Secret,
+};
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, not ours, or not permitted.
+    #[error("listener `{name}` cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Its certificate cannot be used.
+    #[error("listener `{name}`: {source}")]
+    Tls {
+        /// The listener.
+        name: String,
+        /// Why.
+        source: TlsError,
+    },
+    /// It asks for something this version does not have.
+    #[error("listener `{name}`: {what} is not available in this version")]
+    NotBuilt {
+        /// The listener.
+        name: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+}
+
+/// The identity of whatever comes in at a sidecar's listener: the pod's own token.
+#[derive(Debug)]
+pub struct OwnIdentity(OwnToken);
+
+impl OwnIdentity {
+    /// The pod's identity. A token that the client presents besides must be of the same subject:
+    /// another pod's token has no business here.
+    pub(super) async fn caller(
+        &self,
+        identifier: &Identifier,
+        presented: Option<&Secret>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let token = self.0.read().await?;
+        let own = identifier.by_token(&token, Proof::OwnToken).await?;
+        if let Some(presented) = presented {
+            let other = identifier
+                .by_token(presented, Proof::ServiceAccountToken)
+                .await?;
+            if other.subject() != own.subject() || other.issuer() != own.issuer() {
+                let detail = "the client presented the token of another workload than this pod's";
+                return Err(Refusal::new(Reason::IdentityInvalid, detail));
+            }
+        }
+        Ok(own)
+    }
+}
+
+/// A listener that is bound and not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    name: Arc<str>,
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ListenerCertificate>>,
+    own: Option<Arc<OwnIdentity>>,
+}
+
+impl Bound {
+    /// Binds a listener.
+    ///
+    /// # Errors
+    /// When its address or certificate cannot be used, or it asks for what is not there.
+    pub async fn bind(listener: &model::Listener) -> Result<Self, ListenError> {
+        let name = listener.name.clone();
+        let not_built = |what| ListenError::NotBuilt {
+            name: name.clone(),
+            what,
+        };
+        if listener.mode == ListenerMode::Transparent {
+            return Err(not_built("`mode: transparent`"));
+        }
+        let tls = match &listener.tls {
+            None => None,
+            Some(tls) if tls.client_trust == ClientTrust::Spiffe => {
+                return Err(not_built("`clientTrust: spiffe`"));
+            }
+            Some(tls) => Some(Arc::new(ListenerCertificate::load(tls).map_err(
+                |source| ListenError::Tls {
+                    name: name.clone(),
+                    source,
+                },
+            )?)),
+        };
+        let bind_error = |source| ListenError::Bind {
+            name: name.clone(),
+            address: listener.address,
+            source,
+        };
+        let socket = TcpListener::bind(listener.address)
+            .await
+            .map_err(bind_error)?;
+        let address = socket.local_addr().map_err(bind_error)?;
+        let own = listener
+            .own_token_file
+            .as_ref()
+            .map(|file| Arc::new(OwnIdentity(OwnToken::new(file))));
+        Ok(Self {
+            name: name.as_str().into(),
+            socket,
+            address,
+            tls,
+            own,
+        })
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address it is bound to, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its certificate, to be reloaded when the files change.
+    pub fn certificate(&self) -> Option<&Arc<ListenerCertificate>> {
+        self.tls.as_ref()
+    }
+
+    /// Accepts connections until the gateway drains. When `slots` are used up, connections wait in
+    /// the system's queue.
+    pub async fn run(self, rooms: Arc<Rooms>, slots: Arc<Semaphore>) {
+        loop {
+            let accepted = tokio::select! {
+                () = rooms.drain.cancelled() => return,
+                accepted = self.accept(&slots) => accepted,
+            };
+            let (stream, client, slot) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: trying at once would only spin.
+                    tracing::error!(listener = %self.name, %error, "cannot accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let incoming = Incoming {
+                entrance: Entrance {
+                    listener: Arc::clone(&self.name),
+                    client,
+                    slot: Arc::new(Slot::new(
+                        slot,
+                        rooms.recorder.metrics().connection(&self.name),
+                    )),
+                },
+                tls: self.tls.clone(),
+                own: self.own.clone(),
+                rooms: Arc::clone(&rooms),
+            };
+            rooms.tasks.spawn(incoming.serve(stream));
+        }
+    }
+
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let slot = Arc::clone(slots)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let (stream, client) = self.socket.accept().await?;
+        Ok((stream, client, slot))
+    }
+}
+
+/// A connection that just came in.
+struct Incoming {
+    entrance: Entrance,
+    tls: Option<Arc<ListenerCertificate>>,
+    own: Option<Arc<OwnIdentity>>,
+    rooms: Arc<Rooms>,
+}
+
+impl Incoming {
+    async fn serve(self, stream: TcpStream) {
+        // Without it the first small answer waits for the client's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the client left at once");
+        }
+        match self.tls.clone() {
+            None => self.speak(stream, Protocol::Http1).await,
+            Some(certificate) => {
+                let acceptor = TlsAcceptor::from(certificate.config());
+                let limit = self.rooms.limits.handshake_timeout;
+                match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let protocol = Protocol::from_alpn(stream.get_ref().1.alpn_protocol());
+                        self.speak(stream, protocol).await;
+                    }
+                    Ok(Err(error)) => self.record_handshake(&format!("it failed: {error}")),
+                    Err(_) => self.record_handshake(&format!("it took longer than {limit:?}")),
+                }
+            }
+        }
+    }
+
+    async fn speak<IO>(self, stream: IO, protocol: Protocol)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new();
+        let closing = self.rooms.drain.child_token();
+        let explicit = Arc::new(Explicit {
+            rooms: Arc::clone(&self.rooms),
+            entrance: self.entrance.clone(),
+            activity: Arc::clone(&activity),
+            closing: closing.clone(),
+            own: self.own.clone(),
+        });
+        let served = serve::serve(
+            stream,
+            protocol,
+            &self.rooms.limits,
+            activity,
+            closing,
+            |request| Arc::clone(&explicit).handle(request),
+        );
+        if let Err(error) = served.await
+            && !serve::is_departure(&error)
+        {
+            pipeline::record_broken(&self.rooms, &self.entrance, None, &error);
+        }
+    }
+
+    fn record_handshake(&self, what: &str) {
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        let detail = format!("the TLS handshake with the proxy itself: {what}");
+        pipeline::close(record, Refusal::new(Reason::ClientTls, detail));
+    }
+}

@@ -1,0 +1,105 @@
+//! Absolute-form requests for hosts that no target matches, where `unmatched: tunnel` lets them
+//! pass: hop-by-hop headers go, nothing is added.
+
+use std::sync::Arc;
+
+use countersign_config::model::ResourceName;
+use http::{Request, Response, Uri, request::Parts};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+
+use super::{Busy, Entrance, Received};
+use crate::{
+    app::Rooms,
+    forward::{BodyMeter, ForwardError, PoolKey, RequestBody},
+    identify::Caller,
+    inject,
+    observe::Record,
+    pipeline::{self, Answer},
+};
+
+/// A checked request that no target matches.
+pub(super) struct Passing<'r> {
+    pub(super) rooms: &'r Rooms,
+    pub(super) entrance: &'r Entrance,
+    pub(super) caller: &'r Caller,
+    pub(super) received: Received,
+}
+
+impl Passing<'_> {
+    /// Sends it on over verified TLS, or in clear if it asked for `http`.
+    pub(super) async fn forward(
+        self,
+        mut parts: Parts,
+        body: Incoming,
+        busy: Busy,
+    ) -> Response<Answer> {
+        let mut record = self.rooms.recorder.open();
+        record.entered(self.entrance);
+        record.called_by(self.caller);
+        record.passing(&self.received, &parts);
+        let meter = Arc::new(BodyMeter::default());
+        let secure = parts.uri.scheme_str() == Some("https");
+        inject::pass(&mut parts, self.received.authority(), self.received.path());
+        let request = Request::from_parts(parts, RequestBody::streaming(body, Arc::clone(&meter)));
+        let sent = if secure {
+            self.over_tls(request, &mut record).await
+        } else {
+            self.in_clear(request, &mut record).await
+        };
+        match sent {
+            Ok(response) => Answer::passed(response, record, meter, busy),
+            Err(error) => pipeline::refused(record, error.into(), busy),
+        }
+    }
+
+    async fn over_tls(
+        &self,
+        request: Request<RequestBody>,
+        record: &mut Record,
+    ) -> Result<Response<pipeline::Upstream>, ForwardError> {
+        let key = PoolKey {
+            authority: self.received.authority().clone(),
+            // No workload stands behind it, so the caller's own name keeps connections apart.
+            workload: ResourceName::cluster_wide(self.caller.subject()),
+            credential: None,
+        };
+        let sent = self.rooms.forwarder.send(&key, request).await?;
+        record.answered(&sent);
+        Ok(sent.response.map(pipeline::Upstream::Pooled))
+    }
+
+    async fn in_clear(
+        &self,
+        mut request: Request<RequestBody>,
+        record: &mut Record,
+    ) -> Result<Response<pipeline::Upstream>, ForwardError> {
+        let (stream, address) = self
+            .rooms
+            .forwarder
+            .tunnel(self.received.authority())
+            .await?;
+        record.dialled(address);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| reset(&error))?;
+        // It ends with the exchange; what goes wrong in it, the exchange reports.
+        self.rooms
+            .tasks
+            .spawn(async move { drop(connection.await) });
+        let origin = request.uri().path_and_query().cloned();
+        *request.uri_mut() = origin.map_or_else(|| Uri::from_static("/"), Uri::from);
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| reset(&error))?;
+        record.status(response.status());
+        Ok(response.map(pipeline::Upstream::Plain))
+    }
+}
+
+fn reset(error: &hyper::Error) -> ForwardError {
+    ForwardError::Reset {
+        reason: error.to_string(),
+    }
+}

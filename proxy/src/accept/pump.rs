@@ -1,0 +1,125 @@
+//! Carrying bytes both ways once there is nothing left to decide: tunnels and WebSockets.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    observe::{self, Outcome, Record},
+    pipeline,
+    refusal::{Reason, Refusal},
+};
+
+/// The size of the buffer in each direction, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// What bounds a carried stream.
+#[derive(Debug)]
+pub struct Bounds {
+    /// How long the caller's proof still holds.
+    pub proof: Duration,
+    /// How long both directions may stand still.
+    pub idle: Duration,
+    /// The gateway drains, or access was withdrawn.
+    pub closing: CancellationToken,
+}
+
+/// Carries bytes until one side closes or a bound is met, then closes the record with `outcome`,
+/// or with what ended it.
+pub async fn pump<A, B>(client: A, upstream: B, record: Record, bounds: Bounds, outcome: Outcome)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let bytes = record.bytes.clone();
+    let mut client = Counted {
+        stream: client,
+        count: |count| bytes.add_request(count),
+    };
+    let mut upstream = Counted {
+        stream: upstream,
+        count: |count| bytes.add_response(count),
+    };
+    let copy = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER);
+    let ended_by = tokio::select! {
+        biased;
+        // However it ended: the bytes that came are counted, and either side may hang up.
+        _ = copy => None,
+        () = bounds.closing.cancelled() => None,
+        () = tokio::time::sleep(bounds.proof) => Some(Refusal::new(
+            Reason::IdentityExpired,
+            "the caller's proof expired while the connection was open",
+        )),
+        () = stalled(&bytes, bounds.idle) => Some(Refusal::new(
+            Reason::BodyStalled,
+            format!("nothing was sent either way for {:?}", bounds.idle),
+        )),
+    };
+    match ended_by {
+        Some(refusal) => pipeline::close(record, refusal),
+        None => record.close(outcome),
+    }
+}
+
+/// Completes when the counters have not moved for `limit` (at least, and at most twice that).
+async fn stalled(bytes: &observe::ByteCounts, limit: Duration) {
+    let total = || bytes.request().wrapping_add(bytes.response());
+    let mut seen = total();
+    let mut due = Instant::now() + limit;
+    loop {
+        tokio::time::sleep_until(due).await;
+        let now = total();
+        if now == seen {
+            return;
+        }
+        seen = now;
+        due = Instant::now() + limit;
+    }
+}
+
+/// A stream that counts what is read from it.
+struct Counted<S, F> {
+    stream: S,
+    count: F,
+}
+
+impl<S: AsyncRead + Unpin, F: Fn(u64) + Unpin> AsyncRead for Counted<S, F> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled().len() - before;
+        (self.count)(read as u64);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin, F: Unpin> AsyncWrite for Counted<S, F> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,146 @@
+//! The head of a request, proven to be one that may be judged: its authority is that of its
+//! connection, its path is canonical, its method is itself.
+
+use countersign_config::path::CanonicalPath;
+use http::{HeaderMap, HeaderName, Method, header::HOST, request::Parts, uri::PathAndQuery};
+
+use crate::{
+    destination::{Authority, HTTPS},
+    refusal::{Reason, Refusal},
+};
+
+const METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// A checked head: where it goes and what it asks for.
+#[derive(Debug, Clone)]
+pub struct Received {
+    authority: Authority,
+    path: CanonicalPath,
+}
+
+impl Received {
+    /// Checks a request that came through a tunnel to `authority`, by HTTP/1.1 or HTTP/2.
+    ///
+    /// # Errors
+    /// When `:authority` or `Host` name another authority, or the head is not fit to be judged.
+    pub fn in_tunnel(parts: &Parts, authority: &Authority) -> Result<Self, Refusal> {
+        method(parts)?;
+        hosts_agree(parts, authority, HTTPS)?;
+        Self::with_path(parts, authority.clone())
+    }
+
+    /// Checks a request in absolute form, as to a proxy; the scheme is the caller's business.
+    ///
+    /// # Errors
+    /// When the URI has no usable authority, `Host` names another, or the head is not fit to be
+    /// judged.
+    pub fn absolute(parts: &Parts) -> Result<Self, Refusal> {
+        method(parts)?;
+        let default = if parts.uri.scheme_str() == Some("http") {
+            80
+        } else {
+            HTTPS
+        };
+        let written = parts.uri.authority().ok_or_else(|| {
+            Refusal::new(
+                Reason::AuthorityInvalid,
+                "the request names no host; this is a proxy",
+            )
+        })?;
+        let authority = parse(written.as_str(), default)?;
+        if hosts_agree(parts, &authority, default).is_err() {
+            return Err(malformed("the URI and Host name different hosts"));
+        }
+        Self::with_path(parts, authority)
+    }
+
+    /// Where the request goes.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Its path and query.
+    pub fn path(&self) -> &CanonicalPath {
+        &self.path
+    }
+
+    fn with_path(parts: &Parts, authority: Authority) -> Result<Self, Refusal> {
+        let target = parts.uri.path_and_query();
+        let asterisk = target.is_some_and(|target| target.as_str() == "*");
+        if asterisk {
+            return Err(Refusal::new(
+                Reason::MethodRefused,
+                "OPTIONS * is for the next hop only",
+            ));
+        }
+        let root = PathAndQuery::from_static("/");
+        let path = CanonicalPath::check(target.unwrap_or(&root))
+            .map_err(|problem| Refusal::new(Reason::PathNotCanonical, problem.to_string()))?;
+        Ok(Self { authority, path })
+    }
+}
+
+fn method(parts: &Parts) -> Result<(), Refusal> {
+    let refused = |name: &str| {
+        let detail = format!("{name} is not forwarded");
+        Err(Refusal::new(Reason::MethodRefused, detail))
+    };
+    match parts.method {
+        Method::TRACE => return refused("TRACE"),
+        Method::CONNECT => return refused("CONNECT within a tunnel"),
+        ref method if method.as_str().eq_ignore_ascii_case("track") => return refused("TRACK"),
+        _ => {}
+    }
+    for name in &METHOD_OVERRIDES {
+        if parts.headers.contains_key(name) {
+            let detail = format!("the header {name} would change the method that policy judged");
+            return Err(Refusal::new(Reason::MethodOverride, detail));
+        }
+    }
+    Ok(())
+}
+
+/// Every host that the head names must be `expected`, and it must name one.
+fn hosts_agree(parts: &Parts, expected: &Authority, default_port: u16) -> Result<(), Refusal> {
+    let from_uri = parts.uri.authority().map(http::uri::Authority::as_str);
+    let from_host = single_host(&parts.headers)?;
+    if from_uri.is_none() && from_host.is_none() {
+        return Err(malformed("the request has no Host"));
+    }
+    for named in [from_uri, from_host].into_iter().flatten() {
+        // Nearly every request spells its host as we would.
+        if named == expected.as_uri_authority().as_str() {
+            continue;
+        }
+        if parse(named, default_port)? != *expected {
+            let detail = format!("the connection is to {expected}, the request names another host");
+            return Err(Refusal::new(Reason::AuthorityMismatch, detail));
+        }
+    }
+    Ok(())
+}
+
+fn single_host(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut all = headers.get_all(HOST).iter();
+    let Some(first) = all.next() else {
+        return Ok(None);
+    };
+    if all.next().is_some() {
+        return Err(malformed("the request has more than one Host"));
+    }
+    let text = first.to_str().map_err(|_| malformed("Host is not ASCII"))?;
+    Ok(Some(text))
+}
+
+fn parse(text: &str, default_port: u16) -> Result<Authority, Refusal> {
+    Authority::with_default_port(text, default_port)
+        .map_err(|error| Refusal::new(Reason::AuthorityInvalid, error.to_string()))
+}
+
+fn malformed(detail: &'static str) -> Refusal {
+    Refusal::new(Reason::RequestMalformed, detail)
+}

@@ -1,0 +1,121 @@
+//! A connection whose caller is proven: what its requests share.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::{activity::Activity, serve::Protocol};
+use crate::{
+    app::Rooms,
+    authorize::{Recognition, Snapshot},
+    destination::Authority,
+    identify::Caller,
+    observe::{CallerPart, ConnectionGuard},
+};
+
+/// Where a connection came in.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The peer's address; told in records, never taken for identity.
+    pub client: SocketAddr,
+    /// The connection's place among those that may be open; given back with its last tunnel.
+    pub slot: Arc<Slot>,
+}
+
+/// A connection's place among those that may be open at once, counted while it is held.
+#[derive(Debug)]
+pub struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _counted: ConnectionGuard,
+}
+
+impl Slot {
+    /// Takes the place.
+    pub fn new(permit: OwnedSemaphorePermit, counted: ConnectionGuard) -> Self {
+        Self {
+            _permit: permit,
+            _counted: counted,
+        }
+    }
+}
+
+/// A proven caller on one connection.
+#[derive(Debug)]
+pub struct Session {
+    /// The rooms of the gateway.
+    pub rooms: Arc<Rooms>,
+    /// Where the connection came in.
+    pub entrance: Entrance,
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// What the connection is doing.
+    pub activity: Arc<Activity>,
+    /// Ends the connection once its requests in progress are over.
+    pub closing: CancellationToken,
+    /// The tunnel the requests come through; `None` for requests in absolute form.
+    pub tunnel: Option<Tunnel>,
+    /// What records say of the caller; made once.
+    pub(crate) caller_part: Arc<CallerPart>,
+    recognition: ArcSwapOption<Recognition>,
+}
+
+/// The intercepted tunnel that requests come through.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// What was asked of CONNECT, and what every request must name.
+    pub authority: Authority,
+    /// What was negotiated within.
+    pub protocol: Protocol,
+    /// Whether SNI named another host, so that no request is served.
+    pub fronted: bool,
+}
+
+impl Session {
+    /// A session of a caller that `identify` has proven.
+    pub fn new(
+        rooms: Arc<Rooms>,
+        entrance: Entrance,
+        caller: Arc<Caller>,
+        activity: Arc<Activity>,
+        closing: CancellationToken,
+        tunnel: Option<Tunnel>,
+    ) -> Self {
+        Self {
+            caller_part: Arc::new(CallerPart::of(&caller)),
+            rooms,
+            entrance,
+            caller,
+            activity,
+            closing,
+            tunnel,
+            recognition: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The workloads the caller is in `snapshot`; worked out once a revision.
+    pub fn recognised(&self, snapshot: &Snapshot) -> Arc<Recognition> {
+        if let Some(known) = &*self.recognition.load()
+            && known.is_of(snapshot)
+        {
+            return Arc::clone(known);
+        }
+        let fresh = Arc::new(snapshot.recognise(self.caller.facts()));
+        self.recognition.store(Some(Arc::clone(&fresh)));
+        fresh
+    }
+
+    /// How long the caller's proof still holds.
+    pub fn proof_left(&self) -> Duration {
+        proof_left(&self.caller, self.rooms.clock.now())
+    }
+}
+
+/// How long a caller's proof still holds.
+pub(super) fn proof_left(caller: &Caller, now: Timestamp) -> Duration {
+    Duration::try_from(caller.expires_at().duration_since(now)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,250 @@
+//! Taking a new revision: whole, or not at all.
+//!
+//! Directories are watched (Kubernetes swaps a `..data` link in them) and looked at now and then
+//! besides, since a watch can be lost; SIGHUP asks for it at once. A revision that cannot be used
+//! changes nothing, and the log, the metric and `/readyz` say so.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use countersign_config::{load, problem::Problems};
+use notify::{RecursiveMode, Watcher};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
+
+use super::Rooms;
+use crate::{
+    accept::ListenerCertificate, authorize::Snapshot, ca::CaError, observe::admin::AdminState,
+};
+
+/// Why a new revision is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The resources cannot be used.
+    #[error("{0}")]
+    Resources(Problems),
+    /// Its hosts can get no certificates.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+}
+
+impl From<Problems> for ReloadError {
+    fn from(problems: Problems) -> Self {
+        Self::Resources(problems)
+    }
+}
+
+/// How often the directories are looked at without being asked.
+const POLL: Duration = Duration::from_secs(10);
+
+/// How long a change must have settled: files are often written one after the other.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Takes new revisions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reloader(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    rooms: Arc<Rooms>,
+    state: AdminState,
+    directories: Vec<PathBuf>,
+    certificates: Vec<Arc<ListenerCertificate>>,
+    changed: Notify,
+    /// Set by SIGHUP: load even if nothing seems to have changed.
+    forced: AtomicBool,
+    /// What the files looked like when they were last loaded.
+    seen: Mutex<Stamp>,
+    reloading: Mutex<()>,
+}
+
+/// Names, times and sizes of files: equal stamps mean that there is nothing to load.
+type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+
+impl Reloader {
+    pub(super) fn new(
+        rooms: Arc<Rooms>,
+        state: AdminState,
+        directories: Vec<PathBuf>,
+        certificates: Vec<Arc<ListenerCertificate>>,
+    ) -> Self {
+        let shared = Shared {
+            rooms,
+            state,
+            directories,
+            certificates,
+            changed: Notify::new(),
+            forced: AtomicBool::new(false),
+            seen: Mutex::default(),
+            reloading: Mutex::default(),
+        };
+        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = shared.stamp();
+        Self(Arc::new(shared))
+    }
+
+    /// Loads everything again and puts it in force if it is usable.
+    ///
+    /// # Errors
+    /// With every problem; the old revision then stays in force.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        self.0.reload()
+    }
+
+    /// Watches until the gateway drains.
+    pub(super) async fn watch(self) {
+        let watcher = self.watcher();
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
+            .ok();
+        loop {
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await.is_some(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.0.rooms.drain.cancelled() => break,
+                _ = asked => self.0.forced.store(true, Ordering::Relaxed),
+                () = self.0.changed.notified() => tokio::time::sleep(SETTLE).await,
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let shared = Arc::clone(&self.0);
+            let look = tokio::task::spawn_blocking(move || shared.look());
+            if let Err(error) = look.await {
+                tracing::error!(%error, "the reload failed");
+            }
+        }
+        drop(watcher);
+    }
+
+    /// `None` where the system cannot watch: then polling must do.
+    fn watcher(&self) -> Option<notify::RecommendedWatcher> {
+        let shared = Arc::downgrade(&self.0);
+        let told = move |_event| {
+            if let Some(shared) = shared.upgrade() {
+                shared.changed.notify_one();
+            }
+        };
+        let mut watcher = notify::recommended_watcher(told)
+            .inspect_err(|error| tracing::warn!(%error, "changes are noticed by polling only"))
+            .ok()?;
+        for directory in self.0.watched() {
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, directory = %directory.display(), "changes are noticed by polling only");
+            }
+        }
+        Some(watcher)
+    }
+}
+
+impl Shared {
+    /// Reloads if anything changed or someone asked.
+    fn look(&self) {
+        let stamp = self.stamp();
+        let forced = self.forced.swap(false, Ordering::Relaxed);
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == stamp && !forced {
+                return;
+            }
+            *seen = stamp;
+        }
+        for certificate in &self.certificates {
+            if let Err(error) = certificate.reload() {
+                tracing::error!(%error, "the listener's old certificate stays in force");
+            }
+        }
+        // Said where everyone looks; there is nobody here to return it to.
+        drop(self.reload());
+    }
+
+    fn reload(&self) -> Result<(), ReloadError> {
+        let _one_at_a_time = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let result = self.take();
+        match &result {
+            Ok(()) => self.state.set_reload_error(None),
+            Err(error) => {
+                self.rooms.recorder.metrics().reload_failed();
+                tracing::error!(%error, "the old revision stays in force");
+                self.state.set_reload_error(Some(&error.to_string()));
+            }
+        }
+        result
+    }
+
+    fn take(&self) -> Result<(), ReloadError> {
+        let loaded = load::resources(&self.directories)?;
+        warn(&loaded.warnings);
+        let rooms = &self.rooms;
+        let previous = rooms.snapshots.load_full();
+        if loaded.policies.revision() == &**previous.revision() {
+            return Ok(());
+        }
+        // Certificates for the new hosts first: requests for them may come at once.
+        rooms.ca.constrain(loaded.policies.governed_hosts())?;
+        let next = Arc::new(Snapshot::new(loaded.policies, Some(&previous)));
+        let revision = Arc::clone(next.revision());
+        rooms.snapshots.store(Arc::clone(&next));
+        rooms.credentials.retain(next.policies().credentials());
+        rooms
+            .recorder
+            .metrics()
+            .reloaded(&revision, rooms.clock.now());
+        self.state.set_revision(&revision);
+        tracing::info!(%revision, "a new revision is in force");
+        Ok(())
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        let certificates = self
+            .certificates
+            .iter()
+            .flat_map(|certificate| certificate.files());
+        let parents = certificates.filter_map(Path::parent).map(Path::to_owned);
+        self.directories.iter().cloned().chain(parents).collect()
+    }
+
+    /// Follows links, so that a swapped `..data` shows.
+    fn stamp(&self) -> Stamp {
+        let mut files: Vec<PathBuf> = self
+            .certificates
+            .iter()
+            .flat_map(|certificate| certificate.files())
+            .map(Path::to_owned)
+            .collect();
+        for directory in &self.directories {
+            // A directory that vanished has no entries; the reload then says what is wrong.
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            files.extend(entries.map(|entry| entry.path()));
+            files.push(directory.clone());
+        }
+        files.sort();
+        let stamped = files.into_iter().map(|path| {
+            let stamp = fs::metadata(&path)
+                .and_then(|data| Ok((data.modified()?, data.len())))
+                .ok();
+            (path, stamp)
+        });
+        stamped.collect()
+    }
+}
+
+/// Logs what is usable but probably not meant.
+pub(super) fn warn(warnings: &Problems) {
+    if !warnings.0.is_empty() {
+        tracing::warn!(warnings = %warnings, "the resources are usable, but look at this");
+    }
+}

@@ -1,0 +1,78 @@
+//! One revision of the resources as requests see it: each takes one snapshot and keeps it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use countersign_config::policy::{CallerFacts, PolicySet, Recognised};
+
+use super::Rates;
+
+/// A revision in force, with its counters.
+#[derive(Debug)]
+pub struct Snapshot {
+    serial: u64,
+    revision: Arc<str>,
+    policies: PolicySet,
+    rates: Rates,
+}
+
+impl Snapshot {
+    /// Puts a policy set into force; counters of rates that did not change go on from `previous`.
+    pub fn new(policies: PolicySet, previous: Option<&Self>) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let rates = Rates::new(
+            policies.policies(),
+            previous.map(|snapshot| &snapshot.rates),
+        );
+        Self {
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            revision: policies.revision().into(),
+            policies,
+            rates,
+        }
+    }
+
+    /// The revision's name in records.
+    pub fn revision(&self) -> &Arc<str> {
+        &self.revision
+    }
+
+    /// The policies.
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    /// The counters of the policies' rates.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Which workloads a caller is in this revision.
+    pub fn recognise(&self, caller: &CallerFacts) -> Recognition {
+        Recognition {
+            serial: self.serial,
+            workloads: self.policies.recognise(caller),
+        }
+    }
+}
+
+/// The workloads a caller is, in one snapshot; kept with the connection.
+#[derive(Debug)]
+pub struct Recognition {
+    serial: u64,
+    workloads: Recognised,
+}
+
+impl Recognition {
+    /// Whether it was made from this very snapshot. From another it would name wrong workloads.
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.serial == snapshot.serial
+    }
+
+    /// The workloads.
+    pub fn workloads(&self) -> &Recognised {
+        &self.workloads
+    }
+}

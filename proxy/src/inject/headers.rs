@@ -1,0 +1,85 @@
+//! Headers that must not travel on: hop-by-hop ones (RFC 9110, section 7.6.1), and imitations.
+
+use countersign_config::model::{Attach, Place, Route};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+};
+
+use super::InjectError;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Removes what is meant for the next hop only, and what `Connection` nominates.
+///
+/// `TE: trailers` is set again where it was: gRPC servers insist on it, and we pass trailers.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let trailers = headers
+        .get(TE)
+        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip_connection(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(HTTP2_SETTINGS);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes hop-by-hop headers from an upstream's response.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip_connection(headers);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+fn strip_connection(headers: &mut HeaderMap) {
+    // `Connection` is rare on a request within a tunnel: look before allocating.
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            // What is no header name nominates nothing.
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [PROXY_CONNECTION, KEEP_ALIVE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Refuses headers that a server which folds `_` into `-` (as CGI and WSGI do) would take for the
+/// credential's header, or for one that is stripped.
+pub(super) fn refuse_aliases(
+    headers: &HeaderMap,
+    route: &Route,
+    attach: Option<&Attach>,
+) -> Result<(), InjectError> {
+    let ours = match attach.map(|attach| &attach.place) {
+        Some(Place::Header { name, .. }) => Some(name),
+        Some(Place::Query { .. } | Place::Path { .. }) | None => None,
+    };
+    for name in headers.keys() {
+        let text = name.as_str();
+        if !text.contains('_') {
+            continue;
+        }
+        let imitates =
+            |guarded: &HeaderName| guarded != name && folded_equal(text, guarded.as_str());
+        if ours.is_some_and(imitates) || route.strip.headers.iter().any(imitates) {
+            return Err(InjectError::HeaderAlias(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn folded_equal(one: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
+}

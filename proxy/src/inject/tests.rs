@@ -1,0 +1,263 @@
+use bytes::Bytes;
+use countersign_config::{
+    host::Host,
+    model::{Attach, Place, Route, Strip, Template},
+    path::{CanonicalPath, PathPatterns},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
+use http_body_util::Full;
+use rstest::rstest;
+
+use super::{InjectError, Stripped, form, head, strip_form};
+use crate::{destination::Authority, secret::Secret};
+
+fn authority() -> Authority {
+    Authority::new(Host::parse("slack.com").unwrap(), 443)
+}
+
+fn template(before: &str, after: &str) -> Template {
+    Template {
+        before: before.into(),
+        after: after.into(),
+    }
+}
+
+fn route(attach: Option<Attach>, strip: Strip) -> Route {
+    Route {
+        host: None,
+        paths: PathPatterns::default(),
+        deny: None,
+        attach,
+        strip,
+    }
+}
+
+fn bearer() -> Attach {
+    Attach {
+        slot: "bot".into(),
+        place: Place::Header {
+            name: header::AUTHORIZATION,
+            value: template("Bearer ", ""),
+        },
+    }
+}
+
+fn at(place: Place) -> Attach {
+    Attach {
+        slot: "bot".into(),
+        place,
+    }
+}
+
+fn request(target: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn inject(parts: &mut Parts, route: &Route, secret: &str) -> Result<(), InjectError> {
+    let path = CanonicalPath::check(parts.uri.path_and_query().unwrap()).unwrap();
+    let secret = Secret::new(secret.into());
+    let credential = route.attach.as_ref().map(|attach| (attach, &secret));
+    head(parts, &authority(), &path, route, credential)
+}
+
+#[rstest]
+#[case::none(&[])]
+#[case::one(&[("authorization", "Bearer xoxb-dummy")])]
+#[case::several(&[("authorization", "Bearer a"), ("Authorization", "Basic b")])]
+#[case::nominated(&[("connection", "close, Authorization"), ("authorization", "Bearer a")])]
+fn the_callers_own_credential_gives_way_to_ours(#[case] headers: &[(&str, &str)]) {
+    let route = route(Some(bearer()), Strip::default());
+    let mut parts = request("/api/chat.postMessage", headers);
+    inject(&mut parts, &route, "xoxb-real").unwrap();
+    let all: Vec<_> = parts.headers.get_all("authorization").iter().collect();
+    assert_eq!(all, ["Bearer xoxb-real"]);
+    assert!(all[0].is_sensitive());
+    assert!(!parts.headers.contains_key("connection"));
+}
+
+#[test]
+fn hop_by_hop_headers_and_proxy_credentials_stay_here() {
+    let mut parts = request(
+        "/",
+        &[
+            ("connection", "keep-alive, x-private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Bearer pod"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+            ("expect", "100-continue"),
+            ("x-kept", "yes"),
+        ],
+    );
+    inject(&mut parts, &route(None, Strip::default()), "").unwrap();
+    let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["te", "x-kept"]);
+}
+
+#[test]
+fn a_route_without_a_credential_sends_none() {
+    let strip = Strip {
+        headers: vec![header::AUTHORIZATION],
+        ..Strip::default()
+    };
+    let mut parts = request("/upload/v1/x", &[("authorization", "Bearer xoxb-dummy")]);
+    inject(&mut parts, &route(None, strip), "").unwrap();
+    assert!(parts.headers.is_empty());
+}
+
+#[rstest]
+#[case::imitation("x-api-key", "x_api_key", true)]
+#[case::mixed("x-api-key", "x-api_key", true)]
+#[case::another("x-api-key", "x_api_keys", false)]
+#[case::ours_itself("x-api-key", "x-api-key", false)]
+#[case::ours_has_the_underscore("x_api_key", "x_api_key", false)]
+fn headers_that_read_like_ours_are_refused(
+    #[case] ours: &'static str,
+    #[case] sent: &str,
+    #[case] refused: bool,
+) {
+    let place = Place::Header {
+        name: HeaderName::from_static(ours),
+        value: template("", ""),
+    };
+    let mut parts = request("/", &[(sent, "dummy")]);
+    let result = inject(
+        &mut parts,
+        &route(Some(at(place)), Strip::default()),
+        "real",
+    );
+    assert_eq!(result.is_err(), refused, "{result:?}");
+}
+
+#[rstest]
+#[case::no_query("/v1/x", "/v1/x?key=re%26al")]
+#[case::others_kept("/v1/x?b=2&a=%31", "/v1/x?b=2&a=%31&key=re%26al")]
+#[case::own_copy("/v1/x?key=dummy&a=1&key=again", "/v1/x?a=1&key=re%26al")]
+#[case::encoded_name("/v1/x?%6Bey=dummy", "/v1/x?key=re%26al")]
+#[case::near_miss("/v1/x?keys=1&Key=2", "/v1/x?keys=1&Key=2&key=re%26al")]
+fn a_query_field_is_replaced(#[case] sent: &str, #[case] forwarded: &str) {
+    let place = Place::Query {
+        name: "key".into(),
+        value: template("", ""),
+    };
+    let mut parts = request(sent, &[]);
+    inject(
+        &mut parts,
+        &route(Some(at(place)), Strip::default()),
+        "re&al",
+    )
+    .unwrap();
+    assert_eq!(
+        parts.uri.to_string(),
+        format!("https://slack.com{forwarded}")
+    );
+}
+
+#[rstest]
+#[case::path("/services/T1/B1/real", Some("/services/T1/B1/real?x=1"))]
+#[case::url(
+    "https://slack.com/services/T1/B1/real",
+    Some("/services/T1/B1/real?x=1")
+)]
+#[case::another_host("https://evil.test/services/T1", None)]
+#[case::no_path("https://slack.com", None)]
+#[case::plain("http://slack.com/services", None)]
+#[case::no_slash("services/T1", None)]
+fn a_webhooks_path_is_the_secret(#[case] secret: &str, #[case] forwarded: Option<&str>) {
+    let place = Place::Path {
+        value: template("", ""),
+    };
+    let mut parts = request("/services/countersign/daily?x=1", &[]);
+    let result = inject(
+        &mut parts,
+        &route(Some(at(place)), Strip::default()),
+        secret,
+    );
+    match forwarded {
+        Some(target) => {
+            result.unwrap();
+            assert_eq!(parts.uri.to_string(), format!("https://slack.com{target}"));
+        }
+        None => assert!(matches!(result, Err(InjectError::Unusable(_)))),
+    }
+}
+
+#[test]
+fn a_secret_that_fits_no_header_is_not_shown_in_the_error() {
+    let mut parts = request("/", &[]);
+    let error = inject(
+        &mut parts,
+        &route(Some(bearer()), Strip::default()),
+        "ca\nnary",
+    )
+    .unwrap_err();
+    assert!(!error.to_string().contains("nary"));
+}
+
+#[rstest]
+#[case::absent("channel=C1&text=hi", "channel=C1&text=hi")]
+#[case::first("token=xoxb-dummy&channel=C1", "channel=C1")]
+#[case::middle("a=1&token=x&b=2", "a=1&b=2")]
+#[case::all("token=x", "")]
+#[case::twice("token=x&a=1&token=y", "a=1")]
+#[case::encoded_name("%74oken=x&a=%41+b", "a=%41+b")]
+#[case::no_value("token&a=1", "a=1")]
+#[case::in_a_value("text=token%3Dx", "text=token%3Dx")]
+#[case::near_miss("tokens=1&xtoken=2&Token=3", "tokens=1&xtoken=2&Token=3")]
+#[case::other_separator("a=1;token=x&b=2", "b=2")]
+#[case::odd_bytes("a=\u{e4}&&b=%zz&token=x", "a=\u{e4}&&b=%zz")]
+fn form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kept: &str) {
+    let left = form::without(sent.as_bytes(), |name| name == "token");
+    assert_eq!(String::from_utf8(left).unwrap(), kept);
+}
+
+async fn stripped(
+    content_type: &str,
+    body: &'static str,
+    limit: usize,
+) -> (HeaderMap, Result<Stripped<Full<Bytes>>, InjectError>) {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_str(content_type).unwrap(),
+    );
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let strip = Strip {
+        form_fields: vec!["token".into()],
+        ..Strip::default()
+    };
+    let result = strip_form(&mut headers, Full::from(body), &strip, limit).await;
+    (headers, result)
+}
+
+#[tokio::test]
+async fn a_rewritten_form_has_its_own_length() {
+    let (headers, result) = stripped(
+        "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+        "token=xoxb-dummy&channel=C1",
+        1024,
+    )
+    .await;
+    assert!(matches!(result, Ok(Stripped::Rewritten(body)) if body == "channel=C1"));
+    assert_eq!(headers[header::CONTENT_LENGTH], "10");
+}
+
+#[tokio::test]
+async fn only_forms_are_read() {
+    let (_, result) = stripped("application/json", r#"{"token":"x"}"#, 1).await;
+    assert!(matches!(result, Ok(Stripped::Untouched(_))));
+}
+
+#[tokio::test]
+async fn a_form_too_large_to_check_is_refused() {
+    let (_, result) = stripped("application/x-www-form-urlencoded", "token=x&a=12345", 10).await;
+    assert!(matches!(result, Err(InjectError::Form(_))));
+}

@@ -1,0 +1,272 @@
+//! The answer's body: streamed as it comes, counted, and the bearer of the record.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use countersign_config::model::Limits;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{api_error::Excerpt, upgrade::Switched};
+use crate::{
+    accept::Busy,
+    authorize::Permit,
+    forward::{BodyMeter, ForwardError, Sent, UpstreamBody},
+    inject,
+    observe::{Outcome, Record},
+    refusal::Refusal,
+};
+
+/// A response whose head has come, before it is handed to the client with its record.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and live briefly"
+)]
+pub(super) enum Opened {
+    /// An ordinary response.
+    Streamed(Streamed),
+    /// A `101`: what follows runs on its own and takes the record with it.
+    Switched(Switched),
+}
+
+impl Opened {
+    /// The answer, which closes the record when its body has ended.
+    pub(super) fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
+        match self {
+            Self::Streamed(streamed) => streamed.answer(record, busy),
+            Self::Switched(switched) => switched.answer(record),
+        }
+    }
+}
+
+/// A response that streams.
+pub(super) struct Streamed {
+    response: Response<UpstreamBody>,
+    meter: Arc<BodyMeter>,
+    excerpt: Option<Excerpt>,
+}
+
+impl Streamed {
+    pub(super) fn new(
+        sent: Sent,
+        permit: &Permit<'_>,
+        meter: Arc<BodyMeter>,
+        limits: &Limits,
+    ) -> Self {
+        let mut response = sent.response;
+        inject::strip_response(response.headers_mut());
+        let excerpt = Excerpt::wanted(permit.grant().target, &response, limits.inspect_bytes);
+        Self {
+            response,
+            meter,
+            excerpt,
+        }
+    }
+
+    fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
+        let state = State {
+            record: Some(record),
+            meter: self.meter,
+            excerpt: self.excerpt,
+            busy: Some(busy),
+            outcome: Outcome::Permitted,
+        };
+        self.response.map(|body| {
+            Answer(Kind::Streamed {
+                body: Upstream::Pooled(body),
+                state,
+            })
+        })
+    }
+}
+
+/// Whose body an answer streams.
+#[derive(Debug)]
+pub enum Upstream {
+    /// That of a verified, pooled connection.
+    Pooled(UpstreamBody),
+    /// That of an unmatched plain-text connection.
+    Plain(Incoming),
+}
+
+impl Upstream {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
+        match self {
+            Self::Pooled(body) => Pin::new(body).poll_frame(context),
+            Self::Plain(body) => {
+                Pin::new(body)
+                    .poll_frame(context)
+                    .map_err(|error| ForwardError::Reset {
+                        reason: error.to_string(),
+                    })
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Pooled(body) => body.is_end_stream(),
+            Self::Plain(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Pooled(body) => body.size_hint(),
+            Self::Plain(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of every answer we give.
+pub struct Answer(Kind);
+
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
+enum Kind {
+    Whole {
+        body: Option<Bytes>,
+        busy: Option<Busy>,
+    },
+    Streamed {
+        body: Upstream,
+        state: State,
+    },
+}
+
+struct State {
+    /// `None` once it is closed.
+    record: Option<Record>,
+    meter: Arc<BodyMeter>,
+    excerpt: Option<Excerpt>,
+    busy: Option<Busy>,
+    outcome: Outcome,
+}
+
+impl Answer {
+    /// An answer that is here as a whole.
+    pub fn whole(body: Bytes, busy: Busy) -> Self {
+        Self::of(body, Some(busy))
+    }
+
+    /// A response to an unmatched request that is passed on.
+    pub(crate) fn passed(
+        mut response: Response<Upstream>,
+        record: Record,
+        meter: Arc<BodyMeter>,
+        busy: Busy,
+    ) -> Response<Self> {
+        inject::strip_response(response.headers_mut());
+        let state = State {
+            record: Some(record),
+            meter,
+            excerpt: None,
+            busy: Some(busy),
+            outcome: Outcome::Tunnelled,
+        };
+        response.map(|body| Self(Kind::Streamed { body, state }))
+    }
+
+    /// No body, and nothing to be kept busy for.
+    pub fn empty() -> Self {
+        Self::of(Bytes::new(), None)
+    }
+
+    fn of(body: Bytes, busy: Option<Busy>) -> Self {
+        let body = (!body.is_empty()).then_some(body);
+        Self(Kind::Whole { body, busy })
+    }
+}
+
+impl State {
+    fn pass(&mut self, frame: &Frame<Bytes>) {
+        let Some(data) = frame.data_ref() else { return };
+        if let Some(record) = &self.record {
+            record.bytes.add_response(data.len() as u64);
+        }
+        if let Some(excerpt) = &mut self.excerpt {
+            excerpt.take(data);
+        }
+    }
+
+    /// Closes the record; `Ok` when the last byte has come.
+    fn end(&mut self, result: Result<(), &ForwardError>) {
+        self.busy = None;
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        record.bytes.add_request(self.meter.bytes());
+        if let (Some(upstream), Some(excerpt)) = (&mut record.upstream, self.excerpt.take()) {
+            upstream.api_error = excerpt.api_error();
+        }
+        match result {
+            Ok(()) => record.close(self.outcome),
+            Err(error) => super::close(record, Refusal::from(error.clone())),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = ForwardError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
+        match &mut self.0 {
+            Kind::Whole { body, busy } => {
+                let frame = body.take().map(|bytes| Ok(Frame::data(bytes)));
+                if frame.is_none() {
+                    *busy = None;
+                }
+                Poll::Ready(frame)
+            }
+            Kind::Streamed { body, state } => {
+                let polled = body.poll_frame(context);
+                match &polled {
+                    Poll::Ready(Some(Ok(frame))) => state.pass(frame),
+                    Poll::Ready(Some(Err(error))) => state.end(Err(error)),
+                    Poll::Ready(None) => state.end(Ok(())),
+                    Poll::Pending => {}
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole { body, .. } => body.is_none(),
+            Kind::Streamed { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole { body, .. } => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Kind::Streamed { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// hyper lets a body go without asking for its end when its length says that nothing follows. One
+/// that is let go earlier was the client's leaving, which is what a dropped record says.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Kind::Streamed { body, state } = &mut self.0
+            && body.is_end_stream()
+        {
+            state.end(Ok(()));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What each step writes into the record.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use countersign_config::model::{Attach, Mode};
+use http::{HeaderMap, Response, StatusCode, request::Parts};
+
+use super::Answer;
+
+use crate::{
+    accept::{Busy, Entrance, Protocol, Received, Session},
+    app::Rooms,
+    authorize::{self, Permit, Snapshot},
+    clock::Clock,
+    credential::Issued,
+    destination::Authority,
+    forward::{ConnectionInfo, Sent},
+    identify::Caller,
+    observe::{
+        CallerPart, CredentialPart, Outcome, PolicyPart, Record, TargetPart, TraceId, UpstreamPart,
+    },
+    refusal::{self, Blame, Reason, Refusal},
+};
+
+impl Session {
+    /// Opens the record of a request on this connection.
+    pub(super) fn open_record(&self) -> Record {
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        record.caller = Some(Arc::clone(&self.caller_part));
+        record
+    }
+}
+
+impl Record {
+    /// Notes where the connection came in.
+    pub fn entered(&mut self, entrance: &Entrance) {
+        self.listener = Some(Arc::clone(&entrance.listener));
+        self.client = Some(entrance.client);
+    }
+
+    /// Notes where a tunnel was to go.
+    pub fn connecting(&mut self, authority: &Authority) {
+        self.target = Some(TargetPart {
+            name: None,
+            authority: authority.clone(),
+            method: None,
+            path: None,
+            protocol: "connect",
+        });
+    }
+
+    /// Notes the trace the caller belongs to.
+    pub(super) fn trace(&mut self, headers: &HeaderMap) {
+        self.trace_id = headers
+            .get("traceparent")
+            .and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+    }
+
+    /// Notes what was asked for, before it was checked.
+    pub(super) fn asked(&mut self, parts: &Parts, session: &Session) {
+        let Some(tunnel) = &session.tunnel else {
+            return;
+        };
+        self.target = Some(TargetPart {
+            name: None,
+            authority: tunnel.authority.clone(),
+            method: Some(parts.method.clone()),
+            path: parts.uri.path_and_query().cloned().map(Into::into),
+            protocol: tunnel.protocol.as_str(),
+        });
+    }
+
+    /// Notes what was asked for, once it was checked.
+    pub(super) fn received(&mut self, received: &Received, parts: &Parts, session: &Session) {
+        if session.tunnel.is_some() {
+            return;
+        }
+        self.target = Some(absolute(received, parts));
+    }
+
+    /// Notes who permitted it.
+    pub(super) fn permitted(&mut self, permit: &Permit<'_>, snapshot: &Snapshot) {
+        let grant = permit.grant();
+        self.workload = Some(Arc::clone(grant.workload));
+        self.policy = Some(PolicyPart {
+            policy: Arc::clone(grant.policy),
+            rule: grant.rule,
+            revision: Arc::clone(snapshot.revision()),
+            would_refuse: match grant.policy.mode {
+                Mode::Observe => grant
+                    .would_deny
+                    .map(|reason| authorize::reason(reason).facts().code),
+                Mode::Enforce => None,
+            },
+        });
+        if let Some(target) = &mut self.target {
+            target.name = Some(grant.target.name.clone());
+        }
+    }
+
+    /// Notes which credential it carries.
+    pub(super) fn armed(&mut self, credential: Option<&(&Attach, Arc<Issued>)>, clock: &Clock) {
+        let Some((attach, issued)) = credential else {
+            return;
+        };
+        let now = clock.now();
+        let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| {
+            u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
+        };
+        self.credential = Some(CredentialPart {
+            name: issued.name().clone(),
+            slot: Arc::clone(&attach.slot),
+            generation: issued.generation(),
+            age_s: seconds(issued.obtained_at(), now),
+            expires_in_s: issued.expires_at().map(|end| seconds(now, end)),
+        });
+    }
+
+    /// Notes what the upstream said.
+    pub fn answered(&mut self, sent: &Sent) {
+        self.upstream = Some(UpstreamPart {
+            address: Some(sent.connection.address),
+            reused: sent.connection.reused,
+            status: Some(sent.response.status().as_u16()),
+            api_error: None,
+            replayed: false,
+        });
+    }
+
+    /// Notes that the upstream agreed to a WebSocket.
+    pub(super) fn switched(&mut self, connection: &ConnectionInfo) {
+        self.dialled(connection.address);
+        self.status(StatusCode::SWITCHING_PROTOCOLS);
+        self.timing.connect = connection.connect;
+        if let Some(target) = &mut self.target {
+            target.protocol = "websocket";
+        }
+    }
+
+    /// Notes who calls, before there is a session.
+    pub fn called_by(&mut self, caller: &Caller) {
+        self.caller = Some(Arc::new(CallerPart::of(caller)));
+    }
+
+    /// Notes which address was dialled.
+    pub fn dialled(&mut self, address: SocketAddr) {
+        self.upstream = Some(UpstreamPart {
+            address: Some(address),
+            ..UpstreamPart::default()
+        });
+    }
+
+    /// Notes the status of an answer that came over a connection of its own.
+    pub fn status(&mut self, status: StatusCode) {
+        self.upstream.get_or_insert_default().status = Some(status.as_u16());
+    }
+
+    /// Notes a request that is passed on unmatched.
+    pub fn passing(&mut self, received: &Received, parts: &Parts) {
+        self.target = Some(absolute(received, parts));
+    }
+}
+
+impl CallerPart {
+    /// What records say of a caller.
+    pub fn of(caller: &Caller) -> Self {
+        Self {
+            proof: caller.proof().as_str(),
+            issuer: Some(caller.issuer().into()),
+            subject: Some(caller.subject().into()),
+            pod: caller.facts().pod.clone(),
+            token_id: caller.token_id().map(Into::into),
+        }
+    }
+}
+
+fn absolute(received: &Received, parts: &Parts) -> TargetPart {
+    TargetPart {
+        name: None,
+        authority: received.authority().clone(),
+        method: Some(parts.method.clone()),
+        path: Some(received.path().path_and_query().clone().into()),
+        protocol: Protocol::from_version(parts.version).as_str(),
+    }
+}
+
+/// Answers a request that did not come through, and closes its record.
+pub fn refused(record: Record, refusal: Refusal, busy: Busy) -> Response<Answer> {
+    let response = refusal::answer(&refusal, &record.id.to_string());
+    close(record, refusal);
+    response.map(|body| Answer::whole(body, busy))
+}
+
+/// Closes the record of a request that did not come through.
+pub fn close(mut record: Record, refusal: Refusal) {
+    let facts = refusal.reason.facts();
+    let (reason, blame) = (facts.code, facts.blame.as_str());
+    if let (Some(part), Some(target)) = (&mut record.target, &refusal.target) {
+        part.name = Some(target.name.clone());
+    }
+    if record.workload.is_none() {
+        record.workload = refusal.workload;
+    }
+    record.nearest = refusal.nearest;
+    record.detail = Some(refusal.detail.into());
+    record.close(if is_failure(refusal.reason) {
+        Outcome::Failed { reason, blame }
+    } else {
+        Outcome::Refused { reason, blame }
+    });
+}
+
+/// A permitted request that the upstream, the path to it or the client broke; all else we refused.
+fn is_failure(reason: Reason) -> bool {
+    let broken_by_client = [Reason::ClientGone, Reason::BodyStalled, Reason::ClientTls];
+    reason.facts().blame == Blame::Upstream
+        || reason == Reason::UpstreamProxyRefused
+        || broken_by_client.contains(&reason)
+}
+
+/// Records that a client broke HTTP, so that there was no request to answer.
+pub fn record_broken(
+    rooms: &Rooms,
+    entrance: &Entrance,
+    caller: Option<&Caller>,
+    error: &hyper::Error,
+) {
+    let reason = if error.is_parse_too_large() {
+        Reason::HeadTooLarge
+    } else if error.is_timeout() || timed_out(error) {
+        Reason::HeadTimeout
+    } else {
+        Reason::RequestMalformed
+    };
+    let mut record = rooms.recorder.open();
+    record.entered(entrance);
+    if let Some(caller) = caller {
+        record.called_by(caller);
+    }
+    close(
+        record,
+        Refusal::new(
+            reason,
+            format!("the client broke off or broke HTTP: {error}"),
+        ),
+    );
+}
+
+fn timed_out(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}

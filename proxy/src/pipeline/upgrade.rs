@@ -1,0 +1,122 @@
+//! WebSockets: the handshake is a request like any other; what follows a `101` is carried unread.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Answer,
+    answer::{Opened, Streamed},
+};
+use crate::{
+    accept::{Session, pump},
+    authorize::Permit,
+    forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
+    inject,
+    observe::{Outcome, Record},
+    refusal::Refusal,
+};
+
+/// A client's wish to speak WebSocket.
+pub(super) struct Upgrade(OnUpgrade);
+
+/// Whether a request asks for a WebSocket. Every other upgrade, h2c above all, is stripped like
+/// any hop-by-hop header, which is what RFC 9110 lets a server do.
+pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
+    let upgrade = request.headers().get(header::UPGRADE)?;
+    let websocket = request.version() == Version::HTTP_11
+        && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
+    websocket.then(|| Upgrade(hyper::upgrade::on(request)))
+}
+
+impl Upgrade {
+    /// Sends the handshake on. `101` makes a tunnel; any other answer is an ordinary one.
+    pub(super) async fn forward(
+        self,
+        session: &Arc<Session>,
+        mut parts: Parts,
+        permit: &Permit<'_>,
+        record: &mut Record,
+    ) -> Result<Opened, Refusal> {
+        ask(&mut parts.headers);
+        let request = Request::from_parts(parts, RequestBody::empty());
+        let answer = session
+            .rooms
+            .forwarder
+            .upgrade(permit.pool_key(), request)
+            .await;
+        match answer.map_err(|error| Refusal::from(error).at(permit.grant().target))? {
+            UpgradeAnswer::Refused(sent) => {
+                record.answered(&sent);
+                let meter = Arc::new(BodyMeter::default());
+                let limits = &session.rooms.limits;
+                Ok(Opened::Streamed(Streamed::new(sent, permit, meter, limits)))
+            }
+            UpgradeAnswer::Switched {
+                mut response,
+                stream,
+                connection,
+            } => {
+                record.switched(&connection);
+                inject::strip_response(response.headers_mut());
+                ask(response.headers_mut());
+                let bounds = pump::Bounds {
+                    proof: session.proof_left(),
+                    idle: session.rooms.limits.body_idle_timeout,
+                    closing: session.closing.clone(),
+                };
+                Ok(Opened::Switched(Switched {
+                    response,
+                    client: self.0,
+                    upstream: stream,
+                    bounds,
+                    tasks: session.rooms.tasks.clone(),
+                }))
+            }
+        }
+    }
+}
+
+/// Both sides have agreed; what follows is theirs alone.
+pub(super) struct Switched {
+    response: Response<()>,
+    client: OnUpgrade,
+    upstream: Upgraded,
+    bounds: pump::Bounds,
+    tasks: TaskTracker,
+}
+
+impl Switched {
+    /// The `101` for the client; the stream runs with its record until it ends.
+    pub(super) fn answer(self, record: Record) -> Response<Answer> {
+        let Self {
+            response,
+            client,
+            upstream,
+            bounds,
+            tasks,
+        } = self;
+        tasks.spawn(async move {
+            // The client left before it had our answer: the record says so when it is dropped.
+            let Ok(client) = client.await else { return };
+            pump::pump(
+                TokioIo::new(client),
+                upstream,
+                record,
+                bounds,
+                Outcome::Permitted,
+            )
+            .await;
+        });
+        response.map(|()| Answer::empty())
+    }
+}
+
+/// The hop-by-hop headers of a WebSocket handshake (RFC 6455, section 4), which are ours to set.
+fn ask(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}

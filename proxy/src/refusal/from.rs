@@ -1,0 +1,89 @@
+//! Each room's error, turned into a refusal. No `_`: a new way to fail asks for its reason here.
+
+use super::{Reason, Refusal};
+use crate::{
+    credential::CredentialError, forward::ForwardError, identify::IdentifyError,
+    inject::InjectError,
+};
+
+impl From<InjectError> for Refusal {
+    fn from(error: InjectError) -> Self {
+        let reason = match error {
+            InjectError::HeaderAlias(_) => Reason::HeaderAlias,
+            InjectError::Form(_) => Reason::FormUnreadable,
+            InjectError::ClientGone => Reason::ClientGone,
+            InjectError::Unusable(_) => Reason::CredentialUnusable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        let reason = match error {
+            CredentialError::Missing { .. }
+            | CredentialError::Empty { .. }
+            | CredentialError::Unreadable { .. }
+            | CredentialError::TooLarge { .. }
+            | CredentialError::NotText { .. }
+            | CredentialError::Expired { .. } => Reason::CredentialMissing,
+            CredentialError::NotBuilt { .. } => Reason::CredentialUnsupported,
+            CredentialError::Abandoned => Reason::CredentialSourceUnavailable,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<ForwardError> for Refusal {
+    fn from(error: ForwardError) -> Self {
+        let reason = match error {
+            ForwardError::Resolve { .. } | ForwardError::NoAddress { .. } => {
+                Reason::UpstreamResolve
+            }
+            ForwardError::AddressForbidden { .. } | ForwardError::OwnAddress { .. } => {
+                Reason::UpstreamAddress
+            }
+            ForwardError::Connect { .. } | ForwardError::TlsHandshake { .. } => {
+                Reason::UpstreamConnect
+            }
+            ForwardError::ConnectTimeout { .. } | ForwardError::ResponseTimeout { .. } => {
+                Reason::UpstreamTimeout
+            }
+            ForwardError::Overloaded { .. } => Reason::Overloaded,
+            ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,
+            ForwardError::TlsBadCertificate { .. } => Reason::UpstreamCertificate,
+            ForwardError::Reset { .. }
+            | ForwardError::MalformedResponse { .. }
+            | ForwardError::BodyIdle { .. } => Reason::UpstreamBroken,
+            ForwardError::ClientBody => Reason::ClientGone,
+            ForwardError::ClientBodyIdle { .. } => Reason::BodyStalled,
+            ForwardError::Unsendable { .. } => Reason::RequestMalformed,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<IdentifyError> for Refusal {
+    fn from(error: IdentifyError) -> Self {
+        let reason = match error {
+            IdentifyError::Malformed(_) | IdentifyError::UnsupportedScheme => {
+                Reason::IdentityMalformed
+            }
+            IdentifyError::UnknownIssuer => Reason::IdentityIssuerUnknown,
+            IdentifyError::AlgorithmNotAllowed
+            | IdentifyError::UnknownKey
+            | IdentifyError::BadSignature
+            | IdentifyError::BadClaims(_)
+            | IdentifyError::ReviewMismatch { .. } => Reason::IdentityInvalid,
+            IdentifyError::WrongAudience { .. } => Reason::IdentityAudience,
+            IdentifyError::Expired => Reason::IdentityExpired,
+            IdentifyError::NotYetValid => Reason::IdentityNotYetValid,
+            IdentifyError::KeysUnavailable { .. } | IdentifyError::OwnTokenUnavailable { .. } => {
+                Reason::IdentityKeysUnavailable
+            }
+            IdentifyError::ReviewUnavailable { .. } => Reason::IdentityReviewUnavailable,
+            IdentifyError::Revoked { .. } => Reason::IdentityRevoked,
+        };
+        Self::new(reason, error.to_string())
+    }
+}

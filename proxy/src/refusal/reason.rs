@@ -1,0 +1,312 @@
+//! The one list of reasons.
+
+/// Whose fault a refusal or failure is, so that whoever is paged knows whom to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The code that made the request, or the pod's set-up.
+    Caller,
+    /// The resources: a policy, a credential, the gateway's configuration.
+    Operator,
+    /// What the gateway leans on: an issuer, the API server, a secret store.
+    Platform,
+    /// The API that was called, or the network on the way to it.
+    Upstream,
+    /// The gateway itself.
+    Gateway,
+}
+
+impl Blame {
+    /// The word in records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Operator => "operator",
+            Self::Platform => "platform",
+            Self::Upstream => "upstream",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// Which of two languages a refusal inside a tunnel speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// The API's own, because sending the request again cannot help: SDKs give up at once.
+    Api,
+    /// HTTP's, because it is a fault of transport or a passing one: SDKs may try again.
+    Http,
+}
+
+/// All that is fixed about a reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// Its stable name, in records, metrics and answers.
+    pub code: &'static str,
+    /// The HTTP status, where the answer is not in the API's own language.
+    pub status: u16,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// The language it is told in.
+    pub language: Language,
+    /// One sentence for the caller; it gives away nothing about the policy.
+    pub caller: &'static str,
+    /// What the operator or the SRE can do.
+    pub remedy: &'static str,
+}
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $blame:ident, $language:ident,
+        caller: $caller:literal, remedy: $remedy:literal; )+) => {
+        /// Why a request was refused, or failed on its way. Exhaustive: every room's error becomes one of these.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
+
+        impl Reason {
+            /// Every reason there is, for documents and dashboards.
+            pub const ALL: &[Self] = &[ $( Self::$name, )+ ];
+
+            /// All that is fixed about it.
+            pub const fn facts(self) -> &'static Facts {
+                match self { $( Self::$name => &Facts {
+                    code: $code, status: $status, blame: Blame::$blame, language: Language::$language,
+                    caller: $caller, remedy: $remedy,
+                }, )+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No proof of identity came with the request.
+    IdentityMissing = "identity_missing", 407, Caller, Http,
+        caller: "This proxy needs proof of who is calling: send a service-account token in Proxy-Authorization.",
+        remedy: "Give the pod a projected token for this gateway's audience, in the proxy URL or through the relay.";
+    /// `Proxy-Authorization` could not be understood.
+    IdentityMalformed = "identity_malformed", 407, Caller, Http,
+        caller: "The proof of identity could not be read.",
+        remedy: "Send exactly one Proxy-Authorization header: `Bearer TOKEN`, or `Basic` with the token as password.";
+    /// The token's issuer is none of the configured ones.
+    IdentityIssuerUnknown = "identity_issuer_unknown", 407, Operator, Http,
+        caller: "The token's issuer is not trusted here.",
+        remedy: "Add the cluster to identity.issuers; `issuer` must equal the token's `iss` exactly.";
+    /// The token's signature or key is wrong.
+    IdentityInvalid = "identity_invalid", 407, Caller, Http,
+        caller: "The token is not valid.",
+        remedy: "Look at the detail: the signature, the key or the claims are not those of the issuer.";
+    /// The token is for someone else.
+    IdentityAudience = "identity_audience", 407, Caller, Http,
+        caller: "The token was issued for another audience.",
+        remedy: "Project the token with the audience of this gateway's issuer (default: countersign).";
+    /// The token has expired, or the connection has outlived its proof.
+    IdentityExpired = "identity_expired", 407, Caller, Http,
+        caller: "The token has expired.",
+        remedy: "Read the projected token afresh for every connection; the kubelet renews it in place.";
+    /// The token is not valid yet.
+    IdentityNotYetValid = "identity_not_yet_valid", 407, Platform, Http,
+        caller: "The token is not valid yet.",
+        remedy: "Compare the clocks of the issuer and of this gateway.";
+    /// The API server does not stand by the token any more.
+    IdentityRevoked = "identity_revoked", 407, Caller, Http,
+        caller: "The token is no longer valid.",
+        remedy: "The pod or service account was deleted or recreated; a new pod brings a new token.";
+    /// The issuer's keys cannot be had.
+    IdentityKeysUnavailable = "identity_keys_unavailable", 503, Platform, Http,
+        caller: "Identities cannot be checked at the moment.",
+        remedy: "Make the issuer's JWKS reachable (see detail); nothing is wrong with the pod.";
+    /// The API server cannot be asked.
+    IdentityReviewUnavailable = "identity_review_unavailable", 503, Platform, Http,
+        caller: "Identities cannot be checked at the moment.",
+        remedy: "Make the API server's TokenReview reachable and permitted for the gateway (see detail).";
+    /// The caller is proven, and no workload.
+    WorkloadUnknown = "workload_unknown", 403, Operator, Api,
+        caller: "This workload is not registered with the credential gateway.",
+        remedy: "Write a Workload whose selectors match the caller, or correct the one that nearly does.";
+    /// No policy grants this target.
+    TargetNotGranted = "target_not_granted", 403, Operator, Api,
+        caller: "This workload has no access to this service.",
+        remedy: "Write an AccessPolicy for this workload and target.";
+    /// A policy grants the target, but not this request.
+    RequestNotAllowed = "request_not_allowed", 403, Operator, Api,
+        caller: "This workload may not make this request.",
+        remedy: "Extend the nearest rule if the request is wanted; else correct the code.";
+    /// The request came outside of the policy's windows.
+    OutsideSchedule = "outside_schedule", 403, Operator, Api,
+        caller: "This request is not permitted at this time.",
+        remedy: "Run the job within the window, or change conditions.schedule.";
+    /// The policy's `notAfter` has passed.
+    PolicyExpired = "policy_expired", 403, Operator, Api,
+        caller: "The permission for this request has expired.",
+        remedy: "Review the access, then move conditions.notAfter.";
+    /// The policy's `when` was false.
+    ConditionFalse = "condition_false", 403, Operator, Api,
+        caller: "This request does not meet a condition of its permission.",
+        remedy: "Compare the request with conditions.when.";
+    /// The policy's `when` could not be evaluated.
+    ConditionError = "condition_error", 403, Operator, Api,
+        caller: "A condition of the permission could not be evaluated for this request.",
+        remedy: "Make conditions.when robust: guard optional keys with has(), convert types.";
+    /// The target denies this path to every workload.
+    PathDenied = "path_denied", 403, Operator, Api,
+        caller: "This path is closed to workloads.",
+        remedy: "It hands out or ends credentials; a person should call it, not a workload.";
+    /// The target has no route for the request.
+    NoRoute = "no_route", 403, Operator, Api,
+        caller: "The credential gateway knows no such path of this service.",
+        remedy: "Add a route to the TargetService.";
+    /// The policy fills the route's slot with no credential.
+    SlotNotGranted = "slot_not_granted", 403, Operator, Api,
+        caller: "This workload has no credential for this kind of request.",
+        remedy: "Add the slot under the policy's credentials.";
+    /// The policy's rate is used up.
+    RateLimited = "rate_limited", 429, Caller, Http,
+        caller: "This workload has made too many requests; see Retry-After.",
+        remedy: "Slow the caller down, or raise conditions.rate.";
+    /// No target with a policy has this host.
+    HostUnmatched = "host_unmatched", 403, Operator, Http,
+        caller: "This host may not be reached through this proxy.",
+        remedy: "Write a TargetService and an AccessPolicy for the host, or set unmatched: tunnel.";
+    /// CONNECT target, SNI, `:authority` and `Host` disagree.
+    AuthorityMismatch = "authority_mismatch", 421, Caller, Http,
+        caller: "The request names another host than its connection.",
+        remedy: "The client mixes hosts on one connection; this is how domain fronting looks.";
+    /// The destination is no usable authority.
+    AuthorityInvalid = "authority_invalid", 400, Caller, Http,
+        caller: "The destination is not a valid host and port.",
+        remedy: "Correct the URL in the caller.";
+    /// Plain HTTP to a host that gets credentials.
+    PlaintextRefused = "plaintext_refused", 403, Caller, Http,
+        caller: "This service may only be called over HTTPS.",
+        remedy: "Use https:// in the caller.";
+    /// The path may mean different things to different servers.
+    PathNotCanonical = "path_not_canonical", 400, Caller, Http,
+        caller: "The path is not in canonical form.",
+        remedy: "Send the path without dot segments, empty segments and needless escapes.";
+    /// The request's form contradicts itself or HTTP.
+    RequestMalformed = "request_malformed", 400, Caller, Http,
+        caller: "The request is not valid HTTP.",
+        remedy: "Look at the detail; the client or something before it is at fault.";
+    /// The head of the request is larger than the bound.
+    HeadTooLarge = "head_too_large", 431, Caller, Http,
+        caller: "The request's head is too large.",
+        remedy: "Send fewer or smaller headers, or raise limits.headBytes.";
+    /// The head did not arrive in time.
+    HeadTimeout = "head_timeout", 408, Caller, Http,
+        caller: "The request's head took too long.",
+        remedy: "The client stalls; if it is only slow, raise limits.headTimeout.";
+    /// A method that no request may have here.
+    MethodRefused = "method_refused", 405, Caller, Http,
+        caller: "This method is not accepted here.",
+        remedy: "TRACE, TRACK and CONNECT within a tunnel are never forwarded.";
+    /// A header that would change the method behind the policy's back.
+    MethodOverride = "method_override", 400, Caller, Http,
+        caller: "Headers that override the method are not accepted.",
+        remedy: "Use the method itself.";
+    /// A header that some servers take for the one the credential goes into.
+    HeaderAlias = "header_alias", 400, Caller, Http,
+        caller: "A header looks like the one that carries the credential.",
+        remedy: "Remove the header; underscores and hyphens are the same to some servers.";
+    /// A form whose field must be removed is too large or encoded.
+    FormUnreadable = "form_unreadable", 413, Caller, Http,
+        caller: "This form cannot be checked for credentials: it is too large or compressed.",
+        remedy: "Send the form uncompressed and below limits.formBytes, or send JSON.";
+    /// Bytes came before the tunnel was open.
+    EarlyData = "early_data", 400, Caller, Http,
+        caller: "Data was sent before the tunnel was open.",
+        remedy: "The client must wait for the answer to CONNECT.";
+    /// The client's TLS handshake failed.
+    ClientTls = "client_tls", 400, Caller, Http,
+        caller: "The TLS handshake failed.",
+        remedy: "Usually the client does not trust the gateway's root: mount the bundle and set its CA variable.";
+    /// The secret's source has nothing usable.
+    CredentialMissing = "credential_missing", 503, Operator, Api,
+        caller: "The credential for this service is not available.",
+        remedy: "Put the secret where the Credential says (see detail).";
+    /// The secret's source cannot be reached.
+    CredentialSourceUnavailable = "credential_source_unavailable", 503, Platform, Http,
+        caller: "The credential for this service is not available at the moment.",
+        remedy: "Make the secret store reachable (see detail); nothing is wrong with the caller.";
+    /// The credential has a provider or source that this version does not have.
+    CredentialUnsupported = "credential_unsupported", 503, Operator, Api,
+        caller: "The credential for this service is not available.",
+        remedy: "Use a provider and source that `countersign check` accepts without a warning.";
+    /// The secret cannot stand where it must go.
+    CredentialUnusable = "credential_unusable", 503, Operator, Api,
+        caller: "The credential for this service cannot be used.",
+        remedy: "Compare the secret's form with the TargetService's attach (see detail).";
+    /// The upstream's name has no address.
+    UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
+        caller: "The service's name could not be resolved.",
+        remedy: "Check the gateway's DNS.";
+    /// The upstream's addresses may not be dialled.
+    UpstreamAddress = "upstream_address", 403, Operator, Http,
+        caller: "The service's address may not be reached through this proxy.",
+        remedy: "If a private address is meant, name its range in upstream.allowAddresses.";
+    /// No connection to the upstream.
+    UpstreamConnect = "upstream_connect", 502, Upstream, Http,
+        caller: "The service could not be reached.",
+        remedy: "Check the network path and egress rules from the gateway.";
+    /// The upstream did not answer in time.
+    UpstreamTimeout = "upstream_timeout", 504, Upstream, Http,
+        caller: "The service did not answer in time.",
+        remedy: "See the service's status page; if it is only slow, raise limits.responseTimeout.";
+    /// The upstream's certificate is not what it must be.
+    UpstreamCertificate = "upstream_certificate", 502, Upstream, Http,
+        caller: "The service could not prove its identity.",
+        remedy: "Something intercepts the connection, or its CA belongs into upstream.roots.";
+    /// The upstream broke off or answered garbage.
+    UpstreamBroken = "upstream_broken", 502, Upstream, Http,
+        caller: "The service broke the connection or sent an invalid answer.",
+        remedy: "See the detail and the service's status page.";
+    /// The corporate proxy refused.
+    UpstreamProxyRefused = "upstream_proxy_refused", 502, Platform, Http,
+        caller: "The service could not be reached.",
+        remedy: "The proxy named in upstream.proxy refused the connection (see detail).";
+    /// Too many open connections.
+    Overloaded = "overloaded", 503, Gateway, Http,
+        caller: "The proxy is overloaded.",
+        remedy: "Raise the limit named in the detail, or add replicas.";
+    /// The client went away.
+    ClientGone = "client_gone", 499, Caller, Http,
+        caller: "The client closed the connection.",
+        remedy: "Look at the caller's timeouts.";
+    /// A body stood still.
+    BodyStalled = "body_stalled", 408, Caller, Http,
+        caller: "The body stood still for too long.",
+        remedy: "See bytes and detail for which side stalled.";
+    /// The gateway is going away.
+    Draining = "draining", 503, Gateway, Http,
+        caller: "The proxy is restarting.",
+        remedy: "Nothing; the client should try again.";
+    /// A bug.
+    Internal = "internal", 500, Gateway, Http,
+        caller: "The proxy failed.",
+        remedy: "Please report it with this record.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_stable_in_form() {
+        let mut seen = HashSet::new();
+        for reason in Reason::ALL {
+            let facts = reason.facts();
+            assert!(seen.insert(facts.code), "{} is there twice", facts.code);
+            assert!(
+                facts
+                    .code
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{} is no code",
+                facts.code
+            );
+            assert!(http::StatusCode::from_u16(facts.status).is_ok());
+            for sentence in [facts.caller, facts.remedy] {
+                assert!(sentence.ends_with('.'), "{}: {sentence}", facts.code);
+            }
+        }
+    }
+}
