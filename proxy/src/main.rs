@@ -1,3 +1,10 @@
-//! The `countersign` binary: flags, load, run.
+//! The `countersign` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use countersign::cli::Cli;
+
+fn main() -> anyhow::Result<ExitCode> {
+    Cli::parse().run()
+}

@@ -1,5 +1,53 @@
 //! What people type: one file a command.
 
 pub mod ca;
+mod check;
 pub mod environment;
+mod explain;
 mod files;
+mod report;
+mod run;
+mod schema;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Gives pods access to HTTP APIs without giving them secrets.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway.
+    Run(run::RunCommand),
+    /// Check resources: every problem at once, with its place and remedy.
+    Check(check::CheckCommand),
+    /// Say how a request would be decided, and why.
+    Explain(explain::ExplainCommand),
+    /// Show or export the interception CA.
+    Ca(ca::CaCommand),
+    /// Print the JSON Schema of the resources.
+    Schema(schema::SchemaCommand),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When it cannot be carried out; a command that only found something to complain of says so
+    /// by its exit code.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(command) => command.run(),
+            Command::Check(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Ca(command) => command.run(),
+            Command::Schema(command) => command.run(),
+        }
+    }
+}
