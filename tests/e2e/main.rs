@@ -1,2 +1,3 @@
-//! x
-fn main() {}
+//! The promises, each tested over real sockets against a real gateway.
+
+mod agreement;

@@ -3,7 +3,7 @@
 //! Directly or through a proxy's CONNECT, over HTTP/1.1 or HTTP/2, with one connection a
 //! [`Session`].
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -20,13 +20,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    time_provider::TimeProvider,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use countersign::clock::Clock;
 
 use crate::fake::Protocol;
 
@@ -114,6 +117,16 @@ impl From<hyper::Error> for Failure {
     }
 }
 
+#[derive(Debug)]
+struct ClockTime(Clock);
+
+impl TimeProvider for ClockTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = Duration::try_from(self.0.now().as_duration()).ok()?;
+        Some(UnixTime::since_unix_epoch(since_epoch))
+    }
+}
+
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct Client {
@@ -175,6 +188,13 @@ impl Client {
     pub fn basic(mut self, token: &str) -> Self {
         let value = format!("Basic {}", BASE64_STANDARD.encode(format!("x:{token}")));
         self.proxy_authorization = value.parse().ok();
+        self
+    }
+
+    /// Checks certificates by this clock instead of the machine's.
+    #[must_use]
+    pub fn at(mut self, clock: Clock) -> Self {
+        self.tls.time_provider = Arc::new(ClockTime(clock));
         self
     }
 

@@ -10,5 +10,6 @@
 
 pub mod client;
 pub mod fake;
+pub mod gateway;
 mod random;
 pub mod world;
