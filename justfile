@@ -1,0 +1,35 @@
+# The recipes people and CI run.
+
+# List the recipes.
+default:
+    @just --list
+
+# The nightly dashboard, call by call, through a gateway on loopback.
+quickstart *ARGS:
+    cargo run --release --example quickstart -- {{ARGS}}
+
+# Everything that must pass, as CI runs it.
+ci:
+    bash .ci/run
+
+# All tests; installs what they need.
+test:
+    ./tests/run
+
+# Formatting and lints.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Advisories, licences, bans.
+deny:
+    cargo deny --all-features check
+
+# The documentation, with warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The load generator's table.
+bench *ARGS:
+    cargo build --release -p countersign
+    cargo run --release -p countersign-bench -- {{ARGS}}
