@@ -1,3 +1,4 @@
 //! The promises, each tested over real sockets against a real gateway.
 
 mod agreement;
+mod exec;

@@ -1,7 +1,7 @@
 //! The environment variables by which runtimes find their proxy and their trusted roots.
 //!
-//! Few runtimes read the same ones; README's table of clients says which was seen to read which.
-//! `exec` sets them for a command on a laptop, and the pod injector for containers.
+//! Few runtimes read the same ones, so all are set that any of the usual clients reads. `exec`
+//! sets them for a command on a laptop, and the pod injector for containers.
 
 /// Java's convention for trust stores, which hold nothing secret.
 pub const TRUST_STORE_PASSWORD: &str = "changeit";

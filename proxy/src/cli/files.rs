@@ -7,26 +7,23 @@ use std::{
     path::Path,
 };
 
-use countersign_config::{load, model::Gateway};
+use anyhow::Context;
+use countersign_config::{load, model::Gateway, problem::Problems};
 
 /// Loads the file that starts a gateway, or says everything that is wrong with it.
 pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
-    match load::gateway(path) {
-        Ok((gateway, _warnings)) => Ok(gateway),
-        Err(problems) => {
-            let lines = problems.0.iter().map(|problem| {
-                format!(
-                    "\n  {}: {}; {}",
-                    problem.code, problem.message, problem.remedy
-                )
-            });
-            anyhow::bail!(
-                "{} cannot be used:{}",
-                path.display(),
-                lines.collect::<String>()
-            )
-        }
-    }
+    let (gateway, _warnings) = load::gateway(path)
+        .map_err(|problems| unusable(&problems))
+        .with_context(|| format!("{} cannot be used", path.display()))?;
+    Ok(gateway)
+}
+
+/// Everything that is wrong, as one error.
+pub(super) fn unusable(problems: &Problems) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the configuration has mistakes:\n\n{}",
+        problems.render(false)
+    )
 }
 
 /// Writes a file that everyone may read, whole or not at all.

@@ -3,6 +3,7 @@
 pub mod ca;
 mod check;
 pub mod environment;
+mod exec;
 mod explain;
 mod files;
 mod report;
@@ -29,6 +30,8 @@ enum Command {
     Check(check::CheckCommand),
     /// Say how a request would be decided, and why.
     Explain(explain::ExplainCommand),
+    /// Run one command under a local gateway, with proxy and CA variables set.
+    Exec(exec::ExecCommand),
     /// Show or export the interception CA.
     Ca(ca::CaCommand),
     /// Print the JSON Schema of the resources.
@@ -46,6 +49,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Exec(command) => command.run(),
             Command::Ca(command) => command.run(),
             Command::Schema(command) => command.run(),
         }

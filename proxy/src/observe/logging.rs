@@ -34,7 +34,17 @@ pub enum LoggingError {
 
 /// Sets up the process log. Call it once, first thing in `main`.
 pub fn init(format: LogFormat) -> Result<(), LoggingError> {
-    let filter = filter(std::env::var_os("RUST_LOG"))?;
+    init_from(DEFAULT_FILTER, format)
+}
+
+/// The same for a command that shares its terminal with another: warnings only, unless
+/// `RUST_LOG` says otherwise.
+pub fn init_quiet(format: LogFormat) -> Result<(), LoggingError> {
+    init_from("warn", format)
+}
+
+fn init_from(default: &str, format: LogFormat) -> Result<(), LoggingError> {
+    let filter = filter(std::env::var_os("RUST_LOG"), default)?;
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -53,9 +63,9 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
     done.map_err(|_| LoggingError::Taken)
 }
 
-fn filter(written: Option<std::ffi::OsString>) -> Result<EnvFilter, LoggingError> {
+fn filter(written: Option<std::ffi::OsString>, default: &str) -> Result<EnvFilter, LoggingError> {
     let written = match written {
-        None => return Ok(EnvFilter::new(DEFAULT_FILTER)),
+        None => return Ok(EnvFilter::new(default)),
         Some(written) => written
             .into_string()
             .map_err(|_| LoggingError::Filter("it is not UTF-8".into()))?,
@@ -91,7 +101,7 @@ mod tests {
     #[case(Some("warn,countersign::forward=trace"), true)]
     #[case(Some("countersign=loud"), false)]
     fn a_filter_that_does_not_parse_is_an_error(#[case] written: Option<&str>, #[case] ok: bool) {
-        assert_eq!(filter(written.map(Into::into)).is_ok(), ok);
+        assert_eq!(filter(written.map(Into::into), DEFAULT_FILTER).is_ok(), ok);
     }
 
     #[derive(Clone, Default)]

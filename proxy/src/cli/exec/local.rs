@@ -1,0 +1,117 @@
+//! The gateway that one command runs under.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use countersign_config::model::{
+    CaSource, DecisionSink, Gateway, Issuer, JwksSource, Limits, Listener, ListenerMode, Observe,
+    ResourceSource, StateStore, TrustRoots, Unmatched, Upstream,
+};
+
+use super::{
+    DRAIN,
+    issuer::{AUDIENCE, LocalIssuer},
+    subject::Subject,
+};
+
+/// Where its CA is, beneath the private directory.
+pub(super) fn ca_directory(private: &Path) -> PathBuf {
+    private.join("ca")
+}
+
+/// The configured gateway, or one of defaults, turned into one that listens on loopback, believes
+/// `issuer` alone, and reports to nobody but the person at the terminal.
+pub(super) fn gateway(
+    configured: Option<Gateway>,
+    resources: &[PathBuf],
+    private: &Path,
+    subject: &Subject,
+    issuer: &LocalIssuer,
+) -> anyhow::Result<Gateway> {
+    let keys = private.join("jwks.json");
+    fs::write(&keys, issuer.jwks())
+        .with_context(|| format!("{} cannot be written", keys.display()))?;
+    let base = match configured {
+        Some(gateway) => gateway,
+        None => defaults()?,
+    };
+    let mut limits = base.limits;
+    limits.drain = DRAIN;
+    Ok(Gateway {
+        name: base.name,
+        listeners: vec![Listener {
+            name: "exec".to_owned(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            mode: ListenerMode::Explicit,
+            tls: None,
+            own_token_file: None,
+        }],
+        issuers: vec![Issuer {
+            name: subject.cluster.clone(),
+            issuer: issuer.url().to_owned(),
+            audience: AUDIENCE.to_owned(),
+            jwks: JwksSource::File(keys),
+            token_review: None,
+        }],
+        trust_domains: Vec::new(),
+        resources: resources
+            .iter()
+            .cloned()
+            .map(ResourceSource::Directory)
+            .collect(),
+        ca: CaSource::Directory(ca_directory(private)),
+        state: base.state,
+        unmatched: base.unmatched,
+        upstream: base.upstream,
+        observe: Observe {
+            decisions: base.observe.decisions,
+            admin: None,
+            otlp: None,
+        },
+        limits,
+    })
+}
+
+/// A gateway of which nothing was configured.
+fn defaults() -> anyhow::Result<Gateway> {
+    Ok(Gateway {
+        name: "exec".to_owned(),
+        listeners: Vec::new(),
+        issuers: Vec::new(),
+        trust_domains: Vec::new(),
+        resources: Vec::new(),
+        ca: CaSource::Directory(PathBuf::new()),
+        state: StateStore::Directory(state_directory()?),
+        unmatched: Unmatched::Deny,
+        upstream: Upstream {
+            roots: TrustRoots::System,
+            allow_addresses: Vec::new(),
+            resolve: std::collections::BTreeMap::new(),
+            proxy: None,
+        },
+        observe: Observe {
+            decisions: DecisionSink::Stdout,
+            admin: None,
+            otlp: None,
+        },
+        limits: Limits::default(),
+    })
+}
+
+/// A place that outlives the command: rotated credentials are lost with their state. By the XDG
+/// Base Directory Specification.
+fn state_directory() -> anyhow::Result<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("countersign"))
+        .context("neither XDG_STATE_HOME nor HOME is set: there is no place for state")
+}
