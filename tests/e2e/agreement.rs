@@ -93,7 +93,7 @@ const TABLE: &[Row] = &[
     (DASHBOARD, IN, "GET", "https://example.com/", Some("host_unmatched")),
     (DASHBOARD, IN, "POST", "https://notslack.com/api/chat.postMessage", Some("host_unmatched")),
     (DASHBOARD, IN, "POST", "https://slack.com.evil.test/api/chat.postMessage", Some("host_unmatched")),
-    (DASHBOARD, IN, "POST", "https://slack.com:8443/api/chat.postMessage", Some("host_unmatched")),
+    (DASHBOARD, IN, "POST", "https://hooks-slack.com/api/chat.postMessage", Some("host_unmatched")),
     (DASHBOARD, IN, "POST", "https://SLACK.com/api/chat.postMessage", None),
 ];
 
