@@ -55,19 +55,33 @@ pub struct Grant<'s> {
 }
 
 impl DenyReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 10] = [
+        Self::WorkloadUnknown,
+        Self::TargetNotGranted,
+        Self::RequestNotAllowed,
+        Self::OutsideSchedule,
+        Self::PolicyExpired,
+        Self::ConditionFalse,
+        Self::ConditionError,
+        Self::PathDenied,
+        Self::NoRoute,
+        Self::SlotNotGranted,
+    ];
+
     /// The reason's stable name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::WorkloadUnknown => "workload-unknown",
-            Self::TargetNotGranted => "target-not-granted",
-            Self::RequestNotAllowed => "request-not-allowed",
-            Self::OutsideSchedule => "outside-schedule",
-            Self::PolicyExpired => "policy-expired",
-            Self::ConditionFalse => "condition-false",
-            Self::ConditionError => "condition-error",
-            Self::PathDenied => "path-denied",
-            Self::NoRoute => "no-route",
-            Self::SlotNotGranted => "slot-not-granted",
+            Self::WorkloadUnknown => "workload_unknown",
+            Self::TargetNotGranted => "target_not_granted",
+            Self::RequestNotAllowed => "request_not_allowed",
+            Self::OutsideSchedule => "outside_schedule",
+            Self::PolicyExpired => "policy_expired",
+            Self::ConditionFalse => "condition_false",
+            Self::ConditionError => "condition_error",
+            Self::PathDenied => "path_denied",
+            Self::NoRoute => "no_route",
+            Self::SlotNotGranted => "slot_not_granted",
         }
     }
 }

@@ -132,3 +132,15 @@ pub fn reason(reason: DenyReason) -> Reason {
         DenyReason::SlotNotGranted => Reason::SlotNotGranted,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policy_and_answers_call_a_reason_by_one_name() {
+        for denied in DenyReason::ALL {
+            assert_eq!(denied.as_str(), reason(denied).facts().code);
+        }
+    }
+}

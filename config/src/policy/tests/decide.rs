@@ -17,16 +17,16 @@ const POSTS: &str = "dashboard-posts-to-slack";
     "POST files.slack.com/upload/v1/a/b",
     "dashboard-posts-to-slack 1 none"
 )]
-#[case::other_method("GET slack.com/api/chat.postMessage", "request-not-allowed")]
-#[case::other_path("POST slack.com/api/conversations.history", "request-not-allowed")]
-#[case::path_of_another_case("POST slack.com/api/chat.postmessage", "request-not-allowed")]
-#[case::trailing_slash("POST slack.com/api/chat.postMessage/", "request-not-allowed")]
-#[case::rule_of_another_host("POST slack.com/upload/v1/a", "no-route")]
-#[case::download_is_no_upload("GET files.slack.com/files-pri/x", "request-not-allowed")]
-#[case::denied_to_all("POST slack.com/api/auth.revoke", "path-denied")]
-#[case::denied_in_any_case("POST slack.com/API/Auth.Revoke", "path-denied")]
-#[case::denied_with_slash("POST slack.com/api/oauth.v2.access/", "path-denied")]
-#[case::no_route("GET slack.com/", "no-route")]
+#[case::other_method("GET slack.com/api/chat.postMessage", "request_not_allowed")]
+#[case::other_path("POST slack.com/api/conversations.history", "request_not_allowed")]
+#[case::path_of_another_case("POST slack.com/api/chat.postmessage", "request_not_allowed")]
+#[case::trailing_slash("POST slack.com/api/chat.postMessage/", "request_not_allowed")]
+#[case::rule_of_another_host("POST slack.com/upload/v1/a", "no_route")]
+#[case::download_is_no_upload("GET files.slack.com/files-pri/x", "request_not_allowed")]
+#[case::denied_to_all("POST slack.com/api/auth.revoke", "path_denied")]
+#[case::denied_in_any_case("POST slack.com/API/Auth.Revoke", "path_denied")]
+#[case::denied_with_slash("POST slack.com/api/oauth.v2.access/", "path_denied")]
+#[case::no_route("GET slack.com/", "no_route")]
 #[case::other_port("POST slack.com:8443/api/chat.postMessage", "unmatched")]
 #[case::prefixed_host("POST notslack.com/api/chat.postMessage", "unmatched")]
 #[case::suffixed_host("POST slack.com.evil.test/api/chat.postMessage", "unmatched")]
@@ -48,21 +48,21 @@ fn the_dashboard_posts_to_slack(#[case] request: &str, #[case] expected: &str) {
     MORNING,
     "dashboard-reads-qase 0 token"
 )]
-#[case::too_many("GET api.qase.io/v1/run/DEMO?limit=101", MORNING, "condition-false")]
+#[case::too_many("GET api.qase.io/v1/run/DEMO?limit=101", MORNING, "condition_false")]
 #[case::repeated(
     "GET api.qase.io/v1/run/DEMO?limit=1&limit=2",
     MORNING,
-    "condition-error"
+    "condition_error"
 )]
 #[case::too_early(
     "GET api.qase.io/v1/run/DEMO",
     "2026-11-23T04:59:59Z",
-    "outside-schedule"
+    "outside_schedule"
 )]
 #[case::too_late(
     "GET api.qase.io/v1/run/DEMO",
     "2026-11-23T05:45:00Z",
-    "outside-schedule"
+    "outside_schedule"
 )]
 #[case::last_morning(
     "GET api.qase.io/v1/run/DEMO",
@@ -72,17 +72,17 @@ fn the_dashboard_posts_to_slack(#[case] request: &str, #[case] expected: &str) {
 #[case::after_its_end(
     "GET api.qase.io/v1/run/DEMO",
     "2027-06-30T04:10:00Z",
-    "policy-expired"
+    "policy_expired"
 )]
 #[case::schedule_goes_first(
     "GET api.qase.io/v1/run/DEMO?limit=101",
     "2028-01-01T00:00:00Z",
-    "outside-schedule"
+    "outside_schedule"
 )]
 #[case::rules_go_before(
     "DELETE api.qase.io/v1/run/DEMO",
     "2028-01-01T00:00:00Z",
-    "request-not-allowed"
+    "request_not_allowed"
 )]
 fn the_dashboard_reads_qase(#[case] request: &str, #[case] now: &str, #[case] expected: &str) {
     let policies = nightly();
@@ -113,18 +113,18 @@ fn another_workload_gets_nothing_of_it() {
     let policies = set(&[who.clone(), other], vec![posts_to_slack(&who)]);
     let request = "POST slack.com/api/chat.postMessage";
     let release = decide(&policies, &caller("release"), request, MORNING);
-    assert_eq!(told(&release), "target-not-granted");
+    assert_eq!(told(&release), "target_not_granted");
     let nobody = decide(&policies, &caller("default"), request, MORNING);
-    assert_eq!(told(&nobody), "workload-unknown");
+    assert_eq!(told(&nobody), "workload_unknown");
     // What every workload is denied tells an unknown caller nothing.
     let revoke = "POST slack.com/api/auth.revoke";
     assert_eq!(
         told(&decide(&policies, &caller("default"), revoke, MORNING)),
-        "workload-unknown"
+        "workload_unknown"
     );
     assert_eq!(
         told(&decide(&policies, &caller("release"), revoke, MORNING)),
-        "path-denied"
+        "path_denied"
     );
 }
 
@@ -166,11 +166,11 @@ fn only_posts(name: &str, who: &Arc<Workload>, mode: Mode) -> Policy {
 #[case::first_by_name(&[("b", Mode::Enforce), ("a", Mode::Enforce)], "POST slack.com/api/chat.postMessage", "a 0 bot")]
 #[case::enforcing_before_observing(&[("a", Mode::Observe), ("b", Mode::Enforce)], "POST slack.com/api/chat.postMessage", "b 0 bot")]
 #[case::observing_that_permits(&[("a", Mode::Observe), ("b", Mode::Observe)], "POST slack.com/api/chat.postMessage", "a 0 bot")]
-#[case::observing_lets_through(&[("a", Mode::Enforce), ("b", Mode::Observe)], "POST slack.com/api/chat.delete", "b none bot but request-not-allowed")]
-#[case::observing_softens_no_denied_path(&[("a", Mode::Observe)], "POST slack.com/api/auth.revoke", "path-denied")]
-#[case::observing_makes_no_route(&[("a", Mode::Observe)], "GET slack.com/", "no-route")]
-#[case::observing_has_no_other_credential(&[("a", Mode::Observe)], "POST slack.com/api/apps.connections.open", "slot-not-granted")]
-#[case::enforcing_only(&[("a", Mode::Enforce), ("b", Mode::Enforce)], "POST slack.com/api/chat.delete", "request-not-allowed")]
+#[case::observing_lets_through(&[("a", Mode::Enforce), ("b", Mode::Observe)], "POST slack.com/api/chat.delete", "b none bot but request_not_allowed")]
+#[case::observing_softens_no_denied_path(&[("a", Mode::Observe)], "POST slack.com/api/auth.revoke", "path_denied")]
+#[case::observing_makes_no_route(&[("a", Mode::Observe)], "GET slack.com/", "no_route")]
+#[case::observing_has_no_other_credential(&[("a", Mode::Observe)], "POST slack.com/api/apps.connections.open", "slot_not_granted")]
+#[case::enforcing_only(&[("a", Mode::Enforce), ("b", Mode::Enforce)], "POST slack.com/api/chat.delete", "request_not_allowed")]
 fn of_several_policies(
     #[case] policies: &[(&str, Mode)],
     #[case] request: &str,
@@ -215,7 +215,7 @@ fn observing_softens_conditions_and_names_the_rule() {
     );
     assert_eq!(
         told(&decision),
-        "dashboard-reads-qase 0 token but outside-schedule"
+        "dashboard-reads-qase 0 token but outside_schedule"
     );
 }
 
@@ -226,7 +226,7 @@ fn a_slot_that_one_policy_does_not_fill_another_may() {
     let request = "POST slack.com/api/apps.connections.open";
     let policies = set(slice::from_ref(&who), vec![first.clone()]);
     let decision = decide(&policies, &caller("nightly-dashboard"), request, MORNING);
-    assert_eq!(told(&decision), "slot-not-granted");
+    assert_eq!(told(&decision), "slot_not_granted");
     let Decision::Deny(Denial {
         nearest: Some(nearest),
         ..

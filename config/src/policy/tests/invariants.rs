@@ -120,8 +120,8 @@ fn reference(policies: &[Policy], who: &CallerFacts, text: &str, now: &str) -> S
         route.host.as_ref().expect("a host").matches(facts.host) && route.paths.matches(facts.path)
     });
     let route = match route {
-        None => return "no-route".to_owned(),
-        Some(route) if route.deny.is_some() => return "path-denied".to_owned(),
+        None => return "no_route".to_owned(),
+        Some(route) if route.deny.is_some() => return "path_denied".to_owned(),
         Some(route) => route,
     };
     let mut observed: Option<(bool, String)> = None;

@@ -119,7 +119,7 @@ fn numbers_of_another_revision_are_not_believed() {
     assert!(stale.is_of(&before) && !stale.is_of(&after));
     let request = Request::new("POST slack.com/api/chat.postMessage");
     let decision = after.decide(&stale, &caller("a"), &request.facts(), at(MORNING));
-    assert_eq!(told(&decision), "workload-unknown");
+    assert_eq!(told(&decision), "workload_unknown");
     let host = Host::parse("wss.slack.com").expect("a host");
     let answer = after.interception(&stale, &host, 443);
     assert!(matches!(answer, Interception::Refuse(_)), "{answer:?}");
