@@ -16,7 +16,9 @@ use hyper::body::Incoming;
 
 /// The body of a request to an upstream: none, one piece, or what the client is still sending.
 ///
-/// Nothing is buffered: a piece is asked of the client when the upstream can take it.
+/// Nothing is buffered: a piece is asked of the client when the upstream can take it. Trailers are
+/// discarded (RFC 9110, section 6.5.1): some servers merge them into the headers, where the
+/// caller's could replace what we set.
 pub struct RequestBody {
     source: Source,
     meter: Option<Arc<BodyMeter>>,
@@ -140,7 +142,7 @@ impl Body for RequestBody {
                 Some(Frame::data(std::mem::take(prefix)))
             }
             Source::Streaming { rest, .. } => match Pin::new(rest).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => Some(frame),
+                Poll::Ready(Some(Ok(frame))) => Some(frame).filter(Frame::is_data),
                 Poll::Ready(None) => None,
                 Poll::Ready(Some(Err(_))) => {
                     if let Some(meter) = &this.meter {

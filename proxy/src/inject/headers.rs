@@ -3,7 +3,10 @@
 use countersign_config::model::{Attach, Place, Route};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
 };
 
 use super::InjectError;
@@ -14,7 +17,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Removes what is meant for the next hop only, and what `Connection` nominates.
 ///
-/// `TE: trailers` is set again where it was: gRPC servers insist on it, and we pass trailers.
+/// `TE: trailers` is set again where it was: gRPC servers insist on it, and we pass a response's.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = headers
         .get(TE)
@@ -22,6 +25,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip_connection(headers);
     headers.remove(PROXY_AUTHORIZATION);
     headers.remove(HTTP2_SETTINGS);
+    // A request's trailers are not sent on, so none are announced.
+    headers.remove(TRAILER);
     headers.remove(TE);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -209,7 +209,7 @@ async fn answer(
                 response.headers_mut().insert("connection", close);
             }
             if path == "/echo" {
-                let names = HeaderValue::from_static("x-checksum");
+                let names = HeaderValue::from_static("x-checksum, authorization");
                 response.headers_mut().insert("trailer", names);
             }
             response
@@ -224,11 +224,10 @@ fn pieces(count: usize) -> Body {
 }
 
 fn echo(bytes: Bytes, trailers: Option<HeaderMap>) -> Body {
-    let frames = [Some(Frame::data(bytes)), trailers.map(Frame::trailers)];
-    StreamBody::new(futures_util::stream::iter(
-        frames.into_iter().flatten().map(Ok),
-    ))
-    .boxed()
+    let mut trailers = trailers.unwrap_or_default();
+    trailers.insert("x-checksum", HeaderValue::from_static("7"));
+    let frames = [Frame::data(bytes), Frame::trailers(trailers)];
+    StreamBody::new(futures_util::stream::iter(frames.map(Ok))).boxed()
 }
 
 /// An upstream that speaks HTTP/1.1 by a script of its own, one run a connection.
@@ -274,7 +273,7 @@ pub(super) async fn client_body(length: usize) -> (Incoming, DuplexStream) {
 
 /// The same in chunked coding.
 pub(super) async fn chunked_body() -> (Incoming, DuplexStream) {
-    incoming("Transfer-Encoding: chunked\r\nTrailer: x-checksum").await
+    incoming("Transfer-Encoding: chunked\r\nTrailer: authorization").await
 }
 
 async fn incoming(framing: &str) -> (Incoming, DuplexStream) {
