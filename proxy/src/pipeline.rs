@@ -26,7 +26,7 @@ use crate::{
     authorize::{Permit, Snapshot, authorize},
     credential::Issued,
     forward::{BodyMeter, RequestBody, Sent},
-    inject::{self, Stripped},
+    inject::{self, FormBounds, Stripped},
     observe::Record,
     refusal::{Reason, Refusal},
 };
@@ -41,7 +41,8 @@ pub async fn handle(session: Arc<Session>, request: Request<Incoming>) -> Respon
     match story(&session, &snapshot, request, &mut record).await {
         Ok(opened) => opened.answer(record, busy),
         Err(refusal) => {
-            if refusal.reason == Reason::IdentityExpired {
+            // The connection does not outlive its caller's proof.
+            if let Reason::IdentityExpired | Reason::IdentityRevoked = refusal.reason {
                 session.closing.cancel();
             }
             notes::refused(record, refusal, busy)
@@ -96,12 +97,16 @@ async fn story(
         return upgrade.forward(session, parts, &permit, record).await;
     }
     let meter = Arc::new(BodyMeter::default());
-    let limit = session.rooms.limits.form_bytes;
-    let body =
-        match inject::strip_form(&mut parts.headers, body, &permit.route().strip, limit).await? {
-            Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&meter)),
-            Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&meter)),
-        };
+    let limits = &session.rooms.limits;
+    let bounds = FormBounds {
+        bytes: limits.form_bytes,
+        idle: limits.body_idle_timeout,
+    };
+    let strip = &permit.route().strip;
+    let body = match inject::strip_form(&mut parts.headers, body, strip, bounds).await? {
+        Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&meter)),
+        Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&meter)),
+    };
     let sent = forward(
         session,
         Request::from_parts(parts, body),
@@ -111,10 +116,7 @@ async fn story(
     )
     .await?;
     Ok(Opened::Streamed(Streamed::new(
-        sent,
-        &permit,
-        meter,
-        &session.rooms.limits,
+        sent, &permit, meter, limits,
     )))
 }
 

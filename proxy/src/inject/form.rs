@@ -39,7 +39,7 @@ pub fn encode(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The decoded name of a field. Names that servers take for the same are made the same: case is
-/// kept, `+` is a space, surrounding white space is dropped as PHP does.
+/// kept, `+` is a space, surrounding white space and all from a NUL on are dropped as PHP does.
 fn name_of(field: &[u8]) -> Cow<'_, str> {
     let raw = field.split(|byte| *byte == b'=').next().unwrap_or_default();
     if raw
@@ -52,6 +52,8 @@ fn name_of(field: &[u8]) -> Cow<'_, str> {
         .iter()
         .map(|byte| if *byte == b'+' { b' ' } else { *byte })
         .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).collect();
+    let decoded: Vec<u8> = percent_decode(&spaced)
+        .take_while(|byte| *byte != 0)
+        .collect();
     Cow::Owned(String::from_utf8_lossy(&decoded).trim().to_owned())
 }

@@ -10,8 +10,10 @@ pub mod form;
 mod headers;
 mod query;
 
-pub use body::{Stripped, strip_form};
+pub use body::{FormBounds, Stripped, strip_form};
 pub use headers::strip_response;
+
+use std::time::Duration;
 
 use countersign_config::{
     model::{Attach, Place, Route},
@@ -30,6 +32,9 @@ pub enum InjectError {
     /// A form cannot be looked at.
     #[error("the form {0}")]
     Form(&'static str),
+    /// The client stood still while its form was read.
+    #[error("the client sent nothing more of its form for {0:?}")]
+    FormStalled(Duration),
     /// The client broke off while its form was read.
     #[error("the client broke off within a form")]
     ClientGone,

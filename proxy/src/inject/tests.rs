@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use countersign_config::{
     host::Host,
@@ -8,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use http_body_util::Full;
 use rstest::rstest;
 
-use super::{InjectError, Stripped, form, head, strip_form};
+use super::{FormBounds, InjectError, Stripped, form, head, strip_form};
 use crate::{destination::Authority, secret::Secret};
 
 fn authority() -> Authority {
@@ -90,6 +92,7 @@ fn hop_by_hop_headers_and_proxy_credentials_stay_here() {
             ("proxy-connection", "keep-alive"),
             ("proxy-authorization", "Bearer pod"),
             ("te", "trailers"),
+            ("trailer", "authorization"),
             ("upgrade", "h2c"),
             ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
             ("expect", "100-continue"),
@@ -212,6 +215,8 @@ fn a_secret_that_fits_no_header_is_not_shown_in_the_error() {
 #[case::no_value("token&a=1", "a=1")]
 #[case::in_a_value("text=token%3Dx", "text=token%3Dx")]
 #[case::near_miss("tokens=1&xtoken=2&Token=3", "tokens=1&xtoken=2&Token=3")]
+#[case::cut_by_nul("token%00=x&a=1", "a=1")]
+#[case::white_space("+token%20=x&a=1", "a=1")]
 #[case::other_separator("a=1;token=x&b=2", "b=2")]
 #[case::odd_bytes("a=\u{e4}&&b=%zz&token=x", "a=\u{e4}&&b=%zz")]
 fn form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kept: &str) {
@@ -219,29 +224,38 @@ fn form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kept: &
     assert_eq!(String::from_utf8(left).unwrap(), kept);
 }
 
+fn bounds(bytes: usize) -> FormBounds {
+    FormBounds {
+        bytes,
+        idle: Duration::from_secs(30),
+    }
+}
+
 async fn stripped(
-    content_type: &str,
+    content_types: &[&str],
     body: &'static str,
     limit: usize,
 ) -> (HeaderMap, Result<Stripped<Full<Bytes>>, InjectError>) {
     let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_str(content_type).unwrap(),
-    );
+    for content_type in content_types {
+        headers.append(
+            header::CONTENT_TYPE,
+            HeaderValue::from_str(content_type).unwrap(),
+        );
+    }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     let strip = Strip {
         form_fields: vec!["token".into()],
         ..Strip::default()
     };
-    let result = strip_form(&mut headers, Full::from(body), &strip, limit).await;
+    let result = strip_form(&mut headers, Full::from(body), &strip, bounds(limit)).await;
     (headers, result)
 }
 
 #[tokio::test]
 async fn a_rewritten_form_has_its_own_length() {
     let (headers, result) = stripped(
-        "Application/X-WWW-Form-Urlencoded; charset=utf-8",
+        &["Application/X-WWW-Form-Urlencoded; charset=utf-8"],
         "token=xoxb-dummy&channel=C1",
         1024,
     )
@@ -250,14 +264,49 @@ async fn a_rewritten_form_has_its_own_length() {
     assert_eq!(headers[header::CONTENT_LENGTH], "10");
 }
 
+#[rstest]
+#[case::json(&["application/json; charset=utf-8"], true)]
+#[case::json_of_a_kind(&["application/problem+JSON"], true)]
+#[case::json_twice(&["application/json", "application/json"], true)]
+#[case::nothing_said(&[], false)]
+#[case::text(&["text/plain"], false)]
+#[case::no_json(&["application/jsonp"], false)]
+#[case::one_of_two(&["application/json", "application/x-www-form-urlencoded"], false)]
+#[case::two_in_one(&["application/json, application/x-www-form-urlencoded"], false)]
 #[tokio::test]
-async fn only_forms_are_read() {
-    let (_, result) = stripped("application/json", r#"{"token":"x"}"#, 1).await;
-    assert!(matches!(result, Ok(Stripped::Untouched(_))));
+async fn what_is_not_surely_json_is_read_as_a_form(
+    #[case] content_types: &[&str],
+    #[case] untouched: bool,
+) {
+    let (_, result) = stripped(content_types, "token=x&a=1", 1024).await;
+    match result.unwrap() {
+        Stripped::Untouched(_) => assert!(untouched),
+        Stripped::Rewritten(body) => {
+            assert!(!untouched);
+            assert_eq!(body, "a=1");
+        }
+    }
 }
 
+#[rstest]
+#[case::too_large(&["application/x-www-form-urlencoded"])]
+#[case::multipart(&["Multipart/form-data; boundary=x"])]
+#[case::multipart_among_others(&["application/json", "multipart/form-data; boundary=x"])]
 #[tokio::test]
-async fn a_form_too_large_to_check_is_refused() {
-    let (_, result) = stripped("application/x-www-form-urlencoded", "token=x&a=12345", 10).await;
+async fn a_form_that_cannot_be_checked_is_refused(#[case] content_types: &[&str]) {
+    let (_, result) = stripped(content_types, "token=x&a=12345", 10).await;
     assert!(matches!(result, Err(InjectError::Form(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stands_still_within_a_form_is_not_waited_for() {
+    let strip = Strip {
+        form_fields: vec!["token".into()],
+        ..Strip::default()
+    };
+    let body = http_body_util::StreamBody::new(futures_util::stream::pending::<
+        Result<http_body::Frame<Bytes>, std::convert::Infallible>,
+    >());
+    let result = strip_form(&mut HeaderMap::new(), body, &strip, bounds(10)).await;
+    assert!(matches!(result, Err(InjectError::FormStalled(_))));
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request::Parts};
+use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
@@ -23,11 +24,14 @@ use crate::{
 /// A client's wish to speak WebSocket.
 pub(super) struct Upgrade(OnUpgrade);
 
-/// Whether a request asks for a WebSocket. Every other upgrade, h2c above all, is stripped like
-/// any hop-by-hop header, which is what RFC 9110 lets a server do.
+/// Whether a request asks for a WebSocket: by `GET` and without a body (RFC 6455, section 4.1).
+/// Every other upgrade, h2c above all, is stripped like any hop-by-hop header, which is what
+/// RFC 9110 lets a server do, and the request goes on as an ordinary one.
 pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
     let upgrade = request.headers().get(header::UPGRADE)?;
     let websocket = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && request.body().is_end_stream()
         && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
     websocket.then(|| Upgrade(hyper::upgrade::on(request)))
 }

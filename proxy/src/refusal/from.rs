@@ -11,6 +11,7 @@ impl From<InjectError> for Refusal {
         let reason = match error {
             InjectError::HeaderAlias(_) => Reason::HeaderAlias,
             InjectError::Form(_) => Reason::FormUnreadable,
+            InjectError::FormStalled(_) => Reason::BodyStalled,
             InjectError::ClientGone => Reason::ClientGone,
             InjectError::Unusable(_) => Reason::CredentialUnusable,
         };

@@ -207,8 +207,8 @@ reasons! {
         remedy: "Remove the header; underscores and hyphens are the same to some servers.";
     /// A form whose field must be removed is too large or encoded.
     FormUnreadable = "form_unreadable", 413, Caller, Http,
-        caller: "This form cannot be checked for credentials: it is too large or compressed.",
-        remedy: "Send the form uncompressed and below limits.formBytes, or send JSON.";
+        caller: "This form cannot be checked for credentials: it is too large, compressed or multipart.",
+        remedy: "Send an urlencoded form, uncompressed and below limits.formBytes, or send JSON.";
     /// Bytes came before the tunnel was open.
     EarlyData = "early_data", 400, Caller, Http,
         caller: "Data was sent before the tunnel was open.",
