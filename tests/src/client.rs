@@ -208,9 +208,9 @@ impl Client {
         self
     }
 
-    /// Connects to a host's port 443.
-    pub async fn open(&self, host: &str) -> Result<Session, Failure> {
-        let stream = self.tls_stream(host).await?;
+    /// Connects to `host`, on port 443, or to `host:port`.
+    pub async fn open(&self, authority: &str) -> Result<Session, Failure> {
+        let stream = self.tls_stream(authority).await?;
         let negotiated = stream.get_ref().1.alpn_protocol();
         let sender = if negotiated == Some(b"h2") {
             let (sender, connection) =
@@ -225,12 +225,15 @@ impl Client {
         Ok(Session { sender })
     }
 
-    /// A TLS connection to a host's port 443, for what is not HTTP.
-    pub async fn tls_stream(&self, host: &str) -> Result<TlsStream<Stream>, Failure> {
+    /// A TLS connection to `host`, on port 443, or to `host:port`, for what is not HTTP.
+    pub async fn tls_stream(&self, authority: &str) -> Result<TlsStream<Stream>, Failure> {
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
         let stream: Stream = if self.proxied {
-            Box::new(TokioIo::new(self.connect(tcp, host).await?))
+            Box::new(TokioIo::new(
+                self.connect(tcp, format!("{host}:{port}")).await?,
+            ))
         } else {
             Box::new(tcp)
         };
@@ -240,20 +243,22 @@ impl Client {
         Ok(connector.connect(name, stream).await?)
     }
 
-    /// Sends one request on a connection of its own, to the host of its URI.
+    /// Sends one request on a connection of its own, to the host and port of its URI.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        self.open(&host).await?.send(request).await
+        let authority = request.uri().authority();
+        let authority = authority
+            .map_or("", http::uri::Authority::as_str)
+            .to_owned();
+        self.open(&authority).await?.send(request).await
     }
 
     async fn connect(
         &self,
         tcp: TcpStream,
-        host: &str,
+        authority: String,
     ) -> Result<hyper::upgrade::Upgraded, Failure> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
         tokio::spawn(connection.with_upgrades());
-        let authority = format!("{host}:443");
         let mut request = Request::new(Empty::<Bytes>::new());
         *request.method_mut() = Method::CONNECT;
         if let Ok(value) = HeaderValue::try_from(&authority) {
