@@ -1,5 +1,10 @@
 //! The promises, each tested over real sockets against a real gateway.
 
 mod agreement;
+mod curl;
 mod examples;
 mod exec;
+mod node_sdks;
+mod python_sdks;
+mod rust_sdk;
+mod support;

@@ -1,15 +1,15 @@
 // @slack/web-api 8 meets a refusal: a call that policy does not allow, with the SDK's own retries.
 import { WebClient } from 'slack-web-api-8';
-import { ProxyAgent, fetch } from 'undici';
+import { EnvHttpProxyAgent, install, setGlobalDispatcher } from 'undici';
 
-const dispatcher = new ProxyAgent(process.env.HTTPS_PROXY);
+install();
+setGlobalDispatcher(new EnvHttpProxyAgent());
 let tries = 0;
-const client = new WebClient(process.env.SLACK_BOT_TOKEN, {
-  fetch: (url, init) => {
-    tries += 1;
-    return fetch(url, { ...init, dispatcher });
-  },
-});
+const counted = (url, init) => {
+  tries += 1;
+  return fetch(url, init);
+};
+const client = new WebClient(process.env.SLACK_BOT_TOKEN, { fetch: counted });
 let error = null;
 try {
   await client.auth.revoke();
@@ -17,4 +17,3 @@ try {
   error = { code: thrown.code, data: thrown.data };
 }
 console.log(JSON.stringify({ error, tries }));
-await dispatcher.close();
