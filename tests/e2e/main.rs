@@ -5,6 +5,8 @@ mod curl;
 mod examples;
 mod exec;
 mod node_sdks;
+mod protocols;
 mod python_sdks;
 mod rust_sdk;
+mod site;
 mod support;

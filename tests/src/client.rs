@@ -3,6 +3,10 @@
 //! Directly or through a proxy's CONNECT, over HTTP/1.1 or HTTP/2, with one connection a
 //! [`Session`].
 
+mod tunnel;
+
+pub use tunnel::{Ask, converse, read_head};
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};

@@ -147,8 +147,9 @@ impl Body for UpstreamBody {
         match this.poll_incoming(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.watch.progressed();
-                // Whoever sends the body on does not ask again after its last frame.
-                if this.incoming.is_end_stream() {
+                // Whoever sends the body on does not ask again after its last frame. Nothing
+                // follows trailers, though a chunked body does not say so itself.
+                if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.give_back(Some(cx));
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -23,10 +23,6 @@ use crate::{
 };
 
 /// A response whose head has come, before it is handed to the client with its record.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one, and live briefly"
-)]
 pub(super) enum Opened {
     /// An ordinary response.
     Streamed(Streamed),
@@ -198,11 +194,9 @@ impl State {
 
     /// Closes the record; `Ok` when the last byte has come.
     fn end(&mut self, result: Result<(), &ForwardError>) {
-        self.busy = None;
-        let Some(mut record) = self.record.take() else {
+        let Some(mut record) = self.take_record() else {
             return;
         };
-        record.bytes.add_request(self.meter.bytes());
         if let (Some(upstream), Some(excerpt)) = (&mut record.upstream, self.excerpt.take()) {
             upstream.api_error = excerpt.api_error();
         }
@@ -210,6 +204,21 @@ impl State {
             Ok(()) => record.close(self.outcome),
             Err(error) => super::close(record, Refusal::from(error.clone())),
         }
+    }
+
+    fn take_record(&mut self) -> Option<Record> {
+        self.busy = None;
+        let record = self.record.take()?;
+        record.bytes.add_request(self.meter.bytes());
+        Some(record)
+    }
+}
+
+/// A record that is still open was cut off by the client's leaving, which is what it says when it
+/// is dropped; what the client had sent until then still counts.
+impl Drop for State {
+    fn drop(&mut self) {
+        drop(self.take_record());
     }
 }
 

@@ -44,6 +44,20 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A server certificate for these names and its key, as PEM, for a listener of the gateway.
+    ///
+    /// # Panics
+    /// If a name is none.
+    pub fn issue(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = new_key();
+        let params = server_params(&names, SignedDuration::from_hours(24));
+        let certificate = params
+            .signed_by(&key, &self.0)
+            .expect("the parts are valid");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A server certificate for these names, valid for a day.
     pub(crate) fn certify(&self, names: &[String]) -> Arc<CertifiedKey> {
         self.certify_for(names, SignedDuration::from_hours(24))
@@ -56,11 +70,7 @@ impl Authority {
 
     fn certify_for(&self, names: &[String], lifetime: SignedDuration) -> Arc<CertifiedKey> {
         let key = new_key();
-        let mut params = CertificateParams::new(names).expect("the names are valid");
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        set_validity(&mut params, lifetime);
+        let params = server_params(names, lifetime);
         let certificate = params
             .signed_by(&key, &self.0)
             .expect("the parts are valid");
@@ -73,6 +83,15 @@ impl Authority {
         .map(Arc::new)
         .expect("the key fits the certificate")
     }
+}
+
+fn server_params(names: &[String], lifetime: SignedDuration) -> CertificateParams {
+    let mut params = CertificateParams::new(names).expect("the names are valid");
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    set_validity(&mut params, lifetime);
+    params
 }
 
 fn new_key() -> KeyPair {
