@@ -9,6 +9,7 @@
 mod answer;
 mod api_error;
 mod notes;
+mod rest;
 mod upgrade;
 
 pub use answer::{Answer, Upstream};
@@ -17,7 +18,7 @@ pub use notes::{close, record_broken, refused};
 use std::{sync::Arc, time::Duration};
 
 use countersign_config::model::Attach;
-use http::{Request, Response};
+use http::{Request, Response, header::EXPECT, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -31,16 +32,24 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 use answer::{Opened, Streamed};
+use upgrade::Upgrade;
 
 /// Handles one request of a proven caller, from its head to the last byte of its answer.
-pub async fn handle(session: Arc<Session>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Response<Answer> {
     let busy = session.activity.begin();
     let mut record = session.open_record();
     record.trace(request.headers());
     let snapshot = session.rooms.snapshots.load_full();
-    match story(&session, &snapshot, request, &mut record).await {
+    let upgrade = upgrade::wanted(&mut request);
+    let (parts, body) = request.into_parts();
+    let waits_for_our_word = parts.headers.contains_key(EXPECT);
+    let mut body = Some(body);
+    match story(&session, &snapshot, parts, &mut body, upgrade, &mut record).await {
         Ok(opened) => opened.answer(record, busy),
         Err(refusal) => {
+            if !waits_for_our_word {
+                rest::of(body).await;
+            }
             // The connection does not outlive its caller's proof.
             if let Reason::IdentityExpired | Reason::IdentityRevoked = refusal.reason {
                 session.closing.cancel();
@@ -53,11 +62,11 @@ pub async fn handle(session: Arc<Session>, request: Request<Incoming>) -> Respon
 async fn story(
     session: &Arc<Session>,
     snapshot: &Snapshot,
-    mut request: Request<Incoming>,
+    mut parts: Parts,
+    body: &mut Option<Incoming>,
+    upgrade: Option<Upgrade>,
     record: &mut Record,
 ) -> Result<Opened, Refusal> {
-    let upgrade = upgrade::wanted(&mut request);
-    let (mut parts, body) = request.into_parts();
     record.asked(&parts, session);
     let received = receive(session, &parts)?;
     record.received(&received, &parts, session);
@@ -103,6 +112,9 @@ async fn story(
         idle: limits.body_idle_timeout,
     };
     let strip = &permit.route().strip;
+    let body = body
+        .take()
+        .ok_or_else(|| Refusal::new(Reason::Internal, "the body is gone"))?;
     let body = match inject::strip_form(&mut parts.headers, body, strip, bounds).await? {
         Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&meter)),
         Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&meter)),
@@ -121,7 +133,7 @@ async fn story(
 }
 
 /// One authority, a canonical path, an honest method.
-fn receive(session: &Session, parts: &http::request::Parts) -> Result<Received, Refusal> {
+fn receive(session: &Session, parts: &Parts) -> Result<Received, Refusal> {
     let Some(tunnel) = &session.tunnel else {
         return Received::absolute(parts);
     };

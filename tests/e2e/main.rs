@@ -7,6 +7,7 @@ mod exec;
 mod node_sdks;
 mod protocols;
 mod python_sdks;
+mod refusals;
 mod rust_sdk;
 mod site;
 mod support;
