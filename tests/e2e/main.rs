@@ -1,6 +1,7 @@
 //! The promises, each tested over real sockets against a real gateway.
 
 mod agreement;
+mod bad_upstream;
 mod curl;
 mod examples;
 mod exec;

@@ -13,6 +13,7 @@ use std::io::Write as _;
 pub mod client;
 pub mod fake;
 pub mod gateway;
+pub mod process;
 mod random;
 pub mod world;
 

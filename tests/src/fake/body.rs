@@ -51,6 +51,7 @@ pub(crate) fn long(length: u64) -> Body {
         length,
         stop_at: length,
         then: Then::End,
+        turns: 0,
     }
     .boxed()
 }
@@ -70,6 +71,7 @@ pub(crate) fn broken(then: Then) -> Body {
         length: 128 * 1024,
         stop_at: 64 * 1024,
         then,
+        turns: TURNS,
     }
     .boxed()
 }
@@ -84,7 +86,12 @@ struct Patterned {
     length: u64,
     stop_at: u64,
     then: Then,
+    /// How often others have their turn before it breaks.
+    turns: u32,
 }
+
+/// Enough for the connection to send the head and what came before the break.
+const TURNS: u32 = 16;
 
 impl http_body::Body for Patterned {
     type Data = Bytes;
@@ -92,9 +99,14 @@ impl http_body::Body for Patterned {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         const CHUNK: u64 = 32 * 1024;
+        if self.next == self.stop_at && self.turns > 0 {
+            self.turns -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.next == self.stop_at {
             return match self.then {
                 Then::End => Poll::Ready(None),

@@ -1,0 +1,215 @@
+//! The real binary, `countersign run`, as a process of its own: for what only a process shows,
+//! such as its memory, its files, its signals and everything it prints.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use crate::{client::Client, world::World};
+
+/// The longest that the process may take for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running gateway process. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    printed: Arc<Mutex<String>>,
+    address: SocketAddr,
+    admin: SocketAddr,
+    roots: String,
+}
+
+impl Process {
+    /// Starts the world's gateway and waits until it listens.
+    pub async fn start(world: &World, rust_log: Option<&str>) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(["run", "--log", "json", "--config"])
+            .arg(world.gateway_yaml())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(filter) = rust_log {
+            command.env("RUST_LOG", filter);
+        }
+        let mut child = command.spawn()?;
+        let printed = Arc::default();
+        gather(child.stdout.take(), &printed);
+        gather(child.stderr.take(), &printed);
+        let waiting = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = child.try_wait()? {
+                    bail!("the gateway ended with {status}: {}", text(&printed));
+                }
+                let found = (
+                    logged(&printed, "listening"),
+                    logged(&printed, "admin endpoint"),
+                );
+                if let (Some(address), Some(admin)) = found {
+                    return Ok((address, admin));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let (address, admin) = waiting.await.context("the gateway does not listen")??;
+        Ok(Self {
+            child,
+            address,
+            admin,
+            roots: fs::read_to_string(world.ca_directory().join("root.pem"))?,
+            printed,
+        })
+    }
+
+    /// A client that goes through it, with no proof of who it is yet.
+    pub fn client(&self) -> Client {
+        Client::through(self.address, &self.roots)
+    }
+
+    /// The address of its listener.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a path of the admin endpoint answers, head and all.
+    pub async fn admin(&self, path: &str) -> io::Result<String> {
+        admin(self.admin, path).await
+    }
+
+    /// Everything that it printed so far, on both streams.
+    pub fn printed(&self) -> String {
+        text(&self.printed)
+    }
+
+    /// Sends a signal: `TERM`, `HUP`.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let id = self.child.id().context("the gateway has ended")?;
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), id.to_string()])
+            .status()
+            .await?;
+        anyhow::ensure!(sent.success(), "kill failed");
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await??)
+    }
+
+    /// A figure of `/proc/PID/status`, such as `VmRSS`, in KiB or as a count.
+    pub fn status(&self, name: &str) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(self.proc("status")?)?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let figure = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+        Ok(figure.context("no such figure")?.parse()?)
+    }
+
+    /// Starts `VmHWM`, the most memory ever resident, anew.
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        Ok(fs::write(self.proc("clear_refs")?, "5")?)
+    }
+
+    /// The files and sockets that it has open.
+    pub fn open_files(&self) -> anyhow::Result<usize> {
+        Ok(fs::read_dir(self.proc("fd")?)?.count())
+    }
+
+    fn proc(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let id = self.child.id().context("the gateway has ended")?;
+        Ok(Path::new("/proc").join(id.to_string()).join(name))
+    }
+}
+
+/// What a path of an admin endpoint answers, head and all.
+pub async fn admin(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The binary: `COUNTERSIGN_BIN`, or built now, beside the running test.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(given) = std::env::var_os("COUNTERSIGN_BIN") {
+        return Ok(given.into());
+    }
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    // TARGET/PROFILE/deps/TEST
+    let test = std::env::current_exe()?;
+    let profile = test.ancestors().nth(2).context("no profile directory")?;
+    let target = profile.parent().context("no target directory")?;
+    let mut command = std::process::Command::new(env!("CARGO"));
+    command
+        .args(["build", "--quiet", "--locked", "-p", "countersign"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if profile.ends_with("release") {
+        command.arg("--release");
+    }
+    let output = command.output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "cargo build failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(profile.join("countersign"))
+}
+
+fn gather(stream: Option<impl AsyncRead + Send + Unpin + 'static>, into: &Arc<Mutex<String>>) {
+    let Some(stream) = stream else { return };
+    let into = Arc::clone(into);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).split(b'\n');
+        // An error is the end of the process, like the end of its output.
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
+            text.push_str(&String::from_utf8_lossy(&line));
+            text.push('\n');
+        }
+    });
+}
+
+fn text(printed: &Mutex<String>) -> String {
+    printed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
+/// The address in a line of the process log.
+fn logged(printed: &Mutex<String>, message: &str) -> Option<SocketAddr> {
+    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+    printed.lines().find_map(|line| {
+        // Not every line is an event.
+        let event: Value = serde_json::from_str(line).ok()?;
+        let address = event["address"].as_str()?;
+        (event["message"] == message).then(|| address.parse().ok())?
+    })
+}
