@@ -1,7 +1,9 @@
 //! The promises, each tested over real sockets against a real gateway.
 
 mod agreement;
+mod bad_identity;
 mod bad_upstream;
+mod bodies;
 mod curl;
 mod examples;
 mod exec;

@@ -100,7 +100,7 @@ async fn connect_without_proof_is_refused_in_each_version() -> anyhow::Result<()
 
 #[rstest]
 #[tokio::test]
-async fn bodies_and_trailers_pass_both_ways(
+async fn bodies_stream_both_ways_and_a_requests_trailers_end_here(
     #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
@@ -132,13 +132,9 @@ async fn bodies_and_trailers_pass_both_ways(
     drop(send);
     let answer = soon("the rest", Answer::of(response)).await??;
     assert_eq!(answer.body.len(), 300_000);
-    let trailers = answer.trailers.unwrap_or_default();
-    assert_eq!(
-        trailers.get("x-checksum").map(HeaderValue::as_bytes),
-        Some(&b"abc"[..])
-    );
+    // Some servers merge them into the headers, where they could pass for what we set.
+    assert_eq!(answer.trailers, None);
     let record = site.record().await?;
-    // An upstream's trailers were once taken for the client's leaving.
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["bytes"]["request"], 300_005, "{record}");
     assert_eq!(record["bytes"]["response"], 300_005, "{record}");
@@ -148,16 +144,17 @@ async fn bodies_and_trailers_pass_both_ways(
 #[rstest]
 #[tokio::test]
 async fn grpc_sees_its_status_and_its_te_header(
+    #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
+    let mut site = Site::start().await?;
     site.api_speaks(upstream);
     let mut request = get("/trailers");
     *request.method_mut() = Method::POST;
     let headers = request.headers_mut();
     headers.insert("te", HeaderValue::from_static("trailers"));
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    let answer = site.client().over(Protocol::Http2).send(request).await?;
+    let answer = site.client().over(client).send(request).await?;
     assert_eq!(answer.text(), "message");
     let status = answer
         .trailers
@@ -165,6 +162,9 @@ async fn grpc_sees_its_status_and_its_te_header(
     assert_eq!(status, Some(HeaderValue::from_static("0")));
     let received = &site.api.memory().at("/trailers")[0];
     assert_eq!(received.header("te").as_deref(), Some("trailers"));
+    // An upstream's trailers were once taken for the client's leaving.
+    let record = site.record().await?;
+    assert_eq!(record["outcome"], "permitted", "{record}");
     Ok(())
 }
 
