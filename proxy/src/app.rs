@@ -1,6 +1,7 @@
 //! Wires the rooms, binds, serves, reloads, drains.
 
 mod reload;
+mod tasks;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use countersign_config::{
     problem::Problems,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept::{Bound, ListenError},
@@ -27,6 +28,7 @@ use crate::{
     },
 };
 pub use reload::{ReloadError, Reloader};
+pub use tasks::Tasks;
 
 /// What every request passes through. Shared by all connections.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct Rooms {
     /// The wall clock.
     pub clock: Clock,
     /// Everything that must end before the process does.
-    pub tasks: TaskTracker,
+    pub tasks: Tasks,
     /// Cancelled when the gateway drains.
     pub drain: CancellationToken,
 }
@@ -141,7 +143,7 @@ pub async fn build_with_log(
         limits: gateway.limits.clone(),
         unmatched: gateway.unmatched,
         clock,
-        tasks: TaskTracker::new(),
+        tasks: Tasks::default(),
         drain: CancellationToken::new(),
     });
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
@@ -221,17 +223,16 @@ impl App {
         shutdown.await;
         state.set_ready(false);
         state.set_draining(true);
-        tracing::info!(open = rooms.tasks.len(), "draining");
+        tracing::info!(open = rooms.tasks.count(), "draining");
         rooms.drain.cancel();
-        rooms.tasks.close();
-        if tokio::time::timeout(rooms.limits.drain, rooms.tasks.wait())
-            .await
-            .is_err()
-        {
+        if !rooms.tasks.finish(rooms.limits.drain).await {
+            let open = rooms.tasks.count();
             tracing::warn!(
-                open = rooms.tasks.len(),
-                "some connections did not end in time"
+                open,
+                "some connections did not end in time, and are cut off"
             );
+            rooms.recorder.cut_off();
+            rooms.tasks.cut_off().await;
         }
         admin_end.cancel();
         if let Err(error) = rooms.recorder.log().shutdown(LOG_DRAIN).await {

@@ -2,7 +2,10 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{DecisionLog, Entry, Metrics};
-use crate::clock::Clock;
+use crate::{clock::Clock, refusal::Reason};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,12 @@ impl Outcome {
     const ABANDONED: Self = Self::Failed {
         reason: "client_gone",
         blame: "caller",
+    };
+
+    /// The same, once the gateway itself cuts off what is left when it ends.
+    const CUT_OFF: Self = Self::Failed {
+        reason: Reason::Draining.facts().code,
+        blame: Reason::Draining.facts().blame.as_str(),
     };
 
     /// The outcome's name in records and metrics.
@@ -80,6 +89,7 @@ struct Shared {
     log: DecisionLog,
     metrics: Metrics,
     clock: Clock,
+    cutting_off: AtomicBool,
 }
 
 impl Recorder {
@@ -91,7 +101,13 @@ impl Recorder {
             log,
             metrics,
             clock,
+            cutting_off: AtomicBool::new(false),
         }))
+    }
+
+    /// From now on a record that is dropped was cut off by the gateway's end, not by its client.
+    pub fn cut_off(&self) {
+        self.0.cutting_off.store(true, Ordering::Release);
     }
 
     /// Opens the record of a request that was just accepted.
@@ -171,6 +187,10 @@ impl Record {
 
     fn finish(&mut self) -> Option<Box<Closed>> {
         let mut closed = self.open.take()?;
+        let cut_off = || self.recorder.0.cutting_off.load(Ordering::Acquire);
+        if closed.outcome == Outcome::ABANDONED && cut_off() {
+            closed.outcome = Outcome::CUT_OFF;
+        }
         closed.total = self.opened.elapsed();
         closed.bytes = (closed.entry.bytes.request(), closed.entry.bytes.response());
         Some(closed)

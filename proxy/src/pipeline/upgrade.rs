@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, r
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio_util::task::TaskTracker;
 
 use super::{
     Answer,
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     accept::{Session, pump},
+    app::Tasks,
     authorize::Permit,
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
     inject,
@@ -90,7 +90,7 @@ pub(super) struct Switched {
     client: OnUpgrade,
     upstream: Upgraded,
     bounds: pump::Bounds,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Switched {
