@@ -54,8 +54,18 @@ pub struct Listener {
 pub enum ListenerMode {
     /// An HTTP proxy: CONNECT and absolute-form requests.
     Explicit,
-    /// Redirected connections, by their original destination.
-    Transparent,
+    /// Steered connections, by their original destination; such a listener has a token file.
+    Transparent(Transparency),
+}
+
+/// How the kernel hands steered connections over, and so where their original destination stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transparency {
+    /// netfilter's `REDIRECT` rewrites the destination and remembers the original
+    /// (`SO_ORIGINAL_DST`).
+    Redirect,
+    /// `TPROXY` leaves the destination as it is. The listener needs `CAP_NET_ADMIN`.
+    Tproxy,
 }
 
 /// A listener's TLS, files reloaded when they change.

@@ -12,7 +12,7 @@ pub use credential::{Credential, Provider, SecretSource};
 pub use gateway::{
     AddressRange, Admin, CaSource, ClientTrust, DecisionSink, Gateway, Issuer, JwksSource, Limits,
     Listener, ListenerMode, ListenerTls, Observe, ResourceSource, StateStore, TokenReview,
-    TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy,
+    Transparency, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy,
 };
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{

@@ -42,6 +42,8 @@ pub struct ListenerSpec {
     pub address: String,
     /// How clients address it; `explicit` unless given.
     pub mode: Option<ListenerModeSpec>,
+    /// How connections are steered to a transparent listener; `redirect` unless given.
+    pub transparency: Option<TransparencySpec>,
     /// TLS towards the client.
     pub tls: Option<ListenerTlsSpec>,
     /// That a listener without TLS beyond loopback is meant.
@@ -56,8 +58,18 @@ pub struct ListenerSpec {
 pub enum ListenerModeSpec {
     /// An HTTP proxy: CONNECT and absolute-form requests.
     Explicit,
-    /// Redirected connections, by their original destination.
+    /// Steered connections, by their original destination.
     Transparent,
+}
+
+/// How connections are steered to a transparent listener.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum TransparencySpec {
+    /// By netfilter's `REDIRECT`.
+    Redirect,
+    /// By netfilter's `TPROXY`; the gateway needs `CAP_NET_ADMIN`.
+    Tproxy,
 }
 
 /// That clear text beyond loopback is meant.

@@ -18,7 +18,8 @@ pub use gateway::{
     IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec,
     KubernetesStateSpec, LimitsSpec, ListenerIdentitySpec, ListenerModeSpec, ListenerSpec,
     ListenerTlsSpec, ObserveSpec, OtlpSpec, Plaintext, ResourceSourceSpec, StateSpec, StdoutFormat,
-    TokenReviewSpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec, VaultStateSpec,
+    TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    VaultStateSpec,
 };
 pub use target_service::{
     AttachSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec, RouteSpec, SlotsSpec,

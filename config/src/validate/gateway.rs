@@ -2,6 +2,7 @@
 
 mod identity;
 mod limits;
+mod mode;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
@@ -16,8 +17,8 @@ use crate::{
         ResourceSource, StateStore, Unmatched,
     },
     resource::{
-        CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerModeSpec, ListenerSpec,
-        ObserveSpec, ResourceSourceSpec, StateSpec, StdoutFormat, UnmatchedSpec,
+        CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
+        ResourceSourceSpec, StateSpec, StdoutFormat, UnmatchedSpec,
     },
     yaml::{Findings, Spot},
 };
@@ -121,7 +122,9 @@ fn listeners(
 fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Listener> {
     let name = said(&spec.name, &spot.key("name"), findings);
     let address = address(&spec.address, &spot.key("address"), findings);
+    let mode = mode::mode(spec, address, spot, findings);
     if let Some(address) = address
+        && mode == Some(ListenerMode::Explicit)
         && !address.ip().is_loopback()
         && spec.tls.is_none()
         && spec.plaintext.is_none()
@@ -137,10 +140,7 @@ fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option
     Some(Listener {
         name: name?,
         address: address?,
-        mode: match spec.mode {
-            None | Some(ListenerModeSpec::Explicit) => ListenerMode::Explicit,
-            Some(ListenerModeSpec::Transparent) => ListenerMode::Transparent,
-        },
+        mode: mode?,
         tls: spec.tls.as_ref().map(|tls| ListenerTls {
             certificate: PathBuf::from(&tls.certificate),
             key: PathBuf::from(&tls.key),

@@ -16,8 +16,12 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Entrance, HeadDeadline, Received, Session, intercept::Intercepted,
-    listener::OwnIdentity, plain::Passing, pump, session::proof_left,
+    Activity, Entrance, HeadDeadline, Received, Session,
+    intercept::{Intercepted, Way},
+    listener::OwnIdentity,
+    plain::Passing,
+    pump,
+    session::proof_left,
 };
 use crate::{
     app::Rooms,
@@ -96,6 +100,7 @@ impl Explicit {
                     entrance: self.entrance.clone(),
                     caller,
                     authority: authority.clone(),
+                    way: Way::Connect,
                     closing: self.closing.child_token(),
                 };
                 self.rooms.tasks.spawn(within(intercepted, upgrade));

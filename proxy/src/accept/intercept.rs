@@ -22,6 +22,15 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
+/// How a connection came to be intercepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By CONNECT.
+    Connect,
+    /// It was steered here; its client knows of no proxy.
+    Steered,
+}
+
 /// A tunnel whose decryption policy has allowed.
 #[derive(Debug)]
 pub(super) struct Intercepted {
@@ -31,8 +40,10 @@ pub(super) struct Intercepted {
     pub(super) entrance: Entrance,
     /// Who calls.
     pub(super) caller: Arc<Caller>,
-    /// What was asked of CONNECT.
+    /// What was asked of CONNECT, or named by SNI.
     pub(super) authority: Authority,
+    /// How it came here.
+    pub(super) way: Way,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
@@ -124,7 +135,10 @@ impl Intercepted {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
         record.called_by(&self.caller);
-        record.connecting(&self.authority);
+        match self.way {
+            Way::Connect => record.connecting(&self.authority),
+            Way::Steered => record.steered(&self.authority),
+        }
         pipeline::close(record, refusal);
     }
 }

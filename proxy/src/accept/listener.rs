@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use countersign_config::model::{self, ClientTrust, ListenerMode};
+use countersign_config::model::{self, ClientTrust, ListenerMode, Transparency};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -11,7 +11,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError, explicit::Explicit, serve,
+    Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError,
+    explicit::Explicit,
+    original_destination, serve,
+    transparent::{Steering, Transparent},
 };
 use crate::{
     app::Rooms,
@@ -33,6 +36,18 @@ pub enum ListenError {
         address: SocketAddr,
         /// The system's reason.
         source: io::Error,
+    },
+    /// Only with `CAP_NET_ADMIN` may a socket answer from addresses that are not this machine's.
+    #[error("listener `{name}` with `transparency: tproxy` needs CAP_NET_ADMIN")]
+    Privilege {
+        /// The listener.
+        name: String,
+    },
+    /// It is transparent, and nothing says who its clients are.
+    #[error("listener `{name}` is transparent and has no identity")]
+    NoIdentity {
+        /// The listener.
+        name: String,
     },
     /// Its certificate cannot be used.
     #[error("listener `{name}`: {source}")]
@@ -87,6 +102,7 @@ pub struct Bound {
     address: SocketAddr,
     tls: Option<Arc<ListenerCertificate>>,
     own: Option<Arc<OwnIdentity>>,
+    steering: Option<Steering>,
 }
 
 impl Bound {
@@ -100,9 +116,6 @@ impl Bound {
             name: name.clone(),
             what,
         };
-        if listener.mode == ListenerMode::Transparent {
-            return Err(not_built("`mode: transparent`"));
-        }
         let tls = match &listener.tls {
             None => None,
             Some(tls) if tls.client_trust == ClientTrust::Spiffe => {
@@ -115,25 +128,26 @@ impl Bound {
                 },
             )?)),
         };
-        let bind_error = |source| ListenError::Bind {
-            name: name.clone(),
-            address: listener.address,
-            source,
-        };
-        let socket = TcpListener::bind(listener.address)
-            .await
-            .map_err(bind_error)?;
-        let address = socket.local_addr().map_err(bind_error)?;
         let own = listener
             .own_token_file
             .as_ref()
             .map(|file| Arc::new(OwnIdentity(OwnToken::new(file))));
+        let steering = match listener.mode {
+            ListenerMode::Explicit => None,
+            ListenerMode::Transparent(transparency) => {
+                let own = own.clone();
+                let own = own.ok_or_else(|| ListenError::NoIdentity { name: name.clone() })?;
+                Some(Steering { transparency, own })
+            }
+        };
+        let (socket, address) = bind(listener).await?;
         Ok(Self {
             name: name.as_str().into(),
             socket,
             address,
             tls,
             own,
+            steering,
         })
     }
 
@@ -173,6 +187,7 @@ impl Bound {
                 entrance: Entrance {
                     listener: Arc::clone(&self.name),
                     client,
+                    original_destination: None,
                     slot: Arc::new(Slot::new(
                         slot,
                         rooms.recorder.metrics().connection(&self.name),
@@ -180,6 +195,7 @@ impl Bound {
                 },
                 tls: self.tls.clone(),
                 own: self.own.clone(),
+                steering: self.steering.clone(),
                 rooms: Arc::clone(&rooms),
             };
             rooms.tasks.spawn(incoming.serve(stream));
@@ -199,11 +215,36 @@ impl Bound {
     }
 }
 
+async fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |source: io::Error| {
+        let name = listener.name.clone();
+        let tproxy = listener.mode == ListenerMode::Transparent(Transparency::Tproxy);
+        if tproxy && source.kind() == io::ErrorKind::PermissionDenied {
+            return ListenError::Privilege { name };
+        }
+        ListenError::Bind {
+            name,
+            address: listener.address,
+            source,
+        }
+    };
+    let bound = match listener.mode {
+        ListenerMode::Explicit => TcpListener::bind(listener.address).await,
+        ListenerMode::Transparent(transparency) => {
+            original_destination::bind(listener.address, transparency).await
+        }
+    };
+    let socket = bound.map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}
+
 /// A connection that just came in.
 struct Incoming {
     entrance: Entrance,
     tls: Option<Arc<ListenerCertificate>>,
     own: Option<Arc<OwnIdentity>>,
+    steering: Option<Steering>,
     rooms: Arc<Rooms>,
 }
 
@@ -212,6 +253,15 @@ impl Incoming {
         // Without it the first small answer waits for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "the client left at once");
+        }
+        if let Some(steering) = self.steering {
+            let transparent = Transparent {
+                closing: self.rooms.drain.child_token(),
+                rooms: self.rooms,
+                entrance: self.entrance,
+                steering,
+            };
+            return transparent.serve(stream).await;
         }
         match self.tls.clone() {
             None => self.speak(stream, Protocol::Http1).await,

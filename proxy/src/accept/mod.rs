@@ -1,16 +1,22 @@
-//! Letting connections in: listeners, CONNECT and absolute-form requests, interception, and the
-//! bounds and ends of connections.
+//! Letting connections in: listeners, CONNECT and absolute-form requests, steered connections,
+//! interception, and the bounds and ends of connections.
 
 mod activity;
+mod clear;
 mod explicit;
+mod first_bytes;
 mod intercept;
 mod listener;
+mod original_destination;
 mod plain;
 pub mod pump;
 mod received;
+mod rewound;
 mod serve;
 mod session;
+mod sniff;
 mod tls;
+mod transparent;
 
 pub use activity::{Activity, Busy, HeadDeadline};
 pub use listener::{Bound, ListenError, OwnIdentity};

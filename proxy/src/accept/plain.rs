@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use countersign_config::model::ResourceName;
-use http::{Request, Response, Uri, request::Parts};
+use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
@@ -87,6 +87,13 @@ impl Passing<'_> {
         self.rooms
             .tasks
             .spawn(async move { drop(connection.await) });
+        // As HTTP/1.1 wants it, whatever the client spoke.
+        *request.version_mut() = Version::HTTP_11;
+        if !request.headers().contains_key(HOST) {
+            let host = HeaderValue::from_str(self.received.authority().as_uri_authority().as_str());
+            let host = host.expect("an authority is a header value");
+            request.headers_mut().insert(HOST, host);
+        }
         let origin = request.uri().path_and_query().cloned();
         *request.uri_mut() = origin.map_or_else(|| Uri::from_static("/"), Uri::from);
         let response = sender

@@ -58,6 +58,34 @@ impl Received {
         Self::with_path(parts, authority)
     }
 
+    /// Checks a request that came in clear to `port` of a host that only the request names.
+    ///
+    /// # Errors
+    /// When it names no host, several, or another port, or the head is not fit to be judged.
+    pub fn in_clear(parts: &Parts, port: u16) -> Result<Self, Refusal> {
+        method(parts)?;
+        if parts
+            .uri
+            .scheme_str()
+            .is_some_and(|scheme| scheme != "http")
+        {
+            return Err(malformed("the request is for another scheme than http"));
+        }
+        let written = match parts.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => {
+                single_host(&parts.headers)?.ok_or_else(|| malformed("the request has no Host"))?
+            }
+        };
+        let authority = parse(written, port)?;
+        if authority.port() != port {
+            let detail = format!("the connection is to port {port}, the request to {authority}");
+            return Err(Refusal::new(Reason::AuthorityMismatch, detail));
+        }
+        hosts_agree(parts, &authority, port)?;
+        Self::with_path(parts, authority)
+    }
+
     /// Where the request goes.
     pub fn authority(&self) -> &Authority {
         &self.authority

@@ -23,6 +23,8 @@ pub struct Entrance {
     pub listener: Arc<str>,
     /// The peer's address; told in records, never taken for identity.
     pub client: SocketAddr,
+    /// Where a steered connection was going; `None` for clients that know of the proxy.
+    pub original_destination: Option<SocketAddr>,
     /// The connection's place among those that may be open; given back with its last tunnel.
     pub slot: Arc<Slot>,
 }

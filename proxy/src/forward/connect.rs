@@ -9,6 +9,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     corporate, dial,
+    dialled::Dialled,
     error::{ForwardError, SetupError},
     resolve::{Addresses, Resolver},
     tls::{Protocol, Tls},
@@ -28,6 +29,7 @@ pub(super) struct Connector {
     tls: Tls,
     proxy: Option<model::UpstreamProxy>,
     own: ArcSwap<Vec<SocketAddr>>,
+    dialled: Dialled,
 }
 
 impl Connector {
@@ -40,11 +42,20 @@ impl Connector {
             tls: Tls::new(&upstream.roots)?,
             proxy: upstream.proxy.clone(),
             own: ArcSwap::from_pointee(own),
+            dialled: Dialled::default(),
         })
     }
 
     pub(super) fn set_own(&self, own: Vec<SocketAddr>) {
         self.own.store(Arc::new(own));
+    }
+
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        dial::is_own(address, &self.own.load())
+    }
+
+    pub(super) fn dialled(&self) -> &Dialled {
+        &self.dialled
     }
 
     /// A connection that speaks whichever HTTP the upstream prefers.
@@ -105,11 +116,13 @@ impl Connector {
         for address in addresses {
             self.refuse_own(*address)?;
         }
-        dial::dial(addresses).await
+        let (stream, address) = dial::dial(addresses).await?;
+        self.dialled.note(&stream, address);
+        Ok((stream, address))
     }
 
     fn refuse_own(&self, address: SocketAddr) -> Result<(), ForwardError> {
-        if dial::is_own(address, &self.own.load()) {
+        if self.is_own(address) {
             return Err(ForwardError::OwnAddress { address });
         }
         Ok(())

@@ -13,6 +13,7 @@ mod body;
 mod connect;
 mod corporate;
 mod dial;
+mod dialled;
 mod endpoint;
 mod error;
 mod http1;
@@ -114,6 +115,17 @@ impl Forwarder {
     /// Sets this proxy's own addresses, once they are bound.
     pub fn set_own_addresses(&self, own_addresses: Vec<SocketAddr>) {
         self.connector.set_own(own_addresses);
+    }
+
+    /// Whether `address` is one of this proxy's own listeners or its admin endpoint.
+    pub fn is_own_listener(&self, address: SocketAddr) -> bool {
+        self.connector.is_own(address)
+    }
+
+    /// Whether a connection from `from` to `to` is one that this proxy opened a moment ago. Whoever
+    /// has read bytes from it can rely on the answer.
+    pub fn has_dialled(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.connector.dialled().contains(from, to)
     }
 
     /// Sends a request to the authority of `key` and waits for the head of the response.

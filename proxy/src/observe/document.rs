@@ -1,7 +1,7 @@
 //! The decision record as JSON: one line, keys in the order of `docs/decision-record.md`.
 //!
 //! Keys are always there, `null` when unknown, so that a reader need not guess; only `listener`,
-//! `nearest`, `detail` and `would_refuse`, which belong to some records only, are left out.
+//! `original_destination`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are left out.
 
 use std::{fmt::Display, io, time::Duration};
 
@@ -54,7 +54,7 @@ impl Serialize for Document<'_> {
             total,
             bytes: (request, response),
         } = self.0;
-        let mut json = serializer.serialize_struct("decision", 18)?;
+        let mut json = serializer.serialize_struct("decision", 19)?;
         json.serialize_field("schema", SCHEMA)?;
         json.serialize_field("time", &Shown(format_args!("{time:.3}")))?;
         json.serialize_field("id", &Shown(entry.id))?;
@@ -65,6 +65,10 @@ impl Serialize for Document<'_> {
         match &entry.listener {
             Some(listener) => json.serialize_field("listener", listener)?,
             None => json.skip_field("listener")?,
+        }
+        match entry.original_destination {
+            Some(address) => json.serialize_field("original_destination", &Shown(address))?,
+            None => json.skip_field("original_destination")?,
         }
         json.serialize_field("caller", &CallerJson::of(entry))?;
         json.serialize_field("workload", &entry.workload.as_deref().map(WorkloadJson::of))?;

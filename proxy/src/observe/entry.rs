@@ -34,6 +34,8 @@ pub struct Entry {
     pub listener: Option<Arc<str>>,
     /// The peer of the client's connection. For diagnosis; it proves nothing.
     pub client: Option<SocketAddr>,
+    /// Where a steered connection was going, by the caller's DNS.
+    pub original_destination: Option<SocketAddr>,
     /// The proven caller.
     pub caller: Option<Arc<CallerPart>>,
     /// The workload in whose name.
@@ -64,6 +66,7 @@ impl Entry {
             trace_id: None,
             listener: None,
             client: None,
+            original_destination: None,
             caller: None,
             workload: None,
             policy: None,

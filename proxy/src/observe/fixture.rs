@@ -37,6 +37,7 @@ pub(super) fn fill(entry: &mut Entry) {
         TraceId::from_traceparent(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     entry.listener = Some("proxy".into());
     entry.client = Some(([10, 0, 0, 7], 51234).into());
+    entry.original_destination = Some(([203, 0, 113, 7], 443).into());
     entry.caller = Some(Arc::new(CallerPart {
         proof: "service-account-token",
         issuer: Some("prod-eu".into()),

@@ -37,6 +37,7 @@ impl Record {
     pub fn entered(&mut self, entrance: &Entrance) {
         self.listener = Some(Arc::clone(&entrance.listener));
         self.client = Some(entrance.client);
+        self.original_destination = entrance.original_destination;
     }
 
     /// Notes where a tunnel was to go.
@@ -48,6 +49,14 @@ impl Record {
             path: None,
             protocol: "connect",
         });
+    }
+
+    /// Notes where a steered connection was to go.
+    pub fn steered(&mut self, authority: &Authority) {
+        self.connecting(authority);
+        if let Some(target) = &mut self.target {
+            target.protocol = "transparent";
+        }
     }
 
     /// Notes the trace the caller belongs to.

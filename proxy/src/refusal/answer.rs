@@ -121,6 +121,7 @@ fn proxy_error_type(status: u16) -> &'static str {
         403 | 407 | 429 => "http_request_denied",
         502 => "destination_unavailable",
         504 => "http_response_timeout",
+        508 => "proxy_loop_detected",
         _ => "proxy_internal_error",
     }
 }

@@ -217,6 +217,14 @@ reasons! {
     ClientTls = "client_tls", 400, Caller, Http,
         caller: "The TLS handshake failed.",
         remedy: "Usually the client does not trust the gateway's root: mount the bundle and set its CA variable.";
+    /// Neither TLS nor HTTP, on a transparent listener.
+    ProtocolUnknown = "protocol_unknown", 403, Operator, Http,
+        caller: "This proxy carries only TLS and HTTP.",
+        remedy: "Leave the port out of the steering rules, or set unmatched: tunnel.";
+    /// The connection would come back to the gateway.
+    LoopRefused = "loop_refused", 508, Operator, Http,
+        caller: "The connection goes round in a loop.",
+        remedy: "Steering rules must leave out the gateway's own user; nothing may connect to a transparent listener itself.";
     /// The secret's source has nothing usable.
     CredentialMissing = "credential_missing", 503, Operator, Api,
         caller: "The credential for this service is not available.",

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use super::{examples, outline};
 use crate::{
-    model::{Gateway, JwksSource, Limits, StateStore, TrustRoots},
+    model::{Gateway, JwksSource, Limits, ListenerMode, StateStore, Transparency, TrustRoots},
     problem::Problems,
 };
 
@@ -41,6 +41,26 @@ fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 )]
 #[case::mode(
     "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: socks }]",
+    "unknown-value"
+)]
+#[case::transparent_without_identity(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: transparent }]",
+    "missing-identity"
+)]
+#[case::transparent_with_a_certificate(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: transparent, identity: { tokenFile: /t }, tls: { certificate: /c, key: /k } }]",
+    "conflicting-keys"
+)]
+#[case::transparent_for_everyone(
+    "listeners: [{ name: a, address: \"0.0.0.0:0\", mode: transparent, identity: { tokenFile: /t } }]",
+    "plaintext-listener"
+)]
+#[case::explicit_and_steered(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", transparency: tproxy }]",
+    "conflicting-keys"
+)]
+#[case::steered_by_magic(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: transparent, identity: { tokenFile: /t }, transparency: magic }]",
     "unknown-value"
 )]
 #[case::nobody("identity: {}", "empty-list")]
@@ -116,6 +136,24 @@ fn the_file_holds_one_gateway_and_nothing_else() {
 fn plaintext_may_be_meant() {
     let listener = "listeners: [{ name: a, address: \"0.0.0.0:3128\", plaintext: allowed }]";
     assert!(with(listener).is_ok());
+}
+
+#[rstest]
+#[case("", Transparency::Redirect)]
+#[case(", transparency: redirect", Transparency::Redirect)]
+#[case(", transparency: tproxy", Transparency::Tproxy)]
+#[case(", transparency: tproxy, plaintext: allowed", Transparency::Tproxy)]
+fn a_transparent_listener_says_how_it_is_steered(
+    #[case] more: &str,
+    #[case] transparency: Transparency,
+) {
+    let (gateway, _) = with(&format!(
+        "listeners: [{{ name: a, address: \"[::1]:0\", mode: transparent, identity: {{ tokenFile: /t }}{more} }}]"
+    ))
+    .unwrap();
+    let listener = &gateway.listeners[0];
+    assert_eq!(listener.mode, ListenerMode::Transparent(transparency));
+    assert!(listener.own_token_file.is_some());
 }
 
 #[test]

@@ -30,6 +30,7 @@ async fn a_permitted_request_has_every_key_in_order() {
     record.nearest = None;
     record.detail = None;
     record.listener = None;
+    record.original_destination = None;
     record.policy.as_mut().unwrap().would_refuse = None;
     record.upstream.as_mut().unwrap().api_error = None;
     insta::assert_snapshot!(line(record, Outcome::Permitted));

@@ -1,0 +1,76 @@
+//! How a listener is addressed, and what that asks of its other keys.
+
+use std::net::SocketAddr;
+
+use crate::{
+    model::{ListenerMode, Transparency},
+    resource::{ListenerModeSpec, ListenerSpec, TransparencySpec},
+    yaml::{Findings, Spot},
+};
+
+pub(super) fn mode(
+    spec: &ListenerSpec,
+    address: Option<SocketAddr>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<ListenerMode> {
+    match spec.mode {
+        None | Some(ListenerModeSpec::Explicit) => {
+            if spec.transparency.is_none() {
+                return Some(ListenerMode::Explicit);
+            }
+            findings.error(
+                &spot.key("transparency"),
+                "conflicting-keys",
+                "only a transparent listener takes steered connections",
+                "add `mode: transparent`, or leave `transparency` out",
+            );
+            None
+        }
+        Some(ListenerModeSpec::Transparent) => {
+            let sound = transparent_is_sound(spec, address, spot, findings);
+            sound.then_some(ListenerMode::Transparent(match spec.transparency {
+                None | Some(TransparencySpec::Redirect) => Transparency::Redirect,
+                Some(TransparencySpec::Tproxy) => Transparency::Tproxy,
+            }))
+        }
+    }
+}
+
+/// Every reason why it is not, told at once.
+fn transparent_is_sound(
+    spec: &ListenerSpec,
+    address: Option<SocketAddr>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> bool {
+    let mut sound = true;
+    if spec.identity.is_none() {
+        sound = false;
+        findings.error(
+            &spot.key("mode"),
+            "missing-identity",
+            "clients that do not know of the gateway cannot say who they are",
+            "add `identity: { tokenFile: ... }` with the pod's own projected token",
+        );
+    }
+    if spec.tls.is_some() {
+        sound = false;
+        findings.error(
+            &spot.key("tls"),
+            "conflicting-keys",
+            "a transparent listener has no certificate of its own: clients ask for that of their destination",
+            "leave `tls` out, or use `mode: explicit`",
+        );
+    }
+    if spec.plaintext.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
+        sound = false;
+        findings.error(
+            &spot.key("address"),
+            "plaintext-listener",
+            "whoever's connections are routed to this address would act as this pod",
+            "listen on 127.0.0.1 or [::1], or say that it is meant: `plaintext: allowed`",
+        );
+    }
+    sound
+}
