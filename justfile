@@ -16,6 +16,12 @@ ci:
 test:
     ./tests/run
 
+# What looks at untrusted first bytes, fuzzed for a while; needs `cargo install cargo-fuzz`.
+fuzz SECONDS="60":
+    mkdir -p tests/fuzz/corpus/sniff
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz sniff \
+        tests/fuzz/corpus/sniff tests/fuzz/seeds/sniff -- -max_total_time={{SECONDS}} -max_len=8192
+
 # Formatting and lints.
 lint:
     cargo fmt --all --check

@@ -17,3 +17,4 @@ mod reload;
 mod rust_sdk;
 mod site;
 mod support;
+mod transparent;

@@ -1,10 +1,8 @@
 //! The sniffer must not panic, must look at no more than it says, and must give the same answer
 //! however the bytes were cut on their way.
 //!
-//! The first byte of the input seeds the cuts, the rest is what the client sends. To seed the
-//! corpus with a real `ClientHello`:
-//! `(printf '\0'; openssl s_client -connect ... -msg ...)`, or just let it run: the sniffer is
-//! small enough to be found out from nothing.
+//! The first byte of the input seeds the cuts, the rest is what the client sends; `seeds/sniff`
+//! has real ones to begin with. `just fuzz` runs it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
