@@ -19,5 +19,7 @@ pub mod inject;
 pub mod observe;
 pub mod pipeline;
 pub mod refusal;
+pub mod relay;
 pub mod secret;
 mod secret_file;
+pub mod steer;

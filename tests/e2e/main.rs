@@ -13,6 +13,7 @@ mod node_sdks;
 mod protocols;
 mod python_sdks;
 mod refusals;
+mod relay;
 mod reload;
 mod rust_sdk;
 mod site;

@@ -14,6 +14,7 @@ pub mod client;
 pub mod fake;
 pub mod gateway;
 pub mod process;
+pub mod listener_files;
 mod random;
 pub mod world;
 

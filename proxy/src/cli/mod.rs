@@ -6,9 +6,11 @@ pub mod environment;
 mod exec;
 mod explain;
 mod files;
+mod relay;
 mod report;
 mod run;
 mod schema;
+mod steer;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,10 @@ pub struct Cli {
 enum Command {
     /// Run a gateway.
     Run(run::RunCommand),
+    /// Carry a pod's connections to a gateway.
+    Relay(relay::RelayCommand),
+    /// Send a pod's connections to its relay, by firewall rules.
+    Steer(steer::SteerCommand),
     /// Check resources: every problem at once, with its place and remedy.
     Check(check::CheckCommand),
     /// Say how a request would be decided, and why.
@@ -47,6 +53,8 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(command) => command.run(),
+            Command::Relay(command) => command.run(),
+            Command::Steer(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Exec(command) => command.run(),

@@ -1,0 +1,226 @@
+//! One connection to a gateway, and the right to one exchange on it.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Empty};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::{
+    dial::{DialError, Dialled},
+    gateway::Gateway,
+    proof::Fingerprint,
+};
+
+/// The most tunnels on one connection: below what gateways allow (128), so that few suffice and
+/// none has to wait.
+const MOST_STREAMS: usize = 100;
+
+/// What a gateway may send of one tunnel before the app has read it, in bytes. All windows of a
+/// connection together make its own, so that an app that does not read stalls no other.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 100;
+
+/// What one app may have sent that is not yet written, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// A silent gateway is asked whether it is still there, also when nothing is open: a dead one must
+/// be known before it is needed.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_WAIT: Duration = Duration::from_secs(5);
+
+/// The body of what is sent to a gateway.
+pub(super) type Outgoing = Either<Empty<Bytes>, Incoming>;
+
+/// A multiplexed connection.
+#[derive(Debug)]
+pub(super) struct Http2 {
+    sender: http2::SendRequest<Outgoing>,
+    streams: AtomicUsize,
+    most_streams: Arc<AtomicUsize>,
+    shown: Option<Fingerprint>,
+    /// Set when it bears a certificate that was replaced: what is open may go on.
+    retired: AtomicBool,
+}
+
+impl Http2 {
+    /// Begins HTTP/2; a task drives it and tells the gateway when it has ended.
+    pub(super) async fn begin(
+        dialled: Dialled,
+        gateway: &Arc<Gateway>,
+    ) -> Result<Arc<Self>, DialError> {
+        let shown = dialled.shown;
+        let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WAIT)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(dialled.stream))
+            .await
+            .map_err(|error| DialError::Http(error.to_string()))?;
+        let most_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
+        let connection = Arc::new(Self {
+            sender,
+            streams: AtomicUsize::new(0),
+            most_streams: Arc::clone(&most_streams),
+            shown,
+            retired: AtomicBool::new(false),
+        });
+        let gateway = Arc::downgrade(gateway);
+        tokio::spawn(async move {
+            let result = poll_fn(|context| {
+                let polled = Pin::new(&mut driver).poll(context);
+                most_streams.store(driver.current_max_send_streams(), Ordering::Relaxed);
+                polled
+            })
+            .await;
+            if let Some(gateway) = gateway.upgrade() {
+                gateway.connection_ended(result.as_ref().err());
+            }
+        });
+        Ok(connection)
+    }
+
+    /// Whether it takes no new tunnels.
+    pub(super) fn is_over(&self) -> bool {
+        self.sender.is_closed() || self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new tunnels if it shows another certificate than `current`.
+    pub(super) fn retire_unless(&self, current: Option<Fingerprint>) {
+        if self.shown != current {
+            self.retired.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The right to one more exchange. Called with the gateway's connections locked, so that no two
+    /// take the last one.
+    pub(super) fn lease(self: &Arc<Self>) -> Option<Lease> {
+        let most = self
+            .most_streams
+            .load(Ordering::Relaxed)
+            .clamp(1, MOST_STREAMS);
+        if self.is_over() || self.streams.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Some(Lease::Http2(Stream(Arc::clone(self))))
+    }
+}
+
+/// One stream's place on a connection.
+#[derive(Debug)]
+pub(super) struct Stream(Arc<Http2>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The right to one exchange with a gateway, held as long as that lasts.
+#[derive(Debug)]
+pub(super) enum Lease {
+    /// A stream of a shared connection.
+    Http2(Stream),
+    /// A connection of its own.
+    Http1(http1::SendRequest<Outgoing>),
+}
+
+/// A request that came to nothing; the request itself if it was never sent.
+pub(super) struct Unanswered {
+    pub(super) error: hyper::Error,
+    pub(super) unsent: Option<Request<Outgoing>>,
+}
+
+impl Lease {
+    /// A connection of its own, for a gateway without HTTP/2.
+    pub(super) async fn http1(dialled: Dialled) -> Result<Self, DialError> {
+        let (sender, driver) = http1::handshake(TokioIo::new(dialled.stream))
+            .await
+            .map_err(|error| DialError::Http(error.to_string()))?;
+        tokio::spawn(async move {
+            // The exchange on it reports what went wrong.
+            drop(driver.with_upgrades().await);
+        });
+        Ok(Self::Http1(sender))
+    }
+
+    /// Whether requests need a `Host`.
+    pub(super) fn is_http1(&self) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// Sends one request and awaits the head of its answer.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let sent = match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(stream) => stream.0.sender.clone().try_send_request(request).await,
+        };
+        sent.map_err(|mut failed| Unanswered {
+            unsent: failed.take_message(),
+            error: failed.into_error(),
+        })
+    }
+}
+
+/// A body that comes from a gateway, with its place on the connection.
+#[derive(Debug)]
+pub(super) struct Held {
+    body: Incoming,
+    _lease: Lease,
+}
+
+impl Held {
+    /// Holds the place until the body was read.
+    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
+        Self {
+            body,
+            _lease: lease,
+        }
+    }
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,213 @@
+//! Proof that the rules in force redirect: connections to addresses that no one has must come back
+//! to the port where the relay will listen.
+//!
+//! It is run before the relay, by another owner than the relay's, and binds the relay's port
+//! itself. A family without a route out cannot leak and is passed over; one family must be proven.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{Family, QUIC, Steering};
+
+/// A redirected connection stays within the machine.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Addresses for documentation (RFC 5737, RFC 3849), which no one has.
+const NOBODY: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+
+/// Why steering is not proven.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Something listens there already.
+    #[error("cannot listen on {address} in the relay's place: {source}")]
+    Bind {
+        /// The relay's address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// What was sent went elsewhere.
+    #[error("a connection to {probe} did not come back: {reason}; apps can pass the relay by")]
+    Leak {
+        /// Where it was sent.
+        probe: SocketAddr,
+        /// What happened instead.
+        reason: String,
+    },
+    /// QUIC is not rejected.
+    #[error("UDP to {probe} was not rejected at once: {reason}; QUIC can pass the relay by")]
+    Quic {
+        /// Where it was sent.
+        probe: SocketAddr,
+        /// What happened instead.
+        reason: String,
+    },
+    /// We are whom the rules let pass.
+    #[error("the check must not run as the relay's own uid and gid, which pass")]
+    Excluded,
+    /// There is nowhere to send a probe.
+    #[error("nothing was proven: {0}")]
+    Unproven(&'static str),
+}
+
+/// What came of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Connections come back.
+    Redirected(Family),
+    /// There is no route out.
+    NoRoute(Family),
+}
+
+/// Sends probes in both families.
+///
+/// # Errors
+/// When one does not come back, or none could be sent.
+pub fn check(steering: &Steering) -> Result<Vec<Finding>, CheckError> {
+    let ours = (rustix::process::geteuid(), rustix::process::getegid());
+    if (ours.0.as_raw(), ours.1.as_raw()) == (steering.uid, steering.gid) {
+        return Err(CheckError::Excluded);
+    }
+    let mut findings = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        if let Some(finding) = check_family(steering, family)? {
+            findings.push(finding);
+        }
+    }
+    let proven = |finding: &Finding| matches!(finding, Finding::Redirected(_));
+    if !findings.iter().any(proven) {
+        return Err(CheckError::Unproven("there is no route out to probe"));
+    }
+    Ok(findings)
+}
+
+/// `None` where the machine has no such family.
+fn check_family(steering: &Steering, family: Family) -> Result<Option<Finding>, CheckError> {
+    let probe = probe(steering, family)?;
+    let loopback: IpAddr = match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    let address = SocketAddr::new(loopback, steering.port);
+    let listener = match listen(address) {
+        Ok(listener) => listener,
+        Err(error) if family == Family::V6 && is_absent(&error) => return Ok(None),
+        Err(source) => return Err(CheckError::Bind { address, source }),
+    };
+    let leak = |reason: String| CheckError::Leak { probe, reason };
+    let sent = match TcpStream::connect_timeout(&probe, TIMEOUT) {
+        Ok(sent) => sent,
+        Err(error) if is_unroutable(&error) => return Ok(Some(Finding::NoRoute(family))),
+        Err(error) => return Err(leak(error.to_string())),
+    };
+    let ours = sent.local_addr().map_err(|error| leak(error.to_string()))?;
+    let original = came_back(&listener, ours).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => leak("something else answered it".to_owned()),
+        _ => leak(error.to_string()),
+    })?;
+    if original != Some(probe) {
+        return Err(leak(
+            "it came back without its original destination".to_owned(),
+        ));
+    }
+    if steering.rejects_quic() {
+        check_quic(SocketAddr::new(probe.ip(), QUIC))?;
+    }
+    Ok(Some(Finding::Redirected(family)))
+}
+
+/// A destination that is steered and that no one has.
+fn probe(steering: &Steering, family: Family) -> Result<SocketAddr, CheckError> {
+    let address = NOBODY
+        .into_iter()
+        .find(|address| address.is_ipv4() == (family == Family::V4) && !steering.excludes(*address))
+        .ok_or(CheckError::Unproven("every address to probe is excluded"))?;
+    let mut ports = [QUIC, 80]
+        .into_iter()
+        .chain(steering.only_ports.iter().copied())
+        .chain(1..=u16::MAX);
+    let port = ports
+        .find(|port| steering.steers(*port))
+        .ok_or(CheckError::Unproven("every port is excluded"))?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// The original destination of the connection that came from `ours`; it is queued before its
+/// connecting returns, so there is nothing to wait for.
+fn came_back(listener: &TcpListener, ours: SocketAddr) -> io::Result<Option<SocketAddr>> {
+    loop {
+        let (stream, peer) = listener.accept()?;
+        if peer.port() != ours.port() {
+            continue;
+        }
+        let socket = SockRef::from(&stream);
+        let original = match ours {
+            SocketAddr::V4(_) => socket.original_dst_v4()?,
+            SocketAddr::V6(_) => socket.original_dst_v6()?,
+        };
+        return Ok(original.as_socket());
+    }
+}
+
+/// A rejected datagram is told by ICMP, which shows as a refused connection.
+fn check_quic(probe: SocketAddr) -> Result<(), CheckError> {
+    let exchange = || {
+        let any: IpAddr = match probe {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(probe)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.send(&[0])?;
+        socket.recv(&mut [0; 16])
+    };
+    match exchange() {
+        // From an own rule it may come as soon as it is sent, and then as `EPERM`.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(CheckError::Quic {
+            probe,
+            reason: error.to_string(),
+        }),
+        Ok(_) => Err(CheckError::Quic {
+            probe,
+            reason: "something answered".to_owned(),
+        }),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // The relay binds the same port at once after this.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(16)?;
+    Ok(socket.into())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn is_unroutable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
+    )
+}

@@ -1,0 +1,149 @@
+//! The same rules as input for `iptables-restore --noflush` and `ip6tables-restore --noflush`:
+//! two chains of our own, and a jump to each.
+
+use std::fmt::Write;
+
+use super::{Family, QUIC, Steering};
+
+const REDIRECT: &str = "COUNTERSIGN_REDIRECT";
+const REJECT: &str = "COUNTERSIGN_REJECT";
+
+/// Which of our jumps are in force; another one would be the same rule twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Present {
+    redirect: bool,
+    reject: bool,
+    redirect_chain: bool,
+    reject_chain: bool,
+}
+
+impl Present {
+    /// Reads what `iptables-save` printed.
+    pub fn read(saved: &str) -> Self {
+        let has = |wanted: &str| saved.lines().any(|line| line.starts_with(wanted));
+        let jumps = |chain: &str| {
+            let end = format!("-j {chain}");
+            saved
+                .lines()
+                .any(|line| line.starts_with("-A OUTPUT ") && line.trim_end().ends_with(&end))
+        };
+        Self {
+            redirect: jumps(REDIRECT),
+            reject: jumps(REJECT),
+            redirect_chain: has(&format!(":{REDIRECT} ")),
+            reject_chain: has(&format!(":{REJECT} ")),
+        }
+    }
+}
+
+/// The rules of one family. A chain that is declared is emptied first, so only the jumps depend on
+/// what is there.
+pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
+    let mut text = String::from("*nat\n");
+    declare(&mut text, REDIRECT);
+    exclusions(&mut text, REDIRECT, steering, family);
+    for port in &steering.exclude_ports {
+        rule(
+            &mut text,
+            REDIRECT,
+            &format!("-p tcp -m tcp --dport {port} -j RETURN"),
+        );
+    }
+    let to = format!("-j REDIRECT --to-ports {}", steering.port);
+    if steering.only_ports.is_empty() {
+        rule(&mut text, REDIRECT, &format!("-p tcp {to}"));
+    }
+    for port in &steering.only_ports {
+        rule(
+            &mut text,
+            REDIRECT,
+            &format!("-p tcp -m tcp --dport {port} {to}"),
+        );
+    }
+    if !present.redirect {
+        push(&mut text, &format!("-I OUTPUT 1 {}", jump_redirect()));
+    }
+    text.push_str("COMMIT\n*filter\n");
+    declare(&mut text, REJECT);
+    if steering.rejects_quic() {
+        exclusions(&mut text, REJECT, steering, family);
+        let kind = match family {
+            Family::V4 => "icmp-port-unreachable",
+            Family::V6 => "icmp6-port-unreachable",
+        };
+        let reject = format!("-p udp -m udp --dport {QUIC} -j REJECT --reject-with {kind}");
+        rule(&mut text, REJECT, &reject);
+    }
+    if !present.reject {
+        push(&mut text, &format!("-I OUTPUT 1 {}", jump_reject()));
+    }
+    text.push_str("COMMIT\n");
+    text
+}
+
+/// Takes away what is there of ours.
+pub fn removal(present: Present) -> String {
+    let mut text = String::new();
+    let tables = [
+        (
+            "nat",
+            REDIRECT,
+            jump_redirect(),
+            present.redirect,
+            present.redirect_chain,
+        ),
+        (
+            "filter",
+            REJECT,
+            jump_reject(),
+            present.reject,
+            present.reject_chain,
+        ),
+    ];
+    for (table, chain, jump, is_jump, is_chain) in tables {
+        push(&mut text, &format!("*{table}"));
+        if is_jump {
+            push(&mut text, &format!("-D OUTPUT {jump}"));
+        }
+        if is_chain {
+            push(&mut text, &format!("-F {chain}"));
+            push(&mut text, &format!("-X {chain}"));
+        }
+        push(&mut text, "COMMIT");
+    }
+    text
+}
+
+fn jump_redirect() -> String {
+    format!("-p tcp -j {REDIRECT}")
+}
+
+fn jump_reject() -> String {
+    format!("-p udp -m udp --dport {QUIC} -j {REJECT}")
+}
+
+/// The relay itself, the pod's own loopback, and what was excluded.
+fn exclusions(text: &mut String, chain: &str, steering: &Steering, family: Family) {
+    let Steering { uid, gid, .. } = steering;
+    rule(
+        text,
+        chain,
+        &format!("-m owner --uid-owner {uid} --gid-owner {gid} -j RETURN"),
+    );
+    rule(text, chain, "-o lo -j RETURN");
+    for network in steering.networks(family) {
+        rule(text, chain, &format!("-d {network} -j RETURN"));
+    }
+}
+
+fn declare(text: &mut String, chain: &str) {
+    push(text, &format!(":{chain} - [0:0]"));
+}
+
+fn rule(text: &mut String, chain: &str, rule: &str) {
+    push(text, &format!("-A {chain} {rule}"));
+}
+
+fn push(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("writing to a String cannot fail");
+}

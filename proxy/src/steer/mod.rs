@@ -1,0 +1,152 @@
+//! Steering: the firewall rules that send a pod's connections to the relay (or to a sidecar
+//! gateway) though the apps know of neither.
+//!
+//! What is steered is said once, in [`Steering`], and written as an nftables ruleset or as input
+//! for iptables-restore. Whoever is excluded reaches everything, so that is one owner, uid and gid
+//! together, which no app may have.
+
+pub mod apply;
+pub mod check;
+pub mod iptables;
+pub mod nft;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+/// The port of QUIC, which would pass the relay by.
+const QUIC: u16 = 443;
+
+/// Why connections cannot be steered like that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SteeringError {
+    /// Too many processes are root.
+    #[error("{0} 0 must not be excluded: every process of root would pass the relay by")]
+    Root(&'static str),
+    /// No one listens there.
+    #[error("port 0 is no port")]
+    PortZero,
+    /// Everything is excluded.
+    #[error("nothing is steered: every chosen port is excluded")]
+    Nothing,
+    /// Everything is excluded.
+    #[error("nothing is steered: {0} covers every address")]
+    Everywhere(IpNet),
+}
+
+/// What was asked for, unchecked.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// The uid of the relay.
+    pub uid: u32,
+    /// The gid of the relay.
+    pub gid: u32,
+    /// The port that connections are redirected to.
+    pub port: u16,
+    /// Destination ports that are left alone.
+    pub exclude_ports: Vec<u16>,
+    /// Destinations that are left alone.
+    pub exclude_networks: Vec<IpNet>,
+    /// The only destination ports that are steered; empty is all.
+    pub only_ports: Vec<u16>,
+}
+
+/// Which connections are steered, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steering {
+    uid: u32,
+    gid: u32,
+    port: u16,
+    exclude_ports: BTreeSet<u16>,
+    exclude_networks: BTreeSet<IpNet>,
+    only_ports: BTreeSet<u16>,
+}
+
+impl Steering {
+    /// Checks a wish.
+    ///
+    /// # Errors
+    /// When it would let root pass, or steer nothing.
+    pub fn new(wish: Wish) -> Result<Self, SteeringError> {
+        if wish.uid == 0 {
+            return Err(SteeringError::Root("uid"));
+        }
+        if wish.gid == 0 {
+            return Err(SteeringError::Root("gid"));
+        }
+        let all = wish.exclude_ports.iter().chain(&wish.only_ports);
+        if all.chain([&wish.port]).any(|port| *port == 0) {
+            return Err(SteeringError::PortZero);
+        }
+        let everywhere = wish
+            .exclude_networks
+            .iter()
+            .find(|net| net.prefix_len() == 0);
+        if let Some(everywhere) = everywhere {
+            return Err(SteeringError::Everywhere(*everywhere));
+        }
+        let exclude_ports = BTreeSet::from_iter(wish.exclude_ports);
+        let only_ports: BTreeSet<u16> = wish.only_ports.iter().copied().collect();
+        if !only_ports.is_empty() && only_ports.is_subset(&exclude_ports) {
+            return Err(SteeringError::Nothing);
+        }
+        Ok(Self {
+            uid: wish.uid,
+            gid: wish.gid,
+            port: wish.port,
+            only_ports: only_ports.difference(&exclude_ports).copied().collect(),
+            exclude_ports,
+            exclude_networks: wish.exclude_networks.iter().map(IpNet::trunc).collect(),
+        })
+    }
+
+    /// The port that connections are redirected to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether TCP connections to `port` are steered.
+    fn steers(&self, port: u16) -> bool {
+        !self.exclude_ports.contains(&port)
+            && (self.only_ports.is_empty() || self.only_ports.contains(&port))
+    }
+
+    /// Whether UDP to port 443 is rejected: only where TCP is steered, since QUIC then falls back
+    /// to what the relay sees.
+    fn rejects_quic(&self) -> bool {
+        self.steers(QUIC)
+    }
+
+    fn excludes(&self, address: IpAddr) -> bool {
+        self.exclude_networks
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+
+    fn networks(&self, family: Family) -> impl Iterator<Item = &IpNet> {
+        self.exclude_networks
+            .iter()
+            .filter(move |network| family.has(network))
+    }
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    fn has(self, network: &IpNet) -> bool {
+        match self {
+            Self::V4 => matches!(network, IpNet::V4(_)),
+            Self::V6 => matches!(network, IpNet::V6(_)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

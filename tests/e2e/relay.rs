@@ -1,0 +1,203 @@
+//! The relay in a pod: whatever the app does not know, the relay brings, fresh each time.
+
+mod support;
+
+use std::{fs, time::Duration};
+
+use countersign_tests::{client::Failure, world::World};
+use http::StatusCode;
+use jiff::SignedDuration;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use support::{Pod, StubGateway, TlsGateway, chat, connect};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn an_app_without_a_token_is_known_by_the_pods() {
+    let world = World::start().await.unwrap();
+    let mut gateway = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&gateway]).await;
+
+    let answer = pod.client(&gateway).send(chat("hello")).await.unwrap();
+    assert_eq!(answer.json()["ok"], json!(true), "{}", answer.text());
+    assert_eq!(world.slack.messages("C0123456789").len(), 1);
+    let record = gateway.gateway.decisions().next().await;
+    assert_eq!(
+        record["caller"]["subject"],
+        json!("system:serviceaccount:qa:nightly-dashboard")
+    );
+    assert_eq!(record["outcome"], json!("permitted"));
+}
+
+#[tokio::test]
+async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
+    let world = World::start().await.unwrap();
+    let gateway = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&gateway]).await;
+    let answer = pod
+        .raw(
+            "GET https://slack.com/api/auth.test HTTP/1.1\r\nHost: slack.com\r\n\
+             Proxy-Authorization: Bearer the-apps-own-nonsense\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"ok\":true"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_gateways_refusal_comes_through_with_its_body() {
+    let world = World::start().await.unwrap();
+    let gateway = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&gateway]).await;
+    fs::write(&pod.token_file, "not.a.token").unwrap();
+    match pod.client(&gateway).send(chat("hello")).await {
+        Err(Failure::Refused(answer)) => {
+            assert_eq!(answer.status, StatusCode::PROXY_AUTHENTICATION_REQUIRED);
+            let status = answer.header("proxy-status").unwrap();
+            assert!(status.starts_with("countersign; "), "{status}");
+            assert_eq!(answer.json()["status"], json!(407), "{}", answer.text());
+        }
+        other => panic!("expected the gateway's refusal, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
+    let world = World::start().await.unwrap();
+    let gateway = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&gateway]).await;
+    let expired = {
+        let mut request = countersign_tests::fake::TokenRequest::new("qa", "nightly-dashboard");
+        request.lifetime = SignedDuration::from_hours(-1);
+        world.issuer.mint(&request)
+    };
+    let cases = [
+        (None, "relay-token-unusable"),
+        (Some(String::new()), "relay-token-unusable"),
+        (Some(expired), "relay-token-expired"),
+    ];
+    for (content, reason) in cases {
+        match content {
+            None => fs::remove_file(&pod.token_file).unwrap(),
+            Some(content) => fs::write(&pod.token_file, content).unwrap(),
+        }
+        match pod.client(&gateway).send(chat("hello")).await {
+            Err(Failure::Refused(answer)) => {
+                assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+                assert_eq!(answer.json()["reason"], json!(reason));
+            }
+            other => panic!("expected the relay's refusal, got {other:?}"),
+        }
+        assert_eq!(pod.readiness().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    fs::write(&pod.token_file, world.token("qa", "nightly-dashboard")).unwrap();
+    let answer = pod.client(&gateway).send(chat("hello")).await.unwrap();
+    assert_eq!(answer.json()["ok"], json!(true));
+    assert_eq!(pod.readiness().await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn many_tunnels_share_few_connections() {
+    let world = World::start().await.unwrap();
+    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..150 {
+        tunnels.push(connect(pod.http, "echo.example:443").await);
+    }
+    for tunnel in &mut tunnels {
+        tunnel.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        tunnel.read_exact(&mut echo).await.unwrap();
+        assert_eq!(&echo, b"ping");
+    }
+    assert_eq!(gateway.connections(), 2, "100 tunnels go on one connection");
+}
+
+#[tokio::test]
+async fn a_gateway_without_http2_is_spoken_to_in_http1() {
+    let world = World::start().await.unwrap();
+    let gateway = StubGateway::start(world.directory(), &[b"http/1.1"]).await;
+    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    for _ in 0..3 {
+        let mut tunnel = connect(pod.http, "echo.example:443").await;
+        tunnel.write_all(b"ping").await.unwrap();
+        let mut echo = [0; 4];
+        tunnel.read_exact(&mut echo).await.unwrap();
+    }
+    assert_eq!(pod.readiness().await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_is_passed_over() {
+    let world = World::start().await.unwrap();
+    let first = TlsGateway::start(&world).await;
+    let second = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&first, &second]).await;
+    first.gateway.stop().await.unwrap();
+    for text in ["one", "two", "three", "four"] {
+        let answer = pod.client(&second).send(chat(text)).await.unwrap();
+        assert_eq!(answer.json()["ok"], json!(true));
+    }
+    assert_eq!(pod.readiness().await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_503_is_passed_over() {
+    let world = World::start().await.unwrap();
+    let full = StubGateway::full(world.directory()).await;
+    let gateway = StubGateway::start_beside(&full, &[b"h2"]).await;
+    let names = vec![full.name(), gateway.name()];
+    let pod = Pod::start_with(&world, names, &full.ca).await;
+    for _ in 0..4 {
+        drop(connect(pod.http, "echo.example:443").await);
+    }
+    let alone = Pod::start_with(&world, vec![full.name()], &full.ca).await;
+    let answer = alone.raw(
+        "CONNECT echo.example:443 HTTP/1.1\r\nHost: echo.example:443\r\nConnection: close\r\n\r\n",
+    );
+    let answer = answer.await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_gateway_with_another_certificate_is_not_believed() {
+    let world = World::start().await.unwrap();
+    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let other = tempfile::tempdir().unwrap();
+    let impostor = StubGateway::start(other.path(), &[b"h2"]).await;
+    let pod = Pod::start_not_ready(&world, vec![impostor.name()], &gateway.ca).await;
+    let answer = pod
+        .raw("CONNECT slack.com:443 HTTP/1.1\r\nHost: slack.com:443\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    assert!(answer.contains("relay-gateway-unreachable"), "{answer}");
+    assert!(answer.contains("certificate"), "{answer}");
+    assert_eq!(pod.readiness().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(impostor.tokens().is_empty(), "it must not see the token");
+}
+
+#[tokio::test]
+async fn what_is_open_goes_on_while_it_drains() {
+    let world = World::start().await.unwrap();
+    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    let mut open = connect(pod.http, "echo.example:443").await;
+    let (http, running, _directory) = pod.terminate();
+    // An app that is finishing may open one more.
+    let mut late = connect(http, "echo.example:443").await;
+    for tunnel in [&mut open, &mut late] {
+        tunnel.write_all(b"ping").await.unwrap();
+        tunnel.read_exact(&mut [0; 4]).await.unwrap();
+    }
+    assert!(!running.is_finished());
+    drop((open, late));
+    timeout(SOON, running).await.expect("it ends").unwrap();
+    TcpStream::connect(http).await.unwrap_err();
+}
