@@ -44,10 +44,10 @@ pub(super) struct SteerCommand {
     /// Whose rules.
     #[arg(long, value_enum, default_value_t = Format::Nft)]
     format: Format,
-    /// Put the rules in force; needs NET_ADMIN.
+    /// Put the rules in force; needs `NET_ADMIN`.
     #[arg(long)]
     apply: bool,
-    /// Take the rules away; needs NET_ADMIN.
+    /// Take the rules away; needs `NET_ADMIN`.
     #[arg(long, conflicts_with_all = ["apply", "check"])]
     remove: bool,
     /// Prove that the rules in force redirect; before the relay runs.

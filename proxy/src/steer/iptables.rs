@@ -8,30 +8,39 @@ use super::{Family, QUIC, Steering};
 const REDIRECT: &str = "COUNTERSIGN_REDIRECT";
 const REJECT: &str = "COUNTERSIGN_REJECT";
 
-/// Which of our jumps are in force; another one would be the same rule twice.
+/// What is in force of ours; a jump that is added again would be the same rule twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Present {
-    redirect: bool,
-    reject: bool,
-    redirect_chain: bool,
-    reject_chain: bool,
+    redirect: Chain,
+    reject: Chain,
+}
+
+/// What is in force of one chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Chain {
+    declared: bool,
+    jumped_to: bool,
 }
 
 impl Present {
     /// Reads what `iptables-save` printed.
     pub fn read(saved: &str) -> Self {
-        let has = |wanted: &str| saved.lines().any(|line| line.starts_with(wanted));
-        let jumps = |chain: &str| {
-            let end = format!("-j {chain}");
-            saved
-                .lines()
-                .any(|line| line.starts_with("-A OUTPUT ") && line.trim_end().ends_with(&end))
-        };
         Self {
-            redirect: jumps(REDIRECT),
-            reject: jumps(REJECT),
-            redirect_chain: has(&format!(":{REDIRECT} ")),
-            reject_chain: has(&format!(":{REJECT} ")),
+            redirect: Chain::read(saved, REDIRECT),
+            reject: Chain::read(saved, REJECT),
+        }
+    }
+}
+
+impl Chain {
+    fn read(saved: &str, name: &str) -> Self {
+        let declaration = format!(":{name} ");
+        let end = format!("-j {name}");
+        let is_jump =
+            |line: &str| line.starts_with("-A OUTPUT ") && line.trim_end().ends_with(&end);
+        Self {
+            declared: saved.lines().any(|line| line.starts_with(&declaration)),
+            jumped_to: saved.lines().any(is_jump),
         }
     }
 }
@@ -60,7 +69,7 @@ pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
             &format!("-p tcp -m tcp --dport {port} {to}"),
         );
     }
-    if !present.redirect {
+    if !present.redirect.jumped_to {
         push(&mut text, &format!("-I OUTPUT 1 {}", jump_redirect()));
     }
     text.push_str("COMMIT\n*filter\n");
@@ -74,7 +83,7 @@ pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
         let reject = format!("-p udp -m udp --dport {QUIC} -j REJECT --reject-with {kind}");
         rule(&mut text, REJECT, &reject);
     }
-    if !present.reject {
+    if !present.reject.jumped_to {
         push(&mut text, &format!("-I OUTPUT 1 {}", jump_reject()));
     }
     text.push_str("COMMIT\n");
@@ -85,27 +94,15 @@ pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
 pub fn removal(present: Present) -> String {
     let mut text = String::new();
     let tables = [
-        (
-            "nat",
-            REDIRECT,
-            jump_redirect(),
-            present.redirect,
-            present.redirect_chain,
-        ),
-        (
-            "filter",
-            REJECT,
-            jump_reject(),
-            present.reject,
-            present.reject_chain,
-        ),
+        ("nat", REDIRECT, jump_redirect(), present.redirect),
+        ("filter", REJECT, jump_reject(), present.reject),
     ];
-    for (table, chain, jump, is_jump, is_chain) in tables {
+    for (table, chain, jump, present) in tables {
         push(&mut text, &format!("*{table}"));
-        if is_jump {
+        if present.jumped_to {
             push(&mut text, &format!("-D OUTPUT {jump}"));
         }
-        if is_chain {
+        if present.declared {
             push(&mut text, &format!("-F {chain}"));
             push(&mut text, &format!("-X {chain}"));
         }
