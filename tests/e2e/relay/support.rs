@@ -1,5 +1,10 @@
 //! A pod with a relay, and gateways for it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test stands on is there, or the test fails at that place"
+)]
+
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
