@@ -13,8 +13,8 @@ use std::io::Write as _;
 pub mod client;
 pub mod fake;
 pub mod gateway;
-pub mod process;
 pub mod listener_files;
+pub mod process;
 mod random;
 pub mod world;
 
