@@ -217,7 +217,7 @@ fn credential_of(request: &Received) -> Expected {
 }
 
 /// The program that a variable names, or else the usual one; says so if there is none.
-fn chosen(variable: &str, usual: &Path) -> Option<PathBuf> {
+pub(crate) fn chosen(variable: &str, usual: &Path) -> Option<PathBuf> {
     let program = std::env::var_os(variable).map_or_else(|| usual.to_owned(), PathBuf::from);
     if program.exists() {
         return Some(program);
@@ -227,6 +227,7 @@ fn chosen(variable: &str, usual: &Path) -> Option<PathBuf> {
     None
 }
 
-fn tests_directory() -> &'static Path {
+/// The folder of this crate.
+pub(crate) fn tests_directory() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,0 +1,46 @@
+{{/*
+The Gateway resource. Not a .yaml file: it is one only when rendered, and is then loaded by the
+tests as `countersign run` loads it.
+*/}}
+{{- define "countersign.gateway" -}}
+{{- $account := "/var/run/secrets/kubernetes.io/serviceaccount" -}}
+apiVersion: countersign.dev/v1alpha1
+kind: Gateway
+metadata:
+  name: {{ include "countersign.fullname" . }}
+spec:
+  listeners:
+    - name: proxy
+      address: {{ printf "%s:3128" .Values.gateway.listenAddress | quote }}
+      mode: explicit
+      tls: { certificate: /run/tls/tls.crt, key: /run/tls/tls.key }
+  identity:
+    issuers:
+      - name: {{ .Values.gateway.cluster.name | quote }}
+        issuer: {{ .Values.gateway.cluster.issuer | quote }}
+        audience: {{ .Values.gateway.cluster.audience | quote }}
+        jwks:
+          url: https://kubernetes.default.svc/openid/v1/jwks
+          caFile: {{ $account }}/ca.crt
+        tokenReview:
+          cluster: in-cluster
+          cacheFor: {{ .Values.gateway.cluster.tokenReviewCacheFor | quote }}
+  resources:
+    - directory: /etc/countersign/policy
+  interception:
+    ca: { directory: {{ ternary "/run/ca" "/var/lib/countersign/ca" (ne .Values.ca.existingSecret "") }} }
+  state: { directory: /var/lib/countersign/state }
+  unmatched: {{ .Values.gateway.unmatched }}
+  {{- with .Values.gateway.upstream }}
+  upstream:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.gateway.limits }}
+  limits:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  observe:
+    decisions: { stdout: json }
+    # The kubelet probes the pod's address, which loopback does not answer.
+    admin: {{ printf "%s:9901" .Values.gateway.listenAddress | quote }}
+{{- end -}}
