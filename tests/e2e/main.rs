@@ -20,4 +20,5 @@ mod reload;
 mod rust_sdk;
 mod site;
 mod support;
+mod threats;
 mod transparent;
