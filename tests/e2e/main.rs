@@ -6,6 +6,7 @@ mod bad_upstream;
 mod bodies;
 mod canary;
 mod cluster_object;
+mod conditions;
 mod curl;
 mod drain;
 mod examples;
