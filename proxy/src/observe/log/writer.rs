@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{self, Write},
     sync::mpsc::Receiver,
+    thread,
     time::Duration,
 };
 
@@ -13,6 +14,11 @@ use super::{super::document, Counts, Message, file::RotatingFile};
 
 /// A batch is written when it has this many bytes, or when the queue is empty.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// How long the writer lets records gather before it writes them. Without this it would be woken for
+/// every record, which at thousands a second costs more than writing them: a quarter of the
+/// gateway's CPU time in our bench.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The least time between two complaints about a sink that cannot be written.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -51,6 +57,14 @@ impl Output {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the writer's own thread: nothing else runs on it, and no request waits for it"
+)]
+fn gather() {
+    thread::sleep(GATHER);
+}
+
 /// The writing end of a decision log.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -77,6 +91,7 @@ impl Writer {
     /// Writes until it is told to shut down or all logs are dropped.
     pub(super) fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(first) = messages.recv() {
+            gather();
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
@@ -94,11 +109,11 @@ impl Writer {
                         return;
                     }
                 }
-                next = if self.lines.len() < BATCH_BYTES {
-                    messages.try_recv().ok()
-                } else {
-                    None
-                };
+                if self.lines.len() >= BATCH_BYTES {
+                    self.write_batch();
+                }
+                // Empty or closed: either way this was the last for now.
+                next = messages.try_recv().ok();
             }
             self.write_batch();
         }
