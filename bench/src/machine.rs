@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::affinity::Cores;
 
-/// Lines of Markdown.
+/// Lines of Markdown. Call it before the load: it tells how busy the machine was without it.
 pub(crate) fn describe(cores: &Cores) -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = value(&cpuinfo, "model name").unwrap_or("unknown");
@@ -23,10 +23,12 @@ pub(crate) fn describe(cores: &Cores) -> Vec<String> {
         .ok()
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .unwrap_or_else(|| "rustc unknown".into());
+    let busy = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let busy = busy.split(' ').next().unwrap_or("unknown");
     vec![
         format!("CPU: {model}, {count} cores; {}", cores.describe()),
         format!(
-            "Memory: {memory}; Linux {}; {}; everything on loopback",
+            "Memory: {memory}; Linux {}; {}; everything on loopback; load average before: {busy}",
             kernel.trim(),
             rustc.trim()
         ),

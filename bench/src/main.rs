@@ -87,9 +87,10 @@ fn main() -> anyhow::Result<()> {
     machine::raise_file_limit();
     // Before the runtime starts its threads, which inherit it.
     cores.take_load()?;
+    let machine = machine::describe(&cores);
     runtime()?.block_on(async {
         let results = scenario::run_all(&options, &gateway, &cores).await?;
-        report::print(&options, &machine::describe(&cores), &results)?;
+        report::print(&options, &machine, &results)?;
         anyhow::ensure!(
             results.errors() == 0,
             "{} requests failed",

@@ -51,32 +51,48 @@ struct World {
     _upstream: Process,
 }
 
-/// Runs everything.
+/// Runs everything: each kind of load against a gateway of its own, so that what one leaves behind
+/// in the allocator does not hide what the next one costs.
 pub(crate) async fn run_all(
     options: &Options,
     binary: &Path,
     cores: &Cores,
 ) -> anyhow::Result<Results> {
+    let mut results = Results::default();
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let world = World::start(binary, cores).await?;
+        let done = resting(options, &world, protocol, &mut results).await;
+        world.finish(done, &mut results).await?;
+    }
     let world = World::start(binary, cores).await?;
-    let measured = measure(options, &world).await;
-    measured.with_context(|| {
-        let log = std::fs::read_to_string(world.files.process_log()).unwrap_or_default();
-        format!("the gateway's log:\n{log}")
-    })
+    results.resident_at_start = world.gateway.resident()?;
+    let done = small_answers(options, &world, &mut results).await;
+    world.finish(done, &mut results).await?;
+    let world = World::start(binary, cores).await?;
+    let done = large_bodies(options, &world, &mut results).await;
+    world.finish(done, &mut results).await?;
+    Ok(results)
 }
 
-async fn measure(options: &Options, world: &World) -> anyhow::Result<Results> {
-    let mut results = Results {
-        resident_at_start: world.gateway.resident()?,
-        ..Results::default()
-    };
-    // Memory first: what earlier loads leave behind in the allocator would hide what a
-    // connection costs.
-    for protocol in [Protocol::H1, Protocol::H2] {
-        progress(&format!("{} idle connections", options.idle))?;
-        let resting = load::idle(&world.through, protocol, options.idle, REST, &world.gateway);
-        results.idle.push((protocol, resting.await?));
-    }
+async fn resting(
+    options: &Options,
+    world: &World,
+    protocol: Protocol,
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    progress(&format!("{} idle connections", options.idle))?;
+    // The first connection makes what all share: the leaf certificate, the credential.
+    load::idle(&world.through, protocol, 1, Duration::ZERO, &world.gateway).await?;
+    let result = load::idle(&world.through, protocol, options.idle, REST, &world.gateway);
+    results.idle.push((protocol, result.await?));
+    Ok(())
+}
+
+async fn small_answers(
+    options: &Options,
+    world: &World,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     for (name, shape) in loops(options) {
         for route in [&world.direct, &world.through] {
             progress(&format!("{name}, {}", way_name(route.way)))?;
@@ -87,6 +103,14 @@ async fn measure(options: &Options, world: &World) -> anyhow::Result<Results> {
             results.loops.push((name.clone(), route.way, result));
         }
     }
+    Ok(())
+}
+
+async fn large_bodies(
+    options: &Options,
+    world: &World,
+    results: &mut Results,
+) -> anyhow::Result<()> {
     for (name, protocol, direction) in [
         ("upload, HTTP/1.1", Protocol::H1, Direction::Upload),
         ("download, HTTP/1.1", Protocol::H1, Direction::Download),
@@ -100,13 +124,7 @@ async fn measure(options: &Options, world: &World) -> anyhow::Result<Results> {
             results.bulk.push((name.to_owned(), route.way, result));
         }
     }
-    let metrics = admin(world.addresses, "/metrics").await?.1;
-    results.dropped_records = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("countersign_decisions_dropped_total "))
-        .context("the gateway has no metric of lost records")?
-        .parse()?;
-    Ok(results)
+    Ok(())
 }
 
 fn loops(options: &Options) -> Vec<(String, Loop)> {
@@ -169,6 +187,22 @@ impl World {
             addresses,
             _upstream: upstream,
         })
+    }
+
+    /// Adds what the gateway says of itself; shows its log if its load failed.
+    async fn finish(self, done: anyhow::Result<()>, results: &mut Results) -> anyhow::Result<()> {
+        done.with_context(|| {
+            let log = std::fs::read_to_string(self.files.process_log()).unwrap_or_default();
+            format!("the gateway's log:\n{log}")
+        })?;
+        let (_, metrics) = admin(self.addresses, "/metrics").await?;
+        let dropped: u64 = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("countersign_decisions_dropped_total "))
+            .context("the gateway has no metric of lost records")?
+            .parse()?;
+        results.dropped_records += dropped;
+        Ok(())
     }
 
     fn watched(&self, way: Way) -> Option<&Process> {
