@@ -15,5 +15,6 @@ pub mod problem;
 pub mod resource;
 pub mod schedule;
 pub mod schema;
+pub mod spiffe;
 mod validate;
 mod yaml;

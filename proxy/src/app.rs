@@ -134,7 +134,8 @@ pub async fn build_with_log(
     let state = AdminState::new(metrics.clone());
     state.set_revision(snapshot.revision());
     let rooms = Arc::new(Rooms {
-        identifier: Identifier::new(&gateway.issuers, clock.clone())?,
+        identifier: Identifier::new(&gateway.issuers, clock.clone())?
+            .with_trust_domains(&gateway.trust_domains)?,
         snapshots: ArcSwap::from_pointee(snapshot),
         credentials: Credentials::new(clock.clone()),
         forwarder: Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?,
@@ -148,7 +149,7 @@ pub async fn build_with_log(
     });
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
     for listener in &gateway.listeners {
-        listeners.push(Bound::bind(listener).await?);
+        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);
     }
     let admin = match gateway.observe.admin {
         Some(address) => Some(bind_admin(address).await?),
@@ -253,9 +254,6 @@ fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
     }
     if gateway.observe.otlp.is_some() {
         return Err(StartError::NotBuilt("`observe.otlp`"));
-    }
-    if !gateway.trust_domains.is_empty() {
-        return Err(StartError::NotBuilt("`identity.trustDomains`"));
     }
     gateway
         .resources

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use ipnet::IpNet;
 
-use crate::host::Host;
+use crate::{host::Host, spiffe::TrustDomainName};
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
 /// the working directory.
@@ -134,7 +134,7 @@ pub struct TokenReview {
 #[derive(Debug, Clone)]
 pub struct TrustDomain {
     /// Its name, for example `prod.example.com`.
-    pub name: String,
+    pub name: TrustDomainName,
     /// PEM or SPIFFE bundle JSON, read again when it changes.
     pub bundle: PathBuf,
 }

@@ -38,9 +38,11 @@ pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -
     let observe = observe(spec.observe.as_ref(), &spot.key("observe"), findings);
     let limits = limits::limits(spec.limits.as_ref(), &spot.key("limits"), findings);
     let identity = identity?;
+    let listeners = listeners?;
+    someone_vouches(&listeners, &identity, &spot.key("listeners"), findings)?;
     Some(Gateway {
         name: written.name.name().to_owned(),
-        listeners: listeners?,
+        listeners,
         issuers: identity.issuers,
         trust_domains: identity.trust_domains,
         resources: resources?,
@@ -117,6 +119,32 @@ fn listeners(
         }
     }
     sound.then_some(listeners)
+}
+
+/// A listener that asks for SVIDs of no trust domain would refuse every one.
+fn someone_vouches(
+    listeners: &[Listener],
+    identity: &identity::Identity,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<()> {
+    let asks = |listener: &Listener| {
+        let tls = listener.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_trust == ClientTrust::Spiffe)
+    };
+    let Some(index) = listeners.iter().position(asks) else {
+        return Some(());
+    };
+    if identity.trust_domains.is_empty() {
+        findings.error(
+            &spot.index(index).key("tls").key("clientTrust"),
+            "no-trust-domain",
+            "nobody vouches for client certificates, so that all would be refused",
+            "add `identity.trustDomains`, or leave `clientTrust` out",
+        );
+        return None;
+    }
+    Some(())
 }
 
 fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Listener> {

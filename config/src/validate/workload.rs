@@ -7,6 +7,7 @@ use super::{
 use crate::{
     model::{Selector, Workload},
     resource::{SelectorSpec, WorkloadSpec},
+    spiffe::SpiffeId,
     yaml::{Findings, Spot},
 };
 
@@ -103,34 +104,17 @@ fn exact(value: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
     exact
 }
 
-/// The form of a SPIFFE ID (SPIFFE-ID, section 2): `spiffe://`, a lower-case trust domain, a path
-/// without empty or dot segments.
 fn spiffe_id(id: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
-    let valid = id.len() <= 2048
-        && id
-            .strip_prefix("spiffe://")
-            .and_then(|rest| rest.split_once('/'))
-            .is_some_and(|(domain, path)| {
-                !domain.is_empty()
-                    && domain.bytes().all(|b| {
-                        b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b)
-                    })
-                    && path.split('/').all(|segment| {
-                        !matches!(segment, "" | "." | "..")
-                            && segment
-                                .bytes()
-                                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-                    })
-            });
-    if !valid {
-        findings.error(
-            spot,
-            "bad-selector",
-            "this is not a SPIFFE ID",
-            "write `spiffe://`, the trust domain in lower case, and the path",
-        );
-    }
-    valid
+    SpiffeId::parse(id)
+        .inspect_err(|error| {
+            findings.error(
+                spot,
+                "bad-selector",
+                format!("this is not a SPIFFE ID: {error}"),
+                "write `spiffe://`, the trust domain in lower case, and the path",
+            );
+        })
+        .is_ok()
 }
 
 /// An image by digest. A digest that is cut short is only worth a warning: it cannot match.

@@ -46,6 +46,8 @@ pub(super) struct Explicit {
     pub(super) closing: CancellationToken,
     /// The identity of whatever comes in here, at a sidecar's listener.
     pub(super) own: Option<Arc<OwnIdentity>>,
+    /// The caller by the certificate of the connection.
+    pub(super) certificate: Option<Arc<Caller>>,
 }
 
 impl Explicit {
@@ -216,22 +218,38 @@ impl Explicit {
         Ok(passing.forward(parts, body, self.activity.begin()).await)
     }
 
+    /// By token, by certificate, or by both, which then must be of the same workload.
     async fn identify(&self, request: &Request<Incoming>) -> Result<Arc<Caller>, Refusal> {
+        let identifier = &self.rooms.identifier;
+        if let Some(certificate) = &self.certificate
+            && let Err(error) = identifier.confirm(certificate).await
+        {
+            // No other certificate can come on this connection.
+            self.closing.cancel();
+            return Err(error.into());
+        }
+        match (self.by_token(request).await?, &self.certificate) {
+            (Some(token), Some(certificate)) => Ok(identifier.by_both(&token, certificate)?),
+            (Some(token), None) => Ok(token),
+            (None, Some(certificate)) => Ok(Arc::clone(certificate)),
+            (None, None) => Err(Refusal::new(
+                Reason::IdentityMissing,
+                "the request has no Proxy-Authorization, and the connection no client certificate",
+            )),
+        }
+    }
+
+    async fn by_token(&self, request: &Request<Incoming>) -> Result<Option<Arc<Caller>>, Refusal> {
+        let identifier = &self.rooms.identifier;
         let presented = Identifier::presented(request.headers())?;
         if let Some(own) = &self.own {
-            return own.caller(&self.rooms.identifier, presented.as_ref()).await;
+            return own.caller(identifier, presented.as_ref()).await.map(Some);
         }
-        let token = presented.ok_or_else(|| {
-            Refusal::new(
-                Reason::IdentityMissing,
-                "the request has no Proxy-Authorization",
-            )
-        })?;
-        Ok(self
-            .rooms
-            .identifier
-            .by_token(&token, Proof::ServiceAccountToken)
-            .await?)
+        let Some(token) = presented else {
+            return Ok(None);
+        };
+        let caller = identifier.by_token(&token, Proof::ServiceAccountToken);
+        Ok(Some(caller.await?))
     }
 
     /// Answers and records a request that came to nothing before there was a session.

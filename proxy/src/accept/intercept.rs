@@ -1,7 +1,7 @@
 //! TLS with the client in the destination's name, once policy has allowed it, and the requests
 //! within.
 
-use std::{io, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use countersign_config::host::Host;
 use rustls::server::Acceptor;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     activity::Activity,
     serve::{self, Protocol},
-    session::{Entrance, Session, Tunnel},
+    session::{Entrance, Session, Tunnel, within_certificate},
 };
 use crate::{
     app::Rooms,
@@ -115,9 +115,12 @@ impl Intercepted {
             protocol,
             &rooms.limits,
             activity,
-            self.closing,
+            self.closing.clone(),
             move |request| pipeline::handle(Arc::clone(&handler), request),
         );
+        let caller = Some(&*session.caller);
+        let served = pin!(served);
+        let served = within_certificate(caller, &rooms.clock, &self.closing, served);
         if let Err(error) = served.await
             && !serve::is_departure(&error)
         {

@@ -1,28 +1,33 @@
 //! Listening addresses, and what is done with each connection that comes in.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use countersign_config::model::{self, ClientTrust, ListenerMode, Transparency};
+use countersign_config::model::{self, ListenerMode, Transparency};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError,
     explicit::Explicit,
     original_destination, serve,
+    session::within_certificate,
     transparent::{Steering, Transparent},
 };
 use crate::{
     app::Rooms,
-    identify::{Caller, Identifier, OwnToken, Proof},
+    identify::{self, Caller, Identifier, IdentifyError, OwnToken, Proof, TrustDomains},
     pipeline,
     refusal::{Reason, Refusal},
     secret::Secret,
 };
+
+/// How long, and for how many bytes, a client may take to notice that its certificate was refused.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +61,6 @@ pub enum ListenError {
         name: String,
         /// Why.
         source: TlsError,
-    },
-    /// It asks for something this version does not have.
-    #[error("listener `{name}`: {what} is not available in this version")]
-    NotBuilt {
-        /// The listener.
-        name: String,
-        /// What it asks for.
-        what: &'static str,
     },
 }
 
@@ -106,22 +103,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds a listener.
+    /// Binds a listener. Where it asks for client certificates, they are those of `trusted`.
     ///
     /// # Errors
-    /// When its address or certificate cannot be used, or it asks for what is not there.
-    pub async fn bind(listener: &model::Listener) -> Result<Self, ListenError> {
+    /// When its address or certificate cannot be used, or nothing says who its clients are.
+    pub async fn bind(
+        listener: &model::Listener,
+        trusted: &Arc<TrustDomains>,
+    ) -> Result<Self, ListenError> {
         let name = listener.name.clone();
-        let not_built = |what| ListenError::NotBuilt {
-            name: name.clone(),
-            what,
-        };
         let tls = match &listener.tls {
             None => None,
-            Some(tls) if tls.client_trust == ClientTrust::Spiffe => {
-                return Err(not_built("`clientTrust: spiffe`"));
-            }
-            Some(tls) => Some(Arc::new(ListenerCertificate::load(tls).map_err(
+            Some(tls) => Some(Arc::new(ListenerCertificate::load(tls, trusted).map_err(
                 |source| ListenError::Tls {
                     name: name.clone(),
                     source,
@@ -179,7 +172,7 @@ impl Bound {
                 Err(error) => {
                     // Out of file descriptors, most likely: trying at once would only spin.
                     tracing::error!(listener = %self.name, %error, "cannot accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
@@ -264,23 +257,40 @@ impl Incoming {
             return transparent.serve(stream).await;
         }
         match self.tls.clone() {
-            None => self.speak(stream, Protocol::Http1).await,
-            Some(certificate) => {
-                let acceptor = TlsAcceptor::from(certificate.config());
-                let limit = self.rooms.limits.handshake_timeout;
-                match tokio::time::timeout(limit, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        let protocol = Protocol::from_alpn(stream.get_ref().1.alpn_protocol());
-                        self.speak(stream, protocol).await;
-                    }
-                    Ok(Err(error)) => self.record_handshake(&format!("it failed: {error}")),
-                    Err(_) => self.record_handshake(&format!("it took longer than {limit:?}")),
-                }
-            }
+            None => self.speak(stream, Protocol::Http1, None).await,
+            Some(certificate) => self.greet(stream, &certificate).await,
         }
     }
 
-    async fn speak<IO>(self, stream: IO, protocol: Protocol)
+    async fn greet(self, stream: TcpStream, certificate: &ListenerCertificate) {
+        let acceptor = TlsAcceptor::from(certificate.config());
+        let limit = self.rooms.limits.handshake_timeout;
+        let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());
+        let (outcome, refused) = identify::observed(handshake).await;
+        match (outcome, refused) {
+            (Ok(Ok(stream)), _) => self.greeted(stream).await,
+            (Ok(Err((_, stream))), Some(refused)) => {
+                self.record(IdentifyError::from(refused).into());
+                linger(stream).await;
+            }
+            (Ok(Err((error, _))), None) => self.record_handshake(&format!("it failed: {error}")),
+            (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),
+        }
+    }
+
+    /// The certificate is checked once more: in a resumed session the handshake does not do it.
+    async fn greeted(self, stream: TlsStream<TcpStream>) {
+        let (_, connection) = stream.get_ref();
+        let protocol = Protocol::from_alpn(connection.alpn_protocol());
+        let chain = connection.peer_certificates();
+        let certificate = chain.map(|chain| self.rooms.identifier.by_svid(chain));
+        match certificate.transpose() {
+            Ok(certificate) => self.speak(stream, protocol, certificate).await,
+            Err(error) => self.record(error.into()),
+        }
+    }
+
+    async fn speak<IO>(self, stream: IO, protocol: Protocol, certificate: Option<Arc<Caller>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -292,15 +302,18 @@ impl Incoming {
             activity: Arc::clone(&activity),
             closing: closing.clone(),
             own: self.own.clone(),
+            certificate: certificate.clone(),
         });
         let served = serve::serve(
             stream,
             protocol,
             &self.rooms.limits,
             activity,
-            closing,
+            closing.clone(),
             |request| Arc::clone(&explicit).handle(request),
         );
+        let (served, clock) = (pin!(served), &self.rooms.clock);
+        let served = within_certificate(certificate.as_deref(), clock, &closing, served);
         if let Err(error) = served.await
             && !serve::is_departure(&error)
         {
@@ -309,9 +322,24 @@ impl Incoming {
     }
 
     fn record_handshake(&self, what: &str) {
+        let detail = format!("the TLS handshake with the proxy itself: {what}");
+        self.record(Refusal::new(Reason::ClientTls, detail));
+    }
+
+    fn record(&self, refusal: Refusal) {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
-        let detail = format!("the TLS handshake with the proxy itself: {what}");
-        pipeline::close(record, Refusal::new(Reason::ClientTls, detail));
+        pipeline::close(record, refusal);
     }
+}
+
+/// Lets the client read the alert. By TLS 1.3 it may have sent a request already, and closing upon
+/// unread bytes would reset the connection before the alert is read.
+async fn linger(mut stream: TcpStream) {
+    let last = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether the client read it or left is the same now.
+    drop(tokio::time::timeout(LINGER, last).await);
 }

@@ -1,6 +1,6 @@
 //! A connection whose caller is proven: what its requests share.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use super::{activity::Activity, serve::Protocol};
 use crate::{
     app::Rooms,
     authorize::{Recognition, Snapshot},
+    clock::Clock,
     destination::Authority,
     identify::Caller,
     observe::{CallerPart, ConnectionGuard},
@@ -120,4 +121,23 @@ impl Session {
 /// How long a caller's proof still holds.
 pub(super) fn proof_left(caller: &Caller, now: Timestamp) -> Duration {
     Duration::try_from(caller.expires_at().duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// Runs a connection, and ends it by `closing` when the certificate of its caller does. A token may
+/// be renewed on an open connection; a certificate cannot.
+pub(super) async fn within_certificate<C: Future>(
+    caller: Option<&Caller>,
+    clock: &Clock,
+    closing: &CancellationToken,
+    // Pinned by whoever calls: a connection by value would be in memory twice.
+    mut connection: Pin<&mut C>,
+) -> C::Output {
+    if let Some(caller) = caller.filter(|caller| caller.has_certificate()) {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = tokio::time::sleep(proof_left(caller, clock.now())) => closing.cancel(),
+        }
+    }
+    connection.await
 }

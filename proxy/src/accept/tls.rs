@@ -1,4 +1,5 @@
-//! A listener's own certificate, reloaded when its files change.
+//! A listener's own certificate, reloaded when its files change, and whether it asks for those of
+//! its clients.
 
 use std::{
     io,
@@ -7,9 +8,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_config::model::ListenerTls;
-use rustls::ServerConfig;
+use countersign_config::model::{ClientTrust, ListenerTls};
+use rustls::{ServerConfig, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::Zeroizing;
+
+use crate::identify::TrustDomains;
 
 /// Why a listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,19 +48,25 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct ListenerCertificate {
     files: ListenerTls,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     config: ArcSwap<ServerConfig>,
 }
 
 impl ListenerCertificate {
-    /// Loads certificate and key.
+    /// Loads certificate and key. If the listener asks for client certificates, they are those of
+    /// `trusted`.
     ///
     /// # Errors
     /// When either cannot be read or they do not belong together.
-    pub fn load(files: &ListenerTls) -> Result<Self, TlsError> {
-        let config = ArcSwap::from_pointee(read(files)?);
+    pub fn load(files: &ListenerTls, trusted: &Arc<TrustDomains>) -> Result<Self, TlsError> {
+        let clients = match files.client_trust {
+            ClientTrust::None => None,
+            ClientTrust::Spiffe => Some(trusted.verifier()),
+        };
         Ok(Self {
+            config: ArcSwap::from_pointee(read(files, clients.clone())?),
             files: files.clone(),
-            config,
+            clients,
         })
     }
 
@@ -75,32 +85,44 @@ impl ListenerCertificate {
     /// # Errors
     /// As for [`Self::load`].
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(Arc::new(read(&self.files)?));
+        let config = read(&self.files, self.clients.clone())?;
+        self.config.store(Arc::new(config));
         Ok(())
     }
 }
 
-fn read(files: &ListenerTls) -> Result<ServerConfig, TlsError> {
-    let chain = bytes(&files.certificate)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+/// Kubernetes' pod certificates come as one file with key and chain. It is read once: between two
+/// readings it might be replaced.
+fn read(
+    files: &ListenerTls,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, TlsError> {
+    let certificate = Zeroizing::new(bytes(&files.certificate)?);
+    let key = if files.key == files.certificate {
+        Zeroizing::clone(&certificate)
+    } else {
+        Zeroizing::new(bytes(&files.key)?)
+    };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate)
         .collect::<Result<_, _>>()
         .map_err(|_| pem(&files.certificate, "certificate chain"))?;
     if chain.is_empty() {
         return Err(pem(&files.certificate, "certificate chain"));
     }
-    let key = zeroize::Zeroizing::new(bytes(&files.key)?);
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| pem(&files.key, "private key"))?;
     let pair = |source| TlsError::Pair {
         path: files.certificate.clone(),
         source,
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(pair)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
         .map_err(pair)?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

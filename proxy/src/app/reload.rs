@@ -159,11 +159,6 @@ impl Shared {
             }
             *seen = stamp;
         }
-        for certificate in &self.certificates {
-            if let Err(error) = certificate.reload() {
-                tracing::error!(%error, "the listener's old certificate stays in force");
-            }
-        }
         // Said where everyone looks; there is nobody here to return it to.
         drop(self.reload());
     }
@@ -173,6 +168,7 @@ impl Shared {
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        self.reload_proofs();
         let result = self.take();
         match &result {
             Ok(()) => self.state.set_reload_error(None),
@@ -183,6 +179,19 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// What the gateway shows to clients, and what it checks theirs by. Each file stands for
+    /// itself: one that cannot be used stays as it was.
+    fn reload_proofs(&self) {
+        for certificate in &self.certificates {
+            if let Err(error) = certificate.reload() {
+                tracing::error!(%error, "the listener's old certificate stays in force");
+            }
+        }
+        for error in self.rooms.identifier.trust_domains().reload() {
+            tracing::error!(%error, "the trust domain's old bundle stays in force");
+        }
     }
 
     fn take(&self) -> Result<(), ReloadError> {
@@ -209,22 +218,22 @@ impl Shared {
     }
 
     fn watched(&self) -> Vec<PathBuf> {
+        let parents = self.files().filter_map(Path::parent).map(Path::to_owned);
+        self.directories.iter().cloned().chain(parents).collect()
+    }
+
+    /// The single files, beside the directories.
+    fn files(&self) -> impl Iterator<Item = &Path> {
         let certificates = self
             .certificates
             .iter()
             .flat_map(|certificate| certificate.files());
-        let parents = certificates.filter_map(Path::parent).map(Path::to_owned);
-        self.directories.iter().cloned().chain(parents).collect()
+        certificates.chain(self.rooms.identifier.trust_domains().files())
     }
 
     /// Follows links, so that a swapped `..data` shows.
     fn stamp(&self) -> Stamp {
-        let mut files: Vec<PathBuf> = self
-            .certificates
-            .iter()
-            .flat_map(|certificate| certificate.files())
-            .map(Path::to_owned)
-            .collect();
+        let mut files: Vec<PathBuf> = self.files().map(Path::to_owned).collect();
         for directory in &self.directories {
             // A directory that vanished has no entries; the reload then says what is wrong.
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use countersign_config::policy::CallerFacts;
 use jiff::Timestamp;
 
-use super::review::Standing;
+use super::{review::Standing, svid::Svid};
 use crate::flight::LastTime;
 
 /// How a caller was proven.
@@ -44,9 +44,68 @@ pub struct Caller {
     pub(super) verified: LastTime,
     /// What the API server says of it, where it is asked.
     pub(super) standing: Option<Arc<Standing>>,
+    /// The certificate of its connection, where it has one.
+    pub(super) svid: Option<Arc<Svid>>,
 }
 
 impl Caller {
+    /// A caller by certificate. Its namespace and service account are not facts: the path of a
+    /// SPIFFE ID is a convention of each trust domain, and policy names the whole ID.
+    pub(super) fn of_svid(svid: Svid, key: [u8; 32]) -> Self {
+        let verified = LastTime::never();
+        verified.mark();
+        Self {
+            facts: CallerFacts {
+                cluster: None,
+                namespace: None,
+                service_account: None,
+                pod: None,
+                spiffe_id: Some(svid.id.shared()),
+                kubernetes: None,
+            },
+            proof: Proof::X509Svid,
+            issuer: svid.id.trust_domain().shared(),
+            subject: svid.id.shared(),
+            token_id: Some(svid.serial.as_ref().into()),
+            expires_at: svid.not_after,
+            key,
+            verified,
+            standing: None,
+            svid: Some(Arc::new(svid)),
+        }
+    }
+
+    /// The caller by token, with the SPIFFE ID of its connection; `None` if they are not the same
+    /// service account.
+    pub(super) fn of_both(token: &Self, certificate: &Self) -> Option<Self> {
+        let svid = certificate.svid.as_ref()?;
+        let facts = &token.facts;
+        let of_token = (
+            facts.namespace.as_deref()?,
+            facts.service_account.as_deref()?,
+        );
+        if svid.id.service_account() != Some(of_token) {
+            return None;
+        }
+        let verified = LastTime::never();
+        verified.mark();
+        Some(Self {
+            facts: CallerFacts {
+                spiffe_id: Some(svid.id.shared()),
+                ..facts.clone()
+            },
+            proof: token.proof,
+            issuer: Arc::clone(&token.issuer),
+            subject: Arc::clone(&token.subject),
+            token_id: token.token_id.clone(),
+            expires_at: token.expires_at.min(certificate.expires_at),
+            key: token.key,
+            verified,
+            standing: token.standing.clone(),
+            svid: Some(Arc::clone(svid)),
+        })
+    }
+
     /// What policy may decide by.
     pub fn facts(&self) -> &CallerFacts {
         &self.facts
@@ -67,9 +126,14 @@ impl Caller {
         &self.subject
     }
 
-    /// The token's `jti`.
+    /// The token's `jti`, or the serial number of the certificate.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
+    }
+
+    /// Whether its connection has shown a certificate.
+    pub fn has_certificate(&self) -> bool {
+        self.svid.is_some()
     }
 
     /// The end of its proof; there is no leeway.

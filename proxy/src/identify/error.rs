@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::svid::{BundleError, SvidError};
+
 /// Why there is no proven caller, as a sentence for the operator. One variant a reason; none
 /// shows any part of a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,19 @@ pub enum IdentifyError {
         /// What differs.
         what: &'static str,
     },
+    /// The client's certificate proves nothing.
+    #[error("the client's certificate is refused: {0}")]
+    Certificate(#[from] SvidError),
+    /// Token and certificate name different workloads, or cannot be compared.
+    #[error(
+        "the token is of {token}, the certificate of {certificate}: its path must be /ns/NAMESPACE/sa/NAME with the same two names"
+    )]
+    Mismatch {
+        /// The token's subject.
+        token: Arc<str>,
+        /// The certificate's SPIFFE ID.
+        certificate: Arc<str>,
+    },
     /// The pod's own token could not be read: not the caller's fault.
     #[error("the pod's own token file {} {detail}", file.display())]
     OwnTokenUnavailable {
@@ -79,9 +94,12 @@ pub enum IdentifyError {
     },
 }
 
-/// Why the configured issuers cannot be used.
+/// Why the configured issuers and trust domains cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
+    /// A trust domain's bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A file of roots cannot be read.
     #[error("issuer {issuer}: cannot read {}: {source}", file.display())]
     CaFile {

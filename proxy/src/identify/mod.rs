@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! presented -> token (form) -> jwks (signature) -> claims -> review -> Caller
+//! certificate -> svid (rules, its trust domain's bundle) ------------> Caller
 //! ```
 
 mod caller;
@@ -17,6 +18,7 @@ mod keys;
 mod own_token;
 mod presented;
 mod review;
+mod svid;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -24,6 +26,8 @@ mod token;
 pub use caller::{Caller, Proof};
 pub use error::{IdentifyError, SetupError};
 pub use own_token::OwnToken;
+pub(crate) use svid::observed;
+pub use svid::{BundleError, ChainFault, SvidError, TrustDomains};
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +35,7 @@ use ::http::HeaderMap;
 use aws_lc_rs::digest;
 use countersign_config::{model, policy::CallerFacts};
 use moka::{ops::compute::Op, sync::Cache};
+use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
 use crate::{clock::Clock, flight::LastTime, secret::Secret};
@@ -56,6 +61,7 @@ pub struct Identifier {
     /// By the whole hash of the token and how it was presented. A caller in here has a good
     /// signature; whether it still stands is asked on every use.
     callers: Cache<(Proof, [u8; 32]), Arc<Caller>>,
+    trust_domains: Arc<TrustDomains>,
     clock: Clock,
 }
 
@@ -88,8 +94,22 @@ impl Identifier {
                 .max_capacity(MAX_CALLERS)
                 .time_to_idle(IDLE)
                 .build(),
+            trust_domains: Arc::new(TrustDomains::load(&[], clock.clone())?),
             clock,
         })
+    }
+
+    /// The same, with trust domains whose X.509-SVIDs are known. Reads their bundles.
+    pub fn with_trust_domains(self, domains: &[model::TrustDomain]) -> Result<Self, SetupError> {
+        Ok(Self {
+            trust_domains: Arc::new(TrustDomains::load(domains, self.clock.clone())?),
+            ..self
+        })
+    }
+
+    /// The trust domains whose X.509-SVIDs are known.
+    pub fn trust_domains(&self) -> &Arc<TrustDomains> {
+        &self.trust_domains
     }
 
     /// The token in `Proxy-Authorization`, as `Bearer` or as the password of `Basic`; `None` if
@@ -105,7 +125,7 @@ impl Identifier {
         token: &Secret,
         proof: Proof,
     ) -> Result<Arc<Caller>, IdentifyError> {
-        let key = sha256(token);
+        let key = sha256(token.expose().as_bytes());
         let known = self.callers.get(&(proof, key));
         let known = known.filter(|caller| caller.verified.within(REVERIFY));
         let caller = if let Some(caller) = known {
@@ -118,11 +138,38 @@ impl Identifier {
         Ok(caller)
     }
 
+    /// The caller that the certificate of a TLS connection proves, leaf first. The connection has
+    /// shown that the client holds the leaf's key.
+    pub fn by_svid(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<Caller>, IdentifyError> {
+        let svid = self.trust_domains.check(chain)?;
+        let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
+        Ok(Arc::new(Caller::of_svid(svid, sha256(leaf))))
+    }
+
+    /// The caller that token and certificate prove together, if they name the same workload: the
+    /// certificate's path must be `/ns/NAMESPACE/sa/NAME` with the namespace and service account of
+    /// the token. It ends with the first of the two.
+    pub fn by_both(
+        &self,
+        token: &Arc<Caller>,
+        certificate: &Arc<Caller>,
+    ) -> Result<Arc<Caller>, IdentifyError> {
+        Caller::of_both(token, certificate)
+            .map(Arc::new)
+            .ok_or_else(|| IdentifyError::Mismatch {
+                token: Arc::clone(&token.subject),
+                certificate: Arc::clone(&certificate.subject),
+            })
+    }
+
     /// Whether a caller's proof still stands. To be asked for every request of a connection that
     /// outlives its first: while the last review is remembered this costs one atomic load.
     pub async fn confirm(&self, caller: &Arc<Caller>) -> Result<(), IdentifyError> {
         if caller.is_expired(self.clock.now()) {
             return Err(IdentifyError::Expired);
+        }
+        if let Some(svid) = &caller.svid {
+            self.trust_domains.confirm(svid)?;
         }
         match &caller.standing {
             None => Ok(()),
@@ -210,6 +257,7 @@ impl Issuer {
             key,
             verified,
             standing,
+            svid: None,
         }
     }
 }
@@ -224,7 +272,7 @@ fn from_json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
         .flatten()
 }
 
-fn sha256(token: &Secret) -> [u8; 32] {
-    let digest = digest::digest(&digest::SHA256, token.expose().as_bytes());
+fn sha256(proof: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, proof);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

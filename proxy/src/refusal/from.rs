@@ -2,7 +2,9 @@
 
 use super::{Reason, Refusal};
 use crate::{
-    credential::CredentialError, forward::ForwardError, identify::IdentifyError,
+    credential::CredentialError,
+    forward::ForwardError,
+    identify::{IdentifyError, SvidError},
     inject::InjectError,
 };
 
@@ -64,9 +66,26 @@ impl From<ForwardError> for Refusal {
     }
 }
 
+/// Why a certificate was refused.
+fn certificate(error: &SvidError) -> Reason {
+    match error {
+        SvidError::Unreadable
+        | SvidError::UriNames(_)
+        | SvidError::SpiffeId(_)
+        | SvidError::Authority
+        | SvidError::NoKeyUsage
+        | SvidError::NoDigitalSignature
+        | SvidError::SigningKeyUsage(_)
+        | SvidError::Chain { .. } => Reason::IdentityInvalid,
+        SvidError::UntrustedDomain { .. } => Reason::IdentityIssuerUnknown,
+        SvidError::Expired { .. } => Reason::IdentityExpired,
+        SvidError::NotYetValid { .. } => Reason::IdentityNotYetValid,
+    }
+}
+
 impl From<IdentifyError> for Refusal {
     fn from(error: IdentifyError) -> Self {
-        let reason = match error {
+        let reason = match &error {
             IdentifyError::Malformed(_) | IdentifyError::UnsupportedScheme => {
                 Reason::IdentityMalformed
             }
@@ -84,6 +103,8 @@ impl From<IdentifyError> for Refusal {
             }
             IdentifyError::ReviewUnavailable { .. } => Reason::IdentityReviewUnavailable,
             IdentifyError::Revoked { .. } => Reason::IdentityRevoked,
+            IdentifyError::Certificate(error) => certificate(error),
+            IdentifyError::Mismatch { .. } => Reason::IdentityMismatch,
         };
         Self::new(reason, error.to_string())
     }

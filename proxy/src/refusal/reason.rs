@@ -85,25 +85,29 @@ reasons! {
     IdentityMalformed = "identity_malformed", 407, Caller, Http,
         caller: "The proof of identity could not be read.",
         remedy: "Send exactly one Proxy-Authorization header: `Bearer TOKEN`, or `Basic` with the token as password.";
-    /// The token's issuer is none of the configured ones.
+    /// The proof's issuer or trust domain is none of the configured ones.
     IdentityIssuerUnknown = "identity_issuer_unknown", 407, Operator, Http,
-        caller: "The token's issuer is not trusted here.",
-        remedy: "Add the cluster to identity.issuers; `issuer` must equal the token's `iss` exactly.";
-    /// The token's signature or key is wrong.
+        caller: "The issuer of the proof of identity is not trusted here.",
+        remedy: "Add the cluster to identity.issuers (`issuer` must equal the token's `iss` exactly), or the trust domain to identity.trustDomains.";
+    /// The signature, key or content of a token or certificate is wrong.
     IdentityInvalid = "identity_invalid", 407, Caller, Http,
-        caller: "The token is not valid.",
-        remedy: "Look at the detail: the signature, the key or the claims are not those of the issuer.";
+        caller: "The proof of identity is not valid.",
+        remedy: "Look at the detail: the signature, the key or the claims of the token are not those of its issuer, or the certificate is not an X.509-SVID of its trust domain.";
+    /// Token and certificate are not of the same workload.
+    IdentityMismatch = "identity_mismatch", 407, Caller, Http,
+        caller: "The token and the client certificate do not name the same workload.",
+        remedy: "Send one of the two, or let the certificate's SPIFFE ID end in /ns/NAMESPACE/sa/NAME of the token's service account.";
     /// The token is for someone else.
     IdentityAudience = "identity_audience", 407, Caller, Http,
         caller: "The token was issued for another audience.",
         remedy: "Project the token with the audience of this gateway's issuer (default: countersign).";
-    /// The token has expired, or the connection has outlived its proof.
+    /// The token or certificate has expired, or the connection has outlived its proof.
     IdentityExpired = "identity_expired", 407, Caller, Http,
-        caller: "The token has expired.",
-        remedy: "Read the projected token afresh for every connection; the kubelet renews it in place.";
-    /// The token is not valid yet.
+        caller: "The proof of identity has expired.",
+        remedy: "Read the projected token, or the certificate, afresh for every connection; it is renewed in place.";
+    /// The token or certificate is not valid yet.
     IdentityNotYetValid = "identity_not_yet_valid", 407, Platform, Http,
-        caller: "The token is not valid yet.",
+        caller: "The proof of identity is not valid yet.",
         remedy: "Compare the clocks of the issuer and of this gateway.";
     /// The API server does not stand by the token any more.
     IdentityRevoked = "identity_revoked", 407, Caller, Http,

@@ -12,6 +12,7 @@ mod multipart;
 mod qase;
 mod server;
 mod slack;
+mod spire;
 mod wire;
 
 pub use api_server::ApiServer;
@@ -25,3 +26,4 @@ pub use multipart::Part;
 pub use qase::Qase;
 pub use server::{Api, Connection, Exchange, Protocol, Server};
 pub use slack::{RotatingApp, Slack};
+pub use spire::{Pair, TrustDomain};

@@ -80,6 +80,22 @@ fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b } }, { name: c, issuer: b, jwks: { file: /b } }] }",
     "duplicate-issuer"
 )]
+#[case::trust_domain_as_uri(
+    "identity: { trustDomains: [{ name: \"spiffe://a\", bundle: { file: /b } }] }",
+    "bad-trust-domain"
+)]
+#[case::trust_domain_in_capitals(
+    "identity: { trustDomains: [{ name: Prod, bundle: { file: /b } }] }",
+    "bad-trust-domain"
+)]
+#[case::same_trust_domain(
+    "identity: { trustDomains: [{ name: a, bundle: { file: /b } }, { name: a, bundle: { file: /c } }] }",
+    "duplicate-trust-domain"
+)]
+#[case::svids_of_nobody(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { certificate: /c, key: /k, clientTrust: spiffe } }]",
+    "no-trust-domain"
+)]
 #[case::cache_too_long(
     "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: in-cluster, cacheFor: 1h } }] }",
     "bad-duration"

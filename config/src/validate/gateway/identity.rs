@@ -8,7 +8,8 @@ use super::super::fields::{duration, each, said};
 use crate::{
     host::Host,
     model::{Issuer, JwksSource, TokenReview, TrustDomain},
-    resource::{ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec},
+    resource::{ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec, TrustDomainSpec},
+    spiffe::TrustDomainName,
     yaml::{Findings, Spot},
 };
 
@@ -51,18 +52,7 @@ pub(super) fn identity(
     let issuers = each(&spec.issuers, &spot.key("issuers"), |spec, spot| {
         issuer(spec, spot, findings)
     });
-    let trust_domains = each(
-        &spec.trust_domains,
-        &spot.key("trustDomains"),
-        |spec, spot| {
-            let name = said(&spec.name, &spot.key("name"), findings);
-            let file = said(&spec.bundle.file, &spot.key("bundle").key("file"), findings);
-            Some(TrustDomain {
-                name: name?,
-                bundle: PathBuf::from(file?),
-            })
-        },
-    );
+    let trust_domains = trust_domains(&spec.trust_domains, &spot.key("trustDomains"), findings);
     let (issuers, trust_domains) = (issuers?, trust_domains?);
     let mut sound = true;
     for (index, issuer) in issuers.iter().enumerate() {
@@ -84,6 +74,45 @@ pub(super) fn identity(
         issuers,
         trust_domains,
     })
+}
+
+fn trust_domains(
+    specs: &[TrustDomainSpec],
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<TrustDomain>> {
+    let domains = each(specs, spot, |spec, spot| {
+        let name = TrustDomainName::parse(&spec.name).inspect_err(|error| {
+            findings.error(
+                &spot.key("name"),
+                "bad-trust-domain",
+                error.to_string(),
+                "write the name alone, as in `prod.example.com`, without `spiffe://`",
+            );
+        });
+        let file = said(&spec.bundle.file, &spot.key("bundle").key("file"), findings);
+        Some(TrustDomain {
+            name: name.ok()?,
+            bundle: PathBuf::from(file?),
+        })
+    })?;
+    let mut sound = true;
+    for (index, domain) in domains.iter().enumerate() {
+        // One certificate must not be checked in two ways.
+        if domains[..index]
+            .iter()
+            .any(|other| other.name == domain.name)
+        {
+            sound = false;
+            findings.error(
+                &spot.index(index).key("name"),
+                "duplicate-trust-domain",
+                "another trust domain has this name",
+                "put all its roots into one bundle",
+            );
+        }
+    }
+    sound.then_some(domains)
 }
 
 /// The cluster the gateway runs in, for a gateway that says nothing about identity.

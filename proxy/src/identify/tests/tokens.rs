@@ -20,7 +20,7 @@ async fn a_good_token_proves_all_that_it_says() {
     );
     assert_eq!(caller.proof().as_str(), "service-account-token");
     assert_eq!(caller.expires_at().as_second(), now().as_second() + 540);
-    assert_eq!(*caller.key(), sha256(&token));
+    assert_eq!(*caller.key(), sha256(token.expose().as_bytes()));
     let expected = CallerFacts {
         cluster: Some("prod-eu".into()),
         namespace: Some("qa".into()),

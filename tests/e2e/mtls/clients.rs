@@ -1,0 +1,115 @@
+//! Unmodified clients with a client certificate for the proxy: curl, and Python's urllib3.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+impl Mesh {
+    /// Puts an SVID where clients find it.
+    fn give(&self, pair: &Pair) {
+        fs::write(self.file("svid.pem"), &pair.certificate).expect("written");
+        fs::write(self.file("svid.key"), &pair.key).expect("written");
+        fs::write(self.file("root.pem"), self.gateway.roots()).expect("written");
+    }
+
+    async fn curl(&self) -> std::process::Output {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "30"])
+            .args(["--data", ""])
+            .arg("--proxy")
+            .arg(format!("https://{}", self.gateway.address()));
+        for (option, file) in [
+            ("--proxy-cacert", "servers.pem"),
+            ("--proxy-cert", "svid.pem"),
+            ("--proxy-key", "svid.key"),
+            ("--cacert", "root.pem"),
+        ] {
+            command.arg(option).arg(self.file(file));
+        }
+        command.arg("https://slack.com/api/auth.test");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        output
+            .expect("curl ends in time")
+            .expect("curl is installed")
+    }
+}
+
+#[tokio::test]
+async fn curl_proves_itself_by_certificate() {
+    let mut mesh = Mesh::start().await;
+    mesh.give(&mesh.domain.svid(PATH));
+    let output = mesh.curl().await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\"ok\":true"), "{output:?}");
+    let record = mesh.gateway.decisions().next().await;
+    assert_eq!(record["caller"]["subject"], ID, "{record}");
+    assert_eq!(record["target"]["authority"], "slack.com:443");
+
+    // Renewed by the workload's agent.
+    mesh.give(&mesh.domain.svid(PATH));
+    assert!(mesh.curl().await.status.success());
+    assert_eq!(mesh.gateway.decisions().next().await["reason"], "permitted");
+
+    let stranger = TrustDomain::new(DOMAIN, Clock::system());
+    mesh.give(&stranger.svid(PATH));
+    let refused = mesh.curl().await;
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && told.contains("unknown ca"),
+        "{told}"
+    );
+    let record = mesh.gateway.decisions().next().await;
+    assert_eq!(record["reason"], "identity_invalid", "{record}");
+}
+
+#[tokio::test]
+async fn urllib3_proves_itself_by_certificate() -> anyhow::Result<()> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = tests.join(".venv/bin/python");
+    let python = std::env::var_os("COUNTERSIGN_TEST_PYTHON").map_or(own, PathBuf::from);
+    if !python.exists() {
+        countersign_tests::skipped("no Python with urllib3; run tests/run");
+        return Ok(());
+    }
+    let mut mesh = Mesh::start().await;
+    mesh.give(&mesh.domain.svid(PATH));
+    let mut child = Command::new(python)
+        .arg(tests.join("clients/python/mtls_urllib3.py"))
+        .env("PROXY", format!("https://{}", mesh.gateway.address()))
+        .env("PROXY_CA", mesh.file("servers.pem"))
+        .env("PROXY_CERT", mesh.file("svid.pem"))
+        .env("PROXY_KEY", mesh.file("svid.key"))
+        .env("GATEWAY_ROOT", mesh.file("root.pem"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut input = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut serials = Vec::new();
+    for round in ["first", "renewed"] {
+        input.write_all(format!("{round}\n").as_bytes()).await?;
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
+        let printed: Value = serde_json::from_str(&line.expect("the script is alive"))?;
+        assert_eq!(printed["answer"]["ok"], true, "{printed}");
+        let record = mesh.gateway.decisions().next().await;
+        assert_eq!(record["caller"]["subject"], ID, "{record}");
+        serials.push(record["caller"]["token_id"].to_string());
+        mesh.give(&mesh.domain.svid(PATH));
+    }
+    assert_ne!(serials[0], serials[1], "the renewed one was used");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! Roots, SVIDs and the listener's own certificate change while requests run.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::*;
+
+const CLIENTS: usize = 4;
+
+/// Waits for what the gateway notices by itself.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    assert!(waited.is_ok(), "never: {what}");
+}
+
+struct Load {
+    client: Mutex<Client>,
+    done: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Load {
+    async fn run(self: Arc<Self>) -> anyhow::Result<()> {
+        while !self.over.load(Ordering::Relaxed) {
+            let client = self.client.lock().expect("not poisoned").clone();
+            let (status, body) = client.ask(None).await?;
+            anyhow::ensure!(status.is_success(), "{status}: {body}");
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Until every client has begun and ended a request since now.
+    async fn round(&self) {
+        let goal = self.done.load(Ordering::Relaxed) + 2 * CLIENTS;
+        eventually("requests go on", || async {
+            self.done.load(Ordering::Relaxed) >= goal
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
+    let mesh = Mesh::start().await;
+    let next = TrustDomain::new(DOMAIN, Clock::system());
+    let next_servers = TrustDomain::new("servers.example.com", Clock::system());
+    let roots = mesh.servers.pem() + &next_servers.pem();
+    let client = |pair: Pair| Client::new(mesh.gateway.address(), &roots, Some(&pair));
+    let old_client = client(mesh.domain.svid(PATH));
+    let new_client = client(next.svid(PATH));
+    let mut open = old_client.open().await?;
+    assert!(open.ask(None).await?.0.is_success());
+    let load = Arc::new(Load {
+        client: Mutex::new(old_client.clone()),
+        done: AtomicUsize::new(0),
+        over: AtomicBool::new(false),
+    });
+    let running: Vec<_> = (0..CLIENTS)
+        .map(|_| tokio::spawn(Arc::clone(&load).run()))
+        .collect();
+    load.round().await;
+    assert!(new_client.ask(None).await.is_err(), "it is not trusted yet");
+
+    publish(&mesh.world, "2", &(mesh.domain.pem() + &next.pem()));
+    eventually("the new root is trusted", || async {
+        new_client.ask(None).await.is_ok()
+    })
+    .await;
+    // The workload's agent renews its SVID.
+    *load.client.lock().expect("not poisoned") = new_client.clone();
+    load.round().await;
+
+    // The listener's own certificate, of another authority, to tell it from the old one.
+    let strict = Client::new(
+        mesh.gateway.address(),
+        &next_servers.pem(),
+        Some(&next.svid(PATH)),
+    );
+    assert!(strict.ask(None).await.is_err(), "it is not shown yet");
+    let beside = mesh.file("tls.new");
+    fs::write(&beside, next_servers.server().credential_bundle())?;
+    fs::rename(&beside, mesh.file("tls.pem"))?;
+    eventually("the listener shows its new certificate", || async {
+        strict.ask(None).await.is_ok()
+    })
+    .await;
+    load.round().await;
+    assert!(open.ask(None).await?.0.is_success(), "it stays open");
+
+    publish(&mesh.world, "3", &next.bundle());
+    eventually("the old root is withdrawn", || async {
+        old_client.ask(None).await.is_err()
+    })
+    .await;
+    load.round().await;
+    let (status, _) = open.ask(None).await?;
+    assert_eq!(status, 407, "an open connection is withdrawn too");
+
+    load.over.store(true, Ordering::Relaxed);
+    for client in running {
+        client.await??;
+    }
+    let done = load.done.load(Ordering::Relaxed);
+    println!("{done} requests while everything rotated, none failed");
+
+    // A half-written file changes nothing.
+    fs::write(&beside, "-----BEGIN CERTIFICATE-----\n")?;
+    fs::rename(&beside, mesh.file("tls.pem"))?;
+    assert!(mesh.gateway.reloader().reload().is_ok());
+    assert!(strict.ask(None).await?.0.is_success());
+    Ok(())
+}
