@@ -17,59 +17,61 @@ use serde_json::json;
 use crate::site::{HOST, Site, get, soon};
 
 /// What a test makes of a good request for a token.
-type Make = fn(&World, TokenRequest) -> String;
+type Make = fn(&World, &TokenRequest) -> String;
 
-fn good(world: &World, request: TokenRequest) -> String {
-    world.issuer.mint(&request)
+fn good(world: &World, request: &TokenRequest) -> String {
+    world.issuer.mint(request)
 }
 
-fn not_a_token(_: &World, _: TokenRequest) -> String {
+fn not_a_token(_: &World, _: &TokenRequest) -> String {
     "xoxb-this-is-no-token".to_owned()
 }
 
-fn other_audience(world: &World, mut request: TokenRequest) -> String {
+fn other_audience(world: &World, request: &TokenRequest) -> String {
+    let mut request = request.clone();
     request.audiences = vec!["https://kubernetes.default.svc".to_owned()];
     world.issuer.mint(&request)
 }
 
-fn expired(world: &World, mut request: TokenRequest) -> String {
+fn expired(world: &World, request: &TokenRequest) -> String {
+    let mut request = request.clone();
     request.lifetime = SignedDuration::from_hours(-1);
     world.issuer.mint(&request)
 }
 
-fn not_yet_valid(world: &World, request: TokenRequest) -> String {
-    let mut claims = world.issuer.claims(&request);
+fn not_yet_valid(world: &World, request: &TokenRequest) -> String {
+    let mut claims = world.issuer.claims(request);
     let later = world.clock.now().as_second() + 3600;
     claims["nbf"] = json!(later);
     claims["exp"] = json!(later + 3600);
     world.issuer.sign(&world.issuer.header(), &claims)
 }
 
-fn other_issuer(world: &World, request: TokenRequest) -> String {
-    let mut claims = world.issuer.claims(&request);
+fn other_issuer(world: &World, request: &TokenRequest) -> String {
+    let mut claims = world.issuer.claims(request);
     claims["iss"] = json!("https://elsewhere.example");
     world.issuer.sign(&world.issuer.header(), &claims)
 }
 
 /// The claims of one token under the signature of another.
-fn tampered(world: &World, request: TokenRequest) -> String {
-    let token = world.issuer.mint(&request);
+fn tampered(world: &World, request: &TokenRequest) -> String {
+    let token = world.issuer.mint(request);
     let other = world.issuer.mint(&TokenRequest::new("qa", "other"));
     let (claims, _) = token.rsplit_once('.').expect("a token has three parts");
     let (_, signature) = other.rsplit_once('.').expect("a token has three parts");
     format!("{claims}.{signature}")
 }
 
-fn no_algorithm(world: &World, request: TokenRequest) -> String {
+fn no_algorithm(world: &World, request: &TokenRequest) -> String {
     let header = json!({"alg": "none", "kid": world.issuer.key_id()});
-    world.issuer.sign(&header, &world.issuer.claims(&request))
+    world.issuer.sign(&header, &world.issuer.claims(request))
 }
 
-fn unpublished_key(world: &World, request: TokenRequest) -> String {
+fn unpublished_key(world: &World, request: &TokenRequest) -> String {
     let before = std::fs::read_to_string(world.directory().join("jwks.json"));
     world.issuer.rotate(KeyKind::Ec);
     assert!(before.is_ok_and(|jwks| !jwks.contains(&world.issuer.key_id())));
-    world.issuer.mint(&request)
+    world.issuer.mint(request)
 }
 
 #[rstest]
@@ -89,7 +91,7 @@ async fn a_bad_token_is_refused_with_its_own_reason(
 ) -> anyhow::Result<()> {
     let mut site = Site::start().await?;
     let request = TokenRequest::new("qa", "nightly-dashboard");
-    let token = make(&site.world, request);
+    let token = make(&site.world, &request);
     let client = site.gateway.client(&site.world);
     let client = if as_password {
         client.basic(&token)
@@ -115,7 +117,7 @@ async fn a_bad_token_is_refused_with_its_own_reason(
 #[tokio::test]
 async fn a_good_token_is_taken_as_bearer_and_as_password() -> anyhow::Result<()> {
     let site = Site::start().await?;
-    let token = good(&site.world, TokenRequest::new("qa", "nightly-dashboard"));
+    let token = good(&site.world, &TokenRequest::new("qa", "nightly-dashboard"));
     for client in [
         site.gateway.client(&site.world).bearer(&token),
         site.gateway.client(&site.world).basic(&token),
@@ -226,10 +228,10 @@ async fn an_api_server_that_is_down_has_its_own_reason(
 
     site.world.api_server.set_outage(None);
     site.world.api_server.misbehave(None);
-    let back = soon("recovery", async {
+    let back = Box::pin(async {
         while site.client().send(get("/well")).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    back.await
+    soon("recovery", back).await
 }

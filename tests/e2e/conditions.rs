@@ -83,13 +83,13 @@ async fn a_missing_or_empty_secret_has_its_own_reason() -> anyhow::Result<()> {
         assert_eq!(record["blame"], "operator");
         assert_eq!(site.api.memory().count(), 0);
         site.world.write_secret("example", crate::site::SECRET)?;
-        crate::site::soon("the mending", async {
+        let mended = Box::pin(async {
             while site.client().send(get("/some")).await?.status != StatusCode::OK {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             anyhow::Ok(())
-        })
-        .await??;
+        });
+        crate::site::soon("the mending", mended).await??;
     }
     Ok(())
 }

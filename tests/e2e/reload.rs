@@ -126,7 +126,7 @@ async fn a_change_meets_the_next_request_of_an_open_connection(
     Ok(())
 }
 
-/// As the kubelet updates a mounted ConfigMap.
+/// As the kubelet updates a mounted `ConfigMap`.
 #[tokio::test]
 async fn a_swapped_data_link_is_noticed() -> anyhow::Result<()> {
     let mut site = Site::with(Options::default(), |world, gateway| {

@@ -276,10 +276,13 @@ async fn t49_oversized_heads(#[case] bytes: &str) -> anyhow::Result<()> {
 #[case::within("GET / HT", true)]
 #[tokio::test]
 async fn t50_heads_that_never_end(#[case] begun: &str, #[case] within: bool) -> anyhow::Result<()> {
-    let mut site = Site::with(Default::default(), |_, gateway| {
-        gateway.limits.head_timeout = std::time::Duration::from_millis(300);
-        Ok(())
-    })
+    let mut site = Site::with(
+        countersign_tests::world::Options::default(),
+        |_, gateway| {
+            gateway.limits.head_timeout = std::time::Duration::from_millis(300);
+            Ok(())
+        },
+    )
     .await?;
     // Each returns once the gateway has closed the connection.
     if within {
