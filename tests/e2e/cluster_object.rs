@@ -7,6 +7,7 @@ use k8s_openapi::{
     Resource,
     api::{
         apps::v1::Deployment,
+        batch::v1::CronJob,
         core::v1::{
             ConfigMap, Container, PersistentVolumeClaim, PodSpec, Service, ServiceAccount, Volume,
         },
@@ -24,6 +25,7 @@ pub(crate) enum Object {
     ClusterRole(ClusterRole),
     ClusterRoleBinding(ClusterRoleBinding),
     ConfigMap(ConfigMap),
+    CronJob(Box<CronJob>),
     Deployment(Box<Deployment>),
     NetworkPolicy(NetworkPolicy),
     PersistentVolumeClaim(PersistentVolumeClaim),
@@ -53,6 +55,7 @@ impl Object {
             ClusterRole::KIND => Self::ClusterRole(typed(document)),
             ClusterRoleBinding::KIND => Self::ClusterRoleBinding(typed(document)),
             ConfigMap::KIND => Self::ConfigMap(typed(document)),
+            CronJob::KIND => Self::CronJob(Box::new(typed(document))),
             Deployment::KIND => Self::Deployment(Box::new(typed(document))),
             NetworkPolicy::KIND => Self::NetworkPolicy(typed(document)),
             PersistentVolumeClaim::KIND => Self::PersistentVolumeClaim(typed(document)),
@@ -69,6 +72,7 @@ impl Object {
             Self::ClusterRole(_) => ClusterRole::KIND,
             Self::ClusterRoleBinding(_) => ClusterRoleBinding::KIND,
             Self::ConfigMap(_) => ConfigMap::KIND,
+            Self::CronJob(_) => CronJob::KIND,
             Self::Deployment(_) => Deployment::KIND,
             Self::NetworkPolicy(_) => NetworkPolicy::KIND,
             Self::PersistentVolumeClaim(_) => PersistentVolumeClaim::KIND,

@@ -12,6 +12,7 @@ mod drain;
 mod examples;
 mod exec;
 mod helm;
+mod job;
 mod mtls;
 mod node_sdks;
 mod protocols;

@@ -54,6 +54,7 @@ pub(super) fn selectors(objects: &[Object], deployment: &Deployment) {
             Object::ClusterRole(_)
             | Object::ClusterRoleBinding(_)
             | Object::ConfigMap(_)
+            | Object::CronJob(_)
             | Object::Deployment(_)
             | Object::PersistentVolumeClaim(_)
             | Object::ServiceAccount(_) => {}
@@ -100,6 +101,7 @@ pub(super) fn rights(objects: &[Object], pod: &PodSpec) {
                 assert_eq!(subject.namespace.as_deref(), Some("egress"));
             }
             Object::ConfigMap(_)
+            | Object::CronJob(_)
             | Object::Deployment(_)
             | Object::NetworkPolicy(_)
             | Object::PersistentVolumeClaim(_)
