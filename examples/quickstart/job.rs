@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// Which API a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
+pub(crate) enum Api {
     /// Qase.
     Qase,
     /// Slack.
@@ -15,7 +15,7 @@ pub enum Api {
 
 /// What policy should say to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// It is permitted.
     Permitted,
     /// It is refused for this reason.
@@ -24,26 +24,26 @@ pub enum Expected {
 
 /// One call of the job.
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// Which API.
-    pub api: Api,
+    pub(crate) api: Api,
     /// In the job's words.
-    pub purpose: &'static str,
+    pub(crate) purpose: &'static str,
     /// The method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// The URL.
-    pub url: String,
+    pub(crate) url: String,
     /// The headers that the job sends.
-    pub headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
     /// What policy should say.
-    pub expected: Expected,
+    pub(crate) expected: Expected,
 }
 
 /// The job's progress.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     project: String,
     channel: String,
     step: usize,
@@ -58,7 +58,7 @@ const REPORT: &str = "last night, test by test\n";
 
 impl Job {
     /// A job that has done nothing yet.
-    pub fn new(project: &str, channel: &str) -> Self {
+    pub(crate) fn new(project: &str, channel: &str) -> Self {
         Self {
             project: project.to_owned(),
             channel: channel.to_owned(),
@@ -71,24 +71,24 @@ impl Job {
     }
 
     /// The next call, until there are no more.
-    pub fn next(&mut self) -> Option<Call> {
+    pub(crate) fn next(&mut self) -> Option<Call> {
         self.step += 1;
         let project = &self.project;
         let call = match self.step {
             1 => qase(
                 "read last night's runs",
-                format!("run/{project}?limit=100&offset=0&include=cases"),
+                &format!("run/{project}?limit=100&offset=0&include=cases"),
             ),
             2 => {
                 let runs: Vec<_> = self.runs.iter().map(u64::to_string).collect();
                 qase(
                     "read their results",
-                    format!("result/{project}?run={}&limit=100", runs.join("%2C")),
+                    &format!("result/{project}?run={}&limit=100", runs.join("%2C")),
                 )
             }
             3 => qase(
                 "read the open defects",
-                format!("defect/{project}?status=open"),
+                &format!("defect/{project}?status=open"),
             ),
             4 => self.message(),
             5 => slack_form(
@@ -127,7 +127,7 @@ impl Job {
     }
 
     /// Takes from an answer what later calls need.
-    pub fn answered(&mut self, _call: &Call, answer: &Answer) {
+    pub(crate) fn answered(&mut self, _call: &Call, answer: &Answer) {
         let json = answer.json();
         let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
         match self.step {
@@ -177,7 +177,7 @@ impl Job {
     }
 }
 
-fn qase(purpose: &'static str, path: String) -> Call {
+fn qase(purpose: &'static str, path: &str) -> Call {
     Call {
         api: Api::Qase,
         purpose,

@@ -31,6 +31,7 @@ use http::Request;
 use http_body_util::Full;
 use jiff::{ToSpan, Zoned, civil::Weekday, tz::TimeZone};
 use job::{Api, Call, Job};
+use show::Arrival;
 
 const POLICY: [(&str, &str); 3] = [
     (
@@ -100,8 +101,12 @@ async fn main() -> anyhow::Result<()> {
         let (answer, received) = make(&world, &client, &call).await?;
         let decision = decisions.next().await;
         let real = arguments.is_real(call.api);
-        let received = (!real).then_some(received);
-        let as_expected = show::call(number, &call, received, &world, &answer, &decision);
+        let arrival = match received {
+            _ if real => Arrival::Unseen,
+            None => Arrival::None,
+            Some(received) => Arrival::Received(received),
+        };
+        let as_expected = show::call(number, &call, &arrival, &world, &answer, &decision);
         failed += usize::from(!as_expected);
         job.answered(&call, &answer);
     }

@@ -14,7 +14,7 @@ const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "token"];
 
 /// Says what runs where.
 #[expect(clippy::print_stdout, reason = "this program is for a terminal")]
-pub fn opening(address: SocketAddr, clock: &Clock) {
+pub(crate) fn opening(address: SocketAddr, clock: &Clock) {
     println!(
         "A gateway listens on {address}; for it and the job it is {}.",
         clock.now()
@@ -22,12 +22,22 @@ pub fn opening(address: SocketAddr, clock: &Clock) {
     println!("The job holds a service-account token, and no credential of Slack or Qase.");
 }
 
+/// What came of a call at the API.
+pub(crate) enum Arrival {
+    /// The API is the real one, which tells nobody.
+    Unseen,
+    /// It never came.
+    None,
+    /// The stand-in received it.
+    Received(Arc<Received>),
+}
+
 /// Shows one call; returns whether it went as the policy says.
 #[expect(clippy::print_stdout, reason = "this program is for a terminal")]
-pub fn call(
+pub(crate) fn call(
     number: usize,
     call: &Call,
-    received: Option<Option<Arc<Received>>>,
+    arrival: &Arrival,
     world: &World,
     answer: &Answer,
     decision: &Value,
@@ -39,10 +49,10 @@ pub fn call(
     row("the job sent", &sent(call));
     row(
         "the API received",
-        &match &received {
-            None => "(the real API)".to_owned(),
-            Some(None) => "nothing".to_owned(),
-            Some(Some(received)) => arrived(received, world),
+        &match arrival {
+            Arrival::Unseen => "(the real API)".to_owned(),
+            Arrival::None => "nothing".to_owned(),
+            Arrival::Received(received) => arrived(received, world),
         },
     );
     row(
@@ -56,14 +66,14 @@ pub fn call(
         Expected::Refused(reason) => {
             word("outcome") == "refused"
                 && word("reason") == reason
-                && received.is_none_or(|received| received.is_none())
+                && !matches!(arrival, Arrival::Received(_))
         }
     }
 }
 
 /// Says how it went.
 #[expect(clippy::print_stdout, reason = "this program is for a terminal")]
-pub fn closing(failed: usize) {
+pub(crate) fn closing(failed: usize) {
     let verdict = if failed == 0 {
         "Every call went as the policy says."
     } else {

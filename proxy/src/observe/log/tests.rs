@@ -83,8 +83,9 @@ async fn a_sink_that_cannot_be_written_is_counted_and_nothing_stops() {
     for _ in 0..3 {
         recorder.open().close(Outcome::Permitted);
     }
-    let writer = thread::spawn(run);
-    log.shutdown(SOON).await.unwrap();
+    // The writer starts when all is in the queue: one batch, so one error.
+    let (ended, writer) = tokio::join!(log.shutdown(SOON), async { thread::spawn(run) });
+    ended.unwrap();
     writer.join().unwrap();
     assert!(metric(&recorder, "countersign_decisions_dropped_total 3"));
     assert!(metric(
