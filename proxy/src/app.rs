@@ -123,7 +123,7 @@ pub async fn build_with_log(
     log: DecisionLog,
 ) -> Result<App, StartError> {
     let directories = directories(&gateway)?;
-    let loaded = load::resources(&directories).map_err(StartError::Resources)?;
+    let loaded = load::resources_at(&directories, clock.now()).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
     let metrics = Metrics::new();
     let CaSource::Directory(directory) = &gateway.ca;

@@ -159,8 +159,13 @@ impl Shared {
             }
             *seen = stamp;
         }
-        // Said where everyone looks; there is nobody here to return it to.
-        drop(self.reload());
+        match self.reload() {
+            // What is wrong with the files was said where everyone looks, and stays so until they
+            // change.
+            Ok(()) | Err(ReloadError::Resources(_)) => {}
+            // The files are in order; the CA's directory may be again at the next look.
+            Err(ReloadError::Ca(_)) => self.forced.store(true, Ordering::Relaxed),
+        }
     }
 
     fn reload(&self) -> Result<(), ReloadError> {
@@ -195,7 +200,7 @@ impl Shared {
     }
 
     fn take(&self) -> Result<(), ReloadError> {
-        let loaded = load::resources(&self.directories)?;
+        let loaded = load::resources_at(&self.directories, self.rooms.clock.now())?;
         warn(&loaded.warnings);
         let rooms = &self.rooms;
         let previous = rooms.snapshots.load_full();

@@ -6,6 +6,7 @@ use clap::Args;
 use countersign_config::load;
 
 use super::report;
+use crate::clock::Clock;
 
 /// Checks resources and says every problem at once, each with its place and remedy.
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ impl CheckCommand {
         let paths: Vec<_> = self.paths.iter().chain(&self.files).collect();
         let mut summary = String::new();
         if !paths.is_empty() {
-            match load::resources(&paths) {
+            match load::resources_at(&paths, Clock::system().now()) {
                 Ok(loaded) => {
                     let policies = &loaded.policies;
                     summary = format!(
