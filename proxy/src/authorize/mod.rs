@@ -28,6 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Permit<'s> {
     grant: Grant<'s>,
+    would_refuse: Option<Reason>,
     pool: PoolKey,
 }
 
@@ -35,6 +36,11 @@ impl<'s> Permit<'s> {
     /// What policy granted.
     pub fn grant(&self) -> &Grant<'s> {
         &self.grant
+    }
+
+    /// What the policy would have refused the request for if it did not only observe.
+    pub fn would_refuse(&self) -> Option<Reason> {
+        self.would_refuse
     }
 
     /// The route the request takes through the target.
@@ -85,7 +91,7 @@ pub fn authorize<'s>(
         Decision::Deny(denial) => return Err(denial.into()),
         Decision::Unmatched => return Err(unmatched(authority)),
     };
-    snapshot.rates().take(&grant)?;
+    let over_rate = snapshot.rates().take(&grant)?;
     let pool = PoolKey {
         authority: authority.clone(),
         workload: grant.workload.name.clone(),
@@ -93,7 +99,11 @@ pub fn authorize<'s>(
             .credential
             .map(|(_, credential)| credential.name.clone()),
     };
-    Ok(Permit { grant, pool })
+    Ok(Permit {
+        grant,
+        would_refuse: grant.would_deny.map(reason).or(over_rate),
+        pool,
+    })
 }
 
 /// The refusal of a host that no target with a policy has.

@@ -47,13 +47,14 @@ impl Rates {
         Self(all)
     }
 
-    /// Counts one request.
+    /// Counts one request. An observing policy never refuses: what it would have refused for is
+    /// returned.
     ///
     /// # Errors
-    /// When the rate is used up, with the time until it is not. An observing policy never refuses.
-    pub fn take(&self, grant: &Grant<'_>) -> Result<(), Refusal> {
+    /// When the rate is used up, with the time until it is not.
+    pub fn take(&self, grant: &Grant<'_>) -> Result<Option<Reason>, Refusal> {
         let Some(rate) = grant.policy.conditions.rate else {
-            return Ok(());
+            return Ok(None);
         };
         let counter = self
             .0
@@ -66,8 +67,8 @@ impl Rates {
             ));
         };
         match counter.check() {
-            Ok(()) => Ok(()),
-            Err(_) if grant.policy.mode == Mode::Observe => Ok(()),
+            Ok(()) => Ok(None),
+            Err(_) if grant.policy.mode == Mode::Observe => Ok(Some(Reason::RateLimited)),
             Err(not_until) => {
                 let detail = format!(
                     "{} permits {} requests in {:?} to {}, and they are used up",
