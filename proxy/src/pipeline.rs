@@ -13,7 +13,7 @@ mod rest;
 mod upgrade;
 
 pub use answer::{Answer, Upstream};
-pub use notes::{close, record_broken, refused};
+pub use notes::{close, last_if_violated, no_violation, record_broken, refused};
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,10 +51,16 @@ pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Re
                 rest::of(body).await;
             }
             // The connection does not outlive its caller's proof.
-            if let Reason::IdentityExpired | Reason::IdentityRevoked = refusal.reason {
+            let disproved = matches!(
+                refusal.reason,
+                Reason::IdentityExpired | Reason::IdentityRevoked
+            );
+            if disproved {
                 session.closing.cancel();
             }
-            notes::refused(record, refusal, busy)
+            let mut response = notes::refused(record, refusal, busy);
+            last_if_violated(&mut response, &session.activity);
+            response
         }
     }
 }
@@ -132,8 +138,9 @@ async fn story(
     )))
 }
 
-/// One authority, a canonical path, an honest method.
+/// Honest framing, one authority, a canonical path, an honest method.
 fn receive(session: &Session, parts: &Parts) -> Result<Received, Refusal> {
+    no_violation(&session.activity)?;
     let Some(tunnel) = &session.tunnel else {
         return Received::absolute(parts);
     };

@@ -11,6 +11,7 @@ mod curl;
 mod drain;
 mod examples;
 mod exec;
+mod framing;
 mod helm;
 mod job;
 mod mtls;

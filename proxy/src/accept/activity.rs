@@ -1,51 +1,57 @@
-//! What a client connection is doing, so that each phase has its own deadline: waiting for a head
-//! that has begun, busy with requests, or resting between them.
+//! What a client connection is doing: busy with requests, or resting between them, and whether
+//! the client takes what it is sent.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
-};
+use tokio::time::Instant;
 
 /// The state of one client connection, shared by its stream and its requests.
 #[derive(Debug)]
 pub struct Activity {
     opened: Instant,
-    /// Requests whose answer has not ended.
+    /// Requests whose answer has not ended, and tunnels that are open.
     active: AtomicU32,
-    /// Whether bytes of a head have come (or are due) that is not complete.
-    head_due: AtomicBool,
-    /// When the last request ended, in milliseconds after `opened`.
+    /// When the last of them ended, in milliseconds after `opened`.
     rested_at: AtomicU64,
+    /// Answers with a piece that the client has not made room for the next of.
+    owed: AtomicU32,
+    /// How many pieces of answers clients have made room for.
+    taken: AtomicU64,
+    stalled: AtomicBool,
+    violation: OnceLock<Violation>,
 }
 
+/// What is wrong with the bytes of a client, though hyper would let it pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violation(pub &'static str);
+
 impl Activity {
-    /// A connection that was just opened: a first head is due.
+    /// A connection that was just opened.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
             active: AtomicU32::new(0),
-            head_due: AtomicBool::new(true),
             rested_at: AtomicU64::new(0),
+            owed: AtomicU32::new(0),
+            taken: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+            violation: OnceLock::new(),
         })
     }
 
     /// A request begins; it ends when the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.active.fetch_add(1, Ordering::Relaxed);
-        self.head_due.store(false, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+        Busy {
+            activity: Arc::clone(self),
+            owed: false,
+        }
     }
 
     /// Completes once the connection has rested for `limit`.
@@ -53,8 +59,7 @@ impl Activity {
         loop {
             let since = Duration::from_millis(self.rested_at.load(Ordering::Relaxed));
             let due = self.opened + since + limit;
-            let idle = self.active.load(Ordering::Relaxed) == 0;
-            match (idle, due <= Instant::now()) {
+            match (self.is_idle(), due <= Instant::now()) {
                 (true, true) => return,
                 (true, false) => tokio::time::sleep_until(due).await,
                 // Looked at again after a whole period: cheaper than a timer for each request.
@@ -63,106 +68,151 @@ impl Activity {
         }
     }
 
-    fn awaits_head(&self) -> bool {
-        self.head_due.load(Ordering::Relaxed) && self.active.load(Ordering::Relaxed) == 0
+    /// Completes once the client has taken nothing of the answers it is owed for `limit` (at
+    /// least, and at most twice that). Over HTTP/2 a client can keep its connection alive and yet
+    /// make no room for an answer.
+    pub async fn untaken(&self, limit: Duration) {
+        loop {
+            let (owed, taken) = self.answers();
+            tokio::time::sleep(limit).await;
+            if owed > 0 && self.answers() == (owed, taken) {
+                self.stall();
+                return;
+            }
+        }
+    }
+
+    /// Notes that the client does not take what it is sent.
+    pub(super) fn stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection is given up because the client does not take what it is sent.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Notes what is wrong with the client's bytes; the first counts.
+    pub(super) fn violate(&self, violation: Violation) {
+        self.violation.get_or_init(|| violation);
+    }
+
+    /// What is wrong with the client's bytes: no request on the connection can be relied on.
+    pub fn violation(&self) -> Option<Violation> {
+        self.violation.get().copied()
+    }
+
+    /// Whether no request is in progress.
+    pub(super) fn is_idle(&self) -> bool {
+        self.active.load(Ordering::Relaxed) == 0
+    }
+
+    fn answers(&self) -> (u32, u64) {
+        (
+            self.owed.load(Ordering::Relaxed),
+            self.taken.load(Ordering::Relaxed),
+        )
     }
 }
 
 /// A request in progress.
 #[derive(Debug)]
-pub struct Busy(Arc<Activity>);
+pub struct Busy {
+    activity: Arc<Activity>,
+    owed: bool,
+}
+
+impl Busy {
+    /// The client was given a piece of the answer; the next is asked for once it has room.
+    pub fn gave(&mut self) {
+        if !self.owed {
+            self.owed = true;
+            self.activity.owed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The client has room for the next piece of the answer.
+    pub fn took(&mut self) {
+        if self.owed {
+            self.owed = false;
+            self.activity.owed.fetch_sub(1, Ordering::Relaxed);
+            self.activity.taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the connection is given up because the client does not take what it is sent.
+    pub fn has_stalled(&self) -> bool {
+        self.activity.has_stalled()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let now = self.0.opened.elapsed().as_millis();
+        self.took();
+        let now = self.activity.opened.elapsed().as_millis();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
-        self.0.rested_at.store(now, Ordering::Relaxed);
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.activity.rested_at.store(now, Ordering::Relaxed);
+        self.activity.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-pin_project! {
-    /// A client's stream that fails with `TimedOut` when a head that was begun is not complete in
-    /// time. The timer exists only while a head is incomplete, so usually never.
-    pub struct HeadDeadline<IO> {
-        #[pin]
-        stream: IO,
-        activity: Arc<Activity>,
-        limit: Duration,
-        timer: Option<Pin<Box<Sleep>>>,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<IO> HeadDeadline<IO> {
-    /// Watches `stream`.
-    pub fn new(stream: IO, activity: Arc<Activity>, limit: Duration) -> Self {
-        Self {
-            stream,
-            activity,
-            limit,
-            timer: None,
-        }
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn completes(future: impl Future<Output = ()>) -> bool {
+        tokio::time::timeout(3 * LIMIT, future).await.is_ok()
     }
 
-    /// The stream, for when its requests are over.
-    pub fn into_inner(self) -> IO {
-        self.stream
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_a_request_does_not_rest() {
+        let activity = Activity::new();
+        let busy = activity.begin();
+        assert!(!completes(activity.rested(LIMIT)).await);
+        drop(busy);
+        assert!(completes(activity.rested(LIMIT)).await);
     }
-}
 
-impl<IO: AsyncRead> AsyncRead for HeadDeadline<IO> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let before = buffer.filled().len();
-        if let Poll::Ready(result) = this.stream.poll_read(context, buffer) {
-            let resting = this.activity.active.load(Ordering::Relaxed) == 0;
-            if resting && buffer.filled().len() > before {
-                this.activity.head_due.store(true, Ordering::Relaxed);
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_waited_for_is_not_owed() {
+        let activity = Activity::new();
+        let mut busy = activity.begin();
+        assert!(!completes(activity.untaken(LIMIT)).await);
+        busy.gave();
+        busy.took();
+        assert!(!completes(activity.untaken(LIMIT)).await);
+        busy.gave();
+        drop(busy);
+        assert!(!completes(activity.untaken(LIMIT)).await);
+        assert!(!activity.has_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_of_an_answer_stalls() {
+        let activity = Activity::new();
+        let mut busy = activity.begin();
+        busy.gave();
+        assert!(completes(activity.untaken(LIMIT)).await);
+        assert!(busy.has_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_any_answer_does_not_stall() {
+        let activity = Activity::new();
+        let (mut slow, mut quick) = (activity.begin(), activity.begin());
+        slow.gave();
+        let moves = async {
+            loop {
+                quick.gave();
+                tokio::time::sleep(LIMIT / 2).await;
+                quick.took();
             }
-            return Poll::Ready(result);
+        };
+        tokio::select! {
+            stalled = completes(activity.untaken(LIMIT)) => assert!(!stalled),
+            () = moves => {}
         }
-        if !this.activity.awaits_head() {
-            *this.timer = None;
-            return Poll::Pending;
-        }
-        let timer = this
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(*this.limit)));
-        ready!(timer.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<IO: AsyncWrite> AsyncWrite for HeadDeadline<IO> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().stream.poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().stream.poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -7,7 +7,7 @@ use countersign_config::model::Unmatched;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{Activity, Entrance, Received, listener::OwnIdentity, plain::Passing};
+use super::{Activity, Busy, Entrance, Received, listener::OwnIdentity, plain::Passing};
 use crate::{
     app::Rooms,
     authorize,
@@ -35,20 +35,25 @@ pub(super) struct Clear {
 impl Clear {
     /// Handles one request.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
+        let busy = self.activity.begin();
+        if let Err(refusal) = pipeline::no_violation(&self.activity) {
+            return self.refuse(refusal, |_| {}, busy);
+        }
         let (parts, body) = request.into_parts();
         let caller = match self.own.caller(&self.rooms.identifier, None).await {
             Ok(caller) => caller,
-            Err(refusal) => return self.refuse(refusal, |_| {}),
+            Err(refusal) => return self.refuse(refusal, |_| {}, busy),
         };
         let received = match Received::in_clear(&parts, self.port) {
             Ok(received) => received,
-            Err(refusal) => return self.refuse(refusal, |record| record.called_by(&caller)),
+            Err(refusal) => return self.refuse(refusal, |record| record.called_by(&caller), busy),
         };
         if let Err(refusal) = self.may_pass(received.authority()) {
-            return self.refuse(refusal, |record| {
+            let tell = |record: &mut Record| {
                 record.called_by(&caller);
                 record.passing(&received, &parts);
-            });
+            };
+            return self.refuse(refusal, tell, busy);
         }
         let passing = Passing {
             rooms: &self.rooms,
@@ -56,7 +61,7 @@ impl Clear {
             caller: &caller,
             received,
         };
-        passing.forward(parts, body, self.activity.begin()).await
+        passing.forward(parts, body, busy).await
     }
 
     fn may_pass(&self, authority: &Authority) -> Result<(), Refusal> {
@@ -72,10 +77,17 @@ impl Clear {
         }
     }
 
-    fn refuse(&self, refusal: Refusal, tell: impl FnOnce(&mut Record)) -> Response<Answer> {
+    fn refuse(
+        &self,
+        refusal: Refusal,
+        tell: impl FnOnce(&mut Record),
+        busy: Busy,
+    ) -> Response<Answer> {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
         tell(&mut record);
-        pipeline::refused(record, refusal, self.activity.begin())
+        let mut response = pipeline::refused(record, refusal, busy);
+        pipeline::last_if_violated(&mut response, &self.activity);
+        response
     }
 }

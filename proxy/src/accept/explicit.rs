@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use countersign_config::{model::Unmatched, policy::Interception};
 use http::{Method, Request, Response, header::HOST, request::Parts};
 use hyper::{
@@ -12,11 +13,15 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Entrance, HeadDeadline, Received, Session,
+    Activity, Busy, ClientStream, Entrance, Received, Session,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     plain::Passing,
@@ -28,7 +33,7 @@ use crate::{
     authorize,
     destination::Authority,
     identify::{Caller, Identifier, Proof},
-    observe::Outcome,
+    observe::{Outcome, TargetPart},
     pipeline::{self, Answer},
     refusal::{self, Reason, Refusal},
 };
@@ -50,44 +55,41 @@ pub(super) struct Explicit {
     pub(super) certificate: Option<Arc<Caller>>,
 }
 
+/// What is known of a request that may come to nothing before there is a session.
+#[derive(Default)]
+struct Known {
+    caller: Option<Arc<Caller>>,
+    target: Option<TargetPart>,
+}
+
 impl Explicit {
     /// Handles one request to the proxy.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
+        let busy = self.activity.begin();
+        let mut known = Known::default();
         if request.method() == Method::CONNECT {
-            return self.connect(request).await;
+            return match self.connect(request, &mut known).await {
+                Ok(()) => Response::new(Answer::empty()),
+                Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, busy),
+            };
         }
-        let scheme = request.uri().scheme_str();
-        let outcome = match scheme {
-            Some("https") => self.originate(request).await,
-            Some("http") => self.plaintext(request).await,
-            Some(_) | None => Err(Refusal::new(
-                Reason::RequestMalformed,
-                "the request is not one to a proxy: use CONNECT or an absolute URI",
-            )),
-        };
-        outcome.unwrap_or_else(|refusal| self.refuse(None, refusal, refusal::answer))
-    }
-
-    async fn connect(self: Arc<Self>, mut request: Request<Incoming>) -> Response<Answer> {
-        let upgrade = hyper::upgrade::on(&mut request);
-        let authority = match connect_target(&request) {
-            Ok(authority) => authority,
-            Err(refusal) => return self.refuse(None, refusal, refusal::connect_answer),
-        };
-        match self.open(&request, &authority, upgrade).await {
-            Ok(()) => Response::new(Answer::empty()),
-            Err(refusal) => self.refuse(Some(&authority), refusal, refusal::connect_answer),
+        match self.absolute(request, &mut known).await {
+            Ok(answer) => answer,
+            Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
         }
     }
 
     /// Decides about a tunnel, and starts what runs in it once the client has our answer.
-    async fn open(
+    async fn connect(
         &self,
-        request: &Request<Incoming>,
-        authority: &Authority,
-        upgrade: OnUpgrade,
+        mut request: Request<Incoming>,
+        known: &mut Known,
     ) -> Result<(), Refusal> {
-        let caller = self.identify(request).await?;
+        pipeline::no_violation(&self.activity)?;
+        let upgrade = hyper::upgrade::on(&mut request);
+        let authority = connect_target(&request)?;
+        known.target = Some(TargetPart::connect(&authority));
+        let caller = self.identify(&request, known).await?;
         let snapshot = self.rooms.snapshots.load_full();
         let recognition = snapshot.recognise(caller.facts());
         let interception = snapshot.policies().interception(
@@ -101,18 +103,38 @@ impl Explicit {
                     rooms: Arc::clone(&self.rooms),
                     entrance: self.entrance.clone(),
                     caller,
-                    authority: authority.clone(),
+                    authority,
                     way: Way::Connect,
                     closing: self.closing.child_token(),
                 };
-                self.rooms.tasks.spawn(within(intercepted, upgrade));
+                let busy = self.activity.begin();
+                self.rooms.tasks.spawn(async move {
+                    within(intercepted, upgrade).await;
+                    drop(busy);
+                });
                 Ok(())
             }
             Interception::Refuse(denial) => Err(denial.into()),
             Interception::Unmatched => match self.rooms.unmatched {
-                Unmatched::Deny => Err(authorize::unmatched(authority)),
-                Unmatched::Tunnel => self.tunnel(caller, authority, upgrade).await,
+                Unmatched::Deny => Err(authorize::unmatched(&authority)),
+                Unmatched::Tunnel => self.tunnel(caller, &authority, upgrade).await,
             },
+        }
+    }
+
+    async fn absolute(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        known: &mut Known,
+    ) -> Result<Response<Answer>, Refusal> {
+        pipeline::no_violation(&self.activity)?;
+        match request.uri().scheme_str() {
+            Some("https") => self.originate(request, known).await,
+            Some("http") => self.plaintext(request, known).await,
+            Some(_) | None => Err(Refusal::new(
+                Reason::RequestMalformed,
+                "the request is not one to a proxy: use CONNECT or an absolute URI",
+            )),
         }
     }
 
@@ -134,7 +156,9 @@ impl Explicit {
             idle: self.rooms.limits.body_idle_timeout,
             closing: self.closing.clone(),
         };
+        let busy = self.activity.begin();
         self.rooms.tasks.spawn(async move {
+            let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.
             let Ok(client) = upgrade.await else { return };
             pump::pump(
@@ -153,8 +177,9 @@ impl Explicit {
     async fn originate(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
+        known: &mut Known,
     ) -> Result<Response<Answer>, Refusal> {
-        let caller = self.identify(&request).await?;
+        let caller = self.identify(&request, known).await?;
         let snapshot = self.rooms.snapshots.load_full();
         if self.rooms.unmatched == Unmatched::Tunnel {
             let (parts, body) = request.into_parts();
@@ -181,10 +206,15 @@ impl Explicit {
     }
 
     /// An absolute `http://` request: never with a credential, and never to a governed host.
-    async fn plaintext(&self, request: Request<Incoming>) -> Result<Response<Answer>, Refusal> {
-        let caller = self.identify(&request).await?;
+    async fn plaintext(
+        &self,
+        request: Request<Incoming>,
+        known: &mut Known,
+    ) -> Result<Response<Answer>, Refusal> {
+        let caller = self.identify(&request, known).await?;
         let (parts, body) = request.into_parts();
         let received = Received::absolute(&parts)?;
+        known.target = Some(TargetPart::absolute(&received, &parts));
         let authority = received.authority();
         let snapshot = self.rooms.snapshots.load_full();
         if snapshot
@@ -219,7 +249,11 @@ impl Explicit {
     }
 
     /// By token, by certificate, or by both, which then must be of the same workload.
-    async fn identify(&self, request: &Request<Incoming>) -> Result<Arc<Caller>, Refusal> {
+    async fn identify(
+        &self,
+        request: &Request<Incoming>,
+        known: &mut Known,
+    ) -> Result<Arc<Caller>, Refusal> {
         let identifier = &self.rooms.identifier;
         if let Some(certificate) = &self.certificate
             && let Err(error) = identifier.confirm(certificate).await
@@ -228,15 +262,17 @@ impl Explicit {
             self.closing.cancel();
             return Err(error.into());
         }
-        match (self.by_token(request).await?, &self.certificate) {
-            (Some(token), Some(certificate)) => Ok(identifier.by_both(&token, certificate)?),
-            (Some(token), None) => Ok(token),
-            (None, Some(certificate)) => Ok(Arc::clone(certificate)),
-            (None, None) => Err(Refusal::new(
-                Reason::IdentityMissing,
-                "the request has no Proxy-Authorization, and the connection no client certificate",
-            )),
-        }
+        let caller = match (self.by_token(request).await?, &self.certificate) {
+            (Some(token), Some(certificate)) => identifier.by_both(&token, certificate)?,
+            (Some(token), None) => token,
+            (None, Some(certificate)) => Arc::clone(certificate),
+            (None, None) => {
+                let detail = "the request has no Proxy-Authorization, and the connection no client certificate";
+                return Err(Refusal::new(Reason::IdentityMissing, detail));
+            }
+        };
+        known.caller = Some(Arc::clone(&caller));
+        Ok(caller)
     }
 
     async fn by_token(&self, request: &Request<Incoming>) -> Result<Option<Arc<Caller>>, Refusal> {
@@ -255,18 +291,21 @@ impl Explicit {
     /// Answers and records a request that came to nothing before there was a session.
     fn refuse(
         &self,
-        authority: Option<&Authority>,
+        known: Known,
         refusal: Refusal,
-        answer: fn(&Refusal, &str) -> Response<bytes::Bytes>,
+        answer: fn(&Refusal, &str) -> Response<Bytes>,
+        busy: Busy,
     ) -> Response<Answer> {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
-        if let Some(authority) = authority {
-            record.connecting(authority);
+        if let Some(caller) = known.caller {
+            record.called_by(&caller);
         }
-        let response = answer(&refusal, &record.id.to_string());
+        record.target = known.target;
+        let mut response = answer(&refusal, &record.id.to_string());
+        pipeline::last_if_violated(&mut response, &self.activity);
         pipeline::close(record, refusal);
-        response.map(|body| Answer::whole(body, self.activity.begin()))
+        response.map(|body| Answer::whole(body, busy))
     }
 }
 
@@ -295,15 +334,24 @@ fn connect_target(request: &Request<Incoming>) -> Result<Authority, Refusal> {
 async fn within(intercepted: Intercepted, upgrade: OnUpgrade) {
     // The client left before it had our answer: there is nothing to intercept or to tell.
     let Ok(upgraded) = upgrade.await else { return };
-    // A plain connection is taken out of its wrapping, which would cost a virtual call a read.
-    match upgraded.downcast::<TokioIo<HeadDeadline<TcpStream>>>() {
-        Ok(parts) if parts.read_buf.is_empty() => {
-            intercepted.run(parts.io.into_inner().into_inner()).await;
-        }
-        Ok(_) => intercepted.record(Refusal::new(
-            Reason::EarlyData,
-            "the client sent data before its CONNECT was answered",
-        )),
+    // A connection of a usual kind is taken out of its wrapping, which would cost a virtual call a
+    // read and tell nothing of what the client sent too early.
+    let upgraded = match unwrapped::<TcpStream>(upgraded) {
+        Ok((stream, read)) => return intercepted.begin(stream, &read).await,
+        Err(upgraded) => upgraded,
+    };
+    match unwrapped::<TlsStream<TcpStream>>(upgraded) {
+        Ok((stream, read)) => intercepted.begin(stream, &read).await,
+        // A stream of HTTP/2 has nothing that came before its answer.
         Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,
     }
+}
+
+/// The client's stream, and what was read of it already.
+fn unwrapped<IO>(upgraded: Upgraded) -> Result<(IO, Bytes), Upgraded>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let parts = upgraded.downcast::<TokioIo<ClientStream<IO>>>()?;
+    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
 }

@@ -49,6 +49,21 @@ pub(super) struct Intercepted {
 }
 
 impl Intercepted {
+    /// The same as [`Self::run`], if the client waited for our answer to CONNECT: `early` is what
+    /// it sent before.
+    pub(super) async fn begin<IO>(self, stream: IO, early: &[u8])
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if early.is_empty() {
+            return self.run(stream).await;
+        }
+        self.record(Refusal::new(
+            Reason::EarlyData,
+            "the client sent data before its CONNECT was answered",
+        ));
+    }
+
     /// Shakes hands and serves the requests within until the tunnel is over.
     pub(super) async fn run<IO>(self, stream: IO)
     where
@@ -114,7 +129,7 @@ impl Intercepted {
             stream,
             protocol,
             &rooms.limits,
-            activity,
+            Arc::clone(&activity),
             self.closing.clone(),
             move |request| pipeline::handle(Arc::clone(&handler), request),
         );
@@ -122,7 +137,7 @@ impl Intercepted {
         let served = pin!(served);
         let served = within_certificate(caller, &rooms.clock, &self.closing, served);
         if let Err(error) = served.await
-            && !serve::is_departure(&error)
+            && serve::is_worth_telling(&error, &activity)
         {
             pipeline::record_broken(
                 &session.rooms,

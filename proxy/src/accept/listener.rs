@@ -308,14 +308,14 @@ impl Incoming {
             stream,
             protocol,
             &self.rooms.limits,
-            activity,
+            Arc::clone(&activity),
             closing.clone(),
             |request| Arc::clone(&explicit).handle(request),
         );
         let (served, clock) = (pin!(served), &self.rooms.clock);
         let served = within_certificate(certificate.as_deref(), clock, &closing, served);
         if let Err(error) = served.await
-            && !serve::is_departure(&error)
+            && serve::is_worth_telling(&error, &activity)
         {
             pipeline::record_broken(&self.rooms, &self.entrance, None, &error);
         }

@@ -1,7 +1,7 @@
 //! Absolute-form requests for hosts that no target matches, where `unmatched: tunnel` lets them
 //! pass: hop-by-hop headers go, nothing is added.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use countersign_config::model::ResourceName;
 use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, request::Parts};
@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use super::{Busy, Entrance, Received};
 use crate::{
     app::Rooms,
+    destination::Authority,
     forward::{BodyMeter, ForwardError, PoolKey, RequestBody},
     identify::Caller,
     inject,
@@ -45,7 +46,7 @@ impl Passing<'_> {
         let sent = if secure {
             self.over_tls(request, &mut record).await
         } else {
-            self.in_clear(request, &mut record).await
+            self.in_clear(request, &meter, &mut record).await
         };
         match sent {
             Ok(response) => Answer::passed(response, record, meter, busy),
@@ -72,15 +73,15 @@ impl Passing<'_> {
     async fn in_clear(
         &self,
         mut request: Request<RequestBody>,
+        meter: &BodyMeter,
         record: &mut Record,
     ) -> Result<Response<pipeline::Upstream>, ForwardError> {
-        let (stream, address) = self
-            .rooms
-            .forwarder
-            .tunnel(self.received.authority())
-            .await?;
+        let authority = self.received.authority();
+        let (stream, address) = self.rooms.forwarder.tunnel(authority).await?;
         record.dialled(address);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        let (mut sender, connection) = http1::Builder::new()
+            .max_header_size(self.rooms.limits.head_bytes)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| reset(&error))?;
         // It ends with the exchange; what goes wrong in it, the exchange reports.
@@ -96,13 +97,40 @@ impl Passing<'_> {
         }
         let origin = request.uri().path_and_query().cloned();
         *request.uri_mut() = origin.map_or_else(|| Uri::from_static("/"), Uri::from);
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| reset(&error))?;
+        *request.version_mut() = Version::HTTP_11;
+        request.headers_mut().insert(HOST, host_in_clear(authority));
+        let limits = &self.rooms.limits;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(|error| reset(&error))?,
+            () = quiet(meter, limits.response_timeout) => {
+                return Err(ForwardError::ResponseTimeout { limit: limits.response_timeout });
+            }
+        };
         record.status(response.status());
-        Ok(response.map(pipeline::Upstream::Plain))
+        let idle = limits.body_idle_timeout;
+        Ok(response.map(|body| pipeline::Upstream::plain(body, idle)))
     }
+}
+
+/// Completes when nothing of the request was sent for `limit` (at most twice that), and there is
+/// no answer either.
+async fn quiet(meter: &BodyMeter, limit: Duration) {
+    loop {
+        let sent = meter.bytes();
+        tokio::time::sleep(limit).await;
+        if meter.bytes() == sent {
+            return;
+        }
+    }
+}
+
+/// `Host` as a request in clear carries it (RFC 9112, section 3.2.2: the URI's, not the client's).
+fn host_in_clear(authority: &Authority) -> HeaderValue {
+    let text = match authority.port() {
+        80 => authority.host().to_string(),
+        _ => authority.to_string(),
+    };
+    HeaderValue::try_from(text).expect("a canonical host and a port are a header value")
 }
 
 fn reset(error: &hyper::Error) -> ForwardError {

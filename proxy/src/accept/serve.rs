@@ -10,8 +10,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, HeadDeadline};
+use super::{activity::Activity, stream::ClientStream};
 use crate::pipeline::Answer;
+
+/// The smallest buffer that hyper takes, in bytes.
+const LEAST_HEAD: usize = 8192;
 
 /// The protocol that was negotiated with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +73,10 @@ where
         let answer = handle(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let rested = activity.rested(limits.client_idle_timeout);
+    let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout);
     match protocol {
         Protocol::Http1 => {
-            let stream = HeadDeadline::new(stream, Arc::clone(&activity), limits.head_timeout);
+            let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
             let connection = http1(limits)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
@@ -81,11 +84,10 @@ where
             tokio::select! {
                 biased;
                 result = connection.as_mut() => return result,
-                () = closing.cancelled() => {}
-                () = rested => {}
+                () = over(&activity, limits, &closing) => {}
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            finish(connection, &activity, limits).await
         }
         Protocol::Http2 => {
             let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
@@ -93,33 +95,83 @@ where
             tokio::select! {
                 biased;
                 result = connection.as_mut() => return result,
-                () = closing.cancelled() => {}
-                () = rested => {}
+                () = over(&activity, limits, &closing) => {}
+                // Dropping it resets every stream: none of them moves.
+                () = activity.untaken(limits.body_idle_timeout) => return Ok(()),
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            finish(connection, &activity, limits).await
         }
     }
 }
 
+/// Completes when the connection should end: it is to close, or has rested too long.
+async fn over(activity: &Activity, limits: &Limits, closing: &CancellationToken) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = activity.rested(limits.client_idle_timeout) => {}
+    }
+}
+
+/// Lets the requests in progress end. A client that then neither takes the rest of its answers nor
+/// leaves is not waited for.
+async fn finish(
+    connection: impl Future<Output = Result<(), hyper::Error>>,
+    activity: &Activity,
+    limits: &Limits,
+) -> Result<(), hyper::Error> {
+    let limit = limits.body_idle_timeout;
+    let lingers = async {
+        tokio::time::sleep(limit).await;
+        activity.rested(limit).await;
+    };
+    tokio::select! {
+        biased;
+        result = connection => result,
+        () = lingers => Ok(()),
+        () = activity.untaken(limit) => Ok(()),
+    }
+}
+
+/// Whether an error tells of something that is not told otherwise: the client broke HTTP, or its
+/// head was overdue. What it does not take, its answers tell.
+pub(super) fn is_worth_telling(error: &hyper::Error, activity: &Activity) -> bool {
+    !activity.has_stalled() && !is_departure(error)
+}
+
 /// Whether an error is only the client's leaving, which is nobody's fault between requests.
-pub(super) fn is_departure(error: &hyper::Error) -> bool {
+fn is_departure(error: &hyper::Error) -> bool {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return true;
     }
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|error| error.kind() != std::io::ErrorKind::TimedOut)
+    let Some(source) = error.source() else {
+        return false;
+    };
+    if let Some(error) = source.downcast_ref::<h2::Error>() {
+        let said_so = error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        return said_so || error.get_io().is_some_and(is_not_overdue);
+    }
+    source
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(is_not_overdue)
+}
+
+fn is_not_overdue(error: &std::io::Error) -> bool {
+    error.kind() != std::io::ErrorKind::TimedOut
+}
+
+/// No line can be longer than the whole head.
+fn line_bytes(limits: &Limits) -> usize {
+    limits.head_bytes.max(LEAST_HEAD)
 }
 
 fn http1(limits: &Limits) -> conn::http1::Builder {
     let mut builder = conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // Phases have deadlines of their own, see `activity`.
+        // Phases have deadlines of their own, see `stream`.
         .header_read_timeout(None)
-        .max_buf_size(limits.head_bytes.max(8192))
+        .max_buf_size(line_bytes(limits))
         .max_headers(128);
     builder
 }

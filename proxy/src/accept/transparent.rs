@@ -212,12 +212,12 @@ impl Transparent {
             stream,
             protocol,
             &self.rooms.limits,
-            activity,
+            Arc::clone(&activity),
             self.closing.clone(),
             |request| Arc::clone(&clear).handle(request),
         );
         if let Err(error) = served.await
-            && !serve::is_departure(&error)
+            && serve::is_worth_telling(&error, &activity)
         {
             pipeline::record_broken(&self.rooms, &self.entrance, None, &error);
         }

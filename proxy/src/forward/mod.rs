@@ -32,6 +32,7 @@ pub use body::{BodyMeter, ClientBodyError, RequestBody};
 pub use error::{ForwardError, SetupError};
 pub use pool::PoolKey;
 pub use response::UpstreamBody;
+pub(crate) use timer::LazyTimer;
 pub use tls::Protocol;
 pub use upgrade::{UpgradeAnswer, Upgraded};
 

@@ -17,11 +17,11 @@ use super::{body::BodyMeter, error::ForwardError};
 
 /// A timer that is set anew only if it must be.
 #[derive(Debug, Default)]
-pub(super) struct LazyTimer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
     /// Ready once `deadline` has passed.
-    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self
             .0
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));

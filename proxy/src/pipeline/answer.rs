@@ -3,7 +3,8 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,15 +12,16 @@ use countersign_config::model::Limits;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::{api_error::Excerpt, upgrade::Switched};
 use crate::{
     accept::Busy,
     authorize::Permit,
-    forward::{BodyMeter, ForwardError, Sent, UpstreamBody},
+    forward::{BodyMeter, ForwardError, LazyTimer, Sent, UpstreamBody},
     inject,
     observe::{Outcome, Record},
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
 };
 
 /// A response whose head has come, before it is handed to the client with its record.
@@ -35,7 +37,7 @@ impl Opened {
     pub(super) fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
         match self {
             Self::Streamed(streamed) => streamed.answer(record, busy),
-            Self::Switched(switched) => switched.answer(record),
+            Self::Switched(switched) => switched.answer(record, busy),
         }
     }
 }
@@ -87,37 +89,69 @@ pub enum Upstream {
     /// That of a verified, pooled connection.
     Pooled(UpstreamBody),
     /// That of an unmatched plain-text connection.
-    Plain(Incoming),
+    Plain(Plain),
+}
+
+/// The body of a response that came in clear, and the time it may stand still.
+#[derive(Debug)]
+pub struct Plain {
+    body: Incoming,
+    idle: Duration,
+    timer: LazyTimer,
+    waiting_since: Option<Instant>,
+}
+
+impl Plain {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waiting_since = None;
+            return Poll::Ready(frame.map(|result| {
+                result.map_err(|error| ForwardError::Reset {
+                    reason: error.to_string(),
+                })
+            }));
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        ready!(self.timer.poll_until(context, since + self.idle));
+        Poll::Ready(Some(Err(ForwardError::BodyIdle { limit: self.idle })))
+    }
 }
 
 impl Upstream {
+    /// The body of a response in clear, which may stand still for `idle`.
+    pub(crate) fn plain(body: Incoming, idle: Duration) -> Self {
+        Self::Plain(Plain {
+            body,
+            idle,
+            timer: LazyTimer::default(),
+            waiting_since: None,
+        })
+    }
+
     fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
         match self {
             Self::Pooled(body) => Pin::new(body).poll_frame(context),
-            Self::Plain(body) => {
-                Pin::new(body)
-                    .poll_frame(context)
-                    .map_err(|error| ForwardError::Reset {
-                        reason: error.to_string(),
-                    })
-            }
+            Self::Plain(plain) => plain.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Pooled(body) => body.is_end_stream(),
-            Self::Plain(body) => body.is_end_stream(),
+            Self::Plain(plain) => plain.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Pooled(body) => body.size_hint(),
-            Self::Plain(body) => body.size_hint(),
+            Self::Plain(plain) => plain.body.size_hint(),
         }
     }
 }
@@ -182,7 +216,17 @@ impl Answer {
 }
 
 impl State {
+    /// hyper asks for the next piece once the client has room for it.
+    fn asked(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.took();
+        }
+    }
+
     fn pass(&mut self, frame: &Frame<Bytes>) {
+        if let Some(busy) = &mut self.busy {
+            busy.gave();
+        }
         let Some(data) = frame.data_ref() else { return };
         if let Some(record) = &self.record {
             record.bytes.add_response(data.len() as u64);
@@ -193,7 +237,7 @@ impl State {
     }
 
     /// Closes the record; `Ok` when the last byte has come.
-    fn end(&mut self, result: Result<(), &ForwardError>) {
+    fn end(&mut self, result: Result<(), Refusal>) {
         let Some(mut record) = self.take_record() else {
             return;
         };
@@ -202,7 +246,7 @@ impl State {
         }
         match result {
             Ok(()) => record.close(self.outcome),
-            Err(error) => super::close(record, Refusal::from(error.clone())),
+            Err(refusal) => super::close(record, refusal),
         }
     }
 
@@ -239,10 +283,11 @@ impl Body for Answer {
                 Poll::Ready(frame)
             }
             Kind::Streamed { body, state } => {
+                state.asked();
                 let polled = body.poll_frame(context);
                 match &polled {
                     Poll::Ready(Some(Ok(frame))) => state.pass(frame),
-                    Poll::Ready(Some(Err(error))) => state.end(Err(error)),
+                    Poll::Ready(Some(Err(error))) => state.end(Err(error.clone().into())),
                     Poll::Ready(None) => state.end(Ok(())),
                     Poll::Pending => {}
                 }
@@ -269,13 +314,20 @@ impl Body for Answer {
 }
 
 /// hyper lets a body go without asking for its end when its length says that nothing follows. One
-/// that is let go earlier was the client's leaving, which is what a dropped record says.
+/// that is let go earlier was not taken by the client, or was the client's leaving, which is what
+/// a dropped record says.
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Kind::Streamed { body, state } = &mut self.0
-            && body.is_end_stream()
-        {
+        let Kind::Streamed { body, state } = &mut self.0 else {
+            return;
+        };
+        if body.is_end_stream() {
             state.end(Ok(()));
+        } else if state.busy.as_ref().is_some_and(Busy::has_stalled) {
+            state.end(Err(Refusal::new(
+                Reason::BodyStalled,
+                "the client took nothing more of the answer",
+            )));
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use countersign_config::model::{Attach, Mode};
-use http::{HeaderMap, Response, StatusCode, request::Parts};
+use countersign_config::model::Attach;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONNECTION, request::Parts};
 
 use super::Answer;
 
 use crate::{
-    accept::{Busy, Entrance, Protocol, Received, Session},
+    accept::{Activity, Busy, Entrance, Protocol, Received, Session, Violation},
     app::Rooms,
-    authorize::{self, Permit, Snapshot},
+    authorize::{Permit, Snapshot},
     clock::Clock,
     credential::Issued,
     destination::Authority,
@@ -42,13 +42,7 @@ impl Record {
 
     /// Notes where a tunnel was to go.
     pub fn connecting(&mut self, authority: &Authority) {
-        self.target = Some(TargetPart {
-            name: None,
-            authority: authority.clone(),
-            method: None,
-            path: None,
-            protocol: "connect",
-        });
+        self.target = Some(TargetPart::connect(authority));
     }
 
     /// Notes where a steered connection was to go.
@@ -85,7 +79,7 @@ impl Record {
         if session.tunnel.is_some() {
             return;
         }
-        self.target = Some(absolute(received, parts));
+        self.target = Some(TargetPart::absolute(received, parts));
     }
 
     /// Notes who permitted it.
@@ -96,12 +90,7 @@ impl Record {
             policy: Arc::clone(grant.policy),
             rule: grant.rule,
             revision: Arc::clone(snapshot.revision()),
-            would_refuse: match grant.policy.mode {
-                Mode::Observe => grant
-                    .would_deny
-                    .map(|reason| authorize::reason(reason).facts().code),
-                Mode::Enforce => None,
-            },
+            would_refuse: permit.would_refuse().map(|reason| reason.facts().code),
         });
         if let Some(target) = &mut self.target {
             target.name = Some(grant.target.name.clone());
@@ -167,7 +156,7 @@ impl Record {
 
     /// Notes a request that is passed on unmatched.
     pub fn passing(&mut self, received: &Received, parts: &Parts) {
-        self.target = Some(absolute(received, parts));
+        self.target = Some(TargetPart::absolute(received, parts));
     }
 }
 
@@ -184,13 +173,45 @@ impl CallerPart {
     }
 }
 
-fn absolute(received: &Received, parts: &Parts) -> TargetPart {
-    TargetPart {
-        name: None,
-        authority: received.authority().clone(),
-        method: Some(parts.method.clone()),
-        path: Some(received.path().path_and_query().clone().into()),
-        protocol: Protocol::from_version(parts.version).as_str(),
+impl TargetPart {
+    /// Where a tunnel was to go.
+    pub fn connect(authority: &Authority) -> Self {
+        Self {
+            name: None,
+            authority: authority.clone(),
+            method: None,
+            path: None,
+            protocol: "connect",
+        }
+    }
+
+    /// Where a request in absolute form was to go.
+    pub fn absolute(received: &Received, parts: &Parts) -> Self {
+        Self {
+            name: None,
+            authority: received.authority().clone(),
+            method: Some(parts.method.clone()),
+            path: Some(received.path().path_and_query().clone().into()),
+            protocol: Protocol::from_version(parts.version).as_str(),
+        }
+    }
+}
+
+/// Refuses whatever comes over a connection on which the client broke HTTP in a way that hyper lets
+/// pass: where its requests begin and end is open to question.
+pub fn no_violation(activity: &Activity) -> Result<(), Refusal> {
+    match activity.violation() {
+        None => Ok(()),
+        Some(Violation(what)) => Err(Refusal::new(Reason::RequestMalformed, what)),
+    }
+}
+
+/// Makes an answer the last of its connection if [`no_violation`] does not hold: hyper may have read
+/// the next request already.
+pub fn last_if_violated<B>(response: &mut Response<B>, activity: &Activity) {
+    if activity.violation().is_some() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
 }
 

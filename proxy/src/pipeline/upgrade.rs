@@ -12,7 +12,7 @@ use super::{
     answer::{Opened, Streamed},
 };
 use crate::{
-    accept::{Session, pump},
+    accept::{Busy, Session, pump},
     app::Tasks,
     authorize::Permit,
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
@@ -95,7 +95,7 @@ pub(super) struct Switched {
 
 impl Switched {
     /// The `101` for the client; the stream runs with its record until it ends.
-    pub(super) fn answer(self, record: Record) -> Response<Answer> {
+    pub(super) fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
         let Self {
             response,
             client,
@@ -104,6 +104,7 @@ impl Switched {
             tasks,
         } = self;
         tasks.spawn(async move {
+            let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.
             let Ok(client) = client.await else { return };
             pump::pump(

@@ -1,0 +1,202 @@
+//! Where requests begin and end, what early and abrupt clients leave, and whom a refused CONNECT
+//! names: raw bytes against a real gateway.
+
+use std::time::Duration;
+
+use countersign_config::{host::Host, model::Unmatched};
+use countersign_tests::{fake::Protocol, gateway::Gateway, world::World};
+use rstest::rstest;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+const HOST: &str = "api.qase.io";
+const DASHBOARD: &str = "nightly-dashboard";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes a text and reads until the other side closes.
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    text: &str,
+) -> anyhow::Result<String> {
+    stream.write_all(text.as_bytes()).await?;
+    let mut answer = Vec::new();
+    // However it ends, what came before the end is the answer.
+    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await?);
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")
+}
+
+#[rstest]
+#[case::t05_cl_te(
+    "POST /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+)]
+#[case::t05_te_cl(
+    "POST /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"
+)]
+#[case::t05_te_te(
+    "POST /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+)]
+#[case::t05_te_list(
+    "POST /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\r\nTransfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n"
+)]
+#[case::t06_bare_lf("GET /v1/run/DEMO HTTP/1.1\nHost: api.qase.io\n\n")]
+#[case::t06_one_bare_lf("GET /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\nX: 1\r\n\r\n")]
+#[tokio::test]
+async fn ambiguous_framing_is_refused_and_the_connection_closed(
+    #[case] request: &str,
+) -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mut gateway = Gateway::start(&world).await?;
+    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut stream = client.tls_stream(HOST).await?;
+
+    let answer = exchange(&mut stream, &format!("{request}{}", get("/v1/run/DEMO"))).await?;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(answer.contains("proxy-status: countersign;"), "{answer}");
+    let record = gateway.decisions().next().await;
+    assert_eq!(record["reason"], "request_malformed");
+    assert_eq!(
+        record["caller"]["subject"],
+        "system:serviceaccount:qa:nightly-dashboard"
+    );
+    assert_eq!(gateway.stop().await?.len(), 1);
+    assert_eq!(world.qase.received().all().len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pipelined_request_is_judged_as_strictly_as_the_first() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let gateway = Gateway::start(&world).await?;
+    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut stream = client.tls_stream(HOST).await?;
+    stream.write_all(get("/v1/run/DEMO").as_bytes()).await?;
+    let mut first = [0; 13];
+    timeout(PATIENCE, stream.read_exact(&mut first)).await??;
+    assert_eq!(&first, b"HTTP/1.1 200 ");
+
+    let honest = get("/v1/run/DEMO");
+    let bad = honest.replace("\r\nHost", "\nHost");
+    let rest = exchange(&mut stream, &format!("{honest}{bad}{honest}")).await?;
+    assert!(rest.contains("HTTP/1.1 400 "), "{rest}");
+    assert!(!rest.contains("HTTP/1.1 200 "), "{rest}");
+    gateway.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connect_with_bare_line_feeds_is_refused() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let gateway = Gateway::start(&world).await?;
+    let token = world.token("qa", DASHBOARD);
+    let mut stream = TcpStream::connect(gateway.address()).await?;
+    let connect = format!(
+        "CONNECT {HOST}:443 HTTP/1.1\nHost: {HOST}:443\nProxy-Authorization: Bearer {token}\n\n"
+    );
+    let answer = exchange(&mut stream, &connect).await?;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    gateway.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_record_of_a_refused_connect_names_the_caller() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mut gateway = Gateway::start(&world).await?;
+    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    assert!(client.tls_stream("notslack.com").await.is_err());
+    let record = gateway.decisions().next().await;
+    assert_eq!(record["reason"], "host_unmatched");
+    assert_eq!(record["target"]["authority"], "notslack.com:443");
+    assert_eq!(
+        record["caller"]["subject"],
+        "system:serviceaccount:qa:nightly-dashboard"
+    );
+    gateway.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_quiet_tunnel_outlives_the_deadline_for_heads() -> anyhow::Result<()> {
+    const HEAD_TIMEOUT: Duration = Duration::from_millis(300);
+    let echo = TcpListener::bind("127.0.0.1:0").await?;
+    let address = echo.local_addr()?;
+    tokio::spawn(async move {
+        let (mut stream, _) = echo.accept().await?;
+        let (mut read, mut write) = stream.split();
+        tokio::io::copy(&mut read, &mut write).await
+    });
+    let world = World::start().await?;
+    let gateway = Gateway::start_with(&world, |gateway| {
+        gateway.unmatched = Unmatched::Tunnel;
+        gateway.limits.head_timeout = HEAD_TIMEOUT;
+        gateway
+            .upstream
+            .resolve
+            .insert((Host::parse("echo.test").expect("a host"), 443), address);
+    })
+    .await?;
+    let token = world.token("qa", DASHBOARD);
+    let mut stream = TcpStream::connect(gateway.address()).await?;
+    let connect =
+        format!("CONNECT echo.test:443 HTTP/1.1\r\nProxy-Authorization: Bearer {token}\r\n\r\n");
+    stream.write_all(connect.as_bytes()).await?;
+    let mut answer = [0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await??;
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut end = Vec::new();
+    while !end.ends_with(b"\r\n\r\n") {
+        end.push(timeout(PATIENCE, stream.read_u8()).await??);
+    }
+    for _ in 0..2 {
+        // Nothing comes, not even the end, while neither side says anything.
+        assert!(timeout(2 * HEAD_TIMEOUT, stream.read_u8()).await.is_err());
+        stream.write_all(b"hello").await?;
+        let mut echoed = [0; 5];
+        timeout(PATIENCE, stream.read_exact(&mut echoed)).await??;
+        assert_eq!(&echoed, b"hello");
+    }
+    drop(stream);
+    gateway.stop().await?;
+    Ok(())
+}
+
+#[rstest]
+#[case::h1(Protocol::Http1)]
+#[case::h2(Protocol::Http2)]
+#[tokio::test]
+async fn a_client_that_hangs_up_between_requests_leaves_no_record(
+    #[case] protocol: Protocol,
+) -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mut gateway = Gateway::start(&world).await?;
+    let token = world.token("qa", DASHBOARD);
+    let client = gateway.client(&world).bearer(&token).over(protocol);
+    let mut session = client.open(HOST).await?;
+    let request = http::Request::get(format!("https://{HOST}/v1/run/DEMO"));
+    let answer = session
+        .send(request.body(http_body_util::Full::default())?)
+        .await?;
+    assert_eq!(answer.status, 200);
+    assert_eq!(gateway.decisions().next().await["outcome"], "permitted");
+    drop(session);
+    let mut stream = client.tls_stream(HOST).await?;
+    if protocol == Protocol::Http2 {
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await?;
+        let mut settings = [0; 9];
+        timeout(PATIENCE, stream.read_exact(&mut settings)).await??;
+    }
+    // Without so much as a close_notify.
+    drop(stream);
+    assert_eq!(gateway.stop().await?.len(), 1);
+    Ok(())
+}
