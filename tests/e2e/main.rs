@@ -18,6 +18,7 @@ mod mtls;
 mod node_sdks;
 mod protocols;
 mod python_sdks;
+mod rates;
 mod refusals;
 mod relay;
 mod reload;
