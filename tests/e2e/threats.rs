@@ -106,11 +106,10 @@ async fn t03_hosts_that_disagree_to_the_proxy(#[case] bytes: &str) -> anyhow::Re
 }
 
 #[rstest]
-// Of two lengths the chunked one counts alone, and the connection ends with the request.
 #[case::both_lengths(
     "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
     "0\r\n\r\n",
-    "200"
+    "400"
 )]
 #[case::two_codings("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n", "400")]
 #[case::two_lengths("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!", "400")]
