@@ -14,16 +14,16 @@ const ROOM: usize = 2048;
 
 /// What a client said first.
 #[derive(Debug)]
-pub(super) struct FirstBytes {
+pub(crate) struct FirstBytes {
     /// Every byte that was read.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// What they tell.
-    pub(super) told: Told,
+    pub(crate) told: Told,
 }
 
 /// What a client's first bytes tell.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     /// Which protocol it speaks.
     Spoken(Spoken),
     /// It begins as TLS and is none, or stopped within its `ClientHello`.
@@ -35,7 +35,7 @@ pub(super) enum Told {
 }
 
 /// Reads until the bytes tell, for `limit` at most.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), limit: Duration) -> FirstBytes {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin), limit: Duration) -> FirstBytes {
     let mut bytes = Vec::new();
     let told = match timeout(limit, read_on(stream, &mut bytes)).await {
         Ok(told) => told,

@@ -11,14 +11,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Reads `first`, then on from the stream; writes go straight to the stream.
 #[derive(Debug)]
-pub(super) struct Rewound<IO> {
+pub(crate) struct Rewound<IO> {
     first: Bytes,
     stream: IO,
 }
 
 impl<IO> Rewound<IO> {
     /// Puts what was read back before what is still to come.
-    pub(super) fn new(first: Vec<u8>, stream: IO) -> Self {
+    pub(crate) fn new(first: Vec<u8>, stream: IO) -> Self {
         Self {
             first: first.into(),
             stream,

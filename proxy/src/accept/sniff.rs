@@ -7,7 +7,7 @@
 //! it usually is over the former.
 
 /// The most first bytes that are looked at; what is not told by then is not told.
-pub(super) const MOST: usize = 64 * 1024;
+pub(crate) const MOST: usize = 64 * 1024;
 
 /// The longest method that is taken for one of HTTP.
 const LONGEST_METHOD: usize = 32;
@@ -30,7 +30,7 @@ const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
 /// What a client speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Spoken {
+pub(crate) enum Spoken {
     /// TLS, with a whole `ClientHello`.
     Tls(Hello),
     /// HTTP/1.0 or 1.1, with a whole request line.
@@ -43,22 +43,22 @@ pub(super) enum Spoken {
 
 /// What a `ClientHello` tells of where it is to go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// The name in SNI (RFC 6066, section 3), as it was written; ASCII.
-    pub(super) server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
     /// Whether it has the ECH extension, so that the name may be an outer one and the real name
     /// is hidden. Clients also send the extension with nothing in it (GREASE), which looks the
     /// same.
-    pub(super) encrypted: bool,
+    pub(crate) encrypted: bool,
 }
 
 /// Bytes that begin as TLS and cannot be a `ClientHello`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// Looks at the first bytes of a connection as they come. Each byte is looked at once.
 #[derive(Debug, Default)]
-pub(super) struct Sniffer {
+pub(crate) struct Sniffer {
     /// How far the bytes are looked at: for TLS the start of the next record.
     next: usize,
     /// The handshake message so far, without the headers of its records.
@@ -70,7 +70,7 @@ impl Sniffer {
     ///
     /// # Errors
     /// When it begins as TLS and cannot be.
-    pub(super) fn look(&mut self, seen: &[u8]) -> Result<Option<Spoken>, Malformed> {
+    pub(crate) fn look(&mut self, seen: &[u8]) -> Result<Option<Spoken>, Malformed> {
         if begins_as_tls(seen) {
             return self.look_at_tls(seen);
         }
@@ -81,7 +81,7 @@ impl Sniffer {
     ///
     /// # Errors
     /// When a `ClientHello` has begun and not ended.
-    pub(super) fn end(seen: &[u8]) -> Result<Spoken, Malformed> {
+    pub(crate) fn end(seen: &[u8]) -> Result<Spoken, Malformed> {
         if !seen.is_empty() && begins_as_tls(seen) {
             return Err(Malformed("the ClientHello is not complete"));
         }

@@ -31,6 +31,9 @@ pub(super) enum RelayError {
     /// The relay's own traffic came back to it.
     #[error("the connection is to {0}, which is the relay's own: the steering rules are wrong")]
     Loop(std::net::SocketAddr),
+    /// A redirected connection begins as TLS and cannot be, or names what is no host.
+    #[error("{0}")]
+    Hello(&'static str),
     /// A redirected connection does not tell where it was going.
     #[error("the original destination is not known: {0}")]
     NoDestination(String),
@@ -54,6 +57,7 @@ impl RelayError {
             Self::Broken(_) => "relay-gateway-broke-off",
             Self::Malformed(_) => "relay-request-malformed",
             Self::Loop(_) => "relay-loop",
+            Self::Hello(_) => "relay-client-tls",
             Self::NoDestination(_) => "relay-no-destination",
         }
     }
@@ -63,7 +67,7 @@ impl RelayError {
         match self {
             Self::Unreached(_) => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "http_request_error"),
+            Self::Malformed(_) | Self::Hello(_) => (StatusCode::BAD_REQUEST, "http_request_error"),
             Self::Loop(_) => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
             Self::Proof(_) | Self::NoDestination(_) => {
                 (StatusCode::BAD_GATEWAY, "proxy_configuration_error")

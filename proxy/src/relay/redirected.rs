@@ -1,21 +1,41 @@
-//! Connections that steering rules redirected here, carried to the address they were meant for.
+//! Connections that steering rules redirected here.
+//!
+//! A TLS client tells the name it wants in SNI, and the gateway is asked for that name: it resolves
+//! it itself, so that the app's DNS has no say in where a credential goes. All else (clear HTTP
+//! too) is asked for by the address it was meant for.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::host::Host;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::{Shared, answer::RelayError, carry::carry, fleet::NoTunnel};
-use crate::destination::Authority;
+use crate::{
+    accept::{
+        first_bytes::{self, Told},
+        rewound::Rewound,
+        sniff::Spoken,
+    },
+    destination::Authority,
+};
+
+/// How long a client may take to say what it speaks; then the server may be the one to begin.
+const FIRST_BYTES: Duration = Duration::from_secs(3);
 
 /// Carries one redirected connection, or closes it and says why.
-pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
+pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
     let destination = match destination(&stream, shared) {
         Ok(destination) => destination,
         Err(error) => return closed(None, &error),
     };
-    let authority = Authority::new(Host::Ip(destination.ip()), destination.port());
+    let first = first_bytes::read(&mut stream, FIRST_BYTES).await;
+    let authority = match authority(&first.told, destination) {
+        Ok(Some(authority)) => authority,
+        Ok(None) => return tracing::debug!(%destination, "a client left without a word"),
+        Err(error) => return closed(Some(destination), &error),
+    };
+    let stream = Rewound::new(first.bytes, stream);
     match shared.fleet.tunnel(&authority).await {
         Ok(tunnel) => carry(stream, tunnel, shared.cut.clone()).await,
         Err(NoTunnel::Failed(error)) => closed(Some(destination), &error),
@@ -28,6 +48,28 @@ pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>) {
                 "the gateway refused a redirected connection, which is closed"
             );
         }
+    }
+}
+
+/// What to ask a gateway for; `None` if the client is gone.
+fn authority(told: &Told, destination: SocketAddr) -> Result<Option<Authority>, RelayError> {
+    let by_address = Authority::new(Host::Ip(destination.ip()), destination.port());
+    let hello = match told {
+        Told::Spoken(Spoken::Tls(hello)) => hello,
+        Told::Spoken(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown) | Told::Nothing => {
+            return Ok(Some(by_address));
+        }
+        Told::Malformed(malformed) => return Err(RelayError::Hello(malformed.0)),
+        Told::Left => return Ok(None),
+    };
+    let Some(name) = &hello.server_name else {
+        return Ok(Some(by_address));
+    };
+    match Host::parse(name) {
+        Ok(name @ Host::Name(_)) => Ok(Some(Authority::new(name, destination.port()))),
+        // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
+        Ok(Host::Ip(_)) => Ok(Some(by_address)),
+        Err(error) => Err(RelayError::Hello(error.0)),
     }
 }
 
@@ -60,4 +102,44 @@ fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayE
         return Err(RelayError::Loop(original));
     }
     Ok(original)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::accept::sniff::{Hello, Malformed};
+
+    fn hello(name: Option<&str>) -> Told {
+        Told::Spoken(Spoken::Tls(Hello {
+            server_name: name.map(str::to_owned),
+            encrypted: false,
+        }))
+    }
+
+    #[rstest]
+    #[case::name(hello(Some("Slack.com")), Some("slack.com:8443"))]
+    #[case::no_name(hello(None), Some("192.0.2.7:8443"))]
+    #[case::address(hello(Some("203.0.113.9")), Some("192.0.2.7:8443"))]
+    #[case::server_speaks_first(Told::Nothing, Some("192.0.2.7:8443"))]
+    #[case::something_else(Told::Spoken(Spoken::Unknown), Some("192.0.2.7:8443"))]
+    #[case::gone(Told::Left, None)]
+    fn a_name_is_asked_for_by_name(#[case] told: Told, #[case] expected: Option<&str>) {
+        let destination = "192.0.2.7:8443".parse().unwrap();
+        let asked = authority(&told, destination).unwrap();
+        let asked = asked.map(|authority| authority.to_string());
+        assert_eq!(asked.as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case(hello(Some("slack..com")))]
+    #[case(Told::Malformed(Malformed("the ClientHello is not complete")))]
+    fn what_names_no_host_is_not_carried(#[case] told: Told) {
+        let destination = "192.0.2.7:8443".parse().unwrap();
+        assert!(matches!(
+            authority(&told, destination),
+            Err(RelayError::Hello(_))
+        ));
+    }
 }
