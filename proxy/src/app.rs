@@ -200,6 +200,8 @@ impl App {
             state,
             reloader,
         } = self;
+        // Before anything answers: who sees the gateway ready may send it at once.
+        let hangup = reload::hangup();
         let slots = Arc::new(Semaphore::new(rooms.limits.connections));
         let names = listeners
             .iter()
@@ -218,7 +220,7 @@ impl App {
                 .tasks
                 .spawn(listener.run(Arc::clone(&rooms), Arc::clone(&slots)));
         }
-        rooms.tasks.spawn(reloader.watch());
+        rooms.tasks.spawn(reloader.watch(hangup));
         state.set_ready(true);
 
         shutdown.await;

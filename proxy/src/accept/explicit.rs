@@ -109,7 +109,8 @@ impl Explicit {
                 };
                 let busy = self.activity.begin();
                 self.rooms.tasks.spawn(async move {
-                    within(intercepted, upgrade).await;
+                    // Boxed, so that a spawned task is not moved about with all that may come.
+                    Box::pin(within(intercepted, upgrade)).await;
                     drop(busy);
                 });
                 Ok(())
@@ -337,11 +338,11 @@ async fn within(intercepted: Intercepted, upgrade: OnUpgrade) {
     // A connection of a usual kind is taken out of its wrapping, which would cost a virtual call a
     // read and tell nothing of what the client sent too early.
     let upgraded = match unwrapped::<TcpStream>(upgraded) {
-        Ok((stream, read)) => return intercepted.begin(stream, &read).await,
+        Ok((stream, read)) => return Box::pin(intercepted.begin(stream, &read)).await,
         Err(upgraded) => upgraded,
     };
     match unwrapped::<TlsStream<TcpStream>>(upgraded) {
-        Ok((stream, read)) => intercepted.begin(stream, &read).await,
+        Ok((stream, read)) => Box::pin(intercepted.begin(stream, &read)).await,
         // A stream of HTTP/2 has nothing that came before its answer.
         Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,
     }

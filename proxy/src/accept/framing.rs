@@ -124,8 +124,8 @@ impl State {
             return Err(Violation("a line has a CR or NUL within"));
         }
         match self {
-            // RFC 9112, section 2.2: empty lines before a request are ignored.
-            Self::Start if line.is_empty() => Ok(Self::Start),
+            // RFC 9112, section 2.2: empty lines before a request are ignored. One ends trailers.
+            Self::Start | Self::Trailers if line.is_empty() => Ok(Self::Start),
             Self::Start => Ok(Self::Headers(Head {
                 connect: line.starts_with(b"CONNECT "),
                 http10: line.ends_with(b" HTTP/1.0"),
@@ -142,7 +142,6 @@ impl State {
             },
             Self::ChunkEnd if line.is_empty() => Ok(Self::ChunkSize),
             Self::ChunkEnd => Err(Violation("a chunk is longer than its size")),
-            Self::Trailers if line.is_empty() => Ok(Self::Start),
             Self::Trailers => Ok(Self::Trailers),
             Self::Body { .. } | Self::Broken => Ok(self),
         }

@@ -17,7 +17,7 @@ use std::{
 use countersign_config::{load, problem::Problems};
 use notify::{RecursiveMode, Watcher};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
 
@@ -100,11 +100,8 @@ impl Reloader {
     }
 
     /// Watches until the gateway drains.
-    pub(super) async fn watch(self) {
+    pub(super) async fn watch(self, mut hangup: Option<Signal>) {
         let watcher = self.watcher();
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
-            .ok();
         loop {
             let asked = async {
                 match &mut hangup {
@@ -145,6 +142,13 @@ impl Reloader {
         }
         Some(watcher)
     }
+}
+
+/// Takes over SIGHUP, which would end a process that does not.
+pub(super) fn hangup() -> Option<Signal> {
+    signal(SignalKind::hangup())
+        .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
+        .ok()
 }
 
 impl Shared {
