@@ -2,18 +2,15 @@
 //! connection, its path is canonical, its method is itself.
 
 use countersign_config::path::CanonicalPath;
-use http::{HeaderMap, HeaderName, Method, header::HOST, request::Parts, uri::PathAndQuery};
+use http::{HeaderMap, header::HOST, request::Parts, uri::PathAndQuery};
 
 use crate::{
     destination::{Authority, HTTPS},
     refusal::{Reason, Refusal},
 };
 
-const METHOD_OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
+/// Without the `_` and `-` between their words, which some servers take for the same.
+const METHOD_OVERRIDES: [&str; 3] = ["xhttpmethodoverride", "xhttpmethod", "xmethodoverride"];
 
 /// A checked head: where it goes and what it asks for.
 #[derive(Debug, Clone)]
@@ -117,19 +114,28 @@ fn method(parts: &Parts) -> Result<(), Refusal> {
         let detail = format!("{name} is not forwarded");
         Err(Refusal::new(Reason::MethodRefused, detail))
     };
-    match parts.method {
-        Method::TRACE => return refused("TRACE"),
-        Method::CONNECT => return refused("CONNECT within a tunnel"),
-        ref method if method.as_str().eq_ignore_ascii_case("track") => return refused("TRACK"),
-        _ => {}
+    // Methods are case-sensitive, but not to every server.
+    for name in ["TRACE", "TRACK", "CONNECT"] {
+        if parts.method.as_str().eq_ignore_ascii_case(name) {
+            return refused(name);
+        }
     }
-    for name in &METHOD_OVERRIDES {
-        if parts.headers.contains_key(name) {
+    for name in parts.headers.keys() {
+        if overrides_method(name.as_str()) {
             let detail = format!("the header {name} would change the method that policy judged");
             return Err(Refusal::new(Reason::MethodOverride, detail));
         }
     }
     Ok(())
+}
+
+fn overrides_method(header: &str) -> bool {
+    // Nearly every header is told apart by its first letter.
+    header.starts_with('x')
+        && METHOD_OVERRIDES.iter().any(|name| {
+            let letters = header.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
+            letters.eq(name.bytes())
+        })
 }
 
 /// Every host that the head names must be `expected`, and it must name one.
@@ -171,4 +177,36 @@ fn parse(text: &str, default_port: u16) -> Result<Authority, Refusal> {
 
 fn malformed(detail: &'static str) -> Refusal {
     Refusal::new(Reason::RequestMalformed, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn judge(method: &str, header: &str) -> Result<(), Reason> {
+        let request = Request::builder().method(method).header(header, "DELETE");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        super::method(&parts).map_err(|refusal| refusal.reason)
+    }
+
+    #[rstest]
+    #[case::plain("GET", "x-requested-with", Ok(()))]
+    #[case::near_miss("GET", "x-http-methods", Ok(()))]
+    #[case::trace("TRACE", "x-a", Err(Reason::MethodRefused))]
+    #[case::trace_in_other_case("trace", "x-a", Err(Reason::MethodRefused))]
+    #[case::track("TrAcK", "x-a", Err(Reason::MethodRefused))]
+    #[case::connect("CONNECT", "x-a", Err(Reason::MethodRefused))]
+    #[case::override_("POST", "X-HTTP-Method-Override", Err(Reason::MethodOverride))]
+    #[case::folded("POST", "X_HTTP_Method_Override", Err(Reason::MethodOverride))]
+    #[case::mixed("POST", "x-method_override", Err(Reason::MethodOverride))]
+    fn t17_t47_methods_and_what_overrides_them(
+        #[case] method: &str,
+        #[case] header: &str,
+        #[case] judged: Result<(), Reason>,
+    ) {
+        assert_eq!(judge(method, header), judged);
+    }
 }

@@ -47,6 +47,12 @@ impl Outcome {
         blame: "caller",
     };
 
+    /// What a record ends with that a panic dropped: a bug of ours, not of whoever called.
+    const PANICKED: Self = Self::Failed {
+        reason: "internal",
+        blame: "gateway",
+    };
+
     /// The same, once the gateway itself cuts off what is left when it ends.
     const CUT_OFF: Self = Self::Failed {
         reason: Reason::Draining.facts().code,
@@ -188,8 +194,12 @@ impl Record {
     fn finish(&mut self) -> Option<Box<Closed>> {
         let mut closed = self.open.take()?;
         let cut_off = || self.recorder.0.cutting_off.load(Ordering::Acquire);
-        if closed.outcome == Outcome::ABANDONED && cut_off() {
-            closed.outcome = Outcome::CUT_OFF;
+        if closed.outcome == Outcome::ABANDONED {
+            if std::thread::panicking() {
+                closed.outcome = Outcome::PANICKED;
+            } else if cut_off() {
+                closed.outcome = Outcome::CUT_OFF;
+            }
         }
         closed.total = self.opened.elapsed();
         closed.bytes = (closed.entry.bytes.request(), closed.entry.bytes.response());
@@ -282,6 +292,20 @@ mod tests {
         assert_eq!(records[0]["outcome"], "failed");
         assert_eq!(records[0]["reason"], "client_gone");
         assert_eq!(records[0]["blame"], "caller");
+    }
+
+    #[test]
+    fn a_record_that_a_panic_drops_blames_the_gateway() {
+        let (recorder, log) = fixture::recorder();
+        let panicked = std::thread::spawn(move || {
+            let _record = recorder.open();
+            panic!("as this test wants");
+        });
+        assert!(panicked.join().is_err());
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["reason"], "internal");
+        assert_eq!(records[0]["blame"], "gateway");
     }
 
     #[test]
