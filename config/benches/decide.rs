@@ -119,6 +119,8 @@ fn policies(conditions: &Conditions) -> PolicySet {
                     allowed_namespaces: vec!["qa".to_owned()],
                     rotate_by: None,
                     max_age: None,
+                    idle_after: std::time::Duration::from_mins(10),
+                    revoke_when_idle: false,
                 }),
             )],
             allow: vec![

@@ -19,7 +19,7 @@ use crate::{
     authorize::Snapshot,
     ca::{Ca, CaError},
     clock::Clock,
-    credential::Credentials,
+    credential::{Credentials, Tools},
     forward::{self, Forwarder},
     identify::{self, Identifier},
     observe::{
@@ -40,7 +40,7 @@ pub struct Rooms {
     /// Obtains credentials.
     pub credentials: Credentials,
     /// Sends requests on.
-    pub forwarder: Forwarder,
+    pub forwarder: Arc<Forwarder>,
     /// Mints leaves.
     pub ca: Ca,
     /// Opens records.
@@ -133,12 +133,15 @@ pub async fn build_with_log(
     metrics.reloaded(snapshot.revision(), clock.now());
     let state = AdminState::new(metrics.clone());
     state.set_revision(snapshot.revision());
+    let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
+    let forwarder = Arc::new(forwarder);
+    let tools = Tools::new(&gateway, Arc::clone(&forwarder));
     let rooms = Arc::new(Rooms {
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
         snapshots: ArcSwap::from_pointee(snapshot),
-        credentials: Credentials::new(clock.clone()),
-        forwarder: Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?,
+        credentials: Credentials::new(tools, clock.clone()),
+        forwarder,
         ca,
         recorder: Recorder::new(log, metrics, clock.clone()),
         limits: gateway.limits.clone(),

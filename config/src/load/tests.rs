@@ -66,7 +66,7 @@ fn the_documented_gateway_loads() {
     assert!(gateway.listeners[2].own_token_file.is_some());
     assert_eq!(gateway.resources.len(), 2);
     let review = gateway.issuers[0].token_review.as_ref().unwrap();
-    assert_eq!(review.url, "https://kubernetes.default.svc");
+    assert_eq!(review.cluster.url, "https://kubernetes.default.svc");
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub struct Credential {
     pub rotate_by: Option<Date>,
     /// The longest time one obtained value may be used, whatever its issuer says.
     pub max_age: Option<Duration>,
+    /// After this time without use it is dropped. Default 10 minutes.
+    pub idle_after: Duration,
+    /// Whether its issuer is told when it is dropped, so that it ends there too.
+    pub revoke_when_idle: bool,
 }
 
 /// How a credential is obtained.
@@ -31,14 +35,55 @@ pub enum Provider {
         /// Where the token lives.
         token: SecretSource,
     },
+    /// A user's name and password, as HTTP Basic has them (RFC 7617): what is put on a request is
+    /// their base64.
+    Basic {
+        /// The user's name; without a colon.
+        username: String,
+        /// Where the password lives.
+        password: SecretSource,
+    },
     /// Slack's token rotation (`oauth.v2.access`).
     SlackRotation {
         /// The app's client id; public.
         client_id: String,
         /// Where the app's client secret lives.
         client_secret: SecretSource,
-        /// Where the first refresh token lives; later ones are kept in the state store.
-        refresh_token: SecretSource,
+        /// What the first refresh is made with; what follows is kept in the state store.
+        seed: SlackSeed,
+    },
+    /// An access token for ourselves (RFC 6749, section 4.4).
+    ClientCredentials {
+        /// Who issues it.
+        endpoint: TokenEndpoint,
+        /// As whom we ask.
+        client: OauthClient,
+        /// The scopes to ask for.
+        scopes: Vec<String>,
+        /// The `audience` to ask for, where the issuer wants one.
+        audience: Option<String>,
+    },
+    /// The pod's own token becomes the upstream's (RFC 8693). Each caller gets its own.
+    TokenExchange {
+        /// Who exchanges it.
+        endpoint: TokenEndpoint,
+        /// As whom we ask; `None` if the pod's token is all that is asked for.
+        client: Option<OauthClient>,
+        /// The scopes to ask for.
+        scopes: Vec<String>,
+        /// The logical name of the service it is for.
+        audience: Option<String>,
+        /// The URI of the service it is for.
+        resource: Option<String>,
+    },
+    /// A token that we mint and sign (RFC 7519), used as it is or handed in for another.
+    Jwt {
+        /// What it says.
+        claims: JwtClaims,
+        /// What it is signed with.
+        key: SigningKey,
+        /// What it is handed in for; `None` puts the minted token itself on requests.
+        exchange: Option<JwtExchange>,
     },
 }
 
@@ -47,9 +92,124 @@ impl Provider {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Static { .. } => "static",
+            Self::Basic { .. } => "basic",
             Self::SlackRotation { .. } => "slackRotation",
+            Self::ClientCredentials { .. } => "oauth2ClientCredentials",
+            Self::TokenExchange { .. } => "tokenExchange",
+            Self::Jwt { .. } => "jwt",
         }
     }
+
+    /// Whether each caller has a value of its own.
+    pub fn is_per_caller(&self) -> bool {
+        match self {
+            Self::TokenExchange { .. } => true,
+            Self::Static { .. }
+            | Self::Basic { .. }
+            | Self::SlackRotation { .. }
+            | Self::ClientCredentials { .. }
+            | Self::Jwt { .. } => false,
+        }
+    }
+}
+
+/// What Slack's rotation starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlackSeed {
+    /// Where the first refresh token lives.
+    RefreshToken(SecretSource),
+    /// Where a long-lived token lives, which `oauth.v2.exchange` turns into a rotating pair, once.
+    LongLivedToken(SecretSource),
+}
+
+/// An OAuth 2.0 token endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEndpoint {
+    /// Its `https` URL.
+    pub url: String,
+    /// Where a token is revoked when no run uses it any more (RFC 7009).
+    pub revoke_url: Option<String>,
+    /// PEM roots to trust for both instead of those of `upstream.roots`.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// As whom a token endpoint is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OauthClient {
+    /// The client id; public.
+    pub id: String,
+    /// How it proves itself.
+    pub auth: ClientAuth,
+}
+
+/// How an OAuth 2.0 client proves itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic(SecretSource),
+    /// `client_secret_post`.
+    Post(SecretSource),
+    /// `private_key_jwt` (RFC 7523, section 2.2).
+    PrivateKeyJwt(SigningKey),
+}
+
+/// What a JWT is signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKey {
+    /// Where the PEM private key lives.
+    pub key: SecretSource,
+    /// The `kid` header.
+    pub key_id: Option<String>,
+    /// The `alg` header.
+    pub algorithm: SigningAlgorithm,
+}
+
+/// The algorithms a JWT can be signed with (RFC 7518, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// ECDSA with P-256 and SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+/// What a minted JWT says, besides `iat`, `exp` and `jti`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtClaims {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: Option<String>,
+    /// `aud`.
+    pub audience: Option<String>,
+    /// From `iat` to `exp`; one hour at most.
+    pub lifetime: Duration,
+    /// Further claims; none of the registered ones above.
+    pub further: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+/// What a minted JWT is handed in for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwtExchange {
+    /// An access token (RFC 7523, section 2.1).
+    Grant {
+        /// Who issues it.
+        endpoint: TokenEndpoint,
+        /// The scopes to ask for.
+        scopes: Vec<String>,
+    },
+    /// A GitHub App's installation token: a POST with the JWT as `Authorization: Bearer`, answered
+    /// by `token` and `expires_at`.
+    Installation {
+        /// The URL, such as `https://api.github.com/app/installations/1/access_tokens`.
+        url: String,
+        /// PEM roots to trust for it instead of those of `upstream.roots`.
+        ca_file: Option<PathBuf>,
+    },
 }
 
 /// Where a secret lives.
@@ -64,11 +224,31 @@ pub enum SecretSource {
         /// The key within it.
         key: String,
     },
-    /// A field of a KV v2 secret in Vault or `OpenBao`.
+    /// A field of a secret in Vault or `OpenBao`.
     Vault {
-        /// The secret's path.
+        /// The secrets engine's mount; `secret` unless given.
+        mount: String,
+        /// The secret's path beneath the mount.
         path: String,
         /// The field within it.
         key: String,
+        /// What kind of engine it is.
+        engine: VaultEngine,
     },
+    /// What an operator's helper prints.
+    Exec {
+        /// The program, by its absolute path, and its arguments.
+        command: Vec<String>,
+        /// The time it may take.
+        timeout: Duration,
+    },
+}
+
+/// A secrets engine of Vault or `OpenBao`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaultEngine {
+    /// Key and value, version 2.
+    Kv2,
+    /// One that makes a secret for us with a lease, such as `database`.
+    Dynamic,
 }

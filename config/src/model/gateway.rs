@@ -1,6 +1,11 @@
 //! The file that starts a gateway.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -24,6 +29,10 @@ pub struct Gateway {
     pub ca: CaSource,
     /// Where rotated secret material is kept.
     pub state: StateStore,
+    /// The API server that Kubernetes Secrets are read from and state is kept in.
+    pub kubernetes: Cluster,
+    /// The Vault or `OpenBao` that secrets are read from and state is kept in.
+    pub vault: Option<VaultServer>,
     /// What happens to traffic that no target matches.
     pub unmatched: Unmatched,
     /// How upstreams are reached.
@@ -120,12 +129,8 @@ pub enum JwksSource {
 /// Asking the API server whether a token still stands.
 #[derive(Debug, Clone)]
 pub struct TokenReview {
-    /// The API server's base URL, without a trailing slash.
-    pub url: String,
-    /// PEM roots to trust for it.
-    pub ca_file: Option<PathBuf>,
-    /// The token file the gateway authenticates with, read afresh.
-    pub token_file: PathBuf,
+    /// Which API server.
+    pub cluster: Cluster,
     /// How long a yes is remembered; the bound within which a deleted pod loses access.
     pub cache_for: Duration,
 }
@@ -158,8 +163,13 @@ pub enum CaSource {
 /// Where rotated secret material is kept.
 #[derive(Debug, Clone)]
 pub enum StateStore {
-    /// Files in a directory.
-    Directory(PathBuf),
+    /// Files in a directory, mode 0600.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The file that holds the key they are encrypted with.
+        key_file: Option<PathBuf>,
+    },
     /// Secrets in a namespace.
     Kubernetes {
         /// The namespace.
@@ -172,6 +182,58 @@ pub enum StateStore {
         /// The path beneath it.
         path: String,
     },
+}
+
+/// A Kubernetes API server, as the gateway reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its base URL, without a trailing slash.
+    pub url: String,
+    /// PEM roots to trust for it.
+    pub ca_file: Option<PathBuf>,
+    /// The token file the gateway authenticates with, read afresh.
+    pub token_file: PathBuf,
+}
+
+impl Cluster {
+    /// That of the cluster the gateway runs in, as Kubernetes shows it to pods.
+    pub fn in_cluster() -> Self {
+        let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
+        Self {
+            url: "https://kubernetes.default.svc".to_owned(),
+            ca_file: Some(account.join("ca.crt")),
+            token_file: account.join("token"),
+        }
+    }
+}
+
+/// A Vault or `OpenBao` server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultServer {
+    /// Its base URL, without a trailing slash.
+    pub address: String,
+    /// PEM roots to trust for it instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What is sent as `X-Vault-Namespace`.
+    pub namespace: Option<String>,
+    /// How the gateway proves itself to it.
+    pub auth: VaultAuth,
+}
+
+/// How a gateway proves itself to Vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultAuth {
+    /// By its own service-account token (`auth/MOUNT/login`).
+    Kubernetes {
+        /// The role to ask for.
+        role: String,
+        /// Where the method is mounted.
+        mount: String,
+        /// The token's file, read afresh.
+        token_file: PathBuf,
+    },
+    /// By a Vault token in a file, read again when it changes.
+    TokenFile(PathBuf),
 }
 
 /// What happens to traffic that no target matches.
@@ -207,6 +269,8 @@ pub enum TrustRoots {
     System,
     /// The system's roots and those in a PEM file.
     SystemAnd(PathBuf),
+    /// Those in a PEM file alone.
+    Only(PathBuf),
 }
 
 /// A corporate HTTP proxy, asked by CONNECT.

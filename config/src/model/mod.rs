@@ -8,11 +8,15 @@ mod policy;
 mod target;
 mod workload;
 
-pub use credential::{Credential, Provider, SecretSource};
+pub use credential::{
+    ClientAuth, Credential, JwtClaims, JwtExchange, OauthClient, Provider, SecretSource,
+    SigningAlgorithm, SigningKey, SlackSeed, TokenEndpoint, VaultEngine,
+};
 pub use gateway::{
-    AddressRange, Admin, CaSource, ClientTrust, DecisionSink, Gateway, Issuer, JwksSource, Limits,
-    Listener, ListenerMode, ListenerTls, Observe, ResourceSource, StateStore, TokenReview,
-    Transparency, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy,
+    AddressRange, Admin, CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Issuer, JwksSource,
+    Limits, Listener, ListenerMode, ListenerTls, Observe, ResourceSource, StateStore, TokenReview,
+    Transparency, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth,
+    VaultServer,
 };
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{

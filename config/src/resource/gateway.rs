@@ -8,6 +8,8 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::store::{StateSpec, VaultSpec};
+
 /// Everything one gateway needs to start.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -22,6 +24,11 @@ pub struct GatewaySpec {
     pub interception: Option<InterceptionSpec>,
     /// Where rotated secret material is kept; `/var/lib/countersign/state` unless given.
     pub state: Option<StateSpec>,
+    /// The API server that Kubernetes Secrets are read from; that of the cluster the gateway runs
+    /// in unless given.
+    pub kubernetes: Option<ClusterSpec>,
+    /// The Vault or `OpenBao` that secrets are read from.
+    pub vault: Option<VaultSpec>,
     /// What happens to traffic that no target matches; refused unless given.
     pub unmatched: Option<UnmatchedSpec>,
     /// How upstreams are reached.
@@ -271,36 +278,6 @@ pub struct InterceptionSpec {
 pub enum CaSpec {
     /// Made there at first start.
     Directory(String),
-}
-
-/// Where rotated secret material is kept.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum StateSpec {
-    /// Files in a directory.
-    Directory(String),
-    /// Secrets in a namespace.
-    Kubernetes(KubernetesStateSpec),
-    /// KV v2 in Vault or `OpenBao`.
-    Vault(VaultStateSpec),
-}
-
-/// Secrets in a namespace.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesStateSpec {
-    /// The namespace.
-    pub namespace: String,
-}
-
-/// KV v2 in Vault or `OpenBao`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VaultStateSpec {
-    /// The secrets engine's mount.
-    pub mount: String,
-    /// The path beneath it.
-    pub path: String,
 }
 
 /// What happens to traffic that no target matches.

@@ -6,20 +6,26 @@
 mod access_policy;
 mod credential;
 mod gateway;
+mod store;
 mod target_service;
 mod workload;
 
 pub use access_policy::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec};
 pub use credential::{
-    CredentialSpec, KubernetesSecretKey, SecretReference, SlackRotationSpec, StaticSpec, VaultKey,
+    BasicSpec, ClientCredentialsSpec, CredentialSpec, ExecSpec, InstallationSpec, JwtGrantSpec,
+    JwtSpec, KubernetesSecretKey, OauthClientSpec, SecretBySpec, SecretReference,
+    SigningAlgorithmSpec, SigningKeySpec, SlackRotationSpec, StaticSpec, TokenExchangeSpec,
+    VaultEngineSpec, VaultKey,
 };
 pub use gateway::{
     BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec, GatewaySpec,
-    IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec,
-    KubernetesStateSpec, LimitsSpec, ListenerIdentitySpec, ListenerModeSpec, ListenerSpec,
-    ListenerTlsSpec, ObserveSpec, OtlpSpec, Plaintext, ResourceSourceSpec, StateSpec, StdoutFormat,
-    TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
-    VaultStateSpec,
+    IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec, LimitsSpec,
+    ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
+    Plaintext, ResourceSourceSpec, StdoutFormat, TokenReviewSpec, TransparencySpec,
+    TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+};
+pub use store::{
+    KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,
 };
 pub use target_service::{
     AttachSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec, RouteSpec, SlotsSpec,

@@ -1,19 +1,27 @@
 //! `Credential`: with what.
 
-use std::path::PathBuf;
+mod provider;
+mod source;
+
+pub(super) use source::vault_path;
+
+use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    fields::{date, duration, said},
+    fields::{date, duration},
     head::Written,
     shelf::Shelf,
 };
 use crate::{
-    model::{Credential, Provider, SecretSource, Target},
-    resource::{CredentialSpec, SecretReference, SlackRotationSpec},
+    model::{Credential, JwtExchange, Provider, SecretSource, Target, VaultEngine},
+    resource::CredentialSpec,
     yaml::{Findings, Spot},
 };
+
+/// A credential that no request used for this long is dropped.
+const IDLE_AFTER: Duration = Duration::from_mins(10);
 
 pub(super) fn credential(
     written: &Written<'_, CredentialSpec>,
@@ -24,7 +32,7 @@ pub(super) fn credential(
     let spec = &written.spec;
     let spot = written.spot();
     let target = targets.resolve(&spec.target, "", &spot.key("target"), findings);
-    let provider = provider(spec, &spot, findings);
+    let provider = provider::provider(spec, &spot, findings);
     let rotate_by = match &spec.rotate_by {
         Some(text) => date(text, &spot.key("rotateBy"), findings).map(Some),
         None => Some(None),
@@ -43,6 +51,22 @@ pub(super) fn credential(
         Some(text) => duration(text, &spot.key("maxAge"), findings).map(Some),
         None => Some(None),
     };
+    let idle_after = match &spec.idle_after {
+        Some(text) => duration(text, &spot.key("idleAfter"), findings),
+        None => Some(IDLE_AFTER),
+    };
+    if spec.revoke_when_idle
+        && let Some(provider) = &provider
+        && !can_be_revoked(provider)
+    {
+        findings.error(
+            &spot.key_name("revokeWhenIdle"),
+            "not-revocable",
+            "nothing is issued that could be revoked",
+            "leave it out, or say where a token is revoked: `revokeUrl`",
+        );
+        return None;
+    }
     let allowed_namespaces = allowed_namespaces(written, &spot, findings);
     Some(Credential {
         name: written.name.clone(),
@@ -51,6 +75,8 @@ pub(super) fn credential(
         allowed_namespaces: allowed_namespaces?,
         rotate_by: rotate_by?,
         max_age: max_age?,
+        idle_after: idle_after?,
+        revoke_when_idle: spec.revoke_when_idle,
     })
 }
 
@@ -87,87 +113,32 @@ fn allowed_namespaces(
     sound.then(|| namespaces.clone())
 }
 
-fn provider(spec: &CredentialSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provider> {
-    match (&spec.static_token, &spec.slack_rotation) {
-        (Some(fixed), None) => {
-            let spot = spot.key("static").key("token");
-            Some(Provider::Static {
-                token: source(&fixed.token, &spot, findings)?,
-            })
-        }
-        (None, Some(rotation)) => slack_rotation(rotation, &spot.key("slackRotation"), findings),
-        (None, None) => {
-            findings.error(
-                spot,
-                "missing-key",
-                "the credential does not say how it is obtained",
-                "add `static:` or `slackRotation:`",
-            );
-            None
-        }
-        (Some(_), Some(_)) => {
-            findings.error(
-                &spot.key_name("slackRotation"),
-                "conflicting-keys",
-                "a credential is obtained in one way only",
-                "keep one of `static` and `slackRotation`",
-            );
-            None
-        }
+/// Whether there is somebody to tell that a value is no longer needed.
+fn can_be_revoked(provider: &Provider) -> bool {
+    match provider {
+        Provider::Static { token: source }
+        | Provider::Basic {
+            password: source, ..
+        } => is_leased(source),
+        Provider::SlackRotation { .. } => true,
+        Provider::ClientCredentials { endpoint, .. }
+        | Provider::TokenExchange { endpoint, .. }
+        | Provider::Jwt {
+            exchange: Some(JwtExchange::Grant { endpoint, .. }),
+            ..
+        } => endpoint.revoke_url.is_some(),
+        Provider::Jwt {
+            exchange: Some(JwtExchange::Installation { .. }) | None,
+            ..
+        } => false,
     }
 }
 
-fn slack_rotation(
-    rotation: &SlackRotationSpec,
-    spot: &Spot<'_>,
-    findings: &Findings,
-) -> Option<Provider> {
-    let client_id = said(&rotation.client_id, &spot.key("clientId"), findings);
-    let client_secret = source(&rotation.client_secret, &spot.key("clientSecret"), findings);
-    let refresh_token = source(&rotation.refresh_token, &spot.key("refreshToken"), findings);
-    Some(Provider::SlackRotation {
-        client_id: client_id?,
-        client_secret: client_secret?,
-        refresh_token: refresh_token?,
-    })
-}
-
-fn source(
-    reference: &SecretReference,
-    spot: &Spot<'_>,
-    findings: &Findings,
-) -> Option<SecretSource> {
-    match reference {
-        SecretReference::File(path) => {
-            let path = said(path, &spot.key("file"), findings)?;
-            if !path.contains('/') {
-                findings.error(
-                    &spot.key("file"),
-                    "inline-secret",
-                    "this is not the path of a file",
-                    "write where the file is, such as `/run/secrets/qase/token`; never the secret",
-                );
-                return None;
-            }
-            Some(SecretSource::File(PathBuf::from(path)))
-        }
-        SecretReference::KubernetesSecret(secret) => {
-            let spot = spot.key("kubernetesSecret");
-            let name = said(&secret.name, &spot.key("name"), findings);
-            let key = said(&secret.key, &spot.key("key"), findings);
-            Some(SecretSource::KubernetesSecret {
-                name: name?,
-                key: key?,
-            })
-        }
-        SecretReference::Vault(field) => {
-            let spot = spot.key("vault");
-            let path = said(&field.path, &spot.key("path"), findings);
-            let key = said(&field.key, &spot.key("key"), findings);
-            Some(SecretSource::Vault {
-                path: path?,
-                key: key?,
-            })
-        }
+fn is_leased(source: &SecretSource) -> bool {
+    match source {
+        SecretSource::Vault { engine, .. } => *engine == VaultEngine::Dynamic,
+        SecretSource::File(_)
+        | SecretSource::KubernetesSecret { .. }
+        | SecretSource::Exec { .. } => false,
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{str::FromStr, time::Duration};
 
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, Uri};
 use jiff::{SignedDuration, Timestamp, civil::Date};
 
 use crate::{
-    host::HostPattern,
+    host::{Host, HostPattern},
     path::PathPatterns,
     yaml::{Findings, Spot, read::closest},
 };
@@ -183,4 +183,46 @@ pub(super) fn each<T, U>(
         usable.extend(read(item, &spot.index(index)));
     }
     (usable.len() == items.len()).then_some(usable)
+}
+
+/// `https`, or `http` that does not leave the machine.
+pub(super) fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let safe = Uri::from_str(url).is_ok_and(|uri| {
+        let host = uri.host().and_then(|host| Host::parse(host).ok());
+        match (uri.scheme_str(), host) {
+            (Some("https"), Some(_)) => true,
+            (Some("http"), Some(Host::Ip(ip))) => ip.is_loopback(),
+            (Some("http"), Some(host @ Host::Name(_))) => host.name() == Some("localhost"),
+            _ => false,
+        }
+    });
+    if !safe {
+        findings.error(
+            spot,
+            "bad-url",
+            "this is not an https URL",
+            "write a whole URL with `https://`; `http://` is for loopback only",
+        );
+    }
+    safe
+}
+
+/// `https`, wherever it leads: a secret goes there.
+pub(super) fn https_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+    let sound = Uri::from_str(url).is_ok_and(|uri| {
+        let host = uri.host().is_some_and(|host| Host::parse(host).is_ok());
+        let plain = uri
+            .authority()
+            .is_some_and(|authority| !authority.as_str().contains('@'));
+        uri.scheme_str() == Some("https") && host && plain
+    });
+    if !sound {
+        findings.error(
+            spot,
+            "bad-url",
+            "this is not an https URL",
+            "write a whole URL with `https://`, without a user's name",
+        );
+    }
+    sound
 }

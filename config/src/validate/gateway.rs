@@ -3,6 +3,7 @@
 mod identity;
 mod limits;
 mod mode;
+mod store;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
@@ -13,12 +14,12 @@ use super::{
 };
 use crate::{
     model::{
-        CaSource, ClientTrust, DecisionSink, Gateway, Listener, ListenerMode, ListenerTls, Observe,
-        ResourceSource, StateStore, Unmatched,
+        CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Listener, ListenerMode, ListenerTls,
+        Observe, ResourceSource, Unmatched,
     },
     resource::{
         CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
-        ResourceSourceSpec, StateSpec, StdoutFormat, UnmatchedSpec,
+        ResourceSourceSpec, StdoutFormat, UnmatchedSpec,
     },
     yaml::{Findings, Spot},
 };
@@ -26,7 +27,6 @@ use crate::{
 const LISTENER: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
 const CA_DIRECTORY: &str = "/var/lib/countersign/ca";
-const STATE_DIRECTORY: &str = "/var/lib/countersign/state";
 
 pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
     let spec = &written.spec;
@@ -37,6 +37,15 @@ pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -
     let upstream = upstream::upstream(spec.upstream.as_ref(), &spot.key("upstream"), findings);
     let observe = observe(spec.observe.as_ref(), &spot.key("observe"), findings);
     let limits = limits::limits(spec.limits.as_ref(), &spot.key("limits"), findings);
+    let state = store::state(spec, &spot.key("state"), findings);
+    let vault = match &spec.vault {
+        Some(vault) => store::vault(vault, &spot.key("vault"), findings).map(Some),
+        None => Some(None),
+    };
+    let kubernetes = match &spec.kubernetes {
+        Some(cluster) => identity::cluster(cluster, &spot.key("kubernetes"), findings),
+        None => Some(Cluster::in_cluster()),
+    };
     let identity = identity?;
     let listeners = listeners?;
     someone_vouches(&listeners, &identity, &spot.key("listeners"), findings)?;
@@ -50,19 +59,9 @@ pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -
             Some(CaSpec::Directory(directory)) => PathBuf::from(directory),
             None => PathBuf::from(CA_DIRECTORY),
         }),
-        state: match &spec.state {
-            None => StateStore::Directory(PathBuf::from(STATE_DIRECTORY)),
-            Some(StateSpec::Directory(directory)) => {
-                StateStore::Directory(PathBuf::from(directory))
-            }
-            Some(StateSpec::Kubernetes(kubernetes)) => StateStore::Kubernetes {
-                namespace: kubernetes.namespace.clone(),
-            },
-            Some(StateSpec::Vault(vault)) => StateStore::Vault {
-                mount: vault.mount.clone(),
-                path: vault.path.clone(),
-            },
-        },
+        state: state?,
+        kubernetes: kubernetes?,
+        vault: vault?,
         unmatched: match spec.unmatched {
             None | Some(UnmatchedSpec::Deny) => Unmatched::Deny,
             Some(UnmatchedSpec::Tunnel) => Unmatched::Tunnel,

@@ -9,6 +9,7 @@
 //! ahead of time and values that an API has rejected; a provider only knows how to get one value.
 
 mod error;
+mod http;
 mod provider;
 mod slot;
 mod source;
@@ -24,10 +25,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_config::model::{Credential, ResourceName};
+use countersign_config::model::{Credential, Gateway, ResourceName};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, secret::Secret};
+use crate::{clock::Clock, forward::Forwarder, secret::Secret};
 use provider::Fetcher;
 use slot::{Readiness, Slot};
 
@@ -82,6 +83,25 @@ impl fmt::Debug for Issued {
     }
 }
 
+/// What providers work with: how they reach issuers, and where secret material lives.
+#[derive(Debug)]
+pub struct Tools {
+    #[expect(dead_code, reason = "no provider asks an issuer yet")]
+    http: http::Http,
+    sources: source::Sources,
+}
+
+impl Tools {
+    /// As the gateway's file says. Connects to nothing yet.
+    pub fn new(gateway: &Gateway, forwarder: Arc<Forwarder>) -> Self {
+        let (upstream, limits) = (gateway.upstream.clone(), gateway.limits.clone());
+        Self {
+            http: http::Http::new(forwarder, upstream, limits),
+            sources: source::Sources::new(),
+        }
+    }
+}
+
 /// All credentials in use.
 #[derive(Debug)]
 pub struct Credentials {
@@ -106,8 +126,8 @@ impl Entry {
 
 impl Credentials {
     /// Holds nothing yet; nothing is fetched before it is asked for.
-    pub fn new(clock: Clock) -> Self {
-        Self::with_fetcher(clock, Fetcher::Provider)
+    pub fn new(tools: Tools, clock: Clock) -> Self {
+        Self::with_fetcher(clock, Fetcher::Provider(Arc::new(tools)))
     }
 
     fn with_fetcher(clock: Clock, fetcher: Fetcher) -> Self {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     CredentialError, Generations, Issued,
-    provider::{Fetched, Fetcher},
+    provider::{Asking, Fetched, Fetcher},
 };
 use crate::{
     clock::Clock,
@@ -169,7 +169,14 @@ impl Slot {
         // Taken before the source is asked: a rejection that comes later speaks of what this
         // fetch may bring, and must outlive it.
         let rejected = self.rejected.swap(NONE, Ordering::AcqRel);
-        let fetched = self.fetcher.fetch(&self.credential).await;
+        let asking = Asking {
+            credential: &self.credential,
+            rejected: held
+                .as_ref()
+                .filter(|held| held.generation == rejected)
+                .map(|held| &held.secret),
+        };
+        let fetched = self.fetcher.fetch(asking).await;
         match fetched.and_then(|fetched| self.issue(fetched, held.as_ref())) {
             Ok(issued) => {
                 self.answered.mark();

@@ -50,6 +50,10 @@ impl Connector {
         self.own.store(Arc::new(own));
     }
 
+    pub(super) fn own(&self) -> Vec<SocketAddr> {
+        Vec::clone(&self.own.load())
+    }
+
     pub(super) fn is_own(&self, address: SocketAddr) -> bool {
         dial::is_own(address, &self.own.load())
     }

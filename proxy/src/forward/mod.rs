@@ -118,6 +118,11 @@ impl Forwarder {
         self.connector.set_own(own_addresses);
     }
 
+    /// This proxy's own addresses.
+    pub(crate) fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.connector.own()
+    }
+
     /// Whether `address` is one of this proxy's own listeners or its admin endpoint.
     pub fn is_own_listener(&self, address: SocketAddr) -> bool {
         self.connector.is_own(address)

@@ -102,6 +102,28 @@ async fn handshake(
 
 fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
     let mut store = RootCertStore::empty();
+    let file = match roots {
+        TrustRoots::System => {
+            add_system(&mut store)?;
+            return Ok(store);
+        }
+        TrustRoots::SystemAnd(file) => {
+            // Without a root of its own the system's part is empty, and the file's remain.
+            if let Err(error) = add_system(&mut store) {
+                tracing::warn!(%error, "only the roots of the file are trusted");
+            }
+            file
+        }
+        TrustRoots::Only(file) => file,
+    };
+    add_file(&mut store, file).map_err(|reason| SetupError::RootsFile {
+        path: file.clone(),
+        reason,
+    })?;
+    Ok(store)
+}
+
+fn add_system(store: &mut RootCertStore) -> Result<(), SetupError> {
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::warn!(%error, "some of the system's root certificates cannot be read");
@@ -114,19 +136,13 @@ fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
             "some of the system's root certificates are not usable"
         );
     }
-    if let TrustRoots::SystemAnd(path) = roots {
-        add_file(&mut store, path).map_err(|reason| SetupError::RootsFile {
-            path: path.clone(),
-            reason,
-        })?;
-    }
     if store.is_empty() {
         let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
         return Err(SetupError::NoRoots {
             reason: reasons.join("; "),
         });
     }
-    Ok(store)
+    Ok(())
 }
 
 /// Adds every certificate of a PEM file; one that is not usable is an error, since somebody

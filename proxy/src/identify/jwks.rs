@@ -80,8 +80,10 @@ impl Jwks {
             JwksSource::Url { url, ca_file } => {
                 let url = http::url(issuer, url)?;
                 let own_token = match &issuer.token_review {
-                    Some(review) if http::url(issuer, &review.url)?.origin() == url.origin() => {
-                        Some(review.token_file.clone())
+                    Some(review)
+                        if http::url(issuer, &review.cluster.url)?.origin() == url.origin() =>
+                    {
+                        Some(review.cluster.token_file.clone())
                     }
                     Some(_) | None => None,
                 };

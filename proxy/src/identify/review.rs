@@ -159,13 +159,13 @@ struct User {
 impl Reviewer {
     pub(super) fn new(issuer: &Issuer, review: &TokenReview) -> Result<Self, SetupError> {
         let path = "apis/authentication.k8s.io/v1/tokenreviews";
-        let base = review.url.trim_end_matches('/');
+        let base = review.cluster.url.trim_end_matches('/');
         Ok(Self {
             issuer: issuer.name.as_str().into(),
             audience: issuer.audience.as_str().into(),
-            client: http::client(issuer, review.ca_file.as_deref())?,
+            client: http::client(issuer, review.cluster.ca_file.as_deref())?,
             url: http::url(issuer, &format!("{base}/{path}"))?,
-            own_token: review.token_file.clone(),
+            own_token: review.cluster.token_file.clone(),
             cache_for: review.cache_for,
         })
     }

@@ -138,7 +138,11 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
     let JwksSource::Url { ca_file, .. } = &issuer.jwks else {
         panic!("the keys come from the API server")
     };
-    for path in [ca_file, &review.ca_file, &Some(review.token_file.clone())] {
+    for path in [
+        ca_file,
+        &review.cluster.ca_file,
+        &Some(review.cluster.token_file.clone()),
+    ] {
         let (volume, read_only) = mounted(path.as_ref().expect("a path is given"));
         assert!(volume.projected.is_some() && read_only);
     }
@@ -151,7 +155,7 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
     let named = |map: &ConfigMap| map.metadata.name.as_ref() == name;
     assert!(config_maps(objects).any(named), "{name:?} is not rendered");
 
-    let StateStore::Directory(state) = &gateway.state else {
+    let StateStore::Directory { path: state, .. } = &gateway.state else {
         panic!("the state is in a directory")
     };
     assert!(!mounted(state).1);

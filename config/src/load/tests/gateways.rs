@@ -187,6 +187,7 @@ fn the_longer_forms_mean_what_they_say() {
          upstream: { roots: /roots.pem, allowAddresses: [10.1.0.0/16, \"::1\"], proxy: \"http://proxy:3128\", \
          resolve: { \"Slack.COM:443\": \"127.0.0.1:8443\" } }\n  \
          state: { vault: { mount: kv, path: countersign } }\n  \
+         vault: { address: \"https://vault:8200/\", auth: { kubernetes: { role: countersign } } }\n  \
          limits: { drain: 5s, leaves: 10, headBytes: 1024 }",
     )
     .unwrap();
@@ -195,7 +196,7 @@ fn the_longer_forms_mean_what_they_say() {
         matches!(&issuer.jwks, JwksSource::Url { url, ca_file: None } if url == "http://127.0.0.1:1/keys")
     );
     let review = issuer.token_review.as_ref().unwrap();
-    assert_eq!(review.url, "https://api:6443");
+    assert_eq!(review.cluster.url, "https://api:6443");
     assert_eq!(review.cache_for, Duration::from_secs(10));
     assert_eq!(
         gateway.upstream.roots,

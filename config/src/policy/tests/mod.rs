@@ -134,6 +134,8 @@ fn credential(name: &str, target: &Target) -> Arc<Credential> {
         allowed_namespaces: vec!["qa".to_owned()],
         rotate_by: None,
         max_age: None,
+        idle_after: std::time::Duration::from_mins(10),
+        revoke_when_idle: false,
     })
 }
 

@@ -1,13 +1,10 @@
 //! Who vouches for callers.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use http::Uri;
-
-use super::super::fields::{duration, each, said};
+use super::super::fields::{duration, each, safe_url, said};
 use crate::{
-    host::Host,
-    model::{Issuer, JwksSource, TokenReview, TrustDomain},
+    model::{Cluster, Issuer, JwksSource, TokenReview, TrustDomain},
     resource::{ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec, TrustDomainSpec},
     spiffe::TrustDomainName,
     yaml::{Findings, Spot},
@@ -18,11 +15,8 @@ const CACHE_FOR: Duration = Duration::from_secs(10);
 /// A deleted pod keeps its access for as long as a yes is remembered.
 const LONGEST_CACHE: Duration = Duration::from_mins(5);
 
-// Where Kubernetes puts these, and what kubeadm calls its issuer.
-const IN_CLUSTER_API: &str = "https://kubernetes.default.svc";
+/// What kubeadm calls its issuer.
 const IN_CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const IN_CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-const IN_CLUSTER_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 pub(super) struct Identity {
     pub(super) issuers: Vec<Issuer>,
@@ -117,24 +111,19 @@ fn trust_domains(
 
 /// The cluster the gateway runs in, for a gateway that says nothing about identity.
 fn own_cluster() -> Issuer {
+    let cluster = Cluster::in_cluster();
     Issuer {
         name: "in-cluster".to_owned(),
         issuer: IN_CLUSTER_ISSUER.to_owned(),
         audience: AUDIENCE.to_owned(),
         jwks: JwksSource::Url {
-            url: format!("{IN_CLUSTER_API}/openid/v1/jwks"),
-            ca_file: Some(PathBuf::from(IN_CLUSTER_CA)),
+            url: format!("{}/openid/v1/jwks", cluster.url),
+            ca_file: cluster.ca_file.clone(),
         },
-        token_review: Some(in_cluster_review(CACHE_FOR)),
-    }
-}
-
-fn in_cluster_review(cache_for: Duration) -> TokenReview {
-    TokenReview {
-        url: IN_CLUSTER_API.to_owned(),
-        ca_file: Some(PathBuf::from(IN_CLUSTER_CA)),
-        token_file: PathBuf::from(IN_CLUSTER_TOKEN),
-        cache_for,
+        token_review: Some(TokenReview {
+            cluster,
+            cache_for: CACHE_FOR,
+        }),
     }
 }
 
@@ -200,39 +189,21 @@ fn token_review(
         );
         return None;
     }
-    match &spec.cluster {
-        ClusterSpec::InCluster => Some(in_cluster_review(cache_for)),
-        ClusterSpec::Api(api) => {
-            let spot = spot.key("cluster");
-            let token_file = said(&api.token_file, &spot.key("tokenFile"), findings);
-            safe_url(&api.url, &spot.key("url"), findings).then_some(TokenReview {
-                url: api.url.trim_end_matches('/').to_owned(),
-                ca_file: api.ca_file.as_ref().map(PathBuf::from),
-                token_file: PathBuf::from(token_file?),
-                cache_for,
-            })
-        }
-    }
+    Some(TokenReview {
+        cluster: cluster(&spec.cluster, &spot.key("cluster"), findings)?,
+        cache_for,
+    })
 }
 
-/// `https`, or `http` that does not leave the machine.
-fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
-    let safe = Uri::from_str(url).is_ok_and(|uri| {
-        let host = uri.host().and_then(|host| Host::parse(host).ok());
-        match (uri.scheme_str(), host) {
-            (Some("https"), Some(_)) => true,
-            (Some("http"), Some(Host::Ip(ip))) => ip.is_loopback(),
-            (Some("http"), Some(host @ Host::Name(_))) => host.name() == Some("localhost"),
-            _ => false,
-        }
-    });
-    if !safe {
-        findings.error(
-            spot,
-            "bad-url",
-            "this is not an https URL",
-            "write a whole URL with `https://`; `http://` is for loopback only",
-        );
-    }
-    safe
+pub(super) fn cluster(spec: &ClusterSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Cluster> {
+    let api = match spec {
+        ClusterSpec::InCluster => return Some(Cluster::in_cluster()),
+        ClusterSpec::Api(api) => api,
+    };
+    let token_file = said(&api.token_file, &spot.key("tokenFile"), findings);
+    safe_url(&api.url, &spot.key("url"), findings).then_some(Cluster {
+        url: api.url.trim_end_matches('/').to_owned(),
+        ca_file: api.ca_file.as_ref().map(PathBuf::from),
+        token_file: PathBuf::from(token_file?),
+    })
 }

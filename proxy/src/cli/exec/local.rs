@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context;
 use countersign_config::model::{
-    CaSource, DecisionSink, Gateway, Issuer, JwksSource, Limits, Listener, ListenerMode, Observe,
-    ResourceSource, StateStore, TrustRoots, Unmatched, Upstream,
+    CaSource, Cluster, DecisionSink, Gateway, Issuer, JwksSource, Limits, Listener, ListenerMode,
+    Observe, ResourceSource, StateStore, TrustRoots, Unmatched, Upstream,
 };
 
 use super::{
@@ -65,6 +65,8 @@ pub(super) fn gateway(
             .collect(),
         ca: CaSource::Directory(ca_directory(private)),
         state: base.state,
+        kubernetes: base.kubernetes,
+        vault: base.vault,
         unmatched: base.unmatched,
         upstream: base.upstream,
         observe: Observe {
@@ -85,7 +87,12 @@ fn defaults() -> anyhow::Result<Gateway> {
         trust_domains: Vec::new(),
         resources: Vec::new(),
         ca: CaSource::Directory(PathBuf::new()),
-        state: StateStore::Directory(state_directory()?),
+        state: StateStore::Directory {
+            path: state_directory()?,
+            key_file: None,
+        },
+        kubernetes: Cluster::in_cluster(),
+        vault: None,
         unmatched: Unmatched::Deny,
         upstream: Upstream {
             roots: TrustRoots::System,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use countersign_config::model::SecretSource;
 
-use super::{Fetched, Recheck};
-use crate::credential::{CredentialError, source};
+use super::{Asking, Fetched, Recheck};
+use crate::credential::{CredentialError, Tools, source::Form};
 
 /// The source is looked at again every second while it is used. After a pause the look comes
 /// before the use, so that a value that was replaced or removed is never used more than two
@@ -15,9 +15,17 @@ pub(super) const RECHECK: Recheck = Recheck {
     overdue: Duration::from_secs(2),
 };
 
-pub(super) async fn fetch(token: &SecretSource) -> Result<Fetched, CredentialError> {
+pub(super) async fn fetch(
+    asking: &Asking<'_>,
+    token: &SecretSource,
+    tools: &Tools,
+) -> Result<Fetched, CredentialError> {
+    let material = tools
+        .sources
+        .read(asking.credential, token, Form::Token)
+        .await?;
     Ok(Fetched {
-        secret: source::read(token).await?,
-        expires_at: None,
+        secret: material.secret,
+        expires_at: material.expires_at,
     })
 }

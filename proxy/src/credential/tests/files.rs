@@ -10,7 +10,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn a_file_is_read_again_when_it_changes_and_refused_when_it_goes() {
     let file = token_file("one\n");
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let credential = of_file(&file.path);
     let first = credentials.obtain(&credential).await.unwrap();
     assert_eq!((first.secret().expose(), first.generation()), ("one", 1));
@@ -35,7 +35,7 @@ async fn a_file_is_read_again_when_it_changes_and_refused_when_it_goes() {
 #[tokio::test(start_paused = true)]
 async fn under_steady_use_a_change_is_seen_without_making_anyone_wait() {
     let file = token_file("one");
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let credential = of_file(&file.path);
     credentials.obtain(&credential).await.unwrap();
     std::fs::write(&file.path, "two").unwrap();
@@ -64,7 +64,7 @@ async fn kubernetes_swap_of_the_data_link_is_seen() {
     symlink("..v1", root.join("..data")).unwrap();
     symlink("..data/token", root.join("token")).unwrap();
     let credential = of_file(&root.join("token"));
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let first = credentials.obtain(&credential).await.unwrap();
     assert_eq!(first.secret().expose(), "one");
     symlink("..v2", root.join("..data_tmp")).unwrap();
@@ -77,7 +77,7 @@ async fn kubernetes_swap_of_the_data_link_is_seen() {
 #[tokio::test(start_paused = true)]
 async fn a_half_written_file_is_bridged_for_thirty_seconds_at_most() {
     let file = token_file("one");
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let credential = of_file(&file.path);
     credentials.obtain(&credential).await.unwrap();
     std::fs::write(&file.path, "").unwrap();
@@ -106,7 +106,7 @@ async fn a_reload_keeps_what_is_unchanged_and_lets_go_of_the_rest() {
         named("changed", &changed_file.path),
         named("gone", &kept_file.path),
     );
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let before = credentials.obtain(&kept).await.unwrap();
     let weak = [
         Arc::downgrade(&credentials.obtain(&changed).await.unwrap()),
@@ -131,7 +131,7 @@ async fn a_reload_keeps_what_is_unchanged_and_lets_go_of_the_rest() {
     Provider::SlackRotation {
         client_id: "1.1".into(),
         client_secret: SecretSource::File("/nowhere".into()),
-        refresh_token: SecretSource::File("/nowhere".into()),
+        seed: SlackSeed::RefreshToken(SecretSource::File("/nowhere".into())),
     },
     "slackRotation"
 )]
@@ -143,13 +143,18 @@ async fn a_reload_keeps_what_is_unchanged_and_lets_go_of_the_rest() {
 )]
 #[case::vault(
     Provider::Static {
-        token: SecretSource::Vault { path: "p".into(), key: "k".into() },
+        token: SecretSource::Vault {
+            mount: "secret".into(),
+            path: "p".into(),
+            key: "k".into(),
+            engine: VaultEngine::Kv2,
+        },
     },
     "vault"
 )]
 #[tokio::test]
 async fn what_is_not_built_says_so(#[case] provider: Provider, #[case] key: &str) {
-    let credentials = Credentials::new(clock());
+    let credentials = of_provider(clock());
     let error = credentials
         .obtain(&Arc::new(credential(provider)))
         .await
@@ -172,7 +177,7 @@ async fn nothing_shows_the_value() {
 }
 
 async fn credentials_error(path: &Path) -> CredentialError {
-    Credentials::new(clock())
+    of_provider(clock())
         .obtain(&of_file(path))
         .await
         .unwrap_err()

@@ -4,12 +4,14 @@ mod files;
 mod slots;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use countersign_config::model::{Provider, SecretSource};
+use countersign_config::model::{
+    Limits, Provider, SecretSource, SlackSeed, TrustRoots, Upstream, VaultEngine,
+};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -60,6 +62,23 @@ impl Fake {
 
 const START: &str = "2026-11-23T05:10:00Z";
 
+/// Credentials whose providers are the real ones.
+fn of_provider(clock: Clock) -> Credentials {
+    let upstream = Upstream {
+        roots: TrustRoots::System,
+        allow_addresses: Vec::new(),
+        resolve: BTreeMap::new(),
+        proxy: None,
+    };
+    let limits = Limits::default();
+    let forwarder = Forwarder::new(&upstream, &limits, Vec::new()).expect("roots");
+    let tools = Tools {
+        http: http::Http::new(Arc::new(forwarder), upstream, limits),
+        sources: source::Sources::new(),
+    };
+    Credentials::new(tools, clock)
+}
+
 fn clock() -> Clock {
     Clock::manual(START.parse().unwrap())
 }
@@ -88,6 +107,8 @@ fn credential(provider: Provider) -> Credential {
         allowed_namespaces: vec!["qa".into()],
         rotate_by: None,
         max_age: None,
+        idle_after: std::time::Duration::from_mins(10),
+        revoke_when_idle: false,
     }
 }
 

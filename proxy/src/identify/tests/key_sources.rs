@@ -180,13 +180,15 @@ async fn the_own_token_goes_to_the_api_server_only(#[case] same: bool) {
     };
     let mut issuer = issuer(source);
     issuer.token_review = Some(model::TokenReview {
-        url: if same {
-            server.uri()
-        } else {
-            "http://127.0.0.1:1".into()
+        cluster: model::Cluster {
+            url: if same {
+                server.uri()
+            } else {
+                "http://127.0.0.1:1".into()
+            },
+            ca_file: None,
+            token_file: write(directory.path(), "token", "gateway-token"),
         },
-        ca_file: None,
-        token_file: write(directory.path(), "token", "gateway-token"),
         cache_for: Duration::from_secs(10),
     });
     let identifier = Identifier::new(&[issuer], Clock::manual(now())).unwrap();

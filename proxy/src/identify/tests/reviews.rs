@@ -108,9 +108,11 @@ impl Cluster {
         let keys = write(directory.path(), "jwks.json", &jwks(&[&RSA]).to_string());
         let mut issuer = issuer(JwksSource::File(keys));
         issuer.token_review = Some(model::TokenReview {
-            url: server.uri(),
-            ca_file: None,
-            token_file: write(directory.path(), "token", OWN_TOKEN),
+            cluster: model::Cluster {
+                url: server.uri(),
+                ca_file: None,
+                token_file: write(directory.path(), "token", OWN_TOKEN),
+            },
             cache_for,
         });
         Self {

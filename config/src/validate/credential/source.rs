@@ -1,0 +1,128 @@
+//! Where a secret lives.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    model::{SecretSource, VaultEngine},
+    resource::{ExecSpec, SecretReference, VaultEngineSpec, VaultKey},
+    validate::fields::{duration, said},
+    yaml::{Findings, Spot},
+};
+
+/// Where KV v2 is mounted by default, in Vault as in `OpenBao`.
+const MOUNT: &str = "secret";
+
+const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request waits for the helper.
+const LONGEST_EXEC: Duration = Duration::from_mins(1);
+
+pub(super) fn source(
+    reference: &SecretReference,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<SecretSource> {
+    match reference {
+        SecretReference::File(path) => {
+            let path = said(path, &spot.key("file"), findings)?;
+            if !path.contains('/') {
+                findings.error(
+                    &spot.key("file"),
+                    "inline-secret",
+                    "this is not the path of a file",
+                    "write where the file is, such as `/run/secrets/qase/token`; never the secret",
+                );
+                return None;
+            }
+            Some(SecretSource::File(PathBuf::from(path)))
+        }
+        SecretReference::KubernetesSecret(secret) => {
+            let spot = spot.key("kubernetesSecret");
+            let name = said(&secret.name, &spot.key("name"), findings);
+            let key = said(&secret.key, &spot.key("key"), findings);
+            Some(SecretSource::KubernetesSecret {
+                name: name?,
+                key: key?,
+            })
+        }
+        SecretReference::Vault(field) => vault(field, &spot.key("vault"), findings),
+        SecretReference::Exec(helper) => exec(helper, &spot.key("exec"), findings),
+    }
+}
+
+fn vault(field: &VaultKey, spot: &Spot<'_>, findings: &Findings) -> Option<SecretSource> {
+    let mount = vault_path(
+        field.mount.as_deref().unwrap_or(MOUNT),
+        &spot.key("mount"),
+        findings,
+    );
+    let path = vault_path(&field.path, &spot.key("path"), findings);
+    let key = said(&field.key, &spot.key("key"), findings);
+    Some(SecretSource::Vault {
+        mount: mount?,
+        path: path?,
+        key: key?,
+        engine: match field.engine {
+            None | Some(VaultEngineSpec::Kv2) => VaultEngine::Kv2,
+            Some(VaultEngineSpec::Dynamic) => VaultEngine::Dynamic,
+        },
+    })
+}
+
+/// A path that means what it says: no empty or dotted segment, nothing that a URL would take for
+/// something else.
+pub(in crate::validate) fn vault_path(
+    text: &str,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<String> {
+    let sound = !text.is_empty()
+        && text.split('/').all(|segment| {
+            !matches!(segment, "" | "." | "..")
+                && segment
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte))
+        });
+    if !sound {
+        findings.error(
+            spot,
+            "bad-path",
+            "this is not a path within Vault",
+            "write it without a `/` at its ends, such as `qa/slack`",
+        );
+    }
+    sound.then(|| text.to_owned())
+}
+
+fn exec(helper: &ExecSpec, spot: &Spot<'_>, findings: &Findings) -> Option<SecretSource> {
+    let absolute = helper
+        .command
+        .first()
+        .is_some_and(|program| program.starts_with('/'));
+    if !absolute {
+        findings.error(
+            &spot.key("command"),
+            "bad-command",
+            "this does not name a program by its absolute path",
+            "write the program and each of its arguments, such as `[/usr/local/bin/helper, slack]`",
+        );
+    }
+    let timeout = match &helper.timeout {
+        Some(text) => duration(text, &spot.key("timeout"), findings),
+        None => Some(EXEC_TIMEOUT),
+    };
+    if timeout.is_some_and(|timeout| timeout > LONGEST_EXEC) {
+        findings.error(
+            &spot.key("timeout"),
+            "bad-duration",
+            "a request waits for the helper, for one minute at most",
+            "write `1m` or less",
+        );
+        return None;
+    }
+    absolute.then_some(())?;
+    Some(SecretSource::Exec {
+        command: helper.command.clone(),
+        timeout: timeout?,
+    })
+}

@@ -1,0 +1,116 @@
+//! Where rotated secret material is kept, and the Vault that secrets are read from.
+
+use std::path::PathBuf;
+
+use crate::{
+    model::{Cluster, StateStore, VaultAuth, VaultServer},
+    resource::{GatewaySpec, StateSpec, VaultAuthSpec, VaultSpec},
+    validate::{
+        credential::vault_path,
+        fields::{safe_url, said},
+    },
+    yaml::{Findings, Spot},
+};
+
+const STATE_DIRECTORY: &str = "/var/lib/countersign/state";
+
+/// Where the method is mounted by default, in Vault as in `OpenBao`.
+const KUBERNETES_MOUNT: &str = "kubernetes";
+
+pub(super) fn state(
+    gateway: &GatewaySpec,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<StateStore> {
+    let Some(spec) = &gateway.state else {
+        return Some(StateStore::Directory {
+            path: PathBuf::from(STATE_DIRECTORY),
+            key_file: None,
+        });
+    };
+    if let (
+        StateSpec {
+            directory: None, ..
+        },
+        Some(_),
+    ) = (spec, &spec.key_file)
+    {
+        findings.error(
+            &spot.key_name("keyFile"),
+            "conflicting-keys",
+            "only a directory's files are encrypted by us",
+            "leave it out, or keep the state in a `directory`",
+        );
+        return None;
+    }
+    match (&spec.directory, &spec.kubernetes, &spec.vault) {
+        (Some(directory), None, None) => Some(StateStore::Directory {
+            path: PathBuf::from(said(directory, &spot.key("directory"), findings)?),
+            key_file: spec.key_file.as_ref().map(PathBuf::from),
+        }),
+        (None, Some(kubernetes), None) => {
+            let spot = spot.key("kubernetes").key("namespace");
+            let namespace = said(&kubernetes.namespace, &spot, findings)?;
+            Some(StateStore::Kubernetes { namespace })
+        }
+        (None, None, Some(vault)) => {
+            let spot = spot.key("vault");
+            if gateway.vault.is_none() {
+                findings.error(
+                    &spot,
+                    "missing-key",
+                    "nothing says which Vault this is",
+                    "add `vault:` with its `address` and `auth` to the gateway",
+                );
+            }
+            let mount = vault_path(&vault.mount, &spot.key("mount"), findings);
+            let path = vault_path(&vault.path, &spot.key("path"), findings);
+            gateway.vault.as_ref()?;
+            Some(StateStore::Vault {
+                mount: mount?,
+                path: path?,
+            })
+        }
+        (None | Some(_), _, _) => {
+            findings.error(
+                spot,
+                "conflicting-keys",
+                "state is kept in exactly one place",
+                "write one of `directory`, `kubernetes` and `vault`",
+            );
+            None
+        }
+    }
+}
+
+pub(super) fn vault(spec: &VaultSpec, spot: &Spot<'_>, findings: &Findings) -> Option<VaultServer> {
+    let sound = safe_url(&spec.address, &spot.key("address"), findings);
+    let auth = match &spec.auth {
+        VaultAuthSpec::TokenFile(file) => {
+            let spot = spot.key("auth").key("tokenFile");
+            said(file, &spot, findings).map(|file| VaultAuth::TokenFile(PathBuf::from(file)))
+        }
+        VaultAuthSpec::Kubernetes(kubernetes) => {
+            let spot = spot.key("auth").key("kubernetes");
+            let role = said(&kubernetes.role, &spot.key("role"), findings);
+            let mount = kubernetes.mount.as_deref().unwrap_or(KUBERNETES_MOUNT);
+            let mount = vault_path(mount, &spot.key("mount"), findings);
+            let token_file = match &kubernetes.token_file {
+                Some(file) => PathBuf::from(file),
+                None => Cluster::in_cluster().token_file,
+            };
+            role.zip(mount).map(|(role, mount)| VaultAuth::Kubernetes {
+                role,
+                mount,
+                token_file,
+            })
+        }
+    };
+    sound.then_some(())?;
+    Some(VaultServer {
+        address: spec.address.trim_end_matches('/').to_owned(),
+        ca_file: spec.ca_file.as_ref().map(PathBuf::from),
+        namespace: spec.namespace.clone(),
+        auth: auth?,
+    })
+}
