@@ -5,7 +5,6 @@ mod tasks;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use countersign_config::{
     load,
     model::{CaSource, Gateway, Limits, ResourceSource, StateStore, Unmatched},
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept::{Bound, ListenError},
-    authorize::Snapshot,
+    authorize::{Snapshot, Snapshots},
     ca::{Ca, CaError},
     clock::Clock,
     credential::{Credentials, Tools},
@@ -36,7 +35,7 @@ pub struct Rooms {
     /// Proves callers.
     pub identifier: Identifier,
     /// The revision in force.
-    pub snapshots: ArcSwap<Snapshot>,
+    pub snapshots: Snapshots,
     /// Obtains credentials.
     pub credentials: Credentials,
     /// Sends requests on.
@@ -139,7 +138,7 @@ pub async fn build_with_log(
     let rooms = Arc::new(Rooms {
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
-        snapshots: ArcSwap::from_pointee(snapshot),
+        snapshots: Snapshots::new(snapshot),
         credentials: Credentials::new(tools, clock.clone()),
         forwarder,
         ca,

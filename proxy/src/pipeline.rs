@@ -109,7 +109,9 @@ async fn story(
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target))?;
     if let Some(upgrade) = upgrade {
-        return upgrade.forward(session, parts, &permit, record).await;
+        return upgrade
+            .forward(session, parts, received, &permit, record)
+            .await;
     }
     let meter = Arc::new(BodyMeter::default());
     let limits = &session.rooms.limits;

@@ -161,8 +161,32 @@ async fn a_connection_does_not_outlive_its_proof(
     Ok(())
 }
 
+/// A client that comes back later finds it closed, and does not lose a request on it.
+#[rstest]
+#[tokio::test]
+async fn a_resting_connection_ends_with_its_proof(
+    #[values(Protocol::Http1, Protocol::Http2)] protocol: Protocol,
+) -> anyhow::Result<()> {
+    let clock = Clock::manual(Clock::system().now());
+    let options = Options {
+        clock: clock.clone(),
+        ..Options::default()
+    };
+    let site = Site::with(options, |_, _| Ok(())).await?;
+    let mut request = TokenRequest::new("qa", "nightly-dashboard");
+    request.lifetime = SignedDuration::from_mins(10);
+    let token = site.world.issuer.mint(&request);
+    let client = site.gateway.client(&site.world).bearer(&token);
+    let mut session = client.over(protocol).open(HOST).await?;
+    assert_eq!(session.send(get("/within")).await?.text(), "GET /within");
+    clock.pass(clock.now() + SignedDuration::from_secs(599));
+    assert_eq!(session.send(get("/within")).await?.text(), "GET /within");
+    clock.pass(clock.now() + SignedDuration::from_secs(1));
+    soon("the closing", session.closed()).await
+}
+
 /// A world whose gateway asks the API server about each token, and remembers a yes briefly.
-async fn reviewed() -> anyhow::Result<Site> {
+pub(crate) async fn reviewed() -> anyhow::Result<Site> {
     let options = Options {
         token_review: true,
         ..Options::default()

@@ -16,6 +16,7 @@ mod helm;
 mod job;
 mod mtls;
 mod node_sdks;
+mod open;
 mod protocols;
 mod python_sdks;
 mod rates;

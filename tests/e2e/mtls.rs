@@ -48,6 +48,10 @@ impl Mesh {
     }
 
     async fn at(clock: Clock) -> Self {
+        Self::with(clock, |_| {}).await
+    }
+
+    async fn with(clock: Clock, change: impl FnOnce(&mut model::Gateway)) -> Self {
         let options = Options {
             clock: clock.clone(),
             ..Options::default()
@@ -77,6 +81,7 @@ impl Mesh {
                 name: TrustDomainName::parse(DOMAIN).expect("a name"),
                 bundle: file("bundle/bundle"),
             }];
+            change(gateway);
         });
         Self {
             gateway: gateway.await.expect("the gateway starts"),

@@ -15,7 +15,9 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The host of the API.
 pub(crate) const HOST: &str = "api.example.test";
@@ -166,6 +168,7 @@ impl Api for Example {
                 exchange.read().await;
                 trailers()
             }
+            "/socket" => socket(exchange).await,
             "/no-content" => status(StatusCode::NO_CONTENT, exchange).await,
             "/not-modified" => status(StatusCode::NOT_MODIFIED, exchange).await,
             "/redirect" => {
@@ -189,6 +192,45 @@ impl Api for Example {
             }
         }
     }
+}
+
+/// Switches protocols for whoever asks as RFC 6455 wants it, and then sends back what comes.
+async fn socket(mut exchange: Exchange) -> Response<Body> {
+    let headers = &exchange.head.headers;
+    let says = |name, value: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.any(|shown: &HeaderValue| shown.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
+    };
+    let correct = says(header::CONNECTION, "upgrade")
+        && says(header::UPGRADE, "websocket")
+        && says(header::SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).cloned();
+    let upgrade = exchange.upgrade();
+    exchange.read().await;
+    let (true, Some(key), Some(upgrade)) = (correct, key, upgrade) else {
+        return text(StatusCode::BAD_REQUEST, "no handshake\n");
+    };
+    tokio::spawn(async move {
+        // Whoever leaves before the answer wants nothing back.
+        let Ok(upgraded) = upgrade.await else { return };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+        let _left = tokio::io::copy(&mut read, &mut write).await;
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    let headers = response.headers_mut();
+    headers.clear();
+    for (name, value) in [
+        (header::CONNECTION, "Upgrade".to_owned()),
+        (header::UPGRADE, "websocket".to_owned()),
+        (
+            header::SEC_WEBSOCKET_ACCEPT,
+            derive_accept_key(key.as_bytes()),
+        ),
+    ] {
+        let value = HeaderValue::try_from(value).expect("a header value");
+        headers.insert(name, value);
+    }
+    response
 }
 
 async fn status(status: StatusCode, exchange: Exchange) -> Response<Body> {

@@ -311,6 +311,25 @@ where
         Ok(Answer::read(self.start(request).await?).await?)
     }
 
+    /// Completes when the other side has closed the connection.
+    pub async fn closed(&mut self) {
+        let ready = async |sender: &mut Sender<B>| match sender {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(sender) => sender.ready().await,
+        };
+        // Nothing announces the end of a connection that is at rest.
+        while !self.is_closed() && ready(&mut self.sender).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
     /// Sends a request with an absolute URI and returns once the answer's head is there.
     ///
     /// `Host` is added over HTTP/1.1, unless the request has one.

@@ -119,6 +119,11 @@ impl Condition {
         }
     }
 
+    /// Whether what it says of one request may change with time alone.
+    pub fn depends_on_time(&self) -> bool {
+        self.0.uses.now
+    }
+
     /// The expression as it was written.
     pub fn written(&self) -> &str {
         &self.0.written

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::model::{Attach, Credential, Mode, Policy, Route, Target, Workload};
 
 /// What may be done with a connection to a host, before any request was seen.
@@ -125,10 +127,35 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
+/// How often an expression that asks for the time is evaluated again: it announces no moment.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
 impl Grant<'_> {
     /// The mode of the policy.
     pub fn mode(&self) -> Mode {
         self.policy.mode
+    }
+
+    /// The first moment after `now` from which time alone may have ended it; `None` if it has no
+    /// end. A policy that only observes refuses nothing, and so has none.
+    pub fn stands_until(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.mode() == Mode::Observe {
+            return None;
+        }
+        let conditions = &self.policy.conditions;
+        let closes = conditions
+            .schedule
+            .as_ref()
+            .and_then(|schedule| schedule.closes(now));
+        let again = conditions
+            .when
+            .as_ref()
+            .filter(|condition| condition.depends_on_time())
+            .map(|_| now.checked_add(ASK_AGAIN).unwrap_or(Timestamp::MAX));
+        [conditions.not_after, closes, again]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

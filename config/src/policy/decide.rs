@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     host::Host,
-    model::{Mode, Policy, Route, Workload},
+    model::{Mode, Policy, ResourceName, Route, Workload},
 };
 
 /// Looks on while a request is judged; what it sees is what counted.
@@ -24,6 +24,11 @@ pub(super) trait Trace<'s> {
         policy: &'s Arc<Policy>,
         verdict: Verdict<'s>,
     );
+
+    /// Whether a grant counts; one that does not is passed over.
+    fn counts(&self, _: &Grant<'s>) -> bool {
+        true
+    }
 }
 
 /// Looks at nothing, and costs nothing.
@@ -34,7 +39,36 @@ impl<'s> Trace<'s> for Blind {
     fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
 }
 
+/// Counts only what sends the same credential.
+struct Same<'c>(Option<&'c ResourceName>);
+
+impl<'s> Trace<'s> for Same<'_> {
+    fn route(&mut self, _: usize, _: &'s Route, _: bool) {}
+    fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
+
+    fn counts(&self, grant: &Grant<'s>) -> bool {
+        grant.credential.map(|(_, credential)| &credential.name) == self.0
+    }
+}
+
 impl PolicySet {
+    /// Whether something that was opened by a request, with this credential on it, may go on. A
+    /// policy that would send another credential now does not count.
+    pub fn decide_again(
+        &self,
+        caller: &CallerFacts,
+        request: &RequestFacts<'_>,
+        credential: Option<&ResourceName>,
+        now: Timestamp,
+    ) -> Decision<'_> {
+        let ask = Ask {
+            caller,
+            request,
+            now,
+        };
+        self.judge(&self.recognise(caller), ask, &mut Same(credential))
+    }
+
     /// The decision for one request. Rates are not counted here: the caller of this function
     /// holds the counters.
     ///
@@ -116,6 +150,9 @@ impl PolicySet {
                 route,
                 credential,
             };
+            if !trace.counts(&grant) {
+                continue;
+            }
             match (policy.mode, verdict.against) {
                 (Mode::Enforce, None) => return Some(grant),
                 (Mode::Enforce, Some(_)) => {}

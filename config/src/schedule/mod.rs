@@ -120,6 +120,14 @@ impl Schedule {
         span.open
     }
 
+    /// When the window that is open at `at` closes; `None` if none is. Where windows overlap this is
+    /// the end of the earliest, and the schedule goes on being open.
+    pub fn closes(&self, at: Timestamp) -> Option<Timestamp> {
+        let fires = self.next_open(at.checked_sub(self.0.duration).ok()?)?;
+        let open = fires.as_second() <= at.as_second();
+        open.then(|| fires.checked_add(self.0.duration).unwrap_or(Timestamp::MAX))
+    }
+
     /// When the next window opens after `at`; `None` if there is none before the year 5000.
     pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
         // The only error of a search in valid time is that it found nothing before its limit.

@@ -28,6 +28,24 @@ fn the_nightly_dashboard(#[case] moment: &str, #[case] open: bool) {
     assert_eq!(schedule.is_open(at(moment)), open);
 }
 
+#[rstest]
+#[case::not_open_yet("2026-11-23T05:59:59+01:00", None)]
+#[case::from_its_first_second("2026-11-23T06:00:00+01:00", Some("2026-11-23T06:45:00+01:00"))]
+#[case::to_its_last("2026-11-23T06:44:59.999+01:00", Some("2026-11-23T06:45:00+01:00"))]
+#[case::closed("2026-11-23T06:45:00+01:00", None)]
+fn an_open_window_knows_its_end(#[case] moment: &str, #[case] end: Option<&str>) {
+    let schedule = schedule("0 6 * * MON-FRI", 45, "Europe/Berlin");
+    assert_eq!(schedule.closes(at(moment)), end.map(at));
+}
+
+#[test]
+fn of_windows_that_overlap_the_earliest_end_is_told() {
+    let schedule = schedule("*/10 * * * *", 15, "UTC");
+    let end = schedule.closes(at("2026-11-23T06:12:00Z"));
+    assert_eq!(end, Some(at("2026-11-23T06:15:00Z")));
+    assert!(schedule.is_open(at("2026-11-23T06:15:00Z")));
+}
+
 // On 2026-03-29 Berlin's clock goes from 02:00 (+01) to 03:00 (+02).
 #[rstest]
 #[case::skipped_time_has_not_come("30 2 * * *", 45, "2026-03-29T01:59:59+01:00", false)]

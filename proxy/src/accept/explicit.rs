@@ -21,16 +21,15 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Busy, ClientStream, Entrance, Received, Session,
+    Activity, Busy, ClientStream, Entrance, Lease, Received, Session,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     plain::Passing,
     pump,
-    session::proof_left,
 };
 use crate::{
     app::Rooms,
-    authorize,
+    authorize::{self, Asked},
     destination::Authority,
     identify::{Caller, Identifier, Proof},
     observe::{Outcome, TargetPart},
@@ -153,7 +152,11 @@ impl Explicit {
         record.connecting(authority);
         record.dialled(address);
         let bounds = pump::Bounds {
-            proof: proof_left(&caller, self.rooms.clock.now()),
+            lease: Lease::new(
+                Arc::clone(&self.rooms),
+                caller,
+                Asked::Tunnel(authority.clone()),
+            ),
             idle: self.rooms.limits.body_idle_timeout,
             closing: self.closing.clone(),
         };

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     activity::Activity,
     serve::{self, Protocol},
-    session::{Entrance, Session, Tunnel, within_certificate},
+    session::{Entrance, Session, Tunnel, within_proof},
 };
 use crate::{
     app::Rooms,
@@ -135,7 +135,7 @@ impl Intercepted {
         );
         let caller = Some(&*session.caller);
         let served = pin!(served);
-        let served = within_certificate(caller, &rooms.clock, &self.closing, served);
+        let served = within_proof(caller, &rooms.clock, &self.closing, served);
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &activity)
         {

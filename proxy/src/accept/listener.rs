@@ -14,7 +14,7 @@ use super::{
     Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError,
     explicit::Explicit,
     original_destination, serve,
-    session::within_certificate,
+    session::within_proof,
     transparent::{Steering, Transparent},
 };
 use crate::{
@@ -313,7 +313,7 @@ impl Incoming {
             |request| Arc::clone(&explicit).handle(request),
         );
         let (served, clock) = (pin!(served), &self.rooms.clock);
-        let served = within_certificate(certificate.as_deref(), clock, &closing, served);
+        let served = within_proof(certificate.as_deref(), clock, &closing, served);
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &activity)
         {

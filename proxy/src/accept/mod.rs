@@ -7,6 +7,7 @@ mod explicit;
 pub(crate) mod first_bytes;
 mod framing;
 mod intercept;
+mod lease;
 mod listener;
 mod original_destination;
 mod plain;
@@ -21,6 +22,7 @@ mod tls;
 mod transparent;
 
 pub use activity::{Activity, Busy, Violation};
+pub use lease::Lease;
 pub use listener::{Bound, ListenError, OwnIdentity};
 pub use received::Received;
 pub use serve::Protocol;

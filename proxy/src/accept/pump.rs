@@ -8,11 +8,12 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Lease;
 use crate::{
     observe::{self, Outcome, Record},
     pipeline,
@@ -22,14 +23,17 @@ use crate::{
 /// The size of the buffer in each direction, in bytes.
 const BUFFER: usize = 16 * 1024;
 
+/// How long both sides may take to hear that a stream is over.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What bounds a carried stream.
 #[derive(Debug)]
 pub struct Bounds {
-    /// How long the caller's proof still holds.
-    pub proof: Duration,
+    /// The caller's proof and policy's permission.
+    pub lease: Lease,
     /// How long both directions may stand still.
     pub idle: Duration,
-    /// The gateway drains, or access was withdrawn.
+    /// The gateway drains, or the connection that carries the stream ends.
     pub closing: CancellationToken,
 }
 
@@ -54,11 +58,8 @@ where
         biased;
         // However it ended: the bytes that came are counted, and either side may hang up.
         _ = copy => None,
-        () = bounds.closing.cancelled() => None,
-        () = tokio::time::sleep(bounds.proof) => Some(Refusal::new(
-            Reason::IdentityExpired,
-            "the caller's proof expired while the connection was open",
-        )),
+        refusal = bounds.lease.ended() => Some(refusal),
+        () = bounds.closing.cancelled() => bounds.lease.why_closed().await,
         () = stalled(&bytes, bounds.idle) => Some(Refusal::new(
             Reason::BodyStalled,
             format!("nothing was sent either way for {:?}", bounds.idle),
@@ -68,6 +69,9 @@ where
         Some(refusal) => pipeline::close(record, refusal),
         None => record.close(outcome),
     }
+    // An end that says so (TLS: close_notify), where the other side still listens.
+    let farewell = async { tokio::join!(client.shutdown(), upstream.shutdown()) };
+    drop(tokio::time::timeout(FAREWELL, farewell).await);
 }
 
 /// Completes when the counters have not moved for `limit` (at least, and at most twice that).

@@ -1,9 +1,8 @@
 //! A connection whose caller is proven: what its requests share.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -111,32 +110,22 @@ impl Session {
         self.recognition.store(Some(Arc::clone(&fresh)));
         fresh
     }
-
-    /// How long the caller's proof still holds.
-    pub fn proof_left(&self) -> Duration {
-        proof_left(&self.caller, self.rooms.clock.now())
-    }
 }
 
-/// How long a caller's proof still holds.
-pub(super) fn proof_left(caller: &Caller, now: Timestamp) -> Duration {
-    Duration::try_from(caller.expires_at().duration_since(now)).unwrap_or(Duration::ZERO)
-}
-
-/// Runs a connection, and ends it by `closing` when the certificate of its caller does. A token may
-/// be renewed on an open connection; a certificate cannot.
-pub(super) async fn within_certificate<C: Future>(
+/// Runs a connection, and ends it by `closing` when the proof of its caller does, if all of its
+/// requests are that caller's.
+pub(super) async fn within_proof<C: Future>(
     caller: Option<&Caller>,
     clock: &Clock,
     closing: &CancellationToken,
     // Pinned by whoever calls: a connection by value would be in memory twice.
     mut connection: Pin<&mut C>,
 ) -> C::Output {
-    if let Some(caller) = caller.filter(|caller| caller.has_certificate()) {
+    if let Some(caller) = caller {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended,
-            () = tokio::time::sleep(proof_left(caller, clock.now())) => closing.cancel(),
+            () = clock.until(caller.expires_at()) => closing.cancel(),
         }
     }
     connection.await

@@ -15,7 +15,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Entrance, Protocol,
+    Activity, Entrance, Lease, Protocol,
     clear::Clear,
     first_bytes::{self, FirstBytes, Told},
     intercept::{Intercepted, Way},
@@ -24,12 +24,11 @@ use super::{
     pump,
     rewound::Rewound,
     serve,
-    session::proof_left,
     sniff::{Hello, Spoken},
 };
 use crate::{
     app::Rooms,
-    authorize,
+    authorize::{self, Asked},
     destination::Authority,
     identify::Caller,
     observe::Outcome,
@@ -283,9 +282,10 @@ impl Transparent {
             }
         };
         record.dialled(address);
+        let idle = self.rooms.limits.body_idle_timeout;
         let bounds = pump::Bounds {
-            proof: proof_left(&caller, self.rooms.clock.now()),
-            idle: self.rooms.limits.body_idle_timeout,
+            lease: Lease::new(self.rooms, caller, Asked::Tunnel(authority.clone())),
+            idle,
             closing: self.closing,
         };
         pump::pump(stream, upstream, record, bounds, Outcome::Tunnelled).await;

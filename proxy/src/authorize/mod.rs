@@ -1,10 +1,12 @@
 //! May this caller make this request now. The only maker of a [`Permit`].
 
+mod again;
 mod rates;
 mod snapshot;
 
+pub use again::Asked;
 pub use rates::Rates;
-pub use snapshot::{Recognition, Snapshot};
+pub use snapshot::{Recognition, Snapshot, Snapshots};
 
 use std::sync::Arc;
 

@@ -5,9 +5,45 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use countersign_config::policy::{CallerFacts, PolicySet, Recognised};
 
+use tokio::sync::watch;
+
 use super::Rates;
+
+/// The revision in force. Requests load it; what stays open is told when it changes.
+#[derive(Debug)]
+pub struct Snapshots {
+    current: ArcSwap<Snapshot>,
+    changed: watch::Sender<()>,
+}
+
+impl Snapshots {
+    /// Puts the first revision into force.
+    pub fn new(first: Snapshot) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(first),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// The revision in force, without waiting.
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a revision into force, then tells of it.
+    pub fn store(&self, next: Arc<Snapshot>) {
+        self.current.store(next);
+        self.changed.send_replace(());
+    }
+
+    /// Is told of every revision from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
 
 /// A revision in force, with its counters.
 #[derive(Debug)]

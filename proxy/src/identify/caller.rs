@@ -131,11 +131,6 @@ impl Caller {
         self.token_id.as_deref()
     }
 
-    /// Whether its connection has shown a certificate.
-    pub fn has_certificate(&self) -> bool {
-        self.svid.is_some()
-    }
-
     /// The end of its proof; there is no leeway.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at

@@ -177,6 +177,42 @@ impl Identifier {
         }
     }
 
+    /// Completes when a caller's proof no longer stands, and says why: it has ended, its trust
+    /// domain has another bundle, or the API server does not accept it any more.
+    ///
+    /// For what stays open without requests. The API server is asked once in the time for which
+    /// its yes is remembered, once for all who hold the same token; one that cannot be asked is
+    /// tried again until the last yes is twice that old.
+    pub async fn withdrawn(&self, caller: &Arc<Caller>) -> IdentifyError {
+        let mut bundles = self.trust_domains.changes();
+        loop {
+            bundles.mark_unchanged();
+            let standing = caller.standing.as_ref();
+            let due = match self.confirm(caller).await {
+                Ok(()) => standing.map(|standing| standing.due()),
+                Err(error @ IdentifyError::ReviewUnavailable { .. }) => {
+                    match standing.and_then(|standing| standing.patience()) {
+                        None => return error,
+                        again => again,
+                    }
+                }
+                Err(error) => return error,
+            };
+            let review_is_due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // The sender lives as long as `self`.
+                _ = bundles.changed() => {}
+                () = self.clock.until(caller.expires_at) => {}
+                () = review_is_due => {}
+            }
+        }
+    }
+
     /// Everything that can be checked without asking the API server about this token.
     async fn verify(
         &self,

@@ -98,6 +98,20 @@ impl Standing {
             .unwrap_or_else(|lost| Err(self.reviewer.unavailable(lost.to_string())))
     }
 
+    /// When the last yes will have been remembered for as long as it may be.
+    pub(super) fn due(&self) -> Instant {
+        let age = self.yes.age().unwrap_or(self.reviewer.cache_for);
+        Instant::now() + self.reviewer.cache_for.saturating_sub(age)
+    }
+
+    /// When to ask again after a failure; `None` if the last yes is too old to stay open on it. An
+    /// API server that is down for a moment, as for its upgrade, does not end what is open.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        let limit = self.reviewer.cache_for * 2;
+        let left = limit.checked_sub(self.yes.age()?)?;
+        (!left.is_zero()).then(|| Instant::now() + left.min(REMEMBER_FAILURE))
+    }
+
     fn ask(self: &Arc<Self>) -> Outcome<Result<(), IdentifyError>> {
         self.flight.join(|| Arc::clone(self).review())
     }

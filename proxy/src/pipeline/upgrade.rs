@@ -12,9 +12,9 @@ use super::{
     answer::{Opened, Streamed},
 };
 use crate::{
-    accept::{Busy, Session, pump},
+    accept::{Busy, Lease, Received, Session, pump},
     app::Tasks,
-    authorize::Permit,
+    authorize::{Asked, Permit},
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
     inject,
     observe::{Outcome, Record},
@@ -42,6 +42,7 @@ impl Upgrade {
         self,
         session: &Arc<Session>,
         mut parts: Parts,
+        received: Received,
         permit: &Permit<'_>,
         record: &mut Record,
     ) -> Result<Opened, Refusal> {
@@ -68,7 +69,14 @@ impl Upgrade {
                 inject::strip_response(response.headers_mut());
                 ask(response.headers_mut());
                 let bounds = pump::Bounds {
-                    proof: session.proof_left(),
+                    lease: Lease::new(
+                        Arc::clone(&session.rooms),
+                        Arc::clone(&session.caller),
+                        Asked::WebSocket {
+                            handshake: received,
+                            credential: permit.pool_key().credential.clone(),
+                        },
+                    ),
                     idle: session.rooms.limits.body_idle_timeout,
                     closing: session.closing.clone(),
                 };

@@ -165,6 +165,10 @@ reasons! {
     RateLimited = "rate_limited", 429, Caller, Http,
         caller: "This workload has made too many requests; see Retry-After.",
         remedy: "Slow the caller down, or raise conditions.rate.";
+    /// What was open was permitted in a way that policy has replaced.
+    AccessChanged = "access_changed", 403, Operator, Http,
+        caller: "The permission for this connection has been replaced by another.",
+        remedy: "Nothing, if the change was meant: a new connection is judged by what is in force now.";
     /// No target with a policy has this host.
     HostUnmatched = "host_unmatched", 403, Operator, Http,
         caller: "This host may not be reached through this proxy.",

@@ -8,6 +8,13 @@ use std::{
     time::Duration,
 };
 
+use countersign_config::host::Host;
+use countersign_tests::client::read_head;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
 use super::*;
 
 const CLIENTS: usize = 4;
@@ -119,5 +126,78 @@ async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
     fs::rename(&beside, mesh.file("tls.pem"))?;
     assert!(mesh.gateway.reloader().reload().is_ok());
     assert!(strict.ask(None).await?.0.is_success());
+    Ok(())
+}
+
+/// A tunnel that the gateway does not read, to an end that sends back what comes.
+async fn tunnel(mesh: &Mesh, svid: &Pair) -> anyhow::Result<TlsStream<TcpStream>> {
+    let mut stream = mesh.client(Some(svid)).tls().await?;
+    let head = "CONNECT echo.example.test:7 HTTP/1.1\r\nHost: echo.example.test:7\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    let answer = read_head(&mut stream).await?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    echo(&mut stream).await?;
+    Ok(stream)
+}
+
+async fn echo(stream: &mut TlsStream<TcpStream>) -> anyhow::Result<()> {
+    stream.write_all(b"hello").await?;
+    let mut back = [0; 5];
+    stream.read_exact(&mut back).await?;
+    assert_eq!(&back, b"hello");
+    Ok(())
+}
+
+async fn ended(stream: &mut TlsStream<TcpStream>) -> anyhow::Result<()> {
+    let mut unread = [0];
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut unread));
+    assert_eq!(end.await??, 0);
+    Ok(())
+}
+
+async fn echoing(clock: Clock) -> anyhow::Result<Mesh> {
+    let echoes = TcpListener::bind("127.0.0.1:0").await?;
+    let address = echoes.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = echoes.accept().await {
+            let (mut read, mut write) = stream.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut read, &mut write).await });
+        }
+    });
+    let mesh = Mesh::with(clock, |gateway| {
+        gateway.unmatched = model::Unmatched::Tunnel;
+        let host = Host::parse("echo.example.test").expect("a host");
+        gateway.upstream.resolve.insert((host, 7), address);
+    });
+    Ok(mesh.await)
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_its_callers_certificate() -> anyhow::Result<()> {
+    let clock = Clock::manual(Clock::system().now());
+    let mut mesh = echoing(clock.clone()).await?;
+    let mut tunnel = tunnel(&mesh, &mesh.domain.svid(PATH)).await?;
+    clock.pass(clock.now() + hours(1) - SignedDuration::from_secs(2));
+    echo(&mut tunnel).await?;
+    clock.pass(clock.now() + SignedDuration::from_secs(2));
+    ended(&mut tunnel).await?;
+    let record = mesh.gateway.decisions().next().await;
+    assert_eq!(record["reason"], "identity_expired", "{record}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_its_trust_domain_does_not_vouch_any_more() -> anyhow::Result<()> {
+    let mut mesh = echoing(Clock::system()).await?;
+    let mut tunnel = tunnel(&mesh, &mesh.domain.svid(PATH)).await?;
+    let next = TrustDomain::new(DOMAIN, Clock::system());
+    publish(&mesh.world, "2", &(mesh.domain.pem() + &next.pem()));
+    mesh.gateway.reloader().reload()?;
+    echo(&mut tunnel).await?;
+    publish(&mesh.world, "3", &next.bundle());
+    mesh.gateway.reloader().reload()?;
+    ended(&mut tunnel).await?;
+    let record = mesh.gateway.decisions().next().await;
+    assert_eq!(record["reason"], "identity_invalid", "{record}");
     Ok(())
 }

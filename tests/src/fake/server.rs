@@ -80,7 +80,7 @@ impl Exchange {
     }
 
     /// What becomes the raw connection once the answer said 101.
-    pub(crate) fn upgrade(&mut self) -> Option<OnUpgrade> {
+    pub fn upgrade(&mut self) -> Option<OnUpgrade> {
         self.head.extensions.remove::<OnUpgrade>()
     }
 }

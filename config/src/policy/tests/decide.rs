@@ -107,6 +107,37 @@ fn a_grant_names_everything_that_follows_from_it() {
     assert_eq!(credential.name.as_str(), "qa/default");
 }
 
+#[rstest]
+#[case::the_same("qa/default", true)]
+#[case::another("qa/other", false)]
+fn what_is_open_counts_only_with_its_own_credential(#[case] name: &str, #[case] permitted: bool) {
+    let policies = nightly();
+    let name = name.strip_prefix("qa/").map(qa);
+    let request = Request::new("POST slack.com/api/chat.postMessage");
+    let who = caller("nightly-dashboard");
+    let again = |name| {
+        let decision = policies.decide_again(&who, &request.facts(), name, at(MORNING));
+        decision.is_permit()
+    };
+    assert_eq!(again(name.as_ref()), permitted);
+    assert!(!again(None));
+}
+
+#[test]
+fn a_grant_knows_when_time_ends_it() {
+    let policies = nightly();
+    let who = caller("nightly-dashboard");
+    for (request, end) in [
+        ("GET api.qase.io/v1/run/DEMO", Some("2026-11-23T05:45:00Z")),
+        ("POST slack.com/api/chat.postMessage", None),
+    ] {
+        let Decision::Permit(grant) = decide(&policies, &who, request, MORNING) else {
+            panic!("{request} is not permitted");
+        };
+        assert_eq!(grant.stands_until(at(MORNING)), end.map(at));
+    }
+}
+
 #[test]
 fn another_workload_gets_nothing_of_it() {
     let (who, other) = (dashboard(), workload("release", vec![account("release")]));

@@ -29,6 +29,7 @@ use countersign_config::{
 use jiff::Timestamp;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use bundle::Bundle;
@@ -39,6 +40,7 @@ use certificate::Leaf;
 pub struct TrustDomains {
     domains: Box<[Arc<TrustDomain>]>,
     clock: Clock,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl TrustDomains {
         Ok(Self {
             domains: domains.iter().map(load).collect::<Result<_, _>>()?,
             clock,
+            changed: watch::Sender::new(()),
         })
     }
 
@@ -90,7 +93,14 @@ impl TrustDomains {
             }
             Err(error) => Some(error),
         };
-        self.domains.iter().filter_map(reload).collect()
+        let errors = self.domains.iter().filter_map(reload).collect();
+        self.changed.send_replace(());
+        errors
+    }
+
+    /// Is told whenever a bundle may be another one.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// What asks clients for certificates and refuses those that are no good; a client may have

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use futures_util::FutureExt as _;
 use rstest::rstest;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -180,7 +181,6 @@ async fn a_deleted_pod_loses_access_within_the_bound() {
 
 #[tokio::test]
 async fn a_yes_that_grows_old_is_renewed_beside_the_request() {
-    use futures_util::FutureExt;
     let cluster = Cluster::start_with(Duration::from_secs(400), 201, yes()).await;
     let caller = cluster.by(&RSA.good_token()).await.unwrap();
     cluster.now_answers(201, no());
@@ -290,6 +290,82 @@ async fn an_outage_does_not_cut_short_a_yes_and_does_not_prolong_it() {
     assert!(
         matches!(refused, IdentifyError::ReviewUnavailable { .. }),
         "{refused:?}"
+    );
+}
+
+/// Polls what waits for the end of a proof while the API server is asked for the nth time.
+async fn asked_for(
+    cluster: &Cluster,
+    count: usize,
+    open: &mut (impl Future<Output = IdentifyError> + Unpin),
+) {
+    let asked = async {
+        while cluster.asked() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(30), asked);
+    tokio::select! {
+        biased;
+        error = open => panic!("it ended: {error}"),
+        asked = asked => asked.expect("it is asked"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_is_asked_about_once_a_period_and_ends_with_a_no() {
+    let cluster = Cluster::start(201, yes()).await;
+    let caller = cluster.by(&RSA.good_token()).await.unwrap();
+    let withdrawn = || cluster.identifier.withdrawn(&caller);
+    let both = futures_util::future::select(Box::pin(withdrawn()), Box::pin(withdrawn()));
+    let mut open = Box::pin(async { both.await.factor_first().0 });
+    for period in 2..5 {
+        asked_for(&cluster, period - 1, &mut open).await;
+        cluster.identifier.confirm(&caller).await.unwrap();
+        assert!(open.as_mut().now_or_never().is_none());
+        pass(Duration::from_secs(10)).await;
+        asked_for(&cluster, period, &mut open).await;
+        assert_eq!(cluster.asked(), period);
+    }
+    cluster.identifier.confirm(&caller).await.unwrap();
+    cluster.now_answers(201, no());
+    assert!(open.as_mut().now_or_never().is_none());
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(open.await, revoked());
+}
+
+#[tokio::test]
+async fn what_is_open_outlives_a_short_outage() {
+    let cluster = Cluster::start(201, yes()).await;
+    let caller = cluster.by(&RSA.good_token()).await.unwrap();
+    let mut open = Box::pin(cluster.identifier.withdrawn(&caller));
+    assert!(open.as_mut().now_or_never().is_none());
+    cluster.now_answers(503, json!({}));
+    pass(Duration::from_secs(10)).await;
+    asked_for(&cluster, 2, &mut open).await;
+    assert!(cluster.identifier.confirm(&caller).await.is_err());
+    assert!(open.as_mut().now_or_never().is_none());
+    cluster.now_answers(201, yes());
+    pass(Duration::from_secs(1)).await;
+    asked_for(&cluster, 3, &mut open).await;
+    cluster.identifier.confirm(&caller).await.unwrap();
+    assert!(open.as_mut().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn what_is_open_does_not_outlive_a_long_outage() {
+    let cluster = Cluster::start(201, yes()).await;
+    let caller = cluster.by(&RSA.good_token()).await.unwrap();
+    let standing = caller.standing.as_ref().unwrap();
+    pass(Duration::from_secs(19)).await;
+    assert!(standing.patience().is_some());
+    pass(Duration::from_secs(1)).await;
+    assert!(standing.patience().is_none());
+    cluster.now_answers(503, json!({}));
+    let ended = cluster.identifier.withdrawn(&caller).await;
+    assert!(
+        matches!(ended, IdentifyError::ReviewUnavailable { .. }),
+        "{ended:?}"
     );
 }
 
