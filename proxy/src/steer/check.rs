@@ -104,12 +104,12 @@ fn check_family(steering: &Steering, family: Family) -> Result<Option<Finding>, 
         Err(error) if family == Family::V6 && is_absent(&error) => return Ok(None),
         Err(source) => return Err(CheckError::Bind { address, source }),
     };
+    if !is_routed(probe) {
+        return Ok(Some(Finding::NoRoute(family)));
+    }
     let leak = |reason: String| CheckError::Leak { probe, reason };
-    let sent = match TcpStream::connect_timeout(&probe, TIMEOUT) {
-        Ok(sent) => sent,
-        Err(error) if is_unroutable(&error) => return Ok(Some(Finding::NoRoute(family))),
-        Err(error) => return Err(leak(error.to_string())),
-    };
+    let sent =
+        TcpStream::connect_timeout(&probe, TIMEOUT).map_err(|error| leak(error.to_string()))?;
     let ours = sent.local_addr().map_err(|error| leak(error.to_string()))?;
     let original = came_back(&listener, ours).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => leak("something else answered it".to_owned()),
@@ -162,11 +162,7 @@ fn came_back(listener: &TcpListener, ours: SocketAddr) -> io::Result<Option<Sock
 /// A rejected datagram is told by ICMP, which shows as a refused connection.
 fn check_quic(probe: SocketAddr) -> Result<(), CheckError> {
     let exchange = || {
-        let any: IpAddr = match probe {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = UdpSocket::bind(any(probe))?;
         socket.connect(probe)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
         socket.send(&[0])?;
@@ -205,9 +201,22 @@ fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn is_unroutable(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
-    )
+/// Whether this machine knows a way there. That is asked without sending anything: to what is sent
+/// a router may answer that there is no way, and then it has left.
+fn is_routed(probe: SocketAddr) -> bool {
+    let connected = UdpSocket::bind(any(probe)).and_then(|socket| socket.connect(probe));
+    !connected.is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
+        )
+    })
+}
+
+/// Any address of our own, of the probe's family.
+fn any(probe: SocketAddr) -> SocketAddr {
+    match probe {
+        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    }
 }
