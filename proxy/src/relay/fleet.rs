@@ -35,6 +35,10 @@ use crate::{clock::Clock, destination::Authority};
 /// How often names are looked up and gateways that fail are tried again.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 
+/// How soon that is done again while no gateway is well; then each time twice as long. At a pod's
+/// start the app waits for it.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
 /// A name server that does not answer must not stop the watch.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -108,6 +112,7 @@ impl Fleet {
 
     /// Looks up names and tries gateways, until it is dropped.
     pub(super) async fn watch(&self) {
+        let mut retry = FIRST_RETRY;
         loop {
             self.look_up().await;
             match self.dialer.proof().fingerprint().await {
@@ -120,8 +125,9 @@ impl Fleet {
                 // What is open goes on; the next connection will say it again.
                 Err(error) => tracing::warn!(%error, "cannot show who this pod is"),
             }
+            let any_well = self.known().iter().any(|gateway| gateway.is_well());
             tokio::select! {
-                () = tokio::time::sleep(WATCH_EVERY) => {}
+                () = tokio::time::sleep(pause(any_well, &mut retry)) => {}
                 () = self.ended.notified() => {}
             }
         }
@@ -236,6 +242,17 @@ impl Fleet {
     }
 }
 
+/// How long to wait until gateways are looked at again.
+fn pause(any_well: bool, retry: &mut Duration) -> Duration {
+    if any_well {
+        *retry = FIRST_RETRY;
+        return WATCH_EVERY;
+    }
+    let pause = *retry;
+    *retry = (pause * 2).min(WATCH_EVERY);
+    pause
+}
+
 async fn ask(
     gateway: &Arc<Gateway>,
     mut request: Request<Outgoing>,
@@ -288,5 +305,22 @@ async fn addresses(name: &GatewayName) -> Result<BTreeSet<SocketAddr>, std::io::
                 Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_soon_and_then_less_often() {
+        let mut retry = FIRST_RETRY;
+        let mut pauses = |any_well: bool, times: usize| {
+            let next = |_| pause(any_well, &mut retry).as_millis();
+            (0..times).map(next).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false, 7), [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(pauses(true, 2), [5000, 5000]);
+        assert_eq!(pauses(false, 2), [250, 500]);
     }
 }

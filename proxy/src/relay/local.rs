@@ -23,10 +23,10 @@ use super::{
 use crate::destination::Authority;
 
 /// How long a client may take over a request's head, or rest between two.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The most bytes of a request's head.
-const HEAD_BYTES: usize = 64 * 1024;
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
 /// What is for the next hop only (RFC 9110, section 7.6.1), besides what `Connection` nominates.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -39,7 +39,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
-type Answer = Response<Either<Full<Bytes>, Held>>;
+/// A gateway's answer, or our own.
+pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
 
 /// Serves one client until it leaves or the relay drains.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Slot) {
@@ -75,10 +76,13 @@ async fn handle(mut request: Request<Incoming>, shared: &Arc<Shared>, slot: Slot
     } else {
         forward(request, shared).await
     };
-    answered.unwrap_or_else(|error| {
-        tracing::warn!(reason = error.code(), %error, "a request was not carried");
-        error.answer().map(|body| Either::Left(Full::new(body)))
-    })
+    answered.unwrap_or_else(|error| not_carried(&error))
+}
+
+/// Says so in the log, and to the client.
+pub(super) fn not_carried(error: &RelayError) -> Answer {
+    tracing::warn!(reason = error.code(), %error, "a request was not carried");
+    error.answer().map(|body| Either::Left(Full::new(body)))
 }
 
 async fn connect(
@@ -127,7 +131,10 @@ fn pass_on(refused: Refused, authority: &Authority) -> Answer {
 }
 
 /// A request in absolute form: the gateway is a proxy too, and gets it as it is.
-async fn forward(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Answer, RelayError> {
+pub(super) async fn forward(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+) -> Result<Answer, RelayError> {
     let (mut parts, body) = request.into_parts();
     let authority = match (parts.uri.scheme(), parts.uri.authority()) {
         (Some(_), Some(authority)) => authority.clone(),

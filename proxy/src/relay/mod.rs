@@ -7,6 +7,7 @@
 
 mod answer;
 mod carry;
+mod clear;
 mod connection;
 mod dial;
 mod fleet;

@@ -1,18 +1,19 @@
 //! Connections that steering rules redirected here.
 //!
 //! A TLS client tells the name it wants in SNI, and the gateway is asked for that name: it resolves
-//! it itself, so that the app's DNS has no say in where a credential goes. All else (clear HTTP
-//! too) is asked for by the address it was meant for.
+//! it itself, so that the app's DNS has no say in where a credential goes. HTTP in clear tells it
+//! in `Host`, request by request. All else is asked for by the address it was meant for.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::host::Host;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{Shared, answer::RelayError, carry::carry, fleet::NoTunnel};
+use super::{Shared, answer::RelayError, carry::carry, clear, fleet::NoTunnel};
 use crate::{
     accept::{
+        Protocol,
         first_bytes::{self, Told},
         rewound::Rewound,
         sniff::Spoken,
@@ -23,6 +24,11 @@ use crate::{
 /// How long a client may take to say what it speaks; then the server may be the one to begin.
 const FIRST_BYTES: Duration = Duration::from_secs(3);
 
+/// What ends a TLS handshake so that the client's own message tells that it was refused, or that
+/// something is broken here (RFC 8446, section 6.2).
+const ACCESS_DENIED: u8 = 49;
+const INTERNAL_ERROR: u8 = 80;
+
 /// Carries one redirected connection, or closes it and says why.
 pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
     let destination = match destination(&stream, shared) {
@@ -30,16 +36,37 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
         Err(error) => return closed(None, &error),
     };
     let first = first_bytes::read(&mut stream, FIRST_BYTES).await;
+    let clear = match &first.told {
+        Told::Spoken(Spoken::Http1) => Some(Protocol::Http1),
+        Told::Spoken(Spoken::Http2) => Some(Protocol::Http2),
+        Told::Spoken(Spoken::Tls(_) | Spoken::Unknown)
+        | Told::Malformed(_)
+        | Told::Nothing
+        | Told::Left => None,
+    };
+    if let Some(protocol) = clear {
+        let stream = Rewound::new(first.bytes, stream);
+        return clear::serve(stream, protocol, destination, shared).await;
+    }
+    let is_tls = matches!(first.told, Told::Spoken(Spoken::Tls(_)));
     let authority = match authority(&first.told, destination) {
         Ok(Some(authority)) => authority,
         Ok(None) => return tracing::debug!(%destination, "a client left without a word"),
         Err(error) => return closed(Some(destination), &error),
     };
-    let stream = Rewound::new(first.bytes, stream);
-    match shared.fleet.tunnel(&authority).await {
-        Ok(tunnel) => carry(stream, tunnel, shared.cut.clone()).await,
-        Err(NoTunnel::Failed(error)) => closed(Some(destination), &error),
-        Err(NoTunnel::Refused(refused)) => {
+    let failed = match shared.fleet.tunnel(&authority).await {
+        Ok(tunnel) => {
+            let stream = Rewound::new(first.bytes, stream);
+            return carry(stream, tunnel, shared.cut.clone()).await;
+        }
+        Err(failed) => failed,
+    };
+    let description = match failed {
+        NoTunnel::Failed(error) => {
+            closed(Some(destination), &error);
+            INTERNAL_ERROR
+        }
+        NoTunnel::Refused(refused) => {
             tracing::warn!(
                 gateway = %refused.gateway.name(),
                 status = refused.response.status().as_u16(),
@@ -47,7 +74,11 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
                 %destination,
                 "the gateway refused a redirected connection, which is closed"
             );
+            ACCESS_DENIED
         }
+    };
+    if is_tls && let Err(error) = stream.write_all(&[21, 3, 3, 0, 2, 2, description]).await {
+        tracing::debug!(%error, "the client left before it was told");
     }
 }
 
