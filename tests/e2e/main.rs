@@ -15,6 +15,7 @@ mod framing;
 mod helm;
 mod job;
 mod mtls;
+mod netns;
 mod node_sdks;
 mod open;
 mod protocols;

@@ -9,7 +9,7 @@ use std::{
 
 use countersign::ca::Ca;
 use countersign_tests::{
-    fake::{Memory, Received},
+    fake::{Memory, Received, Slack},
     gateway::Gateway,
     world::World,
 };
@@ -145,57 +145,62 @@ impl Stage {
         }
     }
 
-    /// Checks what the stand-ins received: the real credential where it belongs, once and
-    /// alone, and nothing of what the client held.
+    /// Checks what the stand-ins received.
     #[track_caller]
     pub(crate) fn check_received(&self) {
-        let held = [DUMMY_BOT, DUMMY_APP, DUMMY_QASE, &self.token];
-        let slack = self.world.slack.received();
-        let qase = self.world.qase.received();
-        let total = slack.count() + qase.count();
-        assert_ne!(total, 0, "nothing arrived, so that nothing is proved");
-        for memory in [slack, qase] {
-            let found = memory.holding(&held);
-            assert!(
-                found.is_empty(),
-                "a dummy or the pod's token arrived: {found:?}"
-            );
-            for request in memory.all() {
-                assert!(
-                    !request.headers.contains_key("proxy-authorization"),
-                    "{request:?}"
-                );
-            }
-        }
-        self.check_slack(slack);
-        for request in qase.all() {
-            assert_eq!(request.header_values("token"), [self.world.qase.token()]);
-            assert!(!request.headers.contains_key("authorization"));
-        }
+        check_received(&self.world, &[&self.token]);
     }
+}
 
-    #[track_caller]
-    fn check_slack(&self, memory: &Memory) {
-        let slack = &self.world.slack;
-        let bearer = |token: String| vec![format!("Bearer {token}")];
+/// Checks what the stand-ins received: the real credential where it belongs, once and alone, and
+/// nothing of what the client held (the dummies, and `more`).
+#[track_caller]
+pub(crate) fn check_received(world: &World, more: &[&str]) {
+    let held = [&[DUMMY_BOT, DUMMY_APP, DUMMY_QASE], more].concat();
+    let slack = world.slack.received();
+    let qase = world.qase.received();
+    let total = slack.count() + qase.count();
+    assert_ne!(total, 0, "nothing arrived, so that nothing is proved");
+    for memory in [slack, qase] {
+        let found = memory.holding(&held);
+        assert!(
+            found.is_empty(),
+            "a dummy or the pod's token arrived: {found:?}"
+        );
         for request in memory.all() {
-            let expected = match credential_of(&request) {
-                Expected::App => bearer(slack.app_token()),
-                Expected::Bot => bearer(slack.bot_token()),
-                Expected::None => Vec::new(),
-                Expected::Path => {
-                    assert_eq!(request.path, slack.webhook_path());
-                    Vec::new()
-                }
-            };
-            assert_eq!(
-                request.header_values("authorization"),
-                expected,
+            assert!(
+                !request.headers.contains_key("proxy-authorization"),
                 "{request:?}"
             );
-            let form = request.form();
-            assert!(form.iter().all(|(name, _)| name != "token"), "{request:?}");
         }
+    }
+    check_slack(&world.slack, slack);
+    for request in qase.all() {
+        assert_eq!(request.header_values("token"), [world.qase.token()]);
+        assert!(!request.headers.contains_key("authorization"));
+    }
+}
+
+#[track_caller]
+fn check_slack(slack: &Slack, memory: &Memory) {
+    let bearer = |token: String| vec![format!("Bearer {token}")];
+    for request in memory.all() {
+        let expected = match credential_of(&request) {
+            Expected::App => bearer(slack.app_token()),
+            Expected::Bot => bearer(slack.bot_token()),
+            Expected::None => Vec::new(),
+            Expected::Path => {
+                assert_eq!(request.path, slack.webhook_path());
+                Vec::new()
+            }
+        };
+        assert_eq!(
+            request.header_values("authorization"),
+            expected,
+            "{request:?}"
+        );
+        let form = request.form();
+        assert!(form.iter().all(|(name, _)| name != "token"), "{request:?}");
     }
 }
 

@@ -215,7 +215,10 @@ impl Client {
     /// Connects to `host`, on port 443, or to `host:port`.
     pub async fn open(&self, authority: &str) -> Result<Session, Failure> {
         let stream = self.tls_stream(authority).await?;
-        let negotiated = stream.get_ref().1.alpn_protocol();
+        let tls = stream.get_ref().1;
+        let issuer = tls.peer_certificates().and_then(|chain| chain.get(1));
+        let issuer = issuer.map(|issuer| issuer.to_vec());
+        let negotiated = tls.alpn_protocol();
         let sender = if negotiated == Some(b"h2") {
             let (sender, connection) =
                 http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -226,7 +229,7 @@ impl Client {
             tokio::spawn(connection.with_upgrades());
             Sender::Http1(sender)
         };
-        Ok(Session { sender })
+        Ok(Session { sender, issuer })
     }
 
     /// A TLS connection to `host`, on port 443, or to `host:port`, for what is not HTTP.
@@ -295,6 +298,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 /// One connection.
 pub struct Session<B = Full<Bytes>> {
     sender: Sender<B>,
+    issuer: Option<Vec<u8>>,
 }
 
 enum Sender<B> {
@@ -306,6 +310,19 @@ impl<B> Session<B>
 where
     B: Body + Send + 'static,
 {
+    /// The certificate of who issued the server's, DER: with interception, one gateway's own.
+    pub fn issuer(&self) -> Option<&[u8]> {
+        self.issuer.as_deref()
+    }
+
+    /// Waits until a request can be sent; false if the connection is over.
+    pub async fn is_open(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
     /// Sends a request with an absolute URI and reads the whole answer.
     pub async fn send(&mut self, request: Request<B>) -> Result<Answer, Failure> {
         Ok(Answer::read(self.start(request).await?).await?)

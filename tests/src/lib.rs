@@ -14,9 +14,17 @@ pub mod client;
 pub mod fake;
 pub mod gateway;
 pub mod listener_files;
+pub mod netns;
 pub mod process;
 mod random;
 pub mod world;
+
+/// Says what a test measured, past the capture of test output.
+pub fn told(figures: &str) {
+    let line = format!("\nMEASURED: {figures}\n");
+    // Without a standard error there is nobody to tell.
+    let _nobody = std::io::stderr().write_all(line.as_bytes());
+}
 
 /// Says loudly that a test cannot run here, and why: past the capture of test output, so that
 /// `tests/run` sees and counts it.

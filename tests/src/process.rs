@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -25,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running gateway process. It is killed when this is dropped.
 pub struct Process {
-    child: Child,
-    printed: Arc<Mutex<String>>,
+    program: Program,
     address: SocketAddr,
     admin: SocketAddr,
     roots: String,
@@ -39,40 +39,26 @@ impl Process {
         command
             .args(["run", "--log", "json", "--config"])
             .arg(world.gateway_yaml())
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            .env_remove("RUST_LOG");
         if let Some(filter) = rust_log {
             command.env("RUST_LOG", filter);
         }
-        let mut child = command.spawn()?;
-        let printed = Arc::default();
-        gather(child.stdout.take(), &printed);
-        gather(child.stderr.take(), &printed);
-        let waiting = tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Some(status) = child.try_wait()? {
-                    bail!("the gateway ended with {status}: {}", text(&printed));
-                }
-                let found = (
-                    logged(&printed, "listening"),
-                    logged(&printed, "admin endpoint"),
-                );
-                if let (Some(address), Some(admin)) = found {
-                    return Ok((address, admin));
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        let (address, admin) = waiting.await.context("the gateway does not listen")??;
+        Self::launch(command, world).await
+    }
+
+    /// Runs a command that starts a gateway of the world's, and waits until it listens.
+    pub async fn launch(command: Command, world: &World) -> anyhow::Result<Self> {
+        let mut program = Program::start(command)?;
+        let listening = |printed: &str| {
+            let address = logged(printed, "listening")?;
+            Some((address, logged(printed, "admin endpoint")?))
+        };
+        let (address, admin) = program.said(listening).await?;
         Ok(Self {
-            child,
+            program,
             address,
             admin,
             roots: fs::read_to_string(world.ca_directory().join("root.pem"))?,
-            printed,
         })
     }
 
@@ -90,6 +76,64 @@ impl Process {
     pub async fn admin(&self, path: &str) -> io::Result<String> {
         admin(self.admin, path).await
     }
+}
+
+impl Deref for Process {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+/// Any running process whose output is gathered. It is killed when this is dropped.
+pub struct Program {
+    child: Child,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Starts it, with nothing on its standard input.
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let printed = Arc::default();
+        gather(child.stdout.take(), &printed);
+        gather(child.stderr.take(), &printed);
+        Ok(Self { child, printed })
+    }
+
+    /// Waits until something is found in what it printed.
+    ///
+    /// # Errors
+    /// When it ends, or takes too long.
+    pub async fn said<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
+        let waiting = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = find(&self.printed()) {
+                    return Ok(found);
+                }
+                if let Some(status) = self.child.try_wait()? {
+                    bail!("it ended with {status}: {}", text(&self.printed));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        match waiting.await {
+            Ok(found) => found,
+            Err(_) => bail!("it did not say that in time: {}", text(&self.printed)),
+        }
+    }
 
     /// Everything that it printed so far, on both streams.
     pub fn printed(&self) -> String {
@@ -98,13 +142,18 @@ impl Process {
 
     /// Sends a signal: `TERM`, `HUP`.
     pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
-        let id = self.child.id().context("the gateway has ended")?;
+        let id = self.child.id().context("the process has ended")?;
         let sent = Command::new("kill")
             .args([format!("-{name}"), id.to_string()])
             .status()
             .await?;
         anyhow::ensure!(sent.success(), "kill failed");
         Ok(())
+    }
+
+    /// Ends it with SIGKILL, before this returns.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill().await
     }
 
     /// Waits for its end.
@@ -131,7 +180,7 @@ impl Process {
     }
 
     fn proc(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let id = self.child.id().context("the gateway has ended")?;
+        let id = self.child.id().context("the process has ended")?;
         Ok(Path::new("/proc").join(id.to_string()).join(name))
     }
 }
@@ -204,8 +253,7 @@ fn text(printed: &Mutex<String>) -> String {
 }
 
 /// The address in a line of the process log.
-fn logged(printed: &Mutex<String>, message: &str) -> Option<SocketAddr> {
-    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+fn logged(printed: &str, message: &str) -> Option<SocketAddr> {
     printed.lines().find_map(|line| {
         // Not every line is an event.
         let event: Value = serde_json::from_str(line).ok()?;

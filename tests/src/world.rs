@@ -110,16 +110,7 @@ impl World {
 
     /// The decision records so far.
     pub fn decisions(&self) -> io::Result<Vec<serde_json::Value>> {
-        let text = match fs::read_to_string(self.decision_log()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read?,
-        };
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        Ok(whole
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()?)
+        records(&self.decision_log())
     }
 
     /// A token of a pod that runs as this service account, and that the API server knows.
@@ -240,6 +231,20 @@ impl World {
     fn dashboard(&self) -> String {
         DASHBOARD.replace("{secrets}", &self.secret_directory().display().to_string())
     }
+}
+
+/// The decision records in a file so far.
+pub fn records(path: &Path) -> io::Result<Vec<serde_json::Value>> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    Ok(whole
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
 }
 
 /// Writes beside the file and renames.

@@ -1,11 +1,13 @@
 // @slack/web-api 8: message, history, upload. It calls the global fetch, which on Node 20 ignores
-// HTTPS_PROXY: undici's own fetch, installed in its place, has an agent that reads it. A `token`
-// of a single call goes into the header and into the form.
+// HTTPS_PROXY: where there is one, undici's own fetch, installed in its place, has an agent that
+// reads it. A `token` of a single call goes into the header and into the form.
 import { WebClient } from 'slack-web-api-8';
 import { EnvHttpProxyAgent, install, setGlobalDispatcher } from 'undici';
 
-install();
-setGlobalDispatcher(new EnvHttpProxyAgent());
+if (process.env.HTTPS_PROXY) {
+  install();
+  setGlobalDispatcher(new EnvHttpProxyAgent());
+}
 const token = process.env.SLACK_BOT_TOKEN;
 const client = new WebClient(token);
 const posted = await client.chat.postMessage({ channel: 'C0WEB8', text: '2 of 14 failed', token });

@@ -164,7 +164,10 @@ where
             tokio::spawn(connection.with_upgrades());
             Sender::Http1(sender)
         };
-        Ok(Self { sender })
+        Ok(Self {
+            sender,
+            issuer: None,
+        })
     }
 }
 

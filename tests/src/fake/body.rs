@@ -25,6 +25,11 @@ pub fn text(status: StatusCode, text: &str) -> Response<Body> {
     answer(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
+/// A file's content.
+pub fn file(content: Vec<u8>) -> Response<Body> {
+    answer(StatusCode::OK, "application/octet-stream", content)
+}
+
 pub(crate) fn answer(
     status: StatusCode,
     content_type: &'static str,

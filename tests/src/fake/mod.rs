@@ -17,7 +17,7 @@ mod wire;
 
 pub use api_server::ApiServer;
 pub use authority::Authority;
-pub use body::{Body, json, text};
+pub use body::{Body, file, json, text};
 pub use issuer::{Issuer, KeyKind, TokenRequest};
 pub use limits::Limited;
 pub use memory::{Memory, Received};

@@ -21,6 +21,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{AbortHandle, JoinSet},
 };
 use tokio_rustls::TlsAcceptor;
@@ -50,6 +51,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// The name in the TLS greeting.
     pub server_name: Option<String>,
+    /// Where it comes from.
+    pub peer: SocketAddr,
 }
 
 /// What a server answers with.
@@ -89,7 +92,8 @@ impl Exchange {
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    accept: Box<dyn Fn(TcpListener) -> AbortHandle + Send + Sync>,
+    accepting: Mutex<Vec<AbortHandle>>,
 }
 
 struct Shared {
@@ -100,6 +104,7 @@ struct Shared {
     memory: Arc<Memory>,
     misbehaviour: Mutex<Option<Misbehaviour>>,
     http2_offered: AtomicBool,
+    held: watch::Sender<bool>,
     accepted: AtomicU64,
     open: Arc<AtomicUsize>,
 }
@@ -139,15 +144,32 @@ impl Server {
             memory: Arc::default(),
             misbehaviour: Mutex::default(),
             http2_offered: AtomicBool::new(true),
+            held: watch::Sender::new(false),
             accepted: AtomicU64::new(0),
             open: Arc::default(),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), api)).abort_handle();
-        Ok(Self {
+        let accepted = Arc::clone(&shared);
+        let server = Self {
             address,
             shared,
-            accepting,
-        })
+            accept: Box::new(move |listener| {
+                tokio::spawn(accept(listener, Arc::clone(&accepted), Arc::clone(&api)))
+                    .abort_handle()
+            }),
+            accepting: Mutex::default(),
+        };
+        server.listen_also(listener);
+        Ok(server)
+    }
+
+    /// Answers at another address too, such as one of another network namespace.
+    pub fn listen_also(&self, listener: TcpListener) {
+        let accepting = (self.accept)(listener);
+        let mut all = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.push(accepting);
     }
 
     /// Where it listens.
@@ -171,6 +193,11 @@ impl Server {
         self.shared.http2_offered.store(!only, Ordering::Release);
     }
 
+    /// Holds every answer back, though its request was received, or lets all of them go.
+    pub fn hold(&self, held: bool) {
+        self.shared.held.send_replace(held);
+    }
+
     /// The connections that are open now.
     pub fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::Acquire)
@@ -184,7 +211,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.accepting.abort();
+        let all = self.accepting.get_mut();
+        for accepting in all.unwrap_or_else(PoisonError::into_inner) {
+            accepting.abort();
+        }
     }
 }
 
@@ -215,8 +245,9 @@ async fn accept<A: Api>(listener: TcpListener, shared: Arc<Shared>, api: Arc<A>)
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, _peer)) => {
-                    connections.spawn(connection(tcp, Arc::clone(&shared), Arc::clone(&api)));
+                Ok((tcp, peer)) => {
+                    let (shared, api) = (Arc::clone(&shared), Arc::clone(&api));
+                    connections.spawn(connection(tcp, peer, shared, api));
                 }
                 // Too many open files, or a peer that is gone already: give others a turn.
                 Err(_busy) => tokio::task::yield_now().await,
@@ -226,7 +257,7 @@ async fn accept<A: Api>(listener: TcpListener, shared: Arc<Shared>, api: Arc<A>)
     }
 }
 
-async fn connection<A: Api>(tcp: TcpStream, shared: Arc<Shared>, api: Arc<A>) {
+async fn connection<A: Api>(tcp: TcpStream, peer: SocketAddr, shared: Arc<Shared>, api: Arc<A>) {
     let number = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
     let cut = Arc::new(Cut::default());
     // An error here and below means that the peer is gone; nobody is left to be told.
@@ -259,6 +290,7 @@ async fn connection<A: Api>(tcp: TcpStream, shared: Arc<Shared>, api: Arc<A>) {
             Some(_) | None => Protocol::Http1,
         },
         server_name: tls.server_name().map(str::to_owned),
+        peer,
     };
     let protocol = connection.protocol;
     let severed = Arc::clone(&cut);
@@ -337,7 +369,13 @@ async fn exchange<A: Api>(
             let received = exchange.read().await;
             Ok(echo(&received))
         }
-        _ => Ok(api.answer(exchange).await),
+        _ => {
+            let answer = api.answer(exchange).await;
+            let mut held = shared.held.subscribe();
+            // An error would be that the server is gone, and then nobody holds anything back.
+            drop(held.wait_for(|held| !held).await);
+            Ok(answer)
+        }
     }
 }
 

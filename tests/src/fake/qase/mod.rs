@@ -117,6 +117,11 @@ impl Qase {
         self.api.project().runs()
     }
 
+    /// The titles of the runs that are not complete.
+    pub fn active_runs(&self) -> Vec<String> {
+        self.api.project().active_runs()
+    }
+
     /// The results of the project.
     pub fn results(&self) -> usize {
         self.api.project().results()
@@ -217,11 +222,13 @@ impl QaseApi {
         let is_post = received.method == Method::POST;
         let mut project = self.project();
         match segments.as_slice() {
+            ["v1", "project", code] if is_get => project.about(code),
             ["v1", "run", code] if is_get => project.list(code, project::Kind::Run, received),
             ["v1", "result", code] if is_get => project.list(code, project::Kind::Result, received),
             ["v1", "defect", code] if is_get => project.list(code, project::Kind::Defect, received),
             ["v1", "run", code, id] if is_get => project.run(code, id),
             ["v1", "run", code] if is_post => project.create_run(code, received),
+            ["v1", "run", code, id, "complete"] if is_post => project.complete_run(code, id),
             ["v1", "result", code, run] if is_post => project.create_result(code, run, received),
             ["v1", "result", code, run, "bulk"] if is_post => {
                 project.create_results(code, run, "results", StatusCode::OK, received)

@@ -82,6 +82,11 @@ impl Project {
         self.runs.len()
     }
 
+    pub(super) fn active_runs(&self) -> Vec<String> {
+        let active = self.runs.iter().filter(|run| run["status"] == 0);
+        active.map(|run| run["title"].to_string()).collect()
+    }
+
     pub(super) fn results(&self) -> usize {
         self.results.len()
     }
@@ -93,6 +98,22 @@ impl Project {
         } else {
             Err(QaseError::new(StatusCode::NOT_FOUND, "Project not found."))
         }
+    }
+
+    /// What the project is.
+    pub(super) fn about(&self, code: &str) -> Result<Answer, QaseError> {
+        self.check_code(code)?;
+        Ok(Answer::ok(&json!({
+            "title": "Demo",
+            "code": PROJECT,
+            "counts": {
+                "cases": 2,
+                "suites": 1,
+                "milestones": 0,
+                "runs": {"total": self.runs.len(), "active": self.active_runs().len()},
+                "defects": {"total": self.defects.len(), "open": self.defects.len()},
+            },
+        })))
     }
 
     /// One page of a list.
@@ -166,6 +187,20 @@ impl Project {
             "cases": body["cases"].as_array().cloned().unwrap_or_default(),
         }));
         Ok(Answer::ok(&json!({"id": id})))
+    }
+
+    /// Completes an active run.
+    pub(super) fn complete_run(&mut self, code: &str, id: &str) -> Result<Answer, QaseError> {
+        self.check_code(code)?;
+        let id = self.find_run(id)?["id"].clone();
+        for run in self.runs.iter_mut().filter(|run| run["id"] == id) {
+            run["status"] = json!(1);
+            run["status_text"] = json!("complete");
+        }
+        Ok(Answer {
+            status: StatusCode::OK,
+            body: json!({"status": true}),
+        })
     }
 
     pub(super) fn create_result(
