@@ -93,6 +93,9 @@ pub enum StartError {
 /// How long the last decision records may take to be written.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
 
+/// How long the agents of trust domains may take before the gateway serves without their bundles.
+const FIRST_BUNDLES: Duration = Duration::from_secs(2);
+
 /// A gateway that is bound and ready to serve.
 #[derive(Debug)]
 pub struct App {
@@ -217,6 +220,7 @@ impl App {
                 admin_end.clone().cancelled_owned(),
             ));
         }
+        follow_agents(&rooms).await;
         for listener in listeners {
             rooms
                 .tasks
@@ -249,6 +253,29 @@ impl App {
     fn own_addresses(&self) -> Vec<SocketAddr> {
         let listeners = self.listeners.iter().map(Bound::address);
         listeners.chain(self.admin_address()).collect()
+    }
+}
+
+/// Follows the agents that trust bundles come from, and gives them a moment to speak first: until
+/// then no certificate of theirs is believed.
+async fn follow_agents(rooms: &Arc<Rooms>) {
+    let follower = Arc::clone(rooms);
+    rooms.tasks.spawn(async move {
+        let follow = follower
+            .identifier
+            .trust_domains()
+            .follow(follower.recorder.metrics());
+        tokio::select! {
+            () = follower.drain.cancelled() => {}
+            // It ends where there is nothing to follow.
+            () = follow => {}
+        }
+    });
+    let complete = rooms.identifier.trust_domains().complete();
+    if tokio::time::timeout(FIRST_BUNDLES, complete).await.is_err() {
+        tracing::error!(
+            "a trust domain has no bundle yet; its certificates are refused until its agent gives one"
+        );
     }
 }
 

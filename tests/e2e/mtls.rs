@@ -1,5 +1,6 @@
 //! Clients that prove themselves by certificate: on a TLS listener, with X.509-SVIDs.
 
+mod agent;
 mod clients;
 mod refused;
 mod rotation;
@@ -9,7 +10,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use countersign::clock::Clock;
 use countersign_config::{
-    model::{self, ClientTrust, ListenerTls},
+    model::{self, BundleSource, ClientTrust, ListenerTls},
     spiffe::TrustDomainName,
 };
 use countersign_tests::{
@@ -79,7 +80,7 @@ impl Mesh {
             });
             gateway.trust_domains = vec![model::TrustDomain {
                 name: TrustDomainName::parse(DOMAIN).expect("a name"),
-                bundle: file("bundle/bundle"),
+                bundle: BundleSource::File(file("bundle/bundle")),
             }];
             change(gateway);
         });

@@ -140,8 +140,17 @@ pub struct TokenReview {
 pub struct TrustDomain {
     /// Its name, for example `prod.example.com`.
     pub name: TrustDomainName,
+    /// Where its roots come from.
+    pub bundle: BundleSource,
+}
+
+/// Where a trust domain's roots come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BundleSource {
     /// PEM or SPIFFE bundle JSON, read again when it changes.
-    pub bundle: PathBuf,
+    File(PathBuf),
+    /// The agent that answers the SPIFFE Workload API at this Unix socket.
+    WorkloadApi(PathBuf),
 }
 
 /// Where resources come from.

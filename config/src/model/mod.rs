@@ -13,10 +13,10 @@ pub use credential::{
     SigningAlgorithm, SigningKey, SlackSeed, TokenEndpoint, VaultEngine,
 };
 pub use gateway::{
-    AddressRange, Admin, CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Issuer, JwksSource,
-    Limits, Listener, ListenerMode, ListenerTls, Observe, ResourceSource, StateStore, TokenReview,
-    Transparency, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth,
-    VaultServer,
+    AddressRange, Admin, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink, Gateway,
+    Issuer, JwksSource, Limits, Listener, ListenerMode, ListenerTls, Observe, ResourceSource,
+    StateStore, TokenReview, Transparency, TrustDomain, TrustRoots, Unmatched, Upstream,
+    UpstreamProxy, VaultAuth, VaultServer,
 };
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{

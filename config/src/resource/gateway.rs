@@ -241,12 +241,15 @@ pub struct TrustDomainSpec {
     pub bundle: BundleSpec,
 }
 
-/// A trust bundle.
+/// A trust bundle: `file` or `workloadApi`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BundleSpec {
     /// PEM or SPIFFE bundle JSON.
-    pub file: String,
+    pub file: Option<String>,
+    /// The Unix socket of the agent that answers the SPIFFE Workload API, as
+    /// `unix:///run/spire/agent.sock`.
+    pub workload_api: Option<String>,
 }
 
 /// Where resources come from.

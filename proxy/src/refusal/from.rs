@@ -78,6 +78,7 @@ fn certificate(error: &SvidError) -> Reason {
         | SvidError::SigningKeyUsage(_)
         | SvidError::Chain { .. } => Reason::IdentityInvalid,
         SvidError::UntrustedDomain { .. } => Reason::IdentityIssuerUnknown,
+        SvidError::NoBundle { .. } => Reason::IdentityKeysUnavailable,
         SvidError::Expired { .. } => Reason::IdentityExpired,
         SvidError::NotYetValid { .. } => Reason::IdentityNotYetValid,
     }

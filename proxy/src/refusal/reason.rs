@@ -113,10 +113,10 @@ reasons! {
     IdentityRevoked = "identity_revoked", 407, Caller, Http,
         caller: "The token is no longer valid.",
         remedy: "The pod or service account was deleted or recreated; a new pod brings a new token.";
-    /// The issuer's keys cannot be had.
+    /// The issuer's keys, or the trust domain's bundle, cannot be had.
     IdentityKeysUnavailable = "identity_keys_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",
-        remedy: "Make the issuer's JWKS reachable (see detail); nothing is wrong with the pod.";
+        remedy: "Make the issuer's JWKS, or the agent of the SPIFFE Workload API, reachable (see detail); nothing is wrong with the pod.";
     /// The API server cannot be asked.
     IdentityReviewUnavailable = "identity_review_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",

@@ -14,6 +14,7 @@ mod server;
 mod slack;
 mod spire;
 mod wire;
+mod workload_api;
 
 pub use api_server::ApiServer;
 pub use authority::Authority;
@@ -27,3 +28,4 @@ pub use qase::Qase;
 pub use server::{Api, Connection, Exchange, Protocol, Server};
 pub use slack::{RotatingApp, Slack};
 pub use spire::{Pair, TrustDomain};
+pub use workload_api::WorkloadApi;

@@ -59,6 +59,11 @@ impl TrustDomain {
         self.root.pem()
     }
 
+    /// The root, as DER.
+    pub fn der(&self) -> Vec<u8> {
+        self.root.der().to_vec()
+    }
+
     /// The root, in the SPIFFE bundle format.
     pub fn bundle(&self) -> String {
         let certificate = BASE64_STANDARD.encode(self.root.der());

@@ -88,6 +88,22 @@ fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     "identity: { trustDomains: [{ name: Prod, bundle: { file: /b } }] }",
     "bad-trust-domain"
 )]
+#[case::bundle_twice(
+    "identity: { trustDomains: [{ name: a, bundle: { file: /b, workloadApi: \"unix:///b\" } }] }",
+    "conflicting-keys"
+)]
+#[case::bundle_nowhere(
+    "identity: { trustDomains: [{ name: a, bundle: {} }] }",
+    "conflicting-keys"
+)]
+#[case::agent_by_tcp(
+    "identity: { trustDomains: [{ name: a, bundle: { workloadApi: \"tcp://127.0.0.1:8081\" } }] }",
+    "bad-socket"
+)]
+#[case::agent_at_a_relative_path(
+    "identity: { trustDomains: [{ name: a, bundle: { workloadApi: \"unix://agent.sock\" } }] }",
+    "bad-socket"
+)]
 #[case::same_trust_domain(
     "identity: { trustDomains: [{ name: a, bundle: { file: /b } }, { name: a, bundle: { file: /c } }] }",
     "duplicate-trust-domain"

@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::super::fields::{duration, each, safe_url, said};
 use crate::{
-    model::{Cluster, Issuer, JwksSource, TokenReview, TrustDomain},
-    resource::{ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec, TrustDomainSpec},
+    model::{BundleSource, Cluster, Issuer, JwksSource, TokenReview, TrustDomain},
+    resource::{
+        BundleSpec, ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec,
+        TrustDomainSpec,
+    },
     spiffe::TrustDomainName,
     yaml::{Findings, Spot},
 };
@@ -84,10 +87,10 @@ fn trust_domains(
                 "write the name alone, as in `prod.example.com`, without `spiffe://`",
             );
         });
-        let file = said(&spec.bundle.file, &spot.key("bundle").key("file"), findings);
+        let bundle = bundle(&spec.bundle, &spot.key("bundle"), findings);
         Some(TrustDomain {
             name: name.ok()?,
-            bundle: PathBuf::from(file?),
+            bundle: bundle?,
         })
     })?;
     let mut sound = true;
@@ -107,6 +110,37 @@ fn trust_domains(
         }
     }
     sound.then_some(domains)
+}
+
+fn bundle(spec: &BundleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<BundleSource> {
+    match (&spec.file, &spec.workload_api) {
+        (Some(file), None) => {
+            let file = said(file, &spot.key("file"), findings)?;
+            Some(BundleSource::File(PathBuf::from(file)))
+        }
+        (None, Some(address)) => {
+            let socket = address.strip_prefix("unix://").map(PathBuf::from);
+            let socket = socket.filter(|socket| socket.is_absolute());
+            if socket.is_none() {
+                findings.error(
+                    &spot.key("workloadApi"),
+                    "bad-socket",
+                    "this is no address of a Unix socket",
+                    "write an absolute path, as in `unix:///run/spire/agent.sock`; the agent must be on this machine",
+                );
+            }
+            socket.map(BundleSource::WorkloadApi)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            findings.error(
+                spot,
+                "conflicting-keys",
+                "a bundle comes from exactly one place",
+                "give `file` or `workloadApi`",
+            );
+            None
+        }
+    }
 }
 
 /// The cluster the gateway runs in, for a gateway that says nothing about identity.

@@ -32,8 +32,9 @@ pub struct BundleError {
     fault: Fault,
 }
 
+/// What is wrong with a bundle.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(super) enum Fault {
     #[error(transparent)]
     Read(#[from] io::Error),
     #[error("it is neither PEM certificates nor a SPIFFE bundle")]
@@ -85,6 +86,11 @@ impl Bundle {
         } else {
             of_pem(bytes)?
         };
+        Self::of(certificates)
+    }
+
+    /// A bundle of these roots.
+    pub(super) fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Fault> {
         if certificates.len() > MAX_ROOTS {
             return Err(Fault::TooMany);
         }

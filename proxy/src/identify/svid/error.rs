@@ -35,6 +35,14 @@ pub enum SvidError {
         /// Who it says it is.
         id: SpiffeId,
     },
+    /// The agent that its trust domain's bundle comes from gives none.
+    #[error(
+        "{id}: the SPIFFE Workload API gives no bundle for its trust domain; is the agent there, and does it know the gateway?"
+    )]
+    NoBundle {
+        /// Who it says it is.
+        id: SpiffeId,
+    },
     /// Its `notAfter` has passed.
     #[error("{id} expired at {not_after}")]
     Expired {
@@ -89,7 +97,7 @@ impl SvidError {
             | Self::NoKeyUsage
             | Self::NoDigitalSignature
             | Self::SigningKeyUsage(_) => CertificateError::InvalidPurpose,
-            Self::UntrustedDomain { .. } => CertificateError::UnknownIssuer,
+            Self::UntrustedDomain { .. } | Self::NoBundle { .. } => CertificateError::UnknownIssuer,
             Self::Expired { .. } => CertificateError::Expired,
             Self::NotYetValid { .. } => CertificateError::NotValidYet,
             Self::Chain { fault, .. } => match fault {

@@ -5,6 +5,7 @@
 //! refused, so that the client gets an alert; after it [`TrustDomains::check`] makes the caller,
 //! also when the session was resumed and no certificate was shown again.
 
+mod agent;
 mod bundle;
 mod certificate;
 mod error;
@@ -16,14 +17,11 @@ pub use bundle::BundleError;
 pub use error::{ChainFault, SvidError};
 pub(crate) use verifier::observed;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use countersign_config::{
-    model,
+    model::{self, BundleSource},
     spiffe::{SpiffeId, TrustDomainName},
 };
 use jiff::Timestamp;
@@ -31,7 +29,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::{clock::Clock, observe::Metrics};
 use bundle::Bundle;
 use certificate::Leaf;
 
@@ -46,8 +44,25 @@ pub struct TrustDomains {
 #[derive(Debug)]
 struct TrustDomain {
     name: TrustDomainName,
-    file: PathBuf,
-    bundle: ArcSwap<Bundle>,
+    source: BundleSource,
+    /// `None` as long as, or once again, its agent gives none: then nobody is vouched for.
+    bundle: ArcSwapOption<Bundle>,
+}
+
+impl TrustDomain {
+    fn file(&self) -> Option<&Path> {
+        match &self.source {
+            BundleSource::File(file) => Some(file),
+            BundleSource::WorkloadApi(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        match &self.source {
+            BundleSource::File(_) => None,
+            BundleSource::WorkloadApi(socket) => Some(socket),
+        }
+    }
 }
 
 /// A certificate that was checked.
@@ -66,10 +81,14 @@ impl TrustDomains {
     /// Reads the bundles.
     pub(super) fn load(domains: &[model::TrustDomain], clock: Clock) -> Result<Self, BundleError> {
         let load = |domain: &model::TrustDomain| {
+            let bundle = match &domain.bundle {
+                BundleSource::File(file) => Some(Arc::new(Bundle::read(file)?)),
+                BundleSource::WorkloadApi(_) => None,
+            };
             Ok(Arc::new(TrustDomain {
                 name: domain.name.clone(),
-                file: domain.bundle.clone(),
-                bundle: ArcSwap::from_pointee(Bundle::read(&domain.bundle)?),
+                source: domain.bundle.clone(),
+                bundle: ArcSwapOption::new(bundle),
             }))
         };
         Ok(Self {
@@ -81,14 +100,14 @@ impl TrustDomains {
 
     /// The bundles' files.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.domains.iter().map(|domain| domain.file.as_path())
+        self.domains.iter().filter_map(|domain| domain.file())
     }
 
     /// Reads the bundles again. One that cannot be used stays as it was, and is told of.
     pub fn reload(&self) -> Vec<BundleError> {
-        let reload = |domain: &Arc<TrustDomain>| match Bundle::read(&domain.file) {
+        let reload = |domain: &Arc<TrustDomain>| match Bundle::read(domain.file()?) {
             Ok(bundle) => {
-                domain.bundle.store(Arc::new(bundle));
+                domain.bundle.store(Some(Arc::new(bundle)));
                 None
             }
             Err(error) => Some(error),
@@ -96,6 +115,30 @@ impl TrustDomains {
         let errors = self.domains.iter().filter_map(reload).collect();
         self.changed.send_replace(());
         errors
+    }
+
+    /// Follows the agents that bundles come from, for as long as it is polled.
+    pub async fn follow(&self, metrics: &Metrics) {
+        let mut sockets: Vec<&Path> = self.domains.iter().filter_map(|it| it.socket()).collect();
+        sockets.sort();
+        sockets.dedup();
+        let agents = sockets.into_iter().map(|socket| {
+            let of_this = |domain: &&Arc<TrustDomain>| domain.socket() == Some(socket);
+            let domains = self.domains.iter().filter(of_this).cloned().collect();
+            agent::follow(socket, domains, &self.changed, metrics)
+        });
+        futures_util::future::join_all(agents).await;
+    }
+
+    /// Completes once every trust domain has had a bundle.
+    pub async fn complete(&self) {
+        let mut changes = self.changes();
+        let missing = |domain: &Arc<TrustDomain>| domain.bundle.load().is_none();
+        while self.domains.iter().any(missing) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Is told whenever a bundle may be another one.
@@ -131,7 +174,9 @@ impl TrustDomains {
         if not_after <= now {
             return Err(SvidError::Expired { id, not_after });
         }
-        let bundle = domain.bundle.load_full();
+        let Some(bundle) = domain.bundle.load_full() else {
+            return Err(SvidError::NoBundle { id });
+        };
         if let Err(fault) = bundle.verify(leaf, rest, now) {
             return Err(SvidError::Chain { id, fault });
         }
@@ -152,7 +197,10 @@ impl TrustDomains {
     /// Whether the trust domain still vouches for a certificate of an open connection: checked
     /// anew when its bundle has changed, else this costs two atomic loads.
     pub(super) fn confirm(&self, svid: &Svid) -> Result<(), SvidError> {
-        if Arc::ptr_eq(&svid.bundle.load(), &svid.domain.bundle.load()) {
+        let current = svid.domain.bundle.load();
+        if let Some(current) = &*current
+            && Arc::ptr_eq(&svid.bundle.load(), current)
+        {
             return Ok(());
         }
         let fresh = self.check(&svid.chain)?;

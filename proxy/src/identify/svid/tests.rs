@@ -97,7 +97,7 @@ impl Trust {
                 std::fs::write(&file, bundle).unwrap();
                 model::TrustDomain {
                     name: TrustDomainName::parse(name).unwrap(),
-                    bundle: file,
+                    bundle: BundleSource::File(file),
                 }
             })
             .collect();

@@ -7,7 +7,7 @@
 
 mod labels;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use countersign_config::model::ResourceName;
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ use prometheus_client::{
 
 use self::labels::{
     CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels, ResultLabel,
-    RevisionLabel, TargetLabel, UpstreamLabels, VersionLabel,
+    RevisionLabel, SocketLabel, TargetLabel, UpstreamLabels, VersionLabel,
 };
 use super::record::Closed;
 
@@ -48,6 +48,7 @@ struct Inner {
     revision: Family<RevisionLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
+    workload_api_up: Family<SocketLabel, Gauge>,
     decisions_dropped: Counter,
     decision_write_errors: Counter,
 }
@@ -78,6 +79,7 @@ impl Metrics {
             revision: Family::default(),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
+            workload_api_up: Family::default(),
             decisions_dropped: Counter::default(),
             decision_write_errors: Counter::default(),
         };
@@ -135,6 +137,15 @@ impl Metrics {
     /// A revision was rejected; the old one stays in force.
     pub fn reload_failed(&self) {
         self.count_reload("rejected");
+    }
+
+    /// Whether the agent of the SPIFFE Workload API at `socket` streams bundles.
+    pub fn workload_api(&self, socket: &Path, up: bool) {
+        let label = SocketLabel {
+            socket: socket.display().to_string(),
+        };
+        let gauge = self.0.workload_api_up.get_or_create(&label);
+        gauge.set(i64::from(up));
     }
 
     fn count_reload(&self, result: &'static str) {
@@ -277,6 +288,11 @@ impl Inner {
             "config_reloads",
             "Revisions of the resources, by whether they were taken",
             self.reloads.clone(),
+        );
+        registry.register(
+            "workload_api_up",
+            "Whether the agent of the SPIFFE Workload API streams bundles",
+            self.workload_api_up.clone(),
         );
         registry.register_with_unit(
             "config_last_reload_timestamp",
