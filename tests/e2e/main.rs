@@ -29,3 +29,4 @@ mod site;
 mod support;
 mod threats;
 mod transparent;
+mod whereto;

@@ -69,8 +69,8 @@ pub enum ListenError {
 pub struct OwnIdentity(OwnToken);
 
 impl OwnIdentity {
-    /// The pod's identity. A token that the client presents besides must be of the same subject:
-    /// another pod's token has no business here.
+    /// The pod's identity. A token that the client presents besides must be of the same subject and
+    /// pod: another pod's token has no business here.
     pub(super) async fn caller(
         &self,
         identifier: &Identifier,
@@ -82,8 +82,11 @@ impl OwnIdentity {
             let other = identifier
                 .by_token(presented, Proof::ServiceAccountToken)
                 .await?;
-            if other.subject() != own.subject() || other.issuer() != own.issuer() {
-                let detail = "the client presented the token of another workload than this pod's";
+            let pods = (&other.facts().pod, &own.facts().pod);
+            let another_pod = matches!(pods, (Some(other), Some(own)) if other != own);
+            if other.subject() != own.subject() || other.issuer() != own.issuer() || another_pod {
+                let detail =
+                    "the client presented the token of another workload or pod than this one";
                 return Err(Refusal::new(Reason::IdentityInvalid, detail));
             }
         }
