@@ -32,6 +32,30 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")
 }
 
+/// Broken after the request has gone on its way: it is not the client's leaving.
+#[rstest]
+#[case::no_size("zz\r\nhello\r\n0\r\n\r\n")]
+#[case::longer_than_its_size("3\r\nhello\r\n0\r\n\r\n")]
+#[case::line_feed_alone("5\nhello\r\n0\r\n\r\n")]
+#[tokio::test]
+async fn t06_a_malformed_chunk_is_recorded_as_what_it_is(
+    #[case] chunks: &str,
+) -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let mut gateway = Gateway::start(&world).await?;
+    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut stream = client.tls_stream(HOST).await?;
+    let head = format!(
+        "POST /v1/run/DEMO HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{ \r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    drop(exchange(&mut stream, chunks).await?);
+    let record = gateway.decisions().next().await;
+    assert_eq!(record["reason"], "request_malformed", "{record}");
+    assert_eq!(record["blame"], "caller", "{record}");
+    Ok(())
+}
+
 #[rstest]
 #[case::t05_cl_te(
     "POST /v1/run/DEMO HTTP/1.1\r\nHost: api.qase.io\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"

@@ -14,7 +14,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{DecisionLog, Entry, Metrics};
-use crate::{clock::Clock, refusal::Reason};
+use crate::{
+    accept::{Activity, Violation},
+    clock::Clock,
+    refusal::Reason,
+};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,12 @@ impl Outcome {
     const CUT_OFF: Self = Self::Failed {
         reason: Reason::Draining.facts().code,
         blame: Reason::Draining.facts().blame.as_str(),
+    };
+
+    /// What a record that nobody concluded ends with if its client broke HTTP.
+    const BROKEN_HTTP: Self = Self::Refused {
+        reason: Reason::RequestMalformed.facts().code,
+        blame: Reason::RequestMalformed.facts().blame.as_str(),
     };
 
     /// The outcome's name in records and metrics.
@@ -129,6 +139,7 @@ impl Recorder {
             })),
             opened: Instant::now(),
             recorder: self.clone(),
+            client: None,
         }
     }
 
@@ -170,9 +181,21 @@ pub struct Record {
     open: Option<Box<Closed>>,
     opened: Instant,
     recorder: Recorder,
+    /// The client's connection, for whether it broke HTTP rather than left.
+    client: Option<Arc<Activity>>,
 }
 
 impl Record {
+    /// Notes on which connection the request came.
+    pub(crate) fn came_on(&mut self, client: &Arc<Activity>) {
+        self.client = Some(Arc::clone(client));
+    }
+
+    /// How the client broke HTTP, if it did: then it has not simply left.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.client.as_ref()?.violation()
+    }
+
     /// Closes the record.
     pub fn close(mut self, outcome: Outcome) {
         self.conclude(outcome);
@@ -199,6 +222,9 @@ impl Record {
                 closed.outcome = Outcome::PANICKED;
             } else if cut_off() {
                 closed.outcome = Outcome::CUT_OFF;
+            } else if let Some(Violation(what)) = self.violation() {
+                closed.outcome = Outcome::BROKEN_HTTP;
+                closed.entry.detail = Some(what.into());
             }
         }
         closed.total = self.opened.elapsed();

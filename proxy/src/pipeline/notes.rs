@@ -28,6 +28,7 @@ impl Session {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
         record.caller = Some(Arc::clone(&self.caller_part));
+        record.came_on(&self.activity);
         record
     }
 }
@@ -223,7 +224,14 @@ pub fn refused(record: Record, refusal: Refusal, busy: Busy) -> Response<Answer>
 }
 
 /// Closes the record of a request that did not come through.
-pub fn close(mut record: Record, refusal: Refusal) {
+pub fn close(mut record: Record, mut refusal: Refusal) {
+    // hyper says of a malformed chunk no more than that the body ended.
+    if refusal.reason == Reason::ClientGone
+        && let Some(Violation(what)) = record.violation()
+    {
+        refusal.reason = Reason::RequestMalformed;
+        what.clone_into(&mut refusal.detail);
+    }
     let facts = refusal.reason.facts();
     let (reason, blame) = (facts.code, facts.blame.as_str());
     if let (Some(part), Some(target)) = (&mut record.target, &refusal.target) {
