@@ -21,6 +21,7 @@ use countersign::{
     observe::{
         ByteCounts, CallerPart, DecisionLog, Metrics, Outcome, PolicyPart, Recorder, TargetPart,
     },
+    pipeline::Search,
 };
 use countersign_config::{
     host::Host,
@@ -33,7 +34,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Method, uri::PathAndQuery};
 use jiff::Timestamp;
 
-criterion_group!(benches, canonicalise, decide, record);
+criterion_group!(benches, canonicalise, decide, echo, record);
 criterion_main!(benches);
 
 fn canonicalise(criterion: &mut Criterion) {
@@ -51,6 +52,21 @@ fn canonicalise(criterion: &mut Criterion) {
     group.bench_function("path", |bencher| {
         bencher.iter(|| CanonicalPath::check(black_box(&path)).expect("it is canonical"));
     });
+    group.finish();
+}
+
+/// Looking for the credential in a body, by the piece.
+fn echo(criterion: &mut Criterion) {
+    let secret = b"xoxb-123456789012-1234567890123-abcdefghijklmnopqrstuvwx";
+    let text = b"{\"ok\":true,\"channel\":\"C0123456789\",\"ts\":\"1503435956.000247\"},";
+    let mut group = criterion.benchmark_group("echo");
+    for bytes in [64, 1024, 16 * 1024] {
+        let piece: Vec<u8> = text.iter().copied().cycle().take(bytes).collect();
+        group.bench_function(format!("{bytes} bytes"), |bencher| {
+            let mut search = Search::default();
+            bencher.iter(|| search.look(black_box(secret), black_box(&piece)));
+        });
+    }
     group.finish();
 }
 

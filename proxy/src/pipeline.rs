@@ -8,11 +8,13 @@
 
 mod answer;
 mod api_error;
+mod echo;
 mod notes;
 mod rest;
 mod upgrade;
 
 pub use answer::{Answer, Upstream};
+pub use echo::Search;
 pub use notes::{close, last_if_violated, no_violation, record_broken, refused};
 
 use std::{sync::Arc, time::Duration};
@@ -108,9 +110,10 @@ async fn story(
         attached,
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target))?;
+    let issued = credential.map(|(_, issued)| issued);
     if let Some(upgrade) = upgrade {
         return upgrade
-            .forward(session, parts, received, &permit, record)
+            .forward(session, parts, received, issued, &permit, record)
             .await;
     }
     let meter = Arc::new(BodyMeter::default());
@@ -136,7 +139,7 @@ async fn story(
     )
     .await?;
     Ok(Opened::Streamed(Streamed::new(
-        sent, &permit, meter, limits,
+        sent, &permit, meter, limits, issued,
     )))
 }
 

@@ -9,6 +9,7 @@ mod cluster_object;
 mod conditions;
 mod curl;
 mod drain;
+mod echoed;
 mod examples;
 mod exec;
 mod framing;

@@ -168,6 +168,7 @@ impl Api for Example {
                 exchange.read().await;
                 trailers()
             }
+            leak if leak.starts_with("/leak/") => leaking(leak, exchange).await,
             "/socket" => socket(exchange).await,
             "/no-content" => status(StatusCode::NO_CONTENT, exchange).await,
             "/not-modified" => status(StatusCode::NOT_MODIFIED, exchange).await,
@@ -240,6 +241,44 @@ async fn status(status: StatusCode, exchange: Exchange) -> Response<Body> {
     let etag = HeaderValue::from_static("\"v1\"");
     response.headers_mut().insert(header::ETAG, etag);
     response
+}
+
+/// Sends the token back in one way or another.
+async fn leaking(how: &str, exchange: Exchange) -> Response<Body> {
+    match how {
+        "/leak/header" => {
+            let mut response = status(StatusCode::OK, exchange).await;
+            let value = HeaderValue::try_from(format!("key={SECRET}; again={SECRET}"));
+            let value = value.expect("a header value");
+            response.headers_mut().insert("x-debug", value);
+            response
+        }
+        "/leak/error" => {
+            let text = format!("{{\"error\":\"bad key {SECRET}\"}}");
+            let mut response = pieces(exchange, &[&text]).await;
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        "/leak/split" => {
+            let (begin, end) = SECRET.split_at(11);
+            pieces(exchange, &["you are ", begin, end, "."]).await
+        }
+        "/leak/nearly" => pieces(exchange, &[&SECRET[1..], &SECRET[..SECRET.len() - 1]]).await,
+        _ => pieces(exchange, &["you are ", SECRET, "."]).await,
+    }
+}
+
+/// An answer that comes in these pieces.
+async fn pieces(exchange: Exchange, pieces: &[&str]) -> Response<Body> {
+    let frames: Vec<_> = pieces
+        .iter()
+        .map(|piece| Ok::<_, io::Error>(Frame::data(Bytes::copy_from_slice(piece.as_bytes()))))
+        .collect();
+    exchange.read().await;
+    let frames = futures_util::stream::iter(frames);
+    Response::new(BodyExt::boxed(StreamBody::new(frames)))
 }
 
 /// As a gRPC server answers.

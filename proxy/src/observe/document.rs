@@ -219,6 +219,8 @@ struct UpstreamJson<'a> {
     status: Option<u16>,
     api_error: Option<Free<'a>>,
     replayed: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    echoed: bool,
 }
 
 impl<'a> UpstreamJson<'a> {
@@ -229,6 +231,7 @@ impl<'a> UpstreamJson<'a> {
             status: part.status,
             api_error: part.api_error.as_deref().map(Free),
             replayed: part.replayed,
+            echoed: part.echoed,
         }
     }
 }

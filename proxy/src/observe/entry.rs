@@ -225,6 +225,8 @@ pub struct UpstreamPart {
     pub api_error: Option<String>,
     /// Whether the request was sent a second time with a new credential.
     pub replayed: bool,
+    /// Whether the answer held the credential that the request carried.
+    pub echoed: bool,
 }
 
 /// Shared counters of body bytes.

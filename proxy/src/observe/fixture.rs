@@ -65,6 +65,7 @@ pub(super) fn fill(entry: &mut Entry) {
         status: Some(200),
         api_error: Some("channel_not_found".into()),
         replayed: false,
+        echoed: false,
     });
     entry.bytes.add_request(512);
     entry.bytes.add_response(1024);

@@ -14,10 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{api_error::Excerpt, upgrade::Switched};
+use super::{api_error::Excerpt, echo::Echo, upgrade::Switched};
 use crate::{
     accept::Busy,
     authorize::Permit,
+    credential::Issued,
     forward::{BodyMeter, ForwardError, LazyTimer, Sent, UpstreamBody},
     inject,
     observe::{Outcome, Record},
@@ -47,6 +48,7 @@ pub(super) struct Streamed {
     response: Response<UpstreamBody>,
     meter: Arc<BodyMeter>,
     excerpt: Option<Excerpt>,
+    echo: Option<Echo>,
 }
 
 impl Streamed {
@@ -55,14 +57,17 @@ impl Streamed {
         permit: &Permit<'_>,
         meter: Arc<BodyMeter>,
         limits: &Limits,
+        issued: Option<Arc<Issued>>,
     ) -> Self {
         let mut response = sent.response;
         inject::strip_response(response.headers_mut());
+        let echo = Echo::of(issued, response.headers_mut());
         let excerpt = Excerpt::wanted(permit.grant().target, &response, limits.inspect_bytes);
         Self {
             response,
             meter,
             excerpt,
+            echo,
         }
     }
 
@@ -71,6 +76,7 @@ impl Streamed {
             record: Some(record),
             meter: self.meter,
             excerpt: self.excerpt,
+            echo: self.echo,
             busy: Some(busy),
             outcome: Outcome::Permitted,
         };
@@ -176,6 +182,7 @@ struct State {
     record: Option<Record>,
     meter: Arc<BodyMeter>,
     excerpt: Option<Excerpt>,
+    echo: Option<Echo>,
     busy: Option<Busy>,
     outcome: Outcome,
 }
@@ -198,6 +205,7 @@ impl Answer {
             record: Some(record),
             meter,
             excerpt: None,
+            echo: None,
             busy: Some(busy),
             outcome: Outcome::Tunnelled,
         };
@@ -234,6 +242,9 @@ impl State {
         if let Some(excerpt) = &mut self.excerpt {
             excerpt.take(data);
         }
+        if let Some(echo) = &mut self.echo {
+            echo.look(data);
+        }
     }
 
     /// Closes the record; `Ok` when the last byte has come.
@@ -242,7 +253,11 @@ impl State {
             return;
         };
         if let (Some(upstream), Some(excerpt)) = (&mut record.upstream, self.excerpt.take()) {
-            upstream.api_error = excerpt.api_error();
+            let error = excerpt.api_error();
+            upstream.api_error = match &self.echo {
+                Some(echo) => error.map(|text| echo.redact(text)),
+                None => error,
+            };
         }
         match result {
             Ok(()) => record.close(self.outcome),
@@ -252,7 +267,10 @@ impl State {
 
     fn take_record(&mut self) -> Option<Record> {
         self.busy = None;
-        let record = self.record.take()?;
+        let mut record = self.record.take()?;
+        if let (Some(upstream), Some(echo)) = (&mut record.upstream, &self.echo) {
+            upstream.echoed = echo.found();
+        }
         record.bytes.add_request(self.meter.bytes());
         Some(record)
     }

@@ -124,6 +124,7 @@ impl Record {
             status: Some(sent.response.status().as_u16()),
             api_error: None,
             replayed: false,
+            echoed: false,
         });
     }
 

@@ -10,11 +10,13 @@ use hyper_util::rt::TokioIo;
 use super::{
     Answer,
     answer::{Opened, Streamed},
+    echo::Echo,
 };
 use crate::{
     accept::{Busy, Lease, Received, Session, pump},
     app::Tasks,
     authorize::{Asked, Permit},
+    credential::Issued,
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
     inject,
     observe::{Outcome, Record},
@@ -43,6 +45,7 @@ impl Upgrade {
         session: &Arc<Session>,
         mut parts: Parts,
         received: Received,
+        issued: Option<Arc<Issued>>,
         permit: &Permit<'_>,
         record: &mut Record,
     ) -> Result<Opened, Refusal> {
@@ -58,7 +61,9 @@ impl Upgrade {
                 record.answered(&sent);
                 let meter = Arc::new(BodyMeter::default());
                 let limits = &session.rooms.limits;
-                Ok(Opened::Streamed(Streamed::new(sent, permit, meter, limits)))
+                Ok(Opened::Streamed(Streamed::new(
+                    sent, permit, meter, limits, issued,
+                )))
             }
             UpgradeAnswer::Switched {
                 mut response,
@@ -67,6 +72,10 @@ impl Upgrade {
             } => {
                 record.switched(&connection);
                 inject::strip_response(response.headers_mut());
+                let echo = Echo::of(issued, response.headers_mut());
+                if let (Some(upstream), Some(echo)) = (&mut record.upstream, echo) {
+                    upstream.echoed = echo.found();
+                }
                 ask(response.headers_mut());
                 let bounds = pump::Bounds {
                     lease: Lease::new(
