@@ -15,6 +15,7 @@ pub mod fake;
 pub mod gateway;
 pub mod listener_files;
 pub mod netns;
+pub mod openbao;
 pub mod process;
 mod random;
 pub mod world;

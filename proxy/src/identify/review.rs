@@ -1,19 +1,19 @@
 //! Asking the API server whether a token still stands (`authentication.k8s.io/v1`,
 //! `TokenReview`): a signature goes on being good after the pod is gone.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{IdentifyError, SetupError, from_json_object, http};
 use crate::{
     flight::{Flight, LastTime, Outcome},
+    kube::Kube,
     secret::Secret,
-    secret_file,
 };
 
 /// How long a no is remembered: a token that was revoked does not come back.
@@ -30,9 +30,7 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 pub(super) struct Reviewer {
     issuer: Arc<str>,
     audience: Arc<str>,
-    client: Client,
-    url: Url,
-    own_token: PathBuf,
+    kube: Kube,
     cache_for: Duration,
 }
 
@@ -172,14 +170,15 @@ struct User {
 
 impl Reviewer {
     pub(super) fn new(issuer: &Issuer, review: &TokenReview) -> Result<Self, SetupError> {
-        let path = "apis/authentication.k8s.io/v1/tokenreviews";
-        let base = review.cluster.url.trim_end_matches('/');
+        // Asked once here, so that a gateway whose file is wrong does not start.
+        http::url(issuer, &review.cluster.url)?;
+        if let Some(file) = &review.cluster.ca_file {
+            http::roots(issuer, file)?;
+        }
         Ok(Self {
             issuer: issuer.name.as_str().into(),
             audience: issuer.audience.as_str().into(),
-            client: http::client(issuer, review.cluster.ca_file.as_deref())?,
-            url: http::url(issuer, &format!("{base}/{path}"))?,
-            own_token: review.cluster.token_file.clone(),
+            kube: Kube::new(&review.cluster),
             cache_for: review.cache_for,
         })
     }
@@ -196,20 +195,16 @@ impl Reviewer {
     }
 
     async fn post(&self, about: &Question) -> Result<Vec<u8>, String> {
-        let own_token = secret_file::read(&self.own_token).await.map_err(|error| {
-            let file = self.own_token.display();
-            format!("the gateway's own token file {file} {error}")
-        })?;
         let body = serde_json::json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": { "token": about.token.expose(), "audiences": [*self.audience] },
         });
-        let request = self.client.post(self.url.clone()).json(&body);
-        let request = request.bearer_auth(own_token.expose());
-        let answer = request.send().await.map_err(http::sentence)?;
-        match answer.status() {
-            StatusCode::OK | StatusCode::CREATED => http::body(answer).await,
+        let path = ["apis", "authentication.k8s.io", "v1", "tokenreviews"];
+        let posted = self.kube.post(path, body.to_string().into_bytes()).await;
+        let answer = posted.map_err(|error| error.to_string())?;
+        match answer.status {
+            StatusCode::OK | StatusCode::CREATED => Ok(answer.body.to_vec()),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(format!(
                 "it refused the gateway itself ({status}); its service account needs the \
                  cluster role system:auth-delegator"

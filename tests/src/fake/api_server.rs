@@ -1,8 +1,12 @@
-//! A stand-in for the two endpoints of a Kubernetes API server that the proxy asks: `TokenReview`,
-//! and the issuer's keys. Both want the gateway's own bearer token.
+//! A stand-in for what the proxy asks of a Kubernetes API server: `TokenReview`, the issuer's keys,
+//! and Secrets. All want the gateway's own bearer token; Secrets want a Role as well.
+
+mod secrets;
+
+pub use secrets::Grant;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,7 +22,9 @@ use super::{
     issuer::{CLUSTER_NAMES, JWKS_PATH, Keys},
 };
 use crate::random;
+use secrets::Secrets;
 
+const NAMESPACES_PATH: &str = "/api/v1/namespaces/";
 const REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 /// A running API server.
@@ -36,6 +42,7 @@ impl ApiServer {
             clock,
             bearer: format!("gateway-{}", random::alphanumeric(40)),
             pods: Mutex::default(),
+            secrets: Mutex::default(),
             outage: Mutex::default(),
         });
         Ok(Self {
@@ -92,6 +99,51 @@ impl ApiServer {
         }
     }
 
+    /// Lets the gateway do something with Secrets; without this nothing.
+    pub fn grant(&self, grant: Grant) {
+        self.state.secrets().grants.push(grant);
+    }
+
+    /// Takes everything back that was granted.
+    pub fn revoke_grants(&self) {
+        self.state.secrets().grants.clear();
+    }
+
+    /// Sets a Secret, as `kubectl apply` would.
+    pub fn set_secret(&self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
+        self.state.secrets().set(namespace, name, data);
+    }
+
+    /// Deletes a Secret; whether it was there.
+    pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
+        self.state.secrets().delete(namespace, name)
+    }
+
+    /// What a Secret holds.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.state.secrets().data(namespace, name)
+    }
+
+    /// Tells all watches how far they are, as it does every minute or so.
+    pub fn bookmark(&self) {
+        self.state.secrets().bookmark();
+    }
+
+    /// Ends all watches, as it does after their time.
+    pub fn end_watches(&self) {
+        self.state.secrets().end_watches();
+    }
+
+    /// How many watches are open.
+    pub fn watches(&self) -> usize {
+        self.state.secrets().watches()
+    }
+
+    /// Forgets what changed until now, so that watches from before are told 410.
+    pub fn forget_changes(&self) {
+        self.state.secrets().forget_changes();
+    }
+
     /// Answers everything with this status, such as 503, until told otherwise.
     pub fn set_outage(&self, status: Option<StatusCode>) {
         *self.state.outage() = status;
@@ -104,6 +156,7 @@ struct State {
     bearer: String,
     /// Namespace and name to uid.
     pods: Mutex<HashMap<(String, String), String>>,
+    secrets: Mutex<Secrets>,
     outage: Mutex<Option<StatusCode>>,
 }
 
@@ -116,6 +169,10 @@ impl State {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn respond(&self, received: &Received) -> Response<Body> {
         if let Some(code) = *self.outage() {
             return status(code, "the API server is not well");
@@ -123,6 +180,9 @@ impl State {
         let expected = format!("Bearer {}", self.bearer);
         if received.header("authorization") != Some(expected) {
             return status(StatusCode::UNAUTHORIZED, "Unauthorized");
+        }
+        if let Some(rest) = received.path.strip_prefix(NAMESPACES_PATH) {
+            return self.secrets().respond(rest, received);
         }
         match received.path.as_str() {
             JWKS_PATH if received.method == Method::GET => {
@@ -244,18 +304,44 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Kubernetes' own error shape.
+/// Why it does not do something.
+struct Failure {
+    code: StatusCode,
+    reason: String,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: StatusCode, reason: &str, message: &str) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    /// Kubernetes' own error shape.
+    fn status(&self) -> Value {
+        json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code.as_u16(),
+        })
+    }
+}
+
+fn failure(failure: &Failure) -> Response<Body> {
+    body::json(failure.code, &failure.status())
+}
+
 fn status(code: StatusCode, message: &str) -> Response<Body> {
-    let value = json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": code.canonical_reason(),
-        "code": code.as_u16(),
-    });
-    body::json(code, &value)
+    let reason = code.canonical_reason().unwrap_or_default();
+    let reason: String = reason.split_whitespace().collect();
+    failure(&Failure::new(code, &reason, message))
 }
 
 #[cfg(test)]

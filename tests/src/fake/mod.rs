@@ -16,7 +16,7 @@ mod spire;
 mod wire;
 mod workload_api;
 
-pub use api_server::ApiServer;
+pub use api_server::{ApiServer, Grant};
 pub use authority::Authority;
 pub use body::{Body, file, json, text};
 pub use issuer::{Issuer, KeyKind, TokenRequest};

@@ -1,0 +1,303 @@
+//! Secrets: read, listed, created, and replaced only as they were read.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{Method, StatusCode};
+use reqwest::Url;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::{Answer, Kube, KubeError, Status};
+use crate::{control_plane::quoted, secret::Secret};
+
+/// A Secret as the API server has it.
+#[derive(Clone, Deserialize)]
+pub struct StoredSecret {
+    /// All of it, so that a replacement keeps what others have written there. It may hold the data
+    /// once more (`kubectl apply` does that), and is as secret.
+    metadata: Map<String, Value>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    immutable: Option<bool>,
+    #[serde(default, deserialize_with = "or_default")]
+    data: BTreeMap<String, Data>,
+}
+
+/// What is under a key.
+#[derive(Clone)]
+struct Data(Zeroizing<Vec<u8>>);
+
+/// What a list has of one name.
+#[derive(Debug)]
+pub struct Listed {
+    /// The Secret, if it is there.
+    pub secret: Option<StoredSecret>,
+    /// From where on it can be watched.
+    pub resource_version: String,
+}
+
+impl StoredSecret {
+    /// The version that was read; it means something to the API server only.
+    pub fn resource_version(&self) -> &str {
+        self.metadata
+            .get("resourceVersion")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    /// The bytes under a key.
+    pub fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.data.get(key).map(|data| data.0.as_slice())
+    }
+
+    /// Its keys, which are no secret.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.data.keys().map(String::as_str)
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, KubeError> {
+        // Why it is none is not told: the parser's error shows parts of it.
+        let secret: Self =
+            serde_json::from_slice(body).map_err(|_| KubeError::Malformed("Secret"))?;
+        match secret.resource_version() {
+            "" => Err(KubeError::Malformed("Secret")),
+            _ => Ok(secret),
+        }
+    }
+}
+
+impl fmt::Debug for StoredSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredSecret")
+            .field("resource_version", &self.resource_version())
+            .field("keys", &self.data.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Secret::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text.expose());
+        let bytes = bytes.map_err(|_| serde::de::Error::custom("no base64"))?;
+        Ok(Self(Zeroizing::new(bytes)))
+    }
+}
+
+/// Kubernetes writes `null` for an empty map in places.
+fn or_default<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Data>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// What a write sends.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Map<String, Value>,
+    #[serde(rename = "type")]
+    secret_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    immutable: Option<bool>,
+    data: BTreeMap<&'a str, Encoded>,
+}
+
+/// A value in base64.
+struct Encoded(Zeroizing<String>);
+
+impl Serialize for Encoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'a> Document<'a> {
+    fn new(metadata: Map<String, Value>, data: &'a BTreeMap<String, Secret>) -> Self {
+        let encoded = |value: &Secret| Encoded(Zeroizing::new(STANDARD.encode(value.expose())));
+        Self {
+            api_version: "v1",
+            kind: "Secret",
+            metadata,
+            secret_type: "Opaque",
+            immutable: None,
+            data: data
+                .iter()
+                .map(|(key, value)| (key.as_str(), encoded(value)))
+                .collect(),
+        }
+    }
+
+    fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, KubeError> {
+        let length: usize = self.data.values().map(|value| value.0.len()).sum();
+        // Room for everything at once: a buffer that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length + 16 * 1024));
+        serde_json::to_writer(&mut *bytes, self).map_err(|_| KubeError::Malformed("Secret"))?;
+        Ok(bytes)
+    }
+}
+
+/// The Secret that a request is about.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+}
+
+impl Kube {
+    /// Reads one Secret. Needs the verb `get`.
+    pub async fn read_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<StoredSecret, KubeError> {
+        let of = Named { namespace, name };
+        let answer = self.send(Method::GET, self.one(of)?, None).await?;
+        match answer.status {
+            StatusCode::OK => StoredSecret::parse(&answer.body),
+            _ => Err(of.failure("get", &answer)),
+        }
+    }
+
+    /// Reads one Secret, and from where on it can be watched. Needs the verb `list`.
+    pub async fn list_secret(&self, namespace: &str, name: &str) -> Result<Listed, KubeError> {
+        let of = Named { namespace, name };
+        let answer = self.send(Method::GET, self.selected(of)?, None).await?;
+        match answer.status {
+            StatusCode::OK => Listed::parse(&answer.body, name),
+            _ => Err(of.failure("list", &answer)),
+        }
+    }
+
+    /// Creates a Secret with these values, or says [`KubeError::AlreadyExists`]. Needs the verb
+    /// `create`.
+    pub async fn create_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        labels: &[(&str, &str)],
+        data: &BTreeMap<String, Secret>,
+    ) -> Result<StoredSecret, KubeError> {
+        let of = Named { namespace, name };
+        let labels: Map<String, Value> = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+            .collect();
+        let metadata = Map::from_iter([
+            ("name".to_owned(), Value::from(name)),
+            ("namespace".to_owned(), Value::from(namespace)),
+            ("labels".to_owned(), Value::Object(labels)),
+        ]);
+        let body = Document::new(metadata, data).bytes()?;
+        let answer = self
+            .send(Method::POST, self.all(namespace)?, Some(body))
+            .await?;
+        match answer.status {
+            StatusCode::CREATED => StoredSecret::parse(&answer.body),
+            _ => Err(of.failure("create", &answer)),
+        }
+    }
+
+    /// Replaces the values of a Secret that was read, or says [`KubeError::Conflict`] if it has
+    /// changed since then. Needs the verb `update`.
+    pub async fn replace_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        read: &StoredSecret,
+        data: &BTreeMap<String, Secret>,
+    ) -> Result<StoredSecret, KubeError> {
+        let of = Named { namespace, name };
+        let mut metadata = read.metadata.clone();
+        metadata.remove("managedFields");
+        let mut document = Document::new(metadata, data);
+        document.secret_type = read.kind.as_deref().unwrap_or("Opaque");
+        document.immutable = read.immutable;
+        let body = document.bytes()?;
+        let answer = self.send(Method::PUT, self.one(of)?, Some(body)).await?;
+        match answer.status {
+            StatusCode::OK => StoredSecret::parse(&answer.body),
+            _ => Err(of.failure("update", &answer)),
+        }
+    }
+
+    fn all(&self, namespace: &str) -> Result<Url, KubeError> {
+        self.url(["api", "v1", "namespaces", namespace, "secrets"])
+    }
+
+    fn one(&self, of: Named<'_>) -> Result<Url, KubeError> {
+        self.url(["api", "v1", "namespaces", of.namespace, "secrets", of.name])
+    }
+
+    /// A list of one: only so can a single Secret be watched, and RBAC takes it for that one.
+    pub(super) fn selected(&self, of: Named<'_>) -> Result<Url, KubeError> {
+        let mut url = self.all(of.namespace)?;
+        url.query_pairs_mut()
+            .append_pair("fieldSelector", &format!("metadata.name={}", of.name));
+        Ok(url)
+    }
+}
+
+impl Listed {
+    fn parse(body: &[u8], name: &str) -> Result<Self, KubeError> {
+        #[derive(Deserialize)]
+        struct List {
+            metadata: ListMeta,
+            items: Vec<StoredSecret>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct ListMeta {
+            resource_version: String,
+        }
+        let list: List =
+            serde_json::from_slice(body).map_err(|_| KubeError::Malformed("SecretList"))?;
+        let of_name = |secret: &StoredSecret| {
+            secret.metadata.get("name").and_then(Value::as_str) == Some(name)
+        };
+        Ok(Self {
+            secret: list.items.into_iter().find(of_name),
+            resource_version: list.metadata.resource_version,
+        })
+    }
+}
+
+impl Named<'_> {
+    /// What an answer means that is no success.
+    pub(super) fn failure(self, verb: &'static str, answer: &Answer) -> KubeError {
+        // A server that is none of Kubernetes' own says nothing that can be read.
+        let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
+        self.judge(verb, answer.status.as_u16(), &status)
+    }
+
+    pub(super) fn judge(self, verb: &'static str, code: u16, status: &Status) -> KubeError {
+        let (namespace, name) = (Arc::from(self.namespace), Arc::from(self.name));
+        match (code, status.reason.as_str()) {
+            (401, _) => KubeError::Unauthorized,
+            (403, "" | "Forbidden") => KubeError::Forbidden {
+                verb,
+                namespace,
+                name,
+            },
+            (404, _) => KubeError::NotFound { namespace, name },
+            (409, "AlreadyExists") => KubeError::AlreadyExists { namespace, name },
+            (409, _) => KubeError::Conflict { namespace, name },
+            (410, _) => KubeError::Gone,
+            (429, _) => KubeError::Busy,
+            (500.., _) => KubeError::Failed {
+                status: code,
+                said: quoted(&status.message).into(),
+            },
+            // The message may hold the value that is wrong.
+            (_, reason) => KubeError::Rejected {
+                status: code,
+                reason: quoted(reason).into(),
+            },
+        }
+    }
+}

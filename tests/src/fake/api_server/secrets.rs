@@ -1,0 +1,503 @@
+//! Secrets as the API server keeps them: with versions, RBAC, and watches that tell each change.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Method, Response, StatusCode, header::CONTENT_TYPE};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+
+use super::{Failure, failure};
+use crate::fake::{Body, Received, body};
+
+const USER: &str = "system:serviceaccount:countersign:countersign";
+
+/// The most bytes of data in one Secret.
+const LARGEST: usize = 1024 * 1024;
+
+/// What a Role grants the gateway in one namespace.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The namespace.
+    pub namespace: String,
+    /// The verbs.
+    pub verbs: Vec<String>,
+    /// The names it is for; all of them if `None`.
+    pub names: Option<Vec<String>>,
+}
+
+impl Grant {
+    /// These verbs on all Secrets of a namespace.
+    pub fn all(namespace: &str, verbs: &[&str]) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            verbs: verbs.iter().map(|&verb| verb.to_owned()).collect(),
+            names: None,
+        }
+    }
+
+    /// These verbs on one Secret.
+    pub fn one(namespace: &str, name: &str, verbs: &[&str]) -> Self {
+        Self {
+            names: Some(vec![name.to_owned()]),
+            ..Self::all(namespace, verbs)
+        }
+    }
+
+    /// RBAC knows no name of what is created, nor of a whole collection.
+    fn covers(&self, namespace: &str, verb: &str, name: Option<&str>) -> bool {
+        let named = match (&self.names, name) {
+            (None, _) => true,
+            (Some(names), Some(name)) => names.iter().any(|known| known == name),
+            (Some(_), None) => false,
+        };
+        named && self.namespace == namespace && self.verbs.iter().any(|known| known == verb)
+    }
+}
+
+type Key = (String, String);
+
+/// All Secrets of a cluster.
+#[derive(Default)]
+pub(super) struct Secrets {
+    version: u64,
+    /// Changes up to this version are forgotten.
+    forgotten: u64,
+    objects: BTreeMap<Key, Value>,
+    changes: VecDeque<Change>,
+    watchers: Vec<Watcher>,
+    pub(super) grants: Vec<Grant>,
+}
+
+struct Change {
+    version: u64,
+    kind: &'static str,
+    object: Value,
+}
+
+struct Watcher {
+    namespace: String,
+    name: Option<String>,
+    bookmarks: bool,
+    lines: mpsc::UnboundedSender<Bytes>,
+}
+
+impl Watcher {
+    fn wants(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        metadata["namespace"] == *self.namespace
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|name| metadata["name"] == **name)
+    }
+
+    /// Whether anyone still reads.
+    fn tell(&self, kind: &str, object: &Value) -> bool {
+        let line = json!({"type": kind, "object": object}).to_string() + "\n";
+        self.lines.send(Bytes::from(line)).is_ok()
+    }
+}
+
+/// What of the collection a request is about.
+struct Selection<'a> {
+    namespace: &'a str,
+    name: Option<String>,
+    fields: Vec<(String, String)>,
+}
+
+impl Selection<'_> {
+    fn field(&self, name: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Secrets {
+    /// The answer to a request beneath `/api/v1/namespaces/`, given by what follows.
+    pub(super) fn respond(&mut self, rest: &str, received: &Received) -> Response<Body> {
+        let parts: Vec<&str> = rest.split('/').collect();
+        let answered = match (parts.as_slice(), &received.method) {
+            (&[namespace, "secrets", name], &Method::GET) => self.read(namespace, name),
+            (&[namespace, "secrets", name], &Method::PUT) => {
+                self.replace(namespace, name, received)
+            }
+            (&[namespace, "secrets"], &Method::POST) => self.create(namespace, received),
+            (&[namespace, "secrets"], &Method::GET) => self.select(namespace, received),
+            _ => Err(Failure::new(
+                StatusCode::NOT_FOUND,
+                "NotFound",
+                "the server could not find the requested resource",
+            )),
+        };
+        answered.unwrap_or_else(|error| failure(&error))
+    }
+
+    /// Sets a Secret as `kubectl apply` would.
+    pub(super) fn set(&mut self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
+        let encoded: Map<String, Value> = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), BASE64_STANDARD.encode(value).into()))
+            .collect();
+        let key = (namespace.to_owned(), name.to_owned());
+        let uid = self.objects.get(&key).map_or_else(
+            || crate::random::alphanumeric(12).into(),
+            |object| object["metadata"]["uid"].clone(),
+        );
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "type": "Opaque",
+            "data": encoded,
+        });
+        self.store(key, object);
+    }
+
+    pub(super) fn delete(&mut self, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let Some(mut object) = self.objects.remove(&key) else {
+            return false;
+        };
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.tell("DELETED", object);
+        true
+    }
+
+    pub(super) fn data(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        let object = self.objects.get(&(namespace.to_owned(), name.to_owned()))?;
+        let data = object["data"].as_object()?.iter().map(|(key, value)| {
+            let bytes = BASE64_STANDARD.decode(value.as_str().unwrap_or_default());
+            (key.clone(), bytes.unwrap_or_default())
+        });
+        Some(data.collect())
+    }
+
+    /// Tells the watchers how far they are.
+    pub(super) fn bookmark(&mut self) {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"resourceVersion": self.version.to_string(), "creationTimestamp": null},
+        });
+        self.watchers
+            .retain(|watcher| !watcher.bookmarks || watcher.tell("BOOKMARK", &object));
+    }
+
+    /// Ends all watches, as their `timeoutSeconds` would.
+    pub(super) fn end_watches(&mut self) {
+        self.watchers.clear();
+    }
+
+    pub(super) fn watches(&self) -> usize {
+        let open = |watcher: &&Watcher| !watcher.lines.is_closed();
+        self.watchers.iter().filter(open).count()
+    }
+
+    /// Forgets what changed until now, as etcd's compaction does.
+    pub(super) fn forget_changes(&mut self) {
+        self.version += 1;
+        self.forgotten = self.version;
+        self.changes.clear();
+    }
+
+    fn read(&self, namespace: &str, name: &str) -> Result<Response<Body>, Failure> {
+        self.permit(namespace, "get", Some(name))?;
+        let found = self.objects.get(&(namespace.to_owned(), name.to_owned()));
+        let object = found.ok_or_else(|| not_found(name))?;
+        Ok(body::json(StatusCode::OK, object))
+    }
+
+    fn create(&mut self, namespace: &str, received: &Received) -> Result<Response<Body>, Failure> {
+        self.permit(namespace, "create", None)?;
+        let mut object = sent(received)?;
+        let name = object["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        valid(&object, namespace, &name)?;
+        if !object["metadata"]["resourceVersion"].is_null() {
+            return Err(Failure::new(
+                StatusCode::BAD_REQUEST,
+                "BadRequest",
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        let key = (namespace.to_owned(), name);
+        if self.objects.contains_key(&key) {
+            let message = format!("secrets \"{}\" already exists", key.1);
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                "AlreadyExists",
+                &message,
+            ));
+        }
+        object["metadata"]["namespace"] = namespace.into();
+        object["metadata"]["uid"] = crate::random::alphanumeric(12).into();
+        if object["type"].is_null() {
+            object["type"] = "Opaque".into();
+        }
+        Ok(body::json(StatusCode::CREATED, &self.store(key, object)))
+    }
+
+    fn replace(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        received: &Received,
+    ) -> Result<Response<Body>, Failure> {
+        self.permit(namespace, "update", Some(name))?;
+        let mut object = sent(received)?;
+        valid(&object, namespace, name)?;
+        let key = (namespace.to_owned(), name.to_owned());
+        let old = self.objects.get(&key).ok_or_else(|| not_found(name))?;
+        let (new, before) = (&object["metadata"], &old["metadata"]);
+        let differs = |field: &str| !new[field].is_null() && new[field] != before[field];
+        if differs("resourceVersion") || differs("uid") {
+            let message = format!(
+                "Operation cannot be fulfilled on secrets \"{name}\": the object has been \
+                 modified; please apply your changes to the latest version and try again"
+            );
+            return Err(Failure::new(StatusCode::CONFLICT, "Conflict", &message));
+        }
+        if object["type"].is_null() {
+            object["type"] = "Opaque".into();
+        }
+        let frozen = old["immutable"] == true;
+        if object["type"] != old["type"] || frozen && object["data"] != old["data"] {
+            let message = format!("Secret \"{name}\" is invalid: field is immutable");
+            return Err(Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                &message,
+            ));
+        }
+        object["metadata"]["uid"] = before["uid"].clone();
+        object["metadata"]["namespace"] = namespace.into();
+        object["metadata"]["resourceVersion"] = before["resourceVersion"].clone();
+        // What changes nothing makes no version.
+        if object == *old {
+            return Ok(body::json(StatusCode::OK, old));
+        }
+        Ok(body::json(StatusCode::OK, &self.store(key, object)))
+    }
+
+    fn select(&mut self, namespace: &str, received: &Received) -> Result<Response<Body>, Failure> {
+        let fields = received.query_fields();
+        let selector = fields.iter().find(|(key, _)| key == "fieldSelector");
+        let name = match selector.map(|(_, value)| value.split_once('=')) {
+            None => None,
+            Some(Some(("metadata.name", name))) => Some(name.trim_start_matches('=').to_owned()),
+            Some(_) => {
+                let message = "field label not supported";
+                return Err(Failure::new(StatusCode::BAD_REQUEST, "BadRequest", message));
+            }
+        };
+        let selection = Selection {
+            namespace,
+            name,
+            fields,
+        };
+        match selection.field("watch") {
+            Some("true" | "1") => self.watch(&selection),
+            _ => self.list(&selection),
+        }
+    }
+
+    fn list(&self, selection: &Selection<'_>) -> Result<Response<Body>, Failure> {
+        self.permit(selection.namespace, "list", selection.name.as_deref())?;
+        let wanted = |(namespace, name): &Key| {
+            namespace == selection.namespace
+                && selection.name.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        // A list's items do not say what they are.
+        let items = self.objects.iter().filter(|(key, _)| wanted(key));
+        let items: Vec<Value> = items
+            .map(|(_, object)| {
+                let mut item = object.clone();
+                if let Some(item) = item.as_object_mut() {
+                    item.remove("kind");
+                    item.remove("apiVersion");
+                }
+                item
+            })
+            .collect();
+        let list = json!({
+            "kind": "SecretList",
+            "apiVersion": "v1",
+            "metadata": {"resourceVersion": self.version.to_string()},
+            "items": items,
+        });
+        Ok(body::json(StatusCode::OK, &list))
+    }
+
+    fn watch(&mut self, selection: &Selection<'_>) -> Result<Response<Body>, Failure> {
+        self.permit(selection.namespace, "watch", selection.name.as_deref())?;
+        let from = selection.field("resourceVersion").unwrap_or_default();
+        let (lines, told) = mpsc::unbounded_channel();
+        let watcher = Watcher {
+            namespace: selection.namespace.to_owned(),
+            name: selection.name.clone(),
+            bookmarks: selection.field("allowWatchBookmarks") == Some("true"),
+            lines,
+        };
+        match from {
+            "" | "0" => {
+                for object in self.objects.values().filter(|object| watcher.wants(object)) {
+                    watcher.tell("ADDED", object);
+                }
+                self.watchers.push(watcher);
+            }
+            from => match from.parse::<u64>() {
+                Err(_) => {
+                    let message = format!("invalid resource version \"{from}\"");
+                    return Err(Failure::new(
+                        StatusCode::BAD_REQUEST,
+                        "BadRequest",
+                        &message,
+                    ));
+                }
+                Ok(from) if from > self.version => {
+                    let message = "Timeout: Too large resource version";
+                    return Err(Failure::new(
+                        StatusCode::GATEWAY_TIMEOUT,
+                        "Timeout",
+                        message,
+                    ));
+                }
+                // It is said within the watch, and ends it.
+                Ok(from) if from < self.forgotten => {
+                    let message = format!("too old resource version: {from} ({})", self.version);
+                    let gone = Failure::new(StatusCode::GONE, "Expired", &message);
+                    watcher.tell("ERROR", &gone.status());
+                }
+                Ok(from) => {
+                    for change in self.changes.iter().filter(|change| change.version > from) {
+                        if watcher.wants(&change.object) {
+                            watcher.tell(change.kind, &change.object);
+                        }
+                    }
+                    self.watchers.push(watcher);
+                }
+            },
+        }
+        let frames = stream::unfold(told, |mut told| async move {
+            let line = told.recv().await?;
+            Some((Ok(Frame::data(line)), told))
+        });
+        let mut response = Response::new(StreamBody::new(frames).boxed());
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            http::HeaderValue::from_static("application/json"),
+        );
+        Ok(response)
+    }
+
+    fn permit(&self, namespace: &str, verb: &str, name: Option<&str>) -> Result<(), Failure> {
+        let covered = |grant: &Grant| grant.covers(namespace, verb, name);
+        if self.grants.iter().any(covered) {
+            return Ok(());
+        }
+        let message = format!(
+            "secrets {}is forbidden: User \"{USER}\" cannot {verb} resource \"secrets\" in API \
+             group \"\" in the namespace \"{namespace}\"",
+            name.map(|name| format!("\"{name}\" ")).unwrap_or_default()
+        );
+        Err(Failure::new(StatusCode::FORBIDDEN, "Forbidden", &message))
+    }
+
+    fn store(&mut self, key: Key, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let kind = if self.objects.contains_key(&key) {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
+        self.objects.insert(key, object.clone());
+        self.tell(kind, object.clone());
+        object
+    }
+
+    fn tell(&mut self, kind: &'static str, object: Value) {
+        self.watchers
+            .retain(|watcher| !watcher.wants(&object) || watcher.tell(kind, &object));
+        self.changes.push_back(Change {
+            version: self.version,
+            kind,
+            object,
+        });
+    }
+}
+
+fn sent(received: &Received) -> Result<Value, Failure> {
+    let content_type = received.header("content-type").unwrap_or_default();
+    if !content_type.starts_with("application/json") {
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format",
+        ));
+    }
+    let object = received.json().filter(Value::is_object);
+    object.ok_or_else(|| Failure::new(StatusCode::BAD_REQUEST, "BadRequest", "it is no JSON"))
+}
+
+fn valid(object: &Value, namespace: &str, name: &str) -> Result<(), Failure> {
+    let bad = |message: &str| Failure::new(StatusCode::BAD_REQUEST, "BadRequest", message);
+    let invalid = |message: &str| {
+        let message = format!("Secret \"{name}\" is invalid: {message}");
+        Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &message)
+    };
+    if object["kind"] != "Secret" || object["apiVersion"] != "v1" {
+        return Err(bad("the object provided is no v1 Secret"));
+    }
+    let metadata = &object["metadata"];
+    if metadata["name"] != *name {
+        return Err(bad(
+            "the name of the object does not match the name on the URL",
+        ));
+    }
+    if !metadata["namespace"].is_null() && metadata["namespace"] != *namespace {
+        return Err(bad(
+            "the namespace of the object does not match the namespace on the URL",
+        ));
+    }
+    let name_char =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let inner = name.trim_matches(['-', '.']);
+    if name.is_empty() || name.len() > 253 || inner != name || !name.bytes().all(name_char) {
+        return Err(invalid(
+            "metadata.name: Invalid value: a lowercase RFC 1123 subdomain",
+        ));
+    }
+    let empty = Map::new();
+    let mut total = 0;
+    for (key, value) in object["data"].as_object().unwrap_or(&empty) {
+        let key_char = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if key.is_empty() || key.len() > 253 || !key.bytes().all(key_char) {
+            return Err(invalid("data: Invalid value: a valid config key"));
+        }
+        let decoded = value.as_str().map(|text| BASE64_STANDARD.decode(text));
+        match decoded {
+            Some(Ok(bytes)) => total += bytes.len(),
+            Some(Err(_)) | None => return Err(bad("Secret in version \"v1\" cannot be handled")),
+        }
+    }
+    if total > LARGEST {
+        return Err(invalid(
+            "data: Too long: may not be more than 1048576 bytes",
+        ));
+    }
+    Ok(())
+}
+
+fn not_found(name: &str) -> Failure {
+    let message = format!("secrets \"{name}\" not found");
+    Failure::new(StatusCode::NOT_FOUND, "NotFound", &message)
+}
