@@ -5,6 +5,7 @@ mod apps;
 mod bypass;
 mod failover;
 mod proofs;
+mod size;
 mod steer;
 
 use std::path::{Path, PathBuf};

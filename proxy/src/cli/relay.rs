@@ -6,11 +6,15 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::open_files;
 use crate::{
     clock::Clock,
     observe::logging::{self, LogFormat},
     relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings},
 };
+
+/// The stack of a thread that reads a file or looks up a name, in bytes.
+const BLOCKING_STACK: usize = 512 * 1024;
 
 /// Carries the pod's connections to a gateway until SIGTERM or SIGINT. Holds no secret and no
 /// policy.
@@ -103,10 +107,18 @@ pub(super) struct RelayCommand {
 impl RelayCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         logging::init(self.log)?;
+        open_files::raise_limit();
         // A thread has memory of its own, and one carries more than a pod sends.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(self.threads.max(1))
+        let mut builder = if self.threads > 1 {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(self.threads);
+            builder
+        } else {
+            tokio::runtime::Builder::new_current_thread()
+        };
+        let runtime = builder
             .max_blocking_threads(4)
+            .thread_stack_size(BLOCKING_STACK)
             .enable_all()
             .build()
             .context("cannot start the runtime")?;

@@ -7,7 +7,7 @@ use clap::Args;
 use countersign_config::load;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::report;
+use super::{open_files, report};
 use crate::{
     app::{self, StartError},
     clock::Clock,
@@ -36,6 +36,7 @@ impl RunCommand {
             Err(problems) => return report::problems(&problems),
         };
         report::to_stderr(&warnings)?;
+        open_files::raise_limit();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         if let Some(threads) = self.threads {
             builder.worker_threads(threads.max(1));

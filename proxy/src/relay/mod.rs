@@ -35,6 +35,10 @@ use crate::clock::Clock;
 use dial::Dialer;
 use fleet::Fleet;
 
+/// How long after SIGTERM the relay goes on though nothing is open: what an app began before may
+/// still wait to be accepted.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -167,7 +171,11 @@ impl Relay {
         tracing::info!(open = shared.tasks.len(), limit = ?drain, "draining");
         shared.draining.cancel();
         shared.tasks.close();
-        if timeout(drain, shared.tasks.wait()).await.is_err() {
+        let quiet = async {
+            tokio::time::sleep(LAST_CALL).await;
+            shared.tasks.wait().await;
+        };
+        if timeout(drain, quiet).await.is_err() {
             tracing::warn!(
                 open = shared.tasks.len(),
                 "the time to drain is over; what is open is cut"

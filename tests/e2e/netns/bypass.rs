@@ -125,6 +125,29 @@ async fn a_relay_that_is_steered_to_itself_does_not_loop() -> anyhow::Result<()>
     Ok(())
 }
 
+/// Nobody was redirected there who dials the port himself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_redirected_port_itself_leads_nowhere() -> anyhow::Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    let scene = Scene::start(TUNNEL).await?;
+    let _gateway = scene.gateway(0).await?;
+    let mut pod = Pod::start(&scene, &[0]).await?;
+    for port in ["127.0.0.1", "::1"] {
+        let mut nc = pod.app("nc")?;
+        nc.args(["-w", "20", port, "15001"]);
+        let shown = run(nc, "hello\n").await?;
+        assert_eq!(shown.stdout, "");
+    }
+    let twice = |printed: &str| {
+        let closed = ["relay-loop", "relay-no-destination"];
+        let lines = closed.map(|reason| printed.matches(reason).count());
+        (lines.iter().sum::<usize>() == 2).then_some(())
+    };
+    pod.relay_process()?.said(twice).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn quic_is_rejected_at_once() -> anyhow::Result<()> {
     if !available() {

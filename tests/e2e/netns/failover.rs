@@ -120,6 +120,10 @@ async fn on_sigterm_it_serves_what_is_open_and_ends_when_nothing_is() -> anyhow:
 /// Requests in all, and how often one is begun.
 const REQUESTS: usize = 1000;
 const EVERY: Duration = Duration::from_millis(5);
+/// How long it may take until the end of a gateway is known to the app, on a busy machine.
+const NOTICED: Duration = Duration::from_secs(1);
+/// And until the app knows that a request is lost.
+const LOST_WITHIN: Duration = Duration::from_secs(2);
 /// Connections that are open before the first.
 const AT_FIRST: usize = 20;
 /// After how many of them the gateway is killed.
@@ -259,8 +263,8 @@ async fn of_two_gateways_one_is_killed_and_only_what_was_in_flight_on_it_is_lost
     Ok(())
 }
 
-/// Every lost request was in flight, through the gateway that was killed, when it was killed; and
-/// was lost at once.
+/// Every lost request was on a connection through the gateway that was killed, sent before its
+/// end could be known; and was lost at once.
 fn judge(scene: &Scene, told: &[Told], before: Instant, killed: Instant) {
     assert_eq!(told.len(), REQUESTS);
     let received = received(scene);
@@ -282,48 +286,39 @@ fn judge(scene: &Scene, told: &[Told], before: Instant, killed: Instant) {
         // It was still being connected, through one or the other.
         None => request.failed.is_some(),
     };
-    let in_flight = |request: &&Told| request.began <= killed && request.ended >= before;
+    let known = killed + NOTICED;
+    let in_flight = |request: &&Told| request.began <= known && request.ended >= before;
     let lost: Vec<&Told> = told.iter().filter(|told| told.failed.is_some()).collect();
     for request in &lost {
-        assert!(
-            on_doomed(request),
-            "it was not on that gateway: {request:?}"
-        );
-        assert!(in_flight(request), "it was not in flight: {request:?}");
+        let Told { number, failed, .. } = request;
+        assert!(on_doomed(request), "{number} was not on it: {failed:?}");
+        assert!(in_flight(request), "{number} was not in flight: {failed:?}");
         let took = request.ended.duration_since(killed);
-        assert!(took < Duration::from_secs(2), "not at once: {request:?}");
+        assert!(took < LOST_WITHIN, "{number} was lost after {took:?}");
     }
-    let answered = told
+    let late = lost.iter().filter(|request| request.began > killed).count();
+    let at_once = |request: &&Told| request.began <= killed && request.ended >= before;
+    let (here, there): (Vec<_>, Vec<_>) = told
         .iter()
-        .filter(in_flight)
-        .filter(|told| told.failed.is_none());
-    let in_flight_on_doomed = told
-        .iter()
-        .filter(in_flight)
-        .filter(|told| on_doomed(told))
-        .count();
-    let span = told
-        .iter()
-        .map(|told| told.began)
+        .filter(at_once)
+        .partition(|told| on_doomed(told));
+    let began = told.iter().map(|told| told.began);
+    let span = began
+        .clone()
         .max()
-        .expect("there are some");
-    let span = span
-        - told
-            .iter()
-            .map(|told| told.began)
-            .min()
-            .expect("there are some");
+        .zip(began.min())
+        .map(|(end, start)| end - start);
     let figures = format!(
-        "{REQUESTS} requests in {span:.1?}; when one of two gateways was killed, {} were in flight on \
-         it and {} on the other; lost: {}; by the other and by new connections: {} answered",
-        in_flight_on_doomed,
-        answered.count(),
+        "{REQUESTS} requests in {:.1?}; as one of two gateways was killed {} were in flight on it \
+         and {} on the other; lost: {}, of them {late} sent before its end was known; answered: {}",
+        span.unwrap_or_default(),
+        here.len(),
+        there.len(),
         lost.len(),
         REQUESTS - lost.len(),
     );
     countersign_tests::told(&figures);
     assert!(!lost.is_empty(), "nothing was in flight on it: {figures}");
-    assert!(lost.len() <= in_flight_on_doomed, "{figures}");
 }
 
 async fn until(mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
