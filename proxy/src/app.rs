@@ -37,7 +37,7 @@ pub struct Rooms {
     /// The revision in force.
     pub snapshots: Snapshots,
     /// Obtains credentials.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// Sends requests on.
     pub forwarder: Arc<Forwarder>,
     /// Mints leaves.
@@ -96,6 +96,9 @@ const LOG_DRAIN: Duration = Duration::from_secs(5);
 /// How long the agents of trust domains may take before the gateway serves without their bundles.
 const FIRST_BUNDLES: Duration = Duration::from_secs(2);
 
+/// How long issuers may take to be told, at the end, which credentials are no longer needed.
+const REVOCATION: Duration = Duration::from_secs(5);
+
 /// A gateway that is bound and ready to serve.
 #[derive(Debug)]
 pub struct App {
@@ -142,7 +145,7 @@ pub async fn build_with_log(
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
         snapshots: Snapshots::new(snapshot),
-        credentials: Credentials::new(tools, clock.clone()),
+        credentials: Arc::new(Credentials::new(tools, clock.clone())),
         forwarder,
         ca,
         recorder: Recorder::new(log, metrics, clock.clone()),
@@ -172,6 +175,10 @@ pub async fn build_with_log(
         admin,
         state,
     };
+    app.state.set_credentials(&app.rooms.credentials);
+    app.rooms
+        .credentials
+        .retain(app.rooms.snapshots.load_full().credentials());
     app.rooms.forwarder.set_own_addresses(app.own_addresses());
     Ok(app)
 }
@@ -242,6 +249,9 @@ impl App {
             );
             rooms.recorder.cut_off();
             rooms.tasks.cut_off().await;
+        }
+        if !rooms.credentials.end(REVOCATION).await {
+            tracing::warn!("not all credentials that are no longer needed were revoked in time");
         }
         admin_end.cancel();
         if let Err(error) = rooms.recorder.log().shutdown(LOG_DRAIN).await {

@@ -66,6 +66,14 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         outcome
     }
 
+    /// Lets go of what finished work has brought, which would be kept until work begins again.
+    pub(crate) fn forget_finished(&self) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished = running.take_if(|running| !running.is_under_way());
+        drop(running);
+        drop(finished);
+    }
+
     /// The work that is under way, if any.
     pub(crate) fn under_way(&self) -> Option<Outcome<T>> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);

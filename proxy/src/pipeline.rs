@@ -170,7 +170,8 @@ async fn obtain<'s>(
     let Some((attach, credential)) = permit.credential() else {
         return Ok(None);
     };
-    match session.rooms.credentials.obtain(credential).await {
+    let credentials = &session.rooms.credentials;
+    match credentials.obtain_for(credential, &session.caller).await {
         Ok(issued) => Ok(Some((attach, issued))),
         Err(error) => Err(Refusal::from(error).at(permit.grant().target)),
     }

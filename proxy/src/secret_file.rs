@@ -35,13 +35,24 @@ pub(crate) enum SecretFileError {
 /// Reads the secret in `path`, without the white space around it. Symbolic links are followed,
 /// so that Kubernetes' swap of `..data` is seen.
 pub(crate) async fn read(path: &Path) -> Result<Secret, SecretFileError> {
+    read_as(path, parse).await
+}
+
+/// Reads the text in `path`, of any form, without the line end that editors leave.
+pub(crate) async fn read_text(path: &Path) -> Result<Secret, SecretFileError> {
+    read_as(path, parse_text).await
+}
+
+type Parse = fn(&[u8]) -> Result<Secret, SecretFileError>;
+
+async fn read_as(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
     let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read_blocking(&path)).await;
+    let read = tokio::task::spawn_blocking(move || read_blocking(&path, parse)).await;
     // The task ends without a result only when the runtime is shutting down.
     read.unwrap_or(Err(SecretFileError::Unreadable(io::ErrorKind::Interrupted)))
 }
 
-fn read_blocking(path: &Path) -> Result<Secret, SecretFileError> {
+fn read_blocking(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
     // Asked before opening: to open a named pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(from_io)?;
     if !metadata.is_file() {
@@ -63,6 +74,16 @@ fn parse(content: &[u8]) -> Result<Secret, SecretFileError> {
     }
     if !text.iter().all(u8::is_ascii_graphic) {
         return Err(SecretFileError::NotText);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| SecretFileError::NotText)?;
+    Ok(Secret::new(text.to_owned()))
+}
+
+fn parse_text(content: &[u8]) -> Result<Secret, SecretFileError> {
+    let text = content.strip_suffix(b"\n").unwrap_or(content);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    if text.trim_ascii().is_empty() {
+        return Err(SecretFileError::Empty);
     }
     let text = std::str::from_utf8(text).map_err(|_| SecretFileError::NotText)?;
     Ok(Secret::new(text.to_owned()))
@@ -119,6 +140,27 @@ mod tests {
         let path = directory.path().join("token");
         std::fs::write(&path, content).unwrap();
         let read = read(&path).await;
+        assert_eq!(
+            read.as_ref().map(Secret::expose),
+            expected.as_ref().copied()
+        );
+    }
+
+    #[rstest]
+    #[case::two_words(b" correct horse \n", Ok(" correct horse "))]
+    #[case::crlf("pässword\r\n".as_bytes(), Ok("pässword"))]
+    #[case::lines(b"one\ntwo\n\n", Ok("one\ntwo\n"))]
+    #[case::blank(b" \n", Err(SecretFileError::Empty))]
+    #[case::not_utf8(b"\xff\xfe", Err(SecretFileError::NotText))]
+    #[tokio::test]
+    async fn a_text_is_taken_as_it_is(
+        #[case] content: &[u8],
+        #[case] expected: Result<&str, SecretFileError>,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        std::fs::write(&path, content).unwrap();
+        let read = read_text(&path).await;
         assert_eq!(
             read.as_ref().map(Secret::expose),
             expected.as_ref().copied()

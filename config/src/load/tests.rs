@@ -4,6 +4,8 @@ use super::*;
 use crate::model;
 
 mod catalog;
+mod credentials;
+mod documents;
 mod files;
 mod gateways;
 mod mistakes;

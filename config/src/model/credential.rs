@@ -186,7 +186,7 @@ pub struct JwtClaims {
     pub subject: Option<String>,
     /// `aud`.
     pub audience: Option<String>,
-    /// From `iat` to `exp`; one hour at most.
+    /// From `iat`, which lies a minute back, to `exp`; two minutes at least, one hour at most.
     pub lifetime: Duration,
     /// Further claims; none of the registered ones above.
     pub further: std::collections::BTreeMap<String, serde_json::Value>,

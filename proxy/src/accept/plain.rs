@@ -64,6 +64,7 @@ impl Passing<'_> {
             // No workload stands behind it, so the caller's own name keeps connections apart.
             workload: ResourceName::cluster_wide(self.caller.subject()),
             credential: None,
+            caller: None,
         };
         let sent = self.rooms.forwarder.send(&key, request).await?;
         record.answered(&sent);

@@ -215,8 +215,10 @@ impl Shared {
         rooms.ca.constrain(loaded.policies.governed_hosts())?;
         let next = Arc::new(Snapshot::new(loaded.policies, Some(&previous)));
         let revision = Arc::clone(next.revision());
-        rooms.snapshots.store(Arc::clone(&next));
-        rooms.credentials.retain(next.policies().credentials());
+        // First what the old revision used, then the new one: a request that still has the old one
+        // cannot bring back what was let go.
+        rooms.credentials.retain(next.credentials());
+        rooms.snapshots.store(next);
         rooms
             .recorder
             .metrics()

@@ -100,6 +100,10 @@ pub fn authorize<'s>(
         credential: grant
             .credential
             .map(|(_, credential)| credential.name.clone()),
+        caller: grant
+            .credential
+            .filter(|(_, credential)| credential.provider.is_per_caller())
+            .map(|_| *caller.key()),
     };
     Ok(Permit {
         grant,

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_config::policy::{CallerFacts, PolicySet, Recognised};
+use countersign_config::{
+    model::Credential,
+    policy::{CallerFacts, PolicySet, Recognised},
+};
 
 use tokio::sync::watch;
 
@@ -78,6 +81,12 @@ impl Snapshot {
     /// The policies.
     pub fn policies(&self) -> &PolicySet {
         &self.policies
+    }
+
+    /// The credentials that policies use; one may be named more than once.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> {
+        let policies = self.policies.policies().iter();
+        policies.flat_map(|policy| policy.credentials.iter().map(|(_, credential)| credential))
     }
 
     /// The counters of the policies' rates.

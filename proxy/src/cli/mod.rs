@@ -2,6 +2,7 @@
 
 pub mod ca;
 mod check;
+mod credentials;
 pub mod environment;
 mod exec;
 mod explain;
@@ -37,6 +38,8 @@ enum Command {
     Check(check::CheckCommand),
     /// Say how a request would be decided, and why.
     Explain(explain::ExplainCommand),
+    /// Show the credentials that a running gateway holds, never their values.
+    Credentials(credentials::CredentialsCommand),
     /// Run one command under a local gateway, with proxy and CA variables set.
     Exec(exec::ExecCommand),
     /// Show or export the interception CA.
@@ -58,6 +61,7 @@ impl Cli {
             Command::Steer(command) => command.run(),
             Command::Check(command) => command.run(),
             Command::Explain(command) => command.run(),
+            Command::Credentials(command) => command.run(),
             Command::Exec(command) => command.run(),
             Command::Ca(command) => command.run(),
             Command::Schema(command) => command.run(),

@@ -56,9 +56,48 @@ pub enum CredentialError {
         /// When.
         at: Timestamp,
     },
+    /// The issuer did not issue it.
+    #[error("{host}: {fault}")]
+    Issuer {
+        /// The host that was asked.
+        host: Arc<str>,
+        /// What went wrong.
+        fault: IssuerFault,
+    },
+    /// Secret material is there, but not of the form that it needs.
+    #[error("{what}")]
+    Unusable {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Each caller's value is made from its own token, and this caller showed none.
+    #[error("the value is made from the caller's own token, and the caller was proven without one")]
+    NoToken,
+    /// The caller's token ended while its value was fetched.
+    #[error("the caller's token ended before its value was there")]
+    RunOver,
     /// The fetch was cut off, by a defect or because the process is shutting down.
     #[error("fetching the credential was cut off")]
     Abandoned,
+}
+
+/// Why an issuer did not issue a credential, or did not revoke one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssuerFault {
+    /// It could not be asked, or says itself that this may pass.
+    #[error("the issuer is not available: {0}")]
+    Unavailable(Arc<str>),
+    /// It refused us (RFC 6749, section 5.2): somebody must change something.
+    #[error("the issuer refused: {code}{}", words.as_ref().map(|words| format!(" ({words})")).unwrap_or_default())]
+    Refused {
+        /// Its error code, such as `invalid_client`, or else the HTTP status.
+        code: Arc<str>,
+        /// Its own words, redacted.
+        words: Option<Arc<str>>,
+    },
+    /// It answered, but not what its protocol says.
+    #[error("the issuer's answer cannot be used: {0}")]
+    Answer(&'static str),
 }
 
 impl CredentialError {
@@ -82,8 +121,34 @@ impl CredentialError {
             | Self::Unreadable { .. }
             | Self::TooLarge { .. }
             | Self::NotText { .. }
+            | Self::Unusable { .. }
             | Self::Abandoned => true,
-            Self::Missing { .. } | Self::NotBuilt { .. } | Self::Expired { .. } => false,
+            Self::Issuer { fault, .. } => match fault {
+                IssuerFault::Unavailable(_) | IssuerFault::Answer(_) => true,
+                IssuerFault::Refused { .. } => false,
+            },
+            Self::Missing { .. }
+            | Self::NotBuilt { .. }
+            | Self::Expired { .. }
+            | Self::NoToken
+            | Self::RunOver => false,
+        }
+    }
+
+    /// Whether it says that access was taken away, so that a value from before must not serve even
+    /// if its own end is still to come.
+    pub(super) fn withdraws(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::NotBuilt { .. } | Self::NoToken | Self::RunOver => true,
+            Self::Empty { .. }
+            | Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::NotText { .. }
+            | Self::Unusable { .. }
+            | Self::Expired { .. }
+            // What it issued before is good until its end, as it said then.
+            | Self::Issuer { .. }
+            | Self::Abandoned => false,
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Exchanges with those who issue credentials: the same checked addresses, roots and corporate
 //! proxy as all that goes upstream, no redirects, and answers that are bounded.
 
-#![expect(dead_code, reason = "the providers that ask an issuer come next")]
-
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -87,6 +85,7 @@ impl Http {
             authority: Authority::with_default_port(authority, 443)?,
             workload: ResourceName::cluster_wide(OURSELVES),
             credential: Some(credential.clone()),
+            caller: None,
         };
         let request = request.map(|body| RequestBody::full(body, Arc::new(BodyMeter::default())));
         let sent = match roots {

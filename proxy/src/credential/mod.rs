@@ -8,44 +8,56 @@
 //! Every provider goes this way, also those that rotate: a slot knows about expiry, renewal
 //! ahead of time and values that an API has rejected; a provider only knows how to get one value.
 
+mod callers;
 mod error;
 mod http;
+mod life;
 mod provider;
+mod revoke;
 mod slot;
 mod source;
+mod status;
 #[cfg(test)]
 mod tests;
 
-pub use error::CredentialError;
+pub use error::{CredentialError, IssuerFault};
+pub use status::{CredentialState, CredentialStatus, CredentialsStatus};
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use countersign_config::model::{Credential, Gateway, ResourceName};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, forward::Forwarder, secret::Secret};
+use crate::{clock::Clock, forward::Forwarder, identify::Caller, secret::Secret};
+use callers::Callers;
 use provider::Fetcher;
-use slot::{Readiness, Slot};
+use revoke::{Revoker, Value};
+use slot::{Common, Readiness, Slot};
 
 /// A credential's value, ready to be put on a request.
 pub struct Issued {
-    secret: Secret,
+    value: Arc<Value>,
     name: ResourceName,
     generation: u64,
     obtained_at: Timestamp,
     expires_at: Option<Timestamp>,
+    /// When it is renewed in the background, if it was used.
+    renew_ahead_at: Option<Timestamp>,
+    /// When a request that uses it has it renewed.
     renew_at: Option<Timestamp>,
 }
 
 impl Issued {
-    /// The value. It is overwritten in memory when the last holder lets go.
+    /// The value. When the last holder lets go it is overwritten in memory, and revoked where it was
+    /// issued if the credential asks for that: so hold it until the API has answered.
     pub fn secret(&self) -> &Secret {
-        &self.secret
+        self.value.secret()
     }
 
     /// The credential's name.
@@ -70,6 +82,10 @@ impl Issued {
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 impl fmt::Debug for Issued {
@@ -86,7 +102,6 @@ impl fmt::Debug for Issued {
 /// What providers work with: how they reach issuers, and where secret material lives.
 #[derive(Debug)]
 pub struct Tools {
-    #[expect(dead_code, reason = "no provider asks an issuer yet")]
     http: http::Http,
     sources: source::Sources,
 }
@@ -105,113 +120,220 @@ impl Tools {
 /// All credentials in use.
 #[derive(Debug)]
 pub struct Credentials {
-    entries: ArcSwap<HashMap<ResourceName, Entry>>,
-    fetcher: Fetcher,
-    generations: Arc<Generations>,
-    clock: Clock,
+    table: ArcSwap<Table>,
+    common: Common,
 }
 
-/// A slot and the resource it was made for.
+/// The credentials of the revision in force.
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<ResourceName, Entry>,
+    /// What is not among the entries belongs to another revision, and is not entered.
+    complete: bool,
+}
+
+/// A resource and the slots that were made for it.
 #[derive(Debug, Clone)]
 struct Entry {
     credential: Arc<Credential>,
-    slot: Arc<Slot>,
+    slots: Slots,
+}
+
+#[derive(Debug, Clone)]
+enum Slots {
+    /// One for all.
+    Shared(Arc<Slot>),
+    /// One for each caller.
+    PerCaller(Arc<Callers>),
 }
 
 impl Entry {
+    fn new(credential: &Arc<Credential>, common: &Common) -> Self {
+        let slots = if credential.provider.is_per_caller() {
+            Slots::PerCaller(Arc::default())
+        } else {
+            Slots::Shared(Arc::new(Slot::new(Arc::clone(credential), common)))
+        };
+        Self {
+            credential: Arc::clone(credential),
+            slots,
+        }
+    }
+
     fn is_for(&self, credential: &Arc<Credential>) -> bool {
         Arc::ptr_eq(&self.credential, credential) || self.credential == *credential
+    }
+
+    fn all(&self) -> Vec<Arc<Slot>> {
+        match &self.slots {
+            Slots::Shared(slot) => vec![Arc::clone(slot)],
+            Slots::PerCaller(callers) => callers.all(),
+        }
     }
 }
 
 impl Credentials {
-    /// Holds nothing yet; nothing is fetched before it is asked for.
+    /// Holds nothing yet; nothing is fetched before it is asked for. To be made within the runtime
+    /// that it is used on.
     pub fn new(tools: Tools, clock: Clock) -> Self {
         Self::with_fetcher(clock, Fetcher::Provider(Arc::new(tools)))
     }
 
     fn with_fetcher(clock: Clock, fetcher: Fetcher) -> Self {
         Self {
-            entries: ArcSwap::default(),
-            fetcher,
-            generations: Arc::default(),
-            clock,
+            table: ArcSwap::default(),
+            common: Common {
+                generations: Arc::default(),
+                revoker: Revoker::new(fetcher.clone(), clock.clone()),
+                fetcher,
+                clock,
+            },
         }
     }
 
-    /// The credential's value, for one request.
+    /// The value of a credential that all callers share, for one request.
     ///
     /// While a fresh one is held this neither waits nor allocates. Otherwise the caller joins
     /// the one fetch that is under way, or starts it; the fetch goes on if the caller leaves.
+    ///
+    /// # Errors
+    /// When there is none, and [`CredentialError::NoToken`] where each caller has its own.
     pub async fn obtain(
         &self,
         credential: &Arc<Credential>,
     ) -> Result<Arc<Issued>, CredentialError> {
-        let slot = {
-            let entries = self.entries.load();
-            match entries.get(&credential.name) {
-                Some(entry) if entry.is_for(credential) => match entry.slot.readiness() {
-                    Readiness::Ready(issued) => return Ok(issued),
-                    Readiness::Failed(error) => return Err(error),
-                    Readiness::Due => Arc::clone(&entry.slot),
-                },
-                Some(_) | None => self.enter(credential),
-            }
+        let slot = match &self
+            .table
+            .load()
+            .entry(credential)
+            .map(|entry| &entry.slots)
+        {
+            Some(Slots::PerCaller(_)) => return Err(CredentialError::NoToken),
+            Some(Slots::Shared(slot)) => match slot.readiness() {
+                Readiness::Ready(issued) => return Ok(issued),
+                Readiness::Failed(error) => return Err(error),
+                Readiness::Due => Arc::clone(slot),
+            },
+            None => match self.enter(credential).slots {
+                Slots::Shared(slot) => slot,
+                Slots::PerCaller(_) => return Err(CredentialError::NoToken),
+            },
         };
         slot.fetched().await
+    }
+
+    /// The same for one caller, who may have a value of its own.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn obtain_for(
+        &self,
+        credential: &Arc<Credential>,
+        caller: &Arc<Caller>,
+    ) -> Result<Arc<Issued>, CredentialError> {
+        if !credential.provider.is_per_caller() {
+            return self.obtain(credential).await;
+        }
+        if caller.token().is_none() {
+            return Err(CredentialError::NoToken);
+        }
+        let entry = self.table.load().entry(credential).cloned();
+        let slot = match entry.unwrap_or_else(|| self.enter(credential)).slots {
+            Slots::Shared(slot) => slot,
+            Slots::PerCaller(callers) => callers.slot(caller, |home| {
+                Slot::new(Arc::clone(credential), &self.common)
+                    .of_caller(Arc::clone(caller), Some(home))
+            }),
+        };
+        match slot.readiness() {
+            Readiness::Ready(issued) => Ok(issued),
+            Readiness::Failed(error) => Err(error),
+            Readiness::Due => slot.fetched().await,
+        }
     }
 
     /// An API said that this value is bad: the next [`Self::obtain`] asks the source anew. Does
     /// nothing if another value has taken its place already.
     pub fn invalidate(&self, credential: &ResourceName, generation: u64) {
-        if let Some(entry) = self.entries.load().get(credential) {
-            entry.slot.invalidate(generation);
+        if let Some(entry) = self.table.load().entries.get(credential) {
+            match &entry.slots {
+                Slots::Shared(slot) => slot.invalidate(generation),
+                // Another caller's value has another generation.
+                Slots::PerCaller(callers) => {
+                    for slot in callers.all() {
+                        slot.invalidate(generation);
+                    }
+                }
+            }
         }
     }
 
-    /// After a reload: keeps the values of the credentials that are still there unchanged, and
-    /// lets all others go.
-    pub fn retain(&self, in_use: &[Arc<Credential>]) {
-        self.entries.rcu(|entries| {
-            let kept = in_use.iter().filter_map(|credential| {
-                let entry = entries.get(&credential.name)?;
-                entry.is_for(credential).then(|| {
-                    let slot = Arc::clone(&entry.slot);
-                    let credential = Arc::clone(credential);
-                    (credential.name.clone(), Entry { credential, slot })
-                })
+    /// Takes the credentials that policies of a new revision use, before the revision is in force:
+    /// keeps the values of those that are still there unchanged, and lets all others go.
+    pub fn retain<'c>(&self, in_use: impl IntoIterator<Item = &'c Arc<Credential>>) {
+        let in_use: Vec<_> = in_use.into_iter().collect();
+        let before = self.table.rcu(|table| {
+            let entries = in_use.iter().map(|credential| {
+                let entry = match table.entry(credential) {
+                    Some(entry) => Entry {
+                        credential: Arc::clone(credential),
+                        slots: entry.slots.clone(),
+                    },
+                    None => Entry::new(credential, &self.common),
+                };
+                (credential.name.clone(), entry)
             });
-            kept.collect::<HashMap<_, _>>()
+            Table {
+                entries: entries.collect(),
+                complete: true,
+            }
         });
+        let kept = self.table.load();
+        for entry in before.entries.values() {
+            if kept.entry(&entry.credential).is_none() {
+                entry.all().iter().for_each(|slot| slot.end());
+            }
+        }
     }
 
-    /// The slot for a credential that has none, or whose slot was made for an earlier revision.
-    fn enter(&self, credential: &Arc<Credential>) -> Arc<Slot> {
-        let new = Entry {
-            credential: Arc::clone(credential),
-            slot: Arc::new(Slot::new(
-                Arc::clone(credential),
-                self.fetcher.clone(),
-                Arc::clone(&self.generations),
-                self.clock.clone(),
-            )),
-        };
-        let mut entered = Arc::clone(&new.slot);
-        self.entries.rcu(|entries| {
-            // Another request may have entered it in the meantime: all must share one slot.
-            if let Some(entry) = entries
-                .get(&credential.name)
-                .filter(|e| e.is_for(credential))
-            {
-                entered = Arc::clone(&entry.slot);
-                return Arc::clone(entries);
+    /// Lets everything go, and waits until what has to be revoked is, for `limit` at most; whether it
+    /// was. Nothing is to be obtained after this.
+    pub async fn end(&self, limit: Duration) -> bool {
+        self.retain([]);
+        self.common.revoker.finish(limit).await
+    }
+
+    /// The entry of a credential that has none, or whose entry is of an earlier revision. What is of
+    /// no revision in force, because the request took its own from the one before, serves this
+    /// request and is not entered.
+    fn enter(&self, credential: &Arc<Credential>) -> Entry {
+        let new = Entry::new(credential, &self.common);
+        let mut entered = new.clone();
+        self.table.rcu(|table| {
+            // Another request may have entered it in the meantime: all must share one.
+            if let Some(entry) = table.entry(credential) {
+                entered = entry.clone();
+                return Arc::clone(table);
             }
-            entered = Arc::clone(&new.slot);
-            let mut entries = HashMap::clone(entries);
+            entered = new.clone();
+            if table.complete {
+                return Arc::clone(table);
+            }
+            let mut entries = table.entries.clone();
             entries.insert(credential.name.clone(), new.clone());
-            Arc::new(entries)
+            Arc::new(Table {
+                entries,
+                complete: false,
+            })
         });
         entered
+    }
+}
+
+impl Table {
+    fn entry(&self, credential: &Arc<Credential>) -> Option<&Entry> {
+        let entry = self.entries.get(&credential.name);
+        entry.filter(|entry| entry.is_for(credential))
     }
 }
 

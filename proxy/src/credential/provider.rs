@@ -1,14 +1,28 @@
 //! Providers: how a credential is obtained. One `match` knows them all.
 
+mod basic;
+mod client_credentials;
+mod jwt;
+mod signing;
 mod static_;
+mod token_endpoint;
+mod token_exchange;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use countersign_config::model::{Credential, Provider};
+use bytes::Bytes;
+use countersign_config::model::{Credential, JwtExchange, OauthClient, Provider, TokenEndpoint};
+use http::{HeaderValue, Request, Response, Uri};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
-use super::{CredentialError, Tools};
-use crate::secret::Secret;
+use super::{CredentialError, IssuerFault, Tools, revoke::Revocation};
+use crate::{identify::Caller, observe::redact::redact, secret::Secret};
+use token_endpoint::Asked;
+
+/// What issuers know us by; some refuse who does not say.
+const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
 /// What a provider brought.
 #[derive(Debug, Clone)]
@@ -16,6 +30,8 @@ pub(super) struct Fetched {
     pub(super) secret: Secret,
     /// From when on its issuer no longer takes it.
     pub(super) expires_at: Option<Timestamp>,
+    /// How its issuer is told that it is no longer needed, where it can be told.
+    pub(super) revocation: Option<Revocation>,
 }
 
 /// When a provider wants to be asked again although its value has not come to its end.
@@ -32,12 +48,34 @@ pub(super) struct Recheck {
 pub(super) struct Asking<'a> {
     /// The credential that a value is wanted for.
     pub(super) credential: &'a Credential,
+    /// For whom, where each caller has a value of its own.
+    pub(super) caller: Option<&'a Caller>,
     /// A value that the API has rejected, so that it is not brought again.
     #[expect(
         dead_code,
         reason = "no provider can do better than to ask its source again yet"
     )]
     pub(super) rejected: Option<&'a Secret>,
+    /// The time.
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Asking<'a> {
+    /// A token endpoint, asked on behalf of the credential.
+    fn at(
+        &self,
+        endpoint: &'a TokenEndpoint,
+        client: Option<&'a OauthClient>,
+        tools: &'a Tools,
+    ) -> Asked<'a> {
+        Asked {
+            credential: self.credential,
+            endpoint,
+            client,
+            tools,
+            now: self.now,
+        }
+    }
 }
 
 /// Whom a slot asks for values.
@@ -60,13 +98,62 @@ impl Fetcher {
         let not_built = |what| Err(CredentialError::NotBuilt { what });
         match &asking.credential.provider {
             Provider::Static { token } => static_::fetch(&asking, token, tools).await,
-            Provider::Basic { .. } => not_built("a name and a password (basic)"),
-            Provider::SlackRotation { .. } => not_built("Slack token rotation (slackRotation)"),
-            Provider::ClientCredentials { .. } => {
-                not_built("an OAuth 2.0 access token (oauth2ClientCredentials)")
+            Provider::Basic { username, password } => {
+                basic::fetch(&asking, username, password, tools).await
             }
-            Provider::TokenExchange { .. } => not_built("token exchange (tokenExchange)"),
-            Provider::Jwt { .. } => not_built("a minted token (jwt)"),
+            Provider::SlackRotation { .. } => not_built("Slack token rotation (slackRotation)"),
+            Provider::ClientCredentials {
+                endpoint,
+                client,
+                scopes,
+                audience,
+            } => {
+                let asked = asking.at(endpoint, Some(client), tools);
+                client_credentials::fetch(asked, scopes, audience.as_deref()).await
+            }
+            Provider::TokenExchange {
+                endpoint,
+                client,
+                scopes,
+                audience,
+                resource,
+            } => {
+                let asked = asking.at(endpoint, client.as_ref(), tools);
+                let wanted = token_exchange::Wanted {
+                    scopes,
+                    audience: audience.as_deref(),
+                    resource: resource.as_deref(),
+                };
+                token_exchange::fetch(&asking, asked, wanted).await
+            }
+            Provider::Jwt {
+                claims,
+                key,
+                exchange,
+            } => jwt::fetch(&asking, claims, key, exchange.as_ref(), tools).await,
+        }
+    }
+
+    /// Tells a value's issuer that it is no longer needed.
+    pub(super) async fn revoke(
+        &self,
+        revocation: &Revocation,
+        credential: &Credential,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<(), CredentialError> {
+        match self {
+            Self::Provider(tools) => {
+                let asking = Asking {
+                    credential,
+                    caller: None,
+                    rejected: None,
+                    now,
+                };
+                revocation.carry_out(&asking, secret, tools).await
+            }
+            #[cfg(test)]
+            Self::Fake(fake) => fake.revoke(secret),
         }
     }
 
@@ -83,4 +170,85 @@ impl Fetcher {
             Self::Fake(fake) => fake.recheck(),
         }
     }
+}
+
+/// Ends an access token where the credential says that it can be ended (RFC 7009).
+pub(super) async fn revoke_access_token(
+    asking: &Asking<'_>,
+    token: &Secret,
+    tools: &Tools,
+) -> Result<(), CredentialError> {
+    let (endpoint, client) = match &asking.credential.provider {
+        Provider::ClientCredentials {
+            endpoint, client, ..
+        } => (endpoint, Some(client)),
+        Provider::TokenExchange {
+            endpoint, client, ..
+        } => (endpoint, client.as_ref()),
+        Provider::Jwt {
+            exchange: Some(JwtExchange::Grant { endpoint, .. }),
+            ..
+        } => (endpoint, None),
+        Provider::Static { .. }
+        | Provider::Basic { .. }
+        | Provider::SlackRotation { .. }
+        | Provider::Jwt { .. } => return Ok(()),
+    };
+    asking.at(endpoint, client, tools).revoke(token).await
+}
+
+/// One exchange with an issuer; a failure tells its host.
+async fn send(
+    credential: &Credential,
+    url: &str,
+    request: Result<Request<Bytes>, http::Error>,
+    tools: &Tools,
+    roots: Option<&Path>,
+) -> Result<Response<Bytes>, CredentialError> {
+    let unavailable = |why: String| CredentialError::Issuer {
+        host: host(url),
+        fault: IssuerFault::Unavailable(why.into()),
+    };
+    let request = request.map_err(|error| unavailable(error.to_string()))?;
+    let answer = tools.http.send(&credential.name, request, roots).await;
+    answer.map_err(|error| unavailable(error.to_string()))
+}
+
+/// The value of `Authorization`.
+fn authorization(scheme: &str, value: &str) -> Result<HeaderValue, CredentialError> {
+    let text = Zeroizing::new(format!("{scheme}{value}"));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| CredentialError::Unusable {
+        what: "the client's proof of itself has bytes that no header may have",
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A JSON object. Left to itself serde would also take an array for a struct. Why it is none is not
+/// told: the parser's error shows parts of it.
+fn json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().first() == Some(&b'{');
+    is_object
+        .then(|| serde_json::from_slice(json).ok())
+        .flatten()
+}
+
+/// An issuer's own words, fit to be told: printable, short, without what looks like a credential.
+fn words(text: &str, longest: usize) -> Arc<str> {
+    let printable = |character: char| {
+        let shown = character.is_ascii_graphic() || character == ' ';
+        if shown { character } else { '?' }
+    };
+    let text: String = text.chars().take(4 * longest).map(printable).collect();
+    redact(&text)
+        .chars()
+        .take(longest)
+        .collect::<String>()
+        .into()
+}
+
+fn host(url: &str) -> Arc<str> {
+    let uri = url.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host);
+    host.unwrap_or("the issuer").into()
 }

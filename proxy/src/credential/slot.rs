@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,15 +12,18 @@ use std::{
 use arc_swap::ArcSwapOption;
 use countersign_config::model::Credential;
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     CredentialError, Generations, Issued,
+    callers::Home,
     provider::{Asking, Fetched, Fetcher},
+    revoke::{Revoker, Value},
 };
 use crate::{
     clock::Clock,
     flight::{Flight, LastTime, Outcome},
+    identify::Caller,
 };
 
 /// How long a failure is answered from memory: a missing file costs one look a second, however
@@ -30,28 +33,60 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 /// How long the value from before serves while its source fails in a way that may pass.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// Uses within this time are one: the next is not worth a write that all cores wait for.
+const ONE_USE: Duration = Duration::from_millis(100);
+
 /// [`Slot::rejected`] when no value is.
 const NONE: u64 = 0;
 
+/// What all slots have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Common {
+    pub(super) fetcher: Fetcher,
+    pub(super) generations: Arc<Generations>,
+    pub(super) clock: Clock,
+    pub(super) revoker: Arc<Revoker>,
+}
+
 #[derive(Debug)]
 pub(super) struct Slot {
-    credential: Arc<Credential>,
+    pub(super) credential: Arc<Credential>,
+    /// For whom, where each caller has a value of its own.
+    pub(super) caller: Option<Arc<Caller>>,
+    /// Among which other callers' it is kept.
+    pub(super) home: Option<Home>,
     fetcher: Fetcher,
     generations: Arc<Generations>,
-    clock: Clock,
-    held: ArcSwapOption<Issued>,
+    pub(super) clock: Clock,
+    revoker: Arc<Revoker>,
+    pub(super) held: ArcSwapOption<Issued>,
     /// The generation that an API has rejected.
     rejected: AtomicU64,
     /// When the source last answered.
     answered: LastTime,
-    failure: ArcSwapOption<Failure>,
-    flight: Flight<Result<Arc<Issued>, CredentialError>>,
+    pub(super) failure: ArcSwapOption<Failure>,
+    pub(super) flight: Flight<Result<Arc<Issued>, CredentialError>>,
+    /// When a request last asked for it.
+    used: LastTime,
+    /// Whether somebody looks after what is held.
+    pub(super) tended: AtomicBool,
+    /// Tells who looks after it.
+    pub(super) changed: Arc<Notify>,
+}
+
+/// Why a fetch is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A request needs a value, or will before long.
+    Use,
+    /// It is time, and nobody waits.
+    Ahead,
 }
 
 #[derive(Debug)]
-struct Failure {
-    at: Instant,
-    error: CredentialError,
+pub(super) struct Failure {
+    pub(super) at: Instant,
+    pub(super) error: CredentialError,
 }
 
 /// What a slot can say without waiting.
@@ -66,7 +101,7 @@ pub(super) enum Readiness {
 
 /// Whether a held value may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     Good,
     /// It may, but it is time to see about the next one.
     Renew,
@@ -77,58 +112,73 @@ enum Standing {
 }
 
 impl Slot {
-    pub(super) fn new(
-        credential: Arc<Credential>,
-        fetcher: Fetcher,
-        generations: Arc<Generations>,
-        clock: Clock,
-    ) -> Self {
-        Self {
-            credential,
+    pub(super) fn new(credential: Arc<Credential>, common: &Common) -> Self {
+        let Common {
             fetcher,
             generations,
             clock,
+            revoker,
+        } = common.clone();
+        Self {
+            credential,
+            caller: None,
+            home: None,
+            fetcher,
+            generations,
+            clock,
+            revoker,
             held: ArcSwapOption::empty(),
             rejected: AtomicU64::new(NONE),
             answered: LastTime::never(),
             failure: ArcSwapOption::empty(),
             flight: Flight::new(),
+            used: LastTime::never(),
+            tended: AtomicBool::new(false),
+            changed: Arc::default(),
+        }
+    }
+
+    /// The same for one caller's own value.
+    pub(super) fn of_caller(self, caller: Arc<Caller>, home: Option<Home>) -> Self {
+        Self {
+            caller: Some(caller),
+            home,
+            ..self
         }
     }
 
     /// What can be said at once. Starts a renewal that is due but does not wait for it.
     pub(super) fn readiness(self: &Arc<Self>) -> Readiness {
+        self.touch();
         let held = self.held.load();
         let standing = held
             .as_ref()
             .map_or(Standing::Bad, |held| self.standing(held));
-        let failure = || {
-            self.failure
-                .load_full()
-                .filter(|f| f.at.elapsed() < BACK_OFF)
-        };
         match (held.as_ref(), standing) {
             (Some(held), Standing::Good) => Readiness::Ready(Arc::clone(held)),
             (Some(held), Standing::Renew) => {
-                if failure().is_none() {
-                    drop(self.start());
+                if self.failing().is_none() {
+                    drop(self.start(Why::Use));
                 }
                 Readiness::Ready(Arc::clone(held))
             }
-            (held, Standing::Unchecked | Standing::Bad) | (held @ None, _) => match failure() {
-                None => Readiness::Due,
-                Some(failure) => {
-                    match held.filter(|held| self.serves_despite(held, &failure.error)) {
-                        Some(held) => Readiness::Ready(Arc::clone(held)),
-                        None => Readiness::Failed(failure.error.clone()),
+            (held, Standing::Unchecked | Standing::Bad) | (held @ None, _) => {
+                match self.failing() {
+                    None => Readiness::Due,
+                    Some(failure) => {
+                        match held.filter(|held| self.serves_despite(held, &failure.error)) {
+                            Some(held) => Readiness::Ready(Arc::clone(held)),
+                            None => Readiness::Failed(failure.error.clone()),
+                        }
                     }
                 }
-            },
+            }
         }
     }
 
     /// Waits for a fetch.
     pub(super) async fn fetched(self: Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
+        self.touch();
         let result = self.wait().await;
         match result {
             // The fetch that was joined had begun before the value was rejected.
@@ -149,21 +199,21 @@ impl Slot {
     }
 
     async fn wait(self: &Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
-        self.start()
+        self.start(Why::Use)
             .await
             .unwrap_or(Err(CredentialError::Abandoned))
     }
 
-    fn start(self: &Arc<Self>) -> Outcome<Result<Arc<Issued>, CredentialError>> {
-        self.flight.join(|| Arc::clone(self).fetch())
+    pub(super) fn start(
+        self: &Arc<Self>,
+        why: Why,
+    ) -> Outcome<Result<Arc<Issued>, CredentialError>> {
+        self.flight.join(|| Arc::clone(self).fetch(why))
     }
 
-    async fn fetch(self: Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
+    async fn fetch(self: Arc<Self>, why: Why) -> Result<Arc<Issued>, CredentialError> {
         let held = self.held.load_full();
-        if let Some(held) = held
-            .as_ref()
-            .filter(|held| self.standing(held) == Standing::Good)
-        {
+        if let Some(held) = held.as_ref().filter(|held| self.is_settled(held, why)) {
             return Ok(Arc::clone(held));
         }
         // Taken before the source is asked: a rejection that comes later speaks of what this
@@ -171,21 +221,28 @@ impl Slot {
         let rejected = self.rejected.swap(NONE, Ordering::AcqRel);
         let asking = Asking {
             credential: &self.credential,
+            caller: self.caller.as_deref(),
             rejected: held
                 .as_ref()
                 .filter(|held| held.generation == rejected)
-                .map(|held| &held.secret),
+                .map(|held| held.secret()),
+            now: self.clock.now(),
         };
         let fetched = self.fetcher.fetch(asking).await;
-        match fetched.and_then(|fetched| self.issue(fetched, held.as_ref())) {
+        let result = match fetched.and_then(|fetched| self.issue(fetched, held.as_ref())) {
             Ok(issued) => {
+                if why == Why::Use {
+                    self.used.mark();
+                }
                 self.answered.mark();
                 self.failure.store(None);
                 self.held.store(Some(Arc::clone(&issued)));
                 Ok(issued)
             }
             Err(error) => self.fail(error, held, rejected),
-        }
+        };
+        self.look_after();
+        result
     }
 
     /// Makes what was fetched usable. An unchanged value keeps its generation.
@@ -198,19 +255,44 @@ impl Slot {
         if let Some(at) = fetched.expires_at.filter(|at| *at <= now) {
             return Err(CredentialError::Expired { at });
         }
-        let same = held.filter(|held| held.secret == fetched.secret);
+        let run_ends_at = self.caller.as_ref().map(|caller| caller.expires_at());
+        if run_ends_at.is_some_and(|at| at <= now) {
+            return Err(CredentialError::RunOver);
+        }
+        let same = held.filter(|held| *held.secret() == fetched.secret);
         if let Some(held) = same.filter(|held| held.renew_at.is_none_or(|at| now < at))
             && fetched.expires_at.is_none()
         {
             return Ok(Arc::clone(held));
         }
+        let issuer_ends_at = fetched.expires_at;
         let own_bound = self
             .credential
             .max_age
             .and_then(|age| now.checked_add(age).ok());
-        let expires_at = [fetched.expires_at, own_bound].into_iter().flatten().min();
+        let renewable_until = [fetched.expires_at, own_bound].into_iter().flatten().min();
+        let expires_at = renewable_until.into_iter().chain(run_ends_at).min();
+        // What ends with its caller's run cannot be renewed beyond that.
+        let renewal = renewable_until
+            .filter(|_| expires_at == renewable_until)
+            .map(|end| renewal(now, end));
+        let value = same.map_or_else(
+            || {
+                Arc::new(Value::new(
+                    fetched.secret,
+                    issuer_ends_at,
+                    fetched.revocation,
+                    &self.credential,
+                    &self.revoker,
+                ))
+            },
+            |held| {
+                held.value.now_ends(issuer_ends_at);
+                Arc::clone(&held.value)
+            },
+        );
         Ok(Arc::new(Issued {
-            secret: fetched.secret,
+            value,
             name: self.credential.name.clone(),
             generation: same.map_or_else(
                 || self.generations.next(&self.credential.name),
@@ -218,7 +300,8 @@ impl Slot {
             ),
             obtained_at: now,
             expires_at,
-            renew_at: expires_at.map(|end| renewal(now, end)),
+            renew_ahead_at: renewal.map(|(ahead, _)| ahead),
+            renew_at: renewal.map(|(_, at)| at),
         }))
     }
 
@@ -248,7 +331,51 @@ impl Slot {
         held.ok_or(error)
     }
 
-    fn standing(&self, held: &Issued) -> Standing {
+    /// Whether there is nothing to fetch, because another fetch has just brought it.
+    fn is_settled(&self, held: &Issued, why: Why) -> bool {
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.clock.now());
+        match (self.standing(held), why) {
+            (Standing::Good, Why::Use) => true,
+            (Standing::Good, Why::Ahead) => !due(held.renew_ahead_at),
+            (Standing::Renew | Standing::Unchecked | Standing::Bad, _) => false,
+        }
+    }
+
+    /// The failure of a moment ago, during which nothing is asked.
+    pub(super) fn failing(&self) -> Option<Arc<Failure>> {
+        self.failure
+            .load_full()
+            .filter(|failure| failure.at.elapsed() < BACK_OFF)
+    }
+
+    fn touch(&self) {
+        if !self.used.within(ONE_USE) {
+            self.used.mark();
+        }
+    }
+
+    /// How long ago a request last asked for it.
+    pub(super) fn last_use(&self) -> Option<Duration> {
+        self.used.age()
+    }
+
+    /// How long no request has asked for it.
+    pub(super) fn unused_for(&self) -> Duration {
+        self.used.age().unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether a request has asked for the value that is held since it came.
+    pub(super) fn used_since_obtained(&self) -> bool {
+        self.used.age() < self.answered.age()
+    }
+
+    /// Whether whoever looks after it must go on, though nothing was held a moment ago.
+    pub(super) fn stays_tended(&self) -> bool {
+        self.tended.store(false, Ordering::SeqCst);
+        self.held.load().is_some() && !self.tended.swap(true, Ordering::SeqCst)
+    }
+
+    pub(super) fn standing(&self, held: &Issued) -> Standing {
         let now = held.expires_at.map(|_| self.clock.now());
         let reached = |at: Option<Timestamp>| at.zip(now).is_some_and(|(at, now)| at <= now);
         if self.is_rejected(held) || reached(held.expires_at) {
@@ -269,8 +396,11 @@ impl Slot {
 
     /// Whether a held value may be used although its source failed.
     fn serves_despite(&self, held: &Issued, error: &CredentialError) -> bool {
+        let is_looked_up = self.fetcher.recheck(&self.credential).is_some();
         match self.standing(held) {
             Standing::Bad => false,
+            // What was issued is good until its own end, unless access was taken away.
+            Standing::Good | Standing::Renew if !is_looked_up => !error.withdraws(),
             Standing::Good | Standing::Renew | Standing::Unchecked => {
                 error.may_pass() && self.answered.within(GRACE)
             }
@@ -278,8 +408,15 @@ impl Slot {
     }
 }
 
-/// The moment to see about the next value: after four fifths of this one's life.
-fn renewal(from: Timestamp, end: Timestamp) -> Timestamp {
+/// The moments to see about the next value: after four fifths of this one's life when a request
+/// comes by, and up to a tenth of its life earlier when none does, at random, so that many gateways
+/// do not ask at once.
+fn renewal(from: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
     let life: SignedDuration = end.duration_since(from);
-    end.checked_sub(life / 5).unwrap_or(from)
+    let at = end.checked_sub(life / 5).unwrap_or(from);
+    let mut random = [0];
+    // Without randomness all is well but the spreading.
+    let spread = aws_lc_rs::rand::fill(&mut random).map_or(0, |()| i32::from(random[0]));
+    let ahead = at.checked_sub(life / 10 * spread / 256).unwrap_or(from);
+    (ahead, at)
 }

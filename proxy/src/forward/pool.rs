@@ -19,8 +19,9 @@ use super::{endpoint::Endpoint, error::ForwardError, tls::Protocol};
 use crate::destination::Authority;
 
 /// Which connections may be shared: those to the same authority, for the same workload, with the
-/// same credential. An API may bind state to a connection (or be attacked by way of it), so no
-/// other workload and no other credential ever comes near it.
+/// same credential, and for the same caller where each has a value of its own. An API may bind state
+/// to a connection (or be attacked by way of it), so no other workload and no other credential ever
+/// comes near it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     /// Where the connections lead.
@@ -29,6 +30,8 @@ pub struct PoolKey {
     pub workload: ResourceName,
     /// The credential that is put on their requests; `None` if none is.
     pub credential: Option<ResourceName>,
+    /// The hash of the caller's proof, where the credential's value is this caller's alone.
+    pub caller: Option<[u8; 32]>,
 }
 
 const SHARDS: usize = 16;

@@ -6,7 +6,7 @@ use countersign_config::policy::CallerFacts;
 use jiff::Timestamp;
 
 use super::{review::Standing, svid::Svid};
-use crate::flight::LastTime;
+use crate::{clock::Clock, flight::LastTime, secret::Secret};
 
 /// How a caller was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +38,8 @@ pub struct Caller {
     pub(super) issuer: Arc<str>,
     pub(super) subject: Arc<str>,
     pub(super) token_id: Option<Arc<str>>,
+    /// The token itself, for who exchanges it for another; one copy in all.
+    pub(super) token: Option<Arc<Secret>>,
     pub(super) expires_at: Timestamp,
     pub(super) key: [u8; 32],
     /// When the proof was last checked against the issuer's keys.
@@ -67,12 +69,33 @@ impl Caller {
             issuer: svid.id.trust_domain().shared(),
             subject: svid.id.shared(),
             token_id: Some(svid.serial.as_ref().into()),
+            token: None,
             expires_at: svid.not_after,
             key,
             verified,
             standing: None,
             svid: Some(Arc::new(svid)),
         }
+    }
+
+    /// A caller by a token that nobody checked.
+    #[cfg(test)]
+    pub(crate) fn pretended(token: &str, expires_at: Timestamp) -> Arc<Self> {
+        let verified = LastTime::never();
+        verified.mark();
+        Arc::new(Self {
+            facts: CallerFacts::default(),
+            proof: Proof::ServiceAccountToken,
+            issuer: "prod-eu".into(),
+            subject: "system:serviceaccount:qa:nightly-dashboard".into(),
+            token_id: None,
+            token: Some(Arc::new(Secret::new(token.to_owned()))),
+            expires_at,
+            key: super::sha256(token.as_bytes()),
+            verified,
+            standing: None,
+            svid: None,
+        })
     }
 
     /// The caller by token, with the SPIFFE ID of its connection; `None` if they are not the same
@@ -98,6 +121,7 @@ impl Caller {
             issuer: Arc::clone(&token.issuer),
             subject: Arc::clone(&token.subject),
             token_id: token.token_id.clone(),
+            token: token.token.clone(),
             expires_at: token.expires_at.min(certificate.expires_at),
             key: token.key,
             verified,
@@ -129,6 +153,27 @@ impl Caller {
     /// The token's `jti`, or the serial number of the certificate.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
+    }
+
+    /// The token that proved it; `None` if a certificate did alone.
+    pub(crate) fn token(&self) -> Option<&Secret> {
+        self.token.as_deref()
+    }
+
+    /// Completes when the run that the token was given to is over: the token has expired, or the
+    /// API server, where it is asked, does not accept it any more. It is asked twice a minute at
+    /// most; one that cannot be asked proves nothing.
+    pub(crate) async fn over(&self, clock: &Clock) {
+        let withdrawn = async {
+            match &self.standing {
+                None => std::future::pending().await,
+                Some(standing) => standing.withdrawn().await,
+            }
+        };
+        tokio::select! {
+            () = clock.until(self.expires_at) => {}
+            () = withdrawn => {}
+        }
     }
 
     /// The end of its proof; there is no leeway.

@@ -266,9 +266,10 @@ impl Issuer {
     }
 
     fn caller(&self, claims: Claims, token: &Secret, proof: Proof, key: [u8; 32]) -> Caller {
+        let token = Arc::new(token.clone());
         let standing = self.reviewer.as_ref().map(|reviewer| {
             let question = Question {
-                token: token.clone(),
+                token: Arc::clone(&token),
                 subject: Arc::clone(&claims.subject),
                 pod: claims.pod.clone(),
             };
@@ -289,6 +290,7 @@ impl Issuer {
             issuer: Arc::clone(&self.name),
             subject: claims.subject,
             token_id: claims.token_id,
+            token: Some(token),
             expires_at: claims.expires_at,
             key,
             verified,

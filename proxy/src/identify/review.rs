@@ -23,6 +23,9 @@ const REMEMBER_NO: Duration = Duration::from_secs(5);
 /// for each token.
 const REMEMBER_FAILURE: Duration = Duration::from_secs(1);
 
+/// How long who only waits for a token's end lets pass between two looks.
+const LOOK: Duration = Duration::from_secs(30);
+
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// One issuer's API server.
@@ -37,7 +40,7 @@ pub(super) struct Reviewer {
 /// What a review is about.
 #[derive(Debug)]
 pub(super) struct Question {
-    pub(super) token: Secret,
+    pub(super) token: Arc<Secret>,
     pub(super) subject: Arc<str>,
     pub(super) pod: Option<Arc<str>>,
 }
@@ -108,6 +111,18 @@ impl Standing {
         let limit = self.reviewer.cache_for * 2;
         let left = limit.checked_sub(self.yes.age()?)?;
         (!left.is_zero()).then(|| Instant::now() + left.min(REMEMBER_FAILURE))
+    }
+
+    /// Completes when the API server has said that the token does not stand any more. That it cannot
+    /// be asked says nothing.
+    pub(super) async fn withdrawn(self: &Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let no = self.confirm().await.err();
+            if no.is_some_and(|no| !matches!(no, IdentifyError::ReviewUnavailable { .. })) {
+                return;
+            }
+        }
     }
 
     fn ask(self: &Arc<Self>) -> Outcome<Result<(), IdentifyError>> {

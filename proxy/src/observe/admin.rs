@@ -1,10 +1,15 @@
-//! The admin endpoint: health, readiness, version and metrics, read-only.
+//! The admin endpoint: health, readiness, version, metrics and how credentials stand, read-only.
 //!
 //! Anyone who reaches the port may read it, so nothing here is secret and nothing can be changed.
 //! Connections are bounded in number and in time, so that a client that stalls cannot keep the
 //! kubelet from its probe for long.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -23,6 +28,7 @@ use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Metrics, redact::redact};
+use crate::credential::{Credentials, CredentialsStatus};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -41,6 +47,7 @@ pub struct AdminState(Arc<Shared>);
 struct Shared {
     metrics: Metrics,
     status: ArcSwap<Status>,
+    credentials: OnceLock<Arc<Credentials>>,
 }
 
 /// The answer of `/readyz`.
@@ -69,7 +76,13 @@ impl AdminState {
         Self(Arc::new(Shared {
             metrics,
             status: ArcSwap::default(),
+            credentials: OnceLock::new(),
         }))
+    }
+
+    /// The credentials to tell of: how they stand, never what they are. The first ones stay.
+    pub fn set_credentials(&self, credentials: &Arc<Credentials>) {
+        self.0.credentials.get_or_init(|| Arc::clone(credentials));
     }
 
     /// Whether requests can be served.
@@ -173,6 +186,7 @@ fn router(state: AdminState) -> Router<()> {
         .route("/readyz", get(readyz))
         .route("/version", get(version))
         .route("/metrics", get(metrics))
+        .route("/credentials", get(credentials))
         .with_state(state)
 }
 
@@ -188,6 +202,12 @@ async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible>
 
 async fn version() -> Json<serde_json::Value> {
     Json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Names, times and errors only: [`CredentialsStatus`] has no room for a value.
+async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus> {
+    let credentials = state.0.credentials.get();
+    Json(credentials.map(|all| all.status()).unwrap_or_default())
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
@@ -316,6 +336,9 @@ mod tests {
     #[case("POST", "/healthz", 405)]
     #[case("PUT", "/readyz", 405)]
     #[case("DELETE", "/metrics", 405)]
+    #[case("POST", "/credentials", 405)]
+    #[case("DELETE", "/credentials", 405)]
+    #[case("GET", "/credentials/qa/example", 404)]
     #[case("GET", "/", 404)]
     #[case("GET", "/debug/pprof", 404)]
     #[case("GET", "/readyz/", 404)]

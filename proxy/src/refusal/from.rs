@@ -2,7 +2,7 @@
 
 use super::{Reason, Refusal};
 use crate::{
-    credential::CredentialError,
+    credential::{CredentialError, IssuerFault},
     forward::ForwardError,
     identify::{IdentifyError, SvidError},
     inject::InjectError,
@@ -31,6 +31,14 @@ impl From<CredentialError> for Refusal {
             | CredentialError::NotText { .. }
             | CredentialError::Expired { .. } => Reason::CredentialMissing,
             CredentialError::NotBuilt { .. } => Reason::CredentialUnsupported,
+            CredentialError::Issuer { ref fault, .. } => match fault {
+                IssuerFault::Unavailable(_) => Reason::CredentialSourceUnavailable,
+                IssuerFault::Refused { .. } => Reason::CredentialRefused,
+                IssuerFault::Answer(_) => Reason::CredentialUnusable,
+            },
+            CredentialError::Unusable { .. } => Reason::CredentialUnusable,
+            CredentialError::NoToken => Reason::CallerTokenMissing,
+            CredentialError::RunOver => Reason::IdentityExpired,
             CredentialError::Abandoned => Reason::CredentialSourceUnavailable,
         };
         Self::new(reason, error.to_string())

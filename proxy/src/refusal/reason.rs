@@ -241,6 +241,14 @@ reasons! {
     CredentialSourceUnavailable = "credential_source_unavailable", 503, Platform, Http,
         caller: "The credential for this service is not available at the moment.",
         remedy: "Make the secret store reachable (see detail); nothing is wrong with the caller.";
+    /// Its issuer refuses to issue the credential.
+    CredentialRefused = "credential_refused", 503, Operator, Api,
+        caller: "The credential for this service was not issued.",
+        remedy: "The issuer's error is in the detail: compare client id, secret or key, scopes and audience of the Credential with what is registered there.";
+    /// The credential is made from the caller's own token, and there is none.
+    CallerTokenMissing = "caller_token_missing", 403, Caller, Api,
+        caller: "Access to this service is made from the caller's own token, and none was shown.",
+        remedy: "The Credential exchanges the pod's token (tokenExchange), and a certificate alone cannot be exchanged: send the projected service-account token in Proxy-Authorization besides.";
     /// The credential has a provider or source that this version does not have.
     CredentialUnsupported = "credential_unsupported", 503, Operator, Api,
         caller: "The credential for this service is not available.",
@@ -248,7 +256,7 @@ reasons! {
     /// The secret cannot stand where it must go.
     CredentialUnusable = "credential_unusable", 503, Operator, Api,
         caller: "The credential for this service cannot be used.",
-        remedy: "Compare the secret's form with the TargetService's attach (see detail).";
+        remedy: "Compare the form of the secret with what the Credential and the TargetService's attach need (see detail).";
     /// The upstream's name has no address.
     UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
         caller: "The service's name could not be resolved.",

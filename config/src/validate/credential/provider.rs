@@ -19,6 +19,9 @@ use crate::{
 const LIFETIME: Duration = Duration::from_mins(10);
 const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
 
+/// `iat` lies a minute back, so that less would be over at once.
+const SHORTEST_LIFETIME: Duration = Duration::from_mins(2);
+
 /// The claims that a minted token gets from elsewhere (RFC 7519, section 4.1).
 const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
@@ -272,6 +275,15 @@ fn claims(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwtCla
             "bad-duration",
             "a minted token lives one hour at most",
             "write `1h` or less; a new one is minted in time",
+        );
+    }
+    if lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {
+        sound = false;
+        findings.error(
+            &spot.key("lifetime"),
+            "bad-duration",
+            "a minted token's life begins a minute ago, and nearly nothing would be left of it",
+            "write `2m` or more",
         );
     }
     for claim in spec.claims.keys() {

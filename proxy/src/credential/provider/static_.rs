@@ -27,5 +27,6 @@ pub(super) async fn fetch(
     Ok(Fetched {
         secret: material.secret,
         expires_at: material.expires_at,
+        revocation: None,
     })
 }

@@ -29,7 +29,6 @@ pub(super) enum Form {
     /// One line of visible ASCII without spaces.
     Token,
     /// Any text, such as a PEM key or a password.
-    #[expect(dead_code, reason = "read by no provider yet")]
     Text,
 }
 
@@ -47,13 +46,17 @@ impl Sources {
         &self,
         _credential: &Credential,
         source: &SecretSource,
-        _form: Form,
+        form: Form,
     ) -> Result<Material, CredentialError> {
         match source {
-            SecretSource::File(path) => secret_file::read(path)
-                .await
-                .map(Material::from)
-                .map_err(|error| CredentialError::of_file(path, error)),
+            SecretSource::File(path) => {
+                let read = match form {
+                    Form::Token => secret_file::read(path).await,
+                    Form::Text => secret_file::read_text(path).await,
+                };
+                read.map(Material::from)
+                    .map_err(|error| CredentialError::of_file(path, error))
+            }
             SecretSource::KubernetesSecret { .. } => Err(CredentialError::NotBuilt {
                 what: "reading a Kubernetes Secret (kubernetesSecret)",
             }),

@@ -1,6 +1,9 @@
 //! A source that tests steer, and files that they write.
 
+mod callers;
 mod files;
+mod life;
+mod revocation;
 mod slots;
 
 use std::{
@@ -16,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     provider::{Fetched, Recheck},
+    revoke::Revocation,
     *,
 };
 
@@ -25,6 +29,9 @@ pub(super) struct Fake {
     answers: Mutex<VecDeque<Result<Fetched, CredentialError>>>,
     fetches: AtomicUsize,
     gate: Semaphore,
+    revoked: Mutex<Vec<String>>,
+    /// How the attempts to revoke fail, one after the other.
+    revocation_failures: Mutex<VecDeque<CredentialError>>,
 }
 
 impl Fake {
@@ -34,6 +41,8 @@ impl Fake {
             answers: Mutex::new(answers.into_iter().collect()),
             fetches: AtomicUsize::new(0),
             gate: Semaphore::new(0),
+            revoked: Mutex::default(),
+            revocation_failures: Mutex::default(),
         })
     }
 
@@ -48,6 +57,20 @@ impl Fake {
         self.gate.acquire().await.expect("never closed").forget();
         let next = self.answers.lock().unwrap().pop_front();
         next.expect("fetched more often than the test foresaw")
+    }
+
+    pub(super) fn revoke(&self, secret: &Secret) -> Result<(), CredentialError> {
+        if let Some(error) = self.revocation_failures.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        self.revoked.lock().unwrap().push(secret.expose().into());
+        Ok(())
+    }
+
+    /// What was revoked so far, once nothing else is left to do at this moment.
+    async fn revoked(&self) -> Vec<String> {
+        settle().await;
+        self.revoked.lock().unwrap().clone()
     }
 
     #[expect(clippy::unused_self, reason = "stands in for a provider's")]
@@ -96,7 +119,22 @@ fn value(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, Credentia
     Ok(Fetched {
         secret: Secret::new(text.into()),
         expires_at,
+        revocation: None,
     })
+}
+
+/// One that can be revoked.
+fn revocable(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, CredentialError> {
+    let mut fetched = value(text, expires_at)?;
+    fetched.revocation = Some(Revocation::Oauth);
+    Ok(fetched)
+}
+
+/// Lets every task do what it can do at this moment.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn credential(provider: Provider) -> Credential {

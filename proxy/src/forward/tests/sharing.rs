@@ -15,7 +15,7 @@ use crate::forward::{ForwardError, Forwarder, PoolKey, RequestBody};
 #[case::h1("http/1.1")]
 #[case::h2("h2")]
 #[tokio::test]
-async fn t26_no_connection_serves_two_workloads_or_credentials(#[case] alpn: &str) {
+async fn t26_no_connection_serves_two_workloads_credentials_or_callers(#[case] alpn: &str) {
     let ca = Ca::new();
     let server = Server::start(&ca, HOST, &[alpn]).await;
     let forwarder = support::forwarder(&ca, server.address);
@@ -33,6 +33,14 @@ async fn t26_no_connection_serves_two_workloads_or_credentials(#[case] alpn: &st
             credential: None,
             ..key()
         },
+        PoolKey {
+            caller: Some([1; 32]),
+            ..key()
+        },
+        PoolKey {
+            caller: Some([2; 32]),
+            ..key()
+        },
     ];
     for round in 0..2 {
         for key in &keys {
@@ -43,7 +51,7 @@ async fn t26_no_connection_serves_two_workloads_or_credentials(#[case] alpn: &st
     }
     assert_eq!(server.connections(), keys.len());
     let used: Vec<_> = server.received().iter().map(|r| r.connection).collect();
-    assert_eq!(used, [0, 1, 2, 3, 0, 1, 2, 3]);
+    assert_eq!(used, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]

@@ -310,6 +310,7 @@ pub(super) fn key() -> PoolKey {
         authority: authority(443),
         workload: ResourceName::namespaced("qa", "dashboard"),
         credential: Some(ResourceName::namespaced("qa", "slack")),
+        caller: None,
     }
 }
 

@@ -370,6 +370,25 @@ async fn what_is_open_does_not_outlive_a_long_outage() {
 }
 
 #[tokio::test]
+async fn a_run_is_over_when_its_pod_is_gone_and_not_when_nobody_can_say() {
+    let cluster = Cluster::start(201, yes()).await;
+    let caller = cluster.by(&RSA.good_token()).await.unwrap();
+    let mut over = Box::pin(async {
+        caller.over(&cluster.identifier.clock).await;
+        revoked()
+    });
+    assert!(over.as_mut().now_or_never().is_none());
+    cluster.now_answers(503, json!({}));
+    pass(Duration::from_secs(30)).await;
+    asked_for(&cluster, 2, &mut over).await;
+    assert!(over.as_mut().now_or_never().is_none());
+    cluster.now_answers(201, no());
+    pass(Duration::from_secs(30)).await;
+    assert_eq!(over.await, revoked());
+    assert_eq!(cluster.asked(), 3);
+}
+
+#[tokio::test]
 async fn the_gateways_own_token_is_read_afresh() {
     let cluster = Cluster::start(201, yes()).await;
     write(cluster.directory.path(), "token", "outdated");

@@ -1,0 +1,206 @@
+//! `countersign credentials`: what a running gateway holds, and how it stands.
+
+use std::{io::Write, net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use comfy_table::{Table, presets};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::{
+    credential::{CredentialStatus, CredentialsStatus},
+    observe::redact::printable,
+};
+
+/// How long the gateway may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer, in bytes.
+const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Shows the credentials that a running gateway holds, and how they stand: never their values. Asks
+/// its admin endpoint.
+#[derive(Debug, Args)]
+pub(super) struct CredentialsCommand {
+    /// The gateway's admin endpoint.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CredentialsCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let admin = self.admin;
+        let text = runtime
+            .block_on(ask_in_time(admin))
+            .with_context(|| format!("cannot ask {admin}; is it the gateway's observe.admin?"))?;
+        let status: CredentialsStatus =
+            serde_json::from_slice(&text).context("this is no gateway's answer")?;
+        let mut stdout = anstream::stdout().lock();
+        if self.json {
+            writeln!(stdout, "{}", serde_json::to_string_pretty(&status)?)?;
+        } else {
+            write_table(&status, &mut stdout)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn ask_in_time(admin: SocketAddr) -> anyhow::Result<Bytes> {
+    let asking = tokio::time::timeout(TIMEOUT, ask(admin));
+    asking.await.context("it did not answer in time")?
+}
+
+async fn ask(admin: SocketAddr) -> anyhow::Result<Bytes> {
+    let stream = TcpStream::connect(admin).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/credentials")
+        .header(header::HOST, admin.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let answering = async {
+        let answer = sender.send_request(request).await?;
+        if answer.status() != StatusCode::OK {
+            bail!("the answer was {}", answer.status());
+        }
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
+        let body = body.await.map_err(|error| anyhow::anyhow!(error))?;
+        Ok(body.to_bytes())
+    };
+    tokio::pin!(answering);
+    tokio::select! {
+        answer = &mut answering => answer,
+        ended = connection => {
+            ended?;
+            answering.await
+        }
+    }
+}
+
+fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    if status.credentials.is_empty() {
+        writeln!(out, "no policy uses a credential")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "CREDENTIAL",
+        "PROVIDER",
+        "STATE",
+        "GEN",
+        "AGE",
+        "EXPIRES IN",
+        "LAST USE",
+        "LAST ERROR",
+    ]);
+    for credential in &status.credentials {
+        table.add_row(row(credential));
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    if status.omitted > 0 {
+        writeln!(out, "and {} more", status.omitted)?;
+    }
+    Ok(())
+}
+
+fn row(credential: &CredentialStatus) -> Vec<String> {
+    let name = match &credential.caller {
+        Some(caller) => format!("{} of {caller}", credential.name),
+        None => credential.name.clone(),
+    };
+    let error = match (&credential.last_error, credential.last_error_s) {
+        (Some(error), Some(age)) => format!("{error} ({} ago)", brief(age)),
+        (Some(error), None) => error.clone(),
+        (None, _) => "-".to_owned(),
+    };
+    let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), brief);
+    let cells = [
+        name,
+        credential.provider.clone(),
+        credential.state.as_str().to_owned(),
+        credential
+            .generation
+            .map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+        time(credential.age_s),
+        time(credential.expires_in_s),
+        time(credential.last_use_s),
+        error,
+    ];
+    cells
+        .iter()
+        .map(|cell| printable(cell).into_owned())
+        .collect()
+}
+
+/// `59s`, `3m20s`, `2h05m`, `3d04h`.
+fn brief(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::credential::CredentialState;
+
+    #[rstest]
+    #[case(0, "0s")]
+    #[case(59, "59s")]
+    #[case(200, "3m20s")]
+    #[case(7_500, "2h05m")]
+    #[case(273_600, "3d04h")]
+    fn times_are_brief(#[case] seconds: u64, #[case] expected: &str) {
+        assert_eq!(brief(seconds), expected);
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_and_no_escape_of_others() {
+        let credential = CredentialStatus {
+            name: "qa/example".into(),
+            provider: "tokenExchange".into(),
+            caller: Some("system:serviceaccount:qa:a".into()),
+            state: CredentialState::Stale,
+            generation: Some(3),
+            age_s: Some(200),
+            expires_in_s: None,
+            last_use_s: Some(1),
+            last_error: Some("\u{1b}[31mred".into()),
+            last_error_s: Some(5),
+        };
+        let status = CredentialsStatus {
+            credentials: vec![credential],
+            omitted: 2,
+        };
+        let mut out = Vec::new();
+        write_table(&status, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for expected in [
+            "qa/example of system:",
+            "stale",
+            "3m20s",
+            "5s ago",
+            "and 2 more",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
