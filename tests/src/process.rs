@@ -18,6 +18,7 @@ use tokio::{
     net::TcpStream,
     process::{Child, Command},
 };
+use tokio_util::task::TaskTracker;
 
 use crate::{client::Client, world::World};
 
@@ -96,6 +97,8 @@ impl DerefMut for Process {
 pub struct Program {
     child: Child,
     printed: Arc<Mutex<String>>,
+    /// Ends when both streams have.
+    gathering: TaskTracker,
 }
 
 impl Program {
@@ -107,10 +110,15 @@ impl Program {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        let printed = Arc::default();
-        gather(child.stdout.take(), &printed);
-        gather(child.stderr.take(), &printed);
-        Ok(Self { child, printed })
+        let (printed, gathering) = (Arc::default(), TaskTracker::new());
+        gather(child.stdout.take(), &printed, &gathering);
+        gather(child.stderr.take(), &printed, &gathering);
+        gathering.close();
+        Ok(Self {
+            child,
+            printed,
+            gathering,
+        })
     }
 
     /// Waits until something is found in what it printed.
@@ -124,7 +132,12 @@ impl Program {
                     return Ok(found);
                 }
                 if let Some(status) = self.child.try_wait()? {
-                    bail!("it ended with {status}: {}", text(&self.printed));
+                    // What it said last may still be on its way.
+                    self.gathering.wait().await;
+                    match find(&self.printed()) {
+                        Some(found) => return Ok(found),
+                        None => bail!("it ended with {status}: {}", self.printed()),
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -231,10 +244,14 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(profile.join("countersign"))
 }
 
-fn gather(stream: Option<impl AsyncRead + Send + Unpin + 'static>, into: &Arc<Mutex<String>>) {
+fn gather(
+    stream: Option<impl AsyncRead + Send + Unpin + 'static>,
+    into: &Arc<Mutex<String>>,
+    gathering: &TaskTracker,
+) {
     let Some(stream) = stream else { return };
     let into = Arc::clone(into);
-    tokio::spawn(async move {
+    gathering.spawn(async move {
         let mut lines = BufReader::new(stream).split(b'\n');
         // An error is the end of the process, like the end of its output.
         while let Ok(Some(line)) = lines.next_segment().await {
