@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use countersign_config::{
     load,
-    model::{CaSource, Gateway, Limits, ResourceSource, StateStore, Unmatched},
+    model::{CaSource, Gateway, Limits, ResourceSource, Unmatched},
     problem::Problems,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -99,6 +99,10 @@ const FIRST_BUNDLES: Duration = Duration::from_secs(2);
 /// How long issuers may take to be told, at the end, which credentials are no longer needed.
 const REVOCATION: Duration = Duration::from_secs(5);
 
+/// How long a refresh that is under way may take at the end: cut off, it may cost a token that works
+/// once.
+const REFRESH_DRAIN: Duration = Duration::from_secs(15);
+
 /// A gateway that is bound and ready to serve.
 #[derive(Debug)]
 pub struct App {
@@ -140,7 +144,7 @@ pub async fn build_with_log(
     state.set_revision(snapshot.revision());
     let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
     let forwarder = Arc::new(forwarder);
-    let tools = Tools::new(&gateway, Arc::clone(&forwarder));
+    let tools = Tools::new(&gateway, Arc::clone(&forwarder), clock.clone());
     let rooms = Arc::new(Rooms {
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
@@ -234,6 +238,7 @@ impl App {
                 .spawn(listener.run(Arc::clone(&rooms), Arc::clone(&slots)));
         }
         rooms.tasks.spawn(reloader.watch(hangup));
+        rooms.tasks.spawn(resume(Arc::clone(&rooms)));
         state.set_ready(true);
 
         shutdown.await;
@@ -249,6 +254,9 @@ impl App {
             );
             rooms.recorder.cut_off();
             rooms.tasks.cut_off().await;
+        }
+        if !rooms.credentials.finish(REFRESH_DRAIN).await {
+            tracing::warn!("a refresh did not end in time; the next process goes on with it");
         }
         if !rooms.credentials.end(REVOCATION).await {
             tracing::warn!("not all credentials that are no longer needed were revoked in time");
@@ -289,10 +297,12 @@ async fn follow_agents(rooms: &Arc<Rooms>) {
     }
 }
 
+async fn resume(rooms: Arc<Rooms>) {
+    let snapshot = rooms.snapshots.load_full();
+    rooms.credentials.resume(snapshot.credentials()).await;
+}
+
 fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
-    if let StateStore::Kubernetes { .. } | StateStore::Vault { .. } = gateway.state {
-        return Err(StartError::NotBuilt("a state store other than a directory"));
-    }
     if gateway.observe.otlp.is_some() {
         return Err(StartError::NotBuilt("`observe.otlp`"));
     }

@@ -328,6 +328,17 @@ where
         Ok(Answer::read(self.start(request).await?).await?)
     }
 
+    /// A further stream of the same connection; `None` over HTTP/1.1, which has one.
+    pub fn another(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self {
+                sender: Sender::Http2(sender.clone()),
+                issuer: self.issuer.clone(),
+            }),
+        }
+    }
+
     /// Completes when the other side has closed the connection.
     pub async fn closed(&mut self) {
         let ready = async |sender: &mut Sender<B>| match sender {

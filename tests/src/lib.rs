@@ -13,6 +13,8 @@ use std::io::Write as _;
 pub mod client;
 pub mod fake;
 pub mod gateway;
+pub mod kube_apiserver;
+pub mod linear;
 pub mod listener_files;
 pub mod netns;
 pub mod openbao;
@@ -33,4 +35,11 @@ pub fn skipped(why: &str) {
     let line = format!("\nSKIPPED: {why}\n");
     // Without a standard error there is nobody to tell.
     let _nobody = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Shows what a test measured: past the capture of test output, so that it is seen in every run.
+pub fn shown(figures: &str) {
+    let lines = format!("\n{figures}\n");
+    // Without a standard output there is nobody to show it to.
+    let _nobody = std::io::stdout().write_all(lines.as_bytes());
 }

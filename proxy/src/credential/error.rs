@@ -4,6 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
+use super::{RotationError, StateError};
 use crate::secret_file::SecretFileError;
 
 /// Why there is no credential, as a sentence for the operator. Never says what a secret was.
@@ -76,6 +77,12 @@ pub enum CredentialError {
     /// The caller's token ended while its value was fetched.
     #[error("the caller's token ended before its value was there")]
     RunOver,
+    /// A token did not rotate.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// The state of rotation cannot be read or kept.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The fetch was cut off, by a defect or because the process is shutting down.
     #[error("fetching the credential was cut off")]
     Abandoned,
@@ -123,6 +130,8 @@ impl CredentialError {
             | Self::NotText { .. }
             | Self::Unusable { .. }
             | Self::Abandoned => true,
+            Self::Rotation(error) => error.may_pass(),
+            Self::State(error) => error.may_pass(),
             Self::Issuer { fault, .. } => match fault {
                 IssuerFault::Unavailable(_) | IssuerFault::Answer(_) => true,
                 IssuerFault::Refused { .. } => false,
@@ -148,6 +157,8 @@ impl CredentialError {
             | Self::Expired { .. }
             // What it issued before is good until its end, as it said then.
             | Self::Issuer { .. }
+            | Self::Rotation(_)
+            | Self::State(_)
             | Self::Abandoned => false,
         }
     }

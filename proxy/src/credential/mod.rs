@@ -16,11 +16,14 @@ mod provider;
 mod revoke;
 mod slot;
 mod source;
+pub mod state;
 mod status;
 #[cfg(test)]
 mod tests;
 
 pub use error::{CredentialError, IssuerFault};
+pub use provider::RotationError;
+pub use state::StateError;
 pub use status::{CredentialState, CredentialStatus, CredentialsStatus};
 
 use std::{
@@ -104,15 +107,19 @@ impl fmt::Debug for Issued {
 pub struct Tools {
     http: http::Http,
     sources: source::Sources,
+    state: state::State,
+    rotations: provider::Rotations,
 }
 
 impl Tools {
     /// As the gateway's file says. Connects to nothing yet.
-    pub fn new(gateway: &Gateway, forwarder: Arc<Forwarder>) -> Self {
+    pub fn new(gateway: &Gateway, forwarder: Arc<Forwarder>, clock: Clock) -> Self {
         let (upstream, limits) = (gateway.upstream.clone(), gateway.limits.clone());
         Self {
             http: http::Http::new(forwarder, upstream, limits),
             sources: source::Sources::new(),
+            state: state::State::new(gateway, clock),
+            rotations: provider::Rotations::default(),
         }
     }
 }
@@ -250,6 +257,25 @@ impl Credentials {
             Readiness::Failed(error) => Err(error),
             Readiness::Due => slot.fetched().await,
         }
+    }
+
+    /// At start: goes on with what an earlier process began and did not end. A token that it may
+    /// have spent is taken by its issuer for a short while only.
+    pub async fn resume<'c>(&self, in_use: impl IntoIterator<Item = &'c Arc<Credential>>) {
+        let resuming = in_use.into_iter().map(async |credential| {
+            if self.common.fetcher.was_cut_off(credential).await {
+                tracing::warn!(credential = %credential.name, "a refresh was cut off; going on with it");
+                // What fails is told where it fails.
+                drop(self.obtain(credential).await);
+            }
+        });
+        futures_util::future::join_all(resuming).await;
+    }
+
+    /// At the end: waits until nothing is under way that would be lost, for `limit` at most; whether
+    /// that was so.
+    pub async fn finish(&self, limit: Duration) -> bool {
+        self.common.fetcher.finish(limit).await
     }
 
     /// An API said that this value is bad: the next [`Self::obtain`] asks the source anew. Does

@@ -4,9 +4,14 @@ mod basic;
 mod client_credentials;
 mod jwt;
 mod signing;
+mod slack_rotation;
 mod static_;
 mod token_endpoint;
 mod token_exchange;
+
+pub(super) use slack_rotation::Memory as Rotations;
+pub use slack_rotation::RotationError;
+pub(super) use slack_rotation::revoke as revoke_slack;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -32,6 +37,8 @@ pub(super) struct Fetched {
     pub(super) expires_at: Option<Timestamp>,
     /// How its issuer is told that it is no longer needed, where it can be told.
     pub(super) revocation: Option<Revocation>,
+    /// When to see about the next one, where the provider knows better than the slot.
+    pub(super) renew_at: Option<Timestamp>,
 }
 
 /// When a provider wants to be asked again although its value has not come to its end.
@@ -51,10 +58,6 @@ pub(super) struct Asking<'a> {
     /// For whom, where each caller has a value of its own.
     pub(super) caller: Option<&'a Caller>,
     /// A value that the API has rejected, so that it is not brought again.
-    #[expect(
-        dead_code,
-        reason = "no provider can do better than to ask its source again yet"
-    )]
     pub(super) rejected: Option<&'a Secret>,
     /// The time.
     pub(super) now: Timestamp,
@@ -95,13 +98,23 @@ impl Fetcher {
             #[cfg(test)]
             Self::Fake(fake) => return fake.fetch().await,
         };
-        let not_built = |what| Err(CredentialError::NotBuilt { what });
         match &asking.credential.provider {
             Provider::Static { token } => static_::fetch(&asking, token, tools).await,
             Provider::Basic { username, password } => {
                 basic::fetch(&asking, username, password, tools).await
             }
-            Provider::SlackRotation { .. } => not_built("Slack token rotation (slackRotation)"),
+            Provider::SlackRotation {
+                client_id,
+                client_secret,
+                seed,
+            } => {
+                let app = slack_rotation::App {
+                    client_id,
+                    client_secret,
+                    seed,
+                };
+                slack_rotation::fetch(&asking, app, tools).await
+            }
             Provider::ClientCredentials {
                 endpoint,
                 client,
@@ -154,6 +167,33 @@ impl Fetcher {
             }
             #[cfg(test)]
             Self::Fake(fake) => fake.revoke(secret),
+        }
+    }
+
+    /// Whether a refresh of this credential was begun and nobody knows how it ended.
+    pub(super) async fn was_cut_off(&self, credential: &Credential) -> bool {
+        match self {
+            Self::Provider(tools) => match &credential.provider {
+                Provider::SlackRotation { .. } => {
+                    slack_rotation::was_cut_off(&credential.name, tools).await
+                }
+                Provider::Static { .. }
+                | Provider::Basic { .. }
+                | Provider::ClientCredentials { .. }
+                | Provider::TokenExchange { .. }
+                | Provider::Jwt { .. } => false,
+            },
+            #[cfg(test)]
+            Self::Fake(_) => false,
+        }
+    }
+
+    /// Waits, for `limit` at most, until nothing is under way that would be lost; whether that was so.
+    pub(super) async fn finish(&self, limit: Duration) -> bool {
+        match self {
+            Self::Provider(tools) => tools.rotations.finish(limit).await,
+            #[cfg(test)]
+            Self::Fake(_) => true,
         }
     }
 

@@ -33,6 +33,8 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 pub(super) enum Revocation {
     /// At the token endpoint's revocation URL (RFC 7009), as the client that asked for it.
     Oauth,
+    /// By Slack's `auth.revoke`, and in the store of rotated tokens first.
+    Slack,
 }
 
 impl Revocation {
@@ -44,6 +46,7 @@ impl Revocation {
     ) -> Result<(), CredentialError> {
         match self {
             Self::Oauth => provider::revoke_access_token(asking, secret, tools).await,
+            Self::Slack => provider::revoke_slack(asking.credential, secret, tools).await,
         }
     }
 }

@@ -275,7 +275,10 @@ impl Slot {
         // What ends with its caller's run cannot be renewed beyond that.
         let renewal = renewable_until
             .filter(|_| expires_at == renewable_until)
-            .map(|end| renewal(now, end));
+            .map(|end| match fetched.renew_at {
+                Some(at) => (at.min(end), at.min(end)),
+                None => renewal(now, end),
+            });
         let value = same.map_or_else(
             || {
                 Arc::new(Value::new(

@@ -2,7 +2,7 @@
 
 use super::{Reason, Refusal};
 use crate::{
-    credential::{CredentialError, IssuerFault},
+    credential::{CredentialError, IssuerFault, RotationError, StateError},
     forward::ForwardError,
     identify::{IdentifyError, SvidError},
     inject::InjectError,
@@ -40,8 +40,43 @@ impl From<CredentialError> for Refusal {
             CredentialError::NoToken => Reason::CallerTokenMissing,
             CredentialError::RunOver => Reason::IdentityExpired,
             CredentialError::Abandoned => Reason::CredentialSourceUnavailable,
+            CredentialError::Rotation(ref error) => rotation(error),
+            CredentialError::State(ref error) => state(error),
         };
         Self::new(reason, error.to_string())
+    }
+}
+
+fn rotation(error: &RotationError) -> Reason {
+    match error {
+        RotationError::Unreachable { .. }
+        | RotationError::Unanswered { .. }
+        | RotationError::Limited { .. } => Reason::CredentialSourceUnavailable,
+        RotationError::Dead { .. } => Reason::CredentialDead,
+        RotationError::Client { .. } | RotationError::Refused { .. } => Reason::CredentialRefused,
+        RotationError::Defect => Reason::Internal,
+    }
+}
+
+fn state(error: &StateError) -> Reason {
+    match error {
+        StateError::Unavailable { .. }
+        | StateError::Busy { .. }
+        | StateError::Conflict
+        | StateError::Io { .. } => Reason::CredentialSourceUnavailable,
+        StateError::Permissions { .. }
+        | StateError::Owner { .. }
+        | StateError::Corrupt { .. }
+        | StateError::Later { .. }
+        | StateError::NoKey { .. }
+        | StateError::WrongKey { .. }
+        | StateError::KeyFile { .. } => Reason::CredentialStateUnusable,
+        StateError::Kube(_) | StateError::Vault(_) if error.may_pass() => {
+            Reason::CredentialSourceUnavailable
+        }
+        StateError::Kube(_) | StateError::Vault(_) | StateError::NotConfigured { .. } => {
+            Reason::CredentialStateUnusable
+        }
     }
 }
 

@@ -249,6 +249,14 @@ reasons! {
     CallerTokenMissing = "caller_token_missing", 403, Caller, Api,
         caller: "Access to this service is made from the caller's own token, and none was shown.",
         remedy: "The Credential exchanges the pod's token (tokenExchange), and a certificate alone cannot be exchanged: send the projected service-account token in Proxy-Authorization besides.";
+    /// Its issuer has ended the credential for good.
+    CredentialDead = "credential_dead", 503, Operator, Api,
+        caller: "The credential for this service is not valid any more.",
+        remedy: "Reinstall the app and put its new refresh token where the Credential says (see detail).";
+    /// The state of a credential that rotates cannot be used.
+    CredentialStateUnusable = "credential_state_unusable", 503, Operator, Api,
+        caller: "The credential for this service is not available.",
+        remedy: "Put the state store in order as the detail says; nothing in it was overwritten.";
     /// The credential has a provider or source that this version does not have.
     CredentialUnsupported = "credential_unsupported", 503, Operator, Api,
         caller: "The credential for this service is not available.",

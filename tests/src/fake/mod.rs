@@ -26,6 +26,6 @@ pub use misbehave::Misbehaviour;
 pub use multipart::Part;
 pub use qase::Qase;
 pub use server::{Api, Connection, Exchange, Protocol, Server};
-pub use slack::{RotatingApp, Slack};
+pub use slack::{Hold, Moment, RotatingApp, Slack};
 pub use spire::{Pair, TrustDomain};
 pub use workload_api::WorkloadApi;

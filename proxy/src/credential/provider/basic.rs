@@ -23,6 +23,7 @@ pub(super) async fn fetch(
     Ok(Fetched {
         secret: encode(username, &material.secret)?,
         expires_at: material.expires_at,
+        renew_at: None,
         revocation: None,
     })
 }

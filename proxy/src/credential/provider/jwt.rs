@@ -40,6 +40,7 @@ pub(super) async fn fetch(
         None => Ok(Fetched {
             secret: token,
             expires_at: Some(expires_at),
+            renew_at: None,
             revocation: None,
         }),
         Some(JwtExchange::Grant { endpoint, scopes }) => {
@@ -114,6 +115,7 @@ async fn install(
     Ok(Fetched {
         secret,
         expires_at: Some(expires_at),
+        renew_at: None,
         revocation: None,
     })
 }

@@ -28,5 +28,6 @@ pub(super) async fn fetch(
         secret: material.secret,
         expires_at: material.expires_at,
         revocation: None,
+        renew_at: None,
     })
 }

@@ -115,6 +115,7 @@ impl Asked<'_> {
             secret,
             // Counted from before we asked: its life began after that.
             expires_at: self.now.checked_add(life.min(LONGEST_LIFE)).ok(),
+            renew_at: None,
             revocation: self.endpoint.revoke_url.as_ref().map(|_| Revocation::Oauth),
         })
     }

@@ -127,14 +127,6 @@ async fn a_reload_keeps_what_is_unchanged_and_lets_go_of_the_rest() {
 }
 
 #[rstest]
-#[case::slack(
-    Provider::SlackRotation {
-        client_id: "1.1".into(),
-        client_secret: SecretSource::File("/nowhere".into()),
-        seed: SlackSeed::RefreshToken(SecretSource::File("/nowhere".into())),
-    },
-    "slackRotation"
-)]
 #[case::kubernetes(
     Provider::Static {
         token: SecretSource::KubernetesSecret { name: "n".into(), key: "k".into() },

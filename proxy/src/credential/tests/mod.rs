@@ -13,7 +13,7 @@ use std::{
 };
 
 use countersign_config::model::{
-    Limits, Provider, SecretSource, SlackSeed, TrustRoots, Upstream, VaultEngine,
+    Limits, Provider, SecretSource, TrustRoots, Upstream, VaultEngine,
 };
 use tokio::sync::Semaphore;
 
@@ -98,6 +98,8 @@ fn of_provider(clock: Clock) -> Credentials {
     let tools = Tools {
         http: http::Http::new(Arc::new(forwarder), upstream, limits),
         sources: source::Sources::new(),
+        state: state::State::for_tests(clock.clone()),
+        rotations: provider::Rotations::default(),
     };
     Credentials::new(tools, clock)
 }
@@ -120,6 +122,7 @@ fn value(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, Credentia
         secret: Secret::new(text.into()),
         expires_at,
         revocation: None,
+        renew_at: None,
     })
 }
 

@@ -49,7 +49,13 @@ impl SlackApi {
         }
         let arguments = Arguments::of(received);
         if needs == Needs::Client {
-            return self.oauth_access(received, &arguments);
+            if let Some(error) = self.failures.take(method) {
+                return Err(error.into());
+            }
+            return match method {
+                "oauth.v2.exchange" => self.oauth_exchange(received, &arguments),
+                _ => self.oauth_access(received, &arguments),
+            };
         }
         let token = self
             .tokens()

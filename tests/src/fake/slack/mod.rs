@@ -7,6 +7,7 @@
 mod arguments;
 mod chat;
 mod files;
+mod hold;
 mod methods;
 mod oauth;
 mod scopes;
@@ -28,6 +29,7 @@ use super::{
 };
 use tokens::Tokens;
 
+pub use hold::{Hold, Moment};
 pub use oauth::RotatingApp;
 
 /// The hosts that it answers to.
@@ -136,6 +138,22 @@ impl Slack {
         self.api.tokens().rotation.expire_all(now);
     }
 
+    /// Reinstalls the rotating app: all its tokens are dead, but for a new refresh token.
+    pub fn reinstall(&self) -> String {
+        self.api.tokens().rotation.reinstall()
+    }
+
+    /// The rotating access tokens that are accepted now.
+    pub fn living_access_tokens(&self) -> usize {
+        let now = self.api.clock.now();
+        self.api.tokens().rotation.living(now)
+    }
+
+    /// Holds the next call of `oauth.v2.*` at a moment, until it is let go.
+    pub fn hold_refresh(&self, at: Moment) -> Hold {
+        self.api.holds.next(at)
+    }
+
     /// How often a refresh token was exchanged for a new pair.
     pub fn refreshes(&self) -> usize {
         self.api.tokens().rotation.refreshes()
@@ -199,6 +217,7 @@ struct SlackApi {
     sockets: Arc<socket::Sockets>,
     limits: Upcoming<Limited>,
     failures: Upcoming<&'static str>,
+    holds: hold::Holds,
 }
 
 impl SlackApi {
@@ -212,6 +231,7 @@ impl SlackApi {
             sockets: Arc::default(),
             limits: Upcoming::default(),
             failures: Upcoming::default(),
+            holds: hold::Holds::default(),
         }
     }
 
@@ -229,6 +249,13 @@ impl Api for SlackApi {
         match received.host.as_str() {
             "files.slack.com" => self.file(&received),
             "hooks.slack.com" => self.hook(&received),
+            _ if received.path.starts_with("/api/oauth.v2.") => {
+                let hold = self.holds.take();
+                hold.reach(Moment::BeforeActing).await;
+                let response = self.call(&received);
+                hold.reach(Moment::AfterActing).await;
+                response
+            }
             _ => self.call(&received),
         }
     }

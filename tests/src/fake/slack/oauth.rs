@@ -4,10 +4,13 @@
 //! length it does not document; here it is ten seconds, during which a second use makes a
 //! second pair and kills the first pair's refresh token. More than two live access tokens
 //! revoke the oldest. Access tokens live 12 hours.
+//!
+//! `oauth.v2.exchange` turns the long-lived bot token into a first pair, once; the long-lived one is
+//! revoked here, which is the stricter reading of Slack's page.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Outcome, SlackApi, SlackError, arguments::Arguments, members};
 use crate::{fake::Received, random};
@@ -32,6 +35,8 @@ pub(super) struct Rotation {
     refresh: Vec<RefreshToken>,
     access: Vec<AccessToken>,
     refreshes: usize,
+    /// The long-lived tokens that were exchanged.
+    exchanged: Vec<String>,
 }
 
 struct RefreshToken {
@@ -68,6 +73,7 @@ impl Default for Rotation {
             }],
             access: Vec::new(),
             refreshes: 0,
+            exchanged: Vec::new(),
         }
     }
 }
@@ -125,6 +131,12 @@ impl Rotation {
             }
         }
         self.refresh[used].state = RefreshState::Used(now, self.refresh.len());
+        self.refreshes += 1;
+        Ok(self.issue(now))
+    }
+
+    /// A new pair.
+    fn issue(&mut self, now: Timestamp) -> (String, String) {
         let pair = (
             format!("xoxe.xoxb-1-{}", random::alphanumeric(140)),
             new_refresh_token(),
@@ -134,8 +146,36 @@ impl Rotation {
             state: RefreshState::Fresh,
         });
         self.admit(pair.0.clone(), now);
-        self.refreshes += 1;
-        Ok(pair)
+        pair
+    }
+
+    /// A reinstallation: the tokens from before are dead, and there is a new refresh token.
+    pub(super) fn reinstall(&mut self) -> String {
+        for token in &mut self.refresh {
+            token.state = RefreshState::Dead;
+        }
+        for token in &mut self.access {
+            token.revoked = true;
+        }
+        let value = new_refresh_token();
+        self.refresh.push(RefreshToken {
+            value: value.clone(),
+            state: RefreshState::Fresh,
+        });
+        self.app.refresh_token.clone_from(&value);
+        value
+    }
+
+    /// The access tokens that are accepted now.
+    pub(super) fn living(&self, now: Timestamp) -> usize {
+        let live = |token: &&AccessToken| !token.revoked && token.expires > now;
+        self.access.iter().filter(live).count()
+    }
+
+    /// Ends one access token; whether it is one.
+    pub(super) fn revoke(&mut self, token: &str) -> bool {
+        let known = self.access.iter_mut().find(|known| known.value == token);
+        known.map(|known| known.revoked = true).is_some()
     }
 
     fn admit(&mut self, value: String, now: Timestamp) {
@@ -183,19 +223,41 @@ impl SlackApi {
         let refresh_token = arguments
             .text("refresh_token")
             .ok_or("invalid_refresh_token")?;
-        let (access_token, refresh_token) =
-            tokens.rotation.exchange(refresh_token, self.clock.now())?;
-        Ok(members(json!({
-            "access_token": access_token,
-            "expires_in": LIFETIME.as_secs(),
-            "refresh_token": refresh_token,
-            "token_type": "bot",
-            "scope": tokens.scopes(),
-            "bot_user_id": super::methods::BOT_USER,
-            "app_id": "A0KRD7HC3",
-            "team": {"id": super::methods::TEAM, "name": "Acme"},
-            "enterprise": null,
-            "is_enterprise_install": false,
-        })))
+        let pair = tokens.rotation.exchange(refresh_token, self.clock.now())?;
+        Ok(members(granted(pair, &tokens.scopes())))
     }
+
+    pub(super) fn oauth_exchange(&self, received: &Received, arguments: &Arguments) -> Outcome {
+        let mut tokens = self.tokens();
+        tokens.rotation.check_client(received)?;
+        let token = arguments.text("token").ok_or("invalid_token")?.to_owned();
+        if tokens.rotation.exchanged.contains(&token) {
+            return Err("token_already_exchanged".into());
+        }
+        if token != tokens.bot {
+            return Err("invalid_token".into());
+        }
+        if tokens.is_revoked(&token) {
+            return Err("authorization_not_found".into());
+        }
+        tokens.rotation.exchanged.push(token.clone());
+        tokens.revoke(&token);
+        let pair = tokens.rotation.issue(self.clock.now());
+        Ok(members(granted(pair, &tokens.scopes())))
+    }
+}
+
+fn granted((access_token, refresh_token): (String, String), scopes: &str) -> Value {
+    json!({
+        "access_token": access_token,
+        "expires_in": LIFETIME.as_secs(),
+        "refresh_token": refresh_token,
+        "token_type": "bot",
+        "scope": scopes,
+        "bot_user_id": super::methods::BOT_USER,
+        "app_id": "A0KRD7HC3",
+        "team": {"id": super::methods::TEAM, "name": "Acme"},
+        "enterprise": null,
+        "is_enterprise_install": false,
+    })
 }

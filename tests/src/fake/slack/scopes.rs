@@ -33,7 +33,7 @@ pub(super) fn of(method: &str) -> Option<Needs> {
         "files.info" => Needs::Workspace(Some("files:read")),
         "apps.connections.open" => Needs::App,
         "apps.manifest.export" => Needs::Config,
-        "oauth.v2.access" => Needs::Client,
+        "oauth.v2.access" | "oauth.v2.exchange" => Needs::Client,
         _ => return None,
     })
 }

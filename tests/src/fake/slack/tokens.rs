@@ -67,7 +67,13 @@ impl Tokens {
     }
 
     pub(super) fn revoke(&mut self, token: &str) {
-        self.revoked.push(token.to_owned());
+        if !self.rotation.revoke(token) {
+            self.revoked.push(token.to_owned());
+        }
+    }
+
+    pub(super) fn is_revoked(&self, token: &str) -> bool {
+        self.revoked.iter().any(|revoked| revoked == token)
     }
 
     pub(super) fn set_scopes(&mut self, scopes: &[&str]) {
@@ -106,7 +112,7 @@ impl Tokens {
     }
 
     fn kind(&self, token: &str, now: Timestamp) -> Result<Kind, SlackError> {
-        if self.revoked.iter().any(|revoked| revoked == token) {
+        if self.is_revoked(token) {
             return Err("token_revoked".into());
         }
         match token {

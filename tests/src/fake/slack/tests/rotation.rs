@@ -74,3 +74,55 @@ async fn access_tokens_expire_and_only_two_live() {
         "token_expired"
     );
 }
+
+async fn exchange(bench: &Bench, token: &str) -> Value {
+    let app = bench.slack.rotating_app();
+    let basic = BASE64_STANDARD.encode(format!("{}:{}", app.client_id, app.client_secret));
+    let request = post("https://slack.com/api/oauth.v2.exchange")
+        .header(AUTHORIZATION, format!("Basic {basic}"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    bench
+        .send(with(request, &format!("token={token}")))
+        .await
+        .json()
+}
+
+#[tokio::test]
+async fn a_long_lived_token_is_exchanged_once() {
+    let bench = Bench::start().await;
+    let app = bench.slack.rotating_app();
+    let long_lived = bench.slack.bot_token();
+    assert_eq!(exchange(&bench, DUMMY).await["error"], "invalid_token");
+    let pair = exchange(&bench, &long_lived).await;
+    let access = pair["access_token"].as_str().unwrap();
+    assert_eq!(bench.call("auth.test", access, "").await["ok"], true);
+    assert_eq!(
+        bench.call("auth.test", &long_lived, "").await["error"],
+        "token_revoked"
+    );
+    let again = exchange(&bench, &long_lived).await;
+    assert_eq!(again["error"], "token_already_exchanged");
+    let next = pair["refresh_token"].as_str().unwrap();
+    assert_eq!(refresh(&bench, next, &app.client_secret).await["ok"], true);
+}
+
+#[tokio::test]
+async fn revoking_an_access_token_ends_that_one_alone() {
+    let bench = Bench::start().await;
+    let app = bench.slack.rotating_app();
+    let pair = refresh(&bench, &app.refresh_token, &app.client_secret).await;
+    let access = pair["access_token"].as_str().unwrap();
+    assert_eq!(bench.call("auth.revoke", access, "").await["revoked"], true);
+    assert_eq!(
+        bench.call("auth.test", access, "").await["error"],
+        "token_revoked"
+    );
+    assert_eq!(bench.slack.living_access_tokens(), 0);
+    let next = pair["refresh_token"].as_str().unwrap();
+    assert_eq!(refresh(&bench, next, &app.client_secret).await["ok"], true);
+    let seed = bench.slack.reinstall();
+    assert_eq!(bench.slack.living_access_tokens(), 0);
+    let dead = refresh(&bench, next, &app.client_secret).await;
+    assert_eq!(dead["error"], "invalid_refresh_token");
+    assert_eq!(refresh(&bench, &seed, &app.client_secret).await["ok"], true);
+}

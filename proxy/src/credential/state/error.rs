@@ -1,0 +1,196 @@
+//! Why state cannot be read or kept.
+
+use std::{io, path::Path, sync::Arc};
+
+use crate::{control_plane::TransportError, kube::KubeError, vault::VaultError};
+
+/// Why state cannot be read or kept, as a sentence for the operator with its remedy. Never says
+/// what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// The store cannot be reached or used just now.
+    #[error("the state store does not answer: {reason}")]
+    Unavailable {
+        /// What was seen.
+        reason: String,
+    },
+    /// Another process is refreshing and has not come to an end.
+    #[error("another replica has been refreshing this credential for {seconds} s")]
+    Busy {
+        /// How long we waited for it.
+        seconds: u64,
+    },
+    /// Somebody else wrote in between.
+    #[error("the state was changed by another replica at the same moment")]
+    Conflict,
+    /// The file system refused.
+    #[error("cannot {action} {} ({kind})", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: Arc<Path>,
+        /// What the operating system said.
+        kind: io::ErrorKind,
+    },
+    /// Others could read or change it.
+    #[error(
+        "{} has mode {mode:04o}, so that others may read or change what is in it; make it {remedy}",
+        path.display()
+    )]
+    Permissions {
+        /// The file or directory.
+        path: Arc<Path>,
+        /// Its mode.
+        mode: u32,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// It belongs to another user.
+    #[error(
+        "{} belongs to user {owner} and the gateway runs as {ours}; give it to the gateway, or name \
+         a directory beneath it, which the gateway then makes for itself",
+        path.display()
+    )]
+    Owner {
+        /// The file or directory.
+        path: Arc<Path>,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        ours: u32,
+    },
+    /// What is stored cannot be understood. It is left as it is.
+    #[error(
+        "{at} cannot be used: {reason}; it is left as it is. Restore it from a backup, or move it \
+         away, reinstall the app and put its new refresh token where the credential's seed is"
+    )]
+    Corrupt {
+        /// Where.
+        at: Arc<str>,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A later version of the gateway wrote it.
+    #[error("{at} was written by a later version of the gateway; it is left as it is")]
+    Later {
+        /// Where.
+        at: Arc<str>,
+    },
+    /// It is encrypted and the gateway was given no key.
+    #[error(
+        "{at} is encrypted; name the file with its key as `keyFile` beside the state's `directory`"
+    )]
+    NoKey {
+        /// Where.
+        at: Arc<str>,
+    },
+    /// It is encrypted with a key that is not in the key file.
+    #[error(
+        "{at} is encrypted with the key {wanted}, which is not in the key file; add that key as a \
+         further line. It is left as it is"
+    )]
+    WrongKey {
+        /// Where.
+        at: Arc<str>,
+        /// Which key: a fingerprint.
+        wanted: String,
+    },
+    /// The key file cannot be used.
+    #[error("the key file {} {problem}", path.display())]
+    KeyFile {
+        /// The file.
+        path: Arc<Path>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The API server did not give or take it.
+    #[error("the state in Kubernetes: {0}")]
+    Kube(#[from] KubeError),
+    /// Vault did not give or take it.
+    #[error("the state in Vault: {0}")]
+    Vault(#[from] VaultError),
+    /// The configuration does not describe the store that it names.
+    #[error("the state's store needs {what}")]
+    NotConfigured {
+        /// What is missing.
+        what: &'static str,
+    },
+}
+
+impl StateError {
+    pub(super) fn io(action: &'static str, path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.into(),
+            kind: error.kind(),
+        }
+    }
+
+    /// Whether it may pass without a person's help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Busy { .. } | Self::Conflict | Self::Io { .. } => true,
+            Self::Permissions { .. }
+            | Self::Owner { .. }
+            | Self::Corrupt { .. }
+            | Self::Later { .. }
+            | Self::NoKey { .. }
+            | Self::WrongKey { .. }
+            | Self::KeyFile { .. }
+            | Self::NotConfigured { .. } => false,
+            Self::Kube(error) => kube_may_pass(error),
+            Self::Vault(error) => vault_may_pass(error),
+        }
+    }
+}
+
+fn kube_may_pass(error: &KubeError) -> bool {
+    match error {
+        KubeError::Transport(error) => transport_may_pass(error),
+        KubeError::OwnToken(_)
+        | KubeError::Unauthorized
+        | KubeError::Conflict { .. }
+        | KubeError::AlreadyExists { .. }
+        | KubeError::NotFound { .. }
+        | KubeError::Gone
+        | KubeError::Busy
+        | KubeError::Failed { .. } => true,
+        KubeError::Forbidden { .. } | KubeError::Rejected { .. } | KubeError::Malformed(_) => false,
+    }
+}
+
+fn vault_may_pass(error: &VaultError) -> bool {
+    match error {
+        VaultError::Transport(error) => transport_may_pass(error),
+        VaultError::OwnToken(_)
+        | VaultError::TokenEnded { .. }
+        | VaultError::Sealed
+        | VaultError::Busy
+        | VaultError::Conflict { .. }
+        | VaultError::NotFound { .. }
+        | VaultError::Deleted { .. }
+        | VaultError::Destroyed { .. }
+        | VaultError::NoLease
+        | VaultError::Failed { .. }
+        | VaultError::Abandoned => true,
+        VaultError::LoginRefused { .. }
+        | VaultError::Redirected
+        | VaultError::Denied { .. }
+        | VaultError::NoMount { .. }
+        | VaultError::NoNamespace
+        | VaultError::NotKv2 { .. }
+        | VaultError::Rejected { .. }
+        | VaultError::Malformed(_) => false,
+    }
+}
+
+fn transport_may_pass(error: &TransportError) -> bool {
+    match error {
+        TransportError::NotReached(_) | TransportError::Lost(_) => true,
+        TransportError::Address
+        | TransportError::Roots(_)
+        | TransportError::Tls(_)
+        | TransportError::TooLarge => false,
+    }
+}

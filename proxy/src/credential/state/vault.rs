@@ -1,0 +1,81 @@
+//! State in KV version 2 of Vault or `OpenBao`: one secret a credential, written by check-and-set.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use countersign_config::model::ResourceName;
+
+use super::{Document, StateError, Stored, Version};
+use crate::vault::{Vault, VaultError};
+
+/// The field in the secret.
+const FIELD: &str = "state";
+
+#[derive(Debug)]
+pub(super) struct Kv {
+    vault: Arc<Vault>,
+    mount: Arc<str>,
+    path: Arc<str>,
+}
+
+impl Kv {
+    pub(super) fn new(vault: Arc<Vault>, mount: &str, path: &str) -> Self {
+        Self {
+            vault,
+            mount: mount.into(),
+            path: path.into(),
+        }
+    }
+
+    pub(super) async fn read(&self, credential: &ResourceName) -> Result<Stored, StateError> {
+        let path = self.path(credential);
+        let secret = match self.vault.read(&self.mount, &path).await {
+            Ok(secret) => secret,
+            Err(VaultError::NotFound { .. }) => return Ok(Stored::nothing()),
+            // Someone removed it, as if it had never been; but its versions count on.
+            Err(VaultError::Deleted { version, .. } | VaultError::Destroyed { version, .. }) => {
+                return Ok(Stored {
+                    version: known(version),
+                    ..Stored::nothing()
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let at = format!("{path:?} in Vault at {:?}", self.mount);
+        let text = secret.text(FIELD).ok_or_else(|| StateError::Corrupt {
+            at: at.as_str().into(),
+            reason: "it has no field `state`",
+        })?;
+        Ok(Stored {
+            document: Document::parse(text.expose().as_bytes(), &at)?,
+            version: known(secret.version),
+        })
+    }
+
+    pub(super) async fn replace(
+        &self,
+        credential: &ResourceName,
+        expected: &Version,
+        document: &Document,
+    ) -> Result<Version, StateError> {
+        let cas = match expected {
+            Version::Absent => 0,
+            // Only what this store said is ever expected of it.
+            Version::Known(version) => version.parse().map_err(|_| StateError::Conflict)?,
+        };
+        let fields = BTreeMap::from([(FIELD.to_owned(), document.text())]);
+        let path = self.path(credential);
+        match self.vault.write(&self.mount, &path, &fields, cas).await {
+            Ok(version) => Ok(known(version)),
+            Err(VaultError::Conflict { .. }) => Err(StateError::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn path(&self, credential: &ResourceName) -> String {
+        format!("{}/{credential}", self.path)
+    }
+}
+
+fn known(version: u64) -> Version {
+    Version::Known(version.to_string().into())
+}

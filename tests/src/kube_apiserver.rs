@@ -1,0 +1,185 @@
+//! A real `kube-apiserver` with its `etcd`, where the machine has them: `KUBEBUILDER_ASSETS` names
+//! the directory, as controller-runtime's tests have it. No package registry carries them.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use http::{Method, Request, StatusCode, header::AUTHORIZATION};
+use http_body_util::Full;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::{client::Client, fake::Authority, random};
+
+/// The longest that it may take to be up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often it is asked whether it is up: it tells nobody.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A running API server; killed when this is dropped.
+pub struct KubeApiServer {
+    _etcd: Child,
+    _server: Child,
+    address: SocketAddr,
+    token: String,
+    ca_pem: String,
+    _directory: TempDir,
+}
+
+impl KubeApiServer {
+    /// Starts one on a free loopback port. `None` if the machine has none, which was then said
+    /// loudly.
+    pub async fn start(authority: &Authority) -> anyhow::Result<Option<Self>> {
+        let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
+            crate::skipped("no kube-apiserver: KUBEBUILDER_ASSETS is not set");
+            return Ok(None);
+        };
+        let directory = tempfile::Builder::new().prefix("apiserver-").tempdir()?;
+        let (clients, peers, address) = (free()?, free()?, free()?);
+        let token = random::alphanumeric(40);
+        prepare(directory.path(), authority, &token)?;
+        let etcd = etcd(&assets, directory.path(), clients, peers)?;
+        let server = server(&assets, directory.path(), clients, address)?;
+        let started = Self {
+            _etcd: etcd,
+            _server: server,
+            address,
+            token,
+            ca_pem: authority.pem(),
+            _directory: directory,
+        };
+        let up = async {
+            while !started.is_ready().await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, up)
+            .await
+            .context("the kube-apiserver does not get ready")?;
+        Ok(Some(started))
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The root of its certificate, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// A token that may do everything.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Makes a namespace.
+    pub async fn create_namespace(&self, name: &str) -> anyhow::Result<()> {
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let status = self
+            .send(Method::POST, "/api/v1/namespaces", &body.to_string())
+            .await?;
+        anyhow::ensure!(status == StatusCode::CREATED, "no namespace: {status}");
+        Ok(())
+    }
+
+    async fn is_ready(&self) -> bool {
+        let asked = self.send(Method::GET, "/readyz", "").await;
+        asked.is_ok_and(|status| status == StatusCode::OK)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &str) -> anyhow::Result<StatusCode> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url()))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(Full::new(body.to_owned().into()))?;
+        let client = Client::direct(self.address, &self.ca_pem);
+        Ok(client.send(request).await?.status)
+    }
+}
+
+/// Writes the certificates, the key of service accounts, and the one token.
+fn prepare(directory: &Path, authority: &Authority, token: &str) -> anyhow::Result<()> {
+    let (certificate, key) = authority.issue(&["127.0.0.1", "localhost"]);
+    fs::write(directory.join("tls.crt"), certificate)?;
+    fs::write(directory.join("tls.key"), &key)?;
+    fs::write(directory.join("accounts.key"), key)?;
+    let line = format!("{token},tester,1,\"system:masters\"\n");
+    Ok(fs::write(directory.join("tokens.csv"), line)?)
+}
+
+fn etcd(
+    assets: &Path,
+    directory: &Path,
+    clients: SocketAddr,
+    peers: SocketAddr,
+) -> anyhow::Result<Child> {
+    let (clients, peers) = (format!("http://{clients}"), format!("http://{peers}"));
+    let mut command = quiet(&assets.join("etcd"));
+    command
+        .arg("--data-dir")
+        .arg(directory.join("etcd"))
+        .args(["--listen-client-urls", &clients])
+        .args(["--advertise-client-urls", &clients])
+        .args(["--listen-peer-urls", &peers])
+        .args(["--initial-advertise-peer-urls", &peers])
+        .args(["--initial-cluster", &format!("default={peers}")]);
+    Ok(command.spawn()?)
+}
+
+fn server(
+    assets: &Path,
+    directory: &Path,
+    clients: SocketAddr,
+    address: SocketAddr,
+) -> anyhow::Result<Child> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let mut command = quiet(&assets.join("kube-apiserver"));
+    command
+        .arg(format!("--etcd-servers=http://{clients}"))
+        .arg(format!("--bind-address={}", address.ip()))
+        .arg(format!("--secure-port={}", address.port()))
+        .arg(format!("--cert-dir={}", file("generated")))
+        .arg(format!("--tls-cert-file={}", file("tls.crt")))
+        .arg(format!("--tls-private-key-file={}", file("tls.key")))
+        .arg(format!("--token-auth-file={}", file("tokens.csv")))
+        .arg("--service-account-issuer=https://127.0.0.1")
+        .arg(format!(
+            "--service-account-key-file={}",
+            file("accounts.key")
+        ))
+        .arg(format!(
+            "--service-account-signing-key-file={}",
+            file("accounts.key")
+        ))
+        .arg("--service-cluster-ip-range=10.0.0.0/24")
+        .arg("--disable-admission-plugins=ServiceAccount")
+        .arg("--authorization-mode=RBAC");
+    Ok(command.spawn()?)
+}
+
+fn quiet(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// An address that is free now.
+fn free() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
