@@ -11,8 +11,9 @@ use countersign_config::{
     condition::Condition,
     host::{Host, HostPattern},
     model::{
-        Attach, Conditions, Credential, Mode, Place, Policy, Provider, ResourceName, Route, Rule,
-        SecretSource, Selector, Slots, Strip, Target, Template, Workload,
+        Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
+        ResourceName, Route, Rule, SecretSource, Selector, Slots, Strip, Target, Template,
+        Workload,
     },
     path::{CanonicalPath, PathPatterns},
     policy::{CallerFacts, PolicySet, RequestFacts, Resources},
@@ -66,6 +67,7 @@ fn target(number: usize) -> Arc<Target> {
             },
         }),
         strip: Strip::default(),
+        inspect_body: true,
     };
     Arc::new(Target {
         name: ResourceName::cluster_wide(&format!("t{number}")),
@@ -95,6 +97,7 @@ fn target(number: usize) -> Arc<Target> {
         auth_failure: Vec::new(),
         refusal: None,
         probe: None,
+        rate_limit: RateLimitScope::Credential,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     credential::{Credentials, Tools},
     forward::{self, Forwarder},
+    health::Healths,
     identify::{self, Identifier},
     observe::{
         DecisionLog, LogError, Metrics, Recorder,
@@ -38,6 +39,8 @@ pub struct Rooms {
     pub snapshots: Snapshots,
     /// Obtains credentials.
     pub credentials: Arc<Credentials>,
+    /// How the credentials fare at their APIs.
+    pub healths: Healths,
     /// Sends requests on.
     pub forwarder: Arc<Forwarder>,
     /// Mints leaves.
@@ -150,6 +153,7 @@ pub async fn build_with_log(
             .with_trust_domains(&gateway.trust_domains)?,
         snapshots: Snapshots::new(snapshot),
         credentials: Arc::new(Credentials::new(tools, clock.clone())),
+        healths: Healths::default(),
         forwarder,
         ca,
         recorder: Recorder::new(log, metrics, clock.clone()),

@@ -6,10 +6,13 @@
 //!
 //! Each step takes what only the step before can make, so that skipping one does not compile.
 
+mod aftermath;
 mod answer;
 mod api_error;
 mod echo;
+mod held;
 mod notes;
+mod recover;
 mod rest;
 mod upgrade;
 
@@ -19,7 +22,7 @@ pub use notes::{close, last_if_violated, no_violation, record_broken, refused};
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_config::model::Attach;
+use countersign_config::{model::Credential, path::CanonicalPath};
 use http::{Request, Response, header::EXPECT, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -27,13 +30,14 @@ use tokio::time::Instant;
 use crate::{
     accept::{Received, Session},
     authorize::{Permit, Snapshot, authorize},
-    credential::Issued,
+    credential::{CredentialError, Issued},
     forward::{BodyMeter, RequestBody, Sent},
-    inject::{self, FormBounds, Stripped},
+    inject::{self, FormBounds},
     observe::Record,
     refusal::{Reason, Refusal},
 };
-use answer::{Opened, Streamed};
+use answer::Opened;
+use recover::{Armed, Exchange};
 use upgrade::Upgrade;
 
 /// Handles one request of a proven caller, from its head to the last byte of its answer.
@@ -96,13 +100,14 @@ async fn story(
         permit?
     };
     record.permitted(&permit, snapshot);
-    let credential = timed(&mut record.timing.credential, obtain(session, &permit)).await?;
-    record.armed(credential.as_ref(), &session.rooms.clock);
+    unlimited(session, &permit, received.path()).await?;
+    let armed = timed(&mut record.timing.credential, arm(session, &permit)).await?;
+    record.armed(armed.as_ref(), &session.rooms.clock);
 
-    let attached = credential
+    let attached = armed
         .as_ref()
-        .map(|(attach, issued)| (*attach, issued.secret()));
-    inject::head(
+        .map(|armed| (armed.attach, armed.issued.secret()));
+    let stripped = inject::head(
         &mut parts,
         received.authority(),
         received.path(),
@@ -110,13 +115,11 @@ async fn story(
         attached,
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target))?;
-    let issued = credential.map(|(_, issued)| issued);
     if let Some(upgrade) = upgrade {
         return upgrade
-            .forward(session, parts, received, issued, &permit, record)
+            .forward(session, parts, received, &permit, armed, record)
             .await;
     }
-    let meter = Arc::new(BodyMeter::default());
     let limits = &session.rooms.limits;
     let bounds = FormBounds {
         bytes: limits.form_bytes,
@@ -126,21 +129,15 @@ async fn story(
     let body = body
         .take()
         .ok_or_else(|| Refusal::new(Reason::Internal, "the body is gone"))?;
-    let body = match inject::strip_form(&mut parts.headers, body, strip, bounds).await? {
-        Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&meter)),
-        Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&meter)),
-    };
-    let sent = forward(
+    let body = inject::strip_form(&mut parts.headers, body, strip, bounds).await?;
+    let exchange = Exchange {
         session,
-        Request::from_parts(parts, body),
-        &permit,
-        record,
-        &meter,
-    )
-    .await?;
-    Ok(Opened::Streamed(Streamed::new(
-        sent, &permit, meter, limits, issued,
-    )))
+        permit: &permit,
+        meter: Exchange::meter(session, &permit, armed.is_some()),
+        armed,
+        stripped,
+    };
+    Ok(Opened::Streamed(exchange.run(parts, body, record).await?))
 }
 
 /// Honest framing, one authority, a canonical path, an honest method.
@@ -162,19 +159,83 @@ async fn identify(session: &Session) -> Result<&crate::identify::Caller, Refusal
     Ok(&session.caller)
 }
 
-/// Just in time: nothing is fetched for a request that policy does not permit.
-async fn obtain<'s>(
+/// The API's own rate limit for the credential, as it told of it a moment ago, does not hold any more;
+/// or policy lets the request wait for its end.
+async fn unlimited(
     session: &Session,
-    permit: &Permit<'s>,
-) -> Result<Option<(&'s Attach, Arc<Issued>)>, Refusal> {
+    permit: &Permit<'_>,
+    path: &CanonicalPath,
+) -> Result<(), Refusal> {
+    let Some((_, credential)) = permit.credential() else {
+        return Ok(());
+    };
+    let grant = permit.grant();
+    let health = session.rooms.healths.of(&credential.name);
+    let mut patience = grant
+        .policy
+        .conditions
+        .wait_for_rate_limit
+        .unwrap_or_default();
+    let host = permit.authority().host();
+    while let Some(left) = health
+        .limits
+        .left(grant.target.rate_limit, host, path.as_str())
+    {
+        let Some(rest) = patience.checked_sub(left) else {
+            let detail = format!(
+                "{} limits {} for {left:?} more",
+                grant.target.name, credential.name
+            );
+            let mut refusal = Refusal::new(Reason::UpstreamRateLimited, detail).at(grant.target);
+            refusal.retry_after = Some(left);
+            return Err(refusal);
+        };
+        tokio::time::sleep(left).await;
+        patience = rest;
+    }
+    Ok(())
+}
+
+/// Just in time: nothing is fetched for a request that policy does not permit, nor for one that its
+/// API would not take now.
+async fn arm<'s>(session: &Session, permit: &Permit<'s>) -> Result<Option<Armed<'s>>, Refusal> {
     let Some((attach, credential)) = permit.credential() else {
         return Ok(None);
     };
-    let credentials = &session.rooms.credentials;
-    match credentials.obtain_for(credential, &session.caller).await {
-        Ok(issued) => Ok(Some((attach, issued))),
-        Err(error) => Err(Refusal::from(error).at(permit.grant().target)),
+    let target = permit.grant().target;
+    let health = session.rooms.healths.of(&credential.name);
+    let mut issued = value(session, credential)
+        .await
+        .map_err(|error| Refusal::from(error).at(target))?;
+    let trial = health
+        .admit(issued.generation())
+        .map_err(|rejected| Refusal::from(rejected).at(target))?;
+    if trial.is_some() {
+        // Its source may have a better one by now, and then there is nothing to try.
+        session
+            .rooms
+            .credentials
+            .invalidate(&credential.name, issued.generation());
+        issued = value(session, credential)
+            .await
+            .map_err(|error| Refusal::from(error).at(target))?;
     }
+    Ok(Some(Armed {
+        attach,
+        credential,
+        issued,
+        health,
+        trial,
+    }))
+}
+
+/// The credential's value for this caller.
+async fn value(
+    session: &Session,
+    credential: &Arc<Credential>,
+) -> Result<Arc<Issued>, CredentialError> {
+    let credentials = &session.rooms.credentials;
+    credentials.obtain_for(credential, &session.caller).await
 }
 
 /// To the permit's destination, nowhere else.

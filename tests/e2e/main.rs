@@ -24,6 +24,7 @@ mod open;
 mod protocols;
 mod python_sdks;
 mod rates;
+mod recovery;
 mod refusals;
 mod relay;
 mod reload;

@@ -20,8 +20,8 @@ pub use gateway::{
 };
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{
-    Attach, AuthFailure, AuthFailureAction, Place, Probe, RefusalShape, Route, SlotName, Slots,
-    Strip, Target, Template,
+    Attach, AuthFailure, AuthFailureAction, AuthFailureBlame, Place, Probe, RateLimitScope,
+    RefusalShape, Route, SlotName, Slots, Strip, Target, Template,
 };
 pub use workload::{Selector, Workload};
 

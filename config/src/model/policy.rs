@@ -51,6 +51,9 @@ pub struct Conditions {
     pub when: Option<Condition>,
     /// The most requests in a period, for each workload on its own.
     pub rate: Option<Rate>,
+    /// While the API's own rate limit holds, a request waits this long for its end instead of being
+    /// refused at once. A minute at most.
+    pub wait_for_rate_limit: Option<Duration>,
 }
 
 /// A rate: `60/m` is a burst of at most 60, refilled evenly over a minute.

@@ -1,6 +1,6 @@
 //! Where: an API, how a credential is attached to a request for it, and how it answers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 
@@ -30,6 +30,8 @@ pub struct Target {
     pub refusal: Option<RefusalShape>,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<Probe>,
+    /// What a 429 of it speaks of.
+    pub rate_limit: RateLimitScope,
 }
 
 /// The credential slots of a target.
@@ -55,6 +57,8 @@ pub struct Route {
     pub attach: Option<Attach>,
     /// What is removed from the caller's request, besides what `attach` sets.
     pub strip: Strip,
+    /// Whether the bodies of answers may be looked into. Not where they are files.
+    pub inspect_body: bool,
 }
 
 /// A credential's place on a request.
@@ -119,8 +123,29 @@ pub struct AuthFailure {
     /// Top-level members of a JSON body that all must be there, each with one of these values.
     /// Empty: the body is not looked at.
     pub json: Vec<(String, Vec<serde_json::Value>)>,
+    /// The whole body, white space around it aside, is one of these. Empty: the body is not looked
+    /// at. Never together with `json`.
+    pub text: Vec<String>,
     /// What to do then.
     pub then: AuthFailureAction,
+    /// Whose fault it is.
+    pub blame: AuthFailureBlame,
+}
+
+impl AuthFailure {
+    /// Whether the status and head of an answer decide it alone.
+    pub fn is_status_alone(&self) -> bool {
+        self.json.is_empty() && self.text.is_empty()
+    }
+}
+
+/// Whose fault it is that a credential failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFailureBlame {
+    /// Whoever looks after the credential.
+    Operator,
+    /// The gateway itself, such as when the API says that it saw no credential at all.
+    Gateway,
 }
 
 /// What to do when a credential failed.
@@ -152,4 +177,22 @@ pub struct Probe {
     pub method: http::Method,
     /// Its absolute `https` URL, at a host of the target.
     pub url: String,
+    /// How long its answer is good for while the credential is used. Default 10 minutes.
+    pub every: Duration,
+    /// Top-level members of its JSON answer that say whose credential it is, such as `team`.
+    pub shows: Vec<String>,
+}
+
+impl Probe {
+    /// [`Self::every`] unless it is given.
+    pub const DEFAULT_EVERY: Duration = Duration::from_mins(10);
+}
+
+/// What an API's 429 speaks of: which further requests would meet the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitScope {
+    /// All that carry the credential.
+    Credential,
+    /// Those that carry the credential to the same host and path.
+    Path,
 }

@@ -54,6 +54,9 @@ pub struct ConditionsSpec {
     pub when: Option<String>,
     /// The most requests in a period, for each workload: `60/m`; `s`, `m` or `h`.
     pub rate: Option<String>,
+    /// How long a request waits for the end of the API's own rate limit (its 429 with
+    /// `Retry-After`) instead of being refused at once: `5s`; a minute at most.
+    pub wait_for_rate_limit: Option<String>,
 }
 
 /// A window that opens whenever a cron expression fires.

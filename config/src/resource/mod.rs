@@ -28,8 +28,8 @@ pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,
 };
 pub use target_service::{
-    AttachSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec, RouteSpec, SlotsSpec,
-    StripSpec, TargetServiceSpec,
+    AttachSpec, AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RateLimitPer,
+    RateLimitSpec, RefusalSpec, RouteSpec, SlotsSpec, StripSpec, TargetServiceSpec,
 };
 pub use workload::{SelectorSpec, WorkloadSpec};
 

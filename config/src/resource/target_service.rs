@@ -28,6 +28,8 @@ pub struct TargetServiceSpec {
     pub refusal: Option<RefusalSpec>,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<ProbeSpec>,
+    /// What its 429 speaks of; `per: credential` unless given.
+    pub rate_limit: Option<RateLimitSpec>,
 }
 
 /// The credential slots of a target.
@@ -42,7 +44,7 @@ pub struct SlotsSpec {
 
 /// What happens to a request for this host and path.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteSpec {
     /// A host of the target; any of them unless given.
     pub host: Option<String>,
@@ -55,6 +57,8 @@ pub struct RouteSpec {
     pub attach: Option<AttachSpec>,
     /// What is removed from the caller's request, besides what `attach` sets.
     pub strip: Option<StripSpec>,
+    /// `false` where bodies are files, which are never looked into; `true` unless given.
+    pub inspect_body: Option<bool>,
 }
 
 /// A credential's place on a request: `header` and `value`, `query` and `value`, or `path`.
@@ -99,8 +103,23 @@ pub struct AuthFailureSpec {
     /// these values.
     #[serde(default)]
     pub json: BTreeMap<String, serde_json::Value>,
+    /// The whole body of a text answer is one of these. Not together with `json`.
+    #[serde(default)]
+    pub text: Vec<String>,
     /// What to do then.
     pub then: AuthFailureThen,
+    /// Whose fault it is; the operator's unless given.
+    pub blame: Option<AuthFailureBlameSpec>,
+}
+
+/// Whose fault it is that a credential failed.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthFailureBlameSpec {
+    /// Whoever looks after the credential.
+    Operator,
+    /// The gateway: the API saw no credential.
+    Gateway,
 }
 
 /// What to do when a credential failed.
@@ -135,4 +154,27 @@ pub struct ProbeSpec {
     pub method: String,
     /// Its `https` URL, at a host of the target.
     pub url: String,
+    /// How long its answer is good for while the credential is used; `10m` unless given.
+    pub every: Option<String>,
+    /// Top-level members of its JSON answer that say whose credential it is, such as `team`.
+    #[serde(default)]
+    pub shows: Vec<String>,
+}
+
+/// What a 429 speaks of.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitSpec {
+    /// Which further requests would meet the same.
+    pub per: RateLimitPer,
+}
+
+/// Which requests a 429 speaks of.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RateLimitPer {
+    /// All that carry the credential.
+    Credential,
+    /// Those that carry the credential to the same host and path.
+    Path,
 }

@@ -256,7 +256,12 @@ fn conditions(
         Some(text) => rate(text, &spot.key("rate"), findings).map(Some),
         None => Some(None),
     };
+    let wait = match &spec.wait_for_rate_limit {
+        Some(text) => wait(text, &spot.key("waitForRateLimit"), findings).map(Some),
+        None => Some(None),
+    };
     Some(Conditions {
+        wait_for_rate_limit: wait?,
         schedule: schedule?,
         not_after: not_after?,
         when: when?,
@@ -343,6 +348,22 @@ fn condition(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Conditi
             );
         })
         .ok()
+}
+
+/// How long a request may wait for the end of an API's rate limit.
+fn wait(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_mins(1);
+    let wait = duration(text, spot, findings)?;
+    if wait > LONGEST {
+        findings.error(
+            spot,
+            "bad-duration",
+            "no request waits this long for a rate limit",
+            "write a minute (`1m`) at most",
+        );
+        return None;
+    }
+    Some(wait)
 }
 
 /// `60/m`: how many requests in a second, a minute or an hour.

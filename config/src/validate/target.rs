@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     host::HostPattern,
-    model::{ResourceName, SlotName, Slots, Target},
-    resource::{Kind, SlotsSpec, TargetServiceSpec},
+    model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
+    resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
     yaml::{Findings, Spot, read::did_you_mean},
 };
 use route::RouteChecks;
@@ -153,6 +153,14 @@ fn target(
         auth_failure,
         refusal: refusal?,
         probe: probe?,
+        rate_limit: match (&spec.rate_limit, base) {
+            (Some(written), _) => match written.per {
+                RateLimitPer::Credential => RateLimitScope::Credential,
+                RateLimitPer::Path => RateLimitScope::Path,
+            },
+            (None, Some(base)) => base.rate_limit,
+            (None, None) => RateLimitScope::Credential,
+        },
     })
 }
 

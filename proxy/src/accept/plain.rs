@@ -68,7 +68,9 @@ impl Passing<'_> {
         };
         let sent = self.rooms.forwarder.send(&key, request).await?;
         record.answered(&sent);
-        Ok(sent.response.map(pipeline::Upstream::Pooled))
+        Ok(sent
+            .response
+            .map(|body| pipeline::Upstream::Pooled(body.into())))
     }
 
     async fn in_clear(

@@ -218,6 +218,10 @@ impl Shared {
         // First what the old revision used, then the new one: a request that still has the old one
         // cannot bring back what was let go.
         rooms.credentials.retain(next.credentials());
+        let in_use = next.credentials();
+        rooms
+            .healths
+            .retain(in_use.map(|credential| &credential.name));
         rooms.snapshots.store(next);
         rooms
             .recorder

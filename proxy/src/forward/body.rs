@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 
 /// The body of a request to an upstream: none, one piece, or what the client is still sending.
 ///
@@ -41,13 +42,117 @@ pub struct ClientBodyError;
 pub struct BodyMeter {
     bytes: AtomicU64,
     flags: AtomicU8,
+    /// Written by whoever sends the body, read once when its answer is there: never contended.
+    kept: Mutex<Kept>,
+}
+
+/// What is kept of a body, by reference, in case that it must be sent once more.
+#[derive(Default)]
+enum Kept {
+    /// Nothing is wanted.
+    #[default]
+    Not,
+    /// All of it so far; so many more bytes may follow.
+    Pieces {
+        pieces: SmallVec<[Bytes; 2]>,
+        room: usize,
+    },
+    /// It was more than the bound.
+    TooLarge,
+}
+
+/// Shows no content.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Not => "Not",
+            Self::Pieces { .. } => "Pieces",
+            Self::TooLarge => "TooLarge",
+        })
+    }
+}
+
+/// Why a body cannot be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotKept {
+    /// It is larger than what is kept.
+    #[error("the request's body is larger than limits.replayBytes")]
+    TooLarge,
+    /// The answer came before the client had sent it all.
+    #[error("the answer came before the whole request was sent")]
+    Unfinished,
 }
 
 const ENDED: u8 = 1;
 const FAILED: u8 = 2;
 const AWAITS_CLIENT: u8 = 4;
+const COMPLETE: u8 = 8;
 
 impl BodyMeter {
+    /// One that keeps up to `bytes` of the body, in case that it must be sent once more.
+    pub fn keeping(bytes: usize) -> Self {
+        let kept = Kept::Pieces {
+            pieces: SmallVec::new(),
+            room: bytes,
+        };
+        Self {
+            kept: Mutex::new(kept),
+            ..Self::default()
+        }
+    }
+
+    /// The whole body, to be sent once more. What was kept is let go.
+    ///
+    /// # Errors
+    /// When it was not kept as a whole.
+    pub fn take_kept(&self) -> Result<Bytes, NotKept> {
+        let kept = std::mem::take(&mut *self.kept());
+        match kept {
+            Kept::Not | Kept::TooLarge => Err(NotKept::TooLarge),
+            Kept::Pieces { .. } if self.has(FAILED) || !self.has(COMPLETE) => {
+                Err(NotKept::Unfinished)
+            }
+            Kept::Pieces { pieces, .. } => Ok(match pieces.as_slice() {
+                [] => Bytes::new(),
+                [one] => one.clone(),
+                many => many.concat().into(),
+            }),
+        }
+    }
+
+    /// Lets go of what was kept.
+    pub fn forget_kept(&self) {
+        *self.kept() = Kept::Not;
+    }
+
+    fn keep(&self, data: &Bytes) {
+        let mut kept = self.kept();
+        let Kept::Pieces { pieces, room } = &mut *kept else {
+            return;
+        };
+        match room.checked_sub(data.len()) {
+            Some(rest) => {
+                *room = rest;
+                pieces.push(data.clone());
+            }
+            None => *kept = Kept::TooLarge,
+        }
+    }
+
+    /// A body that says that it will be too large need not be kept at all.
+    fn announced(&self, bytes: u64) {
+        let mut kept = self.kept();
+        if let Kept::Pieces { room, .. } = &*kept
+            && bytes > *room as u64
+        {
+            *kept = Kept::TooLarge;
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The bytes handed to the upstream connection so far, trailers not counted.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -107,6 +212,7 @@ impl RequestBody {
 
     /// A body of which `prefix` was read already, to be kept or looked at.
     pub fn resumed(prefix: Bytes, rest: Incoming, meter: Arc<BodyMeter>) -> Self {
+        meter.announced(rest.size_hint().lower().saturating_add(prefix.len() as u64));
         Self {
             source: Source::Streaming { prefix, rest },
             meter: Some(meter),
@@ -118,9 +224,10 @@ impl RequestBody {
         self.meter.clone()
     }
 
-    fn count(&self, bytes: usize) {
+    fn count(&self, data: &Bytes) {
         if let Some(meter) = &self.meter {
-            meter.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            meter.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            meter.keep(data);
         }
     }
 }
@@ -162,7 +269,10 @@ impl Body for RequestBody {
             meter.clear(AWAITS_CLIENT);
         }
         if let Some(data) = ready.as_ref().and_then(Frame::data_ref) {
-            this.count(data.len());
+            this.count(data);
+        }
+        if let (None, Some(meter)) = (&ready, &this.meter) {
+            meter.set(COMPLETE);
         }
         Poll::Ready(ready.map(Ok))
     }
@@ -197,7 +307,12 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(meter) = &self.meter {
-            meter.set(ENDED);
+            // A body of known length is not asked for its end.
+            meter.set(if self.is_end_stream() {
+                ENDED | COMPLETE
+            } else {
+                ENDED
+            });
         }
     }
 }

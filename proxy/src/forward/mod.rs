@@ -28,7 +28,7 @@ mod tls;
 mod upgrade;
 
 pub use address::{Forbidden, classify};
-pub use body::{BodyMeter, ClientBodyError, RequestBody};
+pub use body::{BodyMeter, ClientBodyError, NotKept, RequestBody};
 pub use error::{ForwardError, SetupError};
 pub use pool::PoolKey;
 pub use response::UpstreamBody;

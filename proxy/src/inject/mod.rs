@@ -45,7 +45,8 @@ pub enum InjectError {
 
 /// Rewrites the head of a request: destination, strip, attach.
 ///
-/// `credential` is there exactly when the route attaches one.
+/// `credential` is there exactly when the route attaches one. Returns the request's target as it is
+/// without the credential, for [`again`].
 ///
 /// # Errors
 /// When a header imitates ours, or the secret does not fit its place.
@@ -55,7 +56,7 @@ pub fn head(
     path: &CanonicalPath,
     route: &Route,
     credential: Option<(&Attach, &Secret)>,
-) -> Result<(), InjectError> {
+) -> Result<PathAndQuery, InjectError> {
     headers::refuse_aliases(&parts.headers, route, credential.map(|(attach, _)| attach))?;
     headers::strip_hop_by_hop(&mut parts.headers);
     // We answer it ourselves, when the first byte of the body is wanted.
@@ -63,10 +64,27 @@ pub fn head(
     for name in &route.strip.headers {
         parts.headers.remove(name);
     }
-    let mut target = stripped_target(path, route, credential.map(|(attach, _)| attach));
-    if let Some((attach, secret)) = credential {
-        target = attach::attach(&mut parts.headers, target, attach, secret, authority)?;
+    let stripped = stripped_target(path, route, credential.map(|(attach, _)| attach));
+    match credential {
+        Some((attach, secret)) => again(parts, authority, stripped.clone(), attach, secret)?,
+        None => parts.uri = absolute(authority, stripped.clone()),
     }
+    Ok(stripped)
+}
+
+/// Puts a credential on a head that [`head`] has readied; one that is there already is replaced.
+/// `stripped` is what `head` returned.
+///
+/// # Errors
+/// When the secret does not fit its place.
+pub fn again(
+    parts: &mut Parts,
+    authority: &Authority,
+    stripped: PathAndQuery,
+    attach: &Attach,
+    secret: &Secret,
+) -> Result<(), InjectError> {
+    let target = attach::attach(&mut parts.headers, stripped, attach, secret, authority)?;
     parts.uri = absolute(authority, target);
     Ok(())
 }

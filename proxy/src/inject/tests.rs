@@ -31,6 +31,7 @@ fn route(attach: Option<Attach>, strip: Strip) -> Route {
         deny: None,
         attach,
         strip,
+        inspect_body: true,
     }
 }
 
@@ -63,7 +64,7 @@ fn inject(parts: &mut Parts, route: &Route, secret: &str) -> Result<(), InjectEr
     let path = CanonicalPath::check(parts.uri.path_and_query().unwrap()).unwrap();
     let secret = Secret::new(secret.into());
     let credential = route.attach.as_ref().map(|attach| (attach, &secret));
-    head(parts, &authority(), &path, route, credential)
+    head(parts, &authority(), &path, route, credential).map(drop)
 }
 
 #[rstest]

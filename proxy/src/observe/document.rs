@@ -198,6 +198,14 @@ struct CredentialJson<'a> {
     generation: u64,
     age_s: u64,
     expires_in_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<RejectedJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RejectedJson<'a> {
+    generation: u64,
+    api_error: Option<Free<'a>>,
 }
 
 impl<'a> CredentialJson<'a> {
@@ -208,6 +216,10 @@ impl<'a> CredentialJson<'a> {
             generation: part.generation,
             age_s: part.age_s,
             expires_in_s: part.expires_in_s,
+            rejected: part.rejected.as_ref().map(|rejected| RejectedJson {
+                generation: rejected.generation,
+                api_error: rejected.api_error.as_deref().map(Free),
+            }),
         }
     }
 }

@@ -210,6 +210,17 @@ pub struct CredentialPart {
     pub age_s: u64,
     /// Seconds until it expires; `None` if it does not, as far as is known.
     pub expires_in_s: Option<u64>,
+    /// A value that the API rejected.
+    pub rejected: Option<RejectedPart>,
+}
+
+/// A value that the API rejected before it was replaced, or in spite of that.
+#[derive(Debug, Clone)]
+pub struct RejectedPart {
+    /// The value's generation.
+    pub generation: u64,
+    /// What the API said, if it did. Redacted when it is recorded.
+    pub api_error: Option<String>,
 }
 
 /// The upstream's side of a request.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_config::{
     host::Host,
-    model::{Conditions, Mode, Policy, ResourceName, Slots, Target, Workload},
+    model::{Conditions, Mode, Policy, RateLimitScope, ResourceName, Slots, Target, Workload},
     policy::{Mismatch, Nearest},
 };
 use http::{Method, uri::PathAndQuery};
@@ -58,6 +58,7 @@ pub(super) fn fill(entry: &mut Entry) {
         generation: 7,
         age_s: 812,
         expires_in_s: Some(42388),
+        rejected: None,
     });
     entry.upstream = Some(UpstreamPart {
         address: Some(([203, 0, 113, 7], 443).into()),
@@ -127,5 +128,6 @@ fn target() -> Target {
         auth_failure: Vec::new(),
         refusal: None,
         probe: None,
+        rate_limit: RateLimitScope::Credential,
     }
 }

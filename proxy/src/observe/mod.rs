@@ -17,8 +17,8 @@ mod record;
 pub mod redact;
 
 pub use entry::{
-    ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, TargetPart, Timing,
-    TraceId, UpstreamPart,
+    ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
+    TargetPart, Timing, TraceId, UpstreamPart,
 };
 pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog};
 pub use metrics::{ConnectionGuard, Metrics};

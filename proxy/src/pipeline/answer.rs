@@ -8,24 +8,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_config::model::Limits;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{api_error::Excerpt, echo::Echo, upgrade::Switched};
+use super::{aftermath::Aftermath, echo::Echo, held::Resumed, upgrade::Switched};
 use crate::{
     accept::Busy,
-    authorize::Permit,
-    credential::Issued,
-    forward::{BodyMeter, ForwardError, LazyTimer, Sent, UpstreamBody},
+    forward::{BodyMeter, ForwardError, LazyTimer},
     inject,
     observe::{Outcome, Record},
     refusal::{Reason, Refusal},
 };
 
 /// A response whose head has come, before it is handed to the client with its record.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub(super) enum Opened {
     /// An ordinary response.
     Streamed(Streamed),
@@ -45,29 +43,25 @@ impl Opened {
 
 /// A response that streams.
 pub(super) struct Streamed {
-    response: Response<UpstreamBody>,
-    meter: Arc<BodyMeter>,
-    excerpt: Option<Excerpt>,
+    response: Response<Resumed>,
+    aftermath: Aftermath,
     echo: Option<Echo>,
+    meter: Arc<BodyMeter>,
 }
 
 impl Streamed {
     pub(super) fn new(
-        sent: Sent,
-        permit: &Permit<'_>,
+        mut response: Response<Resumed>,
+        aftermath: Aftermath,
         meter: Arc<BodyMeter>,
-        limits: &Limits,
-        issued: Option<Arc<Issued>>,
     ) -> Self {
-        let mut response = sent.response;
         inject::strip_response(response.headers_mut());
-        let echo = Echo::of(issued, response.headers_mut());
-        let excerpt = Excerpt::wanted(permit.grant().target, &response, limits.inspect_bytes);
+        let echo = Echo::of(aftermath.issued(), response.headers_mut());
         Self {
             response,
-            meter,
-            excerpt,
+            aftermath,
             echo,
+            meter,
         }
     }
 
@@ -75,7 +69,7 @@ impl Streamed {
         let state = State {
             record: Some(record),
             meter: self.meter,
-            excerpt: self.excerpt,
+            aftermath: Some(self.aftermath),
             echo: self.echo,
             busy: Some(busy),
             outcome: Outcome::Permitted,
@@ -91,9 +85,10 @@ impl Streamed {
 
 /// Whose body an answer streams.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub enum Upstream {
     /// That of a verified, pooled connection.
-    Pooled(UpstreamBody),
+    Pooled(Resumed),
     /// That of an unmatched plain-text connection.
     Plain(Plain),
 }
@@ -181,7 +176,7 @@ struct State {
     /// `None` once it is closed.
     record: Option<Record>,
     meter: Arc<BodyMeter>,
-    excerpt: Option<Excerpt>,
+    aftermath: Option<Aftermath>,
     echo: Option<Echo>,
     busy: Option<Busy>,
     outcome: Outcome,
@@ -204,7 +199,7 @@ impl Answer {
         let state = State {
             record: Some(record),
             meter,
-            excerpt: None,
+            aftermath: None,
             echo: None,
             busy: Some(busy),
             outcome: Outcome::Tunnelled,
@@ -239,8 +234,8 @@ impl State {
         if let Some(record) = &self.record {
             record.bytes.add_response(data.len() as u64);
         }
-        if let Some(excerpt) = &mut self.excerpt {
-            excerpt.take(data);
+        if let Some(aftermath) = &mut self.aftermath {
+            aftermath.take(data);
         }
         if let Some(echo) = &mut self.echo {
             echo.look(data);
@@ -252,15 +247,12 @@ impl State {
         let Some(mut record) = self.take_record() else {
             return;
         };
-        if let (Some(upstream), Some(excerpt)) = (&mut record.upstream, self.excerpt.take()) {
-            let error = excerpt.api_error();
-            upstream.api_error = match &self.echo {
-                Some(echo) => error.map(|text| echo.redact(text)),
-                None => error,
-            };
-        }
+        let said = self
+            .aftermath
+            .take()
+            .map(|aftermath| aftermath.conclude(&mut record));
         match result {
-            Ok(()) => record.close(self.outcome),
+            Ok(()) => record.close(said.unwrap_or(self.outcome)),
             Err(refusal) => super::close(record, refusal),
         }
     }

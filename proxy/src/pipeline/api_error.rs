@@ -5,8 +5,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use countersign_config::model::Target;
-use http::{Response, header};
 use serde::Deserialize;
+
+use super::echo;
+use crate::{credential::Issued, detect::Seen};
 
 /// The longest error code that is recorded, in bytes.
 const LONGEST: usize = 160;
@@ -15,27 +17,26 @@ const LONGEST: usize = 160;
 pub(super) struct Excerpt {
     chunks: Vec<Bytes>,
     room: usize,
-    status_failed: bool,
+}
+
+/// What an answer says went wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ApiError {
+    /// The API's error code, or its message where it has no code.
+    pub(super) code: String,
+    /// What the credential would have to have, and what it has.
+    pub(super) needed: Option<(String, String)>,
 }
 
 impl Excerpt {
     /// Watches an answer if it can tell of an error: a failing status with a text, or JSON from an
     /// API that tells failure with status 200.
-    pub(super) fn wanted<B>(target: &Target, response: &Response<B>, limit: usize) -> Option<Self> {
-        let status_failed =
-            response.status().is_client_error() || response.status().is_server_error();
+    pub(super) fn wanted(target: &Target, seen: Seen, limit: usize) -> Option<Self> {
         let says_so_in_json = target.auth_failure.iter().any(|rule| !rule.json.is_empty());
-        let headers = response.headers();
-        let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
-        let json = kind
-            .windows(4)
-            .any(|word| word.eq_ignore_ascii_case(b"json"));
-        let text = kind.len() >= 5 && kind[..5].eq_ignore_ascii_case(b"text/");
-        let wanted = (json && says_so_in_json) || (status_failed && (json || text));
-        (wanted && !headers.contains_key(header::CONTENT_ENCODING)).then(|| Self {
+        let wanted = (seen.is_json() && says_so_in_json) || seen.status_failed();
+        (wanted && seen.is_readable()).then(|| Self {
             chunks: Vec::new(),
             room: limit,
-            status_failed,
         })
     }
 
@@ -51,25 +52,54 @@ impl Excerpt {
         self.chunks.push(data.clone());
     }
 
-    /// The API's error code, or its message where it has no code.
-    pub(super) fn api_error(self) -> Option<String> {
-        let body = match self.chunks.as_slice() {
-            [] => return None,
+    /// What was seen of it, as it came; nothing if it was too long.
+    pub(super) fn body(&self) -> Cow<'_, [u8]> {
+        match self.chunks.as_slice() {
+            [] => Cow::Borrowed(&[]),
             [one] => Cow::Borrowed(one.as_ref()),
             many => Cow::Owned(many.concat()),
-        };
-        let text = match serde_json::from_slice::<Shape<'_>>(&body) {
-            Ok(shape) => shape.error(self.status_failed)?,
-            Err(_) if self.status_failed => code(&body)?,
-            Err(_) => return None,
-        };
-        let end = text
-            .char_indices()
-            .map(|(at, _)| at)
-            .nth(LONGEST)
-            .unwrap_or(text.len());
-        Some(text[..end].to_owned())
+        }
     }
+}
+
+impl ApiError {
+    /// The same without the credential that the request carried, should the API have sent it back.
+    pub(super) fn without(self, issued: Option<&Issued>) -> Self {
+        let Some(issued) = issued else {
+            return self;
+        };
+        Self {
+            code: echo::redact(issued, self.code),
+            needed: self.needed.map(|(needed, provided)| {
+                (echo::redact(issued, needed), echo::redact(issued, provided))
+            }),
+        }
+    }
+
+    /// Reads it from a whole body, as it came.
+    pub(super) fn read(seen: Seen, body: &[u8]) -> Option<Self> {
+        let body = seen.decode(body);
+        if body.is_empty() {
+            return None;
+        }
+        match serde_json::from_slice::<Shape<'_>>(&body) {
+            Ok(shape) => shape.error(seen.status_failed()),
+            Err(_) if seen.status_failed() => code(&body).map(|code| Self {
+                code: shortened(&code),
+                needed: None,
+            }),
+            Err(_) => None,
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let end = text
+        .char_indices()
+        .map(|(at, _)| at)
+        .nth(LONGEST)
+        .unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 /// The members in which the APIs we know, and RFC 9457, say what went wrong.
@@ -84,6 +114,10 @@ struct Shape<'b> {
     message: Option<Text<'b>>,
     #[serde(borrow)]
     title: Option<Text<'b>>,
+    #[serde(borrow)]
+    needed: Option<Text<'b>>,
+    #[serde(borrow)]
+    provided: Option<Text<'b>>,
 }
 
 /// A string; anything else in its place is no error code.
@@ -95,18 +129,27 @@ enum Text<'b> {
     Other(serde::de::IgnoredAny),
 }
 
-impl<'b> Shape<'b> {
-    fn error(self, status_failed: bool) -> Option<Cow<'b, str>> {
+impl Text<'_> {
+    fn shortened(&self) -> Option<String> {
+        match self {
+            Self::String(text) => Some(shortened(text)),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl Shape<'_> {
+    fn error(&self, status_failed: bool) -> Option<ApiError> {
         if self.ok == Some(true) || (self.ok.is_none() && !status_failed) {
             return None;
         }
-        [self.error, self.error_message, self.message, self.title]
+        let code = [&self.error, &self.error_message, &self.message, &self.title]
             .into_iter()
             .flatten()
-            .find_map(|text| match text {
-                Text::String(text) => Some(text),
-                Text::Other(_) => None,
-            })
+            .find_map(Text::shortened)?;
+        let text = |member: &Option<Text<'_>>| member.as_ref().and_then(Text::shortened);
+        let needed = text(&self.needed).zip(Some(text(&self.provided).unwrap_or_default()));
+        Some(ApiError { code, needed })
     }
 }
 

@@ -96,15 +96,15 @@ impl Echo {
     pub(super) fn found(&self) -> bool {
         self.in_head || self.body.as_ref().is_some_and(Search::found)
     }
+}
 
-    /// The text without the credential.
-    pub(super) fn redact(&self, text: String) -> String {
-        let secret = self.issued.secret().expose();
-        if text.contains(secret) {
-            text.replace(secret, REDACTED)
-        } else {
-            text
-        }
+/// A text without the credential.
+pub(super) fn redact(issued: &Issued, text: String) -> String {
+    let secret = issued.secret().expose();
+    if secret.len() >= SHORTEST && text.contains(secret) {
+        text.replace(secret, REDACTED)
+    } else {
+        text
     }
 }
 

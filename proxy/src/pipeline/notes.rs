@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use countersign_config::model::Attach;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONNECTION, request::Parts};
 
-use super::Answer;
+use super::{Answer, recover::Armed};
 
 use crate::{
     accept::{Activity, Busy, Entrance, Protocol, Received, Session, Violation},
@@ -17,7 +16,8 @@ use crate::{
     forward::{ConnectionInfo, Sent},
     identify::Caller,
     observe::{
-        CallerPart, CredentialPart, Outcome, PolicyPart, Record, TargetPart, TraceId, UpstreamPart,
+        CallerPart, CredentialPart, Outcome, PolicyPart, Record, RejectedPart, TargetPart, TraceId,
+        UpstreamPart,
     },
     refusal::{self, Blame, Reason, Refusal},
 };
@@ -99,21 +99,43 @@ impl Record {
     }
 
     /// Notes which credential it carries.
-    pub(super) fn armed(&mut self, credential: Option<&(&Attach, Arc<Issued>)>, clock: &Clock) {
-        let Some((attach, issued)) = credential else {
+    pub(super) fn armed(&mut self, armed: Option<&Armed<'_>>, clock: &Clock) {
+        let Some(armed) = armed else {
+            return;
+        };
+        self.credential = Some(CredentialPart {
+            name: armed.issued.name().clone(),
+            slot: Arc::clone(&armed.attach.slot),
+            generation: 0,
+            age_s: 0,
+            expires_in_s: None,
+            rejected: None,
+        });
+        self.carries(&armed.issued, clock);
+    }
+
+    /// Notes which value of its credential it carries.
+    pub(super) fn carries(&mut self, issued: &Issued, clock: &Clock) {
+        let Some(part) = &mut self.credential else {
             return;
         };
         let now = clock.now();
         let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| {
             u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
         };
-        self.credential = Some(CredentialPart {
-            name: issued.name().clone(),
-            slot: Arc::clone(&attach.slot),
-            generation: issued.generation(),
-            age_s: seconds(issued.obtained_at(), now),
-            expires_in_s: issued.expires_at().map(|end| seconds(now, end)),
-        });
+        part.generation = issued.generation();
+        part.age_s = seconds(issued.obtained_at(), now);
+        part.expires_in_s = issued.expires_at().map(|end| seconds(now, end));
+    }
+
+    /// Notes that the API rejected the value that it carried, and what it said.
+    pub(super) fn rejected(&mut self, generation: u64, said: Option<&str>) {
+        if let Some(part) = &mut self.credential {
+            part.rejected = Some(RejectedPart {
+                generation,
+                api_error: said.map(str::to_owned),
+            });
+        }
     }
 
     /// Notes what the upstream said.

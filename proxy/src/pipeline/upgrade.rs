@@ -9,14 +9,16 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     Answer,
+    aftermath::{Aftermath, Carried},
     answer::{Opened, Streamed},
     echo::Echo,
+    held::Resumed,
+    recover::Armed,
 };
 use crate::{
     accept::{Busy, Lease, Received, Session, pump},
     app::Tasks,
     authorize::{Asked, Permit},
-    credential::Issued,
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
     inject,
     observe::{Outcome, Record},
@@ -45,8 +47,8 @@ impl Upgrade {
         session: &Arc<Session>,
         mut parts: Parts,
         received: Received,
-        issued: Option<Arc<Issued>>,
         permit: &Permit<'_>,
+        armed: Option<Armed<'_>>,
         record: &mut Record,
     ) -> Result<Opened, Refusal> {
         ask(&mut parts.headers);
@@ -59,11 +61,11 @@ impl Upgrade {
         match answer.map_err(|error| Refusal::from(error).at(permit.grant().target))? {
             UpgradeAnswer::Refused(sent) => {
                 record.answered(&sent);
+                let response = sent.response.map(Resumed::from);
+                let carried = armed.as_ref().map(Carried::of);
+                let aftermath = Aftermath::new(&session.rooms, permit, &response, carried, None);
                 let meter = Arc::new(BodyMeter::default());
-                let limits = &session.rooms.limits;
-                Ok(Opened::Streamed(Streamed::new(
-                    sent, permit, meter, limits, issued,
-                )))
+                Ok(Opened::Streamed(Streamed::new(response, aftermath, meter)))
             }
             UpgradeAnswer::Switched {
                 mut response,
@@ -72,6 +74,7 @@ impl Upgrade {
             } => {
                 record.switched(&connection);
                 inject::strip_response(response.headers_mut());
+                let issued = armed.map(|armed| armed.issued);
                 let echo = Echo::of(issued, response.headers_mut());
                 if let (Some(upstream), Some(echo)) = (&mut record.upstream, echo) {
                     upstream.echoed = echo.found();

@@ -22,7 +22,7 @@ pub fn answer(refusal: &Refusal, id: &str) -> Response<Bytes> {
         .target
         .as_ref()
         .and_then(|target| target.refusal.as_ref())
-        .filter(|_| facts.language == Language::Api);
+        .filter(|_| facts.language != Language::Http);
     let mut response = match shape {
         Some(shape) => in_the_apis_language(shape, facts, id),
         None => problem(facts, id),
@@ -42,7 +42,10 @@ pub fn connect_answer(refusal: &Refusal, id: &str) -> Response<Bytes> {
 fn in_the_apis_language(shape: &RefusalShape, facts: &Facts, id: &str) -> Response<Bytes> {
     let body = fill(&shape.body, facts, id).to_string();
     let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = status(shape.status);
+    *response.status_mut() = status(match facts.language {
+        Language::Api => shape.status,
+        Language::Http | Language::ApiBody => facts.status,
+    });
     if let Ok(content_type) = HeaderValue::from_str(&shape.content_type) {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }

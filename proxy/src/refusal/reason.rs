@@ -35,6 +35,8 @@ pub enum Language {
     Api,
     /// HTTP's, because it is a fault of transport or a passing one: SDKs may try again.
     Http,
+    /// HTTP's status with the API's own body: what an API says itself when it is asked too often.
+    ApiBody,
 }
 
 /// All that is fixed about a reason.
@@ -265,6 +267,22 @@ reasons! {
     CredentialUnusable = "credential_unusable", 503, Operator, Api,
         caller: "The credential for this service cannot be used.",
         remedy: "Compare the form of the secret with what the Credential and the TargetService's attach need (see detail).";
+    /// The API rejects the credential, and no better value can be had.
+    CredentialRejected = "credential_rejected", 503, Operator, Api,
+        caller: "The service rejects the credential that this proxy holds for it.",
+        remedy: "Put a working secret where the Credential says; it is noticed by itself. `invalid_auth` may also mean that the gateway's address is not on the service's allow-list.";
+    /// The API knows the credential, which does not suffice.
+    CredentialInsufficient = "credential_insufficient", 403, Operator, Api,
+        caller: "The credential does not suffice for this request.",
+        remedy: "Give it what the detail names at the service (for Slack: add the scope and install the app again), or use another Credential.";
+    /// The API saw no credential although one was sent.
+    CredentialUnseen = "credential_unseen", 502, Gateway, Api,
+        caller: "The service did not see the credential that this proxy sent.",
+        remedy: "Compare the TargetService's `attach` with what the service wants; if the catalog's is wrong, please report it with this record.";
+    /// The API's own rate limit, which it told of a moment ago, still holds.
+    UpstreamRateLimited = "upstream_rate_limited", 429, Caller, ApiBody,
+        caller: "The service's rate limit for this credential is used up; see Retry-After.",
+        remedy: "Slow down the workloads that share the credential, or give them credentials of their own; conditions.waitForRateLimit lets requests wait.";
     /// The upstream's name has no address.
     UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
         caller: "The service's name could not be resolved.",

@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::{catalog, outline};
 use crate::{
     host::Host,
-    model::{AuthFailureAction, Place, Target},
+    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Place, RateLimitScope, Target},
     path::CanonicalPath,
     yaml::Findings,
 };
@@ -169,7 +169,36 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
         Some(AuthFailureAction::RereadSource)
     );
     assert_eq!(action("missing_scope"), Some(AuthFailureAction::Report));
-    assert_eq!(action("internal_error"), None);
+    assert_eq!(action("not_authed"), Some(AuthFailureAction::Report));
+    // These may come after the API has acted, so that nothing is sent again for them.
+    for transient in [
+        "internal_error",
+        "fatal_error",
+        "service_unavailable",
+        "request_timeout",
+        "team_added_to_org",
+    ] {
+        assert_eq!(action(transient), None);
+    }
+    for rule in &slack.auth_failure {
+        let unseen = rule
+            .json
+            .iter()
+            .any(|(_, codes)| codes.contains(&"not_authed".into()));
+        assert_eq!(rule.blame == AuthFailureBlame::Gateway, unseen);
+    }
+    let webhooks = |rule: &&AuthFailure| rule.text.iter().any(|code| code == "no_service");
+    let webhooks = slack.auth_failure.iter().find(webhooks).unwrap();
+    assert_eq!(webhooks.then, AuthFailureAction::RereadSource);
+    // The bytes of files are never looked into, whatever they are labelled.
+    for route in slack.routes.iter().filter(|route| route.deny.is_none()) {
+        let files = route
+            .host
+            .as_ref()
+            .is_some_and(|host| host.to_string() == "files.slack.com");
+        assert_eq!(route.inspect_body, !files);
+    }
+    assert_eq!(slack.rate_limit, RateLimitScope::Path);
 
     let qase = target("qase");
     let refusal = qase.refusal.as_ref().unwrap();
@@ -181,4 +210,6 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
         )
     );
     assert_eq!(qase.auth_failure[0].status, [401]);
+    assert_eq!(qase.rate_limit, RateLimitScope::Credential);
+    assert!(qase.probe.is_some());
 }

@@ -47,6 +47,7 @@ fn the_base_is_right() {
 #[case::rotate_by("rotateBy: 2027-03-31", "rotateBy: soon", &["17: bad-date"])]
 #[case::not_after("2027-06-30T00:00:00Z", "2027-06-30", &["32: bad-date"])]
 #[case::rate("60/m", "60/day", &["33: bad-rate"])]
+#[case::wait_too_long("    rate: 60/m", "    waitForRateLimit: 61s", &["33: bad-duration"])]
 #[case::rate_zero("60/m", "0/m", &["33: bad-rate"])]
 #[case::method("[POST]", "[PSOT]", &["29: bad-method"])]
 #[case::path("/api/chat.postMessage", "api/chat.postMessage", &["30: bad-path"])]

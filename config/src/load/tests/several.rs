@@ -123,6 +123,7 @@ fn two_targets_of_the_operator_that_overlap_are_reported_once() {
 #[case::deny_and_attach("extends: slack\n  routes: [{ deny: x, attach: { header: A } }]", &["6: conflicting-keys"])]
 #[case::probe_elsewhere("extends: slack\n  probe: { method: GET, url: \"https://example.com/\" }", &["6: host-not-of-target"])]
 #[case::probe_in_clear("extends: slack\n  probe: { method: GET, url: \"http://slack.com/\" }", &["6: bad-url"])]
+#[case::failure_by_json_and_text("extends: slack\n  authFailure: [{ json: { ok: false }, text: [no], then: report }]", &["6: conflicting-keys"])]
 #[case::failure_is_everything("extends: slack\n  authFailure: [{ then: report }]", &["6: missing-key"])]
 #[case::bad_port("extends: slack\n  ports: [0]", &["6: bad-port"])]
 #[case::port_too_large("extends: slack\n  ports: [70000]", &["6: bad-value"])]

@@ -148,6 +148,7 @@ fn write_conditions(f: &mut fmt::Formatter<'_>, conditions: &Conditions) -> fmt:
         not_after,
         when,
         rate,
+        wait_for_rate_limit,
     } = conditions;
     if let Some(schedule) = schedule {
         writeln!(f, "  schedule    {schedule}")?;
@@ -163,6 +164,13 @@ fn write_conditions(f: &mut fmt::Formatter<'_>, conditions: &Conditions) -> fmt:
         writeln!(
             f,
             "  rate        {requests} in {seconds} s (not counted here)"
+        )?;
+    }
+    if let Some(wait) = wait_for_rate_limit {
+        writeln!(
+            f,
+            "  waits       {} s for the API's own rate limit",
+            wait.as_secs_f32()
         )?;
     }
     Ok(())

@@ -49,6 +49,7 @@ fn any_conditions() -> impl Strategy<Value = Conditions> {
             not_after: all.not_after.filter(|_| not_after),
             when: all.when.filter(|_| when),
             rate: None,
+            wait_for_rate_limit: None,
         }
     })
 }

@@ -15,8 +15,9 @@ use crate::{
     condition::Condition,
     host::{Host, HostPattern},
     model::{
-        Attach, Conditions, Credential, Mode, Place, Policy, Provider, ResourceName, Route, Rule,
-        SecretSource, Selector, Slots, Strip, Target, Template, Workload,
+        Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
+        ResourceName, Route, Rule, SecretSource, Selector, Slots, Strip, Target, Template,
+        Workload,
     },
     path::{CanonicalPath, PathPatterns},
     schedule::Schedule,
@@ -79,6 +80,7 @@ fn route(host: &str, paths: &[&str], slot: Option<&str>) -> Route {
             },
         }),
         strip: Strip::default(),
+        inspect_body: true,
     }
 }
 
@@ -95,6 +97,7 @@ fn target(name: &str, hosts: &[&str], slots: &[&str], routes: Vec<Route>) -> Arc
         auth_failure: Vec::new(),
         refusal: None,
         probe: None,
+        rate_limit: RateLimitScope::Credential,
     })
 }
 
@@ -174,6 +177,7 @@ fn reads_qase(who: &Arc<Workload>) -> Policy {
                     .expect("a condition"),
             ),
             rate: None,
+            wait_for_rate_limit: None,
         },
         ..policy(
             "dashboard-reads-qase",

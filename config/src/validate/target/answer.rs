@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-use super::super::fields::{each, method};
+use super::super::fields::{duration, each, method};
 use crate::{
     host::{Host, HostPattern},
-    model::{AuthFailure, AuthFailureAction, Probe, RefusalShape},
-    resource::{AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec},
+    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Probe, RefusalShape},
+    resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec},
     yaml::{Findings, Spot},
 };
 
@@ -17,12 +17,21 @@ pub(super) fn auth_failure(
     spot: &Spot<'_>,
     findings: &Findings,
 ) -> Option<AuthFailure> {
-    if spec.status.is_empty() && spec.json.is_empty() {
+    if !spec.json.is_empty() && !spec.text.is_empty() {
+        findings.error(
+            &spot.key_name("text"),
+            "conflicting-keys",
+            "a body is JSON or a bare text, not both",
+            "keep one of `json` and `text`",
+        );
+        return None;
+    }
+    if spec.status.is_empty() && spec.json.is_empty() && spec.text.is_empty() {
         findings.error(
             spot,
             "missing-key",
             "this would take every answer for a failed credential",
-            "add `status:` or `json:`",
+            "add `status:`, `json:` or `text:`",
         );
         return None;
     }
@@ -42,6 +51,11 @@ pub(super) fn auth_failure(
                 (member.clone(), values)
             })
             .collect(),
+        text: spec.text.clone(),
+        blame: match spec.blame {
+            None | Some(AuthFailureBlameSpec::Operator) => AuthFailureBlame::Operator,
+            Some(AuthFailureBlameSpec::Gateway) => AuthFailureBlame::Gateway,
+        },
         then: match spec.then {
             AuthFailureThen::RefreshAndReplay => AuthFailureAction::RefreshAndReplay,
             AuthFailureThen::RereadSource => AuthFailureAction::RereadSource,
@@ -96,6 +110,10 @@ pub(super) fn probe(
     findings: &Findings,
 ) -> Option<Probe> {
     let method = method(&spec.method, &spot.key("method"), findings);
+    let every = match &spec.every {
+        Some(text) => duration(text, &spot.key("every"), findings),
+        None => Some(Probe::DEFAULT_EVERY),
+    };
     let uri = Uri::from_str(&spec.url).ok();
     let host = uri
         .as_ref()
@@ -123,5 +141,7 @@ pub(super) fn probe(
     Some(Probe {
         method: method?,
         url: spec.url.clone(),
+        every: every?,
+        shows: spec.shows.clone(),
     })
 }

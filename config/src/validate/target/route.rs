@@ -47,6 +47,7 @@ impl RouteChecks<'_> {
             deny: spec.deny.clone(),
             attach: attach?,
             strip: strip?,
+            inspect_body: spec.inspect_body.unwrap_or(true),
         })
     }
 

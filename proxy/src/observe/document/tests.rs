@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::{MemoryLog, Outcome, Record, fixture};
+use super::super::{MemoryLog, Outcome, Record, RejectedPart, fixture};
 
 const DOCUMENTED: &str = include_str!("../../../../docs/decision-record.md");
 
@@ -65,6 +65,10 @@ fn the_documentation_names_every_field_and_no_other() {
     let (_, full) = recorded(REFUSED, |record| {
         fixture::fill(record);
         record.upstream.as_mut().unwrap().echoed = true;
+        record.credential.as_mut().unwrap().rejected = Some(RejectedPart {
+            generation: 6,
+            api_error: Some("token_expired".into()),
+        });
     });
     let mut present = BTreeSet::new();
     collect("", &full, &mut present);

@@ -1,0 +1,73 @@
+//! How each credential fares at its API: whether the API takes it, how long it wants to be left
+//! alone, and what it says the credential may do.
+//!
+//! The credential room knows what a value is and how long it lives; what an API thinks of it is known
+//! here. All of it is in memory and is learned anew after a start. While all is well a request
+//! reads two atomics and takes no lock.
+
+mod breaker;
+mod limits;
+mod scopes;
+#[cfg(test)]
+mod tests;
+
+pub use breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, Rejected, Trial};
+pub use limits::LONGEST_LIMIT;
+pub use scopes::LeastPrivilege;
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use countersign_config::model::ResourceName;
+
+use breaker::Breaker;
+use limits::Limits;
+use scopes::Scopes;
+
+/// The health of all credentials in use.
+#[derive(Debug, Default)]
+pub struct Healths(ArcSwap<HashMap<ResourceName, Arc<Health>>>);
+
+/// How one credential fares.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Opened when the API goes on rejecting it.
+    pub breaker: Breaker,
+    /// What the API's 429 asked for.
+    pub limits: Limits,
+    /// What it may do, and what of that was of use.
+    pub scopes: Scopes,
+}
+
+impl Healths {
+    /// That of one credential; nothing is known of a new one.
+    pub fn of(&self, credential: &ResourceName) -> Arc<Health> {
+        if let Some(health) = self.0.load().get(credential) {
+            return Arc::clone(health);
+        }
+        let new = Arc::new(Health::default());
+        self.0.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known
+                .entry(credential.clone())
+                .or_insert_with(|| Arc::clone(&new));
+            known
+        });
+        // Another request may have been quicker.
+        match self.0.load().get(credential) {
+            Some(health) => Arc::clone(health),
+            None => new,
+        }
+    }
+
+    /// After a reload: forgets the credentials that are gone.
+    pub fn retain<'c>(&self, in_use: impl IntoIterator<Item = &'c ResourceName>) {
+        let in_use: Vec<_> = in_use.into_iter().collect();
+        self.0.rcu(|known| {
+            let kept = in_use
+                .iter()
+                .filter_map(|name| Some(((*name).clone(), Arc::clone(known.get(*name)?))));
+            kept.collect::<HashMap<_, _>>()
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! Which scopes a credential has, and which were of use: what it could do without.
+//!
+//! Slack and GitHub say both in the head of an answer: `x-oauth-scopes` is what the token has,
+//! `x-accepted-oauth-scopes` what would do for this request, any one of them.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const GRANTED: HeaderName = HeaderName::from_static("x-oauth-scopes");
+const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-oauth-scopes");
+
+/// The most different headers that are remembered for one credential.
+const MOST: usize = 256;
+
+/// The scopes of one credential, as its API's answers told of them.
+#[derive(Debug, Default)]
+pub struct Scopes {
+    /// The headers that were taken in already: nearly every answer has one of these.
+    seen: ArcSwap<Vec<(HeaderValue, HeaderValue)>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    granted: BTreeSet<String>,
+    accepted: BTreeSet<String>,
+    lacking: BTreeSet<String>,
+}
+
+/// What a credential has against what was of use since the gateway started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeastPrivilege {
+    /// The scopes that it has.
+    pub granted: Vec<String>,
+    /// Those of them that no request so far could have needed.
+    pub unused: Vec<String>,
+    /// What requests would have needed, none of which it has: `a` or, where any would do, `a,b`.
+    pub lacking: Vec<String>,
+}
+
+impl Scopes {
+    /// Takes note of an answer's head. An answer that says nothing new costs a comparison.
+    pub fn note(&self, headers: &HeaderMap) {
+        let (Some(granted), Some(accepted)) = (headers.get(GRANTED), headers.get(ACCEPTED)) else {
+            return;
+        };
+        let seen = self.seen.load();
+        let known = |pair: &(HeaderValue, HeaderValue)| pair.0 == *granted && pair.1 == *accepted;
+        if seen.len() >= MOST || seen.iter().any(known) {
+            return;
+        }
+        let mut told = self.told();
+        told.granted = scopes(granted).collect();
+        let any: Vec<_> = scopes(accepted).collect();
+        if !any.is_empty() && !any.iter().any(|scope| told.granted.contains(scope)) {
+            told.lacking.insert(any.join(","));
+        }
+        told.accepted.extend(any);
+        self.seen.rcu(|seen| {
+            let mut seen = Vec::clone(seen);
+            seen.push((granted.clone(), accepted.clone()));
+            seen
+        });
+    }
+
+    /// What is known by now; `None` if no answer told of scopes.
+    pub fn report(&self) -> Option<LeastPrivilege> {
+        let told = self.told();
+        if told.granted.is_empty() {
+            return None;
+        }
+        Some(LeastPrivilege {
+            granted: told.granted.iter().cloned().collect(),
+            unused: told.granted.difference(&told.accepted).cloned().collect(),
+            lacking: told.lacking.iter().cloned().collect(),
+        })
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The scopes of a header: visible words, separated by commas.
+fn scopes(header: &HeaderValue) -> impl Iterator<Item = String> {
+    let text = header.to_str().unwrap_or_default();
+    text.split(',')
+        .map(str::trim)
+        .filter(|scope| !scope.is_empty() && scope.len() <= 64)
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(granted: &'static str, accepted: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(GRANTED, HeaderValue::from_static(granted));
+        headers.insert(ACCEPTED, HeaderValue::from_static(accepted));
+        headers
+    }
+
+    #[test]
+    fn what_was_never_of_use_could_be_taken_away() {
+        let scopes = Scopes::default();
+        assert_eq!(scopes.report(), None);
+        scopes.note(&HeaderMap::new());
+        let granted = "chat:write, channels:history,files:read";
+        for _ in 0..3 {
+            scopes.note(&head(granted, "chat:write"));
+        }
+        scopes.note(&head(granted, ""));
+        scopes.note(&head(granted, "users:read,users:read.email"));
+        let report = scopes.report().unwrap();
+        assert_eq!(
+            report,
+            LeastPrivilege {
+                granted: vec![
+                    "channels:history".into(),
+                    "chat:write".into(),
+                    "files:read".into()
+                ],
+                unused: vec!["channels:history".into(), "files:read".into()],
+                lacking: vec!["users:read,users:read.email".into()],
+            }
+        );
+        // The app was installed again with what it lacked.
+        scopes.note(&head("chat:write,users:read", "users:read"));
+        assert_eq!(scopes.report().unwrap().unused, [""; 0]);
+    }
+}
