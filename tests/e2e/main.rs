@@ -15,6 +15,7 @@ mod examples;
 mod exec;
 mod framing;
 mod helm;
+mod issued;
 mod job;
 mod kube;
 mod mtls;

@@ -78,6 +78,16 @@ impl Caller {
         }
     }
 
+    /// A caller by a certificate alone, which nobody checked.
+    #[cfg(test)]
+    pub(crate) fn pretended_without_token(expires_at: Timestamp) -> Arc<Self> {
+        let caller = Self::pretended("", expires_at);
+        let mut caller = Arc::into_inner(caller).expect("just made");
+        caller.token = None;
+        caller.proof = Proof::X509Svid;
+        Arc::new(caller)
+    }
+
     /// A caller by a token that nobody checked.
     #[cfg(test)]
     pub(crate) fn pretended(token: &str, expires_at: Timestamp) -> Arc<Self> {

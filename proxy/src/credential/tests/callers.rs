@@ -3,6 +3,7 @@
 use countersign_config::model::TokenEndpoint;
 
 use super::*;
+use crate::refusal::{Reason, Refusal};
 
 fn exchanged() -> Arc<Credential> {
     let mut credential = credential(Provider::TokenExchange {
@@ -105,6 +106,11 @@ async fn without_a_token_there_is_nothing_to_exchange() {
     let credentials = of(&fake, &clock());
     let refused = credentials.obtain(&exchanged()).await;
     assert_eq!(refused.unwrap_err(), CredentialError::NoToken);
+    let by_certificate = Caller::pretended_without_token(at(3_600));
+    let refused = credentials.obtain_for(&exchanged(), &by_certificate).await;
+    let refusal = Refusal::from(refused.unwrap_err());
+    assert_eq!(refusal.reason, Reason::CallerTokenMissing);
+    assert_eq!(slots(&credentials), 0);
 }
 
 fn slots(credentials: &Credentials) -> usize {
