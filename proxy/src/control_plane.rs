@@ -207,20 +207,16 @@ pub(crate) fn classify(error: reqwest::Error) -> TransportError {
     }
 }
 
-fn is_tls(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        if error.is::<rustls::Error>()
-            || inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
-        {
-            return true;
-        }
-        cause = error.source();
+/// Whether TLS is among the causes. Each layer that a connection passes wraps its error in one of
+/// `io`, whose own source leaves out what it holds.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    if error.is::<rustls::Error>() {
+        return true;
     }
-    false
+    match error.downcast_ref().and_then(io::Error::get_ref) {
+        Some(inner) => is_tls(inner),
+        None => error.source().is_some_and(is_tls),
+    }
 }
 
 /// What went wrong, with its causes, which reqwest leaves out.

@@ -64,7 +64,8 @@ fn data(token: &str) -> BTreeMap<String, Secret> {
 
 #[tokio::test]
 async fn every_write_names_the_version_that_was_read() {
-    let Stand { server, kube, .. } = Stand::granted().await;
+    let stand = Stand::granted().await;
+    let Stand { server, kube, .. } = &stand;
     let created = kube
         .create_secret("qa", "slack", &[("app", "countersign")], &data("one"))
         .await
@@ -109,7 +110,8 @@ async fn every_write_names_the_version_that_was_read() {
 
 #[tokio::test]
 async fn a_watch_tells_each_change_once() {
-    let Stand { server, kube, .. } = Stand::granted().await;
+    let stand = Stand::granted().await;
+    let Stand { server, kube, .. } = &stand;
     server.set_secret("qa", "slack", &[("token", b"one")]);
     let listed = kube.list_secret("qa", "slack").await.unwrap();
     let secret = listed.secret.unwrap();
