@@ -171,7 +171,8 @@ async fn in_the_end(
 ) -> VaultError {
     let read = async {
         loop {
-            let error = vault.read("secret", path).await.unwrap_err();
+            let read = vault.read("secret", path).await;
+            let error = read.expect_err("there is nothing that could be read");
             if !passing(&error) {
                 return error;
             }

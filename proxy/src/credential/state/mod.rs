@@ -1,7 +1,7 @@
 //! The state of credentials that rotate: what must not be lost, kept where a crash cannot take it.
 //!
 //! A store holds one document a credential and knows two operations: read it, and replace it if it
-//! is still the version that was read (compare-and-set). On these two rests [`claim`]: who may
+//! is still the version that was read (compare-and-set). On these two rests `claim`: who may
 //! spend a refresh token now, so that of several processes exactly one does. Which store it is
 //! makes no difference to whoever uses it.
 
