@@ -7,7 +7,7 @@ pub mod environment;
 mod exec;
 mod explain;
 mod files;
-mod open_files;
+pub mod open_files;
 mod relay;
 mod report;
 mod run;
