@@ -45,6 +45,16 @@ pub enum TransportError {
     TooLarge,
 }
 
+impl TransportError {
+    /// Whether it may pass without a person's help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NotReached(_) | Self::Lost(_) => true,
+            Self::Address | Self::Roots(_) | Self::Tls(_) | Self::TooLarge => false,
+        }
+    }
+}
+
 /// Why a file of roots cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RootsError {

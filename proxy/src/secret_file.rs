@@ -15,19 +15,24 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 /// The largest file that is taken for a secret, in bytes.
-const MAX_SECRET_FILE: usize = 64 * 1024;
+pub(crate) const MAX_SECRET_FILE: usize = 64 * 1024;
 
 /// Why a file gave no secret. Never says what was in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SecretFileError {
+pub enum SecretFileError {
+    /// There is none.
     #[error("does not exist")]
     Missing,
+    /// The operating system does not give it.
     #[error("cannot be read ({0})")]
     Unreadable(io::ErrorKind),
+    /// It holds nothing but white space.
     #[error("is empty")]
     Empty,
+    /// No secret is that large.
     #[error("is larger than 64 KiB")]
     TooLarge,
+    /// It holds something else.
     #[error("is not one line of visible ASCII")]
     NotText,
 }
@@ -35,12 +40,12 @@ pub(crate) enum SecretFileError {
 /// Reads the secret in `path`, without the white space around it. Symbolic links are followed,
 /// so that Kubernetes' swap of `..data` is seen.
 pub(crate) async fn read(path: &Path) -> Result<Secret, SecretFileError> {
-    read_as(path, parse).await
+    read_as(path, token).await
 }
 
 /// Reads the text in `path`, of any form, without the line end that editors leave.
 pub(crate) async fn read_text(path: &Path) -> Result<Secret, SecretFileError> {
-    read_as(path, parse_text).await
+    read_as(path, text).await
 }
 
 type Parse = fn(&[u8]) -> Result<Secret, SecretFileError>;
@@ -67,7 +72,8 @@ fn read_blocking(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
     parse(&content[..length])
 }
 
-fn parse(content: &[u8]) -> Result<Secret, SecretFileError> {
+/// Takes one line of visible ASCII without spaces, without the white space around it.
+pub(crate) fn token(content: &[u8]) -> Result<Secret, SecretFileError> {
     let text = content.trim_ascii();
     if text.is_empty() {
         return Err(SecretFileError::Empty);
@@ -79,7 +85,8 @@ fn parse(content: &[u8]) -> Result<Secret, SecretFileError> {
     Ok(Secret::new(text.to_owned()))
 }
 
-fn parse_text(content: &[u8]) -> Result<Secret, SecretFileError> {
+/// Takes a text of any form, without the line end that editors leave.
+pub(crate) fn text(content: &[u8]) -> Result<Secret, SecretFileError> {
     let text = content.strip_suffix(b"\n").unwrap_or(content);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     if text.trim_ascii().is_empty() {

@@ -32,6 +32,7 @@ mod reload;
 mod rotation;
 mod rust_sdk;
 mod site;
+mod sources;
 mod state;
 mod support;
 mod threats;

@@ -16,8 +16,12 @@ use countersign::{
         StateError,
         state::{State, Version},
     },
+    vault::Vault,
 };
-use countersign_config::{load, model::ResourceName};
+use countersign_config::{
+    load,
+    model::{self, ResourceName},
+};
 use countersign_tests::{
     fake::{Authority, Grant},
     kube_apiserver::KubeApiServer,
@@ -78,6 +82,13 @@ fn keep_in_vault(world: &World, url: &str, ca: &str, token: &str) -> anyhow::Res
     )
 }
 
+fn state(gateway: &model::Gateway) -> State {
+    let clock = Clock::system();
+    let vault = gateway.vault.as_ref();
+    let vault = vault.map(|server| Vault::new(server, clock.clone()));
+    State::new(gateway, vault, clock)
+}
+
 /// Replicas that read and replace one document as fast as they can, and what they saw.
 async fn contend(
     world: &World,
@@ -89,7 +100,7 @@ async fn contend(
     for replica in 0..replicas {
         let (gateway, _) = load::gateway(&world.gateway_yaml())
             .map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let state = State::new(&gateway, Clock::system());
+        let state = state(&gateway);
         let time = Arc::clone(&time);
         running.spawn(contender(state, time, replica as u64 + 1, rounds));
     }

@@ -20,6 +20,7 @@ pub mod netns;
 pub mod openbao;
 pub mod process;
 mod random;
+pub mod redis;
 pub mod world;
 
 /// Says what a test measured, past the capture of test output.

@@ -4,7 +4,7 @@ use std::{io, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{RotationError, StateError};
+use super::{RotationError, SourceError, StateError};
 use crate::secret_file::SecretFileError;
 
 /// Why there is no credential, as a sentence for the operator. Never says what a secret was.
@@ -45,12 +45,9 @@ pub enum CredentialError {
         /// The file.
         file: Arc<Path>,
     },
-    /// The configuration names something that this version does not have.
-    #[error("{what} is not available in this version; put the token into a file instead")]
-    NotBuilt {
-        /// What was named.
-        what: &'static str,
-    },
+    /// A source that is no file of the gateway's own did not give it.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// What the source gave is past its own end.
     #[error("the credential that its source gave expired at {at}")]
     Expired {
@@ -130,17 +127,14 @@ impl CredentialError {
             | Self::NotText { .. }
             | Self::Unusable { .. }
             | Self::Abandoned => true,
+            Self::Source(error) => error.may_pass(),
             Self::Rotation(error) => error.may_pass(),
             Self::State(error) => error.may_pass(),
             Self::Issuer { fault, .. } => match fault {
                 IssuerFault::Unavailable(_) | IssuerFault::Answer(_) => true,
                 IssuerFault::Refused { .. } => false,
             },
-            Self::Missing { .. }
-            | Self::NotBuilt { .. }
-            | Self::Expired { .. }
-            | Self::NoToken
-            | Self::RunOver => false,
+            Self::Missing { .. } | Self::Expired { .. } | Self::NoToken | Self::RunOver => false,
         }
     }
 
@@ -148,7 +142,8 @@ impl CredentialError {
     /// if its own end is still to come.
     pub(super) fn withdraws(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::NotBuilt { .. } | Self::NoToken | Self::RunOver => true,
+            Self::Missing { .. } | Self::NoToken | Self::RunOver => true,
+            Self::Source(error) => error.withdraws(),
             Self::Empty { .. }
             | Self::Unreadable { .. }
             | Self::TooLarge { .. }

@@ -23,13 +23,17 @@ mod tests;
 
 pub use error::{CredentialError, IssuerFault};
 pub use provider::RotationError;
+pub use source::{HelperFault, SourceError};
 pub use state::StateError;
 pub use status::{CredentialState, CredentialStatus, CredentialsStatus};
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,11 +41,13 @@ use arc_swap::ArcSwap;
 use countersign_config::model::{Credential, Gateway, ResourceName};
 use jiff::Timestamp;
 
-use crate::{clock::Clock, forward::Forwarder, identify::Caller, secret::Secret};
+pub use crate::secret_file::SecretFileError;
+use crate::{clock::Clock, forward::Forwarder, identify::Caller, secret::Secret, vault::Vault};
 use callers::Callers;
 use provider::Fetcher;
 use revoke::{Revoker, Value};
 use slot::{Common, Readiness, Slot};
+use source::{Made, Recheck};
 
 /// A credential's value, ready to be put on a request.
 pub struct Issued {
@@ -54,6 +60,12 @@ pub struct Issued {
     renew_ahead_at: Option<Timestamp>,
     /// When a request that uses it has it renewed.
     renew_at: Option<Timestamp>,
+    /// How it is noticed that its source holds another.
+    recheck: Option<Recheck>,
+    /// What it is of, where a source made it for us.
+    made: Option<Arc<Made>>,
+    /// Whether its source failed when it was asked last.
+    stale: Arc<AtomicBool>,
 }
 
 impl Issued {
@@ -86,6 +98,16 @@ impl Issued {
         self.expires_at
     }
 
+    /// Whether it serves although its source failed when it was asked last.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    /// Itself, and what it is of.
+    fn made(&self) -> Option<(&Self, &Made)> {
+        self.made.as_deref().map(|made| (self, made))
+    }
+
     fn is_over(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
@@ -115,10 +137,12 @@ impl Tools {
     /// As the gateway's file says. Connects to nothing yet.
     pub fn new(gateway: &Gateway, forwarder: Arc<Forwarder>, clock: Clock) -> Self {
         let (upstream, limits) = (gateway.upstream.clone(), gateway.limits.clone());
+        let vault = gateway.vault.as_ref();
+        let vault = vault.map(|server| Vault::new(server, clock.clone()));
         Self {
             http: http::Http::new(forwarder, upstream, limits),
-            sources: source::Sources::new(),
-            state: state::State::new(gateway, clock),
+            sources: source::Sources::new(&gateway.kubernetes, vault.clone()),
+            state: state::State::new(gateway, vault, clock),
             rotations: provider::Rotations::default(),
         }
     }

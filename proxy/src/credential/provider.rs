@@ -22,7 +22,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::{CredentialError, IssuerFault, Tools, revoke::Revocation};
+use super::{
+    CredentialError, Issued, IssuerFault, Tools,
+    revoke::Revocation,
+    source::{Form, Made, Material, Recheck, Wanted},
+};
 use crate::{identify::Caller, observe::redact::redact, secret::Secret};
 use token_endpoint::Asked;
 
@@ -39,15 +43,41 @@ pub(super) struct Fetched {
     pub(super) revocation: Option<Revocation>,
     /// When to see about the next one, where the provider knows better than the slot.
     pub(super) renew_at: Option<Timestamp>,
+    /// How it is noticed that its source holds another, where that has no known end.
+    pub(super) recheck: Option<Recheck>,
+    /// What it is of, where a source made it for us.
+    pub(super) made: Option<Arc<Made>>,
 }
 
-/// When a provider wants to be asked again although its value has not come to its end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Recheck {
-    /// From this age on it is asked while the value is still used.
-    pub(super) due: Duration,
-    /// From this age on the value is not used before the answer is there.
-    pub(super) overdue: Duration,
+impl Fetched {
+    /// As a source holds it; `secret` is what becomes of the material.
+    fn of_source(material: Material, secret: Secret) -> Self {
+        let lease = material.made.as_ref().map(|made| Arc::clone(&made.lease));
+        Self {
+            secret,
+            expires_at: material.expires_at,
+            revocation: lease.map(Revocation::Lease),
+            renew_at: None,
+            recheck: material.recheck,
+            made: material.made,
+        }
+    }
+
+    /// As somebody issued it.
+    pub(super) fn issued(
+        secret: Secret,
+        expires_at: Option<Timestamp>,
+        revocation: Option<Revocation>,
+    ) -> Self {
+        Self {
+            secret,
+            expires_at,
+            revocation,
+            renew_at: None,
+            recheck: None,
+            made: None,
+        }
+    }
 }
 
 /// What a provider is asked.
@@ -57,6 +87,8 @@ pub(super) struct Asking<'a> {
     pub(super) credential: &'a Credential,
     /// For whom, where each caller has a value of its own.
     pub(super) caller: Option<&'a Caller>,
+    /// The value that is held and was not rejected.
+    pub(super) held: Option<&'a Issued>,
     /// A value that the API has rejected, so that it is not brought again.
     pub(super) rejected: Option<&'a Secret>,
     /// The time.
@@ -64,6 +96,16 @@ pub(super) struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
+    /// What a source is asked for the value itself.
+    fn wanted(&self, form: Form) -> Wanted<'a> {
+        Wanted {
+            credential: self.credential,
+            form,
+            held: self.held,
+            rejected: self.rejected.is_some(),
+        }
+    }
+
     /// A token endpoint, asked on behalf of the credential.
     fn at(
         &self,
@@ -160,6 +202,7 @@ impl Fetcher {
                 let asking = Asking {
                     credential,
                     caller: None,
+                    held: None,
                     rejected: None,
                     now,
                 };
@@ -194,20 +237,6 @@ impl Fetcher {
             Self::Provider(tools) => tools.rotations.finish(limit).await,
             #[cfg(test)]
             Self::Fake(_) => true,
-        }
-    }
-
-    pub(super) fn recheck(&self, credential: &Credential) -> Option<Recheck> {
-        match self {
-            Self::Provider(_) => match &credential.provider {
-                Provider::Static { .. } | Provider::Basic { .. } => Some(static_::RECHECK),
-                Provider::SlackRotation { .. }
-                | Provider::ClientCredentials { .. }
-                | Provider::TokenExchange { .. }
-                | Provider::Jwt { .. } => None,
-            },
-            #[cfg(test)]
-            Self::Fake(fake) => fake.recheck(),
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     CredentialError, Tools,
     provider::{self, Asking, Fetcher},
 };
-use crate::{clock::Clock, secret::Secret};
+use crate::{clock::Clock, secret::Secret, vault::Lease};
 
 /// Revocations at a time: they may wait, requests may not.
 const AT_ONCE: usize = 8;
@@ -35,6 +35,8 @@ pub(super) enum Revocation {
     Oauth,
     /// By Slack's `auth.revoke`, and in the store of rotated tokens first.
     Slack,
+    /// At the Vault that made it.
+    Lease(Arc<Lease>),
 }
 
 impl Revocation {
@@ -47,6 +49,7 @@ impl Revocation {
         match self {
             Self::Oauth => provider::revoke_access_token(asking, secret, tools).await,
             Self::Slack => provider::revoke_slack(asking.credential, secret, tools).await,
+            Self::Lease(lease) => tools.sources.end(lease).await,
         }
     }
 }

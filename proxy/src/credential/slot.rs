@@ -30,8 +30,8 @@ use crate::{
 /// many requests want it.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// How long the value from before serves while its source fails in a way that may pass.
-const GRACE: Duration = Duration::from_secs(30);
+/// While a source fails the log says so once in this time, and whenever it fails otherwise.
+const REPEAT: Duration = Duration::from_mins(1);
 
 /// Uses within this time are one: the next is not worth a write that all cores wait for.
 const ONE_USE: Duration = Duration::from_millis(100);
@@ -65,6 +65,8 @@ pub(super) struct Slot {
     /// When the source last answered.
     answered: LastTime,
     pub(super) failure: ArcSwapOption<Failure>,
+    /// Whether there is one.
+    stale: Arc<AtomicBool>,
     pub(super) flight: Flight<Result<Arc<Issued>, CredentialError>>,
     /// When a request last asked for it.
     used: LastTime,
@@ -86,6 +88,8 @@ pub(super) enum Why {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) at: Instant,
+    /// When the log last said so.
+    told_at: Instant,
     pub(super) error: CredentialError,
 }
 
@@ -131,6 +135,7 @@ impl Slot {
             rejected: AtomicU64::new(NONE),
             answered: LastTime::never(),
             failure: ArcSwapOption::empty(),
+            stale: Arc::default(),
             flight: Flight::new(),
             used: LastTime::never(),
             tended: AtomicBool::new(false),
@@ -222,6 +227,7 @@ impl Slot {
         let asking = Asking {
             credential: &self.credential,
             caller: self.caller.as_deref(),
+            held: held.as_deref().filter(|held| held.generation != rejected),
             rejected: held
                 .as_ref()
                 .filter(|held| held.generation == rejected)
@@ -236,6 +242,7 @@ impl Slot {
                 }
                 self.answered.mark();
                 self.failure.store(None);
+                self.stale.store(false, Ordering::Relaxed);
                 self.held.store(Some(Arc::clone(&issued)));
                 Ok(issued)
             }
@@ -305,6 +312,9 @@ impl Slot {
             expires_at,
             renew_ahead_at: renewal.map(|(ahead, _)| ahead),
             renew_at: renewal.map(|(_, at)| at),
+            recheck: fetched.recheck,
+            made: fetched.made,
+            stale: Arc::clone(&self.stale),
         }))
     }
 
@@ -318,16 +328,25 @@ impl Slot {
         // Not solved, so the rejection stands; generations grow, so a newer one stays.
         self.rejected.fetch_max(rejected, Ordering::AcqRel);
         let held = held.filter(|held| self.serves_despite(held, &error));
-        tracing::warn!(
-            credential = %self.credential.name,
-            error = %error,
-            served_from_before = held.is_some(),
-            "no credential from its source"
-        );
+        let at = Instant::now();
+        let told = self.failure.load_full().filter(|told| {
+            let recent = told.told_at.elapsed() < REPEAT;
+            held.is_some() && recent && told.error == error
+        });
+        if told.is_none() {
+            tracing::warn!(
+                credential = %self.credential.name,
+                error = %error,
+                served_from_before = held.is_some(),
+                "no credential from its source"
+            );
+        }
         self.failure.store(Some(Arc::new(Failure {
-            at: Instant::now(),
+            at,
+            told_at: told.map_or(at, |told| told.told_at),
             error: error.clone(),
         })));
+        self.stale.store(true, Ordering::Relaxed);
         if held.is_none() {
             self.held.store(None);
         }
@@ -384,8 +403,10 @@ impl Slot {
         if self.is_rejected(held) || reached(held.expires_at) {
             return Standing::Bad;
         }
-        let recheck = self.fetcher.recheck(&self.credential);
-        match recheck.map(|recheck| (recheck, self.answered.age().unwrap_or(Duration::MAX))) {
+        match held
+            .recheck
+            .map(|recheck| (recheck, self.answered.age().unwrap_or(Duration::MAX)))
+        {
             Some((recheck, age)) if age >= recheck.overdue => Standing::Unchecked,
             Some((recheck, age)) if age >= recheck.due => Standing::Renew,
             Some(_) | None if reached(held.renew_at) => Standing::Renew,
@@ -399,14 +420,11 @@ impl Slot {
 
     /// Whether a held value may be used although its source failed.
     fn serves_despite(&self, held: &Issued, error: &CredentialError) -> bool {
-        let is_looked_up = self.fetcher.recheck(&self.credential).is_some();
-        match self.standing(held) {
-            Standing::Bad => false,
+        match (self.standing(held), held.recheck) {
+            (Standing::Bad, _) => false,
+            (_, Some(recheck)) => error.may_pass() && self.answered.within(recheck.grace),
             // What was issued is good until its own end, unless access was taken away.
-            Standing::Good | Standing::Renew if !is_looked_up => !error.withdraws(),
-            Standing::Good | Standing::Renew | Standing::Unchecked => {
-                error.may_pass() && self.answered.within(GRACE)
-            }
+            (_, None) => !error.withdraws(),
         }
     }
 }

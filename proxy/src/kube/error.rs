@@ -23,8 +23,9 @@ pub enum KubeError {
     #[error(
         "it does not let the gateway {verb} this Secret; bind its service account to a Role in \
          namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], \
-         {}verbs: [{verb}]}}]",
-        of_name(verb, name)
+         {}verbs: [{}]}}]",
+        of_name(verb, name),
+        with_its_kin(verb)
     )]
     Forbidden {
         /// What it may not do, as RBAC calls it.
@@ -85,11 +86,37 @@ pub enum KubeError {
     Malformed(&'static str),
 }
 
+impl KubeError {
+    /// Whether it may pass without a person's help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.may_pass(),
+            Self::OwnToken(_)
+            | Self::Unauthorized
+            | Self::Conflict { .. }
+            | Self::AlreadyExists { .. }
+            | Self::NotFound { .. }
+            | Self::Gone
+            | Self::Busy
+            | Self::Failed { .. } => true,
+            Self::Forbidden { .. } | Self::Rejected { .. } | Self::Malformed(_) => false,
+        }
+    }
+}
+
 /// RBAC cannot restrict `create` to a name, which is in the body.
 fn of_name(verb: &str, name: &str) -> String {
     if verb == "create" {
         String::new()
     } else {
         format!("resourceNames: [{name}], ")
+    }
+}
+
+/// A watch begins with a list: who lacks one is told of both.
+fn with_its_kin(verb: &str) -> &str {
+    match verb {
+        "list" | "watch" => "list, watch",
+        alone => alone,
     }
 }

@@ -198,6 +198,8 @@ struct CredentialJson<'a> {
     generation: u64,
     age_s: u64,
     expires_in_s: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected: Option<RejectedJson<'a>>,
 }
@@ -216,6 +218,7 @@ impl<'a> CredentialJson<'a> {
             generation: part.generation,
             age_s: part.age_s,
             expires_in_s: part.expires_in_s,
+            stale: part.stale,
             rejected: part.rejected.as_ref().map(|rejected| RejectedJson {
                 generation: rejected.generation,
                 api_error: rejected.api_error.as_deref().map(Free),

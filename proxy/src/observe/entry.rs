@@ -210,6 +210,8 @@ pub struct CredentialPart {
     pub age_s: u64,
     /// Seconds until it expires; `None` if it does not, as far as is known.
     pub expires_in_s: Option<u64>,
+    /// Whether it served although its source failed when it was asked last.
+    pub stale: bool,
     /// A value that the API rejected.
     pub rejected: Option<RejectedPart>,
 }

@@ -58,6 +58,7 @@ pub(super) fn fill(entry: &mut Entry) {
         generation: 7,
         age_s: 812,
         expires_in_s: Some(42388),
+        stale: false,
         rejected: None,
     });
     entry.upstream = Some(UpstreamPart {

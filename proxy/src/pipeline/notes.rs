@@ -109,6 +109,7 @@ impl Record {
             generation: 0,
             age_s: 0,
             expires_in_s: None,
+            stale: false,
             rejected: None,
         });
         self.carries(&armed.issued, clock);
@@ -126,6 +127,7 @@ impl Record {
         part.generation = issued.generation();
         part.age_s = seconds(issued.obtained_at(), now);
         part.expires_in_s = issued.expires_at().map(|end| seconds(now, end));
+        part.stale = issued.is_stale();
     }
 
     /// Notes that the API rejected the value that it carried, and what it said.

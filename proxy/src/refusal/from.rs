@@ -2,7 +2,9 @@
 
 use super::{Reason, Refusal};
 use crate::{
-    credential::{CredentialError, IssuerFault, RotationError, StateError},
+    credential::{
+        CredentialError, HelperFault, IssuerFault, RotationError, SourceError, StateError,
+    },
     forward::ForwardError,
     identify::{IdentifyError, SvidError},
     inject::InjectError,
@@ -30,7 +32,7 @@ impl From<CredentialError> for Refusal {
             | CredentialError::TooLarge { .. }
             | CredentialError::NotText { .. }
             | CredentialError::Expired { .. } => Reason::CredentialMissing,
-            CredentialError::NotBuilt { .. } => Reason::CredentialUnsupported,
+            CredentialError::Source(ref error) => source(error),
             CredentialError::Issuer { ref fault, .. } => match fault {
                 IssuerFault::Unavailable(_) => Reason::CredentialSourceUnavailable,
                 IssuerFault::Refused { .. } => Reason::CredentialRefused,
@@ -44,6 +46,26 @@ impl From<CredentialError> for Refusal {
             CredentialError::State(ref error) => state(error),
         };
         Self::new(reason, error.to_string())
+    }
+}
+
+fn source(error: &SourceError) -> Reason {
+    match error {
+        SourceError::NotConfigured => Reason::CredentialUnsupported,
+        error if error.is_missing() => Reason::CredentialMissing,
+        error if error.is_unavailable() => Reason::CredentialSourceUnavailable,
+        SourceError::Helper {
+            fault: HelperFault::Answer(_),
+            ..
+        } => Reason::CredentialUnusable,
+        // It does not let us, or is not what the Credential says.
+        SourceError::NoSecret { .. }
+        | SourceError::NoKey { .. }
+        | SourceError::Kube { .. }
+        | SourceError::Vault(_)
+        | SourceError::NoField { .. }
+        | SourceError::Helper { .. }
+        | SourceError::Form { .. } => Reason::CredentialRefused,
     }
 }
 

@@ -243,10 +243,10 @@ reasons! {
     CredentialSourceUnavailable = "credential_source_unavailable", 503, Platform, Http,
         caller: "The credential for this service is not available at the moment.",
         remedy: "Make the secret store reachable (see detail); nothing is wrong with the caller.";
-    /// Its issuer refuses to issue the credential.
+    /// Its issuer or source refuses to give the credential.
     CredentialRefused = "credential_refused", 503, Operator, Api,
         caller: "The credential for this service was not issued.",
-        remedy: "The issuer's error is in the detail: compare client id, secret or key, scopes and audience of the Credential with what is registered there.";
+        remedy: "The error is in the detail. An issuer: compare client id, secret or key, scopes and audience of the Credential with what is registered there. A secret store: give the gateway the right that the detail names.";
     /// The credential is made from the caller's own token, and there is none.
     CallerTokenMissing = "caller_token_missing", 403, Caller, Api,
         caller: "Access to this service is made from the caller's own token, and none was shown.",
@@ -259,10 +259,10 @@ reasons! {
     CredentialStateUnusable = "credential_state_unusable", 503, Operator, Api,
         caller: "The credential for this service is not available.",
         remedy: "Put the state store in order as the detail says; nothing in it was overwritten.";
-    /// The credential has a provider or source that this version does not have.
+    /// The credential names a source that the gateway was not set up for.
     CredentialUnsupported = "credential_unsupported", 503, Operator, Api,
         caller: "The credential for this service is not available.",
-        remedy: "Use a provider and source that `countersign check` accepts without a warning.";
+        remedy: "Add to the Gateway's resource what the detail names.";
     /// The secret cannot stand where it must go.
     CredentialUnusable = "credential_unusable", 503, Operator, Api,
         caller: "The credential for this service cannot be used.",

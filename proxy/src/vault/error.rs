@@ -149,3 +149,31 @@ pub enum VaultError {
     #[error("the login to Vault was cut off")]
     Abandoned,
 }
+
+impl VaultError {
+    /// Whether it may pass without a person's help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(error) => error.may_pass(),
+            Self::OwnToken(_)
+            | Self::TokenEnded { .. }
+            | Self::Sealed
+            | Self::Busy
+            | Self::Conflict { .. }
+            | Self::NotFound { .. }
+            | Self::Deleted { .. }
+            | Self::Destroyed { .. }
+            | Self::NoLease
+            | Self::Failed { .. }
+            | Self::Abandoned => true,
+            Self::LoginRefused { .. }
+            | Self::Redirected
+            | Self::Denied { .. }
+            | Self::NoMount { .. }
+            | Self::NoNamespace
+            | Self::NotKv2 { .. }
+            | Self::Rejected { .. }
+            | Self::Malformed(_) => false,
+        }
+    }
+}

@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Ask, Field, Vault, VaultError, document};
+use super::{Ask, Field, Vault, VaultError, document, session::Session};
 
 /// A secret that was made for us.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Leased {
 pub struct Lease {
     /// Vault's name for it. Whoever has a token that may can end it by this, but read nothing.
     pub id: String,
-    /// When it ends unless it is renewed.
+    /// When it ends unless it is renewed, or the login that it belongs to is.
     pub expires_at: Timestamp,
     /// Whether it can be.
     pub renewable: bool,
@@ -60,17 +60,19 @@ impl Vault {
         let fields = document.data.take();
         Ok(Leased {
             fields: fields.ok_or(VaultError::Malformed("secret"))?,
-            lease: lease(document, asked_at, session.number),
+            lease: lease(document, asked_at, &session),
         })
     }
 
-    /// Has a lease last longer. The login that it belongs to stays the one that made it.
+    /// Has a lease last longer, in the login that made it.
     pub async fn renew(self: &Arc<Self>, held: &Lease) -> Result<Lease, VaultError> {
         let path = "sys/leases/renew";
         let asked_at = self.clock.now();
-        let (answer, _) = self.ask(Ask::update(path, by_id(&held.id)?)).await?;
+        let (answer, session) = self.ask(Ask::update(path, by_id(&held.id)?)).await?;
         match answer.status {
-            StatusCode::OK => lease(answer.parse("lease")?, asked_at, held.login)
+            // The login that it belongs to has ended, and so will it.
+            StatusCode::OK if session.number != held.login => Err(VaultError::NoLease),
+            StatusCode::OK => lease(answer.parse("lease")?, asked_at, &session)
                 .ok_or(VaultError::Malformed("lease")),
             StatusCode::BAD_REQUEST => Err(VaultError::NoLease),
             _ => Err(answer.failure(path)),
@@ -93,14 +95,15 @@ impl Vault {
     }
 }
 
-fn lease(document: Document, asked_at: Timestamp, login: u64) -> Option<Lease> {
+fn lease(document: Document, asked_at: Timestamp, session: &Session) -> Option<Lease> {
     let life = SignedDuration::from_secs(document.lease_duration);
+    // Counted from before the question, so that it is never thought to last longer than it does.
+    let own_end = asked_at.checked_add(life).unwrap_or(asked_at);
     (!document.lease_id.is_empty()).then(|| Lease {
         id: document.lease_id,
-        // Counted from before the question, so that it is never thought to last longer than it does.
-        expires_at: asked_at.checked_add(life).unwrap_or(asked_at),
+        expires_at: session.ends_at().map_or(own_end, |end| end.min(own_end)),
         renewable: document.renewable,
-        login,
+        login: session.number,
     })
 }
 

@@ -71,6 +71,13 @@ struct Grant {
     renewable: bool,
 }
 
+impl Session {
+    /// When it ends unless it is renewed; `None` if never.
+    pub(super) fn ends_at(&self) -> Option<Timestamp> {
+        self.life.map(|life| life.ends_at)
+    }
+}
+
 impl Vault {
     /// The session that is held, or a new one.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, VaultError> {

@@ -16,16 +16,10 @@ pub(super) async fn fetch(
     password: &SecretSource,
     tools: &Tools,
 ) -> Result<Fetched, CredentialError> {
-    let material = tools
-        .sources
-        .read(asking.credential, password, Form::Text)
-        .await?;
-    Ok(Fetched {
-        secret: encode(username, &material.secret)?,
-        expires_at: material.expires_at,
-        renew_at: None,
-        revocation: None,
-    })
+    let wanted = asking.wanted(Form::Text);
+    let material = tools.sources.bring(password, wanted).await?;
+    let secret = encode(username, &material.secret)?;
+    Ok(Fetched::of_source(material, secret))
 }
 
 fn encode(username: &str, password: &Secret) -> Result<Secret, CredentialError> {

@@ -37,12 +37,7 @@ pub(super) async fn fetch(
     let (claims, expires_at) = mint(claims, audience, asking.now)?;
     let token = signing::sign(&claims, key, asking.credential, tools).await?;
     match exchange {
-        None => Ok(Fetched {
-            secret: token,
-            expires_at: Some(expires_at),
-            renew_at: None,
-            revocation: None,
-        }),
+        None => Ok(Fetched::issued(token, Some(expires_at), None)),
         Some(JwtExchange::Grant { endpoint, scopes }) => {
             let asked = asking.at(endpoint, None, tools);
             let form = Form::default()
@@ -112,12 +107,7 @@ async fn install(
         host: super::host(url),
         fault,
     })?;
-    Ok(Fetched {
-        secret,
-        expires_at: Some(expires_at),
-        renew_at: None,
-        revocation: None,
-    })
+    Ok(Fetched::issued(secret, Some(expires_at), None))
 }
 
 #[derive(Deserialize)]

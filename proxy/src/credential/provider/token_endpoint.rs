@@ -111,13 +111,10 @@ impl Asked<'_> {
         let life = life.map_or(UNSTATED_LIFE, |life| {
             SignedDuration::try_from(life).unwrap_or(LONGEST_LIFE)
         });
-        Ok(Fetched {
-            secret,
-            // Counted from before we asked: its life began after that.
-            expires_at: self.now.checked_add(life.min(LONGEST_LIFE)).ok(),
-            renew_at: None,
-            revocation: self.endpoint.revoke_url.as_ref().map(|_| Revocation::Oauth),
-        })
+        // Counted from before we asked: its life began after that.
+        let expires_at = self.now.checked_add(life.min(LONGEST_LIFE)).ok();
+        let revocation = self.endpoint.revoke_url.as_ref().map(|_| Revocation::Oauth);
+        Ok(Fetched::issued(secret, expires_at, revocation))
     }
 
     /// Says that a token is no longer needed. That the issuer does not know it is fine (RFC 7009,

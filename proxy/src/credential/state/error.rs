@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use crate::{control_plane::TransportError, kube::KubeError, vault::VaultError};
+use crate::{kube::KubeError, vault::VaultError};
 
 /// Why state cannot be read or kept, as a sentence for the operator with its remedy. Never says
 /// what is in it.
@@ -139,58 +139,8 @@ impl StateError {
             | Self::WrongKey { .. }
             | Self::KeyFile { .. }
             | Self::NotConfigured { .. } => false,
-            Self::Kube(error) => kube_may_pass(error),
-            Self::Vault(error) => vault_may_pass(error),
+            Self::Kube(error) => error.may_pass(),
+            Self::Vault(error) => error.may_pass(),
         }
-    }
-}
-
-fn kube_may_pass(error: &KubeError) -> bool {
-    match error {
-        KubeError::Transport(error) => transport_may_pass(error),
-        KubeError::OwnToken(_)
-        | KubeError::Unauthorized
-        | KubeError::Conflict { .. }
-        | KubeError::AlreadyExists { .. }
-        | KubeError::NotFound { .. }
-        | KubeError::Gone
-        | KubeError::Busy
-        | KubeError::Failed { .. } => true,
-        KubeError::Forbidden { .. } | KubeError::Rejected { .. } | KubeError::Malformed(_) => false,
-    }
-}
-
-fn vault_may_pass(error: &VaultError) -> bool {
-    match error {
-        VaultError::Transport(error) => transport_may_pass(error),
-        VaultError::OwnToken(_)
-        | VaultError::TokenEnded { .. }
-        | VaultError::Sealed
-        | VaultError::Busy
-        | VaultError::Conflict { .. }
-        | VaultError::NotFound { .. }
-        | VaultError::Deleted { .. }
-        | VaultError::Destroyed { .. }
-        | VaultError::NoLease
-        | VaultError::Failed { .. }
-        | VaultError::Abandoned => true,
-        VaultError::LoginRefused { .. }
-        | VaultError::Redirected
-        | VaultError::Denied { .. }
-        | VaultError::NoMount { .. }
-        | VaultError::NoNamespace
-        | VaultError::NotKv2 { .. }
-        | VaultError::Rejected { .. }
-        | VaultError::Malformed(_) => false,
-    }
-}
-
-fn transport_may_pass(error: &TransportError) -> bool {
-    match error {
-        TransportError::NotReached(_) | TransportError::Lost(_) => true,
-        TransportError::Address
-        | TransportError::Roots(_)
-        | TransportError::Tls(_)
-        | TransportError::TooLarge => false,
     }
 }

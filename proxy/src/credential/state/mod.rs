@@ -76,10 +76,8 @@ impl Stored {
 }
 
 impl State {
-    /// As the gateway's file says. Touches nothing yet.
-    pub fn new(gateway: &Gateway, clock: Clock) -> Self {
-        let vault = gateway.vault.as_ref();
-        let vault = vault.map(|server| Vault::new(server, clock.clone()));
+    /// As the gateway's file says, where `vault` is the one that it names. Touches nothing yet.
+    pub fn new(gateway: &Gateway, vault: Option<Arc<Vault>>, clock: Clock) -> Self {
         let store = match &gateway.state {
             StateStore::Directory { path, key_file } => {
                 Store::Directory(Directory::new(path.clone(), key_file.clone()))

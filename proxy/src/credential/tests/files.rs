@@ -1,4 +1,4 @@
-//! Mounted files, reloads, and what is not built.
+//! Mounted files, reloads, and sources that the gateway is not set up for.
 
 use std::{os::unix::fs::symlink, time::Duration};
 
@@ -128,31 +128,27 @@ async fn a_reload_keeps_what_is_unchanged_and_lets_go_of_the_rest() {
 
 #[rstest]
 #[case::kubernetes(
-    Provider::Static {
-        token: SecretSource::KubernetesSecret { name: "n".into(), key: "k".into() },
-    },
-    "kubernetesSecret"
+    SecretSource::KubernetesSecret { name: "n".into(), key: "k".into() },
+    "the Secret qa/n from the Kubernetes API: the gateway's own token file"
 )]
 #[case::vault(
-    Provider::Static {
-        token: SecretSource::Vault {
-            mount: "secret".into(),
-            path: "p".into(),
-            key: "k".into(),
-            engine: VaultEngine::Kv2,
-        },
+    SecretSource::Vault {
+        mount: "secret".into(),
+        path: "p".into(),
+        key: "k".into(),
+        engine: VaultEngine::Kv2,
     },
-    "vault"
+    "the Gateway's `vault` is not set"
 )]
 #[tokio::test]
-async fn what_is_not_built_says_so(#[case] provider: Provider, #[case] key: &str) {
-    let credentials = of_provider(clock());
-    let error = credentials
-        .obtain(&Arc::new(credential(provider)))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, CredentialError::NotBuilt { .. }));
-    assert!(error.to_string().contains(key), "{error}");
+async fn a_source_that_the_gateway_is_not_set_up_for_says_so(
+    #[case] token: SecretSource,
+    #[case] says: &str,
+) {
+    let credential = Arc::new(credential(Provider::Static { token }));
+    let error = of_provider(clock()).obtain(&credential).await.unwrap_err();
+    assert!(matches!(error, CredentialError::Source(_)));
+    assert!(error.to_string().contains(says), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A source that tests steer, and files that they write.
 
 mod callers;
+mod exec;
 mod files;
 mod life;
 mod revocation;
@@ -13,15 +14,11 @@ use std::{
 };
 
 use countersign_config::model::{
-    Limits, Provider, SecretSource, TrustRoots, Upstream, VaultEngine,
+    Cluster, Limits, Provider, SecretSource, TrustRoots, Upstream, VaultEngine,
 };
 use tokio::sync::Semaphore;
 
-use super::{
-    provider::{Fetched, Recheck},
-    revoke::Revocation,
-    *,
-};
+use super::{provider::Fetched, revoke::Revocation, *};
 
 /// A source that counts, answers what it was told to, and waits until it is let go.
 #[derive(Debug)]
@@ -73,11 +70,6 @@ impl Fake {
         self.revoked.lock().unwrap().clone()
     }
 
-    #[expect(clippy::unused_self, reason = "stands in for a provider's")]
-    pub(super) fn recheck(&self) -> Option<Recheck> {
-        None
-    }
-
     fn fetches(&self) -> usize {
         self.fetches.load(Ordering::SeqCst)
     }
@@ -97,7 +89,7 @@ fn of_provider(clock: Clock) -> Credentials {
     let forwarder = Forwarder::new(&upstream, &limits, Vec::new()).expect("roots");
     let tools = Tools {
         http: http::Http::new(Arc::new(forwarder), upstream, limits),
-        sources: source::Sources::new(),
+        sources: source::Sources::new(&Cluster::in_cluster(), None),
         state: state::State::for_tests(clock.clone()),
         rotations: provider::Rotations::default(),
     };
@@ -118,12 +110,7 @@ fn at(seconds: i64) -> Timestamp {
     reason = "stands among answers that are errors"
 )]
 fn value(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, CredentialError> {
-    Ok(Fetched {
-        secret: Secret::new(text.into()),
-        expires_at,
-        revocation: None,
-        renew_at: None,
-    })
+    Ok(Fetched::issued(Secret::new(text.into()), expires_at, None))
 }
 
 /// One that can be revoked.

@@ -65,7 +65,9 @@ fn the_documentation_names_every_field_and_no_other() {
     let (_, full) = recorded(REFUSED, |record| {
         fixture::fill(record);
         record.upstream.as_mut().unwrap().echoed = true;
-        record.credential.as_mut().unwrap().rejected = Some(RejectedPart {
+        let credential = record.credential.as_mut().unwrap();
+        credential.stale = true;
+        credential.rejected = Some(RejectedPart {
             generation: 6,
             api_error: Some("token_expired".into()),
         });

@@ -375,10 +375,12 @@ fn refresh_token(token: &Secret) -> Fingerprint {
 
 fn fetched(access: &Access, renew_at: Timestamp) -> Fetched {
     Fetched {
-        secret: access.token.clone(),
-        expires_at: Some(access.expires_at),
         renew_at: Some(renew_at),
-        revocation: Some(Revocation::Slack),
+        ..Fetched::issued(
+            access.token.clone(),
+            Some(access.expires_at),
+            Some(Revocation::Slack),
+        )
     }
 }
 
