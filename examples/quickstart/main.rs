@@ -133,7 +133,7 @@ async fn make(
         Api::Qase => world.qase.received(),
         Api::Slack => world.slack.received(),
     };
-    let before = memory.count();
+    let before = memory.of_pods().len();
     let mut request = Request::builder()
         .method(call.method.clone())
         .uri(&call.url);
@@ -142,7 +142,7 @@ async fn make(
     }
     let request = request.body(Full::new(Bytes::from(call.body.clone())))?;
     let answer = client.send(request).await?;
-    let received = memory.all().into_iter().nth(before);
+    let received = memory.of_pods().into_iter().nth(before);
     Ok((answer, received))
 }
 

@@ -26,6 +26,7 @@ use crate::{
         DecisionLog, LogError, Metrics, Recorder,
         admin::{self, AdminState},
     },
+    probe::Prober,
 };
 pub use reload::{ReloadError, Reloader};
 pub use tasks::Tasks;
@@ -40,7 +41,9 @@ pub struct Rooms {
     /// Obtains credentials.
     pub credentials: Arc<Credentials>,
     /// How the credentials fare at their APIs.
-    pub healths: Healths,
+    pub healths: Arc<Healths>,
+    /// Finds out whether they work.
+    pub prober: Arc<Prober>,
     /// Sends requests on.
     pub forwarder: Arc<Forwarder>,
     /// Mints leaves.
@@ -148,12 +151,21 @@ pub async fn build_with_log(
     let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
     let forwarder = Arc::new(forwarder);
     let tools = Tools::new(&gateway, Arc::clone(&forwarder), clock.clone());
+    let credentials = Arc::new(Credentials::new(tools, clock.clone()));
+    let prober = Prober::new(
+        Arc::clone(&forwarder),
+        Arc::clone(&credentials),
+        metrics.clone(),
+        clock.clone(),
+        gateway.limits.inspect_bytes,
+    );
     let rooms = Arc::new(Rooms {
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
         snapshots: Snapshots::new(snapshot),
-        credentials: Arc::new(Credentials::new(tools, clock.clone())),
-        healths: Healths::default(),
+        credentials,
+        healths: Arc::default(),
+        prober: Arc::new(prober),
         forwarder,
         ca,
         recorder: Recorder::new(log, metrics, clock.clone()),
@@ -183,7 +195,8 @@ pub async fn build_with_log(
         admin,
         state,
     };
-    app.state.set_credentials(&app.rooms.credentials);
+    app.state
+        .set_credentials(&app.rooms.credentials, &app.rooms.healths);
     app.rooms
         .credentials
         .retain(app.rooms.snapshots.load_full().credentials());

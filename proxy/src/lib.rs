@@ -22,6 +22,7 @@ pub mod inject;
 pub mod kube;
 pub mod observe;
 pub mod pipeline;
+pub mod probe;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

@@ -17,6 +17,7 @@ mod rest;
 mod upgrade;
 
 pub use answer::{Answer, Upstream};
+pub(crate) use api_error::ApiError;
 pub use echo::Search;
 pub use notes::{close, last_if_violated, no_violation, record_broken, refused};
 
@@ -207,9 +208,12 @@ async fn arm<'s>(session: &Session, permit: &Permit<'s>) -> Result<Option<Armed<
     let mut issued = value(session, credential)
         .await
         .map_err(|error| Refusal::from(error).at(target))?;
-    let trial = health
-        .admit(issued.generation())
-        .map_err(|rejected| Refusal::from(rejected).at(target))?;
+    let admit = |issued: &Issued| {
+        health
+            .admit(issued.generation())
+            .map_err(|rejected| Refusal::from(rejected).at(target))
+    };
+    let mut trial = admit(&issued)?;
     if trial.is_some() {
         // Its source may have a better one by now, and then there is nothing to try.
         session
@@ -219,6 +223,16 @@ async fn arm<'s>(session: &Session, permit: &Permit<'s>) -> Result<Option<Armed<
         issued = value(session, credential)
             .await
             .map_err(|error| Refusal::from(error).at(target))?;
+    } else if session
+        .rooms
+        .prober
+        .prove(target, &attach.slot, credential, &issued, &health)
+        .await
+    {
+        issued = value(session, credential)
+            .await
+            .map_err(|error| Refusal::from(error).at(target))?;
+        trial = admit(&issued)?;
     }
     Ok(Some(Armed {
         attach,

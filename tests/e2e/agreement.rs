@@ -249,6 +249,11 @@ fn explain(
     Some(reason.facts().code.to_owned())
 }
 
+/// How many of the pods' requests were sent on.
+fn sent(world: &World) -> usize {
+    world.slack.received().of_pods().len() + world.qase.received().of_pods().len()
+}
+
 /// The reason that the gateway records for refusing the request; what the caller sees must agree.
 async fn ask(
     world: &World,
@@ -257,12 +262,12 @@ async fn ask(
     method: &str,
     url: &str,
 ) -> anyhow::Result<Option<String>> {
-    let before = world.slack.received().count() + world.qase.received().count();
+    let before = sent(world);
     let client = gateway.client(world).bearer(&world.token("qa", account));
     let request = Request::builder().method(method).uri(url);
     let answer = client.send(request.body(Full::new(Bytes::new()))?).await;
     let record = gateway.decisions().next().await;
-    let after = world.slack.received().count() + world.qase.received().count();
+    let after = sent(world);
     match record["outcome"].as_str() {
         Some("permitted") => {
             assert_eq!(after, before + 1, "permitted, but not sent: {record}");

@@ -22,6 +22,7 @@ mod mtls;
 mod netns;
 mod node_sdks;
 mod open;
+mod probes;
 mod protocols;
 mod python_sdks;
 mod rates;

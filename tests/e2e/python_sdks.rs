@@ -52,7 +52,7 @@ async fn qase_api_client_reads_and_writes_and_is_refused_in_qases_own_way() {
         printed["deleted"],
         json!({"exception": "ForbiddenException", "status": 403})
     );
-    let received = stage.world.qase.received().all();
+    let received = stage.world.qase.received().of_pods();
     assert!(
         received
             .iter()

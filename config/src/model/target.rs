@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::ResourceName;
-use crate::{host::HostPattern, path::PathPatterns};
+use crate::{
+    host::{Host, HostPattern},
+    path::{CanonicalPath, PathPatterns},
+};
 
 /// The name of a credential slot, for example `bot`.
 pub type SlotName = Arc<str>;
@@ -34,6 +37,13 @@ pub struct Target {
     pub rate_limit: RateLimitScope,
 }
 
+impl Target {
+    /// The route that a request takes: the first that is for it.
+    pub fn route_for(&self, host: &Host, path: &CanonicalPath) -> Option<&Route> {
+        self.routes.iter().find(|route| route.is_for(host, path))
+    }
+}
+
 /// The credential slots of a target.
 #[derive(Debug, Clone)]
 pub struct Slots {
@@ -59,6 +69,13 @@ pub struct Route {
     pub strip: Strip,
     /// Whether the bodies of answers may be looked into. Not where they are files.
     pub inspect_body: bool,
+}
+
+impl Route {
+    /// Whether it is for this request, unless an earlier one is.
+    pub fn is_for(&self, host: &Host, path: &CanonicalPath) -> bool {
+        self.host.as_ref().is_none_or(|own| own.matches(host)) && self.paths.matches(path)
+    }
 }
 
 /// A credential's place on a request.
@@ -175,8 +192,14 @@ pub struct RefusalShape {
 pub struct Probe {
     /// Its method.
     pub method: http::Method,
-    /// Its absolute `https` URL, at a host of the target.
-    pub url: String,
+    /// A host of the target.
+    pub host: Host,
+    /// The port.
+    pub port: u16,
+    /// Path and query.
+    pub path: CanonicalPath,
+    /// The slot whose credentials it shows: the one that the route it takes attaches.
+    pub slot: SlotName,
     /// How long its answer is good for while the credential is used. Default 10 minutes.
     pub every: Duration,
     /// Top-level members of its JSON answer that say whose credential it is, such as `team`.

@@ -82,11 +82,7 @@ pub(super) fn hosts_mismatch(rule: &Rule, host: &crate::host::Host) -> Mismatch 
 
 /// Whether a route is for this request.
 pub(super) fn route_matches(route: &Route, request: &RequestFacts<'_>) -> bool {
-    route
-        .host
-        .as_ref()
-        .is_none_or(|host| host.matches(request.host))
-        && route.paths.matches(request.path)
+    route.is_for(request.host, request.path)
 }
 
 /// The first condition that does not hold.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     host::HostPattern,
-    model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
+    model::{Probe, RateLimitScope, ResourceName, Route, SlotName, Slots, Target},
     resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
     yaml::{Findings, Spot, read::did_you_mean},
 };
@@ -135,9 +135,10 @@ fn target(
     };
     let probe = match &spec.probe {
         Some(probe) => {
-            answer::probe(probe, hosts.as_deref(), &spot.key("probe"), findings).map(Some)
+            let (hosts, routes) = (hosts.as_deref(), routes.as_deref());
+            answer::probe(probe, hosts, routes, &spot.key("probe"), findings).map(Some)
         }
-        None => Some(base.and_then(|base| base.probe.clone())),
+        None => Some(inherited_probe(base, routes.as_deref())),
     };
     let mut auth_failure = auth_failure?;
     auth_failure.extend(
@@ -161,6 +162,16 @@ fn target(
             (None, Some(base)) => base.rate_limit,
             (None, None) => RateLimitScope::Credential,
         },
+    })
+}
+
+/// The base's probe, which may take another route here; one that denies its path leaves none.
+fn inherited_probe(base: Option<&Target>, routes: Option<&[Route]>) -> Option<Probe> {
+    let probe = base?.probe.as_ref()?;
+    let slot = answer::slot_of_probe(&probe.host, &probe.path, routes?)?;
+    Some(Probe {
+        slot,
+        ..probe.clone()
     })
 }
 

@@ -1,6 +1,6 @@
 //! `countersign credentials`: what a running gateway holds, and how it stands.
 
-use std::{io::Write, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     credential::{CredentialStatus, CredentialsStatus},
+    health::HealthStatus,
     observe::redact::printable,
 };
 
@@ -109,8 +110,50 @@ fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Resu
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
     }
+    for credential in &status.credentials {
+        if let Some(health) = &credential.health {
+            write_health(&credential.name, health, out)?;
+        }
+    }
     if status.omitted > 0 {
         writeln!(out, "and {} more", status.omitted)?;
+    }
+    Ok(())
+}
+
+/// What its API says of a credential, a line for each matter.
+fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    if let Some(rejected) = &health.rejected {
+        lines.push(rejected.clone());
+    }
+    if let Some(probe) = &health.probe {
+        let detail = probe.detail.as_ref();
+        let detail = detail
+            .map(|detail| format!(" ({detail})"))
+            .unwrap_or_default();
+        let (finding, at) = (&probe.finding, probe.at.round(jiff::Unit::Second)?);
+        let mut line = format!("probed at {at}: {finding}{detail}");
+        for (name, text) in &probe.shows {
+            write!(line, ", {name} {text}")?;
+        }
+        lines.push(line);
+    }
+    if let Some(scopes) = &health.scopes {
+        lines.push(format!("has the scopes {}", scopes.granted.join(", ")));
+        if !scopes.unused.is_empty() {
+            lines.push(format!("never needed {}", scopes.unused.join(", ")));
+        }
+        if !scopes.lacking.is_empty() {
+            lines.push(format!("lacks {}", scopes.lacking.join("; ")));
+        }
+    }
+    for (what, seconds) in &health.limited {
+        let what = if what.is_empty() { "all" } else { what };
+        lines.push(format!("rate limit of {what} for {}", brief(*seconds)));
+    }
+    for line in lines {
+        writeln!(out, "{}: {}", printable(name), printable(&line))?;
     }
     Ok(())
 }
@@ -159,7 +202,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::credential::CredentialState;
+    use crate::{
+        credential::CredentialState,
+        health::{ProbeStatus, ScopesStatus},
+    };
 
     #[rstest]
     #[case(0, "0s")]
@@ -184,6 +230,22 @@ mod tests {
             last_use_s: Some(1),
             last_error: Some("\u{1b}[31mred".into()),
             last_error_s: Some(5),
+            health: Some(HealthStatus {
+                rejected: None,
+                probe: Some(ProbeStatus {
+                    finding: "works".into(),
+                    detail: None,
+                    generation: 3,
+                    at: "2026-11-23T05:10:00.5Z".parse().unwrap(),
+                    shows: [("team".into(), "Ac\u{1b}me".into())].into(),
+                }),
+                scopes: Some(ScopesStatus {
+                    granted: vec!["chat:write".into(), "files:read".into()],
+                    unused: vec!["files:read".into()],
+                    lacking: vec!["users:read,users:read.email".into()],
+                }),
+                limited: [("slack.com/api/chat.postMessage".into(), 30)].into(),
+            }),
         };
         let status = CredentialsStatus {
             credentials: vec![credential],
@@ -198,6 +260,11 @@ mod tests {
             "3m20s",
             "5s ago",
             "and 2 more",
+            "qa/example: probed at 2026-11-23T05:10:01Z: works, team Ac",
+            "qa/example: has the scopes chat:write, files:read\n",
+            "qa/example: never needed files:read\n",
+            "qa/example: lacks users:read,users:read.email\n",
+            "rate limit of slack.com/api/chat.postMessage for 30s\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }

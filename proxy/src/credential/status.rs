@@ -8,7 +8,10 @@ use super::{
     Credentials,
     slot::{Slot, Standing},
 };
-use crate::observe::redact::redact;
+use crate::{
+    health::{HealthStatus, Healths},
+    observe::redact::redact,
+};
 
 /// The most slots that are told of: a credential may have one for each caller.
 const MOST: usize = 1_000;
@@ -65,6 +68,8 @@ pub struct CredentialStatus {
     pub last_error: Option<String>,
     /// Seconds since then.
     pub last_error_s: Option<u64>,
+    /// How it fares at its API; nothing of a value that each caller has for itself.
+    pub health: Option<HealthStatus>,
 }
 
 /// The status of all credentials.
@@ -74,6 +79,25 @@ pub struct CredentialsStatus {
     pub credentials: Vec<CredentialStatus>,
     /// How many more there are that are not told of.
     pub omitted: usize,
+}
+
+impl CredentialsStatus {
+    /// The same with how they fare at their APIs.
+    #[must_use]
+    pub fn with(mut self, healths: &Healths) -> Self {
+        for status in &mut self.credentials {
+            if status.caller.is_some() {
+                continue;
+            }
+            let health = healths.known(&status.name);
+            status.health = health.map(|health| health.status(status.generation));
+            let rejected = |health: &HealthStatus| health.rejected.is_some();
+            if status.health.as_ref().is_some_and(rejected) {
+                status.state = CredentialState::Failed;
+            }
+        }
+        self
+    }
 }
 
 impl Credentials {
@@ -133,6 +157,7 @@ impl Slot {
                 .as_ref()
                 .map(|failure| redact(&failure.error.to_string()).into_owned()),
             last_error_s: failure.map(|failure| failure.at.elapsed().as_secs()),
+            health: None,
         }
     }
 }

@@ -7,13 +7,17 @@
 
 mod breaker;
 mod limits;
+mod probed;
 mod scopes;
+mod status;
 #[cfg(test)]
 mod tests;
 
 pub use breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, Rejected, Trial};
 pub use limits::LONGEST_LIMIT;
+pub use probed::{Finding, ProbeReport, Probed, Proof};
 pub use scopes::LeastPrivilege;
+pub use status::{HealthStatus, ProbeStatus, ScopesStatus};
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,6 +41,8 @@ pub struct Health {
     pub limits: Limits,
     /// What it may do, and what of that was of use.
     pub scopes: Scopes,
+    /// What probes have shown of it.
+    pub probed: Probed,
 }
 
 impl Healths {
@@ -58,6 +64,13 @@ impl Healths {
             Some(health) => Arc::clone(health),
             None => new,
         }
+    }
+
+    /// That of one credential, if anything is known of it.
+    pub fn known(&self, credential: &str) -> Option<Arc<Health>> {
+        let all = self.0.load();
+        let found = all.iter().find(|(name, _)| name.as_str() == credential);
+        found.map(|(_, health)| Arc::clone(health))
     }
 
     /// After a reload: forgets the credentials that are gone.

@@ -28,7 +28,10 @@ use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 
 use super::{Metrics, redact::redact};
-use crate::credential::{Credentials, CredentialsStatus};
+use crate::{
+    credential::{Credentials, CredentialsStatus},
+    health::Healths,
+};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -47,7 +50,7 @@ pub struct AdminState(Arc<Shared>);
 struct Shared {
     metrics: Metrics,
     status: ArcSwap<Status>,
-    credentials: OnceLock<Arc<Credentials>>,
+    credentials: OnceLock<(Arc<Credentials>, Arc<Healths>)>,
 }
 
 /// The answer of `/readyz`.
@@ -80,9 +83,12 @@ impl AdminState {
         }))
     }
 
-    /// The credentials to tell of: how they stand, never what they are. The first ones stay.
-    pub fn set_credentials(&self, credentials: &Arc<Credentials>) {
-        self.0.credentials.get_or_init(|| Arc::clone(credentials));
+    /// The credentials to tell of: how they stand and fare, never what they are. The first ones
+    /// stay.
+    pub fn set_credentials(&self, credentials: &Arc<Credentials>, healths: &Arc<Healths>) {
+        self.0
+            .credentials
+            .get_or_init(|| (Arc::clone(credentials), Arc::clone(healths)));
     }
 
     /// Whether requests can be served.
@@ -207,7 +213,8 @@ async fn version() -> Json<serde_json::Value> {
 /// Names, times and errors only: [`CredentialsStatus`] has no room for a value.
 async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus> {
     let credentials = state.0.credentials.get();
-    Json(credentials.map(|all| all.status()).unwrap_or_default())
+    let status = credentials.map(|(all, healths)| all.status().with(healths));
+    Json(status.unwrap_or_default())
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

@@ -21,9 +21,9 @@ pub(super) struct Excerpt {
 
 /// What an answer says went wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     /// The API's error code, or its message where it has no code.
-    pub(super) code: String,
+    pub(crate) code: String,
     /// What the credential would have to have, and what it has.
     pub(super) needed: Option<(String, String)>,
 }
@@ -64,7 +64,7 @@ impl Excerpt {
 
 impl ApiError {
     /// The same without the credential that the request carried, should the API have sent it back.
-    pub(super) fn without(self, issued: Option<&Issued>) -> Self {
+    pub(crate) fn without(self, issued: Option<&Issued>) -> Self {
         let Some(issued) = issued else {
             return self;
         };
@@ -77,7 +77,7 @@ impl ApiError {
     }
 
     /// Reads it from a whole body, as it came.
-    pub(super) fn read(seen: Seen, body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(seen: Seen, body: &[u8]) -> Option<Self> {
         let body = seen.decode(body);
         if body.is_empty() {
             return None;

@@ -154,6 +154,7 @@ impl<'s> Exchange<'_, 's> {
         let status = response.status();
         if fine && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
             armed.health.breaker.worked(armed.issued.generation());
+            armed.health.probed.worked(armed.issued.generation());
         }
         let mut carried = Carried::of(armed);
         carried.fine = fine;

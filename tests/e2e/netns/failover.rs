@@ -210,7 +210,7 @@ impl Load {
 /// The numbers of the requests that Slack received, and from which gateway.
 fn received(scene: &Scene) -> BTreeMap<usize, IpAddr> {
     let mut received = BTreeMap::new();
-    for request in scene.world.slack.received().all() {
+    for request in scene.world.slack.received().of_pods() {
         let peer = request.connection.peer.ip();
         if !request.complete {
             // The gateway was killed within the request.

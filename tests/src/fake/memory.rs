@@ -190,6 +190,17 @@ impl Memory {
         received
     }
 
+    /// What pods asked for: all but the gateway's own probes.
+    pub fn of_pods(&self) -> Vec<Arc<Received>> {
+        let is_probe = |request: &Received| {
+            let agent = request.header("user-agent");
+            agent.is_some_and(|agent| agent.contains("(probe)"))
+        };
+        let mut received = self.all();
+        received.retain(|request| !is_probe(request));
+        received
+    }
+
     /// How many requests were received, also while forgetful.
     pub fn count(&self) -> usize {
         *self.count.borrow()

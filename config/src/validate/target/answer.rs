@@ -4,10 +4,16 @@ use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-use super::super::fields::{duration, each, method};
+use super::{
+    super::fields::{duration, each, method},
+    DEFAULT_PORT,
+};
 use crate::{
     host::{Host, HostPattern},
-    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Probe, RefusalShape},
+    model::{
+        AuthFailure, AuthFailureAction, AuthFailureBlame, Probe, RefusalShape, Route, SlotName,
+    },
+    path::CanonicalPath,
     resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec},
     yaml::{Findings, Spot},
 };
@@ -106,6 +112,7 @@ pub(super) fn refusal(
 pub(super) fn probe(
     spec: &ProbeSpec,
     hosts: Option<&[HostPattern]>,
+    routes: Option<&[Route]>,
     spot: &Spot<'_>,
     findings: &Findings,
 ) -> Option<Probe> {
@@ -115,16 +122,18 @@ pub(super) fn probe(
         None => Some(Probe::DEFAULT_EVERY),
     };
     let uri = Uri::from_str(&spec.url).ok();
+    let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
     let host = uri
-        .as_ref()
-        .filter(|uri| uri.scheme_str() == Some("https"))
         .and_then(Uri::host)
         .and_then(|host| Host::parse(host).ok());
-    let Some(host) = host else {
+    let path = uri
+        .and_then(Uri::path_and_query)
+        .and_then(|path| CanonicalPath::check(path).ok());
+    let (Some(host), Some(path)) = (host, path) else {
         findings.error(
             &spot.key("url"),
             "bad-url",
-            "this is not an https URL",
+            "this is not an https URL with a canonical path",
             "write a whole URL, such as `https://slack.com/api/auth.test`",
         );
         return None;
@@ -138,10 +147,33 @@ pub(super) fn probe(
         );
         return None;
     }
+    let slot = slot_of_probe(&host, &path, routes?);
+    if slot.is_none() {
+        findings.error(
+            spot,
+            "probe-without-credential",
+            "no credential would be put on the probe: the route it takes denies it or attaches none",
+            "name a URL that a route with `attach` is for",
+        );
+    }
     Some(Probe {
         method: method?,
-        url: spec.url.clone(),
+        port: uri.and_then(Uri::port_u16).unwrap_or(DEFAULT_PORT),
+        host,
+        path,
+        slot: slot?,
         every: every?,
         shows: spec.shows.clone(),
     })
+}
+
+/// The slot whose credential is put on a probe, as on any request to the same place.
+pub(super) fn slot_of_probe(
+    host: &Host,
+    path: &CanonicalPath,
+    routes: &[Route],
+) -> Option<SlotName> {
+    let route = routes.iter().find(|route| route.is_for(host, path))?;
+    let attach = route.attach.as_ref().filter(|_| route.deny.is_none())?;
+    Some(SlotName::clone(&attach.slot))
 }

@@ -43,6 +43,7 @@ struct Inner {
     upstream_responses: Family<UpstreamLabels, Counter>,
     credential_age: Family<CredentialLabel, Gauge>,
     credential_fetches: Family<FetchLabels, Counter>,
+    probes: Family<FetchLabels, Counter>,
     client_connections: Family<ListenerLabel, Gauge>,
     upstream_connections: Gauge,
     revision: Family<RevisionLabel, Gauge>,
@@ -74,6 +75,7 @@ impl Metrics {
             upstream_responses: Family::default(),
             credential_age: Family::default(),
             credential_fetches: Family::default(),
+            probes: Family::default(),
             client_connections: Family::default(),
             upstream_connections: Gauge::default(),
             revision: Family::default(),
@@ -118,6 +120,15 @@ impl Metrics {
             result,
         };
         self.0.credential_fetches.get_or_create(&labels).inc();
+    }
+
+    /// Counts a probe; `result` is what it found.
+    pub fn probed(&self, credential: &ResourceName, result: &'static str) {
+        let labels = FetchLabels {
+            credential: Name(Some(credential.clone())),
+            result,
+        };
+        self.0.probes.get_or_create(&labels).inc();
     }
 
     /// The resources of `revision` are in force since `at`.
@@ -268,6 +279,11 @@ impl Inner {
             "credential_fetches",
             "Attempts to obtain a credential, by result",
             self.credential_fetches.clone(),
+        );
+        registry.register(
+            "probes",
+            "Probes of a credential, by what they found",
+            self.probes.clone(),
         );
         registry.register(
             "client_connections",

@@ -222,6 +222,7 @@ impl QaseApi {
         let is_post = received.method == Method::POST;
         let mut project = self.project();
         match segments.as_slice() {
+            ["v1", "project"] if is_get => project.all(received),
             ["v1", "project", code] if is_get => project.about(code),
             ["v1", "run", code] if is_get => project.list(code, project::Kind::Run, received),
             ["v1", "result", code] if is_get => project.list(code, project::Kind::Result, received),

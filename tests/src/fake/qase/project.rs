@@ -116,6 +116,19 @@ impl Project {
         })))
     }
 
+    /// One page of all projects, of which there is one.
+    pub(super) fn all(&self, received: &Received) -> Result<Answer, QaseError> {
+        let (limit, offset) = page(&Query(received.query_fields()))?;
+        let about = self.about(PROJECT)?.body["result"].take();
+        let page: Vec<_> = [about].into_iter().skip(offset).take(limit).collect();
+        Ok(Answer::ok(&json!({
+            "total": 1,
+            "filtered": 1,
+            "count": page.len(),
+            "entities": page,
+        })))
+    }
+
     /// One page of a list.
     pub(super) fn list(
         &self,
@@ -125,12 +138,7 @@ impl Project {
     ) -> Result<Answer, QaseError> {
         self.check_code(code)?;
         let query = Query(received.query_fields());
-        let limit = query.number("limit", 10)?;
-        if !(1..=100).contains(&limit) {
-            let error = "The limit must be between 1 and 100.";
-            return Err(QaseError::invalid("limit", error));
-        }
-        let offset = query.number("offset", 0)?;
+        let (limit, offset) = page(&query)?;
         // The nightly runs lie where a test's clock may not; a bad number is refused all the same.
         query.number("from_start_time", 0)?;
         let all = match kind {
@@ -142,13 +150,7 @@ impl Project {
             .iter()
             .filter(|entity| kind.matches(entity, &query))
             .collect();
-        let as_size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let page: Vec<&Value> = wanted
-            .iter()
-            .copied()
-            .skip(as_size(offset))
-            .take(as_size(limit))
-            .collect();
+        let page: Vec<&Value> = wanted.iter().copied().skip(offset).take(limit).collect();
         Ok(Answer::ok(&json!({
             "total": all.len(),
             "filtered": wanted.len(),
@@ -299,6 +301,18 @@ fn object(received: &Received) -> Result<Value, QaseError> {
 }
 
 struct Query(Vec<(String, String)>);
+
+/// How much of a list is wanted, and from where on.
+fn page(query: &Query) -> Result<(usize, usize), QaseError> {
+    let limit = query.number("limit", 10)?;
+    if !(1..=100).contains(&limit) {
+        let error = "The limit must be between 1 and 100.";
+        return Err(QaseError::invalid("limit", error));
+    }
+    let offset = query.number("offset", 0)?;
+    let as_size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Ok((as_size(limit), as_size(offset)))
+}
 
 impl Query {
     fn text(&self, name: &str) -> Option<&str> {
