@@ -29,6 +29,9 @@ use crate::rotation;
 /// The longest that an answer may take: Slack's grace period here is ten seconds.
 const PATIENCE: Duration = Duration::from_secs(25);
 
+/// How many are killed at random moments, over each store and with each number of replicas.
+pub(crate) const KILLS: usize = 200;
+
 /// A process that holds the credential.
 struct Replica {
     child: Child,
@@ -320,13 +323,14 @@ pub(crate) async fn kill(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_replica_over_a_directory_is_killed_a_hundred_times() -> anyhow::Result<()> {
-    kill("directory", 1, 4, 100, |_| Ok(())).await
+async fn one_replica_over_a_directory_is_killed_two_hundred_times() -> anyhow::Result<()> {
+    kill("directory", 1, 4, KILLS, |_| Ok(())).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_three_replicas_over_a_directory_is_killed_a_hundred_times() -> anyhow::Result<()> {
-    kill("directory", 3, 4, 100, |_| Ok(())).await
+async fn one_of_three_replicas_over_a_directory_is_killed_two_hundred_times() -> anyhow::Result<()>
+{
+    kill("directory", 3, 4, KILLS, |_| Ok(())).await
 }
 
 #[tokio::test]

@@ -200,13 +200,13 @@ async fn vault_is_linearizable() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_replica_over_kubernetes_is_killed_a_hundred_times() -> anyhow::Result<()> {
-    crash::kill("kubernetes", 1, 10, 100, keep_in_kubernetes).await
+async fn one_replica_over_kubernetes_is_killed_two_hundred_times() -> anyhow::Result<()> {
+    crash::kill("kubernetes", 1, 10, crash::KILLS, keep_in_kubernetes).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_three_replicas_over_kubernetes_is_killed_a_hundred_times() -> anyhow::Result<()> {
-    crash::kill("kubernetes", 3, 10, 100, keep_in_kubernetes).await
+async fn one_of_three_replicas_over_kubernetes_is_killed_two_hundred_times() -> anyhow::Result<()> {
+    crash::kill("kubernetes", 3, 10, crash::KILLS, keep_in_kubernetes).await
 }
 
 async fn over_vault(replicas: usize) -> anyhow::Result<()> {
@@ -219,15 +219,15 @@ async fn over_vault(replicas: usize) -> anyhow::Result<()> {
         bao.root_token().to_owned(),
     );
     let keep = move |world: &World| keep_in_vault(world, &url, &ca, &token);
-    crash::kill("vault", replicas, 10, 100, keep).await
+    crash::kill("vault", replicas, 10, crash::KILLS, keep).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_replica_over_vault_is_killed_a_hundred_times() -> anyhow::Result<()> {
+async fn one_replica_over_vault_is_killed_two_hundred_times() -> anyhow::Result<()> {
     over_vault(1).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_three_replicas_over_vault_is_killed_a_hundred_times() -> anyhow::Result<()> {
+async fn one_of_three_replicas_over_vault_is_killed_two_hundred_times() -> anyhow::Result<()> {
     over_vault(3).await
 }
