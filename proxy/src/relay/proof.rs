@@ -107,7 +107,7 @@ impl Proof {
             Self::Token(_) => return Ok(None),
             Self::Certificate { certificate, key } => (certificate, key),
         };
-        let pem = read(certificate).await?;
+        let pem = Zeroizing::new(read(certificate).await?);
         let what = "certificate chain";
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
@@ -115,7 +115,13 @@ impl Proof {
         if chain.is_empty() {
             return Err(not_pem(certificate, what));
         }
-        let key_pem = Zeroizing::new(read(key).await?);
+        // Kubernetes' pod certificates come as one file with both. It is read once: between two
+        // readings it might be replaced.
+        let key_pem = if key == certificate {
+            pem.clone()
+        } else {
+            Zeroizing::new(read(key).await?)
+        };
         let key =
             PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| not_pem(key, "private key"))?;
         Ok(Some(Svid {
@@ -259,5 +265,22 @@ mod tests {
         };
         let (shown, ()) = tokio::join!(reading, writing);
         assert_eq!(shown.unwrap().unwrap(), "Bearer late");
+    }
+
+    #[tokio::test]
+    async fn certificate_and_key_may_be_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("credentialbundle.pem");
+        let issued = rcgen::generate_simple_self_signed(["pod".to_owned()]).unwrap();
+        let (key, certificate) = (issued.signing_key.serialize_pem(), issued.cert.pem());
+        std::fs::write(&file, format!("{key}{certificate}")).unwrap();
+        let proof = Proof::Certificate {
+            certificate: file.clone(),
+            key: file,
+        };
+        let svid = proof.svid().await.unwrap().unwrap();
+        assert_eq!(svid.chain, [issued.cert.der().clone()]);
+        assert_eq!(svid.key.secret_der(), issued.signing_key.serialized_der());
+        assert_eq!(proof.fingerprint().await.unwrap(), Some(svid.fingerprint));
     }
 }
