@@ -151,7 +151,8 @@ pub async fn build_with_log(
     let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
     let forwarder = Arc::new(forwarder);
     let tools = Tools::new(&gateway, Arc::clone(&forwarder), clock.clone());
-    let credentials = Arc::new(Credentials::new(tools, clock.clone()));
+    let credentials = Credentials::new(tools, clock.clone()).counted_by(metrics.clone());
+    let credentials = Arc::new(credentials);
     let prober = Prober::new(
         Arc::clone(&forwarder),
         Arc::clone(&credentials),

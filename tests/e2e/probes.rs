@@ -132,6 +132,8 @@ async fn a_probe_tells_whose_the_credential_is_and_what_it_could_do_without() ->
     let metrics = process::admin(admin, "/metrics").await?;
     let counted = r#"countersign_probes_total{credential="qa/slack-bot",result="works"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
+    let fetched = r#"countersign_credential_fetches_total{credential="qa/slack-bot",result="ok"} "#;
+    assert!(metrics.contains(fetched), "{metrics}");
     // Nobody asked for it, so there is no record of it.
     let records = stage.gateway.stop().await?;
     assert!(

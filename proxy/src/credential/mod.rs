@@ -42,7 +42,10 @@ use countersign_config::model::{Credential, Gateway, ResourceName};
 use jiff::Timestamp;
 
 pub use crate::secret_file::SecretFileError;
-use crate::{clock::Clock, forward::Forwarder, identify::Caller, secret::Secret, vault::Vault};
+use crate::{
+    clock::Clock, forward::Forwarder, identify::Caller, observe::Metrics, secret::Secret,
+    vault::Vault,
+};
 use callers::Callers;
 use provider::Fetcher;
 use revoke::{Revoker, Value};
@@ -218,8 +221,16 @@ impl Credentials {
                 revoker: Revoker::new(fetcher.clone(), clock.clone()),
                 fetcher,
                 clock,
+                metrics: Metrics::new(),
             },
         }
+    }
+
+    /// The same, with its fetches counted there.
+    #[must_use]
+    pub fn counted_by(mut self, metrics: Metrics) -> Self {
+        self.common.metrics = metrics;
+        self
     }
 
     /// The value of a credential that all callers share, for one request.

@@ -24,6 +24,8 @@ use crate::{
     clock::Clock,
     flight::{Flight, LastTime, Outcome},
     identify::Caller,
+    observe::Metrics,
+    refusal::Reason,
 };
 
 /// How long a failure is answered from memory: a missing file costs one look a second, however
@@ -46,6 +48,7 @@ pub(super) struct Common {
     pub(super) generations: Arc<Generations>,
     pub(super) clock: Clock,
     pub(super) revoker: Arc<Revoker>,
+    pub(super) metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,7 @@ pub(super) struct Slot {
     generations: Arc<Generations>,
     pub(super) clock: Clock,
     revoker: Arc<Revoker>,
+    metrics: Metrics,
     pub(super) held: ArcSwapOption<Issued>,
     /// The generation that an API has rejected.
     rejected: AtomicU64,
@@ -122,6 +126,7 @@ impl Slot {
             generations,
             clock,
             revoker,
+            metrics,
         } = common.clone();
         Self {
             credential,
@@ -131,6 +136,7 @@ impl Slot {
             generations,
             clock,
             revoker,
+            metrics,
             held: ArcSwapOption::empty(),
             rejected: AtomicU64::new(NONE),
             answered: LastTime::never(),
@@ -235,7 +241,14 @@ impl Slot {
             now: self.clock.now(),
         };
         let fetched = self.fetcher.fetch(asking).await;
-        let result = match fetched.and_then(|fetched| self.issue(fetched, held.as_ref())) {
+        let fetched = fetched.and_then(|fetched| self.issue(fetched, held.as_ref()));
+        let counted = match &fetched {
+            Ok(_) => "ok",
+            Err(error) => Reason::from(error).facts().code,
+        };
+        self.metrics
+            .credential_fetched(&self.credential.name, counted);
+        let result = match fetched {
             Ok(issued) => {
                 if why == Why::Use {
                     self.used.mark();

@@ -25,15 +25,21 @@ impl From<InjectError> for Refusal {
 
 impl From<CredentialError> for Refusal {
     fn from(error: CredentialError) -> Self {
-        let reason = match error {
+        Self::new(Reason::from(&error), error.to_string())
+    }
+}
+
+impl From<&CredentialError> for Reason {
+    fn from(error: &CredentialError) -> Self {
+        match error {
             CredentialError::Missing { .. }
             | CredentialError::Empty { .. }
             | CredentialError::Unreadable { .. }
             | CredentialError::TooLarge { .. }
             | CredentialError::NotText { .. }
             | CredentialError::Expired { .. } => Reason::CredentialMissing,
-            CredentialError::Source(ref error) => source(error),
-            CredentialError::Issuer { ref fault, .. } => match fault {
+            CredentialError::Source(error) => source(error),
+            CredentialError::Issuer { fault, .. } => match fault {
                 IssuerFault::Unavailable(_) => Reason::CredentialSourceUnavailable,
                 IssuerFault::Refused { .. } => Reason::CredentialRefused,
                 IssuerFault::Answer(_) => Reason::CredentialUnusable,
@@ -42,10 +48,9 @@ impl From<CredentialError> for Refusal {
             CredentialError::NoToken => Reason::CallerTokenMissing,
             CredentialError::RunOver => Reason::IdentityExpired,
             CredentialError::Abandoned => Reason::CredentialSourceUnavailable,
-            CredentialError::Rotation(ref error) => rotation(error),
-            CredentialError::State(ref error) => state(error),
-        };
-        Self::new(reason, error.to_string())
+            CredentialError::Rotation(error) => rotation(error),
+            CredentialError::State(error) => state(error),
+        }
     }
 }
 
