@@ -8,6 +8,7 @@ pub mod accept;
 pub mod app;
 pub mod authorize;
 pub mod ca;
+mod ciphers;
 pub mod cli;
 pub mod clock;
 pub mod control_plane;

@@ -117,9 +117,9 @@ async fn story(
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target))?;
     if let Some(upgrade) = upgrade {
-        return upgrade
-            .forward(session, parts, received, &permit, armed, record)
-            .await;
+        // Boxed, as it is rare.
+        let forward = upgrade.forward(session, parts, received, &permit, armed, record);
+        return Box::pin(forward).await;
     }
     let limits = &session.rooms.limits;
     let bounds = FormBounds {

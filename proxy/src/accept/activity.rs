@@ -24,6 +24,10 @@ pub struct Activity {
     /// How many pieces of answers clients have made room for.
     taken: AtomicU64,
     stalled: AtomicBool,
+    /// Whether the client's bytes end with a whole request, or with one that is answered.
+    read_whole: AtomicBool,
+    /// Whether all that was written is on its way to the client.
+    flushed: AtomicBool,
     violation: OnceLock<Violation>,
 }
 
@@ -41,6 +45,8 @@ impl Activity {
             owed: AtomicU32::new(0),
             taken: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
+            read_whole: AtomicBool::new(false),
+            flushed: AtomicBool::new(false),
             violation: OnceLock::new(),
         })
     }
@@ -66,6 +72,29 @@ impl Activity {
                 (false, _) => tokio::time::sleep(limit).await,
             }
         }
+    }
+
+    /// Completes once the connection has rested for `limit` between two requests: nothing of the
+    /// next has come, and all of the last answer was sent.
+    pub(super) async fn paused(&self, limit: Duration) {
+        loop {
+            self.rested(limit).await;
+            let between = [&self.read_whole, &self.flushed];
+            if between.iter().all(|flag| flag.load(Ordering::Relaxed)) {
+                return;
+            }
+            tokio::time::sleep(limit).await;
+        }
+    }
+
+    /// Notes whether the bytes read so far end with a whole request.
+    pub(super) fn read(&self, whole: bool) {
+        self.read_whole.store(whole, Ordering::Relaxed);
+    }
+
+    /// Notes whether all that was written is on its way.
+    pub(super) fn wrote(&self, all: bool) {
+        self.flushed.store(all, Ordering::Relaxed);
     }
 
     /// Completes once the client has taken nothing of the answers it is owed for `limit` (at
@@ -173,6 +202,21 @@ mod tests {
         assert!(!completes(activity.rested(LIMIT)).await);
         drop(busy);
         assert!(completes(activity.rested(LIMIT)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_pauses_between_requests_only() {
+        let activity = Activity::new();
+        for (whole, flushed) in [(false, false), (true, false), (false, true)] {
+            activity.read(whole);
+            activity.wrote(flushed);
+            assert!(!completes(activity.paused(LIMIT)).await);
+        }
+        activity.read(true);
+        let busy = activity.begin();
+        assert!(!completes(activity.paused(LIMIT)).await);
+        drop(busy);
+        assert!(completes(activity.paused(LIMIT)).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl Explicit {
                 Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, busy),
             };
         }
-        match self.absolute(request, &mut known).await {
+        // Boxed, so that CONNECT does not carry the room for a whole request.
+        match Box::pin(self.absolute(request, &mut known)).await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
         }
@@ -108,8 +109,7 @@ impl Explicit {
                 };
                 let busy = self.activity.begin();
                 self.rooms.tasks.spawn(async move {
-                    // Boxed, so that a spawned task is not moved about with all that may come.
-                    Box::pin(within(intercepted, upgrade)).await;
+                    within(intercepted, upgrade).await;
                     drop(busy);
                 });
                 Ok(())
@@ -344,7 +344,7 @@ async fn within(intercepted: Intercepted, upgrade: OnUpgrade) {
         Ok((stream, read)) => return Box::pin(intercepted.begin(stream, &read)).await,
         Err(upgraded) => upgraded,
     };
-    match unwrapped::<TlsStream<TcpStream>>(upgraded) {
+    match unwrapped::<Box<TlsStream<TcpStream>>>(upgraded) {
         Ok((stream, read)) => Box::pin(intercepted.begin(stream, &read)).await,
         // A stream of HTTP/2 has nothing that came before its answer.
         Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,

@@ -64,6 +64,11 @@ impl Framing {
         }
     }
 
+    /// Whether the next byte begins a request.
+    pub(super) fn between_requests(&self) -> bool {
+        matches!(self.state, State::Start) && self.line.is_empty()
+    }
+
     /// Follows the bytes that came next.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while !bytes.is_empty() {
@@ -77,7 +82,7 @@ impl Framing {
                 self.state = State::body(left - here, chunked);
                 continue;
             }
-            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
                 self.line.extend_from_slice(bytes);
                 return self.bounded();
             };
@@ -120,7 +125,7 @@ impl State {
         let Some(line) = line.strip_suffix(b"\r") else {
             return Err(Violation("a line ends with LF alone"));
         };
-        if line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+        if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err(Violation("a line has a CR or NUL within"));
         }
         match self {

@@ -70,7 +70,9 @@ impl Intercepted {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limit = self.rooms.limits.handshake_timeout;
-        match tokio::time::timeout(limit, self.handshake(stream)).await {
+        // Boxed, so that the connection does not carry the room for its handshake.
+        let handshake = Box::pin(self.handshake(stream));
+        match tokio::time::timeout(limit, handshake).await {
             Ok(Ok((stream, fronted))) => self.serve(stream, fronted).await,
             Ok(Err(refusal)) => self.record(refusal),
             Err(_) => self.record(Refusal::new(
@@ -80,8 +82,9 @@ impl Intercepted {
         }
     }
 
-    /// The stream, and whether the client asked for another host than CONNECT did.
-    async fn handshake<IO>(&self, stream: IO) -> Result<(TlsStream<IO>, bool), Refusal>
+    /// The stream, and whether the client asked for another host than CONNECT did. It is boxed: a
+    /// TLS session is more than a kilobyte, and is handed on by value from here on.
+    async fn handshake<IO>(&self, stream: IO) -> Result<(Box<TlsStream<IO>>, bool), Refusal>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -101,10 +104,10 @@ impl Intercepted {
             .into_stream(config)
             .await
             .map_err(|error| client_tls(&error))?;
-        Ok((stream, fronted))
+        Ok((Box::new(stream), fronted))
     }
 
-    async fn serve<IO>(self, stream: TlsStream<IO>, fronted: bool)
+    async fn serve<IO>(self, stream: Box<TlsStream<IO>>, fronted: bool)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

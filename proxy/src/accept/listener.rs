@@ -288,7 +288,7 @@ impl Incoming {
         let chain = connection.peer_certificates();
         let certificate = chain.map(|chain| self.rooms.identifier.by_svid(chain));
         match certificate.transpose() {
-            Ok(certificate) => self.speak(stream, protocol, certificate).await,
+            Ok(certificate) => self.speak(Box::new(stream), protocol, certificate).await,
             Err(error) => self.record(error.into()),
         }
     }

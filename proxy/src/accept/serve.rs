@@ -1,13 +1,24 @@
 //! Driving one client connection, by HTTP/1.1 or HTTP/2, until it ends, rests too long, has
 //! outlived its proof, or the gateway drains.
 
-use std::{convert::Infallible, error::Error, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use countersign_config::model::Limits;
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper::{
+    body::Incoming,
+    server::conn,
+    service::{Service, service_fn},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{activity::Activity, stream::ClientStream};
@@ -15,6 +26,10 @@ use crate::pipeline::Answer;
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
+
+/// How long an HTTP/1.1 connection pauses between requests before its buffers are let go. Less would
+/// be undone too often; each connection has one timer of this period.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The protocol that was negotiated with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,39 +85,93 @@ where
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
     let service = service_fn(|request| {
-        let answer = handle(request);
+        // Boxed, so that a connection at rest does not keep the room that a request takes.
+        let answer = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout);
+    // Each boxed: whoever serves has room for either, and would be moved about with both.
     match protocol {
         Protocol::Http1 => {
             let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
-            let connection = http1(limits)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            let mut connection = pin!(connection);
-            tokio::select! {
-                biased;
-                result = connection.as_mut() => return result,
-                () = over(&activity, limits, &closing) => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            finish(connection, &activity, limits).await
+            Box::pin(serve_http1(stream, service, limits, &activity, &closing)).await
         }
         Protocol::Http2 => {
-            let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
-            let mut connection = pin!(connection);
-            tokio::select! {
-                biased;
-                result = connection.as_mut() => return result,
-                () = over(&activity, limits, &closing) => {}
-                // Dropping it resets every stream: none of them moves.
-                () = activity.untaken(limits.body_idle_timeout) => return Ok(()),
-            }
-            connection.as_mut().graceful_shutdown();
-            finish(connection, &activity, limits).await
+            Box::pin(serve_http2(stream, service, limits, &activity, &closing)).await
         }
     }
+}
+
+/// Serves HTTP/1.1. After a pause between two requests only the stream is kept: what hyper holds for
+/// a connection, two buffers of 8 KiB above all, is let go, and is made anew when more comes.
+async fn serve_http1<IO, S>(
+    mut stream: ClientStream<IO>,
+    service: S,
+    limits: &Limits,
+    activity: &Activity,
+    closing: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
+{
+    loop {
+        let connection = http1(limits)
+            .serve_connection(TokioIo::new(stream), &service)
+            .with_upgrades();
+        let mut connection = Box::pin(connection);
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return result,
+            () = over(activity, limits, closing) => {
+                connection.as_mut().graceful_shutdown();
+                return finish(connection, activity, limits).await;
+            }
+            () = activity.paused(PAUSE) => {}
+        }
+        let Some(parts) = Pin::into_inner(connection).into_parts() else {
+            return Ok(());
+        };
+        stream = parts.io.into_inner();
+        // At most an empty line, which may precede a request and means nothing.
+        debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)));
+        tokio::select! {
+            biased;
+            more = stream.next_request() => if !more {
+                // The client has left: whether it hears our farewell is all the same.
+                drop(stream.shutdown().await);
+                return Ok(());
+            },
+            // Told by the loop's next turn, in HTTP's way.
+            () = over(activity, limits, closing) => {}
+        }
+    }
+}
+
+/// Serves HTTP/2.
+async fn serve_http2<IO, S>(
+    stream: ClientStream<IO>,
+    service: S,
+    limits: &Limits,
+    activity: &Activity,
+    closing: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        result = connection.as_mut() => return result,
+        () = over(activity, limits, closing) => {}
+        // Dropping it resets every stream: none of them moves.
+        () = activity.untaken(limits.body_idle_timeout) => return Ok(()),
+    }
+    connection.as_mut().graceful_shutdown();
+    finish(connection, activity, limits).await
 }
 
 /// Completes when the connection should end: it is to close, or has rested too long.
@@ -171,8 +240,9 @@ fn http1(limits: &Limits) -> conn::http1::Builder {
         .timer(TokioTimer::new())
         // Phases have deadlines of their own, see `stream`.
         .header_read_timeout(None)
-        .max_buf_size(line_bytes(limits))
-        .max_headers(128);
+        // How many headers is left at hyper's 100: any other number costs an allocation of 8 KiB
+        // a request.
+        .max_buf_size(line_bytes(limits));
     builder
 }
 
@@ -190,4 +260,98 @@ fn http2(limits: &Limits) -> conn::http2::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rstest::rstest;
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
+
+    use super::*;
+
+    /// Serves one side of a pipe, answering each request with its path.
+    async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
+        let activity = Activity::new();
+        let requests = Arc::clone(&activity);
+        let handle = move |request: Request<Incoming>| {
+            let busy = requests.begin();
+            let path = Bytes::from(request.uri().path().to_owned());
+            async move { Response::new(Answer::whole(path, busy)) }
+        };
+        let limits = Limits::default();
+        serve(stream, Protocol::Http1, &limits, activity, closing, handle).await
+    }
+
+    /// Reads one answer, whose body is `path`.
+    async fn answer(client: &mut DuplexStream, path: &str) {
+        let mut seen = Vec::new();
+        let end = format!("\r\n\r\n{path}");
+        while !seen.ends_with(end.as_bytes()) {
+            seen.push(client.read_u8().await.unwrap());
+        }
+        assert!(seen.starts_with(b"HTTP/1.1 200 "));
+    }
+
+    /// Sends these pieces, each after so many pauses as stand before it, and reads an answer for each
+    /// path.
+    #[rstest]
+    #[case::nothing_between(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+    #[case::half_a_head(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b"), (3, " HTTP/1.1\r\nHost: h\r\n\r\n")])]
+    #[case::an_empty_line(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+    #[case::one_byte_first(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "G"), (3, "ET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_paused_goes_on_where_it_was(#[case] pieces: &[(u32, &str)]) {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let talk = async {
+            for (pauses, piece) in pieces {
+                tokio::time::sleep(*pauses * PAUSE).await;
+                client.write_all(piece.as_bytes()).await.unwrap();
+            }
+            answer(&mut client, "/a").await;
+            answer(&mut client, "/b").await;
+            drop(client);
+        };
+        let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
+        served.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_body_that_nobody_read_is_never_a_request() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let talk = async {
+            let head = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nx";
+            client.write_all(head).await.unwrap();
+            answer(&mut client, "/a").await;
+            tokio::time::sleep(3 * PAUSE).await;
+            // Whether it can still be written is all the same: nothing answers.
+            let _ = client
+                .write_all(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+                .await;
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest).await;
+            assert_eq!(String::from_utf8_lossy(&rest), "");
+        };
+        let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
+        served.unwrap();
+    }
+
+    #[rstest]
+    #[case::before_its_pause(0)]
+    #[case::in_its_pause(3)]
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_rests_is_closed_by_the_drain(#[case] pauses: u32) {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let closing = CancellationToken::new();
+        let talk = async {
+            let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+            client.write_all(request).await.unwrap();
+            answer(&mut client, "/a").await;
+            tokio::time::sleep(pauses * PAUSE).await;
+            closing.cancel();
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        };
+        let (served, ()) = futures_util::join!(echo(server, closing.clone()), talk);
+        served.unwrap();
+    }
 }

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
 
@@ -25,6 +26,8 @@ pin_project! {
     pub struct ClientStream<IO> {
         #[pin]
         stream: IO,
+        // What was read while the connection rested, and is read again.
+        ahead: Bytes,
         activity: Arc<Activity>,
         heads: Option<Heads>,
         writes: Writes,
@@ -53,6 +56,7 @@ impl<IO> ClientStream<IO> {
     pub fn new(stream: IO, activity: Arc<Activity>, limit: Duration) -> Self {
         Self {
             stream,
+            ahead: Bytes::new(),
             activity,
             heads: None,
             writes: Writes {
@@ -76,6 +80,19 @@ impl<IO> ClientStream<IO> {
         self
     }
 
+    /// Waits for the next request of a connection that rests; false if there will be none. What was
+    /// read of it is read again.
+    pub(super) async fn next_request(&mut self) -> bool
+    where
+        IO: AsyncRead + Unpin,
+    {
+        // Little, so that little is held while nothing comes.
+        let mut first = [0; 16];
+        let count = self.read(&mut first).await.unwrap_or_default();
+        self.ahead = Bytes::copy_from_slice(&first[..count]);
+        count > 0
+    }
+
     /// The stream, for when its requests are over.
     pub fn into_inner(self) -> IO {
         self.stream
@@ -88,6 +105,7 @@ impl Heads {
         if let Err(violation) = self.framing.follow(bytes) {
             activity.violate(violation);
         }
+        activity.read(self.framing.between_requests());
     }
 
     /// Ready once a head is overdue.
@@ -129,6 +147,11 @@ impl<IO: AsyncRead> AsyncRead for ClientStream<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
+        if !this.ahead.is_empty() {
+            let count = this.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&this.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let polled = this.stream.poll_read(context, buffer);
         let Some(heads) = this.heads else {
@@ -153,6 +176,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
+        this.activity.wrote(false);
         let polled = this.stream.poll_write(context, bytes);
         this.writes.watch(context, this.activity, polled)
     }
@@ -160,11 +184,16 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let polled = this.stream.poll_flush(context);
+        if polled.is_ready() {
+            this.activity.wrote(true);
+        }
         this.writes.watch(context, this.activity, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
+        // What is being closed has no next request.
+        this.activity.wrote(false);
         let polled = this.stream.poll_shutdown(context);
         this.writes.watch(context, this.activity, polled)
     }
@@ -175,6 +204,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
+        this.activity.wrote(false);
         let polled = this.stream.poll_write_vectored(context, slices);
         this.writes.watch(context, this.activity, polled)
     }

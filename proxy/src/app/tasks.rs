@@ -15,6 +15,9 @@ impl Tasks {
     /// Runs a task that ends by itself once the gateway drains, and is dropped if it does not.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
+        // Boxed before it is wrapped: a task is moved about several times until it runs, and some
+        // are large.
+        let task = Box::pin(task);
         self.tracker.spawn(cut.run_until_cancelled_owned(task));
     }
 

@@ -12,6 +12,7 @@ use rustls::{
 };
 
 use super::{CaError, resumption::HostTicketer};
+use crate::ciphers;
 
 /// A TLS configuration without a certificate, and the tickets that all hosts' sessions share.
 pub(super) struct ServerTemplate {
@@ -22,11 +23,12 @@ pub(super) struct ServerTemplate {
 impl ServerTemplate {
     /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, sessions resumed by ticket.
     pub(super) fn new() -> Result<Self, CaError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(ciphers::provider())
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        // Clients of every kind name AES-256 first, and hardly one for a reason.
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets keep the session at the client: no memory here, whatever the number of hosts.
         config.session_storage = Arc::new(NoServerSessionStorage {});

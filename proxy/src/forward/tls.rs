@@ -7,12 +7,13 @@ use std::{
 };
 
 use countersign_config::{host::Host, model::TrustRoots};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::error::{ForwardError, SetupError};
+use crate::ciphers;
 
 /// Which HTTP a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,8 +45,7 @@ impl Tls {
     /// Loads the roots. Sessions are resumed per server name; no early data is sent, as it could
     /// be replayed.
     pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut any = ClientConfig::builder_with_provider(provider)
+        let mut any = ClientConfig::builder_with_provider(ciphers::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(load_roots(roots)?)
             .with_no_client_auth();

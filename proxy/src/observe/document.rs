@@ -3,20 +3,17 @@
 //! Keys are always there, `null` when unknown, so that a reader need not guess; only `listener`,
 //! `original_destination`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are left out.
 
-use std::{fmt::Display, io, time::Duration};
+use std::time::Duration;
 
 use countersign_config::{
     model::{Mode, ResourceName, Workload},
     policy::{Mismatch, Nearest},
 };
 use jiff::Timestamp;
-use serde::{Serialize, Serializer, ser::SerializeStruct};
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use super::{
-    CallerPart, CredentialPart, Entry, PolicyPart, TargetPart, UpstreamPart,
-    record::Closed,
-    redact::{needs_escape, redact},
+    CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart, TargetPart,
+    UpstreamPart, json::Object, record::Closed, redact::redact,
 };
 
 /// The record's schema; a change that would surprise a reader gets a new one.
@@ -25,350 +22,169 @@ pub(super) const SCHEMA: &str = "countersign.decision/v1";
 /// The schema of a line that stands for records which were lost.
 pub(super) const DROPPED_SCHEMA: &str = "countersign.dropped/v1";
 
-/// Appends the record and a line feed. Fails never in practice: writing to memory cannot, and the
-/// shape has string keys only.
-pub(super) fn write_line(closed: &Closed, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    Document(closed).serialize(&mut serde_json::Serializer::with_formatter(
-        &mut *line, Escaping,
-    ))?;
+/// Appends the record and a line feed.
+pub(super) fn write_line(closed: &Closed, line: &mut Vec<u8>) {
+    let mut json = Object::open(line);
+    decision(&mut json, closed);
+    json.close();
     line.push(b'\n');
-    Ok(())
 }
 
 /// Appends the line that stands for `count` lost records.
 pub(super) fn write_dropped(count: u64, time: Timestamp, line: &mut Vec<u8>) {
-    let json =
-        serde_json::json!({"schema": DROPPED_SCHEMA, "count": count, "time": format!("{time:.3}")});
-    line.extend_from_slice(json.to_string().as_bytes());
+    let mut json = Object::open(line);
+    json.text("schema", DROPPED_SCHEMA);
+    json.number("count", count);
+    json.shown("time", Some(format_args!("{time:.3}")));
+    json.close();
     line.push(b'\n');
 }
 
-struct Document<'a>(&'a Closed);
-
-impl Serialize for Document<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Closed {
-            time,
-            entry,
-            outcome,
-            total,
-            bytes: (request, response),
-        } = self.0;
-        let mut json = serializer.serialize_struct("decision", 19)?;
-        json.serialize_field("schema", SCHEMA)?;
-        json.serialize_field("time", &Shown(format_args!("{time:.3}")))?;
-        json.serialize_field("id", &Shown(entry.id))?;
-        json.serialize_field("trace_id", &entry.trace_id.map(Shown))?;
-        json.serialize_field("outcome", outcome.name())?;
-        json.serialize_field("reason", outcome.reason())?;
-        json.serialize_field("blame", &outcome.blame())?;
-        match &entry.listener {
-            Some(listener) => json.serialize_field("listener", listener)?,
-            None => json.skip_field("listener")?,
-        }
-        match entry.original_destination {
-            Some(address) => json.serialize_field("original_destination", &Shown(address))?,
-            None => json.skip_field("original_destination")?,
-        }
-        json.serialize_field("caller", &CallerJson::of(entry))?;
-        json.serialize_field("workload", &entry.workload.as_deref().map(WorkloadJson::of))?;
-        json.serialize_field("policy", &entry.policy.as_ref().map(PolicyJson::of))?;
-        json.serialize_field("target", &entry.target.as_ref().map(TargetJson::of))?;
-        json.serialize_field(
-            "credential",
-            &entry.credential.as_ref().map(CredentialJson::of),
-        )?;
-        json.serialize_field("upstream", &entry.upstream.as_ref().map(UpstreamJson::of))?;
-        json.serialize_field(
-            "bytes",
-            &BytesJson {
-                request: *request,
-                response: *response,
-            },
-        )?;
-        json.serialize_field("timing_us", &TimingJson::of(entry, *total))?;
-        match &entry.nearest {
-            Some(nearest) => json.serialize_field("nearest", &NearestJson::of(nearest))?,
-            None => json.skip_field("nearest")?,
-        }
-        match &entry.detail {
-            Some(detail) => json.serialize_field("detail", &Free(detail))?,
-            None => json.skip_field("detail")?,
-        }
-        json.end()
+fn decision(json: &mut Object<'_>, closed: &Closed) {
+    let Closed {
+        time,
+        entry,
+        outcome,
+        total,
+        bytes: (request, response),
+    } = closed;
+    json.text("schema", SCHEMA);
+    json.shown("time", Some(format_args!("{time:.3}")));
+    json.shown("id", Some(entry.id));
+    json.shown("trace_id", entry.trace_id);
+    json.text("outcome", outcome.name());
+    json.text("reason", outcome.reason());
+    json.text("blame", outcome.blame());
+    if let Some(listener) = &entry.listener {
+        json.text("listener", &**listener);
+    }
+    if let Some(address) = entry.original_destination {
+        json.shown("original_destination", Some(address));
+    }
+    // Nothing only if not even the peer's address is known.
+    let known = entry.caller.is_some() || entry.client.is_some();
+    json.object("caller", known.then_some(entry), caller);
+    json.object("workload", entry.workload.as_deref(), workload);
+    json.object("policy", entry.policy.as_ref(), policy);
+    json.object("target", entry.target.as_ref(), target);
+    json.object("credential", entry.credential.as_ref(), credential);
+    json.object("upstream", entry.upstream.as_ref(), upstream);
+    json.object("bytes", Some(()), |json, ()| {
+        json.number("request", *request);
+        json.number("response", *response);
+    });
+    json.object("timing_us", Some(*total), |json, total| {
+        timing(json, entry, total);
+    });
+    if let Some(nearest) = &entry.nearest {
+        json.object("nearest", Some(nearest), nearest_rule);
+    }
+    if let Some(detail) = &entry.detail {
+        free(json, "detail", Some(detail));
     }
 }
 
-#[derive(Serialize)]
-struct CallerJson<'a> {
-    proof: Option<&'a str>,
-    issuer: Option<&'a str>,
-    subject: Option<&'a str>,
-    pod: Option<&'a str>,
-    token_id: Option<&'a str>,
-    client: Option<Shown<std::net::SocketAddr>>,
+fn caller(json: &mut Object<'_>, entry: &Entry) {
+    let caller = entry.caller.as_deref();
+    let text = |field: fn(&CallerPart) -> Option<&str>| caller.and_then(field);
+    json.text("proof", text(|caller| Some(caller.proof)));
+    json.text("issuer", text(|caller| caller.issuer.as_deref()));
+    json.text("subject", text(|caller| caller.subject.as_deref()));
+    json.text("pod", text(|caller| caller.pod.as_deref()));
+    json.text("token_id", text(|caller| caller.token_id.as_deref()));
+    json.shown("client", entry.client);
 }
 
-impl<'a> CallerJson<'a> {
-    /// `None` only if not even the peer's address is known.
-    fn of(entry: &'a Entry) -> Option<Self> {
-        let caller = entry.caller.as_deref();
-        if caller.is_none() && entry.client.is_none() {
-            return None;
-        }
-        let text = |field: fn(&CallerPart) -> Option<&str>| caller.and_then(field);
-        Some(Self {
-            proof: text(|caller| Some(caller.proof)),
-            issuer: text(|caller| caller.issuer.as_deref()),
-            subject: text(|caller| caller.subject.as_deref()),
-            pod: text(|caller| caller.pod.as_deref()),
-            token_id: text(|caller| caller.token_id.as_deref()),
-            client: entry.client.map(Shown),
-        })
+fn workload(json: &mut Object<'_>, workload: &Workload) {
+    json.text("name", workload.name.as_str());
+    json.text("owner", &*workload.owner);
+    json.text("environment", workload.environment.as_deref());
+}
+
+fn policy(json: &mut Object<'_>, part: &PolicyPart) {
+    json.text("name", part.policy.name.as_str());
+    json.number("rule", part.rule.map(|rule| rule as u64));
+    json.text(
+        "mode",
+        match part.policy.mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+        },
+    );
+    json.text("revision", &*part.revision);
+    if let Some(reason) = part.would_refuse {
+        json.text("would_refuse", reason);
     }
 }
 
-#[derive(Serialize)]
-struct WorkloadJson<'a> {
-    name: &'a str,
-    owner: &'a str,
-    environment: Option<&'a str>,
+fn target(json: &mut Object<'_>, part: &TargetPart) {
+    json.text("name", part.name.as_ref().map(ResourceName::as_str));
+    json.shown("authority", Some(&part.authority));
+    json.text("method", part.method.as_ref().map(http::Method::as_str));
+    free(json, "path", part.path.as_ref().map(PathOnly::as_str));
+    json.text("protocol", part.protocol);
 }
 
-impl<'a> WorkloadJson<'a> {
-    fn of(workload: &'a Workload) -> Self {
-        Self {
-            name: workload.name.as_str(),
-            owner: &workload.owner,
-            environment: workload.environment.as_deref(),
-        }
+fn credential(json: &mut Object<'_>, part: &CredentialPart) {
+    json.text("name", part.name.as_str());
+    json.text("slot", &*part.slot);
+    json.number("generation", part.generation);
+    json.number("age_s", part.age_s);
+    json.number("expires_in_s", part.expires_in_s);
+    if part.stale {
+        json.flag("stale", true);
+    }
+    if let Some(part) = &part.rejected {
+        json.object("rejected", Some(part), rejected);
     }
 }
 
-#[derive(Serialize)]
-struct PolicyJson<'a> {
-    name: &'a str,
-    rule: Option<usize>,
-    mode: &'static str,
-    revision: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would_refuse: Option<&'static str>,
+fn rejected(json: &mut Object<'_>, part: &RejectedPart) {
+    json.number("generation", part.generation);
+    free(json, "api_error", part.api_error.as_deref());
 }
 
-impl<'a> PolicyJson<'a> {
-    fn of(part: &'a PolicyPart) -> Self {
-        Self {
-            name: part.policy.name.as_str(),
-            rule: part.rule,
-            mode: match part.policy.mode {
-                Mode::Enforce => "enforce",
-                Mode::Observe => "observe",
-            },
-            revision: &part.revision,
-            would_refuse: part.would_refuse,
-        }
+fn upstream(json: &mut Object<'_>, part: &UpstreamPart) {
+    json.shown("address", part.address);
+    json.flag("reused", part.reused);
+    json.number("status", part.status.map(u64::from));
+    free(json, "api_error", part.api_error.as_deref());
+    json.flag("replayed", part.replayed);
+    if part.echoed {
+        json.flag("echoed", true);
     }
 }
 
-#[derive(Serialize)]
-struct TargetJson<'a> {
-    name: Option<&'a str>,
-    authority: Shown<&'a crate::destination::Authority>,
-    method: Option<&'a str>,
-    path: Option<Free<'a>>,
-    protocol: &'static str,
-}
-
-impl<'a> TargetJson<'a> {
-    fn of(part: &'a TargetPart) -> Self {
-        Self {
-            name: part.name.as_ref().map(ResourceName::as_str),
-            authority: Shown(&part.authority),
-            method: part.method.as_ref().map(http::Method::as_str),
-            path: part.path.as_ref().map(|path| Free(path.as_str())),
-            protocol: part.protocol,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct CredentialJson<'a> {
-    name: &'a str,
-    slot: &'a str,
-    generation: u64,
-    age_s: u64,
-    expires_in_s: Option<u64>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    stale: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected: Option<RejectedJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct RejectedJson<'a> {
-    generation: u64,
-    api_error: Option<Free<'a>>,
-}
-
-impl<'a> CredentialJson<'a> {
-    fn of(part: &'a CredentialPart) -> Self {
-        Self {
-            name: part.name.as_str(),
-            slot: &part.slot,
-            generation: part.generation,
-            age_s: part.age_s,
-            expires_in_s: part.expires_in_s,
-            stale: part.stale,
-            rejected: part.rejected.as_ref().map(|rejected| RejectedJson {
-                generation: rejected.generation,
-                api_error: rejected.api_error.as_deref().map(Free),
-            }),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct UpstreamJson<'a> {
-    address: Option<Shown<std::net::SocketAddr>>,
-    reused: bool,
-    status: Option<u16>,
-    api_error: Option<Free<'a>>,
-    replayed: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    echoed: bool,
-}
-
-impl<'a> UpstreamJson<'a> {
-    fn of(part: &'a UpstreamPart) -> Self {
-        Self {
-            address: part.address.map(Shown),
-            reused: part.reused,
-            status: part.status,
-            api_error: part.api_error.as_deref().map(Free),
-            replayed: part.replayed,
-            echoed: part.echoed,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct BytesJson {
-    request: u64,
-    response: u64,
-}
-
-#[derive(Serialize)]
-struct TimingJson {
-    identify: u64,
-    authorize: u64,
-    credential: u64,
-    connect: u64,
-    first_byte: Option<u64>,
-    total: u64,
-}
-
-impl TimingJson {
-    fn of(entry: &Entry, total: Duration) -> Self {
-        let timing = &entry.timing;
-        Self {
-            identify: micros(timing.identify),
-            authorize: micros(timing.authorize),
-            credential: micros(timing.credential),
-            connect: micros(timing.connect),
-            first_byte: timing.first_byte.map(micros),
-            total: micros(total),
-        }
-    }
+fn timing(json: &mut Object<'_>, entry: &Entry, total: Duration) {
+    let timing = &entry.timing;
+    json.number("identify", micros(timing.identify));
+    json.number("authorize", micros(timing.authorize));
+    json.number("credential", micros(timing.credential));
+    json.number("connect", micros(timing.connect));
+    json.number("first_byte", timing.first_byte.map(micros));
+    json.number("total", micros(total));
 }
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-#[derive(Serialize)]
-struct NearestJson<'a> {
-    policy: &'a str,
-    rule: Option<usize>,
-    mismatches: Vec<MismatchJson<'a>>,
+fn nearest_rule(json: &mut Object<'_>, nearest: &Nearest) {
+    json.text("policy", nearest.policy.name.as_str());
+    json.number("rule", nearest.rule.map(|rule| rule as u64));
+    json.list("mismatches", &nearest.mismatches, mismatch);
 }
 
-#[derive(Serialize)]
-struct MismatchJson<'a> {
-    what: &'static str,
-    expected: Free<'a>,
-    actual: Free<'a>,
-}
-
-impl<'a> NearestJson<'a> {
-    fn of(nearest: &'a Nearest) -> Self {
-        let mismatch = |mismatch: &'a Mismatch| MismatchJson {
-            what: mismatch.what,
-            expected: Free(&mismatch.expected),
-            actual: Free(&mismatch.actual),
-        };
-        Self {
-            policy: nearest.policy.name.as_str(),
-            rule: nearest.rule,
-            mismatches: nearest.mismatches.iter().map(mismatch).collect(),
-        }
-    }
-}
-
-/// Written as it displays, without a string in between.
-struct Shown<T>(T);
-
-impl<T: Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
+fn mismatch(json: &mut Object<'_>, mismatch: &Mismatch) {
+    json.text("what", mismatch.what);
+    free(json, "expected", Some(&mismatch.expected));
+    free(json, "actual", Some(&mismatch.actual));
 }
 
 /// Text that a caller or an upstream wrote: redacted.
-struct Free<'a>(&'a str);
-
-impl Serialize for Free<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&redact(self.0))
-    }
-}
-
-/// JSON in which no character can disturb a terminal: besides what JSON must escape, DEL, the C1
-/// controls, line separators and bidirectional overrides are written as `\u` escapes. Nothing is
-/// lost: a JSON reader gets the same text back.
-struct Escaping;
-
-impl Formatter for Escaping {
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        // Nearly always; what is below a space does not come here.
-        if fragment.bytes().all(|byte| byte < 0x7f) {
-            return CompactFormatter.write_string_fragment(writer, fragment);
-        }
-        let mut rest = fragment;
-        while let Some(at) = rest.find(needs_escape) {
-            let (plain, tail) = rest.split_at(at);
-            CompactFormatter.write_string_fragment(writer, plain)?;
-            let mut characters = tail.chars();
-            if let Some(character) = characters.next() {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            }
-            rest = characters.as_str();
-        }
-        CompactFormatter.write_string_fragment(writer, rest)
-    }
-
-    fn write_char_escape<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        escape: CharEscape,
-    ) -> io::Result<()> {
-        CompactFormatter.write_char_escape(writer, escape)
-    }
+fn free(json: &mut Object<'_>, key: &'static str, text: Option<&str>) {
+    let redacted = text.map(redact);
+    json.text(key, redacted.as_deref());
 }
 
 #[cfg(test)]

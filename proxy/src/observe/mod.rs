@@ -10,6 +10,7 @@ mod document;
 mod entry;
 #[cfg(test)]
 mod fixture;
+mod json;
 mod log;
 pub mod logging;
 mod metrics;

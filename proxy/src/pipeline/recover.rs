@@ -134,7 +134,8 @@ impl<'s> Exchange<'_, 's> {
         let verdict = response.body_mut().judge(seen, target, limit).await;
         match verdict {
             Verdict::Failed(rule) if is_recoverable(rule) => {
-                self.rejected(response, seen, again, armed, record).await
+                // Boxed, as it is rare: else every request would carry the room for it.
+                Box::pin(self.rejected(response, seen, again, armed, record)).await
             }
             verdict => Ok(self.passed(response, verdict, &armed)),
         }

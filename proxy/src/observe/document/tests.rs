@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::{MemoryLog, Outcome, Record, RejectedPart, fixture};
+use super::super::{MemoryLog, Outcome, Record, RejectedPart, fixture, redact::needs_escape};
 
 const DOCUMENTED: &str = include_str!("../../../../docs/decision-record.md");
 
@@ -56,7 +56,7 @@ async fn a_connection_refused_before_its_request_has_nulls() {
 fn line(mut record: Record, outcome: Outcome) -> String {
     let closed = record.take_closed(outcome);
     let mut line = Vec::new();
-    super::write_line(&closed, &mut line).unwrap();
+    super::write_line(&closed, &mut line);
     String::from_utf8(line).unwrap()
 }
 
@@ -126,7 +126,7 @@ fn nothing_in_a_line_can_disturb_a_terminal() {
     record.detail = Some(hostile.into());
     let line = line(record, REFUSED);
     let body = line.strip_suffix('\n').unwrap();
-    assert!(!body.contains(super::needs_escape), "{body:?}");
+    assert!(!body.contains(needs_escape), "{body:?}");
     let json: Value = serde_json::from_str(body).unwrap();
     assert_eq!(json["detail"], hostile);
 }

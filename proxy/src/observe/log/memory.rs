@@ -48,9 +48,8 @@ impl MemoryLog {
 
     pub(super) fn push(&self, closed: &Closed) {
         let mut line = Vec::new();
-        let record = document::write_line(closed, &mut line)
-            .and_then(|()| serde_json::from_slice(&line))
-            .expect("a record is JSON");
+        document::write_line(closed, &mut line);
+        let record = serde_json::from_slice(&line).expect("a record is JSON");
         self.records().push(record);
         self.shared.more.notify_waiters();
     }

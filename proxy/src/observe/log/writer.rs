@@ -122,15 +122,8 @@ impl Writer {
     /// Adds a record to the batch and counts it.
     fn add(&mut self, closed: &super::Closed) {
         self.counts.record(closed);
-        let before = self.lines.len();
-        match document::write_line(closed, &mut self.lines) {
-            Ok(()) => self.records += 1,
-            Err(error) => {
-                self.lines.truncate(before);
-                self.counts.dropped(1);
-                self.complain(&error.into());
-            }
-        }
+        document::write_line(closed, &mut self.lines);
+        self.records += 1;
     }
 
     /// Writes the batch, preceded by a line for what was lost before it.

@@ -1,0 +1,86 @@
+//! How often the gateway allocates for a request on connections that are open: from the client's
+//! bytes to the record that is handed to the log.
+//!
+//! The gateway has a thread to itself, on which everything is counted; the client and the API run
+//! on others. Two runs of different length are compared, so that what happens once is left out.
+//! What the decision log's own thread does is not counted.
+
+use bytes::Bytes;
+use countersign::app;
+use countersign_config::load;
+use countersign_tests::{
+    client::{Client, Session},
+    fake::Protocol,
+    world::World,
+};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use rstest::rstest;
+use tokio::runtime::{Builder, Runtime};
+
+const FEW: u64 = 100;
+const MANY: u64 = 300;
+
+/// What it takes now. A change that makes it more must say what for; one that makes it less sets
+/// the new number.
+#[rstest]
+#[case::http1(Protocol::Http1, 31)]
+#[case::http2(Protocol::Http2, 33)]
+fn a_request_on_an_open_connection_allocates_no_more_than(
+    #[case] protocol: Protocol,
+    #[case] most: u64,
+) {
+    let others = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let gateway = Builder::new_current_thread().enable_all().build().unwrap();
+    let world = others.block_on(World::start()).unwrap();
+    let client = gateway.block_on(serve(&world)).over(protocol);
+    let open = async move { client.open("slack.com").await };
+    let mut session = gateway.block_on(others.spawn(open)).unwrap().unwrap();
+    // The first requests make what all share.
+    let mut counts = [0; 3];
+    for (count, requests) in counts.iter_mut().zip([FEW, FEW, MANY]) {
+        (*count, session) = allocations(&gateway, &others, session, requests);
+    }
+    let each = (counts[2] - counts[1]).div_ceil(MANY - FEW);
+    println!("{protocol:?}: {each} allocations a request");
+    assert!(each <= most, "{each} allocations a request");
+}
+
+/// Starts the world's gateway on this runtime.
+async fn serve(world: &World) -> Client {
+    let (gateway, _) = load::gateway(&world.gateway_yaml()).unwrap();
+    let app = app::build(gateway, world.clock.clone()).await.unwrap();
+    let (_, address) = app.addresses()[0];
+    let roots = std::fs::read_to_string(world.ca_directory().join("root.pem")).unwrap();
+    tokio::spawn(app.run(std::future::pending()));
+    let token = world.token("qa", "nightly-dashboard");
+    Client::through(address, &roots).bearer(&token)
+}
+
+/// Sends so many requests one after the other, and counts what the gateway's thread allocates.
+fn allocations(
+    gateway: &Runtime,
+    others: &Runtime,
+    mut session: Session,
+    requests: u64,
+) -> (u64, Session) {
+    let load = async move {
+        for _ in 0..requests {
+            let request = Request::post("https://slack.com/api/auth.test");
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let answer = session.send(request).await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(answer.json()["ok"], true);
+        }
+        session
+    };
+    let mut back = None;
+    let counted = allocation_counter::measure(|| {
+        back = Some(gateway.block_on(others.spawn(load)).unwrap());
+    });
+    (counted.count_total, back.expect("it was measured"))
+}
