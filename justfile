@@ -35,6 +35,10 @@ deny:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# The product beside its peers, which it installs: about ten minutes on a quiet machine.
+compare *ARGS:
+    bench/compare {{ARGS}}
+
 # The load generator's table.
 bench *ARGS:
     cargo build --release -p countersign

@@ -32,6 +32,16 @@ impl Cores {
         })
     }
 
+    /// The same cores, all of them the gateway's too.
+    pub(crate) fn shared(&self) -> Self {
+        let mut all = self.gateway.clone();
+        all.extend(self.load.iter().filter(|core| !self.gateway.contains(core)));
+        Self {
+            gateway: all,
+            load: self.load.clone(),
+        }
+    }
+
     /// Restricts this thread, and the threads and processes it will start, to the load's cores.
     pub(crate) fn take_load(&self) -> anyhow::Result<()> {
         restrict(&self.load)

@@ -52,8 +52,10 @@ pub(crate) enum Protocol {
 pub(crate) struct Route {
     pub(crate) way: Way,
     address: SocketAddr,
-    /// The whole CONNECT request; empty for the direct way.
-    connect: Arc<str>,
+    /// The name that is asked for.
+    host: Arc<str>,
+    /// The service account's token, for the way through the gateway.
+    token: Arc<str>,
     h1: TlsConnector,
     h2: TlsConnector,
     authorization: HeaderValue,
@@ -71,17 +73,21 @@ impl Route {
 
     /// Through the gateway at `address`, whose certificates `roots` vouch for.
     pub(crate) fn gateway(address: SocketAddr, roots: &Path, token: &str) -> anyhow::Result<Self> {
-        let connect = format!(
-            "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\
-             Proxy-Authorization: Bearer {token}\r\n\r\n"
-        );
-        Self::new(Way::Gateway, address, &connect, roots, "dummy")
+        Self::new(Way::Gateway, address, token, roots, "dummy")
+    }
+
+    /// The same to another name of the API.
+    pub(crate) fn named(&self, host: &str) -> Self {
+        Self {
+            host: host.into(),
+            ..self.clone()
+        }
     }
 
     fn new(
         way: Way,
         address: SocketAddr,
-        connect: &str,
+        token: &str,
         roots: &Path,
         credential: &str,
     ) -> anyhow::Result<Self> {
@@ -90,7 +96,8 @@ impl Route {
         Ok(Self {
             way,
             address,
-            connect: connect.into(),
+            host: HOST.into(),
+            token: token.into(),
             h1: connector(roots, b"http/1.1")?,
             h2: connector(roots, b"h2")?,
             authorization,
@@ -102,16 +109,22 @@ impl Route {
         let mut stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         if self.way == Way::Gateway {
-            stream.write_all(self.connect.as_bytes()).await?;
+            let host = &self.host;
+            let connect = format!(
+                "CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\
+                 Proxy-Authorization: Bearer {}\r\n\r\n",
+                self.token
+            );
+            stream.write_all(connect.as_bytes()).await?;
             read_connect_answer(&mut stream).await?;
         }
         let connector = match protocol {
             Protocol::H1 => &self.h1,
             Protocol::H2 => &self.h2,
         };
-        let name = ServerName::try_from(HOST)?;
+        let name = ServerName::try_from(self.host.to_string())?;
         let stream = connector.connect(name, stream).await.context("TLS")?;
-        Connection::greet(stream, protocol, self.authorization.clone()).await
+        Connection::greet(stream, protocol, self).await
     }
 }
 
@@ -136,6 +149,7 @@ type RequestBody = Either<Full<Bytes>, Repeated>;
 /// An open connection to the API, in clear as far as its user sees.
 pub(crate) struct Connection {
     sender: Sender,
+    host: Arc<str>,
     authorization: HeaderValue,
 }
 
@@ -148,7 +162,7 @@ impl Connection {
     async fn greet(
         stream: TlsStream<TcpStream>,
         protocol: Protocol,
-        authorization: HeaderValue,
+        route: &Route,
     ) -> anyhow::Result<Self> {
         let stream = TokioIo::new(stream);
         // An error of the connection shows as an error of its requests.
@@ -171,7 +185,8 @@ impl Connection {
         };
         Ok(Self {
             sender,
-            authorization,
+            host: Arc::clone(&route.host),
+            authorization: route.authorization.clone(),
         })
     }
 
@@ -183,6 +198,7 @@ impl Connection {
         };
         Ok(Self {
             sender,
+            host: Arc::clone(&self.host),
             authorization: self.authorization.clone(),
         })
     }
@@ -215,12 +231,15 @@ impl Connection {
             .header(header::USER_AGENT, "countersign-bench");
         let response = match &mut self.sender {
             Sender::H1(sender) => {
-                let request = request.uri(path).header(header::HOST, HOST).body(body)?;
+                let request = request
+                    .uri(path)
+                    .header(header::HOST, &*self.host)
+                    .body(body)?;
                 sender.ready().await?;
                 sender.send_request(request).await?
             }
             Sender::H2(sender) => {
-                let uri: Uri = format!("https://{HOST}{path}").parse()?;
+                let uri: Uri = format!("https://{}{path}", self.host).parse()?;
                 sender.ready().await?;
                 sender.send_request(request.uri(uri).body(body)?).await?
             }

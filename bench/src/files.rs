@@ -18,6 +18,17 @@ use tempfile::TempDir;
 /// The API's name.
 pub(crate) const HOST: &str = "api.bench.test";
 
+/// Names that nothing has seen before, as many as there are numbers.
+pub(crate) fn name(number: usize) -> String {
+    format!("n{number}.bench.test")
+}
+
+/// How many of them the stand-in answers to.
+pub(crate) const NAMES: usize = 250;
+
+/// The port that its name implies.
+pub(crate) const OWN_PORT: u16 = 443;
+
 /// The stand-in's certificate chain, PEM.
 pub(crate) const CERTIFICATE: &str = "upstream.pem";
 /// The key of that.
@@ -28,6 +39,11 @@ pub(crate) const CREDENTIAL: &str = "credential";
 pub(crate) const REAL: &str = "the-real-credential-of-this-bench";
 
 const ROOTS: &str = "roots.pem";
+
+/// The certificate authority of an intercepting peer, PEM.
+pub(crate) const AUTHORITY: &str = "peer-ca.pem";
+/// The key of that.
+pub(crate) const AUTHORITY_KEY: &str = "peer-ca.key";
 
 /// The files of one run, deleted at its end.
 pub(crate) struct Files {
@@ -88,10 +104,13 @@ impl Files {
     /// Writes the gateway's configuration and gives its path.
     pub(crate) fn write_gateway(&self, addresses: &Addresses) -> anyhow::Result<PathBuf> {
         let issuer = fs::read_to_string(self.directory().join("issuer"))?;
+        let resolve = |name: &str| format!("      \"{name}:443\": \"{}\"\n", addresses.upstream);
+        let mut resolved = resolve(HOST);
+        resolved.extend((0..NAMES).map(|number| resolve(&name(number))));
         let fill = |text: &str| {
-            text.replace("{root}", &self.directory().display().to_string())
+            text.replace("{resolved}", resolved.trim_end())
+                .replace("{root}", &self.directory().display().to_string())
                 .replace("{issuer}", &issuer)
-                .replace("{upstream}", &addresses.upstream.to_string())
                 .replace("{proxy}", &addresses.proxy.to_string())
                 .replace("{admin}", &addresses.admin.to_string())
         };
@@ -102,6 +121,25 @@ impl Files {
         fs::write(&gateway, fill(GATEWAY))?;
         Ok(gateway)
     }
+
+    /// Adds so many policies, three for each workload, none of which is the load's; a `change` makes
+    /// their texts differ.
+    pub(crate) fn write_many(&self, policies: usize, change: usize) -> io::Result<()> {
+        let mut text = String::new();
+        for number in 0..policies {
+            if number % 3 == 0 {
+                text += &MANY_WORKLOAD.replace("{number}", &number.to_string());
+            }
+            text += &MANY_POLICY
+                .replace("{workload}", &(number / 3 * 3).to_string())
+                .replace("{number}", &number.to_string())
+                .replace("{change}", &change.to_string());
+        }
+        // As an editor does, so that no half of it is ever read.
+        let new = self.directory().join("many.new");
+        fs::write(&new, text)?;
+        fs::rename(new, self.directory().join("policy").join("many.yaml"))
+    }
 }
 
 /// Writes to standard output.
@@ -109,6 +147,23 @@ pub(crate) fn say(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// A certificate authority for a peer that intercepts, and its key.
+pub(crate) fn write_authority(directory: &Path) -> anyhow::Result<()> {
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    root.distinguished_name
+        .push(DnType::CommonName, "Bench Peer Root");
+    let key = KeyPair::generate()?;
+    let certificate = root.self_signed(&key)?;
+    fs::write(directory.join(AUTHORITY), certificate.pem())?;
+    fs::write(directory.join(AUTHORITY_KEY), key.serialize_pem())?;
+    Ok(())
 }
 
 /// A root and the stand-in's certificate.
@@ -120,7 +175,7 @@ fn certify(directory: &Path) -> anyhow::Result<()> {
         .push(DnType::CommonName, "Bench Root");
     let root = CertifiedIssuer::self_signed(root, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
-    let mut leaf = CertificateParams::new([HOST.to_owned()])?;
+    let mut leaf = CertificateParams::new([HOST.to_owned(), "*.bench.test".to_owned()])?;
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &root)?;
     fs::write(directory.join(ROOTS), root.pem())?;
@@ -148,7 +203,8 @@ spec:
   state: { directory: "{root}/state" }
   upstream:
     roots: "{root}/roots.pem"
-    resolve: { "api.bench.test:443": "{upstream}" }
+    resolve:
+{resolved}
   observe:
     decisions: { file: "{root}/decisions.jsonl" }
     admin: "{admin}"
@@ -158,10 +214,12 @@ const RESOURCES: &str = r#"apiVersion: countersign.dev/v1alpha1
 kind: TargetService
 metadata: { name: bench }
 spec:
-  hosts: [api.bench.test]
+  hosts: [api.bench.test, "n*.bench.test"]
   slots: { default: token, names: [token] }
   routes:
     - host: api.bench.test
+      attach: { slot: token, header: Authorization, value: "Bearer {token}" }
+    - host: "n*.bench.test"
       attach: { slot: token, header: Authorization, value: "Bearer {token}" }
 ---
 apiVersion: countersign.dev/v1alpha1
@@ -194,6 +252,34 @@ spec:
       paths: [/small, "/download/*"]
     - methods: [POST]
       paths: [/upload]
+  conditions:
+    schedule: { cron: "0 0 * * *", duration: 24h, timeZone: Europe/Berlin }
+    rate: 1000000/s
+"#;
+
+const MANY_WORKLOAD: &str = r"---
+apiVersion: countersign.dev/v1alpha1
+kind: Workload
+metadata: { name: w{number}, namespace: bench }
+spec:
+  owner: bench@example.com
+  purpose: One of many
+  match:
+    - { cluster: bench, serviceAccount: w{number} }
+";
+
+const MANY_POLICY: &str = r#"---
+apiVersion: countersign.dev/v1alpha1
+kind: AccessPolicy
+metadata: { name: p{number}, namespace: bench }
+spec:
+  owner: bench@example.com
+  workloads: [w{workload}]
+  target: bench
+  credential: token
+  allow:
+    - methods: [GET]
+      paths: ["/p{number}/{change}/*"]
 "#;
 
 #[cfg(test)]
@@ -217,5 +303,8 @@ mod tests {
         assert_eq!(gateway.listeners[0].address, addresses.proxy);
         let loaded = load::resources(&[files.directory().join("policy")]).unwrap();
         assert_eq!(loaded.policies.policies().len(), 1);
+        files.write_many(7, 0).unwrap();
+        let loaded = load::resources(&[files.directory().join("policy")]).unwrap();
+        assert_eq!(loaded.policies.policies().len(), 8);
     }
 }

@@ -40,6 +40,24 @@ pub(crate) struct LoopResult {
     pub(crate) first_error: Option<String>,
 }
 
+impl LoopResult {
+    /// Whole requests a second.
+    pub(crate) fn per_second(&self) -> f64 {
+        as_float(self.latency.len()) / self.elapsed.as_secs_f64()
+    }
+
+    /// The gateway's CPU microseconds a request.
+    pub(crate) fn cpu_micros(&self) -> Option<f64> {
+        let cpu = self.cpu.filter(|_| !self.latency.is_empty())?;
+        Some(cpu.as_secs_f64() * 1e6 / as_float(self.latency.len()))
+    }
+
+    /// The latency at a quantile, in microseconds.
+    pub(crate) fn micros_at(&self, quantile: f64) -> f64 {
+        as_float(self.latency.value_at_quantile(quantile))
+    }
+}
+
 /// A worker that failed this often stops.
 const ERRORS: u64 = 20;
 
@@ -154,6 +172,57 @@ async fn one_request(
     Ok(())
 }
 
+/// Connections that share a paced load, so that one slow answer does not hold the next request up.
+const PACED: u32 = 8;
+
+/// Sends so many requests a second over connections that are open, whether or not the answers keep
+/// pace: latency counts from when a request was due.
+pub(crate) async fn paced(
+    route: &Route,
+    per_second: u32,
+    measured: Duration,
+) -> anyhow::Result<Histogram<u64>> {
+    let between = Duration::from_secs(1) / per_second;
+    let mut workers = JoinSet::new();
+    let first = Instant::now() + Duration::from_millis(200);
+    let end = first + measured;
+    for turn in 0..PACED {
+        let mut connection = route.open(Protocol::H1).await?;
+        workers.spawn(async move {
+            let mut latency = histogram()?;
+            let mut due = first + between * turn;
+            while due < end {
+                tokio::time::sleep_until(due).await;
+                let response = connection.get("/small").await?;
+                drain(response.into_body()).await?;
+                latency.saturating_record(micros(due.elapsed()));
+                due += between * PACED;
+            }
+            anyhow::Ok(latency)
+        });
+    }
+    let mut all = histogram()?;
+    while let Some(worker) = workers.join_next().await {
+        all.add(&worker??)?;
+    }
+    Ok(all)
+}
+
+/// Asks for one name after the other, each for the first time, and tells the CPU time of one.
+pub(crate) async fn unseen(
+    route: &Route,
+    names: impl ExactSizeIterator<Item = String>,
+    gateway: &Process,
+) -> anyhow::Result<Duration> {
+    let count = u32::try_from(names.len())?;
+    let before = gateway.cpu()?;
+    for name in names {
+        let mut connection = route.named(&name).open(Protocol::H1).await?;
+        drain(connection.get("/small").await?.into_body()).await?;
+    }
+    Ok(spent((gateway.cpu()?, before)) / count)
+}
+
 /// The direction of a large body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -171,6 +240,14 @@ pub(crate) struct BulkResult {
     pub(crate) growth: Option<u64>,
 }
 
+impl BulkResult {
+    /// The gateway's CPU microseconds a MiB.
+    pub(crate) fn cpu_micros_a_mebibyte(&self) -> Option<f64> {
+        let mebibytes = as_float(self.bytes) / f64::from(1 << 20);
+        Some(self.cpu?.as_secs_f64() * 1e6 / mebibytes)
+    }
+}
+
 /// Moves one large body after the other over one connection: one to warm up, then `times`.
 pub(crate) async fn bulk(
     route: &Route,
@@ -181,7 +258,7 @@ pub(crate) async fn bulk(
     gateway: Option<&Process>,
 ) -> anyhow::Result<BulkResult> {
     let mut connection = route.open(protocol).await?;
-    connection.get("/small").await?;
+    drain(connection.get("/small").await?.into_body()).await?;
     let before = gateway.map(Process::resident).transpose()?;
     if let Some(gateway) = gateway {
         gateway.forget_peak()?;
@@ -235,6 +312,14 @@ pub(crate) struct IdleResult {
     pub(crate) watched: Duration,
 }
 
+impl IdleResult {
+    /// By how many KiB resident memory grew for each.
+    pub(crate) fn kibibytes_each(&self) -> f64 {
+        let grown = as_float(self.after.saturating_sub(self.before)) / 1024.0;
+        grown / as_float(u64::try_from(self.connections).unwrap_or(u64::MAX))
+    }
+}
+
 /// Opens connections, sends one request on each, and lets them rest for `watched`.
 pub(crate) async fn idle(
     route: &Route,
@@ -279,6 +364,14 @@ fn spent((after, before): (Duration, Duration)) -> Duration {
 
 fn histogram() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a benchmark stay far below 2^52"
+)]
+pub(crate) fn as_float(count: u64) -> f64 {
+    count as f64
 }
 
 fn micros(duration: Duration) -> u64 {

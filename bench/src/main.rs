@@ -13,10 +13,12 @@
 
 mod affinity;
 mod client;
+mod compare;
 mod files;
 mod load;
 mod machine;
 mod process;
+mod relay;
 mod report;
 mod scenario;
 mod upstream;
@@ -59,6 +61,16 @@ enum Command {
         /// Where the certificate, its key and the credential are.
         directory: PathBuf,
     },
+    /// A relay that understands nothing; `compare` starts it by itself.
+    #[command(hide = true)]
+    Relay {
+        /// Where it listens.
+        listen: std::net::SocketAddr,
+        /// Where all goes.
+        upstream: std::net::SocketAddr,
+    },
+    /// The product beside its peers; bench/compare installs them.
+    Compare(compare::Compare),
 }
 
 impl Options {
@@ -79,6 +91,12 @@ fn main() -> anyhow::Result<()> {
     if let Some(Command::Upstream { directory }) = &options.command {
         return runtime()?.block_on(upstream::run(directory));
     }
+    if let Some(Command::Relay { listen, upstream }) = &options.command {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        return runtime.block_on(relay::run(*listen, *upstream));
+    }
     let gateway = match &options.gateway {
         Some(path) => path.clone(),
         None => process::build_gateway()?,
@@ -89,6 +107,9 @@ fn main() -> anyhow::Result<()> {
     cores.take_load()?;
     let machine = machine::describe(&cores);
     runtime()?.block_on(async {
+        if let Some(Command::Compare(compare)) = &options.command {
+            return compare::run(compare, &gateway, &cores, &machine).await;
+        }
         let results = scenario::run_all(&options, &gateway, &cores).await?;
         report::print(&options, &machine, &results)?;
         anyhow::ensure!(

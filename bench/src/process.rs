@@ -35,8 +35,19 @@ impl Process {
         Ok((process, address.context("the stand-in told no address")?))
     }
 
-    /// Starts the gateway on its cores.
+    /// Starts the gateway on its cores, with a worker to each.
     pub(crate) fn gateway(
+        binary: &Path,
+        config: &Path,
+        files: &Files,
+        cores: &Cores,
+    ) -> anyhow::Result<Self> {
+        Self::gateway_with(None, binary, config, files, cores)
+    }
+
+    /// Starts it with so many workers.
+    pub(crate) fn gateway_with(
+        threads: Option<usize>,
         binary: &Path,
         config: &Path,
         files: &Files,
@@ -51,6 +62,24 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        Self::launch(command, cores).with_context(|| format!("cannot start {}", binary.display()))
+    }
+
+    /// Starts a peer on the gateway's cores.
+    pub(crate) fn pinned(mut command: Command, log: &Path, cores: &Cores) -> anyhow::Result<Self> {
+        let log = File::create(log)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let program = command.get_program().to_owned();
+        Self::launch(command, cores).with_context(|| format!("cannot start {}", program.display()))
+    }
+
+    fn launch(mut command: Command, cores: &Cores) -> anyhow::Result<Self> {
         // A child inherits the cores of the thread that starts it.
         let child = thread::scope(|scope| {
             scope
@@ -61,9 +90,7 @@ impl Process {
                 .join()
                 .map_err(|_| anyhow::anyhow!("the thread that starts the gateway panicked"))?
         });
-        child
-            .map(Self)
-            .with_context(|| format!("cannot start {}", binary.display()))
+        child.map(Self)
     }
 
     /// Fails if the process has ended.
@@ -74,18 +101,35 @@ impl Process {
         }
     }
 
-    /// User and system time of all its threads, ended ones too, to a clock tick (10 ms).
+    /// CPU time of its threads and of its children's, as the scheduler counts it, in nanoseconds.
+    /// What ended threads had spent is not in it: take differences over a stretch in which none ends.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = self.read("stat")?;
-        // The name in brackets may contain anything; the fields are behind it (proc(5)).
-        let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-        let mut ticks = 0;
-        for field in fields.split_whitespace().skip(11).take(2) {
-            ticks += field.parse::<u32>().context("utime and stime")?;
+        let mut spent = 0;
+        for process in self.family()? {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                // It may end while it is looked at.
+                let counted = fs::read_to_string(thread?.path().join("schedstat"));
+                let counted = counted.unwrap_or_default();
+                let own = counted.split(' ').next().unwrap_or_default();
+                spent += own.parse::<u64>().unwrap_or_default();
+            }
         }
-        let per_second = rustix::param::clock_ticks_per_second();
-        ensure!(per_second > 0, "no clock ticks");
-        Ok(Duration::from_secs(1) * ticks / u32::try_from(per_second)?)
+        ensure!(spent > 0, "the kernel counts no CPU time in schedstat");
+        Ok(Duration::from_nanos(spent))
+    }
+
+    /// It, and its children.
+    fn family(&self) -> anyhow::Result<Vec<u32>> {
+        let mut family = vec![self.0.id()];
+        for thread in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let children = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+            family.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
+        }
+        Ok(family)
     }
 
     /// Resident memory now, in bytes.

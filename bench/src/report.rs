@@ -6,7 +6,7 @@ use crate::{
     Options,
     client::Protocol,
     files,
-    load::{BulkResult, LoopResult},
+    load::{BulkResult, LoopResult, as_float},
     scenario::{Results, way_name},
 };
 
@@ -54,7 +54,7 @@ fn loops(text: &mut String, results: &Results) -> std::fmt::Result {
             text,
             "| {name} | {} | {:.0} | {} | {} | {} | {} | {} | {} |",
             way_name(*way),
-            per_second(result),
+            result.per_second(),
             quantile(0.5),
             quantile(0.99),
             quantile(0.999),
@@ -108,33 +108,22 @@ fn idle(text: &mut String, results: &Results) -> std::fmt::Result {
             Protocol::H1 => "HTTP/1.1",
             Protocol::H2 => "HTTP/2",
         };
-        let grown = as_float(result.after.saturating_sub(result.before));
-        let connections = as_float(u64::try_from(result.connections).unwrap_or(u64::MAX));
         writeln!(
             text,
             "| {} of {name} | {} | {} | {:.1} KiB | {:.1} % |",
             result.connections,
             mebibytes(result.before),
             mebibytes(result.after),
-            grown / 1024.0 / connections,
+            result.kibibytes_each(),
             100.0 * result.cpu.as_secs_f64() / result.watched.as_secs_f64(),
         )?;
     }
     Ok(())
 }
 
-fn per_second(result: &LoopResult) -> f64 {
-    as_float(result.latency.len()) / result.elapsed.as_secs_f64()
-}
-
 fn cpu_per_request(result: &LoopResult) -> String {
-    match result.cpu {
-        Some(cpu) if !result.latency.is_empty() => {
-            let micros = cpu.as_secs_f64() * 1e6 / as_float(result.latency.len());
-            format!("{micros:.0} us")
-        }
-        Some(_) | None => String::new(),
-    }
+    let micros = result.cpu_micros();
+    micros.map_or_else(String::new, |micros| format!("{micros:.0} us"))
 }
 
 fn millis(micros: u64) -> String {
@@ -143,12 +132,4 @@ fn millis(micros: u64) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", as_float(bytes) / f64::from(1 << 20))
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "counts of a benchmark stay far below 2^52"
-)]
-fn as_float(count: u64) -> f64 {
-    count as f64
 }

@@ -214,7 +214,7 @@ impl World {
 }
 
 /// Waits until the gateway says it is ready, at most 20 s.
-async fn ready(gateway: &mut Process, addresses: Addresses) -> anyhow::Result<()> {
+pub(crate) async fn ready(gateway: &mut Process, addresses: Addresses) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         gateway.still_runs()?;
@@ -229,7 +229,7 @@ async fn ready(gateway: &mut Process, addresses: Addresses) -> anyhow::Result<()
 }
 
 /// Asks the gateway's admin endpoint.
-async fn admin(addresses: Addresses, path: &str) -> anyhow::Result<(u16, String)> {
+pub(crate) async fn admin(addresses: Addresses, path: &str) -> anyhow::Result<(u16, String)> {
     let stream = TcpStream::connect(addresses.admin).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -244,7 +244,7 @@ async fn admin(addresses: Addresses, path: &str) -> anyhow::Result<(u16, String)
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> anyhow::Result<std::net::SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<std::net::SocketAddr> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     ensure!(address.port() != 0, "the system gave no port");
     Ok(address)
@@ -258,7 +258,7 @@ pub(crate) fn way_name(way: Way) -> &'static str {
     }
 }
 
-fn progress(text: &str) -> std::io::Result<()> {
+pub(crate) fn progress(text: &str) -> std::io::Result<()> {
     use std::io::Write;
     writeln!(std::io::stderr(), "{text}")
 }

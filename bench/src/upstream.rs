@@ -28,7 +28,11 @@ struct Api {
 
 /// Serves until it is killed; says its address on standard output first.
 pub(crate) async fn run(directory: &Path) -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    // Squid cannot be told of another port than a name's own; in a network of our own it is free.
+    let listener = match TcpListener::bind(("127.0.0.1", files::OWN_PORT)).await {
+        Ok(listener) => listener,
+        Err(_) => TcpListener::bind("127.0.0.1:0").await?,
+    };
     files::say(&format!("{}\n", listener.local_addr()?))?;
     serve_on(listener, directory).await
 }
