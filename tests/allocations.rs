@@ -52,10 +52,12 @@ fn a_request_on_an_open_connection_allocates_no_more_than(
 
 /// Starts the world's gateway on this runtime.
 async fn serve(world: &World) -> Client {
-    let (gateway, _) = load::gateway(&world.gateway_yaml()).unwrap();
-    let app = app::build(gateway, world.clock.clone()).await.unwrap();
+    let (gateway, _) = load::gateway(&world.gateway_yaml()).expect("it loads");
+    let app = app::build(gateway, world.clock.clone())
+        .await
+        .expect("it builds");
     let (_, address) = app.addresses()[0];
-    let roots = std::fs::read_to_string(world.ca_directory().join("root.pem")).unwrap();
+    let roots = std::fs::read_to_string(world.ca_directory().join("root.pem")).expect("a root");
     tokio::spawn(app.run(std::future::pending()));
     let token = world.token("qa", "nightly-dashboard");
     Client::through(address, &roots).bearer(&token)
@@ -71,8 +73,8 @@ fn allocations(
     let load = async move {
         for _ in 0..requests {
             let request = Request::post("https://slack.com/api/auth.test");
-            let request = request.body(Full::<Bytes>::default()).unwrap();
-            let answer = session.send(request).await.unwrap();
+            let request = request.body(Full::<Bytes>::default()).expect("a request");
+            let answer = session.send(request).await.expect("an answer");
             assert_eq!(answer.status, StatusCode::OK);
             assert_eq!(answer.json()["ok"], true);
         }
@@ -80,7 +82,11 @@ fn allocations(
     };
     let mut back = None;
     let counted = allocation_counter::measure(|| {
-        back = Some(gateway.block_on(others.spawn(load)).unwrap());
+        back = Some(
+            gateway
+                .block_on(others.spawn(load))
+                .expect("it does not panic"),
+        );
     });
     (counted.count_total, back.expect("it was measured"))
 }

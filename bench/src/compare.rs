@@ -5,13 +5,22 @@
 //! Each contender runs on the gateway's cores with one worker, before the same stand-in API, which
 //! refuses everything but the real credential: so each of them puts it on.
 
+mod json;
 mod own;
 mod peers;
 mod table;
 
-use std::{fs, future::Future, net::SocketAddr, ops::Range, path::Path, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
 use crate::{
@@ -31,6 +40,10 @@ const BODIES: u32 = 2;
 /// The rate of the load that is paced.
 const PER_SECOND: u32 = 200;
 
+/// At how many counts of idle connections memory is looked at, and how long they rest before.
+const STEPS: usize = 5;
+const REST: Duration = Duration::from_secs(3);
+
 /// How many unseen names are asked for before it counts.
 const WARM: usize = 50;
 
@@ -47,11 +60,14 @@ pub(crate) struct Compare {
     #[arg(long, default_value_t = 32)]
     connections: usize,
     /// How many connections rest in the memory measurement.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 5000)]
     idle: usize,
     /// Only these contenders, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
+    /// Where to write the figures for bench/plots.py.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// What one contender showed in one round; `None` where it cannot do it.
@@ -69,8 +85,7 @@ pub(super) struct Shown {
     pub(super) down: Option<f64>,
     pub(super) up: Option<f64>,
     /// Latency of one request at a time, in microseconds.
-    pub(super) p50: Option<f64>,
-    pub(super) p99: Option<f64>,
+    pub(super) latency: Option<Histogram<u64>>,
     /// The same at 200 requests a second.
     pub(super) paced_p50: Option<f64>,
     pub(super) paced_p99: Option<f64>,
@@ -82,10 +97,20 @@ pub(super) struct Shown {
     pub(super) resident: Option<f64>,
 }
 
+impl Shown {
+    /// The latency at a quantile of one request at a time, in microseconds.
+    fn at(&self, quantile: f64) -> Option<f64> {
+        let latency = self.latency.as_ref()?;
+        Some(load::as_float(latency.value_at_quantile(quantile)))
+    }
+}
+
 /// All rounds of one contender.
 pub(super) struct Contest {
     pub(super) peer: Peer,
     pub(super) rounds: Vec<Shown>,
+    /// Bytes of resident memory by idle connections.
+    pub(super) memory: Vec<(usize, u64)>,
 }
 
 /// A contender that runs, and the way through it.
@@ -111,6 +136,7 @@ pub(crate) async fn run(
             None => contests.push(Contest {
                 peer,
                 rounds: Vec::new(),
+                memory: Vec::new(),
             }),
         }
     }
@@ -126,10 +152,13 @@ pub(crate) async fn run(
     }
     for contest in &mut contests {
         progress(&format!("idle connections, {}", contest.peer.name()))?;
-        let idle = resting(compare, contest.peer, gateway, cores).await?;
+        contest.memory = resting(compare, contest.peer, gateway, cores).await?;
         if let Some(last) = contest.rounds.last_mut() {
-            last.idle = idle;
+            last.idle = load::kibibytes_each(&contest.memory);
         }
+    }
+    if let Some(path) = &compare.json {
+        json::write(path, machine, &contests)?;
     }
     let mut text = table::markdown(machine, compare, &contests)?;
     if contests
@@ -206,8 +235,7 @@ async fn one_round(
     };
     shown.new = measure("new connections", new).await?.cpu_micros();
     let one = measure("one at a time", compare.shape(Protocol::H1, 1, 1)).await?;
-    shown.p50 = Some(one.micros_at(0.5));
-    shown.p99 = Some(one.micros_at(0.99));
+    shown.latency = Some(one.latency);
     let paced = load::paced(route, PER_SECOND, compare.measured());
     let paced = within(compare, "paced", paced).await?;
     shown.paced_p50 = Some(load::as_float(paced.value_at_quantile(0.5)));
@@ -248,19 +276,21 @@ async fn resting(
     peer: Peer,
     gateway: &Path,
     cores: &Cores,
-) -> anyhow::Result<Option<f64>> {
+) -> anyhow::Result<Vec<(usize, u64)>> {
     let files = Files::new().await?;
     let (_upstream, upstream) = Process::upstream(&files)?;
     let running = start(compare, peer, gateway, cores, &files, upstream).await?;
     let Some(process) = &running.process else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    let (route, rest) = (&running.route, Duration::from_secs(1));
-    // The first connection makes what all share.
-    load::idle(route, Protocol::H1, 1, Duration::ZERO, process).await?;
-    let result = load::idle(route, Protocol::H1, compare.idle, rest, process);
-    let result = within(compare, "idle connections", result).await?;
-    Ok(Some(result.kibibytes_each()))
+    let counts: Vec<usize> = (1..=STEPS)
+        .map(|step| compare.idle * step / STEPS)
+        .collect();
+    let limit = REST * 2 * u32::try_from(STEPS)? + Duration::from_secs(90);
+    let resting = load::resting(&running.route, &counts, REST, process);
+    let done = tokio::time::timeout(limit, resting).await;
+    done.context("idle connections: it hangs")?
+        .context("idle connections")
 }
 
 /// Starts a contender and waits until a request comes through.

@@ -51,11 +51,6 @@ impl LoopResult {
         let cpu = self.cpu.filter(|_| !self.latency.is_empty())?;
         Some(cpu.as_secs_f64() * 1e6 / as_float(self.latency.len()))
     }
-
-    /// The latency at a quantile, in microseconds.
-    pub(crate) fn micros_at(&self, quantile: f64) -> f64 {
-        as_float(self.latency.value_at_quantile(quantile))
-    }
 }
 
 /// A worker that failed this often stops.
@@ -176,7 +171,8 @@ async fn one_request(
 const PACED: u32 = 8;
 
 /// Sends so many requests a second over connections that are open, whether or not the answers keep
-/// pace: latency counts from when a request was due.
+/// pace. Latency counts from when a request is sent; where the answer before came too late for that,
+/// from when it was due.
 pub(crate) async fn paced(
     route: &Route,
     per_second: u32,
@@ -192,10 +188,16 @@ pub(crate) async fn paced(
             let mut latency = histogram()?;
             let mut due = first + between * turn;
             while due < end {
-                tokio::time::sleep_until(due).await;
+                // The timer is as coarse as a millisecond, which is not the proxy's doing.
+                let start = if Instant::now() < due {
+                    tokio::time::sleep_until(due).await;
+                    Instant::now()
+                } else {
+                    due
+                };
                 let response = connection.get("/small").await?;
                 drain(response.into_body()).await?;
-                latency.saturating_record(micros(due.elapsed()));
+                latency.saturating_record(micros(start.elapsed()));
                 due += between * PACED;
             }
             anyhow::Ok(latency)
@@ -330,6 +332,52 @@ pub(crate) async fn idle(
 ) -> anyhow::Result<IdleResult> {
     let before = gateway.resident()?;
     let mut connections = Vec::with_capacity(count);
+    open_up_to(count, &mut connections, route, protocol).await?;
+    let cpu = gateway.cpu()?;
+    tokio::time::sleep(watched).await;
+    Ok(IdleResult {
+        connections: count,
+        before,
+        after: gateway.resident()?,
+        cpu: gateway.cpu()?.saturating_sub(cpu),
+        watched,
+    })
+}
+
+/// Resident memory in bytes, before there are connections and with each of these numbers of them, all
+/// of which have sent one request over HTTP/1.1 and have rested since.
+pub(crate) async fn resting(
+    route: &Route,
+    counts: &[usize],
+    rest: Duration,
+    gateway: &Process,
+) -> anyhow::Result<Vec<(usize, u64)>> {
+    // The first connection makes what all share.
+    open_up_to(1, &mut Vec::new(), route, Protocol::H1).await?;
+    let mut seen = vec![(0, gateway.resident()?)];
+    let mut connections = Vec::new();
+    for count in counts {
+        open_up_to(*count, &mut connections, route, Protocol::H1).await?;
+        tokio::time::sleep(rest).await;
+        seen.push((*count, gateway.resident()?));
+    }
+    Ok(seen)
+}
+
+/// By how many KiB each connection made memory grow, from the first of [`resting`]'s to the last.
+pub(crate) fn kibibytes_each(seen: &[(usize, u64)]) -> Option<f64> {
+    let (&(_, before), &(count, after)) = (seen.first()?, seen.last()?);
+    let grown = as_float(after.saturating_sub(before)) / 1024.0;
+    Some(grown / as_float(u64::try_from(count).ok()?))
+}
+
+/// Opens connections until there are so many, and sends one request on each.
+async fn open_up_to(
+    count: usize,
+    connections: &mut Vec<Connection>,
+    route: &Route,
+    protocol: Protocol,
+) -> anyhow::Result<()> {
     let route = Arc::new(route.clone());
     while connections.len() < count {
         let mut opening = JoinSet::new();
@@ -347,15 +395,7 @@ pub(crate) async fn idle(
             connections.push(connection?.with_context(|| format!("connection {opened}"))?);
         }
     }
-    let cpu = gateway.cpu()?;
-    tokio::time::sleep(watched).await;
-    Ok(IdleResult {
-        connections: count,
-        before,
-        after: gateway.resident()?,
-        cpu: gateway.cpu()?.saturating_sub(cpu),
-        watched,
-    })
+    Ok(())
 }
 
 fn spent((after, before): (Duration, Duration)) -> Duration {

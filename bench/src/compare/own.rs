@@ -69,6 +69,9 @@ pub(super) async fn measure(
     progress("countersign alone: reloads")?;
     let (gateway, _) = start().await?;
     let route = Route::gateway(addresses.proxy, &files.gateway_roots(), &files.token)?;
+    // The first requests make what all share.
+    let warm = load::paced(&route, PER_SECOND, compare.measured() / 2);
+    within(compare, "paced, to warm up", warm).await?;
     let rest = load::paced(&route, PER_SECOND, compare.measured() * 2);
     let steady = within(compare, "paced", rest).await?;
     let before = reloads(addresses).await?;

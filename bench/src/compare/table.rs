@@ -4,23 +4,58 @@ use std::fmt::Write;
 
 use super::{Compare, Contest, Shown, peers::Peer};
 
-/// A column: its head, what it shows, and with how many digits.
-type Column = (&'static str, fn(&Shown) -> Option<f64>, usize);
+/// A figure of the table.
+pub(super) struct Column {
+    /// Its name in JSON.
+    pub(super) key: &'static str,
+    head: &'static str,
+    of: fn(&Shown) -> Option<f64>,
+    digits: usize,
+}
 
-const COLUMNS: [Column; 13] = [
-    ("keep-alive h1, CPU us", |shown| shown.h1, 1),
-    ("its requests/s", |shown| shown.h1_rate, 0),
-    ("h2 in the tunnel, CPU us", |shown| shown.h2, 1),
-    ("new connection each, CPU us", |shown| shown.new, 0),
-    ("a MiB down, CPU us", |shown| shown.down, 0),
-    ("a MiB up, CPU us", |shown| shown.up, 0),
-    ("one at a time, p50 us", |shown| shown.p50, 0),
-    ("its p99 us", |shown| shown.p99, 0),
-    ("200 a second, p50 us", |shown| shown.paced_p50, 0),
-    ("its p99 us", |shown| shown.paced_p99, 0),
-    ("first to an unseen name, CPU us", |shown| shown.unseen, 0),
-    ("an idle connection, KiB", |shown| shown.idle, 1),
-    ("resident at start, MiB", |shown| shown.resident, 1),
+const fn column(
+    key: &'static str,
+    head: &'static str,
+    of: fn(&Shown) -> Option<f64>,
+    digits: usize,
+) -> Column {
+    Column {
+        key,
+        head,
+        of,
+        digits,
+    }
+}
+
+pub(super) const COLUMNS: [Column; 13] = [
+    column("h1", "keep-alive h1, CPU us", |shown| shown.h1, 1),
+    column("h1_rate", "its requests/s", |shown| shown.h1_rate, 0),
+    column("h2", "h2 in the tunnel, CPU us", |shown| shown.h2, 1),
+    column("new", "new connection each, CPU us", |shown| shown.new, 0),
+    column("down", "a MiB down, CPU us", |shown| shown.down, 0),
+    column("up", "a MiB up, CPU us", |shown| shown.up, 0),
+    column("p50", "one at a time, p50 us", |shown| shown.at(0.5), 0),
+    column("p99", "its p99 us", |shown| shown.at(0.99), 0),
+    column(
+        "paced_p50",
+        "200 a second, p50 us",
+        |shown| shown.paced_p50,
+        0,
+    ),
+    column("paced_p99", "its p99 us", |shown| shown.paced_p99, 0),
+    column(
+        "unseen",
+        "first to an unseen name, CPU us",
+        |shown| shown.unseen,
+        0,
+    ),
+    column("idle", "an idle connection, KiB", |shown| shown.idle, 1),
+    column(
+        "resident",
+        "resident at start, MiB",
+        |shown| shown.resident,
+        1,
+    ),
 ];
 
 pub(super) fn markdown(
@@ -48,8 +83,8 @@ pub(super) fn markdown(
         compare.idle(),
     )?;
     write!(text, "| |")?;
-    for (head, _, _) in COLUMNS {
-        write!(text, " {head} |")?;
+    for column in &COLUMNS {
+        write!(text, " {} |", column.head)?;
     }
     writeln!(text, "\n|---|{}", "---:|".repeat(COLUMNS.len()))?;
     let yardstick = contests
@@ -57,11 +92,12 @@ pub(super) fn markdown(
         .find(|contest| contest.peer == Peer::Hudsucker);
     for contest in contests {
         write!(text, "| {} |", contest.peer.name())?;
-        for (_, of, digits) in COLUMNS {
-            let own = median(contest, of);
+        for column in &COLUMNS {
+            let digits = column.digits;
+            let own = column.median(contest);
             let bare = yardstick
                 .filter(|bare| bare.peer != contest.peer)
-                .and_then(|bare| median(bare, of));
+                .and_then(|bare| column.median(bare));
             match (own, bare) {
                 (None, _) => write!(text, " - |")?,
                 (Some(own), Some(bare)) if bare > 0.0 => {
@@ -75,15 +111,18 @@ pub(super) fn markdown(
     Ok(text)
 }
 
-fn median(contest: &Contest, of: fn(&Shown) -> Option<f64>) -> Option<f64> {
-    let mut all: Vec<f64> = contest.rounds.iter().filter_map(of).collect();
-    all.sort_by(f64::total_cmp);
-    let middle = all.len() / 2;
-    let upper = *all.get(middle)?;
-    if all.len() % 2 == 1 {
-        return Some(upper);
+impl Column {
+    /// The median of the rounds that show it.
+    pub(super) fn median(&self, contest: &Contest) -> Option<f64> {
+        let mut all: Vec<f64> = contest.rounds.iter().filter_map(self.of).collect();
+        all.sort_by(f64::total_cmp);
+        let middle = all.len() / 2;
+        let upper = *all.get(middle)?;
+        if all.len() % 2 == 1 {
+            return Some(upper);
+        }
+        Some(f64::midpoint(*all.get(middle - 1)?, upper))
     }
-    Some(f64::midpoint(*all.get(middle - 1)?, upper))
 }
 
 #[cfg(test)]
@@ -98,6 +137,7 @@ mod tests {
         Contest {
             peer,
             rounds: figures.iter().map(shown).collect(),
+            memory: Vec::new(),
         }
     }
 
@@ -109,6 +149,7 @@ mod tests {
             connections: 1,
             idle: 1,
             only: Vec::new(),
+            json: None,
         };
         let contests = [
             contest(Peer::Hudsucker, &[10.0, 30.0, 20.0]),

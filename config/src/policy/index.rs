@@ -1,15 +1,13 @@
 //! One revision of all resources, indexed so that a decision looks only at what can matter.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::recognise::SelectorIndex;
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, Policy, ResourceName, Target, Workload},
 };
+use foldhash::HashMap;
 
 /// Validated resources, as they are compiled into a [`PolicySet`].
 #[derive(Debug, Clone, Default)]
@@ -182,8 +180,8 @@ type HostIndex = (
 );
 
 fn index_hosts(governed: &[Arc<Target>]) -> HostIndex {
-    let mut exact = HashMap::new();
-    let mut wildcards: HashMap<Box<str>, Vec<_>> = HashMap::new();
+    let mut exact = HashMap::default();
+    let mut wildcards: HashMap<Box<str>, Vec<_>> = HashMap::default();
     for (index, target) in governed.iter().enumerate() {
         for pattern in &target.hosts {
             match (pattern.exact(), pattern.suffix()) {
@@ -207,7 +205,7 @@ fn index_grants(
 ) -> HashMap<(u32, u32), Vec<u32>> {
     let workload_numbers: HashMap<&ResourceName, u32> = numbers(workloads, |w| &w.name);
     let target_numbers: HashMap<&ResourceName, u32> = numbers(governed, |t| &t.name);
-    let mut grants: HashMap<_, Vec<u32>> = HashMap::new();
+    let mut grants: HashMap<_, Vec<u32>> = HashMap::default();
     for (index, policy) in policies.iter().enumerate() {
         let target = target_numbers[&policy.target.name];
         for workload in &policy.workloads {

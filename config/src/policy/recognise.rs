@@ -1,7 +1,8 @@
 //! Which workloads a caller is.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::{
@@ -49,8 +50,8 @@ type Place = (u32, usize);
 impl SelectorIndex {
     pub(super) fn new(workloads: &[Arc<Workload>]) -> Self {
         let mut index = Self {
-            by_spiffe_id: HashMap::new(),
-            by_account: HashMap::new(),
+            by_spiffe_id: HashMap::default(),
+            by_account: HashMap::default(),
             others: Vec::new(),
         };
         for (workload_index, workload) in workloads.iter().enumerate() {

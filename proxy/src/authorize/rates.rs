@@ -1,12 +1,13 @@
 //! The counters behind `conditions.rate`: one for each policy and workload, so that a noisy
 //! workload does not use up another's.
 
-use std::{collections::HashMap, num::NonZeroU32, ops::Add, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, ops::Add, sync::Arc, time::Duration};
 
 use countersign_config::{
     model::{Mode, Policy, Rate, ResourceName},
     policy::Grant,
 };
+use foldhash::HashMap;
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, Reference},
@@ -27,7 +28,7 @@ pub struct Rates(HashMap<ResourceName, HashMap<ResourceName, (Rate, Arc<Counter>
 impl Rates {
     /// Counters for the policies' rates; those that `previous` has unchanged go on counting.
     pub fn new(policies: &[Arc<Policy>], previous: Option<&Self>) -> Self {
-        let mut all = HashMap::new();
+        let mut all = HashMap::default();
         for policy in policies {
             let Some(rate) = policy.conditions.rate else {
                 continue;

@@ -28,7 +28,6 @@ pub use state::StateError;
 pub use status::{CredentialState, CredentialStatus, CredentialsStatus};
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -39,6 +38,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use countersign_config::model::{Credential, Gateway, ResourceName};
+use foldhash::HashMap;
 use jiff::Timestamp;
 
 pub use crate::secret_file::SecretFileError;

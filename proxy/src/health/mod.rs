@@ -19,10 +19,11 @@ pub use probed::{Finding, ProbeReport, Probed, Proof};
 pub use scopes::LeastPrivilege;
 pub use status::{HealthStatus, ProbeStatus, ScopesStatus};
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use countersign_config::model::ResourceName;
+use foldhash::HashMap;
 
 use breaker::Breaker;
 use limits::Limits;

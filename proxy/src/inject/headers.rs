@@ -9,6 +9,8 @@ use http::{
     },
 };
 
+use smallvec::SmallVec;
+
 use super::InjectError;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -23,11 +25,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .get(TE)
         .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_connection(headers);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(HTTP2_SETTINGS);
     // A request's trailers are not sent on, so none are announced.
-    headers.remove(TRAILER);
-    headers.remove(TE);
+    remove_all(headers, &[PROXY_AUTHORIZATION, HTTP2_SETTINGS, TRAILER, TE]);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -54,7 +53,21 @@ fn strip_connection(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [PROXY_CONNECTION, KEEP_ALIVE, TRANSFER_ENCODING, UPGRADE] {
+    remove_all(
+        headers,
+        &[PROXY_CONNECTION, KEEP_ALIVE, TRANSFER_ENCODING, UPGRADE],
+    );
+}
+
+/// Removes headers of which hardly one is there: one walk over those that are costs less than a
+/// hash for each name.
+fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    let there: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| names.contains(name))
+        .cloned()
+        .collect();
+    for name in there {
         headers.remove(name);
     }
 }

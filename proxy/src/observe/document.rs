@@ -10,10 +10,14 @@ use countersign_config::{
     policy::{Mismatch, Nearest},
 };
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart, TargetPart,
-    UpstreamPart, json::Object, record::Closed, redact::redact,
+    UpstreamPart,
+    json::{Key, Object, key},
+    record::Closed,
+    redact::redact,
 };
 
 /// The record's schema; a change that would surprise a reader gets a new one.
@@ -33,9 +37,9 @@ pub(super) fn write_line(closed: &Closed, line: &mut Vec<u8>) {
 /// Appends the line that stands for `count` lost records.
 pub(super) fn write_dropped(count: u64, time: Timestamp, line: &mut Vec<u8>) {
     let mut json = Object::open(line);
-    json.text("schema", DROPPED_SCHEMA);
-    json.number("count", count);
-    json.shown("time", Some(format_args!("{time:.3}")));
+    json.text(key!("schema"), DROPPED_SCHEMA);
+    json.number(key!("count"), count);
+    json.shown(key!("time"), Some(format_args!("{time:.3}")));
     json.close();
     line.push(b'\n');
 }
@@ -48,121 +52,125 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
         total,
         bytes: (request, response),
     } = closed;
-    json.text("schema", SCHEMA);
-    json.shown("time", Some(format_args!("{time:.3}")));
-    json.shown("id", Some(entry.id));
-    json.shown("trace_id", entry.trace_id);
-    json.text("outcome", outcome.name());
-    json.text("reason", outcome.reason());
-    json.text("blame", outcome.blame());
+    json.text(key!("schema"), SCHEMA);
+    json.shown(key!("time"), Some(format_args!("{time:.3}")));
+    let id = &mut Uuid::encode_buffer();
+    json.text(key!("id"), &*entry.id.hyphenated().encode_lower(id));
+    json.shown(key!("trace_id"), entry.trace_id);
+    json.text(key!("outcome"), outcome.name());
+    json.text(key!("reason"), outcome.reason());
+    json.text(key!("blame"), outcome.blame());
     if let Some(listener) = &entry.listener {
-        json.text("listener", &**listener);
+        json.text(key!("listener"), &**listener);
     }
     if let Some(address) = entry.original_destination {
-        json.shown("original_destination", Some(address));
+        json.address(key!("original_destination"), Some(address));
     }
     // Nothing only if not even the peer's address is known.
     let known = entry.caller.is_some() || entry.client.is_some();
-    json.object("caller", known.then_some(entry), caller);
-    json.object("workload", entry.workload.as_deref(), workload);
-    json.object("policy", entry.policy.as_ref(), policy);
-    json.object("target", entry.target.as_ref(), target);
-    json.object("credential", entry.credential.as_ref(), credential);
-    json.object("upstream", entry.upstream.as_ref(), upstream);
-    json.object("bytes", Some(()), |json, ()| {
-        json.number("request", *request);
-        json.number("response", *response);
+    json.object(key!("caller"), known.then_some(entry), caller);
+    json.object(key!("workload"), entry.workload.as_deref(), workload);
+    json.object(key!("policy"), entry.policy.as_ref(), policy);
+    json.object(key!("target"), entry.target.as_ref(), target);
+    json.object(key!("credential"), entry.credential.as_ref(), credential);
+    json.object(key!("upstream"), entry.upstream.as_ref(), upstream);
+    json.object(key!("bytes"), Some(()), |json, ()| {
+        json.number(key!("request"), *request);
+        json.number(key!("response"), *response);
     });
-    json.object("timing_us", Some(*total), |json, total| {
+    json.object(key!("timing_us"), Some(*total), |json, total| {
         timing(json, entry, total);
     });
     if let Some(nearest) = &entry.nearest {
-        json.object("nearest", Some(nearest), nearest_rule);
+        json.object(key!("nearest"), Some(nearest), nearest_rule);
     }
     if let Some(detail) = &entry.detail {
-        free(json, "detail", Some(detail));
+        free(json, key!("detail"), Some(detail));
     }
 }
 
 fn caller(json: &mut Object<'_>, entry: &Entry) {
     let caller = entry.caller.as_deref();
     let text = |field: fn(&CallerPart) -> Option<&str>| caller.and_then(field);
-    json.text("proof", text(|caller| Some(caller.proof)));
-    json.text("issuer", text(|caller| caller.issuer.as_deref()));
-    json.text("subject", text(|caller| caller.subject.as_deref()));
-    json.text("pod", text(|caller| caller.pod.as_deref()));
-    json.text("token_id", text(|caller| caller.token_id.as_deref()));
-    json.shown("client", entry.client);
+    json.text(key!("proof"), text(|caller| Some(caller.proof)));
+    json.text(key!("issuer"), text(|caller| caller.issuer.as_deref()));
+    json.text(key!("subject"), text(|caller| caller.subject.as_deref()));
+    json.text(key!("pod"), text(|caller| caller.pod.as_deref()));
+    json.text(key!("token_id"), text(|caller| caller.token_id.as_deref()));
+    json.address(key!("client"), entry.client);
 }
 
 fn workload(json: &mut Object<'_>, workload: &Workload) {
-    json.text("name", workload.name.as_str());
-    json.text("owner", &*workload.owner);
-    json.text("environment", workload.environment.as_deref());
+    json.text(key!("name"), workload.name.as_str());
+    json.text(key!("owner"), &*workload.owner);
+    json.text(key!("environment"), workload.environment.as_deref());
 }
 
 fn policy(json: &mut Object<'_>, part: &PolicyPart) {
-    json.text("name", part.policy.name.as_str());
-    json.number("rule", part.rule.map(|rule| rule as u64));
+    json.text(key!("name"), part.policy.name.as_str());
+    json.number(key!("rule"), part.rule.map(|rule| rule as u64));
     json.text(
-        "mode",
+        key!("mode"),
         match part.policy.mode {
             Mode::Enforce => "enforce",
             Mode::Observe => "observe",
         },
     );
-    json.text("revision", &*part.revision);
+    json.text(key!("revision"), &*part.revision);
     if let Some(reason) = part.would_refuse {
-        json.text("would_refuse", reason);
+        json.text(key!("would_refuse"), reason);
     }
 }
 
 fn target(json: &mut Object<'_>, part: &TargetPart) {
-    json.text("name", part.name.as_ref().map(ResourceName::as_str));
-    json.shown("authority", Some(&part.authority));
-    json.text("method", part.method.as_ref().map(http::Method::as_str));
-    free(json, "path", part.path.as_ref().map(PathOnly::as_str));
-    json.text("protocol", part.protocol);
+    json.text(key!("name"), part.name.as_ref().map(ResourceName::as_str));
+    json.shown(key!("authority"), Some(&part.authority));
+    json.text(
+        key!("method"),
+        part.method.as_ref().map(http::Method::as_str),
+    );
+    free(json, key!("path"), part.path.as_ref().map(PathOnly::as_str));
+    json.text(key!("protocol"), part.protocol);
 }
 
 fn credential(json: &mut Object<'_>, part: &CredentialPart) {
-    json.text("name", part.name.as_str());
-    json.text("slot", &*part.slot);
-    json.number("generation", part.generation);
-    json.number("age_s", part.age_s);
-    json.number("expires_in_s", part.expires_in_s);
+    json.text(key!("name"), part.name.as_str());
+    json.text(key!("slot"), &*part.slot);
+    json.number(key!("generation"), part.generation);
+    json.number(key!("age_s"), part.age_s);
+    json.number(key!("expires_in_s"), part.expires_in_s);
     if part.stale {
-        json.flag("stale", true);
+        json.flag(key!("stale"), true);
     }
     if let Some(part) = &part.rejected {
-        json.object("rejected", Some(part), rejected);
+        json.object(key!("rejected"), Some(part), rejected);
     }
 }
 
 fn rejected(json: &mut Object<'_>, part: &RejectedPart) {
-    json.number("generation", part.generation);
-    free(json, "api_error", part.api_error.as_deref());
+    json.number(key!("generation"), part.generation);
+    free(json, key!("api_error"), part.api_error.as_deref());
 }
 
 fn upstream(json: &mut Object<'_>, part: &UpstreamPart) {
-    json.shown("address", part.address);
-    json.flag("reused", part.reused);
-    json.number("status", part.status.map(u64::from));
-    free(json, "api_error", part.api_error.as_deref());
-    json.flag("replayed", part.replayed);
+    json.address(key!("address"), part.address);
+    json.flag(key!("reused"), part.reused);
+    json.number(key!("status"), part.status.map(u64::from));
+    free(json, key!("api_error"), part.api_error.as_deref());
+    json.flag(key!("replayed"), part.replayed);
     if part.echoed {
-        json.flag("echoed", true);
+        json.flag(key!("echoed"), true);
     }
 }
 
 fn timing(json: &mut Object<'_>, entry: &Entry, total: Duration) {
     let timing = &entry.timing;
-    json.number("identify", micros(timing.identify));
-    json.number("authorize", micros(timing.authorize));
-    json.number("credential", micros(timing.credential));
-    json.number("connect", micros(timing.connect));
-    json.number("first_byte", timing.first_byte.map(micros));
-    json.number("total", micros(total));
+    json.number(key!("identify"), micros(timing.identify));
+    json.number(key!("authorize"), micros(timing.authorize));
+    json.number(key!("credential"), micros(timing.credential));
+    json.number(key!("connect"), micros(timing.connect));
+    json.number(key!("first_byte"), timing.first_byte.map(micros));
+    json.number(key!("total"), micros(total));
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -170,19 +178,19 @@ fn micros(duration: Duration) -> u64 {
 }
 
 fn nearest_rule(json: &mut Object<'_>, nearest: &Nearest) {
-    json.text("policy", nearest.policy.name.as_str());
-    json.number("rule", nearest.rule.map(|rule| rule as u64));
-    json.list("mismatches", &nearest.mismatches, mismatch);
+    json.text(key!("policy"), nearest.policy.name.as_str());
+    json.number(key!("rule"), nearest.rule.map(|rule| rule as u64));
+    json.list(key!("mismatches"), &nearest.mismatches, mismatch);
 }
 
 fn mismatch(json: &mut Object<'_>, mismatch: &Mismatch) {
-    json.text("what", mismatch.what);
-    free(json, "expected", Some(&mismatch.expected));
-    free(json, "actual", Some(&mismatch.actual));
+    json.text(key!("what"), mismatch.what);
+    free(json, key!("expected"), Some(&mismatch.expected));
+    free(json, key!("actual"), Some(&mismatch.actual));
 }
 
 /// Text that a caller or an upstream wrote: redacted.
-fn free(json: &mut Object<'_>, key: &'static str, text: Option<&str>) {
+fn free(json: &mut Object<'_>, key: Key, text: Option<&str>) {
     let redacted = text.map(redact);
     json.text(key, redacted.as_deref());
 }

@@ -6,9 +6,29 @@
 use std::{
     fmt::{self, Display, Write as _},
     io::Write as _,
+    net::SocketAddr,
 };
 
 use super::redact::needs_escape;
+
+/// A member's name as it stands in the line: quoted, with a comma before it and a colon after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key(&'static str);
+
+impl Key {
+    /// For [`key!`] alone.
+    pub(super) const fn written(text: &'static str) -> Self {
+        Self(text)
+    }
+}
+
+/// The [`Key`] of a name, put together by the compiler.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::observe::json::Key::written(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use key;
 
 /// An object that is being written; its end is written by [`Object::close`].
 pub(super) struct Object<'l> {
@@ -29,7 +49,7 @@ impl<'l> Object<'l> {
     }
 
     /// A text, or null.
-    pub(super) fn text<'t>(&mut self, key: &'static str, value: impl Into<Option<&'t str>>) {
+    pub(super) fn text<'t>(&mut self, key: Key, value: impl Into<Option<&'t str>>) {
         let line = self.key(key);
         match value.into() {
             Some(text) => write_text(text, line),
@@ -38,7 +58,7 @@ impl<'l> Object<'l> {
     }
 
     /// What displays as a text, or null.
-    pub(super) fn shown(&mut self, key: &'static str, value: Option<impl Display>) {
+    pub(super) fn shown(&mut self, key: Key, value: Option<impl Display>) {
         let line = self.key(key);
         match value {
             Some(value) => {
@@ -50,8 +70,26 @@ impl<'l> Object<'l> {
         }
     }
 
+    /// An address with its port, or null.
+    pub(super) fn address(&mut self, key: Key, value: Option<SocketAddr>) {
+        let Some(SocketAddr::V4(address)) = value else {
+            return self.shown(key, value);
+        };
+        // Most are of this kind, and `Display` is slow: it pads each number.
+        let line = self.key(key);
+        let mut before = b'"';
+        for octet in address.ip().octets() {
+            line.push(before);
+            write_number(octet.into(), line);
+            before = b'.';
+        }
+        line.push(b':');
+        write_number(address.port().into(), line);
+        line.push(b'"');
+    }
+
     /// A number, or null.
-    pub(super) fn number(&mut self, key: &'static str, value: impl Into<Option<u64>>) {
+    pub(super) fn number(&mut self, key: Key, value: impl Into<Option<u64>>) {
         let line = self.key(key);
         match value.into() {
             Some(number) => write_number(number, line),
@@ -60,7 +98,7 @@ impl<'l> Object<'l> {
     }
 
     /// Whether something is so.
-    pub(super) fn flag(&mut self, key: &'static str, value: bool) {
+    pub(super) fn flag(&mut self, key: Key, value: bool) {
         let text: &[u8] = if value { b"true" } else { b"false" };
         self.key(key).extend_from_slice(text);
     }
@@ -68,7 +106,7 @@ impl<'l> Object<'l> {
     /// An object within, which `fill` writes from `value`; or null.
     pub(super) fn object<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         value: Option<T>,
         fill: impl FnOnce(&mut Object<'_>, T),
     ) {
@@ -85,7 +123,7 @@ impl<'l> Object<'l> {
     /// A list of objects, each of which `fill` writes.
     pub(super) fn list<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         items: impl IntoIterator<Item = T>,
         fill: impl Fn(&mut Object<'_>, T),
     ) {
@@ -102,13 +140,10 @@ impl<'l> Object<'l> {
         line.push(b']');
     }
 
-    fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
-        if !std::mem::take(&mut self.empty) {
-            self.line.push(b',');
-        }
-        self.line.push(b'"');
-        self.line.extend_from_slice(key.as_bytes());
-        self.line.extend_from_slice(b"\":");
+    fn key(&mut self, key: Key) -> &mut Vec<u8> {
+        // The first has no comma before it.
+        let from = usize::from(std::mem::take(&mut self.empty));
+        self.line.extend_from_slice(&key.0.as_bytes()[from..]);
         self.line
     }
 }
@@ -130,20 +165,42 @@ fn write_text(text: &str, line: &mut Vec<u8>) {
 }
 
 fn write_number(number: u64, line: &mut Vec<u8>) {
-    if number < 10 {
-        line.push(b'0' + u8::try_from(number).unwrap_or_default());
-        return;
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Whether all bytes are printable ASCII that JSON takes as it is: looked at eight at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut odd = 0;
+    for word in words.iter().chain([&last]) {
+        let word = u64::from_ne_bytes(*word);
+        // The top bit of each byte tells: it is above DEL, is DEL, is a control, is `"`, is `\`.
+        odd |= word
+            | word.wrapping_add(EACH)
+            | below(word, b' ')
+            | below(word ^ (EACH * u64::from(b'"')), 1)
+            | below(word ^ (EACH * u64::from(b'\\')), 1);
     }
-    write!(line, "{number}").expect("memory takes everything");
+    odd & (EACH * 0x80) == 0
+}
+
+/// One in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// Sets the top bit of the lowest byte that is below `least`, and of none if none is; what it says of
+/// bytes above that one is to be ignored. All are taken to be below 0x80.
+const fn below(word: u64, least: u8) -> u64 {
+    word.wrapping_sub(EACH * least as u64)
 }
 
 /// JSON in which no character can disturb a terminal: besides what JSON must escape, DEL, the C1
 /// controls, line separators and bidirectional overrides are written as `\u` escapes. Nothing is
 /// lost: a JSON reader gets the same text back.
 fn escape(text: &str, line: &mut Vec<u8>) {
-    let plain = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     // Nearly always.
-    if text.bytes().all(plain) {
+    if is_plain(text.as_bytes()) {
         line.extend_from_slice(text.as_bytes());
         return;
     }
@@ -172,17 +229,41 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn plain_is_what_json_takes_as_it_is() {
+        for byte in 0..=u8::MAX {
+            let expected = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            // At each place of a word and of what is left of one, beside each kind of neighbour.
+            for (place, neighbour) in (0..13).flat_map(|place| [(place, b' '), (place, b'~')]) {
+                let mut bytes = [neighbour; 13];
+                bytes[place] = byte;
+                assert_eq!(is_plain(&bytes), expected, "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_they_display() {
+        for text in ["10.0.0.7:51234", "255.255.255.255:0", "[2001:db8::7]:443"] {
+            let mut line = Vec::new();
+            let mut object = Object::open(&mut line);
+            object.address(key!("address"), Some(text.parse().unwrap()));
+            object.close();
+            assert_eq!(line, format!(r#"{{"address":"{text}"}}"#).into_bytes());
+        }
+    }
+
     proptest! {
         /// A JSON reader gets back what was written, and nothing in the line disturbs a terminal.
         #[test]
         fn any_text_comes_back(text in any::<String>(), number in any::<u64>()) {
             let mut line = Vec::new();
             let mut object = Object::open(&mut line);
-            object.text("text", text.as_str());
-            object.shown("shown", Some(&text));
-            object.number("number", number);
-            object.list("list", [&text], |item, text| item.text("text", text.as_str()));
-            object.object("none", None, |_, ()| {});
+            object.text(key!("text"), text.as_str());
+            object.shown(key!("shown"), Some(&text));
+            object.number(key!("number"), number);
+            object.list(key!("list"), [&text], |item, text| item.text(key!("text"), text.as_str()));
+            object.object(key!("none"), None, |_, ()| {});
             object.close();
             let line = String::from_utf8(line).unwrap();
             prop_assert!(!line.contains(needs_escape));

@@ -1,6 +1,7 @@
 //! The record of one request: opened at accept, closed exactly once.
 
 use std::{
+    cell::RefCell,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -264,15 +265,42 @@ impl Drop for Record {
 
 /// A version 7 UUID of the given time (RFC 9562, section 5.7).
 ///
-/// `Uuid::now_v7` would read the machine's clock and ask the kernel for random bits each time;
-/// aws-lc keeps a generator per thread.
+/// `Uuid::now_v7` would read the machine's clock, and ask the kernel for random bits each time.
 fn new_id(time: Timestamp) -> Uuid {
-    let mut random = [0; 10];
-    if aws_lc_rs::rand::fill(&mut random).is_err() {
+    let Some(random) = RANDOM.with_borrow_mut(Random::next) else {
         return Uuid::now_v7();
-    }
+    };
     let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random::new()) };
+}
+
+/// Random bits for ids, many at a time: aws-lc's generator costs nearly the same for one and for all.
+struct Random {
+    bits: [[u8; 10]; 64],
+    used: usize,
+}
+
+impl Random {
+    const fn new() -> Self {
+        let bits = [[0; 10]; 64];
+        Self {
+            used: bits.len(),
+            bits,
+        }
+    }
+
+    fn next(&mut self) -> Option<[u8; 10]> {
+        if self.used == self.bits.len() {
+            aws_lc_rs::rand::fill(self.bits.as_flattened_mut()).ok()?;
+            self.used = 0;
+        }
+        self.used += 1;
+        Some(self.bits[self.used - 1])
+    }
 }
 
 #[cfg(test)]
