@@ -39,6 +39,10 @@ doc:
 compare *ARGS:
     bench/compare {{ARGS}}
 
+# Counts the instructions of each piece of a request, and fails where they are more than is allowed.
+instructions:
+    bench/instructions
+
 # The load generator's table.
 bench *ARGS:
     cargo build --release -p countersign

@@ -58,7 +58,7 @@ fn path(path: PathAndQuery) -> PathAndQuery {
     path
 }
 
-#[library_benchmark(config = measured(3_966_000))]
+#[library_benchmark(config = measured(3_965_990))]
 #[bench::known(ready(Callers::new(), Callers::known))]
 fn identify(callers: Callers) -> Callers {
     for _ in 0..CALLS {
@@ -77,9 +77,9 @@ fn confirm(callers: Callers) -> Callers {
 }
 
 #[library_benchmark]
-#[bench::permitted(args = [Asked::permitted(3)], config = measured(429_717))]
-#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(429_717))]
-#[bench::refused(args = [Asked::refused(3)], config = measured(937_217))]
+#[bench::permitted(args = [Asked::permitted(3)], config = measured(386_117))]
+#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(386_117))]
+#[bench::refused(args = [Asked::refused(3)], config = measured(868_517))]
 fn decide(asked: Asked) -> Asked {
     for _ in 0..CALLS {
         drop(black_box(asked.decide()));
@@ -94,7 +94,7 @@ fn heads() -> (Heads, Vec<Parts>) {
     (heads, fresh)
 }
 
-#[library_benchmark(config = measured(492_548))]
+#[library_benchmark(config = measured(486_464))]
 #[bench::slack(heads())]
 fn inject((heads, mut fresh): (Heads, Vec<Parts>)) -> (Heads, Vec<Parts>) {
     for parts in &mut fresh {
@@ -103,7 +103,7 @@ fn inject((heads, mut fresh): (Heads, Vec<Parts>)) -> (Heads, Vec<Parts>) {
     (heads, fresh)
 }
 
-#[library_benchmark(config = measured(291_900))]
+#[library_benchmark(config = measured(276_297))]
 #[bench::kilobyte(Echo::new(1024))]
 fn echo(mut echo: Echo) -> Echo {
     for _ in 0..CALLS {
@@ -121,7 +121,7 @@ fn records() -> Records {
     records
 }
 
-#[library_benchmark(config = measured(153_529))]
+#[library_benchmark(config = measured(153_471))]
 #[bench::permitted(records())]
 fn record(mut records: Records) -> Records {
     for _ in 0..CALLS {

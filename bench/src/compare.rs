@@ -54,7 +54,7 @@ pub(crate) struct Compare {
     #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// How long each load of a round is measured, in seconds, after a warm-up of a quarter of that.
-    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     seconds: f64,
     /// Keep-alive connections side by side.
     #[arg(long, default_value_t = 32)]
