@@ -7,13 +7,18 @@
 
 use bytes::Bytes;
 use countersign::app;
-use countersign_config::load;
+use countersign_config::{
+    host::Host,
+    load,
+    path::CanonicalPath,
+    policy::{CallerFacts, Decision, RequestFacts},
+};
 use countersign_tests::{
     client::{Client, Session},
     fake::Protocol,
     world::World,
 };
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode, uri::PathAndQuery};
 use http_body_util::Full;
 use rstest::rstest;
 use tokio::runtime::{Builder, Runtime};
@@ -48,6 +53,45 @@ fn a_request_on_an_open_connection_allocates_no_more_than(
     let each = (counts[2] - counts[1]).div_ceil(MANY - FEW);
     println!("{protocol:?}: {each} allocations a request");
     assert!(each <= most, "{each} allocations a request");
+}
+
+/// The dashboard's own policies, with a schedule; CEL, which has values of its own, is left out.
+#[test]
+fn a_decision_allocates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["access.yaml", "credentials.yaml", "workload.yaml"] {
+        let path = format!("../examples/nightly-dashboard/policy/{name}");
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().filter(|line| !line.contains("when:"));
+        let text: Vec<_> = lines.collect();
+        std::fs::write(directory.path().join(name), text.join("\n")).unwrap();
+    }
+    let policies = load::resources(&[directory.path()]).unwrap().policies;
+    let caller = CallerFacts {
+        cluster: Some("prod-eu".into()),
+        namespace: Some("qa".into()),
+        service_account: Some("nightly-dashboard".into()),
+        ..CallerFacts::default()
+    };
+    let who = policies.recognise(&caller);
+    let host = Host::parse("api.qase.io").unwrap();
+    let path = CanonicalPath::check(&PathAndQuery::from_static("/v1/run/DEMO")).unwrap();
+    let request = RequestFacts {
+        host: &host,
+        port: 443,
+        method: &Method::GET,
+        path: &path,
+    };
+    let now = "2026-11-23T05:10:00Z".parse().unwrap();
+    let decide = || {
+        matches!(
+            policies.decide(&who, &caller, &request, now),
+            Decision::Permit(_)
+        )
+    };
+    assert!(decide());
+    let counted = allocation_counter::measure(|| assert!(decide()));
+    assert_eq!(counted.count_total, 0);
 }
 
 /// Starts the world's gateway on this runtime.
