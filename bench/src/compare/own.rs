@@ -14,7 +14,7 @@ use crate::{
     files::{Addresses, Files},
     load::{self, as_float},
     process::Process,
-    scenario::{admin, free_address, progress},
+    scenario::{admin, free_address, progress, ready},
 };
 
 /// The policies of a large gateway; there is a workload to each three.
@@ -48,13 +48,7 @@ pub(super) async fn measure(
     binary: &Path,
     cores: &Cores,
 ) -> anyhow::Result<Own> {
-    let files = Files::new().await?;
-    let (_upstream, upstream) = Process::upstream(&files)?;
-    let addresses = Addresses {
-        upstream,
-        proxy: free_address()?,
-        admin: free_address()?,
-    };
+    let (files, _upstream, addresses) = site().await?;
     let config = files.write_gateway(&addresses)?;
     files.write_many(POLICIES, 0)?;
     let start = async || start(binary, &config, &files, cores, addresses).await;
@@ -97,6 +91,18 @@ pub(super) async fn measure(
         one_worker,
         two_workers,
     })
+}
+
+/// Files, a stand-in API that runs, and addresses for it and a gateway.
+async fn site() -> anyhow::Result<(Files, Process, Addresses)> {
+    let files = Files::new().await?;
+    let (api, upstream) = Process::upstream(&files)?;
+    let addresses = Addresses {
+        upstream,
+        proxy: free_address()?,
+        admin: free_address()?,
+    };
+    Ok((files, api, addresses))
 }
 
 /// Starts the gateway, and tells after how many milliseconds it was ready.
@@ -143,17 +149,11 @@ async fn with_threads(
     binary: &Path,
     cores: &Cores,
 ) -> anyhow::Result<f64> {
-    let files = Files::new().await?;
-    let (_upstream, upstream) = Process::upstream(&files)?;
-    let addresses = Addresses {
-        upstream,
-        proxy: free_address()?,
-        admin: free_address()?,
-    };
+    let (files, _upstream, addresses) = site().await?;
     let config = files.write_gateway(&addresses)?;
     let shared = cores.shared();
     let mut process = Process::gateway_with(Some(threads), binary, &config, &files, &shared)?;
-    crate::scenario::ready(&mut process, addresses).await?;
+    ready(&mut process, addresses).await?;
     let route = Route::gateway(addresses.proxy, &files.gateway_roots(), &files.token)?;
     let shape = compare.shape(Protocol::H1, compare.connections, 1);
     let result = load::closed_loop(&route, shape, Some(&process));
