@@ -35,7 +35,7 @@ deny:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The product beside its peers, which it installs: about ten minutes on a quiet machine.
+# The product beside its peers, which it installs: a quarter of an hour, on a quiet machine.
 compare *ARGS:
     bench/compare {{ARGS}}
 

@@ -63,8 +63,11 @@ pub(crate) struct Compare {
     #[arg(long, default_value_t = 5000)]
     idle: usize,
     /// Only these contenders, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    only: Vec<String>,
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<Peer>,
+    /// No round begins that would end later than this, in minutes.
+    #[arg(long, default_value_t = 11.0)]
+    minutes: f64,
     /// Where to write the figures for bench/plots.py.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -126,9 +129,7 @@ pub(crate) async fn run(
     cores: &Cores,
     machine: &[String],
 ) -> anyhow::Result<()> {
-    let chosen = |peer: &Peer| {
-        compare.only.is_empty() || compare.only.iter().any(|name| name == peer.name())
-    };
+    let chosen = |peer: &Peer| compare.only.is_empty() || compare.only.contains(peer);
     let mut contests = Vec::new();
     for peer in Peer::ALL.into_iter().filter(chosen) {
         match peer.missing() {
@@ -141,7 +142,14 @@ pub(crate) async fn run(
         }
     }
     ensure!(!contests.is_empty(), "there is nobody to compare");
+    let begin = Instant::now();
+    let most = Duration::from_secs_f64(compare.minutes.clamp(0.1, 600.0) * 60.0);
     for round in 1..=compare.rounds {
+        let done = u32::try_from(round - 1)?;
+        if done > 0 && begin.elapsed() * (done + 1) / done > most {
+            progress(&format!("{done} rounds only: another would take too long"))?;
+            break;
+        }
         for contest in &mut contests {
             progress(&format!("round {round}, {}", contest.peer.name()))?;
             let shown = one_round(compare, contest.peer, gateway, cores)
@@ -172,10 +180,6 @@ pub(crate) async fn run(
 }
 
 impl Compare {
-    pub(super) fn rounds(&self) -> usize {
-        self.rounds
-    }
-
     pub(super) fn idle(&self) -> usize {
         self.idle
     }

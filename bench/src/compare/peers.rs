@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Who is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     /// Nobody: the client holds the credential itself.
     Direct,

@@ -78,7 +78,11 @@ pub(super) fn markdown(
         text,
         "Medians of {} interleaved rounds of {} s a load; one worker on cores of its own; 1 KiB \
          answers; TLS 1.3 on both sides; {} idle connections. In brackets: against hudsucker.\n",
-        compare.rounds(),
+        contests
+            .iter()
+            .map(|contest| contest.rounds.len())
+            .max()
+            .unwrap_or(0),
         compare.measured().as_secs_f64(),
         compare.idle(),
     )?;
@@ -150,6 +154,7 @@ mod tests {
             idle: 1,
             only: Vec::new(),
             json: None,
+            minutes: 1.0,
         };
         let contests = [
             contest(Peer::Hudsucker, &[10.0, 30.0, 20.0]),

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
+
 use super::recognise::SelectorIndex;
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, Policy, ResourceName, Target, Workload},
 };
-use foldhash::HashMap;
 
 /// Validated resources, as they are compiled into a [`PolicySet`].
 #[derive(Debug, Clone, Default)]

@@ -8,7 +8,6 @@ use http::{
         UPGRADE,
     },
 };
-
 use smallvec::SmallVec;
 
 use super::InjectError;
