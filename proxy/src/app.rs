@@ -10,7 +10,7 @@ use countersign_config::{
     model::{CaSource, Gateway, Limits, ResourceSource, Unmatched},
     problem::Problems,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         admin::{self, AdminState},
     },
     probe::Prober,
+    slots::{Bounds, Slots},
 };
 pub use reload::{ReloadError, Reloader};
 pub use tasks::Tasks;
@@ -50,6 +51,8 @@ pub struct Rooms {
     pub ca: Ca,
     /// Opens records.
     pub recorder: Recorder,
+    /// The places of client connections.
+    pub slots: Slots,
     /// The bounds of everything.
     pub limits: Limits,
     /// What happens to hosts that no target matches.
@@ -169,6 +172,7 @@ pub async fn build_with_log(
         prober: Arc::new(prober),
         forwarder,
         ca,
+        slots: Slots::new(Bounds::from(&gateway.limits), Some(metrics.clone())),
         recorder: Recorder::new(log, metrics, clock.clone()),
         limits: gateway.limits.clone(),
         unmatched: gateway.unmatched,
@@ -236,7 +240,6 @@ impl App {
         } = self;
         // Before anything answers: who sees the gateway ready may send it at once.
         let hangup = reload::hangup();
-        let slots = Arc::new(Semaphore::new(rooms.limits.connections));
         let names = listeners
             .iter()
             .map(|bound| (bound.name().into(), bound.address()));
@@ -251,9 +254,7 @@ impl App {
         }
         follow_agents(&rooms).await;
         for listener in listeners {
-            rooms
-                .tasks
-                .spawn(listener.run(Arc::clone(&rooms), Arc::clone(&slots)));
+            rooms.tasks.spawn(listener.run(Arc::clone(&rooms)));
         }
         rooms.tasks.spawn(reloader.watch(hangup));
         rooms.tasks.spawn(resume(Arc::clone(&rooms)));

@@ -28,5 +28,6 @@ pub mod refusal;
 pub mod relay;
 pub mod secret;
 mod secret_file;
+pub mod slots;
 pub mod steer;
 pub mod vault;

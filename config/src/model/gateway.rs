@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::Unidentified;
 use crate::{host::Host, spiffe::TrustDomainName};
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
@@ -317,8 +318,10 @@ pub enum DecisionSink {
 /// The bounds of caches, queues, headers and waits; all configurable, none unlimited.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open client connections. Default 10,000.
+    /// Open client connections of proven callers. Default 10,000.
     pub connections: usize,
+    /// Client connections on which nobody was proven yet.
+    pub unidentified: Unidentified,
     /// The bytes of a request head. Default 64 KiB.
     pub head_bytes: usize,
     /// The time for a request's head to arrive. Default 10 s.
@@ -353,6 +356,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            unidentified: Unidentified::default(),
             head_bytes: 64 * 1024,
             head_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),

@@ -6,6 +6,7 @@ mod credential;
 mod gateway;
 mod policy;
 mod target;
+mod unidentified;
 mod workload;
 
 pub use credential::{
@@ -23,6 +24,7 @@ pub use target::{
     Attach, AuthFailure, AuthFailureAction, AuthFailureBlame, Place, Probe, RateLimitScope,
     RefusalShape, Route, SlotName, Slots, Strip, Target, Template,
 };
+pub use unidentified::Unidentified;
 pub use workload::{Selector, Workload};
 
 use std::{fmt, sync::Arc};

@@ -8,7 +8,10 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::store::{StateSpec, VaultSpec};
+use super::{
+    store::{StateSpec, VaultSpec},
+    unidentified::UnidentifiedSpec,
+};
 
 /// Everything one gateway needs to start.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -352,8 +355,10 @@ pub struct OtlpSpec {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
-    /// Open client connections.
+    /// Open client connections of proven callers.
     pub connections: Option<u64>,
+    /// Client connections on which nobody was proven yet.
+    pub unidentified: Option<UnidentifiedSpec>,
     /// The bytes of a request head.
     pub head_bytes: Option<u64>,
     /// The time for a request's head to arrive.

@@ -8,6 +8,7 @@ mod credential;
 mod gateway;
 mod store;
 mod target_service;
+mod unidentified;
 mod workload;
 
 pub use access_policy::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec};
@@ -31,6 +32,7 @@ pub use target_service::{
     AttachSpec, AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RateLimitPer,
     RateLimitSpec, RefusalSpec, RouteSpec, SlotsSpec, StripSpec, TargetServiceSpec,
 };
+pub use unidentified::UnidentifiedSpec;
 pub use workload::{SelectorSpec, WorkloadSpec};
 
 use std::{collections::BTreeMap, fmt};

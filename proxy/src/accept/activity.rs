@@ -11,6 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::slots::Shed;
+
 /// The state of one client connection, shared by its stream and its requests.
 #[derive(Debug)]
 pub struct Activity {
@@ -29,6 +31,7 @@ pub struct Activity {
     /// Whether all that was written is on its way to the client.
     flushed: AtomicBool,
     violation: OnceLock<Violation>,
+    shed: OnceLock<Shed>,
 }
 
 /// What is wrong with the bytes of a client, though hyper would let it pass.
@@ -48,6 +51,7 @@ impl Activity {
             read_whole: AtomicBool::new(false),
             flushed: AtomicBool::new(false),
             violation: OnceLock::new(),
+            shed: OnceLock::new(),
         })
     }
 
@@ -60,11 +64,11 @@ impl Activity {
         }
     }
 
-    /// Completes once the connection has rested for `limit`.
-    pub async fn rested(&self, limit: Duration) {
+    /// Completes once the connection has rested for `limit`, which is asked again while it rests.
+    pub async fn rested_for(&self, limit: impl Fn() -> Duration) {
         loop {
-            let since = Duration::from_millis(self.rested_at.load(Ordering::Relaxed));
-            let due = self.opened + since + limit;
+            let limit = limit();
+            let due = self.rested_since() + limit;
             match (self.is_idle(), due <= Instant::now()) {
                 (true, true) => return,
                 (true, false) => tokio::time::sleep_until(due).await,
@@ -72,6 +76,11 @@ impl Activity {
                 (false, _) => tokio::time::sleep(limit).await,
             }
         }
+    }
+
+    /// Completes once the connection has rested for `limit`.
+    pub async fn rested(&self, limit: Duration) {
+        self.rested_for(|| limit).await;
     }
 
     /// Completes once the connection has rested for `limit` between two requests: nothing of the
@@ -131,9 +140,29 @@ impl Activity {
         self.violation.get().copied()
     }
 
+    /// Notes that the connection is closed in favour of others.
+    pub(crate) fn shed(&self, why: Shed) {
+        self.shed.get_or_init(|| why);
+    }
+
+    /// Why the connection is closed in favour of others, if it is.
+    pub fn why_shed(&self) -> Option<Shed> {
+        self.shed.get().copied()
+    }
+
     /// Whether no request is in progress.
     pub(super) fn is_idle(&self) -> bool {
-        self.active.load(Ordering::Relaxed) == 0
+        self.active() == 0
+    }
+
+    /// How many requests are in progress and tunnels open.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed) as usize
+    }
+
+    /// When the last request ended, or the connection began.
+    pub(crate) fn rested_since(&self) -> Instant {
+        self.opened + Duration::from_millis(self.rested_at.load(Ordering::Relaxed))
     }
 
     fn answers(&self) -> (u32, u64) {

@@ -15,6 +15,7 @@ use crate::{
     observe::Record,
     pipeline::{self, Answer},
     refusal::{Reason, Refusal},
+    slots::Share,
 };
 
 /// One steered connection that speaks HTTP in clear.
@@ -42,8 +43,14 @@ impl Clear {
         let (parts, body) = request.into_parts();
         let caller = match self.own.caller(&self.rooms.identifier, None).await {
             Ok(caller) => caller,
-            Err(refusal) => return self.refuse(refusal, |_| {}, busy),
+            Err(refusal) => {
+                self.entrance.slot.refuse();
+                return self.refuse(refusal, |_| {}, busy);
+            }
         };
+        if let Err(refusal) = self.entrance.slot.prove(|| Share::Own) {
+            return self.refuse(refusal.into(), |record| record.called_by(&caller), busy);
+        }
         let received = match Received::in_clear(&parts, self.port) {
             Ok(received) => received,
             Err(refusal) => return self.refuse(refusal, |record| record.called_by(&caller), busy),

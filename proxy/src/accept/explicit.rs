@@ -108,8 +108,9 @@ impl Explicit {
                     closing: self.closing.child_token(),
                 };
                 let busy = self.activity.begin();
+                let slot = Arc::clone(&self.entrance.slot);
                 self.rooms.tasks.spawn(async move {
-                    within(intercepted, upgrade).await;
+                    slot.within(within(intercepted, upgrade)).await;
                     drop(busy);
                 });
                 Ok(())
@@ -149,6 +150,7 @@ impl Explicit {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
         record.called_by(&caller);
+        record.came_on(&self.activity);
         record.connecting(authority);
         record.dialled(address);
         let bounds = pump::Bounds {
@@ -161,19 +163,17 @@ impl Explicit {
             closing: self.closing.clone(),
         };
         let busy = self.activity.begin();
-        self.rooms.tasks.spawn(async move {
+        let slot = Arc::clone(&self.entrance.slot);
+        let carried = async move {
             let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.
             let Ok(client) = upgrade.await else { return };
-            pump::pump(
-                TokioIo::new(client),
-                upstream,
-                record,
-                bounds,
-                Outcome::Tunnelled,
-            )
-            .await;
-        });
+            let client = TokioIo::new(client);
+            pump::pump(client, upstream, record, bounds, Outcome::Tunnelled).await;
+        };
+        self.rooms
+            .tasks
+            .spawn(async move { slot.within(carried).await });
         Ok(())
     }
 
@@ -252,12 +252,22 @@ impl Explicit {
         Ok(passing.forward(parts, body, self.activity.begin()).await)
     }
 
-    /// By token, by certificate, or by both, which then must be of the same workload.
+    /// Who asks. From then on the connection takes a place of its workload's.
     async fn identify(
         &self,
         request: &Request<Incoming>,
         known: &mut Known,
     ) -> Result<Arc<Caller>, Refusal> {
+        let slot = &self.entrance.slot;
+        slot.asks();
+        let caller = self.prove(request).await?;
+        known.caller = Some(Arc::clone(&caller));
+        slot.prove(|| self.rooms.snapshots.load_full().share_of(&caller))?;
+        Ok(caller)
+    }
+
+    /// By token, by certificate, or by both, which then must be of the same workload.
+    async fn prove(&self, request: &Request<Incoming>) -> Result<Arc<Caller>, Refusal> {
         let identifier = &self.rooms.identifier;
         if let Some(certificate) = &self.certificate
             && let Err(error) = identifier.confirm(certificate).await
@@ -266,17 +276,15 @@ impl Explicit {
             self.closing.cancel();
             return Err(error.into());
         }
-        let caller = match (self.by_token(request).await?, &self.certificate) {
-            (Some(token), Some(certificate)) => identifier.by_both(&token, certificate)?,
-            (Some(token), None) => token,
-            (None, Some(certificate)) => Arc::clone(certificate),
+        match (self.by_token(request).await?, &self.certificate) {
+            (Some(token), Some(certificate)) => Ok(identifier.by_both(&token, certificate)?),
+            (Some(token), None) => Ok(token),
+            (None, Some(certificate)) => Ok(Arc::clone(certificate)),
             (None, None) => {
                 let detail = "the request has no Proxy-Authorization, and the connection no client certificate";
-                return Err(Refusal::new(Reason::IdentityMissing, detail));
+                Err(Refusal::new(Reason::IdentityMissing, detail))
             }
-        };
-        known.caller = Some(Arc::clone(&caller));
-        Ok(caller)
+        }
     }
 
     async fn by_token(&self, request: &Request<Incoming>) -> Result<Option<Arc<Caller>>, Refusal> {
@@ -302,8 +310,11 @@ impl Explicit {
     ) -> Response<Answer> {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
-        if let Some(caller) = known.caller {
-            record.called_by(&caller);
+        match known.caller {
+            Some(caller) => record.called_by(&caller),
+            // Whoever does not prove who it is has another try, and not more.
+            None if self.entrance.slot.refuse() => self.closing.cancel(),
+            None => {}
         }
         record.target = known.target;
         let mut response = answer(&refusal, &record.id.to_string());

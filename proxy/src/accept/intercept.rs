@@ -132,6 +132,7 @@ impl Intercepted {
             stream,
             protocol,
             &rooms.limits,
+            &session.entrance.slot,
             Arc::clone(&activity),
             self.closing.clone(),
             move |request| pipeline::handle(Arc::clone(&handler), request),

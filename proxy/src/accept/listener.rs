@@ -3,15 +3,15 @@
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use countersign_config::model::{self, ListenerMode, Transparency};
+use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Activity, Entrance, ListenerCertificate, Protocol, Slot, TlsError,
+    Activity, Entrance, ListenerCertificate, Protocol, TlsError,
     explicit::Explicit,
     original_destination, serve,
     session::within_proof,
@@ -23,6 +23,7 @@ use crate::{
     pipeline,
     refusal::{Reason, Refusal},
     secret::Secret,
+    slots::{NoPlace, Share},
 };
 
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.
@@ -162,19 +163,22 @@ impl Bound {
         self.tls.as_ref()
     }
 
-    /// Accepts connections until the gateway drains. When `slots` are used up, connections wait in
-    /// the system's queue.
-    pub async fn run(self, rooms: Arc<Rooms>, slots: Arc<Semaphore>) {
+    /// Accepts connections until the gateway drains. It never stops because places are taken:
+    /// a newcomer has one, and somebody else may have to go for it.
+    pub async fn run(self, rooms: Arc<Rooms>) {
         loop {
             let accepted = tokio::select! {
                 () = rooms.drain.cancelled() => return,
-                accepted = self.accept(&slots) => accepted,
+                accepted = self.socket.accept() => accepted,
             };
-            let (stream, client, slot) = match accepted {
+            let (stream, client) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: trying at once would only spin.
                     tracing::error!(listener = %self.name, %error, "cannot accept a connection");
+                    if is_shortage(&error) {
+                        rooms.slots.evict();
+                    }
+                    // Trying at once would only spin.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -184,31 +188,24 @@ impl Bound {
                     listener: Arc::clone(&self.name),
                     client,
                     original_destination: None,
-                    slot: Arc::new(Slot::new(
-                        slot,
-                        rooms.recorder.metrics().connection(&self.name),
-                    )),
+                    slot: Arc::new(rooms.slots.enter(&self.name, client.ip())),
                 },
                 tls: self.tls.clone(),
                 own: self.own.clone(),
                 steering: self.steering.clone(),
                 rooms: Arc::clone(&rooms),
             };
-            rooms.tasks.spawn(incoming.serve(stream));
+            rooms.tasks.spawn(incoming.serve_within_place(stream));
         }
     }
+}
 
-    async fn accept(
-        &self,
-        slots: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let slot = Arc::clone(slots)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, client) = self.socket.accept().await?;
-        Ok((stream, client, slot))
-    }
+/// Whether file descriptors or memory are short, of which a stranger's are the first to be given up.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno)
+    })
 }
 
 async fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
@@ -245,6 +242,18 @@ struct Incoming {
 }
 
 impl Incoming {
+    /// Serves for as long as the connection may keep its place.
+    async fn serve_within_place(self, stream: TcpStream) {
+        // What comes in at a pod's own gateway is the pod's.
+        if self.own.is_some()
+            && let Err(refusal) = self.entrance.slot.prove(|| Share::Own)
+        {
+            return self.record(refusal.into());
+        }
+        let slot = Arc::clone(&self.entrance.slot);
+        slot.within(self.serve(stream)).await;
+    }
+
     async fn serve(self, stream: TcpStream) {
         // Without it the first small answer waits for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
@@ -283,14 +292,26 @@ impl Incoming {
 
     /// The certificate is checked once more: in a resumed session the handshake does not do it.
     async fn greeted(self, stream: TlsStream<TcpStream>) {
+        self.entrance.slot.greeted();
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::from_alpn(connection.alpn_protocol());
         let chain = connection.peer_certificates();
         let certificate = chain.map(|chain| self.rooms.identifier.by_svid(chain));
-        match certificate.transpose() {
-            Ok(certificate) => self.speak(Box::new(stream), protocol, certificate).await,
-            Err(error) => self.record(error.into()),
+        let certificate = match certificate.transpose() {
+            Ok(certificate) => certificate,
+            Err(error) => return self.record(error.into()),
+        };
+        if let Some(caller) = &certificate
+            && let Err(refusal) = self.takes_share_of(caller)
+        {
+            return self.record(refusal.into());
         }
+        self.speak(Box::new(stream), protocol, certificate).await;
+    }
+
+    fn takes_share_of(&self, caller: &Caller) -> Result<(), NoPlace> {
+        let share = || self.rooms.snapshots.load_full().share_of(caller);
+        self.entrance.slot.prove(share)
     }
 
     async fn speak<IO>(self, stream: IO, protocol: Protocol, certificate: Option<Arc<Caller>>)
@@ -311,6 +332,7 @@ impl Incoming {
             stream,
             protocol,
             &self.rooms.limits,
+            &self.entrance.slot,
             Arc::clone(&activity),
             closing.clone(),
             |request| Arc::clone(&explicit).handle(request),

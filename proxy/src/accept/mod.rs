@@ -26,6 +26,6 @@ pub use lease::Lease;
 pub use listener::{Bound, ListenError, OwnIdentity};
 pub use received::Received;
 pub use serve::Protocol;
-pub use session::{Entrance, Session, Slot, Tunnel};
+pub use session::{Entrance, Session, Tunnel};
 pub use stream::ClientStream;
 pub use tls::{ListenerCertificate, TlsError};

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{activity::Activity, stream::ClientStream};
-use crate::pipeline::Answer;
+use crate::{pipeline::Answer, slots::Slot};
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
@@ -30,6 +30,10 @@ const LEAST_HEAD: usize = 8192;
 /// How long an HTTP/1.1 connection pauses between requests before its buffers are let go. Less would
 /// be undone too often; each connection has one timer of this period.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a connection whose caller is not proven may take to leave once it is to close, in which
+/// it can read its last answer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The protocol that was negotiated with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,7 @@ pub(super) async fn serve<IO, F>(
     stream: IO,
     protocol: Protocol,
     limits: &Limits,
+    slot: &Slot,
     activity: Arc<Activity>,
     closing: CancellationToken,
     handle: impl Fn(Request<Incoming>) -> F,
@@ -89,17 +94,31 @@ where
         let answer = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    slot.follow(&activity);
+    let bounds = Bounds {
+        limits,
+        slot,
+        activity: &activity,
+        closing: &closing,
+    };
     let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout);
     // Each boxed: whoever serves has room for either, and would be moved about with both.
     match protocol {
         Protocol::Http1 => {
             let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
-            Box::pin(serve_http1(stream, service, limits, &activity, &closing)).await
+            Box::pin(serve_http1(stream, service, bounds)).await
         }
-        Protocol::Http2 => {
-            Box::pin(serve_http2(stream, service, limits, &activity, &closing)).await
-        }
+        Protocol::Http2 => Box::pin(serve_http2(stream, service, bounds)).await,
     }
+}
+
+/// What bounds one client connection.
+#[derive(Clone, Copy)]
+struct Bounds<'c> {
+    limits: &'c Limits,
+    slot: &'c Slot,
+    activity: &'c Activity,
+    closing: &'c CancellationToken,
 }
 
 /// Serves HTTP/1.1. After a pause between two requests only the stream is kept: what hyper holds for
@@ -107,27 +126,25 @@ where
 async fn serve_http1<IO, S>(
     mut stream: ClientStream<IO>,
     service: S,
-    limits: &Limits,
-    activity: &Activity,
-    closing: &CancellationToken,
+    bounds: Bounds<'_>,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
 {
     loop {
-        let connection = http1(limits)
+        let connection = http1(bounds.limits)
             .serve_connection(TokioIo::new(stream), &service)
             .with_upgrades();
         let mut connection = Box::pin(connection);
         tokio::select! {
             biased;
             result = connection.as_mut() => return result,
-            () = over(activity, limits, closing) => {
+            () = bounds.over() => {
                 connection.as_mut().graceful_shutdown();
-                return finish(connection, activity, limits).await;
+                return bounds.finish(connection).await;
             }
-            () = activity.paused(PAUSE) => {}
+            () = bounds.activity.paused(PAUSE) => {}
         }
         let Some(parts) = Pin::into_inner(connection).into_parts() else {
             return Ok(());
@@ -143,7 +160,7 @@ where
                 return Ok(());
             },
             // Told by the loop's next turn, in HTTP's way.
-            () = over(activity, limits, closing) => {}
+            () = bounds.over() => {}
         }
     }
 }
@@ -152,53 +169,59 @@ where
 async fn serve_http2<IO, S>(
     stream: ClientStream<IO>,
     service: S,
-    limits: &Limits,
-    activity: &Activity,
-    closing: &CancellationToken,
+    bounds: Bounds<'_>,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    let connection = http2(limits).serve_connection(TokioIo::new(stream), service);
+    let connection = http2(bounds.limits).serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,
-        () = over(activity, limits, closing) => {}
+        () = bounds.over() => {}
         // Dropping it resets every stream: none of them moves.
-        () = activity.untaken(limits.body_idle_timeout) => return Ok(()),
+        () = bounds.activity.untaken(bounds.limits.body_idle_timeout) => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
-    finish(connection, activity, limits).await
+    bounds.finish(connection).await
 }
 
-/// Completes when the connection should end: it is to close, or has rested too long.
-async fn over(activity: &Activity, limits: &Limits, closing: &CancellationToken) {
-    tokio::select! {
-        () = closing.cancelled() => {}
-        () = activity.rested(limits.client_idle_timeout) => {}
+impl Bounds<'_> {
+    /// Completes when the connection should end: it is to close, or has rested too long.
+    async fn over(&self) {
+        let may_rest = || match self.slot.is_stranger() {
+            true => self.limits.unidentified.rest,
+            false => self.limits.client_idle_timeout,
+        };
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = self.activity.rested_for(may_rest) => {}
+        }
     }
-}
 
-/// Lets the requests in progress end. A client that then neither takes the rest of its answers nor
-/// leaves is not waited for.
-async fn finish(
-    connection: impl Future<Output = Result<(), hyper::Error>>,
-    activity: &Activity,
-    limits: &Limits,
-) -> Result<(), hyper::Error> {
-    let limit = limits.body_idle_timeout;
-    let lingers = async {
-        tokio::time::sleep(limit).await;
-        activity.rested(limit).await;
-    };
-    tokio::select! {
-        biased;
-        result = connection => result,
-        () = lingers => Ok(()),
-        () = activity.untaken(limit) => Ok(()),
+    /// Lets the requests in progress end. A client that then neither takes the rest of its answers
+    /// nor leaves is not waited for; one that proved nothing is owed little.
+    async fn finish(
+        &self,
+        connection: impl Future<Output = Result<(), hyper::Error>>,
+    ) -> Result<(), hyper::Error> {
+        let limit = self.limits.body_idle_timeout;
+        let lingers = async {
+            if self.slot.is_stranger() {
+                return self.activity.rested_for(|| FAREWELL).await;
+            }
+            tokio::time::sleep(limit).await;
+            self.activity.rested(limit).await;
+        };
+        tokio::select! {
+            biased;
+            result = connection => result,
+            () = lingers => Ok(()),
+            () = self.activity.untaken(limit) => Ok(()),
+        }
     }
 }
 
@@ -266,9 +289,12 @@ fn http2(limits: &Limits) -> conn::http2::Builder<TokioExecutor> {
 mod tests {
     use bytes::Bytes;
     use rstest::rstest;
+    use std::net::Ipv4Addr;
+
     use tokio::io::{AsyncReadExt as _, DuplexStream};
 
     use super::*;
+    use crate::slots::{self, Share, Slots};
 
     /// Serves one side of a pipe, answering each request with its path.
     async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
@@ -280,7 +306,24 @@ mod tests {
             async move { Response::new(Answer::whole(path, busy)) }
         };
         let limits = Limits::default();
-        serve(stream, Protocol::Http1, &limits, activity, closing, handle).await
+        serve(
+            stream,
+            Protocol::Http1,
+            &limits,
+            &proven(),
+            activity,
+            closing,
+            handle,
+        )
+        .await
+    }
+
+    /// The place of a connection whose caller is proven.
+    fn proven() -> Slot {
+        let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
+        let slot = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
+        slot.prove(|| Share::Own).unwrap();
+        slot
     }
 
     /// Reads one answer, whose body is `path`.

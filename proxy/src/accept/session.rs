@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{activity::Activity, serve::Protocol};
@@ -13,7 +12,8 @@ use crate::{
     clock::Clock,
     destination::Authority,
     identify::Caller,
-    observe::{CallerPart, ConnectionGuard},
+    observe::CallerPart,
+    slots::Slot,
 };
 
 /// Where a connection came in.
@@ -27,23 +27,6 @@ pub struct Entrance {
     pub original_destination: Option<SocketAddr>,
     /// The connection's place among those that may be open; given back with its last tunnel.
     pub slot: Arc<Slot>,
-}
-
-/// A connection's place among those that may be open at once, counted while it is held.
-#[derive(Debug)]
-pub struct Slot {
-    _permit: OwnedSemaphorePermit,
-    _counted: ConnectionGuard,
-}
-
-impl Slot {
-    /// Takes the place.
-    pub fn new(permit: OwnedSemaphorePermit, counted: ConnectionGuard) -> Self {
-        Self {
-            _permit: permit,
-            _counted: counted,
-        }
-    }
 }
 
 /// A proven caller on one connection.

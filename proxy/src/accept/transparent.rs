@@ -211,6 +211,7 @@ impl Transparent {
             stream,
             protocol,
             &self.rooms.limits,
+            &self.entrance.slot,
             Arc::clone(&activity),
             self.closing.clone(),
             |request| Arc::clone(&clear).handle(request),

@@ -14,6 +14,7 @@ use countersign_config::{
 use tokio::sync::watch;
 
 use super::Rates;
+use crate::{identify::Caller, slots::Share};
 
 /// The revision in force. Requests load it; what stays open is told when it changes.
 #[derive(Debug)]
@@ -92,6 +93,16 @@ impl Snapshot {
     /// The counters of the policies' rates.
     pub fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    /// Whose share of the connections a caller's connection takes.
+    pub fn share_of(&self, caller: &Caller) -> Share {
+        let recognised = self.policies.recognise(caller.facts());
+        let mut workloads = self.policies.workloads_of(&recognised);
+        match workloads.next() {
+            Some(workload) => Share::Workload(workload.name.clone()),
+            None => Share::Unregistered,
+        }
     }
 
     /// Which workloads a caller is in this revision.

@@ -21,6 +21,9 @@ use crate::{
     refusal::Reason,
 };
 
+/// The operator's sentence for a request whose connection gave way to others.
+const GAVE_WAY: &str = "limits.connections are open, this workload held more than its share of them, and another wanted its own";
+
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -62,6 +65,12 @@ impl Outcome {
     const CUT_OFF: Self = Self::Failed {
         reason: Reason::Draining.facts().code,
         blame: Reason::Draining.facts().blame.as_str(),
+    };
+
+    /// What a record that nobody concluded ends with if its connection gave way to others.
+    const SHED: Self = Self::Failed {
+        reason: Reason::ShareExceeded.facts().code,
+        blame: Reason::ShareExceeded.facts().blame.as_str(),
     };
 
     /// What a record that nobody concluded ends with if its client broke HTTP.
@@ -197,6 +206,12 @@ impl Record {
         self.client.as_ref()?.violation()
     }
 
+    /// Whether its connection was closed in favour of others.
+    fn gave_way(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.why_shed().is_some())
+    }
+
     /// Closes the record.
     pub fn close(mut self, outcome: Outcome) {
         self.conclude(outcome);
@@ -223,6 +238,9 @@ impl Record {
                 closed.outcome = Outcome::PANICKED;
             } else if cut_off() {
                 closed.outcome = Outcome::CUT_OFF;
+            } else if self.gave_way() {
+                closed.outcome = Outcome::SHED;
+                closed.entry.detail = Some(GAVE_WAY.into());
             } else if let Some(Violation(what)) = self.violation() {
                 closed.outcome = Outcome::BROKEN_HTTP;
                 closed.entry.detail = Some(what.into());

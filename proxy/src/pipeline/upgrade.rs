@@ -23,6 +23,7 @@ use crate::{
     inject,
     observe::{Outcome, Record},
     refusal::Refusal,
+    slots::Slot,
 };
 
 /// A client's wish to speak WebSocket.
@@ -97,6 +98,7 @@ impl Upgrade {
                     client: self.0,
                     upstream: stream,
                     bounds,
+                    slot: Arc::clone(&session.entrance.slot),
                     tasks: session.rooms.tasks.clone(),
                 }))
             }
@@ -110,6 +112,7 @@ pub(super) struct Switched {
     client: OnUpgrade,
     upstream: Upgraded,
     bounds: pump::Bounds,
+    slot: Arc<Slot>,
     tasks: Tasks,
 }
 
@@ -121,21 +124,17 @@ impl Switched {
             client,
             upstream,
             bounds,
+            slot,
             tasks,
         } = self;
-        tasks.spawn(async move {
+        let carried = async move {
             let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.
             let Ok(client) = client.await else { return };
-            pump::pump(
-                TokioIo::new(client),
-                upstream,
-                record,
-                bounds,
-                Outcome::Permitted,
-            )
-            .await;
-        });
+            let client = TokioIo::new(client);
+            pump::pump(client, upstream, record, bounds, Outcome::Permitted).await;
+        };
+        tasks.spawn(async move { slot.within(carried).await });
         response.map(|()| Answer::empty())
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     forward::ForwardError,
     identify::{IdentifyError, SvidError},
     inject::InjectError,
+    slots::NoPlace,
 };
 
 impl From<InjectError> for Refusal {
@@ -104,6 +105,12 @@ fn state(error: &StateError) -> Reason {
         StateError::Kube(_) | StateError::Vault(_) | StateError::NotConfigured { .. } => {
             Reason::CredentialStateUnusable
         }
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(error: NoPlace) -> Self {
+        Self::new(Reason::ShareExceeded, error.to_string())
     }
 }
 

@@ -315,6 +315,10 @@ reasons! {
     Overloaded = "overloaded", 503, Gateway, Http,
         caller: "The proxy is overloaded.",
         remedy: "Raise the limit named in the detail, or add replicas.";
+    /// A workload holds its share of the connections, and there are no more.
+    ShareExceeded = "share_exceeded", 503, Caller, Http,
+        caller: "This workload has too many connections to the proxy open.",
+        remedy: "Close connections that are not needed, raise limits.connections, or add replicas: other workloads have a right to their share.";
     /// The client went away.
     ClientGone = "client_gone", 499, Caller, Http,
         caller: "The client closed the connection.",

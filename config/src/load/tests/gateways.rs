@@ -140,6 +140,16 @@ fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 #[case::otlp("observe: { otlp: { endpoint: otel } }", "bad-url")]
 #[case::admin("observe: { admin: \"9901\" }", "bad-address")]
 #[case::unlimited("limits: { connections: 0 }", "bad-limit")]
+#[case::no_strangers("limits: { unidentified: { connections: 0 } }", "bad-limit")]
+#[case::no_source("limits: { unidentified: { perSource: 0 } }", "bad-limit")]
+#[case::source_beyond_all(
+    "limits: { unidentified: { connections: 9, perSource: 10 } }",
+    "bad-limit"
+)]
+#[case::source_beyond_default("limits: { unidentified: { perSource: 1025 } }", "bad-limit")]
+#[case::long_rest("limits: { unidentified: { rest: 61s } }", "bad-limit")]
+#[case::no_rest("limits: { unidentified: { rest: 0s } }", "bad-duration")]
+#[case::unknown_bound("limits: { unidentified: { perPod: 1 } }", "unknown-key")]
 #[case::limit_without_unit("limits: { drain: \"10\" }", "bad-duration")]
 #[case::limit_as_number("limits: { drain: 10 }", "wrong-type")]
 #[case::unknown("listener: []", "unknown-key")]
@@ -193,6 +203,24 @@ fn admin_and_replays_can_be_switched_off() {
     let (gateway, _) = with("observe: { admin: none }\n  limits: { replayBytes: 0 }").unwrap();
     assert_eq!(gateway.observe.admin, None);
     assert_eq!(gateway.limits.replay_bytes, 0);
+}
+
+#[rstest]
+#[case("{}", 1024, 512, 5)]
+#[case("{ connections: 9 }", 9, 5, 5)]
+#[case("{ connections: 1 }", 1, 1, 5)]
+#[case("{ connections: 9, perSource: 9, rest: 1m }", 9, 9, 60)]
+fn strangers_are_bounded_at_a_listener_and_from_a_source(
+    #[case] written: &str,
+    #[case] connections: usize,
+    #[case] per_source: usize,
+    #[case] rest: u64,
+) {
+    let (gateway, _) = with(&format!("limits: {{ unidentified: {written} }}")).unwrap();
+    let bounds = gateway.limits.unidentified;
+    assert_eq!(bounds.connections, connections);
+    assert_eq!(bounds.per_source, per_source);
+    assert_eq!(bounds.rest, Duration::from_secs(rest));
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! The bounds of caches, queues, headers and waits.
 
+use std::time::Duration;
+
 use super::super::fields;
 use crate::{
-    model::Limits,
-    resource::LimitsSpec,
+    model::{Limits, Unidentified},
+    resource::{LimitsSpec, UnidentifiedSpec},
     yaml::{Findings, Spot},
 };
+
+/// The longest that a connection may rest on which nobody was proven.
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 pub(super) fn limits(
     spec: Option<&LimitsSpec>,
@@ -18,6 +23,12 @@ pub(super) fn limits(
     };
     let sound = counts(spec, &mut limits, spot, findings);
     let sound = waits(spec, &mut limits, spot, findings) && sound;
+    let unidentified = unidentified(
+        spec.unidentified.as_ref(),
+        &spot.key("unidentified"),
+        findings,
+    );
+    limits.unidentified = unidentified?;
     sound.then_some(limits)
 }
 
@@ -100,6 +111,56 @@ fn waits(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fin
         }
     }
     sound
+}
+
+fn unidentified(
+    spec: Option<&UnidentifiedSpec>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Unidentified> {
+    let mut bounds = Unidentified::default();
+    let Some(spec) = spec else {
+        return Some(bounds);
+    };
+    let count = |written: Option<u64>, key| match written {
+        None => Some(None),
+        Some(written) => at_least_one(written, &spot.key(key), findings).map(Some),
+    };
+    let connections = count(spec.connections, "connections");
+    let per_source = count(spec.per_source, "perSource");
+    let rest = match &spec.rest {
+        None => Some(bounds.rest),
+        Some(written) => rest(written, &spot.key("rest"), findings),
+    };
+    let (connections, per_source) = (connections?, per_source?);
+    bounds.rest = rest?;
+    bounds.connections = connections.unwrap_or(bounds.connections);
+    // Unless written, one source has half of them.
+    bounds.per_source = per_source.unwrap_or(bounds.connections.div_ceil(2));
+    if bounds.per_source > bounds.connections {
+        findings.error(
+            &spot.key("perSource"),
+            "bad-limit",
+            "one source could have more than there are",
+            "write no more than `connections` has",
+        );
+        return None;
+    }
+    Some(bounds)
+}
+
+fn rest(written: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+    let rest = fields::duration(written, spot, findings)?;
+    if rest > LONGEST_REST {
+        findings.error(
+            spot,
+            "bad-limit",
+            "whoever has proven nothing would hold a connection for long",
+            "write a minute at most",
+        );
+        return None;
+    }
+    Some(rest)
 }
 
 fn at_least_one(written: u64, spot: &Spot<'_>, findings: &Findings) -> Option<usize> {

@@ -23,8 +23,8 @@ use prometheus_client::{
 };
 
 use self::labels::{
-    CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels, ResultLabel,
-    RevisionLabel, SocketLabel, TargetLabel, UpstreamLabels, VersionLabel,
+    ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels,
+    ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels, VersionLabel,
 };
 use super::record::Closed;
 
@@ -45,6 +45,8 @@ struct Inner {
     credential_fetches: Family<FetchLabels, Counter>,
     probes: Family<FetchLabels, Counter>,
     client_connections: Family<ListenerLabel, Gauge>,
+    connections_by_class: Family<ClassLabel, Gauge>,
+    connections_shed: Family<ShedLabels, Counter>,
     upstream_connections: Gauge,
     revision: Family<RevisionLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
@@ -77,6 +79,8 @@ impl Metrics {
             credential_fetches: Family::default(),
             probes: Family::default(),
             client_connections: Family::default(),
+            connections_by_class: Family::default(),
+            connections_shed: Family::default(),
             upstream_connections: Gauge::default(),
             revision: Family::default(),
             reloads: Family::default(),
@@ -106,6 +110,25 @@ impl Metrics {
                 listener: Label(Arc::clone(listener)),
             });
         ConnectionGuard::new(gauge)
+    }
+
+    /// Counts a client connection as one on which a caller was proven, or nobody yet.
+    pub fn connection_of(&self, identified: bool) -> ConnectionGuard {
+        let class = class(identified);
+        let gauge = self
+            .0
+            .connections_by_class
+            .get_or_create_owned(&ClassLabel { class });
+        ConnectionGuard::new(gauge)
+    }
+
+    /// Counts a client connection that was closed for the sake of others.
+    pub fn connection_shed(&self, identified: bool, reason: &'static str) {
+        let labels = ShedLabels {
+            class: class(identified),
+            reason,
+        };
+        self.0.connections_shed.get_or_create(&labels).inc();
     }
 
     /// Counts an upstream connection as open until the guard is dropped.
@@ -291,6 +314,16 @@ impl Inner {
             self.client_connections.clone(),
         );
         registry.register(
+            "client_connections_by_class",
+            "Open client connections, by whether a caller was proven on them",
+            self.connections_by_class.clone(),
+        );
+        registry.register(
+            "connections_shed",
+            "Client connections that were closed for the sake of others, by reason",
+            self.connections_shed.clone(),
+        );
+        registry.register(
             "upstream_connections",
             "Open upstream connections",
             self.upstream_connections.clone(),
@@ -334,6 +367,14 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+fn class(identified: bool) -> &'static str {
+    if identified {
+        "identified"
+    } else {
+        "unidentified"
     }
 }
 

@@ -65,3 +65,20 @@ fn a_connection_counts_while_its_guard_lives() {
     drop((one, other));
     assert!(open(0));
 }
+
+#[test]
+fn connections_count_by_class_and_those_shed_by_reason() {
+    let metrics = Metrics::new();
+    let stranger = metrics.connection_of(false);
+    let _proven = metrics.connection_of(true);
+    drop(stranger);
+    metrics.connection_shed(false, "source_full");
+    let text = metrics.encode().unwrap();
+    for line in [
+        r#"countersign_client_connections_by_class{class="unidentified"} 0"#,
+        r#"countersign_client_connections_by_class{class="identified"} 1"#,
+        r#"countersign_connections_shed_total{class="unidentified",reason="source_full"} 1"#,
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+}
