@@ -10,8 +10,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use reqwest::{Certificate, ClientBuilder, Response, Url, redirect::Policy};
+use reqwest::{Response, Url, redirect::Policy};
+use rustls::RootCertStore;
 use zeroize::Zeroizing;
+
+use crate::{chain, ciphers};
 
 /// How long a whole exchange may take unless it says otherwise; requests wait for it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -141,21 +144,23 @@ impl Client {
     }
 
     fn make(&self, roots: Option<&[u8]>) -> Result<reqwest::Client, RootsError> {
-        let mut builder = builder();
-        if let (Some(file), Some(pem)) = (&self.ca_file, roots) {
-            let roots = parse_roots(pem).ok_or_else(|| RootsError::NoCertificate {
-                file: Arc::clone(file),
-            })?;
-            builder = builder.tls_certs_only(roots);
-        }
-        let built = builder.build();
-        built.map_err(|error| RootsError::Client(sentence(error).into()))
+        let roots = match (&self.ca_file, roots) {
+            (Some(file), Some(pem)) => {
+                let roots = chain::of_pem(pem).ok_or_else(|| RootsError::NoCertificate {
+                    file: Arc::clone(file),
+                });
+                Some(roots?)
+            }
+            (Some(_) | None, _) => None,
+        };
+        client(roots).map_err(|reason| RootsError::Client(reason.into()))
     }
 }
 
-/// The settings that all these clients have.
-pub(crate) fn builder() -> ClientBuilder {
-    reqwest::Client::builder()
+/// A client that trusts these roots only, or the system's.
+pub(crate) fn client(roots: Option<RootCertStore>) -> Result<reqwest::Client, String> {
+    let built = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls(roots)?)
         .no_proxy()
         .redirect(Policy::none())
         .timeout(TIMEOUT)
@@ -163,12 +168,20 @@ pub(crate) fn builder() -> ClientBuilder {
         .tcp_keepalive(KEEP_ALIVE)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build();
+    built.map_err(sentence)
 }
 
-/// The certificates in a PEM file; `None` if there is no usable one.
-pub(crate) fn parse_roots(pem: &[u8]) -> Option<Vec<Certificate>> {
-    let roots = Certificate::from_pem_bundle(pem).ok()?;
-    (!roots.is_empty()).then_some(roots)
+fn tls(roots: Option<RootCertStore>) -> Result<rustls::ClientConfig, String> {
+    let roots = roots.unwrap_or_else(|| chain::system().0);
+    if roots.is_empty() {
+        return Err("the system has no root certificates".to_owned());
+    }
+    let builder = chain::trusting(Arc::new(roots), ciphers::provider());
+    let builder = builder.map_err(|error| error.to_string())?;
+    let mut tls = builder.with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// A URL beneath `base`; each segment is one, whatever it holds.

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod app;
 pub mod authorize;
 pub mod ca;
+pub mod chain;
 mod ciphers;
 pub mod cli;
 pub mod clock;

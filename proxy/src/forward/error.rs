@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{address::Forbidden, body::BodyMeter};
+use crate::chain::ChainError;
 
 /// Why a request, or the rest of its response, did not come through. Its text is the sentence for
 /// the operator and holds no secret.
@@ -78,6 +79,9 @@ pub enum ForwardError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The upstream's chain is too large to be looked at.
+    #[error("the upstream's certificate was not looked at: {0}")]
+    TlsChain(ChainError),
     /// The TLS handshake failed for another reason.
     #[error("no TLS with the upstream: {reason}")]
     TlsHandshake {
@@ -155,9 +159,14 @@ impl ForwardError {
     pub(super) fn from_handshake(error: &io::Error) -> Self {
         let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
         match reason {
-            Some(rustls::Error::InvalidCertificate(reason)) => Self::TlsBadCertificate {
-                reason: reason.to_string(),
-            },
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                match ChainError::in_handshake(reason) {
+                    Some(error) => Self::TlsChain(error),
+                    None => Self::TlsBadCertificate {
+                        reason: reason.to_string(),
+                    },
+                }
+            }
             Some(error @ rustls::Error::NoCertificatesPresented) => Self::TlsBadCertificate {
                 reason: error.to_string(),
             },

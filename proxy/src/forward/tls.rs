@@ -7,13 +7,13 @@ use std::{
 };
 
 use countersign_config::{host::Host, model::TrustRoots};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::error::{ForwardError, SetupError};
-use crate::ciphers;
+use crate::{chain, ciphers};
 
 /// Which HTTP a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,10 +45,8 @@ impl Tls {
     /// Loads the roots. Sessions are resumed per server name; no early data is sent, as it could
     /// be replayed.
     pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
-        let mut any = ClientConfig::builder_with_provider(ciphers::provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(load_roots(roots)?)
-            .with_no_client_auth();
+        let roots = Arc::new(load_roots(roots)?);
+        let mut any = chain::trusting(roots, ciphers::provider())?.with_no_client_auth();
         any.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut http1 = any.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -101,20 +99,19 @@ async fn handshake(
 }
 
 fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
-    let mut store = RootCertStore::empty();
-    let file = match roots {
-        TrustRoots::System => {
-            add_system(&mut store)?;
-            return Ok(store);
-        }
+    let (mut store, file) = match roots {
+        TrustRoots::System => return system(),
+        // Without a root of its own the system's part is empty, and the file's remain.
         TrustRoots::SystemAnd(file) => {
-            // Without a root of its own the system's part is empty, and the file's remain.
-            if let Err(error) = add_system(&mut store) {
-                tracing::warn!(%error, "only the roots of the file are trusted");
+            let (store, _) = chain::system();
+            if store.is_empty() {
+                tracing::warn!(
+                    "the system has no root certificates; those of the file are trusted"
+                );
             }
-            file
+            (store, file)
         }
-        TrustRoots::Only(file) => file,
+        TrustRoots::Only(file) => (RootCertStore::empty(), file),
     };
     add_file(&mut store, file).map_err(|reason| SetupError::RootsFile {
         path: file.clone(),
@@ -123,26 +120,15 @@ fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
     Ok(store)
 }
 
-fn add_system(store: &mut RootCertStore) -> Result<(), SetupError> {
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "some of the system's root certificates cannot be read");
-    }
-    // Systems ship roots that webpki does not take; each other one still counts.
-    let (_, unusable) = store.add_parsable_certificates(system.certs);
-    if unusable > 0 {
-        tracing::debug!(
-            unusable,
-            "some of the system's root certificates are not usable"
-        );
-    }
+fn system() -> Result<RootCertStore, SetupError> {
+    let (store, errors) = chain::system();
     if store.is_empty() {
-        let reasons: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
+        let reasons: Vec<_> = errors.iter().map(ToString::to_string).collect();
         return Err(SetupError::NoRoots {
             reason: reasons.join("; "),
         });
     }
-    Ok(())
+    Ok(store)
 }
 
 /// Adds every certificate of a PEM file; one that is not usable is an error, since somebody

@@ -127,12 +127,12 @@ pub enum SetupError {
         url: String,
     },
     /// No HTTP client could be made.
-    #[error("issuer {issuer}: no HTTP client: {source}")]
+    #[error("issuer {issuer}: no HTTP client: {reason}")]
     Client {
         /// The issuer's name.
         issuer: String,
         /// What went wrong.
-        source: reqwest::Error,
+        reason: String,
     },
     /// Two issuers have the same `iss`, so that it would be a guess which cluster vouched.
     #[error("issuers {first} and {second} have the same `issuer`; clusters need distinct ones")]

@@ -3,24 +3,22 @@
 use std::path::Path;
 
 use countersign_config::model::Issuer;
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::{Client, Response, Url};
+use rustls::RootCertStore;
 
 use super::SetupError;
-use crate::control_plane;
 pub(super) use crate::control_plane::sentence;
+use crate::{chain, control_plane};
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// A client that trusts the roots in `ca_file` only, or the system's.
 pub(super) fn client(issuer: &Issuer, ca_file: Option<&Path>) -> Result<Client, SetupError> {
-    let mut builder = control_plane::builder();
-    if let Some(file) = ca_file {
-        builder = builder.tls_certs_only(roots(issuer, file)?);
-    }
-    builder.build().map_err(|source| SetupError::Client {
+    let roots = ca_file.map(|file| roots(issuer, file)).transpose()?;
+    control_plane::client(roots).map_err(|reason| SetupError::Client {
         issuer: issuer.name.clone(),
-        source,
+        reason,
     })
 }
 
@@ -32,13 +30,13 @@ pub(super) fn url(issuer: &Issuer, url: &str) -> Result<Url, SetupError> {
 }
 
 /// The roots in a file, so that a gateway with a wrong one does not start.
-pub(super) fn roots(issuer: &Issuer, file: &Path) -> Result<Vec<Certificate>, SetupError> {
+pub(super) fn roots(issuer: &Issuer, file: &Path) -> Result<RootCertStore, SetupError> {
     let pem = std::fs::read(file).map_err(|source| SetupError::CaFile {
         issuer: issuer.name.clone(),
         file: file.to_owned(),
         source,
     })?;
-    control_plane::parse_roots(&pem).ok_or_else(|| SetupError::CaPem {
+    chain::of_pem(&pem).ok_or_else(|| SetupError::CaPem {
         issuer: issuer.name.clone(),
         file: file.to_owned(),
     })

@@ -132,6 +132,7 @@ impl From<ForwardError> for Refusal {
             ForwardError::Overloaded { .. } => Reason::Overloaded,
             ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,
             ForwardError::TlsBadCertificate { .. } => Reason::UpstreamCertificate,
+            ForwardError::TlsChain(_) => Reason::UpstreamChain,
             ForwardError::Reset { .. }
             | ForwardError::MalformedResponse { .. }
             | ForwardError::BodyIdle { .. } => Reason::UpstreamBroken,
@@ -146,6 +147,7 @@ impl From<ForwardError> for Refusal {
 /// Why a certificate was refused.
 fn certificate(error: &SvidError) -> Reason {
     match error {
+        SvidError::Bounds(_) => Reason::IdentityChain,
         SvidError::Unreadable
         | SvidError::UriNames(_)
         | SvidError::SpiffeId(_)

@@ -95,6 +95,22 @@ reasons! {
     IdentityInvalid = "identity_invalid", 407, Caller, Http,
         caller: "The proof of identity is not valid.",
         remedy: "Look at the detail: the signature, the key or the claims of the token are not those of its issuer, or the certificate is not an X.509-SVID of its trust domain.";
+    /// The token was made for longer than the issuer's tokens may be.
+    IdentityTooLongLived = "identity_too_long_lived", 407, Caller, Http,
+        caller: "The token is good for too long: send one that is renewed more often.",
+        remedy: "Project the token with an expirationSeconds of at most the issuer's identity.issuers[].maxTokenLife; a token from a Secret never qualifies.";
+    /// Its issuer has withdrawn the key that the token was signed with.
+    IdentityKeyWithdrawn = "identity_key_withdrawn", 407, Caller, Http,
+        caller: "The proof of identity is signed with a key that is no longer its issuer's.",
+        remedy: "Nothing, if the issuer's keys were changed on purpose: the pod reads its renewed token and connects again; else put the key back into the issuer's set.";
+    /// Too many bad proofs came from this address.
+    IdentityThrottled = "identity_throttled", 429, Caller, Http,
+        caller: "Too many bad proofs of identity came from this address; see Retry-After.",
+        remedy: "Find who sends bad tokens from the address in the record (identity_invalid); callers who are known already are served on.";
+    /// The certificate's chain is larger than any that is looked at.
+    IdentityChain = "identity_chain", 407, Caller, Http,
+        caller: "The client certificate came with too large a chain.",
+        remedy: "Send the leaf and the intermediates between it and its trust domain's root, and nothing else: 6 certificates and 16 KiB at most.";
     /// Token and certificate are not of the same workload.
     IdentityMismatch = "identity_mismatch", 407, Caller, Http,
         caller: "The token and the client certificate do not name the same workload.",
@@ -303,6 +319,10 @@ reasons! {
     UpstreamCertificate = "upstream_certificate", 502, Upstream, Http,
         caller: "The service could not prove its identity.",
         remedy: "Something intercepts the connection, or its CA belongs into upstream.roots.";
+    /// The upstream's certificate came with a chain that is larger than any that is looked at.
+    UpstreamChain = "upstream_chain", 502, Upstream, Http,
+        caller: "The service could not prove its identity.",
+        remedy: "The server must send its leaf and the intermediates up to its root, and nothing else: 6 certificates and 16 KiB at most (see detail).";
     /// The upstream broke off or answered garbage.
     UpstreamBroken = "upstream_broken", 502, Upstream, Http,
         caller: "The service broke the connection or sent an invalid answer.",

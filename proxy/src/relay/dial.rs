@@ -9,6 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::proof::{Fingerprint, Proof, ProofError};
+use crate::chain;
 
 /// TCP and TLS with a gateway, which is near. Beyond this the next address is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -115,10 +116,7 @@ impl Dialer {
         };
         let tls = |error: rustls::Error| DialError::Tls(error.to_string());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(tls)?
-            .with_root_certificates(roots);
+        let builder = chain::trusting(roots, provider).map_err(tls)?;
         let (mut config, shown) = match self.proof.svid().await? {
             None => (builder.with_no_client_auth(), None),
             Some(svid) => {
@@ -158,13 +156,7 @@ async fn read_roots(path: &PathBuf) -> Result<RootCertStore, DialError> {
 }
 
 fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "some of the system's root certificates cannot be read");
-    }
-    // Systems ship roots that webpki does not take; each other one still counts.
-    roots.add_parsable_certificates(found.certs);
+    let (roots, _) = chain::system();
     if roots.is_empty() {
         tracing::warn!("the system has no root certificates and no --gateway-ca is given");
     }

@@ -9,7 +9,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{Authority, Misbehaviour};
+use super::{Authority, Crowd, Misbehaviour};
 
 /// The right certificate and the wrong ones.
 pub(super) struct Certificates {
@@ -35,7 +35,12 @@ impl Certificates {
     }
 
     pub(super) fn config(&self, how: Option<Misbehaviour>, http2: bool) -> Arc<ServerConfig> {
+        let crowded;
         let certificate = match how {
+            Some(Misbehaviour::Crowded(crowd)) => {
+                crowded = self.crowded(crowd);
+                &crowded
+            }
             Some(Misbehaviour::WrongName) => &self.other_name,
             Some(Misbehaviour::UntrustedAuthority) => &self.other_authority,
             Some(Misbehaviour::ExpiredCertificate) => &self.expired,
@@ -57,6 +62,18 @@ impl Certificates {
             config.alpn_protocols.insert(0, b"h2".to_vec());
         }
         Arc::new(config)
+    }
+}
+
+impl Certificates {
+    fn crowded(&self, crowd: Crowd) -> Arc<CertifiedKey> {
+        let others = crowd.certificates();
+        let others = others.iter().map(|other| other.der().clone());
+        Arc::new(CertifiedKey {
+            cert: self.right.cert.iter().cloned().chain(others).collect(),
+            key: Arc::clone(&self.right.key),
+            ocsp: None,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The ways in which an upstream can be broken.
 
+use super::Crowd;
+
 /// What a stand-in does instead of its work, until it is told otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misbehaviour {
@@ -25,6 +27,8 @@ pub enum Misbehaviour {
     UntrustedAuthority,
     /// Shows a certificate that ran out.
     ExpiredCertificate,
+    /// Shows the right certificate among others that have nothing to do with it.
+    Crowded(Crowd),
     /// Answers with the request's own head, secrets and all, in headers and body.
     Echo,
 }

@@ -4,10 +4,15 @@ use countersign_config::spiffe::{SpiffeId, SpiffeIdError};
 use jiff::Timestamp;
 use rustls::CertificateError;
 
+use crate::chain::ChainError;
+
 /// Why a certificate is no X.509-SVID that is trusted here, as a sentence about it. An ID is told
 /// where there is one, but is proven only when there is no error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SvidError {
+    /// Its chain is too large to be looked at.
+    #[error(transparent)]
+    Bounds(#[from] ChainError),
     /// It is not DER, or an extension that matters is broken or there twice.
     #[error("it cannot be parsed")]
     Unreadable,
@@ -90,6 +95,7 @@ impl SvidError {
     /// What the client is told: the TLS library makes this an alert (RFC 8446, section 6.2).
     pub(super) fn alert(&self) -> CertificateError {
         match self {
+            Self::Bounds(error) => (*error).into(),
             Self::Unreadable => CertificateError::BadEncoding,
             Self::UriNames(_)
             | Self::SpiffeId(_)

@@ -29,7 +29,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use crate::{clock::Clock, observe::Metrics};
+use crate::{chain, clock::Clock, observe::Metrics};
 use bundle::Bundle;
 use certificate::Leaf;
 
@@ -155,6 +155,7 @@ impl TrustDomains {
     /// Everything there is to check about a chain, leaf first.
     pub(super) fn check(&self, chain: &[CertificateDer<'_>]) -> Result<Svid, SvidError> {
         let (leaf, rest) = chain.split_first().ok_or(SvidError::Unreadable)?;
+        chain::bounded(leaf, rest)?;
         let Leaf {
             id,
             not_before,

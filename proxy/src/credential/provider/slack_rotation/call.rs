@@ -186,6 +186,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::Overloaded { .. }
             | ForwardError::ProxyRefused { .. }
             | ForwardError::TlsBadCertificate { .. }
+            | ForwardError::TlsChain(_)
             | ForwardError::TlsHandshake { .. }
             | ForwardError::Unsendable { .. } => true,
             ForwardError::ResponseTimeout { .. }
