@@ -60,7 +60,11 @@ pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Re
             // The connection does not outlive its caller's proof.
             let disproved = matches!(
                 refusal.reason,
-                Reason::IdentityExpired | Reason::IdentityRevoked
+                Reason::IdentityExpired
+                    | Reason::IdentityRevoked
+                    | Reason::IdentityKeyWithdrawn
+                    | Reason::IdentityInvalid
+                    | Reason::IdentityIssuerUnknown
             );
             if disproved {
                 session.closing.cancel();

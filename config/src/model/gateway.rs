@@ -107,6 +107,8 @@ pub struct Issuer {
     pub issuer: String,
     /// What `aud` must contain.
     pub audience: String,
+    /// The longest time for which a token may have been made.
+    pub max_token_life: Duration,
     /// Where its public keys come from.
     pub jwks: JwksSource,
     /// Whether the API server is asked too.

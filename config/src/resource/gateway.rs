@@ -142,6 +142,9 @@ pub struct IssuerSpec {
     pub issuer: String,
     /// What `aud` must contain; `countersign` unless given.
     pub audience: Option<String>,
+    /// The longest time for which a token may have been made, from `iat` to `exp`: 10 minutes to 30
+    /// days; `24h` unless given. A token that lives longer is refused.
+    pub max_token_life: Option<String>,
     /// Where its public keys come from.
     pub jwks: JwksSpec,
     /// Whether the API server is asked too.

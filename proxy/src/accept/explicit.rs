@@ -296,7 +296,8 @@ impl Explicit {
         let Some(token) = presented else {
             return Ok(None);
         };
-        let caller = identifier.by_token(&token, Proof::ServiceAccountToken);
+        let source = Some(self.entrance.client.ip());
+        let caller = identifier.by_token_from(source, &token, Proof::ServiceAccountToken);
         Ok(Some(caller.await?))
     }
 

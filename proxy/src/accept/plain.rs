@@ -61,8 +61,9 @@ impl Passing<'_> {
     ) -> Result<Response<pipeline::Upstream>, ForwardError> {
         let key = PoolKey {
             authority: self.received.authority().clone(),
-            // No workload stands behind it, so the caller's own name keeps connections apart.
-            workload: ResourceName::cluster_wide(self.caller.subject()),
+            // No workload stands behind it, so the caller's own name keeps connections apart, with
+            // its issuer's: two clusters may have the same names.
+            workload: ResourceName::cluster_wide(&self.caller.full_name()),
             credential: None,
             caller: None,
         };

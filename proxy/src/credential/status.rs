@@ -52,7 +52,8 @@ pub struct CredentialStatus {
     pub name: String,
     /// How it is obtained: the provider's key in YAML.
     pub provider: String,
-    /// Whose value it is, where each caller has its own: its subject, and its pod if it is known.
+    /// Whose value it is, where each caller has its own: its issuer, its subject, and its pod if it is
+    /// known.
     pub caller: Option<String>,
     /// How it stands.
     pub state: CredentialState,
@@ -129,10 +130,10 @@ impl Slot {
             u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
         };
         let caller = self.caller.as_ref().map(|caller| {
-            let subject = caller.subject();
+            let name = caller.full_name();
             match &caller.facts().pod {
-                Some(pod) => format!("{subject} ({pod})"),
-                None => subject.to_owned(),
+                Some(pod) => format!("{name} ({pod})"),
+                None => name,
             }
         });
         CredentialStatus {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use countersign_config::policy::CallerFacts;
 use jiff::Timestamp;
 
-use super::{review::Standing, svid::Svid};
+use super::{jwks::Vouched, review::Standing, svid::Svid};
 use crate::{clock::Clock, flight::LastTime, secret::Secret};
 
 /// How a caller was proven.
@@ -44,6 +44,8 @@ pub struct Caller {
     pub(super) key: [u8; 32],
     /// When the proof was last checked against the issuer's keys.
     pub(super) verified: LastTime,
+    /// The key that it was checked with, which its issuer may withdraw; certificates have `svid`.
+    pub(super) vouched: Option<Arc<Vouched>>,
     /// What the API server says of it, where it is asked.
     pub(super) standing: Option<Arc<Standing>>,
     /// The certificate of its connection, where it has one.
@@ -73,6 +75,7 @@ impl Caller {
             expires_at: svid.not_after,
             key,
             verified,
+            vouched: None,
             standing: None,
             svid: Some(Arc::new(svid)),
         }
@@ -103,6 +106,7 @@ impl Caller {
             expires_at,
             key: super::sha256(token.as_bytes()),
             verified,
+            vouched: None,
             standing: None,
             svid: None,
         })
@@ -135,6 +139,7 @@ impl Caller {
             expires_at: token.expires_at.min(certificate.expires_at),
             key: token.key,
             verified,
+            vouched: token.vouched.clone(),
             standing: token.standing.clone(),
             svid: Some(Arc::clone(svid)),
         })
@@ -160,6 +165,12 @@ impl Caller {
         &self.subject
     }
 
+    /// Who it is among the callers of all issuers. A subject has no space in it, so that no two
+    /// pairs of names read the same.
+    pub fn full_name(&self) -> String {
+        format!("{} {}", self.issuer, self.subject)
+    }
+
     /// The token's `jti`, or the serial number of the certificate.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
@@ -170,9 +181,9 @@ impl Caller {
         self.token.as_deref()
     }
 
-    /// Completes when the run that the token was given to is over: the token has expired, or the
-    /// API server, where it is asked, does not accept it any more. It is asked twice a minute at
-    /// most; one that cannot be asked proves nothing.
+    /// Completes when the run that the token was given to is over: the token has expired, its issuer
+    /// has withdrawn the key, or the API server, where it is asked, does not accept it any more. It is
+    /// asked twice a minute at most; one that cannot be asked proves nothing.
     pub(crate) async fn over(&self, clock: &Clock) {
         let withdrawn = async {
             match &self.standing {
@@ -180,8 +191,15 @@ impl Caller {
                 Some(standing) => standing.withdrawn().await,
             }
         };
+        let other_keys = async {
+            match &self.vouched {
+                None => std::future::pending().await,
+                Some(vouched) => vouched.withdrawn().await,
+            }
+        };
         tokio::select! {
             () = clock.until(self.expires_at) => {}
+            () = other_keys => {}
             () = withdrawn => {}
         }
     }

@@ -37,6 +37,17 @@ pub(super) struct RawClaims {
     kubernetes: Option<Value>,
 }
 
+/// What one issuer's tokens must say.
+#[derive(Debug)]
+pub(super) struct Demands {
+    /// Exactly `iss`.
+    pub(super) issuer: String,
+    /// What `aud` must contain.
+    pub(super) audience: Arc<str>,
+    /// The longest time from `iat` to `exp`.
+    pub(super) max_life: Duration,
+}
+
 /// Claims that were checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claims {
@@ -62,17 +73,13 @@ impl RawClaims {
     }
 
     /// Checks every claim; to be called after the signature was found good.
-    pub(super) fn check(
-        &self,
-        issuer: &str,
-        audience: &Arc<str>,
-        now: Timestamp,
-    ) -> Result<Claims, IdentifyError> {
-        if self.unverified_issuer()? != issuer {
+    pub(super) fn check(&self, demands: &Demands, now: Timestamp) -> Result<Claims, IdentifyError> {
+        if self.unverified_issuer()? != demands.issuer {
             return Err(IdentifyError::UnknownIssuer);
         }
-        self.check_audience(audience)?;
+        self.check_audience(&demands.audience)?;
         let expires_at = self.check_times(now)?;
+        self.check_life(expires_at, demands.max_life)?;
         let subject = string(self.sub.as_ref(), "`sub` must be a string")?;
         let (namespace, service_account) = service_account(subject)?;
         let pod = self.check_kubernetes(namespace, service_account)?;
@@ -132,6 +139,21 @@ impl RawClaims {
             }
         }
         Ok(expires_at)
+    }
+
+    /// A token is meant to be replaced often. One that never ends, or hardly ever, would stay good in
+    /// whoever's hands it falls.
+    fn check_life(&self, expires_at: Timestamp, longest: Duration) -> Result<(), IdentifyError> {
+        const BEGIN: &str = "`iat`, or else `nbf`, must say when the token began";
+        let begun_at = moment(self.iat.as_ref().or(self.nbf.as_ref()), BEGIN)?;
+        let life = expires_at.duration_since(begun_at);
+        if life <= SignedDuration::try_from(longest).unwrap_or(SignedDuration::MAX) {
+            return Ok(());
+        }
+        Err(IdentifyError::LivesTooLong {
+            life: life.unsigned_abs(),
+            longest,
+        })
     }
 
     /// What Kubernetes says beside the subject must say the same; gives the pod's name.

@@ -1,6 +1,6 @@
 //! Why a caller was not identified, and why identification could not be set up.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::svid::{BundleError, SvidError};
 
@@ -38,6 +38,31 @@ pub enum IdentifyError {
     /// The proof is past its end.
     #[error("the proof has expired")]
     Expired,
+    /// The token was made for longer than is taken.
+    #[error(
+        "the token was made for {}, longer than the issuer's maxTokenLife of {}",
+        in_words(*life), in_words(*longest)
+    )]
+    LivesTooLong {
+        /// From its `iat` to its `exp`.
+        life: Duration,
+        /// What is configured.
+        longest: Duration,
+    },
+    /// The key that signed the token is none of its issuer's any more.
+    #[error("issuer {issuer} has withdrawn the key that the token was signed with")]
+    KeyWithdrawn {
+        /// The issuer's name.
+        issuer: Arc<str>,
+    },
+    /// Too many bad tokens came from where this one comes from; it was not looked at.
+    #[error("too many bad tokens came from {from}, and the token's turn did not come")]
+    Throttled {
+        /// The address, or its network.
+        from: IpAddr,
+        /// When it may be sent again.
+        again: Duration,
+    },
     /// The token's `nbf` or `iat` lies ahead.
     #[error("the token is not valid yet; compare the clocks of its issuer and of this gateway")]
     NotYetValid,
@@ -92,6 +117,20 @@ pub enum IdentifyError {
         /// What is wrong with it.
         detail: Arc<str>,
     },
+}
+
+/// A length of time by its largest units, such as `1d 1s`.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [
+        (seconds / 86_400, 'd'),
+        (seconds / 3600 % 24, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let told = units.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<_> = told.map(|(count, unit)| format!("{count}{unit}")).collect();
+    told.join(" ")
 }
 
 /// Why the configured issuers and trust domains cannot be used.

@@ -1,19 +1,32 @@
 //! An issuer's keys: fetched when they are first needed, kept, and looked at again from time to
 //! time and when a token names one that is not there.
 //!
-//! Nothing runs in the background: a token that must be checked is what asks. Keys that were
-//! had once go on serving while their source fails.
+//! The first token that must be checked has them fetched; from then on they are looked at in the
+//! background, so that a key that its issuer withdraws ends what rests on it also where nobody
+//! asks. Keys that were had once go on serving while their source fails, for a day.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod vouched;
+
+pub(super) use vouched::Vouched;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, JwksSource};
 use jsonwebtoken::Algorithm;
 use reqwest::{Client, StatusCode, Url};
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     IdentifyError, SetupError, http,
-    keys::{KeySet, Miss},
+    keys::{KeySet, KeySetError, Miss},
 };
 use crate::{
     flight::{Flight, LastTime, Outcome},
@@ -23,14 +36,29 @@ use crate::{
 /// How long the first fetch is not tried again after it failed.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 
+/// How long anybody waits for a source.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long keys serve whose source fails: longer than an outage that somebody looks after, and no
+/// longer than the tokens that were signed before it, unless `maxTokenLife` was raised.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// How often the log says that a source still fails.
+const TOLD_EVERY: Duration = Duration::from_mins(1);
+
 #[derive(Debug)]
 pub(super) struct Jwks {
     issuer: Arc<str>,
     source: Source,
     pace: Pace,
     keys: ArcSwapOption<KeySet>,
+    /// Counts the changes of `keys`, after each; 0 is before the first.
+    generation: AtomicU64,
+    changed: watch::Sender<()>,
     fetched: LastTime,
     attempted: LastTime,
+    /// When the log last said that they are not to be had.
+    told: LastTime,
     /// What the last attempt said, if it failed.
     failure: ArcSwapOption<String>,
     flight: Flight<()>,
@@ -51,7 +79,8 @@ enum Source {
 /// How often a source is asked.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// From this age on the keys are fetched again while they are still used.
+    /// From this age on the keys are fetched again while they are still used. Also the time
+    /// between two looks in the background: the bound within which a withdrawn key is noticed.
     due: Duration,
     /// From this age on they are not used before that was tried.
     overdue: Duration,
@@ -62,8 +91,8 @@ struct Pace {
 
 impl Pace {
     const URL: Self = Self {
-        due: Duration::from_mins(5),
-        overdue: Duration::from_mins(10),
+        due: Duration::from_mins(1),
+        overdue: Duration::from_mins(2),
         between: Duration::from_secs(10),
     };
     const FILE: Self = Self {
@@ -101,11 +130,19 @@ impl Jwks {
             source,
             pace,
             keys: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            changed: watch::Sender::new(()),
             fetched: LastTime::never(),
             attempted: LastTime::never(),
+            told: LastTime::never(),
             failure: ArcSwapOption::empty(),
             flight: Flight::new(),
         })
+    }
+
+    /// Counts the changes of the keys.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Checks a signature with these keys; fetches them if there are none yet, or if the one
@@ -116,7 +153,7 @@ impl Jwks {
         algorithm: Algorithm,
         message: &[u8],
         signature: &str,
-    ) -> Result<(), IdentifyError> {
+    ) -> Result<Vouched, IdentifyError> {
         let keys = self.current().await?;
         let mut result = keys.verify(id, algorithm, message, signature);
         if result == Err(Miss::UnknownKey)
@@ -128,7 +165,8 @@ impl Jwks {
                 result = keys.verify(id, algorithm, message, signature);
             }
         }
-        result.map_err(|miss| match miss {
+        let vouched = result.map(|key| Vouched::new(Arc::clone(self), key));
+        vouched.map_err(|miss| match miss {
             Miss::AlgorithmMismatch => IdentifyError::AlgorithmNotAllowed,
             Miss::BadSignature => IdentifyError::BadSignature,
             Miss::Malformed => IdentifyError::Malformed("a part is not base64url"),
@@ -149,8 +187,8 @@ impl Jwks {
         if age < self.pace.due {
             return Ok(keys);
         }
-        // While the source is down nobody waits for it: the keys from before serve.
-        let known_down = self.failure.load().is_some() && self.attempted.within(self.pace.overdue);
+        // While the source is down nobody waits for it, and it is asked again in the background.
+        let known_down = self.failure.load().is_some();
         match self.attempt(self.pace.between) {
             Some(attempt) if age >= self.pace.overdue && !known_down => {
                 self.wait(attempt).await;
@@ -169,30 +207,84 @@ impl Jwks {
     }
 
     async fn wait(&self, attempt: Outcome<()>) {
-        if attempt.await.is_err() {
-            let cut_off = "fetching them was cut off".to_owned();
-            self.failure.store(Some(Arc::new(cut_off)));
+        match timeout(PATIENCE, attempt).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_lost)) => self.bridge("fetching them was cut off".to_owned()),
+            // Such as a file on a file system that hangs. It is not asked again before it is done.
+            Err(_) => {
+                let name = self.source.name();
+                self.bridge(format!("{name} gives nothing within {PATIENCE:?}"));
+            }
         }
     }
 
     async fn fetch(self: Arc<Self>) {
         self.attempted.mark();
-        let keys = match self.source.read().await {
-            Ok(document) => KeySet::parse(&document).map_err(|error| {
-                format!("what {} gave is not usable: {error}", self.source.name())
-            }),
-            Err(detail) => Err(format!("{}: {detail}", self.source.name())),
+        let document = match self.source.read().await {
+            Ok(document) => document,
+            Err(detail) => return self.bridge(format!("{}: {detail}", self.source.name())),
         };
-        match keys {
-            Ok(keys) => {
-                self.keys.store(Some(Arc::new(keys)));
-                self.fetched.mark();
-                self.failure.store(None);
+        let error = match KeySet::parse(&document) {
+            Ok(keys) => return self.take(keys),
+            Err(error) => error,
+        };
+        // A whole set without a key of use is an issuer's word as well: ours are none of its own.
+        if error == KeySetError::NoneUsable && self.keys.load().is_some() {
+            self.fetched.mark();
+            if !self.has_none() {
+                self.replace(Some(KeySet::empty()));
             }
-            Err(detail) => {
-                let kept = self.keys.load().is_some();
-                tracing::warn!(issuer = %self.issuer, %detail, kept, "no keys from their source");
-                self.failure.store(Some(Arc::new(detail)));
+        }
+        self.bridge(format!(
+            "what {} gave is not usable: {error}",
+            self.source.name()
+        ));
+    }
+
+    fn take(self: &Arc<Self>, keys: KeySet) {
+        self.fetched.mark();
+        self.failure.store(None);
+        let before = self.keys.load_full();
+        if before.as_ref().is_some_and(|before| before.is_same(&keys)) {
+            return;
+        }
+        self.replace(Some(keys));
+        if self.generation() == 1 {
+            tokio::spawn(Self::look_after(Arc::downgrade(self)));
+        }
+    }
+
+    fn bridge(&self, detail: String) {
+        let kept = !self.has_none() && self.fetched.within(KEPT);
+        let before = self.failure.load_full();
+        if before.is_none_or(|before| *before != detail) || !self.told.within(TOLD_EVERY) {
+            self.told.mark();
+            tracing::warn!(issuer = %self.issuer, %detail, kept, "no keys from their source");
+        }
+        self.failure.store(Some(Arc::new(detail)));
+        if !kept && !self.has_none() {
+            self.replace(None);
+        }
+    }
+
+    fn has_none(&self) -> bool {
+        self.keys.load().as_ref().is_none_or(|keys| keys.is_empty())
+    }
+
+    fn replace(&self, keys: Option<KeySet>) {
+        self.keys.store(keys.map(Arc::new));
+        // After the keys: who sees the new count finds the new keys.
+        self.generation.fetch_add(1, Ordering::Release);
+        self.changed.send_replace(());
+    }
+
+    /// Looks at the source again and again, for as long as anybody holds the keys.
+    async fn look_after(keys: Weak<Self>) {
+        while let Some(due) = keys.upgrade().map(|keys| keys.pace.due) {
+            tokio::time::sleep(due).await;
+            let Some(keys) = keys.upgrade() else { return };
+            if let Some(attempt) = keys.attempt(keys.pace.between) {
+                keys.wait(attempt).await;
             }
         }
     }

@@ -3,6 +3,9 @@
 //! The key decides which algorithms may be used with it; the token only chooses among those.
 //! Keys for secrets (`oct`) are never taken, so that no public key can be mistaken for one.
 
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::Deserialize;
@@ -11,11 +14,21 @@ use serde_json::Value;
 /// The smallest RSA modulus, in bytes (RFC 7518, section 3.3: 2048 bits).
 const MIN_RSA_BYTES: usize = 256;
 
+/// The largest: the cryptography takes no more, and a check costs the square of it.
+const MAX_RSA_BYTES: usize = 1024;
+
 /// The most keys one set may have; issuers publish a handful.
 const MAX_KEYS: usize = 64;
 
+/// The most keys of one name: each may have to be tried.
+const MAX_OF_ONE_NAME: usize = 4;
+
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Key>);
+
+/// What tells a key from every other: the hash of its name, its kind, its use and its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
 
 #[derive(Debug)]
 struct Key {
@@ -24,6 +37,7 @@ struct Key {
     /// The one algorithm the issuer restricts it to.
     only: Option<Algorithm>,
     public: DecodingKey,
+    fingerprint: Fingerprint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +55,8 @@ pub(super) enum KeySetError {
     NotASet,
     #[error("it has more than 64 keys")]
     TooMany,
+    #[error("it has more than 4 keys of one name")]
+    TooManyOfOneName,
     #[error("it has no key that can check a signature of an allowed algorithm")]
     NoneUsable,
 }
@@ -94,18 +110,45 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeySetError::NoneUsable);
         }
+        let of_one_name = |id: &Option<String>| keys.iter().filter(|key| key.id == *id).count();
+        let named = keys.iter().filter(|key| key.id.is_some());
+        if named.map(|key| of_one_name(&key.id)).max() > Some(MAX_OF_ONE_NAME) {
+            return Err(KeySetError::TooManyOfOneName);
+        }
         Ok(Self(keys))
     }
 
-    /// Checks a signature. A token that names no key is checked only if there is just one that
-    /// fits its algorithm.
+    /// The set of an issuer that has withdrawn all.
+    pub(super) fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Whether there is no key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the key is one of these.
+    pub(super) fn has(&self, key: Fingerprint) -> bool {
+        self.0.iter().any(|ours| ours.fingerprint == key)
+    }
+
+    /// Whether both have the same keys.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let fingerprints = |set: &Self| set.0.iter().map(|key| key.fingerprint.0).collect();
+        let (ours, theirs): (BTreeSet<_>, BTreeSet<_>) = (fingerprints(self), fingerprints(other));
+        ours == theirs
+    }
+
+    /// Checks a signature, and tells by which key it is good. A token that names no key is checked
+    /// only if there is just one that fits its algorithm.
     pub(super) fn verify(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
         signature: &str,
-    ) -> Result<(), Miss> {
+    ) -> Result<Fingerprint, Miss> {
         if URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Err(Miss::Malformed);
         }
@@ -124,10 +167,8 @@ impl KeySet {
         }
         // The library's error is one of the key's form; to the token it is the same.
         let good = |key: &Key| crypto::verify(signature, message, &key.public, algorithm);
-        if fitting().any(|key| good(key).unwrap_or(false)) {
-            return Ok(());
-        }
-        Err(Miss::BadSignature)
+        let by = fitting().find(|key| good(key).unwrap_or(false));
+        by.map(|key| key.fingerprint).ok_or(Miss::BadSignature)
     }
 }
 
@@ -137,6 +178,7 @@ impl Key {
             return Err("it is no JWK");
         }
         let jwk: Jwk = serde_json::from_value(value).map_err(|_| "it is no JWK")?;
+        let fingerprint = jwk.fingerprint();
         if jwk.usage.is_some_and(|usage| usage != "sig") {
             return Err("its `use` is not `sig`");
         }
@@ -165,6 +207,7 @@ impl Key {
             kind,
             only,
             public,
+            fingerprint,
         })
     }
 
@@ -207,12 +250,34 @@ struct Jwk {
     y: Option<String>,
 }
 
+impl Jwk {
+    fn fingerprint(&self) -> Fingerprint {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let fields = [
+            &self.kid, &self.alg, &self.crv, &self.n, &self.e, &self.x, &self.y,
+        ];
+        for field in [&Some(self.kty.clone())].into_iter().chain(fields) {
+            // What is absent is not the same as what is empty, and no field runs into the next.
+            let field = field.as_deref();
+            let length = field.map_or(u64::MAX, |field| field.len() as u64);
+            hash.update(&length.to_be_bytes());
+            hash.update(field.unwrap_or_default().as_bytes());
+        }
+        let hash = hash.finish();
+        Fingerprint(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+    }
+}
+
 fn rsa(modulus: Option<&str>, exponent: Option<&str>) -> Result<DecodingKey, &'static str> {
     let modulus = bytes(modulus)?;
     let exponent = bytes(exponent)?;
     let leading_zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    if modulus.len() - leading_zeros < MIN_RSA_BYTES {
+    let length = modulus.len() - leading_zeros;
+    if length < MIN_RSA_BYTES {
         return Err("its modulus is shorter than 2048 bits");
+    }
+    if length > MAX_RSA_BYTES {
+        return Err("its modulus is longer than 8192 bits");
     }
     Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }

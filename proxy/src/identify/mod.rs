@@ -18,6 +18,7 @@ mod keys;
 mod own_token;
 mod presented;
 mod review;
+mod strangers;
 mod svid;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ pub use own_token::OwnToken;
 pub(crate) use svid::observed;
 pub use svid::{BundleError, ChainFault, SvidError, TrustDomains};
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ::http::HeaderMap;
 use aws_lc_rs::digest;
@@ -39,9 +40,10 @@ use rustls_pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 
 use crate::{clock::Clock, flight::LastTime, secret::Secret};
-use claims::Claims;
-use jwks::Jwks;
+use claims::{Claims, Demands};
+use jwks::{Jwks, Vouched};
 use review::{Question, Reviewer, Standing};
+use strangers::Strangers;
 use token::Unverified;
 
 /// The most callers that are remembered.
@@ -61,6 +63,7 @@ pub struct Identifier {
     /// By the whole hash of the token and how it was presented. A caller in here has a good
     /// signature; whether it still stands is asked on every use.
     callers: Cache<(Proof, [u8; 32]), Arc<Caller>>,
+    strangers: Strangers,
     trust_domains: Arc<TrustDomains>,
     clock: Clock,
 }
@@ -68,8 +71,7 @@ pub struct Identifier {
 #[derive(Debug)]
 struct Issuer {
     name: Arc<str>,
-    iss: String,
-    audience: Arc<str>,
+    demands: Demands,
     jwks: Arc<Jwks>,
     reviewer: Option<Arc<Reviewer>>,
 }
@@ -94,6 +96,7 @@ impl Identifier {
                 .max_capacity(MAX_CALLERS)
                 .time_to_idle(IDLE)
                 .build(),
+            strangers: Strangers::new(),
             trust_domains: Arc::new(TrustDomains::load(&[], clock.clone())?),
             clock,
         })
@@ -125,17 +128,50 @@ impl Identifier {
         token: &Secret,
         proof: Proof,
     ) -> Result<Arc<Caller>, IdentifyError> {
+        self.by_token_from(None, token, proof).await
+    }
+
+    /// The same for a token that came from this address, which may spend only so much on bad ones.
+    pub async fn by_token_from(
+        &self,
+        source: Option<IpAddr>,
+        token: &Secret,
+        proof: Proof,
+    ) -> Result<Arc<Caller>, IdentifyError> {
         let key = sha256(token.expose().as_bytes());
         let known = self.callers.get(&(proof, key));
-        let known = known.filter(|caller| caller.verified.within(REVERIFY));
-        let caller = if let Some(caller) = known {
-            caller
-        } else {
-            let caller = self.verify(token, proof, key).await?;
-            self.remember(caller)
+        let caller = match known {
+            Some(caller) if caller.verified.within(REVERIFY) => caller,
+            known => {
+                // Who was good before does not wait among strangers.
+                let source = source.filter(|_| known.is_none());
+                self.remember(self.look_at(source, token, proof, key).await?)
+            }
         };
         self.confirm(&caller).await?;
         Ok(caller)
+    }
+
+    async fn look_at(
+        &self,
+        source: Option<IpAddr>,
+        token: &Secret,
+        proof: Proof,
+        key: [u8; 32],
+    ) -> Result<Arc<Caller>, IdentifyError> {
+        if let Some(error) = self.strangers.known(&key) {
+            return Err(error);
+        }
+        if let Some(source) = source {
+            self.strangers.admit(source).await?;
+        }
+        let result = self.verify(token, proof, key).await;
+        if let (Some(source), Err(error)) = (source, &result)
+            && strangers::is_callers_fault(error)
+        {
+            self.strangers.bad_from(source);
+        }
+        result
     }
 
     /// The caller that the certificate of a TLS connection proves, leaf first. The connection has
@@ -163,13 +199,17 @@ impl Identifier {
     }
 
     /// Whether a caller's proof still stands. To be asked for every request of a connection that
-    /// outlives its first: while the last review is remembered this costs one atomic load.
+    /// outlives its first: while the issuer's keys are the same and the last review is remembered
+    /// this costs a few atomic loads.
     pub async fn confirm(&self, caller: &Arc<Caller>) -> Result<(), IdentifyError> {
         if caller.is_expired(self.clock.now()) {
             return Err(IdentifyError::Expired);
         }
         if let Some(svid) = &caller.svid {
             self.trust_domains.confirm(svid)?;
+        }
+        if let Some(vouched) = &caller.vouched {
+            vouched.confirm()?;
         }
         match &caller.standing {
             None => Ok(()),
@@ -178,15 +218,20 @@ impl Identifier {
     }
 
     /// Completes when a caller's proof no longer stands, and says why: it has ended, its trust
-    /// domain has another bundle, or the API server does not accept it any more.
+    /// domain has another bundle, its issuer has withdrawn the key, or the API server does not accept
+    /// it any more.
     ///
     /// For what stays open without requests. The API server is asked once in the time for which
     /// its yes is remembered, once for all who hold the same token; one that cannot be asked is
     /// tried again until the last yes is twice that old.
     pub async fn withdrawn(&self, caller: &Arc<Caller>) -> IdentifyError {
         let mut bundles = self.trust_domains.changes();
+        let mut keys = caller.vouched.as_ref().map(|vouched| vouched.changes());
         loop {
             bundles.mark_unchanged();
+            if let Some(keys) = &mut keys {
+                keys.mark_unchanged();
+            }
             let standing = caller.standing.as_ref();
             let due = match self.confirm(caller).await {
                 Ok(()) => standing.map(|standing| standing.due()),
@@ -204,9 +249,16 @@ impl Identifier {
                     None => std::future::pending().await,
                 }
             };
+            let other_keys = async {
+                match &mut keys {
+                    Some(keys) => keys.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                // The sender lives as long as `self`.
+                // The senders live as long as `self` and the caller.
                 _ = bundles.changed() => {}
+                _ = other_keys => {}
                 () = self.clock.until(caller.expires_at) => {}
                 () = review_is_due => {}
             }
@@ -226,17 +278,19 @@ impl Identifier {
         }
         let unverified = Unverified::parse(token.expose())?;
         let iss = unverified.issuer()?;
-        let issuer = self.issuers.iter().find(|issuer| issuer.iss == iss);
+        let mut issuers = self.issuers.iter();
+        let issuer = issuers.find(|issuer| issuer.demands.issuer == iss);
         let issuer = issuer.ok_or(IdentifyError::UnknownIssuer)?;
-        let claims = unverified
-            .verify(
-                &issuer.jwks,
-                &issuer.iss,
-                &issuer.audience,
-                self.clock.now(),
-            )
-            .await?;
-        Ok(Arc::new(issuer.caller(claims, token, proof, key)))
+        // Before the check: keys that come in between may find otherwise.
+        let generation = issuer.jwks.generation();
+        let verified = unverified
+            .verify(&issuer.jwks, &issuer.demands, self.clock.now())
+            .await;
+        let (claims, vouched) = verified.inspect_err(|error| {
+            self.strangers
+                .remember(key, &issuer.jwks, generation, error);
+        })?;
+        Ok(Arc::new(issuer.caller(claims, vouched, token, proof, key)))
     }
 
     /// Lets all who bring the same token share one caller, and so its reviews.
@@ -258,14 +312,24 @@ impl Issuer {
             .transpose()?;
         Ok(Self {
             name: issuer.name.as_str().into(),
-            iss: issuer.issuer.clone(),
-            audience: issuer.audience.as_str().into(),
+            demands: Demands {
+                issuer: issuer.issuer.clone(),
+                audience: issuer.audience.as_str().into(),
+                max_life: issuer.max_token_life,
+            },
             jwks: Arc::new(Jwks::new(issuer)?),
             reviewer: reviewer.map(Arc::new),
         })
     }
 
-    fn caller(&self, claims: Claims, token: &Secret, proof: Proof, key: [u8; 32]) -> Caller {
+    fn caller(
+        &self,
+        claims: Claims,
+        vouched: Vouched,
+        token: &Secret,
+        proof: Proof,
+        key: [u8; 32],
+    ) -> Caller {
         let token = Arc::new(token.clone());
         let standing = self.reviewer.as_ref().map(|reviewer| {
             let question = Question {
@@ -294,6 +358,7 @@ impl Issuer {
             expires_at: claims.expires_at,
             key,
             verified,
+            vouched: Some(Arc::new(vouched)),
             standing,
             svid: None,
         }

@@ -7,7 +7,10 @@ use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
 use reqwest::StatusCode;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use super::{IdentifyError, SetupError, from_json_object, http};
 use crate::{
@@ -26,6 +29,10 @@ const REMEMBER_FAILURE: Duration = Duration::from_secs(1);
 /// How long who only waits for a token's end lets pass between two looks.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// How many reviews one API server is asked for at once, and how long another may wait for its turn.
+const AT_ONCE: usize = 32;
+const TURN: Duration = Duration::from_secs(2);
+
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// One issuer's API server.
@@ -35,6 +42,7 @@ pub(super) struct Reviewer {
     audience: Arc<str>,
     kube: Kube,
     cache_for: Duration,
+    turns: Semaphore,
 }
 
 /// What a review is about.
@@ -195,10 +203,14 @@ impl Reviewer {
             audience: issuer.audience.as_str().into(),
             kube: Kube::new(&review.cluster),
             cache_for: review.cache_for,
+            turns: Semaphore::new(AT_ONCE),
         })
     }
 
     async fn ask(&self, about: &Question) -> Result<(), IdentifyError> {
+        let Ok(Ok(_turn)) = timeout(TURN, self.turns.acquire()).await else {
+            return Err(self.unavailable(format!("{AT_ONCE} other reviews are under way")));
+        };
         let document = self.post(about).await.map_err(|detail| {
             let error = self.unavailable(detail);
             tracing::warn!(%error, "no TokenReview");

@@ -9,14 +9,17 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
     IdentifyError,
-    claims::{Claims, RawClaims},
+    claims::{Claims, Demands, RawClaims},
     from_json_object,
-    jwks::Jwks,
+    jwks::{Jwks, Vouched},
     keys,
 };
 
 /// The longest token that is looked at, in bytes. Kubernetes' are between one and two thousand.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
+
+/// The longest header, as base64, in bytes: it names an algorithm and a key.
+const MAX_HEADER: usize = 2 * 1024;
 
 /// A token whose form was checked, and nothing else yet.
 pub(super) struct Unverified<'t> {
@@ -58,6 +61,9 @@ impl<'t> Unverified<'t> {
         if payload.contains('.') {
             return Err(PARTS);
         }
+        if header.len() > MAX_HEADER {
+            return Err(IdentifyError::Malformed("its header is longer than 2 KiB"));
+        }
         let header: Header = from_json_object(&decode(header)?)
             .ok_or(IdentifyError::Malformed("its header is no JOSE header"))?;
         let algorithm = keys::allowed(&header.alg).ok_or(IdentifyError::AlgorithmNotAllowed)?;
@@ -89,14 +95,13 @@ impl<'t> Unverified<'t> {
     pub(super) async fn verify(
         &self,
         jwks: &Arc<Jwks>,
-        issuer: &str,
-        audience: &Arc<str>,
+        demands: &Demands,
         now: Timestamp,
-    ) -> Result<Claims, IdentifyError> {
+    ) -> Result<(Claims, Vouched), IdentifyError> {
         let id = self.key_id.as_deref();
-        jwks.verify(id, self.algorithm, self.message, self.signature)
-            .await?;
-        self.claims.check(issuer, audience, now)
+        let vouched = jwks.verify(id, self.algorithm, self.message, self.signature);
+        let vouched = vouched.await?;
+        Ok((self.claims.check(demands, now)?, vouched))
     }
 }
 

@@ -183,9 +183,16 @@ impl From<IdentifyError> for Refusal {
             }
             IdentifyError::ReviewUnavailable { .. } => Reason::IdentityReviewUnavailable,
             IdentifyError::Revoked { .. } => Reason::IdentityRevoked,
+            IdentifyError::KeyWithdrawn { .. } => Reason::IdentityKeyWithdrawn,
+            IdentifyError::LivesTooLong { .. } => Reason::IdentityTooLongLived,
+            IdentifyError::Throttled { .. } => Reason::IdentityThrottled,
             IdentifyError::Certificate(error) => certificate(error),
             IdentifyError::Mismatch { .. } => Reason::IdentityMismatch,
         };
-        Self::new(reason, error.to_string())
+        let mut refusal = Self::new(reason, error.to_string());
+        if let IdentifyError::Throttled { again, .. } = error {
+            refusal.retry_after = Some(again);
+        }
+        refusal
     }
 }

@@ -106,7 +106,7 @@ reasons! {
     /// Too many bad proofs came from this address.
     IdentityThrottled = "identity_throttled", 429, Caller, Http,
         caller: "Too many bad proofs of identity came from this address; see Retry-After.",
-        remedy: "Find who sends bad tokens from the address in the record (identity_invalid); callers who are known already are served on.";
+        remedy: "Find who sends bad tokens from the address in the record (identity_invalid); callers who are known already do not wait for theirs.";
     /// The certificate's chain is larger than any that is looked at.
     IdentityChain = "identity_chain", 407, Caller, Http,
         caller: "The client certificate came with too large a chain.",

@@ -116,6 +116,18 @@ fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: in-cluster, cacheFor: 1h } }] }",
     "bad-duration"
 )]
+#[case::tokens_live_too_long(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, maxTokenLife: 720h1s }] }",
+    "bad-duration"
+)]
+#[case::tokens_live_too_briefly(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, maxTokenLife: 9m59s }] }",
+    "bad-duration"
+)]
+#[case::tokens_live_for_no_time(
+    "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, maxTokenLife: for-ever }] }",
+    "bad-duration"
+)]
 #[case::cluster(
     "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: outside } }] }",
     "unknown-value"
@@ -221,6 +233,17 @@ fn strangers_are_bounded_at_a_listener_and_from_a_source(
     assert_eq!(bounds.connections, connections);
     assert_eq!(bounds.per_source, per_source);
     assert_eq!(bounds.rest, Duration::from_secs(rest));
+}
+
+#[rstest]
+#[case::unsaid("", 24 * 3600)]
+#[case::shortest(", maxTokenLife: 10m", 600)]
+#[case::longest(", maxTokenLife: 720h", 720 * 3600)]
+fn tokens_live_as_long_as_is_said(#[case] said: &str, #[case] seconds: u64) {
+    let issuer = format!("{{ name: a, issuer: b, jwks: {{ file: /b }}{said} }}");
+    let (gateway, _) = with(&format!("identity: {{ issuers: [{issuer}] }}")).unwrap();
+    let life = gateway.issuers[0].max_token_life;
+    assert_eq!(life, Duration::from_secs(seconds));
 }
 
 #[test]

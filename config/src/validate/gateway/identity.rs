@@ -18,6 +18,12 @@ const CACHE_FOR: Duration = Duration::from_secs(10);
 /// A deleted pod keeps its access for as long as a yes is remembered.
 const LONGEST_CACHE: Duration = Duration::from_mins(5);
 
+const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
+/// Kubernetes makes no token for less.
+const SHORTEST_LIFE: Duration = Duration::from_mins(10);
+/// A token that leaks is good until its end.
+const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
+
 /// What kubeadm calls its issuer.
 const IN_CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
@@ -150,6 +156,7 @@ fn own_cluster() -> Issuer {
         name: "in-cluster".to_owned(),
         issuer: IN_CLUSTER_ISSUER.to_owned(),
         audience: AUDIENCE.to_owned(),
+        max_token_life: MAX_TOKEN_LIFE,
         jwks: JwksSource::Url {
             url: format!("{}/openid/v1/jwks", cluster.url),
             ca_file: cluster.ca_file.clone(),
@@ -168,6 +175,7 @@ fn issuer(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Iss
         Some(audience) => said(audience, &spot.key("audience"), findings),
         None => Some(AUDIENCE.to_owned()),
     };
+    let max_token_life = max_token_life(spec, spot, findings);
     let jwks = jwks(&spec.jwks, &spot.key("jwks"), findings);
     let token_review = match &spec.token_review {
         Some(review) => token_review(review, &spot.key("tokenReview"), findings).map(Some),
@@ -177,9 +185,29 @@ fn issuer(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Iss
         name: name?,
         issuer: issuer?,
         audience: audience?,
+        max_token_life: max_token_life?,
         jwks: jwks?,
         token_review: token_review?,
     })
+}
+
+fn max_token_life(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+    let Some(text) = &spec.max_token_life else {
+        return Some(MAX_TOKEN_LIFE);
+    };
+    let spot = spot.key("maxTokenLife");
+    let life = duration(text, &spot, findings)?;
+    if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
+        return Some(life);
+    }
+    let problem = if life < SHORTEST_LIFE {
+        "Kubernetes makes no token for less than 10 minutes, so that all would be refused"
+    } else {
+        "a token that leaks would be good for longer than 30 days"
+    };
+    let remedy = "write 10 minutes (`10m`) to 30 days (`720h`); `24h` is the default";
+    findings.error(&spot, "bad-duration", problem, remedy);
+    None
 }
 
 fn jwks(spec: &JwksSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwksSource> {

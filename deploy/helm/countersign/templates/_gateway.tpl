@@ -19,6 +19,7 @@ spec:
       - name: {{ .Values.gateway.cluster.name | quote }}
         issuer: {{ .Values.gateway.cluster.issuer | quote }}
         audience: {{ .Values.gateway.cluster.audience | quote }}
+        maxTokenLife: {{ .Values.gateway.cluster.maxTokenLife | quote }}
         jwks:
           url: https://kubernetes.default.svc/openid/v1/jwks
           caFile: {{ $account }}/ca.crt

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -54,6 +55,8 @@ pub(super) fn gateway(
             name: subject.cluster.clone(),
             issuer: issuer.url().to_owned(),
             audience: AUDIENCE.to_owned(),
+            // The token is made here, for as long as the command may run.
+            max_token_life: Duration::MAX,
             jwks: JwksSource::File(keys),
             token_review: None,
         }],

@@ -21,6 +21,7 @@ fn seconds(from_now: i64) -> Option<Value> {
 #[case::no_iat("iat", None)]
 #[case::nbf_at_the_leeway("nbf", seconds(10))]
 #[case::iat_at_the_leeway("iat", seconds(10))]
+#[case::exactly_a_day("exp", seconds(24 * 3600 - 60))]
 #[case::no_jti("jti", None)]
 #[case::no_kubernetes("kubernetes.io", None)]
 #[case::no_pod("kubernetes.io/pod", None)]
@@ -50,6 +51,9 @@ async fn these_claims_pass(#[case] path: &str, #[case] value: Option<Value>) {
 #[case::nbf_ahead("nbf", seconds(11), "NotYetValid")]
 #[case::iat_as_a_string("iat", Some("1".into()), "BadClaims")]
 #[case::iat_ahead("iat", seconds(11), "NotYetValid")]
+#[case::a_second_more_than_a_day("exp", seconds(24 * 3600 - 59), "LivesTooLong")]
+#[case::ten_years("exp", seconds(10 * 365 * 24 * 3600), "LivesTooLong")]
+#[case::made_long_ago("iat", seconds(-24 * 3600), "LivesTooLong")]
 #[case::no_aud("aud", None, "BadClaims")]
 #[case::aud_empty("aud", Some(json!([])), "WrongAudience")]
 #[case::aud_other("aud", Some(json!(["vault"])), "WrongAudience")]
@@ -96,6 +100,55 @@ async fn these_claims_are_refused(
         .await;
     let refused = format!("{:?}", refused.unwrap_err());
     assert!(refused.starts_with(expected), "{refused}");
+}
+
+/// What an API server signs for a Secret of type `kubernetes.io/service-account-token`, and the same
+/// with an end: without a beginning nobody knows how long it lives.
+#[rstest]
+#[case::of_a_secret(None, "BadClaims(\"`exp` must be a number of seconds\")")]
+#[case::with_an_end(seconds(60), "BadClaims(\"`iat`, or else `nbf`, must say")]
+#[tokio::test]
+async fn t66_a_token_that_says_no_beginning_is_refused(
+    #[case] end: Option<Value>,
+    #[case] expected: &str,
+) {
+    let gateway = WithFile::new(&[&RSA]);
+    let mut claims = claims_with("exp", end);
+    let named = claims.as_object_mut().unwrap();
+    for name in ["iat", "nbf"] {
+        named.remove(name);
+    }
+    let header = json!({ "alg": "RS256", "kid": "rsa-1" });
+    let refused = gateway.by(&RSA.token(&header, &claims)).await.unwrap_err();
+    let refused = format!("{refused:?}");
+    assert!(refused.starts_with(expected), "{refused}");
+}
+
+#[rstest]
+#[case::by_nbf("iat", 24 * 3600 - 60, true)]
+#[case::by_nbf_too_long("iat", 24 * 3600 - 59, false)]
+#[case::by_iat("nbf", 24 * 3600 - 60, true)]
+#[case::by_iat_too_long("nbf", 24 * 3600 - 59, false)]
+#[tokio::test]
+async fn t66_either_beginning_counts(#[case] absent: &str, #[case] end: i64, #[case] good: bool) {
+    let gateway = WithFile::new(&[&RSA]);
+    let mut claims = claims_with("exp", seconds(end));
+    claims.as_object_mut().unwrap().remove(absent);
+    let header = json!({ "alg": "RS256", "kid": "rsa-1" });
+    let result = gateway.by(&RSA.token(&header, &claims)).await;
+    assert_eq!(result.is_ok(), good, "{result:?}");
+}
+
+#[tokio::test]
+async fn t66_the_sentence_names_both_lengths() {
+    let gateway = WithFile::new(&[&RSA]);
+    let header = json!({ "alg": "RS256", "kid": "rsa-1" });
+    let long = claims_with("exp", seconds(365 * 24 * 3600 + 3600 - 60));
+    let refused = gateway.by(&RSA.token(&header, &long)).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the token was made for 365d 1h, longer than the issuer's maxTokenLife of 1d"
+    );
 }
 
 #[tokio::test]

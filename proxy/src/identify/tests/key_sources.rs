@@ -227,6 +227,8 @@ async fn a_file_is_read_again_when_it_changes() {
 #[case::modulus_no_base64("n", json!("***"), "KeysUnavailable")]
 #[case::modulus_missing("n", Value::Null, "KeysUnavailable")]
 #[case::short_modulus("n", json!("A".repeat(170)), "KeysUnavailable")]
+#[case::short_behind_zeros("n", json!(format!("{}{}", "A".repeat(400), "B".repeat(170))), "KeysUnavailable")]
+#[case::long_modulus("n", json!("B".repeat(1400)), "KeysUnavailable")]
 #[case::of_secret_kind("kty", json!("oct"), "KeysUnavailable")]
 #[case::of_another_name("kid", json!("other"), "UnknownKey")]
 #[case::without_name("kid", Value::Null, "UnknownKey")]
@@ -250,6 +252,21 @@ async fn keys_of_unknown_kinds_are_passed_over() {
     let document = json!({ "keys": [strange, wrong_point, 7, RSA.jwk()] });
     let gateway = WithFile::of_document(&document.to_string());
     gateway.by(&RSA.good_token()).await.unwrap();
+}
+
+/// Each key of one name may have to be tried for a bad token.
+#[rstest]
+#[case(4, true)]
+#[case(5, false)]
+#[tokio::test]
+async fn few_keys_may_have_one_name(#[case] count: usize, #[case] good: bool) {
+    let mut keys = vec![OTHER_RSA.jwk(); count];
+    for key in &mut keys {
+        key["kid"] = "rsa-1".into();
+    }
+    keys[count - 1] = RSA.jwk();
+    let gateway = WithFile::of_document(&json!({ "keys": keys }).to_string());
+    assert_eq!(gateway.by(&RSA.good_token()).await.is_ok(), good);
 }
 
 #[test]

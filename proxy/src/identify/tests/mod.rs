@@ -1,7 +1,9 @@
 //! An issuer of tokens, with keys made here and signatures by aws-lc-rs itself, so that the
 //! library under test is not asked to confirm itself.
 
+mod bounds;
 mod claim_tables;
+mod freshness;
 mod key_sources;
 mod reviews;
 mod tls;
@@ -187,6 +189,7 @@ fn issuer(jwks: JwksSource) -> model::Issuer {
         name: "prod-eu".into(),
         issuer: ISS.into(),
         audience: "countersign".into(),
+        max_token_life: Duration::from_hours(24),
         jwks,
         token_review: None,
     }

@@ -1,0 +1,306 @@
+//! What bad tokens may cost. To find one bad takes a signature check, which anybody who reaches the
+//! gateway can ask for.
+//!
+//! A token that was found bad is known for a while by its hash. Beyond that each source has a
+//! number of bad tokens to spend, and all sources together another: then what is not known yet waits
+//! its turn, and turns come at a rate that can be borne. A good token among them comes through late;
+//! callers who are known never wait.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{IdentifyError, jwks::Jwks};
+
+/// The most bad tokens that are known, and for how long.
+const MAX_BAD: u64 = 4096;
+const REMEMBER_BAD: Duration = Duration::from_secs(30);
+
+/// The most sources that are told apart; beyond it the one that was quiet for longest is forgotten.
+const MAX_SOURCES: u64 = 4096;
+
+/// What one source may spend: so many bad tokens at once, and one more each so often. The pods of a
+/// node may share an address, and some of them may be set up wrongly.
+const OF_ONE: Rate = Rate {
+    at_once: 100,
+    each: Duration::from_millis(100),
+};
+
+/// What all may spend: a signature check takes some 50 µs, so this is a twentieth of one processor.
+const OF_ALL: Rate = Rate {
+    at_once: 1000,
+    each: Duration::from_millis(1),
+};
+
+/// How many tokens are looked at in each millisecond of those that wait for their turn.
+const TURNS: usize = 2;
+const EACH_TURN: Duration = Duration::from_millis(1);
+
+/// How long a token may wait for its turn; then its client may come again.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    at_once: u32,
+    each: Duration,
+}
+
+/// How much of a rate was used: by the moment at which nothing of it will be.
+#[derive(Debug)]
+struct Meter {
+    rate: Rate,
+    /// Milliseconds since the start.
+    free_at: AtomicU64,
+}
+
+impl Meter {
+    fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            free_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether all of it is spent.
+    fn is_spent(&self, now: u64) -> bool {
+        let full = u64::from(self.rate.at_once) * millis(self.rate.each);
+        let used = self.free_at.load(Ordering::Relaxed).saturating_sub(now);
+        used + millis(self.rate.each) > full
+    }
+
+    fn is_unused(&self, now: u64) -> bool {
+        self.free_at.load(Ordering::Relaxed) <= now
+    }
+
+    fn spend(&self, now: u64) {
+        let each = millis(self.rate.each);
+        let next = |free_at: u64| Some(free_at.max(now) + each);
+        let _always = self
+            .free_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A token that was found bad, by which keys, and why.
+#[derive(Debug, Clone)]
+struct Bad {
+    jwks: Arc<Jwks>,
+    generation: u64,
+    error: IdentifyError,
+}
+
+/// What is known of bad tokens and of where they come from.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    bad: Cache<[u8; 32], Bad>,
+    sources: Cache<IpAddr, Arc<Meter>>,
+    all: Meter,
+    turns: Semaphore,
+    start: Instant,
+}
+
+impl Strangers {
+    pub(super) fn new() -> Self {
+        Self {
+            bad: Cache::builder()
+                .max_capacity(MAX_BAD)
+                .time_to_live(REMEMBER_BAD)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            sources: Cache::builder()
+                .max_capacity(MAX_SOURCES)
+                // A busy source must not be forgotten for many that come once, nor new ones refused.
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            all: Meter::new(OF_ALL),
+            turns: Semaphore::new(TURNS),
+            start: Instant::now(),
+        }
+    }
+
+    /// Completes when a token that is not known may be looked at.
+    pub(super) async fn admit(&self, source: IpAddr) -> Result<(), IdentifyError> {
+        let from = network(source);
+        if !self.must_wait(from) {
+            return Ok(());
+        }
+        let turn = async {
+            let turn = self.turns.acquire().await;
+            tokio::time::sleep(EACH_TURN).await;
+            drop(turn);
+        };
+        let waited = tokio::time::timeout(LONGEST_WAIT, turn).await;
+        waited.map_err(|_| IdentifyError::Throttled { from, again: AGAIN })
+    }
+
+    fn must_wait(&self, from: IpAddr) -> bool {
+        let now = self.now();
+        // Who has sent nothing bad of late does not pay for the others.
+        let meter = self.sources.get(&from);
+        meter.is_some_and(|meter| {
+            meter.is_spent(now) || !meter.is_unused(now) && self.all.is_spent(now)
+        })
+    }
+
+    /// Counts a bad token.
+    pub(super) fn bad_from(&self, source: IpAddr) {
+        let now = self.now();
+        let meter = || Arc::new(Meter::new(OF_ONE));
+        self.sources.get_with(network(source), meter).spend(now);
+        self.all.spend(now);
+    }
+
+    /// What was found wrong with a token by the keys that are still in force.
+    pub(super) fn known(&self, token: &[u8; 32]) -> Option<IdentifyError> {
+        let bad = self.bad.get(token)?;
+        (bad.jwks.generation() == bad.generation).then_some(bad.error)
+    }
+
+    /// Remembers why a token is bad, if it stays so under the keys of this generation.
+    pub(super) fn remember(
+        &self,
+        token: [u8; 32],
+        jwks: &Arc<Jwks>,
+        generation: u64,
+        error: &IdentifyError,
+    ) {
+        let stays = matches!(
+            error,
+            IdentifyError::BadSignature
+                | IdentifyError::BadClaims(_)
+                | IdentifyError::WrongAudience { .. }
+                | IdentifyError::LivesTooLong { .. }
+        );
+        if stays {
+            let bad = Bad {
+                jwks: Arc::clone(jwks),
+                generation,
+                error: error.clone(),
+            };
+            self.bad.insert(token, bad);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed())
+    }
+}
+
+/// Whether it is the caller who brought something bad, and not others who fail him.
+pub(super) fn is_callers_fault(error: &IdentifyError) -> bool {
+    match error {
+        IdentifyError::Malformed(_)
+        | IdentifyError::UnsupportedScheme
+        | IdentifyError::UnknownIssuer
+        | IdentifyError::AlgorithmNotAllowed
+        | IdentifyError::UnknownKey
+        | IdentifyError::BadSignature
+        | IdentifyError::BadClaims(_)
+        | IdentifyError::WrongAudience { .. }
+        | IdentifyError::Expired
+        | IdentifyError::LivesTooLong { .. }
+        | IdentifyError::NotYetValid => true,
+        IdentifyError::KeyWithdrawn { .. }
+        | IdentifyError::Throttled { .. }
+        | IdentifyError::KeysUnavailable { .. }
+        | IdentifyError::ReviewUnavailable { .. }
+        | IdentifyError::Revoked { .. }
+        | IdentifyError::ReviewMismatch { .. }
+        | IdentifyError::Certificate(_)
+        | IdentifyError::Mismatch { .. }
+        | IdentifyError::OwnTokenUnavailable { .. } => false,
+    }
+}
+
+/// An IPv4 address, or the network that one host has of IPv6 (RFC 6177).
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64 << 64;
+            Ipv6Addr::from_bits(network).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::v4("192.0.2.1", "192.0.2.1", "192.0.2.2")]
+    #[case::v6("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")]
+    #[case::v4_in_v6("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2")]
+    #[tokio::test(start_paused = true)]
+    async fn each_source_has_its_own_to_spend(
+        #[case] one: IpAddr,
+        #[case] the_same: IpAddr,
+        #[case] another: IpAddr,
+    ) {
+        let strangers = Strangers::new();
+        let waits = |source| strangers.must_wait(network(source));
+        for _ in 0..100 {
+            assert!(!waits(one));
+            strangers.bad_from(one);
+        }
+        assert!(waits(one) && waits(the_same) && !waits(another));
+        tokio::time::advance(Duration::from_millis(99)).await;
+        assert!(waits(one));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!waits(one));
+        strangers.bad_from(one);
+        assert!(waits(one));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_together_have_a_bound_that_the_clean_do_not_feel() {
+        let strangers = Strangers::new();
+        let source = |number: u32| IpAddr::from(number.to_be_bytes());
+        let waits = |number| strangers.must_wait(source(number));
+        for number in 0..1000 {
+            assert!(!waits(number));
+            strangers.bad_from(source(number));
+        }
+        assert!(waits(0) && !waits(1000));
+        // A source that has sent nothing bad for a while is clean again.
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert!(!waits(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_two_a_millisecond_and_not_after_three_seconds() {
+        let strangers = Strangers::new();
+        let source = IpAddr::from([192, 0, 2, 1]);
+        for _ in 0..200 {
+            strangers.bad_from(source);
+        }
+        let start = Instant::now();
+        let few = join_all((0..200).map(|_| strangers.admit(source))).await;
+        assert!(few.iter().all(Result::is_ok), "{few:?}");
+        assert_eq!(start.elapsed(), Duration::from_millis(100));
+        for _ in 0..1000 {
+            strangers.bad_from(source);
+        }
+        let many = join_all((0..7_000).map(|_| strangers.admit(source))).await;
+        let (served, refused): (Vec<_>, Vec<_>) = many.into_iter().partition(Result::is_ok);
+        assert!((5_900..=6_000).contains(&served.len()), "{}", served.len());
+        let throttled = |error| matches!(error, Err(IdentifyError::Throttled { .. }));
+        assert!(refused.into_iter().all(throttled));
+    }
+}
