@@ -37,6 +37,7 @@ mod sources;
 mod state;
 mod support;
 mod threats;
+mod threats_proof;
 mod transparent;
 mod vault;
 mod whereto;

@@ -31,20 +31,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 const DOMAIN: &str = "prod.example.com";
-const PATH: &str = "/ns/qa/sa/nightly-dashboard";
+pub(crate) const PATH: &str = "/ns/qa/sa/nightly-dashboard";
 const ID: &str = "spiffe://prod.example.com/ns/qa/sa/nightly-dashboard";
 
 /// A world whose gateway listens by TLS and knows one trust domain.
-struct Mesh {
-    world: World,
-    gateway: Gateway,
-    domain: TrustDomain,
+pub(crate) struct Mesh {
+    pub(crate) world: World,
+    pub(crate) gateway: Gateway,
+    pub(crate) domain: TrustDomain,
     /// Who vouches for the gateway's own certificate.
     servers: TrustDomain,
 }
 
 impl Mesh {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::at(Clock::system()).await
     }
 
@@ -96,7 +96,7 @@ impl Mesh {
         self.world.directory().join(name)
     }
 
-    fn client(&self, pair: Option<&Pair>) -> Client {
+    pub(crate) fn client(&self, pair: Option<&Pair>) -> Client {
         Client::new(self.gateway.address(), &self.servers.pem(), pair)
     }
 }
@@ -119,7 +119,7 @@ fn publish(world: &World, generation: &str, bundle: &str) {
 
 /// A client of the proxy's TLS listener, with or without a certificate.
 #[derive(Clone)]
-struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
 }
@@ -150,7 +150,7 @@ impl Client {
         }
     }
 
-    async fn tls(&self) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn tls(&self) -> io::Result<TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(self.address).await?;
         let name = ServerName::from(self.address.ip());
         TlsConnector::from(Arc::clone(&self.tls))
@@ -158,23 +158,26 @@ impl Client {
             .await
     }
 
-    async fn open(&self) -> anyhow::Result<Connection> {
+    pub(crate) async fn open(&self) -> anyhow::Result<Connection> {
         let (sender, connection) = http1::handshake(TokioIo::new(self.tls().await?)).await?;
         tokio::spawn(connection);
         Ok(Connection(sender))
     }
 
-    async fn ask(&self, token: Option<&str>) -> anyhow::Result<(StatusCode, String)> {
+    pub(crate) async fn ask(&self, token: Option<&str>) -> anyhow::Result<(StatusCode, String)> {
         self.open().await?.ask(token).await
     }
 }
 
 /// A connection to the proxy.
-struct Connection(http1::SendRequest<Empty<Bytes>>);
+pub(crate) struct Connection(http1::SendRequest<Empty<Bytes>>);
 
 impl Connection {
     /// Asks Slack who one is, in absolute form.
-    async fn ask(&mut self, token: Option<&str>) -> anyhow::Result<(StatusCode, String)> {
+    pub(crate) async fn ask(
+        &mut self,
+        token: Option<&str>,
+    ) -> anyhow::Result<(StatusCode, String)> {
         let mut request =
             Request::post("https://slack.com/api/auth.test").header("host", "slack.com");
         if let Some(token) = token {

@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// A connection whose other end sends back what comes.
-struct Open<S>(S);
+pub(crate) struct Open<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
     /// That it is open: bytes come back as they were sent.
-    async fn echo(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn echo(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.0.write_all(bytes).await?;
         let mut back = vec![0; bytes.len()];
         soon("the echo", self.0.read_exact(&mut back)).await??;
@@ -39,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
     }
 
     /// That it is closed in order, and not cut off.
-    async fn ended(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         let read = soon("the end", self.0.read(&mut [0; 8])).await??;
         assert_eq!(read, 0, "it should end");
         Ok(())
@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
 }
 
 /// A WebSocket to the API, whose frames nobody on the way looks at.
-async fn websocket(client: Client) -> anyhow::Result<Open<TlsStream<Stream>>> {
+pub(crate) async fn websocket(client: Client) -> anyhow::Result<Open<TlsStream<Stream>>> {
     let client = client.over(Protocol::Http1);
     let mut stream = client.tls_stream(HOST).await?;
     let head = format!(
@@ -104,7 +104,7 @@ fn with_release_bot(world: &World) -> anyhow::Result<()> {
 }
 
 #[track_caller]
-fn check(record: &Value, reason: &str, blame: &str) {
+pub(crate) fn check(record: &Value, reason: &str, blame: &str) {
     assert_eq!(record["outcome"], "refused", "{record}");
     assert_eq!(record["reason"], reason, "{record}");
     assert_eq!(record["blame"], blame, "{record}");
@@ -316,7 +316,7 @@ async fn echoes() -> anyhow::Result<SocketAddr> {
 }
 
 /// A site whose gateway carries unmatched connections unread.
-async fn tunnelling(clock: Clock) -> anyhow::Result<Site> {
+pub(crate) async fn tunnelling(clock: Clock) -> anyhow::Result<Site> {
     let address = echoes().await?;
     let options = Options {
         clock,
@@ -331,7 +331,7 @@ async fn tunnelling(clock: Clock) -> anyhow::Result<Site> {
     .await
 }
 
-async fn tunnel(site: &Site) -> anyhow::Result<Open<Stream>> {
+pub(crate) async fn tunnel(site: &Site) -> anyhow::Result<Open<Stream>> {
     let target = format!("{UNMATCHED}:443");
     let tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
     let mut open = Open(tunnel);

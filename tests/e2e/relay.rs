@@ -4,7 +4,9 @@ mod support;
 
 use std::{fs, time::Duration};
 
-use countersign_tests::{client::Failure, world::World};
+use countersign_tests::{
+    client::Failure, fake::Crowd, listener_files::ListenerFiles, world::World,
+};
 use http::StatusCode;
 use jiff::SignedDuration;
 use serde_json::json;
@@ -132,6 +134,28 @@ async fn a_gateway_without_http2_is_spoken_to_in_http1() {
         tunnel.read_exact(&mut echo).await.unwrap();
     }
     assert_eq!(pod.readiness().await.0, StatusCode::OK);
+}
+
+/// The near miss is a chain of six, and all others of these tests.
+#[tokio::test]
+async fn t59_a_gateways_chain_is_bounded_too() {
+    for (crowd, good) in [(Crowd::Many, false), (Crowd::Most, true)] {
+        let world = World::start().await.unwrap();
+        let files = ListenerFiles::write(world.directory(), &[[127, 0, 0, 1].into()]).unwrap();
+        let chain = fs::read_to_string(&files.certificate).unwrap() + &crowd.pem();
+        fs::write(&files.certificate, chain).unwrap();
+        let gateway = TlsGateway::start(&world).await;
+        let pod = Pod::start_not_ready(&world, vec![gateway.name()], &files.ca).await;
+        match pod.client(&gateway).send(chat("hello")).await {
+            Ok(answer) if good => assert_eq!(answer.json()["ok"], json!(true)),
+            Err(Failure::Refused(answer)) if !good => {
+                assert_eq!(answer.json()["reason"], json!("relay-gateway-unreachable"));
+                let told = answer.text();
+                assert!(told.contains("201 certificates, more than 6"), "{told}");
+            }
+            other => panic!("{crowd:?}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

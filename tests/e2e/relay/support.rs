@@ -72,7 +72,7 @@ impl TlsGateway {
         }
     }
 
-    fn name(&self) -> GatewayName {
+    pub(crate) fn name(&self) -> GatewayName {
         self.gateway.address().to_string().parse().unwrap()
     }
 }

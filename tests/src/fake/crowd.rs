@@ -2,13 +2,14 @@
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
-    IsCa, KeyPair,
+    IsCa, KeyPair, PKCS_ED25519,
 };
 
 /// How many, how large, and how alike they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crowd {
-    /// 200, of which 10 are issuers of one name: each could be issued by every other.
+    /// 200, of which 10 are issuers of one name: each could be issued by every other. They just fit
+    /// into one message of TLS.
     Many,
     /// 5 of 4 KiB.
     Large,
@@ -23,7 +24,8 @@ impl Crowd {
     pub fn certificates(self) -> Vec<Certificate> {
         match self {
             Self::Many => {
-                let filler = authority("filler", 0);
+                let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key can be made");
+                let filler = signed_by_itself("filler", 0, key);
                 let mut crowd = alike(10);
                 crowd.extend(std::iter::repeat_n(filler, 190));
                 crowd
@@ -51,6 +53,11 @@ fn distinct(padding: usize) -> Vec<Certificate> {
 
 /// An authority of this name, with a key of its own, that nobody trusts.
 fn authority(name: &str, padding: usize) -> Certificate {
+    let key = KeyPair::generate().expect("a key can be made");
+    signed_by_itself(name, padding, key)
+}
+
+fn signed_by_itself(name: &str, padding: usize, key: KeyPair) -> Certificate {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
@@ -60,7 +67,6 @@ fn authority(name: &str, padding: usize) -> Certificate {
         let padding = CustomExtension::from_oid_content(&oid, content);
         params.custom_extensions.push(padding);
     }
-    let key = KeyPair::generate().expect("a key can be made");
     let issuer = CertifiedIssuer::self_signed(params, key).expect("the parts are valid");
     AsRef::<Certificate>::as_ref(&issuer).clone()
 }
