@@ -16,8 +16,12 @@ use crate::{
 };
 
 /// The targets that ship with Countersign.
-const CATALOG: [(&str, &str); 2] = [
+const CATALOG: [(&str, &str); 3] = [
     ("catalog/slack.yaml", include_str!("catalog/slack.yaml")),
+    (
+        "catalog/slack-gov.yaml",
+        include_str!("catalog/slack-gov.yaml"),
+    ),
     ("catalog/qase.yaml", include_str!("catalog/qase.yaml")),
 ];
 

@@ -35,6 +35,7 @@ use crate::{
     forward::{BodyMeter, RequestBody, Sent},
     inject::{self, FormBounds},
     observe::Record,
+    probe::Waiting,
     refusal::{Reason, Refusal},
 };
 use answer::Opened;
@@ -106,7 +107,11 @@ async fn story(
     };
     record.permitted(&permit, snapshot);
     unlimited(session, &permit, received.path()).await?;
-    let armed = timed(&mut record.timing.credential, arm(session, &permit)).await?;
+    let armed = timed(
+        &mut record.timing.credential,
+        arm(session, snapshot, &permit),
+    )
+    .await?;
     record.armed(armed.as_ref(), &session.rooms.clock);
 
     let attached = armed
@@ -182,10 +187,12 @@ async fn unlimited(
         .wait_for_rate_limit
         .unwrap_or_default();
     let host = permit.authority().host();
-    while let Some(left) = health
-        .limits
-        .left(grant.target.rate_limit, host, path.as_str())
-    {
+    while let Some(left) = health.limits.left(
+        Some(&grant.workload.name),
+        grant.target.rate_limit,
+        host,
+        path.as_str(),
+    ) {
         let Some(rest) = patience.checked_sub(left) else {
             let detail = format!(
                 "{} limits {} for {left:?} more",
@@ -203,46 +210,59 @@ async fn unlimited(
 
 /// Just in time: nothing is fetched for a request that policy does not permit, nor for one that its
 /// API would not take now.
-async fn arm<'s>(session: &Session, permit: &Permit<'s>) -> Result<Option<Armed<'s>>, Refusal> {
+async fn arm<'s>(
+    session: &Session,
+    snapshot: &'s Snapshot,
+    permit: &Permit<'s>,
+) -> Result<Option<Armed<'s>>, Refusal> {
     let Some((attach, credential)) = permit.credential() else {
         return Ok(None);
     };
-    let target = permit.grant().target;
-    let health = session.rooms.healths.of(&credential.name);
-    let mut issued = value(session, credential)
-        .await
-        .map_err(|error| Refusal::from(error).at(target))?;
-    let admit = |issued: &Issued| {
-        health
-            .admit(issued.generation())
-            .map_err(|rejected| Refusal::from(rejected).at(target))
+    let (target, workload) = (permit.grant().target, &permit.grant().workload.name);
+    let rooms = &session.rooms;
+    let health = rooms.healths.of(&credential.name);
+    let place = health.at(permit.authority().host());
+    let fetch = async || {
+        let value = value(session, credential).await;
+        value.map_err(|error| Refusal::from(error).at(target))
     };
+    let admit = |issued: &Issued| {
+        let admitted = place.admit(workload, issued.generation());
+        admitted.map_err(|rejected| Refusal::from(rejected).at(target))
+    };
+    let waiting = Waiting {
+        authority: permit.authority(),
+        target,
+        attach,
+        credential,
+        health: &health,
+        place: &place,
+        policies: snapshot.policies(),
+    };
+    let mut issued = fetch().await?;
     let mut trial = admit(&issued)?;
-    if trial.is_some() {
+    let probed = if let Some(trial) = &trial {
         // Its source may have a better one by now, and then there is nothing to try.
-        session
-            .rooms
+        rooms
             .credentials
             .invalidate(&credential.name, issued.generation());
-        issued = value(session, credential)
-            .await
-            .map_err(|error| Refusal::from(error).at(target))?;
-    } else if session
-        .rooms
-        .prober
-        .prove(target, &attach.slot, credential, &issued, &health)
-        .await
-    {
-        issued = value(session, credential)
-            .await
-            .map_err(|error| Refusal::from(error).at(target))?;
+        issued = fetch().await?;
+        trial.is_for_a_probe() && rooms.prober.retry(waiting).await
+    } else {
+        rooms.prober.prove(waiting, issued.generation()).await
+    };
+    if probed {
+        drop(trial);
+        issued = fetch().await?;
         trial = admit(&issued)?;
     }
     Ok(Some(Armed {
         attach,
         credential,
         issued,
+        workload: workload.clone(),
         health,
+        place,
         trial,
     }))
 }

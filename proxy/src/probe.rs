@@ -6,16 +6,21 @@
 //! for again at its source, and if there is no better one, is not used. A probe that cannot be made
 //! holds nobody up for long and keeps nobody from trying.
 //!
-//! A probe is the gateway's own request: it goes where policy lets the credential go, by the route
-//! that its path takes, over connections of its own, and is told in the log, a metric and the
-//! credential's status. It has no decision record, since nobody asked.
+//! A probe is the gateway's own request. It goes to the host of a request that waits for it, which
+//! policy has permitted, or where a policy with the credential permits that very request, and
+//! nowhere else; by the route that its path takes, over connections of its own. What it shows is of
+//! the host that it went to. It is told in the log, a metric and the credential's status, and has no
+//! decision record, since nobody asked.
 
 mod answer;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use countersign_config::model::{Credential, Probe, ResourceName, SlotName, Target};
+use countersign_config::{
+    model::{Attach, Credential, Probe, ResourceName, Target},
+    policy::PolicySet,
+};
 use http::{
     HeaderValue, Request, StatusCode,
     header::{ACCEPT, USER_AGENT},
@@ -28,7 +33,7 @@ use crate::{
     destination::Authority,
     detect::Seen,
     forward::{BodyMeter, Forwarder, PoolKey, RequestBody},
-    health::{Finding, Health, ProbeReport, Proof},
+    health::{Finding, Health, Place, ProbeReport, Proof},
     inject,
     observe::Metrics,
 };
@@ -57,12 +62,34 @@ pub struct Prober {
     own_name: ResourceName,
 }
 
+/// A request that is about to use a credential.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// Where it goes, by a policy that permits it.
+    pub authority: &'a Authority,
+    /// The API.
+    pub target: &'a Arc<Target>,
+    /// The place of the credential on it.
+    pub attach: &'a Attach,
+    /// The credential.
+    pub credential: &'a Arc<Credential>,
+    /// How that fares.
+    pub health: &'a Arc<Health>,
+    /// The same at the host where the request goes.
+    pub place: &'a Arc<Place>,
+    /// The policies in force.
+    pub policies: &'a PolicySet,
+}
+
 /// A credential and where it is probed.
 #[derive(Debug, Clone)]
 struct Subject {
+    authority: Authority,
     target: Arc<Target>,
     credential: Arc<Credential>,
     health: Arc<Health>,
+    /// How it fares where it is probed.
+    place: Arc<Place>,
 }
 
 impl Prober {
@@ -84,35 +111,27 @@ impl Prober {
         }
     }
 
-    /// Sees to it that a value is probed before it is used in a slot. Returns whether there was
-    /// something to wait for: then the credential may have another value by now, or be rejected.
+    /// Sees to it that a value is probed before it is used. Returns whether there was something to wait
+    /// for: then the credential may have another value by now, or be rejected.
     ///
     /// A value that each caller has for itself is not probed: its first request shows as much.
-    pub async fn prove(
-        self: &Arc<Self>,
-        target: &Arc<Target>,
-        slot: &SlotName,
-        credential: &Arc<Credential>,
-        issued: &Issued,
-        health: &Arc<Health>,
-    ) -> bool {
-        let Some(probe) = &target.probe else {
+    pub async fn prove(self: &Arc<Self>, waiting: Waiting<'_>, generation: u64) -> bool {
+        let Some(probe) = wanted(waiting) else {
             return false;
         };
-        if probe.slot != *slot || credential.provider.is_per_caller() {
+        if waiting.place.probed.proof(generation, probe.every) == Proof::Fresh {
             return false;
         }
-        let proof = health.probed.proof(issued.generation(), probe.every);
+        let Some(subject) = self.subject(probe, waiting) else {
+            return false;
+        };
+        let proof = subject.place.probed.proof(generation, probe.every);
         if proof == Proof::Fresh {
             return false;
         }
-        let subject = Subject {
-            target: Arc::clone(target),
-            credential: Arc::clone(credential),
-            health: Arc::clone(health),
-        };
+        let place = Arc::clone(&subject.place);
         let prober = Arc::clone(self);
-        let probing = health.probed.flight.join(|| prober.settle(subject));
+        let probing = place.probed.flight.join(|| prober.settle(subject));
         if proof == Proof::Old {
             return false;
         }
@@ -121,22 +140,64 @@ impl Prober {
         true
     }
 
+    /// Has a value that a probe found to be rejected tried by another; whether one could be made.
+    pub async fn retry(self: &Arc<Self>, waiting: Waiting<'_>) -> bool {
+        let subject = wanted(waiting).and_then(|probe| self.subject(probe, waiting));
+        let Some(subject) = subject else { return false };
+        let place = Arc::clone(&subject.place);
+        let prober = Arc::clone(self);
+        let _cut_off = place.probed.flight.join(|| prober.settle(subject)).await;
+        true
+    }
+
+    /// Where a probe may go: to the host of the request that waits, or where policy permits it.
+    fn subject(&self, probe: &Probe, waiting: Waiting<'_>) -> Option<Subject> {
+        let Waiting {
+            authority,
+            target,
+            credential,
+            health,
+            place,
+            policies,
+            ..
+        } = waiting;
+        let (authority, place) = if probe.fits(target, authority.host(), authority.port()) {
+            (authority.clone(), Arc::clone(place))
+        } else if let Some((host, port)) = policies.probe_place(&credential.name, self.clock.now())
+        {
+            (Authority::new(host.clone(), port), health.at(host))
+        } else {
+            place.probed.forbid(|| forbidden(probe, &credential.name));
+            return None;
+        };
+        Some(Subject {
+            authority,
+            target: Arc::clone(target),
+            credential: Arc::clone(credential),
+            health: Arc::clone(health),
+            place,
+        })
+    }
+
     /// Probes the value that is held, and the one that its source has instead if it is rejected.
     async fn settle(self: Arc<Self>, subject: Subject) {
         let Subject {
             target,
             credential,
-            health,
+            place,
+            ..
         } = &subject;
         let Some(probe) = &target.probe else { return };
         // Without a value there is nothing to probe; why is told where it is asked for.
         let Ok(first) = self.credentials.obtain(credential).await else {
             return;
         };
-        let Finding::Rejected(said) = self.probe(probe, &subject, &first).await else {
-            return;
-        };
         let rejected = first.generation();
+        let said = match self.probe(probe, &subject, &first).await {
+            Finding::Rejected(said) => said,
+            Finding::Works => return place.breaker.proven(rejected),
+            Finding::Insufficient(_) | Finding::Unknown(_) => return,
+        };
         self.credentials.invalidate(&credential.name, rejected);
         let Ok(second) = self.credentials.obtain(credential).await else {
             return;
@@ -146,21 +207,26 @@ impl Prober {
         } else {
             match self.probe(probe, &subject, &second).await {
                 Finding::Rejected(said) => said,
-                Finding::Works | Finding::Insufficient(_) | Finding::Unknown(_) => return,
+                Finding::Works => return place.breaker.proven(second.generation()),
+                Finding::Insufficient(_) | Finding::Unknown(_) => return,
             }
         };
-        health.breaker.trip(second.generation(), said.as_deref());
+        place
+            .breaker
+            .trip_for_all(second.generation(), said.as_deref());
     }
 
     /// One probe, with all that is told of it.
     async fn probe(&self, probe: &Probe, subject: &Subject, issued: &Issued) -> Finding {
         let Subject {
+            authority,
             target,
             credential,
             health,
+            place,
         } = subject;
-        let path = probe.path.as_str();
-        let limited = health.limits.left(target.rate_limit, &probe.host, path);
+        let (host, path) = (authority.host(), probe.path.as_str());
+        let limited = health.limits.left(None, target.rate_limit, host, path);
         let told = match limited {
             Some(_) => Told::unknown("the API's rate limit is used up"),
             None => match timeout(LONGEST, self.ask(probe, subject, issued)).await {
@@ -176,20 +242,21 @@ impl Prober {
             finding: finding.clone(),
             shows,
         };
-        let before = health.probed.note(report.clone());
+        let before = place.probed.note(report.clone());
         log(subject, &report, before.as_deref());
         finding
     }
 
     async fn ask(&self, probe: &Probe, subject: &Subject, issued: &Issued) -> Told {
         let Subject {
+            authority,
             target,
             credential,
             health,
+            ..
         } = subject;
-        let authority = Authority::new(probe.host.clone(), probe.port);
-        let route = target.route_for(&probe.host, &probe.path);
-        // Validation saw to both; should a route have changed since, nothing leaves.
+        let route = target.route_for(authority.host(), &probe.path);
+        let route = route.filter(|route| route.deny.is_none());
         let Some((route, attach)) = route.and_then(|route| Some((route, route.attach.as_ref()?)))
         else {
             return Told::unknown("no route attaches a credential there");
@@ -204,11 +271,11 @@ impl Prober {
             return Told::unknown("the probe is no request");
         };
         let attached = Some((attach, issued.secret()));
-        if let Err(error) = inject::head(&mut parts, &authority, &probe.path, route, attached) {
+        if let Err(error) = inject::head(&mut parts, authority, &probe.path, route, attached) {
             return Told::unknown(&error.to_string());
         }
         let key = PoolKey {
-            authority,
+            authority: authority.clone(),
             workload: self.own_name.clone(),
             credential: Some(credential.name.clone()),
             caller: None,
@@ -222,7 +289,7 @@ impl Prober {
         let (scope, path) = (target.rate_limit, probe.path.as_str());
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let (limits, now) = (&health.limits, self.clock.now());
-            limits.note(scope, &probe.host, path, response.headers(), now);
+            limits.note(None, scope, authority.host(), path, response.headers(), now);
             return Told::unknown("the API's rate limit is used up");
         }
         health.scopes.note(response.headers());
@@ -237,6 +304,24 @@ impl Prober {
         )
         .await
     }
+}
+
+/// The probe of a target that shows something about this credential.
+fn wanted(waiting: Waiting<'_>) -> Option<&Probe> {
+    let probe = waiting.target.probe.as_ref()?;
+    let shared = !waiting.credential.provider.is_per_caller();
+    (shared && probe.slot == waiting.attach.slot).then_some(probe)
+}
+
+fn forbidden(probe: &Probe, credential: &ResourceName) -> String {
+    let (method, path) = (&probe.method, probe.path.as_str());
+    let host = match probe.hosts.as_slice() {
+        [host] => host.to_string(),
+        _ => "a host that the target probes at".to_owned(),
+    };
+    format!(
+        "no policy with {credential} permits {method} {path} at {host}, and no request waits there"
+    )
 }
 
 /// What changes is told; that all is as before is not.

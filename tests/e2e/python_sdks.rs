@@ -92,3 +92,29 @@ async fn httpx_has_its_dummies_replaced_in_headers_and_form() {
     assert_eq!(posted.body, "channel=C0HTTPX&text=2+of+14+failed+%26+more");
     stage.check_received();
 }
+
+/// The default of slack_sdk before 3.28.
+#[tokio::test(flavor = "multi_thread")]
+async fn slack_sdk_posts_at_www_slack_com() {
+    let stage = Stage::start().await;
+    let written = stage
+        .world
+        .policy_directory()
+        .join("nightly-dashboard.yaml");
+    let written = std::fs::read_to_string(written).expect("the world's policy");
+    let www = written.replace("hosts: [slack.com]", "hosts: [www.slack.com]");
+    stage
+        .world
+        .write_policy("nightly-dashboard.yaml", &www)
+        .expect("it can be written");
+    assert!(stage.gateway.reloader().reload().is_ok());
+    let Some(outcome) = stage.python("slack_www.py").await else {
+        return;
+    };
+    let printed = outcome.succeeded().printed;
+    assert_eq!(printed["posted"]["ok"], true, "{printed}");
+    assert_eq!(stage.world.slack.messages("C0WWW"), ["2 of 14 failed"]);
+    let all = stage.world.slack.received().all();
+    assert!(all.iter().all(|request| request.host == "www.slack.com"));
+    stage.check_received();
+}

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::site::PATIENCE;
 
-const HOST: &str = "rejects.example.test";
+pub(crate) const HOST: &str = "rejects.example.test";
 
 /// An API that tells failure as Slack does, and by 401 at `/status`.
 const POLICY: &str = r#"
@@ -81,7 +81,7 @@ spec:
 
 /// How the API answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+pub(crate) enum How {
     /// In one piece.
     Plain,
     /// Encoded: `gzip`, `br` or `zstd`.
@@ -135,6 +135,15 @@ impl Api for Rejects {
             return respond(&body, How::Plain);
         }
         match (right, path.as_str()) {
+            // Whatever is right, as what only some may ask for.
+            (true, "/never") => respond(r#"{"ok":false,"error":"token_expired"}"#, how),
+            (true, "/limited") => {
+                let mut response = respond(r#"{"ok":false,"error":"ratelimited"}"#, how);
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                let after = HeaderValue::from_static("86400");
+                response.headers_mut().insert(header::RETRY_AFTER, after);
+                response
+            }
             (true, _) => respond(&accepted(&received), how),
             (false, "/status") => {
                 let mut response = respond("no", How::Plain);
@@ -213,20 +222,20 @@ fn encode(name: &str, text: &[u8]) -> Vec<u8> {
 }
 
 /// A world with the API, and a gateway before it.
-struct Scene {
-    world: World,
-    server: Server,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) server: Server,
     api: Arc<Rejects>,
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
     token: String,
 }
 
 impl Scene {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         Self::with(|policy| policy, |_| {}).await
     }
 
-    async fn with(
+    pub(crate) async fn with(
         policy: impl FnOnce(String) -> String,
         change: impl FnOnce(&mut countersign_config::model::Gateway),
     ) -> anyhow::Result<Self> {
@@ -261,7 +270,7 @@ impl Scene {
         })
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.gateway.client(&self.world).bearer(&self.token)
     }
 
@@ -269,39 +278,39 @@ impl Scene {
         self.server.set_only_http1(protocol == Protocol::Http1);
     }
 
-    fn set(&self, how: How) {
+    pub(crate) fn set(&self, how: How) {
         *self.api.how() = how;
     }
 
     /// The API takes another token from now on, and the operator has it.
-    fn replace(&self, token: &str) -> anyhow::Result<()> {
+    pub(crate) fn replace(&self, token: &str) -> anyhow::Result<()> {
         self.expire(token);
         self.world.write_secret("rejects", token)?;
         Ok(())
     }
 
     /// The API takes another token from now on.
-    fn expire(&self, token: &str) {
+    pub(crate) fn expire(&self, token: &str) {
         token.clone_into(&mut self.api.token());
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
         Ok(self.client().send(get(path)).await?)
     }
 
-    async fn record(&mut self) -> anyhow::Result<Value> {
+    pub(crate) async fn record(&mut self) -> anyhow::Result<Value> {
         let next = self.gateway.decisions().next();
         tokio::time::timeout(PATIENCE, next)
             .await
             .map_err(|_| anyhow::anyhow!("no decision record came"))
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.server.memory().count()
     }
 }
 
-fn get(path: &str) -> Request<Full<Bytes>> {
+pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("https://{HOST}{path}"))
         .body(Full::default())
         .expect("the paths of tests are valid")

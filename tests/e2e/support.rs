@@ -214,7 +214,7 @@ enum Expected {
 fn credential_of(request: &Received) -> Expected {
     match (request.host.as_str(), request.path.as_str()) {
         ("slack.com", "/api/apps.connections.open") => Expected::App,
-        ("slack.com", _) => Expected::Bot,
+        ("slack.com" | "www.slack.com", _) => Expected::Bot,
         ("hooks.slack.com", _) => Expected::Path,
         ("files.slack.com", path) if path.starts_with("/files-pri/") => Expected::Bot,
         _ => Expected::None,

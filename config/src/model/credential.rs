@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::civil::Date;
 
 use super::ResourceName;
+use crate::host::Host;
 
 /// Secret material and how it becomes what is put on a request. Holds no secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum Provider {
     },
     /// Slack's token rotation (`oauth.v2.access`).
     SlackRotation {
+        /// Slack's own host: `slack.com`, or that of GovSlack.
+        host: Host,
         /// The app's client id; public.
         client_id: String,
         /// Where the app's client secret lives.

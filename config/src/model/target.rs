@@ -192,13 +192,15 @@ pub struct RefusalShape {
 pub struct Probe {
     /// Its method.
     pub method: http::Method,
-    /// A host of the target.
-    pub host: Host,
-    /// The port.
-    pub port: u16,
+    /// The hosts of the target at which it may be made; never empty. Which of them it is, policy and
+    /// the request that waits for it say.
+    pub hosts: Vec<HostPattern>,
+    /// The port; `None` is that of the request that waits.
+    pub port: Option<u16>,
     /// Path and query.
     pub path: CanonicalPath,
-    /// The slot whose credentials it shows: the one that the route it takes attaches.
+    /// The slot whose credentials it shows: the one that the route it takes attaches. At a host where
+    /// another route is for its path it is not made.
     pub slot: SlotName,
     /// How long its answer is good for while the credential is used. Default 10 minutes.
     pub every: Duration,
@@ -209,6 +211,18 @@ pub struct Probe {
 impl Probe {
     /// [`Self::every`] unless it is given.
     pub const DEFAULT_EVERY: Duration = Duration::from_mins(10);
+
+    /// Whether it would show something about its slot's credentials at this host and port: the target's
+    /// route there puts one on it.
+    pub fn fits(&self, target: &Target, host: &Host, port: u16) -> bool {
+        let here = self.port.is_none_or(|own| own == port)
+            && self.hosts.iter().any(|pattern| pattern.matches(host));
+        let attached = |route: &Route| {
+            let attach = route.attach.as_ref().filter(|_| route.deny.is_none());
+            attach.is_some_and(|attach| attach.slot == self.slot)
+        };
+        here && target.route_for(host, &self.path).is_some_and(attached)
+    }
 }
 
 /// What an API's 429 speaks of: which further requests would meet the same.

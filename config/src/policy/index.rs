@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use foldhash::HashMap;
 
-use super::recognise::SelectorIndex;
+use super::{
+    probes::{self, Probes},
+    recognise::SelectorIndex,
+};
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, Policy, ResourceName, Target, Workload},
@@ -42,6 +45,7 @@ pub struct PolicySet {
     pub(super) selectors: SelectorIndex,
     /// (workload, governed target) to policies, by index, in the order of their names.
     grants: HashMap<(u32, u32), Vec<u32>>,
+    pub(super) probes: Probes,
 }
 
 /// A governed target that was found for a host and port.
@@ -78,6 +82,7 @@ impl PolicySet {
             revision: revision.into(),
             grants: index_grants(&policies, &workloads, &governed),
             selectors: SelectorIndex::new(&workloads),
+            probes: probes::index(&policies),
             workloads,
             targets: by_name(targets, |target| &target.name),
             credentials: by_name(credentials, |credential| &credential.name),

@@ -23,6 +23,7 @@ mod facts;
 mod index;
 mod nearest;
 mod parts;
+mod probes;
 mod recognise;
 mod sentence;
 #[cfg(test)]

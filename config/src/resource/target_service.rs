@@ -11,6 +11,10 @@ use serde::Deserialize;
 pub struct TargetServiceSpec {
     /// A target of the catalog to start from: what is given here comes first or replaces.
     pub extends: Option<String>,
+    /// With `extends`: domains of it, and what stands in their place here, such as
+    /// `slack.com: slack-gov.com`. Its hosts, and those of its routes and probe, are taken under these.
+    #[serde(default)]
+    pub domains: BTreeMap<String, String>,
     /// Its hosts, exact or with one `*` within the leftmost label.
     #[serde(default)]
     pub hosts: Vec<String>,
@@ -152,8 +156,11 @@ pub struct RefusalSpec {
 pub struct ProbeSpec {
     /// Its method.
     pub method: String,
-    /// Its `https` URL, at a host of the target.
-    pub url: String,
+    /// Its `https` URL, at a host of the target. It is made where a policy with the credential permits
+    /// that very request, or a request to the same host waits for it.
+    pub url: Option<String>,
+    /// Instead of `url`: its path and query, at the host of the request that waits for it.
+    pub path: Option<String>,
     /// How long its answer is good for while the credential is used; `10m` unless given.
     pub every: Option<String>,
     /// Top-level members of its JSON answer that say whose credential it is, such as `team`.

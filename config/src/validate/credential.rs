@@ -32,7 +32,7 @@ pub(super) fn credential(
     let spec = &written.spec;
     let spot = written.spot();
     let target = targets.resolve(&spec.target, "", &spot.key("target"), findings);
-    let provider = provider::provider(spec, &spot, findings);
+    let provider = provider::provider(spec, target.map(|target| &**target), &spot, findings);
     let rotate_by = match &spec.rotate_by {
         Some(text) => date(text, &spot.key("rotateBy"), findings).map(Some),
         None => Some(None),

@@ -1,5 +1,7 @@
 //! `AccessPolicy`: under which rule. References are resolved here.
 
+mod credentials;
+
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -13,7 +15,8 @@ use super::{
 use crate::{
     condition::Condition,
     model::{
-        Conditions, Credential, Mode, Policy, Rate, ResourceName, Rule, SlotName, Target, Workload,
+        Conditions, Credential, Mode, Policy, Provider, Rate, ResourceName, Rule, SlotName, Target,
+        Workload,
     },
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
@@ -41,7 +44,8 @@ pub(super) fn policy(
     let target = known
         .targets
         .resolve(&spec.target, "", &spot.key("target"), findings);
-    let credentials = credentials(written, target.map(|target| &**target), known, findings);
+    let credentials =
+        credentials::credentials(written, target.map(|target| &**target), known, findings);
     let allow = allow(&spec.allow, &spot.key("allow"), findings);
     let conditions = match &spec.conditions {
         Some(spec) => conditions(spec, now, &spot.key("conditions"), findings),
@@ -100,101 +104,6 @@ fn workloads(
             .resolve(reference, written.namespace(), spot, findings)
             .cloned()
     })
-}
-
-fn credentials(
-    written: &Written<'_, AccessPolicySpec>,
-    target: Option<&Target>,
-    known: &Known<'_>,
-    findings: &Findings,
-) -> Option<Vec<(SlotName, Arc<Credential>)>> {
-    let spec = &written.spec;
-    let spot = written.spot();
-    let check = |reference: &str, spot: &Spot<'_>| {
-        let namespace = written.namespace();
-        let credential = known
-            .credentials
-            .resolve(reference, namespace, spot, findings)?;
-        usable_here(credential, namespace, &spec.target, spot, findings)
-            .then(|| Arc::clone(credential))
-    };
-    match (&spec.credential, &spec.credentials) {
-        (None, None) => Some(Vec::new()),
-        (Some(reference), None) => {
-            let credential = check(reference, &spot.key("credential"));
-            Some(vec![(target?.slots.default.clone(), credential?)])
-        }
-        (None, Some(by_slot)) => {
-            let spot = spot.key("credentials");
-            let mut filled = Vec::new();
-            for (slot, reference) in by_slot {
-                let credential = check(reference, &spot.key(slot));
-                let slot = target.and_then(|target| self::slot(slot, target, &spot, findings));
-                filled.extend(slot.zip(credential));
-            }
-            (filled.len() == by_slot.len()).then_some(filled)
-        }
-        (Some(_), Some(_)) => {
-            findings.error(
-                &spot.key_name("credential"),
-                "conflicting-keys",
-                "`credential` and `credentials` say the same thing twice",
-                "keep `credentials`, with a slot for each",
-            );
-            None
-        }
-    }
-}
-
-fn slot(slot: &str, target: &Target, spot: &Spot<'_>, findings: &Findings) -> Option<SlotName> {
-    let found = target.slots.names.iter().find(|name| ***name == *slot);
-    if found.is_none() {
-        findings.error(
-            &spot.key_name(slot),
-            "unknown-slot",
-            format!("the target `{}` has no slot `{slot}`", target.name),
-            did_you_mean(slot, target.slots.names.iter().map(|name| &**name)),
-        );
-    }
-    found.cloned()
-}
-
-/// Whether a credential may be used by policies of this namespace, for this target.
-fn usable_here(
-    credential: &Credential,
-    namespace: &str,
-    target: &str,
-    spot: &Spot<'_>,
-    findings: &Findings,
-) -> bool {
-    let allowed = credential
-        .allowed_namespaces
-        .iter()
-        .any(|allowed| allowed == namespace);
-    if !allowed {
-        findings.error(
-            spot,
-            "credential-not-allowed",
-            format!(
-                "the credential `{}` may not be used in the namespace `{namespace}`",
-                credential.name
-            ),
-            format!("use another, or add `{namespace}` to its `allowedNamespaces`"),
-        );
-    }
-    let same_target = credential.target == ResourceName::cluster_wide(target);
-    if !same_target {
-        findings.error(
-            spot,
-            "credential-of-other-target",
-            format!(
-                "the credential `{}` is for the target `{}`, the policy for `{target}`",
-                credential.name, credential.target
-            ),
-            "use a credential of the policy's own target",
-        );
-    }
-    allowed && same_target
 }
 
 fn allow(rules: &[AllowRule], spot: &Spot<'_>, findings: &Findings) -> Option<Vec<Rule>> {

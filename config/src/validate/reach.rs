@@ -100,7 +100,7 @@ fn names(hosts: &[HostPattern]) -> String {
 
 /// A host that the pattern means. `None` cannot be: a filled pattern is a host unless its label
 /// grows too long, and then there is nothing to try out.
-fn sample_host(pattern: &HostPattern) -> Option<Host> {
+pub(super) fn sample_host(pattern: &HostPattern) -> Option<Host> {
     pattern
         .exact()
         .cloned()

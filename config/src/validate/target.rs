@@ -1,9 +1,11 @@
 //! `TargetService`: where. The operator's replace the catalog's of the same name, or extend one.
 
 mod answer;
+mod domains;
+mod probe;
 mod route;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     fields::{each, host_pattern},
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     host::HostPattern,
-    model::{Probe, RateLimitScope, ResourceName, Route, SlotName, Slots, Target},
+    model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
     resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
     yaml::{Findings, Spot, read::did_you_mean},
 };
@@ -26,11 +28,13 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
         .iter()
         .filter(|head| head.kind == Kind::TargetService)
         .partition(|head| head.document.source.catalog);
-    let no_base = BTreeMap::new();
-    let base: BTreeMap<ResourceName, Target> = catalog
-        .into_iter()
-        .filter_map(|head| Some((head.name.clone()?, one(head, &no_base, findings)?)))
-        .collect();
+    let mut base: BTreeMap<ResourceName, Target> = BTreeMap::new();
+    // In their order, so that a later one may extend an earlier one.
+    for head in catalog {
+        if let (Some(name), Some(target)) = (&head.name, one(head, &base, findings)) {
+            base.insert(name.clone(), target);
+        }
+    }
 
     let mut shelf = Shelf::new(Kind::TargetService);
     for (name, target) in &base {
@@ -68,13 +72,28 @@ fn one(
         document: head.document,
         spec,
     };
-    let before = findings.count();
+    let before = findings.errors();
+    let domains = &written.spec.domains;
+    let spot = written.spot().key("domains");
     let base = match &written.spec.extends {
-        Some(extends) => Some(extended(extends, &written, base, findings)?),
-        None => None,
+        Some(extends) => {
+            let base = extended(extends, &written, base, findings)?;
+            Some(domains::moved(base, domains, &spot, findings)?)
+        }
+        None if domains.is_empty() => None,
+        None => {
+            findings.error(
+                &written.spot().key_name("domains"),
+                "missing-key",
+                "there is no target whose domains could be replaced",
+                "say which by `extends`, or write the hosts themselves",
+            );
+            return None;
+        }
     };
+    let base: Option<&Target> = base.as_ref().map(Cow::as_ref);
     let target = target(&written, base, findings)?;
-    (findings.count() == before).then_some(target)
+    (findings.errors() == before).then_some(target)
 }
 
 fn extended<'b>(
@@ -135,10 +154,15 @@ fn target(
     };
     let probe = match &spec.probe {
         Some(probe) => {
-            let (hosts, routes) = (hosts.as_deref(), routes.as_deref());
-            answer::probe(probe, hosts, routes, &spot.key("probe"), findings).map(Some)
+            let checks = probe::Checks {
+                hosts: hosts.as_deref(),
+                ports: ports.as_deref(),
+                routes: routes.as_deref(),
+                findings,
+            };
+            checks.probe(probe, &spot.key("probe")).map(Some)
         }
-        None => Some(inherited_probe(base, routes.as_deref())),
+        None => Some(probe::inherited(base, hosts.as_deref(), routes.as_deref())),
     };
     let mut auth_failure = auth_failure?;
     auth_failure.extend(
@@ -162,16 +186,6 @@ fn target(
             (None, Some(base)) => base.rate_limit,
             (None, None) => RateLimitScope::Credential,
         },
-    })
-}
-
-/// The base's probe, which may take another route here; one that denies its path leaves none.
-fn inherited_probe(base: Option<&Target>, routes: Option<&[Route]>) -> Option<Probe> {
-    let probe = base?.probe.as_ref()?;
-    let slot = answer::slot_of_probe(&probe.host, &probe.path, routes?)?;
-    Some(Probe {
-        slot,
-        ..probe.clone()
     })
 }
 

@@ -148,6 +148,8 @@ pub(crate) struct Findings {
     kept: RefCell<Vec<Problem>>,
     /// Those that were counted only included.
     count: Cell<usize>,
+    /// The errors among them.
+    errors: Cell<usize>,
 }
 
 impl Findings {
@@ -185,6 +187,9 @@ impl Findings {
         remedy: impl AsRef<str>,
     ) {
         self.count.set(self.count.get() + 1);
+        if severity == Severity::Error {
+            self.errors.set(self.errors.get() + 1);
+        }
         if self.kept.borrow().len() >= MOST_FINDINGS {
             return;
         }
@@ -204,6 +209,11 @@ impl Findings {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.count.get()
+    }
+
+    /// How many of them are errors.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.get()
     }
 
     /// Whether any is an error; that some are not shown is one.

@@ -111,6 +111,10 @@ fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Resu
         writeln!(out, "{}", line.trim_end())?;
     }
     for credential in &status.credentials {
+        if let Some(unheeded) = &credential.unheeded {
+            let name = printable(&credential.name);
+            writeln!(out, "{name}: {}", printable(unheeded))?;
+        }
         if let Some(health) = &credential.health {
             write_health(&credential.name, health, out)?;
         }
@@ -126,6 +130,12 @@ fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyh
     let mut lines = Vec::new();
     if let Some(rejected) = &health.rejected {
         lines.push(rejected.clone());
+    }
+    for (whose, rejected) in &health.held_back {
+        lines.push(format!("{whose}: {rejected}"));
+    }
+    if let Some(why) = &health.not_probed {
+        lines.push(format!("not probed: {why}"));
     }
     if let Some(probe) = &health.probe {
         let detail = probe.detail.as_ref();
@@ -230,8 +240,11 @@ mod tests {
             last_use_s: Some(1),
             last_error: Some("\u{1b}[31mred".into()),
             last_error_s: Some(5),
+            unheeded: Some("revokeWhenIdle is not\u{1b} heeded".into()),
             health: Some(HealthStatus {
                 rejected: None,
+                held_back: [("qa/o\u{1b}ther at slack.com".into(), "no".into())].into(),
+                not_probed: Some("no policy permits it".into()),
                 probe: Some(ProbeStatus {
                     finding: "works".into(),
                     detail: None,
@@ -263,6 +276,9 @@ mod tests {
             "qa/example: probed at 2026-11-23T05:10:01Z: works, team Ac",
             "qa/example: has the scopes chat:write, files:read\n",
             "qa/example: never needed files:read\n",
+            "qa/example: not probed: no policy permits it\n",
+            "at slack.com: no\n",
+            "qa/example: revokeWhenIdle is not",
             "qa/example: lacks users:read,users:read.email\n",
             "rate limit of slack.com/api/chat.postMessage for 30s\n",
         ] {

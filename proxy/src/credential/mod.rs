@@ -10,6 +10,7 @@
 
 mod callers;
 mod error;
+mod forced;
 mod http;
 mod life;
 mod provider;
@@ -315,16 +316,20 @@ impl Credentials {
 
     /// An API said that this value is bad: the next [`Self::obtain`] asks the source anew. Does
     /// nothing if another value has taken its place already.
-    pub fn invalidate(&self, credential: &ResourceName, generation: u64) {
-        if let Some(entry) = self.table.load().entries.get(credential) {
-            match &entry.slots {
-                Slots::Shared(slot) => slot.invalidate(generation),
-                // Another caller's value has another generation.
-                Slots::PerCaller(callers) => {
-                    for slot in callers.all() {
-                        slot.invalidate(generation);
-                    }
-                }
+    ///
+    /// `false` is that it was renewed so often of late for this reason that it is not renewed now, and
+    /// [`Self::obtain`] gives the same value again.
+    pub fn invalidate(&self, credential: &ResourceName, generation: u64) -> bool {
+        let table = self.table.load();
+        let Some(entry) = table.entries.get(credential) else {
+            return true;
+        };
+        match &entry.slots {
+            Slots::Shared(slot) => slot.invalidate(generation),
+            // Another caller's value has another generation.
+            Slots::PerCaller(callers) => {
+                let all = callers.all();
+                all.iter().all(|slot| slot.invalidate(generation))
             }
         }
     }

@@ -146,11 +146,13 @@ impl Fetcher {
                 basic::fetch(&asking, username, password, tools).await
             }
             Provider::SlackRotation {
+                host,
                 client_id,
                 client_secret,
                 seed,
             } => {
                 let app = slack_rotation::App {
+                    host,
                     client_id,
                     client_secret,
                     seed,

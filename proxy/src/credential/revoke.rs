@@ -28,6 +28,10 @@ const AT_ONCE: usize = 8;
 /// The waits between the attempts; a failure that cannot pass ends them.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
+/// What is told of a value that its credential wants to be revoked and that is not.
+pub(super) const NOT_REVOKED: &str = "revokeWhenIdle is not heeded: the value cannot be ended without \
+     more than it, such as a Slack bot's token, with which the bot user would be deactivated";
+
 /// How an issuer is told that one of its values is no longer needed. Holds no secret itself.
 #[derive(Debug, Clone)]
 pub(super) enum Revocation {
@@ -84,6 +88,9 @@ impl Value {
         credential: &Arc<Credential>,
         revoker: &Arc<Revoker>,
     ) -> Self {
+        if revocation.is_none() && credential.revoke_when_idle {
+            tracing::warn!(credential = %credential.name, "{NOT_REVOKED}");
+        }
         let revocation = revocation.filter(|_| credential.revoke_when_idle);
         Self {
             secret,
@@ -101,6 +108,11 @@ impl Value {
         if let Some(ending) = &self.ending {
             ending.ends_at.store(second(expires_at), Ordering::Relaxed);
         }
+    }
+
+    /// Whether it will be revoked when nobody holds it any more.
+    pub(super) fn is_revoked_at_end(&self) -> bool {
+        self.ending.is_some()
     }
 
     pub(super) fn secret(&self) -> &Secret {

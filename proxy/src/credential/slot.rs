@@ -17,6 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     CredentialError, Generations, Issued,
     callers::Home,
+    forced::Forced,
     provider::{Asking, Fetched, Fetcher},
     revoke::{Revoker, Value},
 };
@@ -66,6 +67,8 @@ pub(super) struct Slot {
     pub(super) held: ArcSwapOption<Issued>,
     /// The generation that an API has rejected.
     rejected: AtomicU64,
+    /// The renewals because of that.
+    forced: Forced,
     /// When the source last answered.
     answered: LastTime,
     pub(super) failure: ArcSwapOption<Failure>,
@@ -139,6 +142,7 @@ impl Slot {
             metrics,
             held: ArcSwapOption::empty(),
             rejected: AtomicU64::new(NONE),
+            forced: Forced::default(),
             answered: LastTime::never(),
             failure: ArcSwapOption::empty(),
             stale: Arc::default(),
@@ -198,15 +202,18 @@ impl Slot {
         }
     }
 
-    /// Marks the held value as rejected, if it is still this one.
-    pub(super) fn invalidate(&self, generation: u64) {
+    /// Marks the held value as rejected, if it is still this one; not if that was done too often.
+    pub(super) fn invalidate(&self, generation: u64) -> bool {
         let held = self.held.load();
-        if held
-            .as_ref()
-            .is_some_and(|held| held.generation == generation)
-        {
+        let held = held.as_ref().filter(|held| held.generation == generation);
+        if held.is_none_or(|held| self.is_rejected(held)) {
+            return true;
+        }
+        let renewed = self.forced.take(generation);
+        if renewed {
             self.rejected.store(generation, Ordering::Release);
         }
+        renewed
     }
 
     async fn wait(self: &Arc<Self>) -> Result<Arc<Issued>, CredentialError> {

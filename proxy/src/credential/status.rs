@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Credentials,
+    revoke::NOT_REVOKED,
     slot::{Slot, Standing},
 };
 use crate::{
@@ -69,6 +70,9 @@ pub struct CredentialStatus {
     pub last_error: Option<String>,
     /// Seconds since then.
     pub last_error_s: Option<u64>,
+    /// What its resource asks for and does not get.
+    #[serde(default)]
+    pub unheeded: Option<String>,
     /// How it fares at its API; nothing of a value that each caller has for itself.
     pub health: Option<HealthStatus>,
 }
@@ -158,6 +162,9 @@ impl Slot {
                 .as_ref()
                 .map(|failure| redact(&failure.error.to_string()).into_owned()),
             last_error_s: failure.map(|failure| failure.at.elapsed().as_secs()),
+            unheeded: held
+                .filter(|held| self.credential.revoke_when_idle && !held.value.is_revoked_at_end())
+                .map(|_| NOT_REVOKED.to_owned()),
             health: None,
         }
     }

@@ -1,21 +1,31 @@
 //! Keeps a credential that an API rejects from being tried by every request.
 //!
-//! It speaks of one generation, and opens when a value was rejected and no better one could be had.
-//! While it is open, requests are refused here; once the back-off is over, one of them
-//! is let through to try. A value of another generation is free to go at once.
+//! What one workload meets speaks for that workload: it may ask for what nobody else does. So a
+//! rejected request holds back the requests of its own workload with that value, and no other's. All
+//! are held back once there is better evidence: the gateway's own probe, or a second workload that
+//! met the same since the value last worked for anybody. Then a workload for which it worked a
+//! while ago goes on, any other that has not tried yet has its turn, and what keeps failing for one
+//! lengthens that one's back-off only. A value that a probe has shown to be rejected is tried by
+//! probes.
+//!
+//! All of it speaks of one generation at one host; another value is free to go at once.
 
 use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use countersign_config::model::ResourceName;
 use tokio::time::Instant;
 
-use super::Health;
+use super::{
+    Place,
+    evidence::{Evidence, Held, Shut, State},
+};
 
 /// The first back-off. Each failed trial doubles it, and up to a quarter is added by chance, so
 /// that replicas do not try in step.
@@ -24,25 +34,15 @@ pub const BACK_OFF_SHORTEST: Duration = Duration::from_secs(1);
 /// The longest back-off, chance included.
 pub const BACK_OFF_LONGEST: Duration = Duration::from_mins(5);
 
-/// [`Breaker::generation`] when it is closed; generations count from 1.
-const CLOSED: u64 = 0;
+/// For how long it counts that a value worked for a workload.
+const WORKED_LATELY: Duration = Duration::from_mins(10);
 
-/// The breaker of one credential.
+/// The breaker of one credential at one host.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    /// The rejected generation.
-    generation: AtomicU64,
-    /// Read and written only while a value is rejected.
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    /// How often in a row values were rejected, whatever their generations.
-    failures: u32,
-    until: Option<Instant>,
-    trying: bool,
-    said: Option<Arc<str>>,
+    /// Whether anything is known that is bad. While nothing is, no lock is taken.
+    any: AtomicBool,
+    state: Mutex<State>,
 }
 
 /// The API rejected this value, and it is too early to try again.
@@ -50,6 +50,8 @@ struct Open {
 pub struct Rejected {
     /// The generation.
     pub generation: u64,
+    /// Whose requests are held back; `None` is everybody's.
+    pub workload: Option<ResourceName>,
     /// What the API said, if it did.
     pub said: Option<Arc<str>>,
     /// In which time it is tried again; zero while another request tries.
@@ -58,11 +60,11 @@ pub struct Rejected {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the API rejects this value (generation {}",
-            self.generation
-        )?;
+        f.write_str("the API rejects this value")?;
+        if let Some(workload) = &self.workload {
+            write!(f, " in requests of {workload}")?;
+        }
+        write!(f, " (generation {}", self.generation)?;
         if let Some(said) = &self.said {
             write!(f, ", `{said}`")?;
         }
@@ -80,103 +82,162 @@ impl fmt::Display for Rejected {
 #[derive(Debug)]
 #[must_use = "a trial that is dropped proved nothing"]
 pub struct Trial {
-    health: Arc<Health>,
+    place: Arc<Place>,
     generation: u64,
+    /// Whose trial it is; `None` where it is tried for all.
+    workload: Option<ResourceName>,
+    probes: bool,
+}
+
+impl Trial {
+    /// Whether a probe found what is to be tried, so that another should try it.
+    pub fn is_for_a_probe(&self) -> bool {
+        self.probes
+    }
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        let breaker = &self.health.breaker;
-        if breaker.generation.load(Ordering::Acquire) == self.generation {
-            breaker.open().trying = false;
+        let mut state = self.place.breaker.state();
+        let held = match &self.workload {
+            Some(workload) => state.held(workload, self.generation),
+            None => state.shut(self.generation).map(|shut| &mut shut.held),
+        };
+        if let Some(held) = held {
+            held.trying = false;
         }
     }
 }
 
-impl Health {
-    /// Whether a request may carry the value of this generation. A trial is the one request that
-    /// finds out whether it still cannot.
-    pub fn admit(self: &Arc<Self>, generation: u64) -> Result<Option<Trial>, Rejected> {
-        let rejected = self.breaker.generation.load(Ordering::Acquire);
-        if rejected != generation || rejected == CLOSED {
+impl Place {
+    /// Whether a request of this workload may carry the value of this generation. A trial is the one
+    /// request that finds out whether it still cannot.
+    pub fn admit(
+        self: &Arc<Self>,
+        workload: &ResourceName,
+        generation: u64,
+    ) -> Result<Option<Trial>, Rejected> {
+        let breaker = &self.breaker;
+        if !breaker.any.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let mut open = self.breaker.open();
-        let left = open
-            .until
-            .map_or(Duration::ZERO, |until| until.duration_since(Instant::now()));
-        if left.is_zero() && !open.trying {
-            open.trying = true;
-            return Ok(Some(Trial {
-                health: Arc::clone(self),
+        let now = Instant::now();
+        let mut state = breaker.state();
+        let shut = state.shut(generation).map(|shut| shut.evidence);
+        let lately = state.worked_for(workload, generation, now, WORKED_LATELY);
+        let (held, of, probes) = match shut {
+            Some(Evidence::Probe) => (
+                state.shut(generation).map(|shut| &mut shut.held),
+                None,
+                true,
+            ),
+            Some(Evidence::Workloads) | None if state.held(workload, generation).is_some() => (
+                state.held(workload, generation),
+                Some(workload.clone()),
+                false,
+            ),
+            Some(Evidence::Workloads) if !lately => (
+                state.shut(generation).map(|shut| &mut shut.held),
+                None,
+                false,
+            ),
+            Some(Evidence::Workloads) | None => return Ok(None),
+        };
+        let Some(held) = held else { return Ok(None) };
+        match held.begin(now) {
+            Ok(()) => Ok(Some(Trial {
+                place: Arc::clone(self),
                 generation,
-            }));
+                workload: of,
+                probes,
+            })),
+            Err(again_in) => Err(held.rejected(generation, of, again_in)),
         }
-        Err(Rejected {
-            generation,
-            said: open.said.clone(),
-            again_in: left,
-        })
     }
 }
 
 impl Breaker {
-    /// The API rejected this value, and there is no better one. Returns the back-off from now.
+    /// The API rejected this value in a request of this workload, and there is no better one. Returns
+    /// the workload's back-off from now.
     ///
-    /// Requests that were under way when it opened, and find the same, do not lengthen it.
-    pub fn trip(&self, generation: u64, said: Option<&str>) -> Duration {
-        let mut open = self.open();
-        let now = Instant::now();
-        let rejected = self.generation.load(Ordering::Acquire);
-        if generation < rejected {
-            // A newer one is rejected already.
-            return Duration::ZERO;
-        }
-        self.generation.store(generation, Ordering::Release);
-        let known = rejected == generation;
-        if let Some(until) = open.until
-            && known
-            && !open.trying
-            && now < until
-        {
-            return until.duration_since(now);
-        }
-        open.failures = open.failures.saturating_add(1);
-        open.trying = false;
-        open.said = said.map(Arc::from).or(open.said.take());
-        let wait = back_off(open.failures, chance());
-        open.until = Some(now + wait);
-        wait
+    /// Requests that were under way when it began, and find the same, do not lengthen it.
+    pub fn trip(&self, workload: &ResourceName, generation: u64, said: Option<&str>) -> Duration {
+        let mut state = self.state();
+        self.any.store(true, Ordering::Release);
+        state.rejected(workload, generation, said, Instant::now())
     }
 
-    /// The API took this value.
-    pub fn worked(&self, generation: u64) {
-        let rejected = self.generation.load(Ordering::Acquire);
-        if rejected == CLOSED || generation < rejected {
+    /// A probe has shown that the API rejects this value, and there is no better one.
+    pub fn trip_for_all(&self, generation: u64, said: Option<&str>) {
+        let mut state = self.state();
+        self.any.store(true, Ordering::Release);
+        state.shut_by_probe(generation, said, Instant::now());
+    }
+
+    /// The API took this value in a request of this workload.
+    pub fn worked(&self, workload: &ResourceName, generation: u64) {
+        self.if_any(|state, now| state.worked(workload, generation, now));
+    }
+
+    /// A probe has shown that the API takes this value.
+    pub fn proven(&self, generation: u64) {
+        self.if_any(|state, now| state.reopen(generation, now));
+    }
+
+    /// What is wrong with the credential, if something is: for all first, then by workload.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        if !self.any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.state().all_rejected(Instant::now())
+    }
+
+    fn if_any(&self, note: impl FnOnce(&mut State, Instant)) {
+        if !self.any.load(Ordering::Acquire) {
             return;
         }
-        let mut open = self.open();
-        self.generation.store(CLOSED, Ordering::Release);
-        *open = Open::default();
-    }
-
-    /// What is wrong with the credential, if something is.
-    pub fn rejected(&self) -> Option<Rejected> {
-        let generation = self.generation.load(Ordering::Acquire);
-        if generation == CLOSED {
-            return None;
+        let mut state = self.state();
+        note(&mut state, Instant::now());
+        if state.is_calm() {
+            *state = State::default();
+            self.any.store(false, Ordering::Release);
         }
-        let open = self.open();
-        let left = |until: Instant| until.duration_since(Instant::now());
-        Some(Rejected {
-            generation,
-            said: open.said.clone(),
-            again_in: open.until.map_or(Duration::ZERO, left),
-        })
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn begin(&mut self, now: Instant) -> Result<(), Duration> {
+        let left = self.until.saturating_duration_since(now);
+        if !left.is_zero() || self.trying {
+            return Err(left);
+        }
+        self.trying = true;
+        Ok(())
+    }
+
+    pub(super) fn rejected(
+        &self,
+        generation: u64,
+        workload: Option<ResourceName>,
+        again_in: Duration,
+    ) -> Rejected {
+        Rejected {
+            generation,
+            workload,
+            said: self.said.clone(),
+            again_in,
+        }
+    }
+}
+
+impl Shut {
+    pub(super) fn told(&self, now: Instant) -> Rejected {
+        let left = self.held.until.saturating_duration_since(now);
+        self.held.rejected(self.generation, None, left)
     }
 }
 
@@ -188,11 +249,10 @@ pub(super) fn back_off(failures: u32, chance: u8) -> Duration {
     (plain + more).min(BACK_OFF_LONGEST)
 }
 
-fn chance() -> u8 {
+/// The back-off after so many failures in a row.
+pub(super) fn next_back_off(failures: u32) -> Duration {
     let mut byte = [0];
     // Without chance replicas try in step, and nothing worse.
-    match aws_lc_rs::rand::fill(&mut byte) {
-        Ok(()) => byte[0],
-        Err(_) => 0,
-    }
+    let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0, |()| byte[0]);
+    back_off(failures, chance)
 }

@@ -10,13 +10,20 @@ use std::{
     time::Duration,
 };
 
-use countersign_config::model::RateLimitScope;
+use countersign_config::model::{RateLimitScope, ResourceName};
 use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 /// The longest that one answer can keep a credential's requests back.
 pub const LONGEST_LIMIT: Duration = Duration::from_hours(1);
+
+/// The same where one workload alone has met it, for all others: it may have been limited for what only
+/// it asks for.
+pub const LONGEST_LIMIT_ALONE: Duration = Duration::from_mins(1);
+
+/// The longest path that a limit is remembered for, in bytes.
+const LONGEST_PATH: usize = 1024;
 
 /// The most limits that are remembered for one credential; the one that ends first makes room.
 const MOST: usize = 256;
@@ -26,29 +33,59 @@ const MOST: usize = 256;
 pub struct Limits {
     any: AtomicBool,
     /// Until when, by what the API limits: a host and path, or nothing for the whole credential.
-    ends: Mutex<HashMap<Box<str>, Instant>>,
+    ends: Mutex<HashMap<Box<str>, End>>,
+}
+
+/// The end of one limit.
+#[derive(Debug, Clone)]
+struct End {
+    /// Who met it alone, and for how long it holds for that one.
+    alone: Option<(ResourceName, Instant)>,
+    /// For everybody.
+    all: Instant,
+}
+
+impl End {
+    fn of(&self, workload: Option<&ResourceName>) -> Instant {
+        let own = self.alone.as_ref().filter(|(own, _)| Some(own) == workload);
+        own.map_or(self.all, |(_, until)| self.all.max(*until))
+    }
+
+    fn last(&self) -> Instant {
+        self.alone
+            .as_ref()
+            .map_or(self.all, |(_, until)| self.all.max(*until))
+    }
 }
 
 impl Limits {
-    /// How much longer a request of this kind would meet a 429.
-    pub fn left(&self, scope: RateLimitScope, host: impl Display, path: &str) -> Option<Duration> {
+    /// How much longer a request of this kind would meet a 429; without a workload it is the gateway's
+    /// own.
+    pub fn left(
+        &self,
+        workload: Option<&ResourceName>,
+        scope: RateLimitScope,
+        host: impl Display,
+        path: &str,
+    ) -> Option<Duration> {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
         let now = Instant::now();
         let mut ends = self.ends();
-        ends.retain(|_, end| *end > now);
+        ends.retain(|_, end| end.last() > now);
         if ends.is_empty() {
             self.any.store(false, Ordering::Release);
             return None;
         }
-        let end = ends.get(&*key(scope, host, path))?;
-        Some(end.duration_since(now))
+        let end = ends.get(&*key(scope, host, path))?.of(workload);
+        (end > now).then(|| end.duration_since(now))
     }
 
-    /// Notes what a 429 said; returns for how long, or `None` if it said nothing usable.
+    /// Notes what a 429 said, to whom; returns for how long, or `None` if it said nothing usable.
     pub fn note(
         &self,
+        workload: Option<&ResourceName>,
         scope: RateLimitScope,
         host: impl Display,
         path: &str,
@@ -56,16 +93,31 @@ impl Limits {
         now: Timestamp,
     ) -> Option<Duration> {
         let wait = retry_after(headers.get(RETRY_AFTER)?, now)?;
-        let until = Instant::now() + wait;
+        if path.len() > LONGEST_PATH {
+            return None;
+        }
+        let (at, key) = (Instant::now(), key(scope, host, path));
         let mut ends = self.ends();
-        if ends.len() >= MOST {
-            let first = ends.iter().min_by_key(|(_, end)| **end);
+        if ends.len() >= MOST && !ends.contains_key(&key) {
+            let first = ends.iter().min_by_key(|(_, end)| end.last());
             if let Some(first) = first.map(|(key, _)| key.clone()) {
                 ends.remove(&first);
             }
         }
-        let end = ends.entry(key(scope, host, path)).or_insert(until);
-        *end = until.max(*end);
+        let known = ends.get(&key).filter(|end| end.last() > at);
+        // A second one that meets it, or the gateway itself, shows that it is not one workload's alone.
+        let alone = workload.filter(|workload| {
+            known.is_none_or(|end| end.alone.as_ref().is_some_and(|(own, _)| own == *workload))
+        });
+        let for_all = match alone {
+            Some(_) => wait.min(LONGEST_LIMIT_ALONE),
+            None => wait,
+        };
+        let all = known.map_or(at, |end| end.all).max(at + for_all);
+        let own = known.and_then(|end| end.alone.as_ref().map(|(_, until)| *until));
+        let own = own.unwrap_or(at).max(at + wait);
+        let alone = alone.map(|workload| (workload.clone(), own));
+        ends.insert(key, End { alone, all });
         self.any.store(true, Ordering::Release);
         Some(wait)
     }
@@ -76,14 +128,14 @@ impl Limits {
         let mut all: Vec<_> = self
             .ends()
             .iter()
-            .filter(|(_, end)| **end > now)
-            .map(|(key, end)| (key.clone(), end.duration_since(now)))
+            .filter(|(_, end)| end.last() > now)
+            .map(|(key, end)| (key.clone(), end.last().duration_since(now)))
             .collect();
         all.sort();
         all
     }
 
-    fn ends(&self) -> MutexGuard<'_, HashMap<Box<str>, Instant>> {
+    fn ends(&self) -> MutexGuard<'_, HashMap<Box<str>, End>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

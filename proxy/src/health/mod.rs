@@ -3,10 +3,14 @@
 //!
 //! The credential room knows what a value is and how long it lives; what an API thinks of it is known
 //! here. All of it is in memory and is learned anew after a start. While all is well a request
-//! reads two atomics and takes no lock.
+//! reads a few atomics and takes no lock.
 
 mod breaker;
+#[cfg(test)]
+mod breaker_tests;
+mod evidence;
 mod limits;
+mod place;
 mod probed;
 mod scopes;
 mod status;
@@ -14,7 +18,8 @@ mod status;
 mod tests;
 
 pub use breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, Rejected, Trial};
-pub use limits::LONGEST_LIMIT;
+pub use limits::{LONGEST_LIMIT, LONGEST_LIMIT_ALONE};
+pub use place::Place;
 pub use probed::{Finding, ProbeReport, Probed, Proof};
 pub use scopes::LeastPrivilege;
 pub use status::{HealthStatus, ProbeStatus, ScopesStatus};
@@ -22,11 +27,11 @@ pub use status::{HealthStatus, ProbeStatus, ScopesStatus};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use countersign_config::model::ResourceName;
+use countersign_config::{host::Host, model::ResourceName};
 use foldhash::HashMap;
 
-use breaker::Breaker;
 use limits::Limits;
+use place::Places;
 use scopes::Scopes;
 
 /// The health of all credentials in use.
@@ -36,14 +41,18 @@ pub struct Healths(ArcSwap<HashMap<ResourceName, Arc<Health>>>);
 /// How one credential fares.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Opened when the API goes on rejecting it.
-    pub breaker: Breaker,
     /// What the API's 429 asked for.
     pub limits: Limits,
     /// What it may do, and what of that was of use.
     pub scopes: Scopes,
-    /// What probes have shown of it.
-    pub probed: Probed,
+    places: Places,
+}
+
+impl Health {
+    /// How it fares at one host.
+    pub fn at(&self, host: &Host) -> Arc<Place> {
+        self.places.at(host)
+    }
 }
 
 impl Healths {

@@ -16,6 +16,9 @@ use crate::flight::{Flight, LastTime};
 /// A probe that could not be made is made again after this time.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// A doubted value is not probed again before this time.
+const AFTER_DOUBT: Duration = Duration::from_secs(10);
+
 /// [`Probed::generation`] before the first probe; generations count from 1.
 const NONE: u64 = 0;
 
@@ -27,6 +30,10 @@ pub struct Probed {
     at: LastTime,
     /// Whether nothing could be found out.
     unknown: AtomicBool,
+    /// Whether a request has met since what a probe should look into.
+    doubted: AtomicBool,
+    /// Why no probe may be made.
+    forbidden: ArcSwapOption<String>,
     newest: ArcSwapOption<ProbeReport>,
     /// The probe that is under way.
     pub(crate) flight: Flight<()>,
@@ -96,6 +103,8 @@ impl Default for Probed {
             generation: AtomicU64::new(NONE),
             at: LastTime::never(),
             unknown: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            forbidden: ArcSwapOption::empty(),
             newest: ArcSwapOption::empty(),
             flight: Flight::new(),
         }
@@ -108,7 +117,9 @@ impl Probed {
         if self.generation.load(Ordering::Acquire) != generation {
             return Proof::Missing;
         }
-        let good_for = if self.unknown.load(Ordering::Relaxed) {
+        let good_for = if self.doubted.load(Ordering::Relaxed) {
+            AFTER_DOUBT.min(every)
+        } else if self.unknown.load(Ordering::Relaxed) {
             AGAIN.min(every)
         } else {
             every
@@ -127,10 +138,30 @@ impl Probed {
         }
     }
 
+    /// A request was rejected with this value: another probe is to tell whether that is the value's fault.
+    pub fn doubt(&self, generation: u64) {
+        if self.generation.load(Ordering::Acquire) == generation {
+            self.doubted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note that no probe may be made, and why.
+    pub fn forbid(&self, why: impl FnOnce() -> String) {
+        if self.forbidden.load().is_none() {
+            self.forbidden.store(Some(Arc::new(why())));
+        }
+    }
+
+    /// Why no probe may be made; `None` if one was, or none was wanted yet.
+    pub fn forbidden(&self) -> Option<Arc<String>> {
+        self.forbidden.load_full()
+    }
+
     /// Takes note of a probe; gives the one before it.
     pub(crate) fn note(&self, report: ProbeReport) -> Option<Arc<ProbeReport>> {
         let unknown = matches!(report.finding, Finding::Unknown(_));
         self.settle(report.generation, unknown);
+        self.forbidden.store(None);
         self.newest.swap(Some(Arc::new(report)))
     }
 
@@ -141,6 +172,7 @@ impl Probed {
 
     fn settle(&self, generation: u64, unknown: bool) {
         self.unknown.store(unknown, Ordering::Relaxed);
+        self.doubted.store(false, Ordering::Relaxed);
         self.at.mark();
         self.generation.store(generation, Ordering::Release);
     }
@@ -174,6 +206,17 @@ mod tests {
         probed.worked(2);
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
         probed.worked(1);
+        assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
+
+        // What a request met is looked into, though not at every one.
+        probed.doubt(1);
+        assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
+        probed.doubt(2);
+        assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
+        tokio::time::advance(AFTER_DOUBT).await;
+        assert_eq!(probed.proof(2, EVERY), Proof::Old);
+        probed.note(report(2, Finding::Works));
+        tokio::time::advance(AFTER_DOUBT).await;
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
 
         // Nothing found out is asked again sooner.

@@ -17,6 +17,12 @@ const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-oauth-scopes");
 /// The most different headers that are remembered for one credential.
 const MOST: usize = 256;
 
+/// The longest header that is read, in bytes.
+const LONGEST: usize = 4 * 1024;
+
+/// The most scopes of each kind that are remembered.
+const MOST_SCOPES: usize = 512;
+
 /// The scopes of one credential, as its API's answers told of them.
 #[derive(Debug, Default)]
 pub struct Scopes {
@@ -49,6 +55,9 @@ impl Scopes {
         let (Some(granted), Some(accepted)) = (headers.get(GRANTED), headers.get(ACCEPTED)) else {
             return;
         };
+        if granted.len().max(accepted.len()) > LONGEST {
+            return;
+        }
         let seen = self.seen.load();
         let known = |pair: &(HeaderValue, HeaderValue)| pair.0 == *granted && pair.1 == *accepted;
         if seen.len() >= MOST || seen.iter().any(known) {
@@ -57,10 +66,12 @@ impl Scopes {
         let mut told = self.told();
         told.granted = scopes(granted).collect();
         let any: Vec<_> = scopes(accepted).collect();
-        if !any.is_empty() && !any.iter().any(|scope| told.granted.contains(scope)) {
+        let lacks = !any.is_empty() && !any.iter().any(|scope| told.granted.contains(scope));
+        if lacks && told.lacking.len() < MOST_SCOPES {
             told.lacking.insert(any.join(","));
         }
-        told.accepted.extend(any);
+        let room = MOST_SCOPES.saturating_sub(told.accepted.len());
+        told.accepted.extend(any.into_iter().take(room));
         self.seen.rcu(|seen| {
             let mut seen = Vec::clone(seen);
             seen.push((granted.clone(), accepted.clone()));

@@ -1,4 +1,4 @@
-//! The breaker opens, tries and closes; limits hold and end.
+//! Limits hold and end; back-offs are bounded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,71 +31,6 @@ fn back_offs_double_and_stay_within_their_bounds() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_request_in_each_back_off_tries_a_rejected_value() {
-    let health = Arc::new(Health::default());
-    assert!(health.admit(3).unwrap().is_none());
-    let mut wait = health.breaker.trip(3, Some("token_revoked"));
-    for _ in 0..12 {
-        let rejected = health.admit(3).unwrap_err();
-        assert_eq!(rejected.said.as_deref(), Some("token_revoked"));
-        assert_eq!(rejected.again_in, wait);
-        pass(wait.saturating_sub(Duration::from_millis(1))).await;
-        health.admit(3).unwrap_err();
-        pass(Duration::from_millis(2)).await;
-        let trial = health.admit(3).unwrap().expect("a trial");
-        // The others wait for what it finds.
-        for _ in 0..100 {
-            assert_eq!(health.admit(3).unwrap_err().again_in, Duration::ZERO);
-        }
-        let next = health.breaker.trip(3, None);
-        drop(trial);
-        assert!(
-            next > wait || next == BACK_OFF_LONGEST,
-            "{next:?} after {wait:?}"
-        );
-        wait = next;
-    }
-    pass(wait).await;
-    let trial = health.admit(3).unwrap().expect("a trial");
-    health.breaker.worked(3);
-    drop(trial);
-    assert!(health.admit(3).unwrap().is_none());
-    assert_eq!(health.breaker.rejected(), None);
-    // It begins anew.
-    assert!(health.breaker.trip(3, None) <= BACK_OFF_SHORTEST * 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_value_goes_at_once_and_an_old_one_changes_nothing() {
-    let health = Arc::new(Health::default());
-    let first = health.breaker.trip(3, None);
-    // Requests that were under way when it opened.
-    for _ in 0..50 {
-        assert!(health.breaker.trip(3, None) <= first);
-    }
-    assert!(health.admit(4).unwrap().is_none());
-    health.breaker.worked(2);
-    health.admit(3).unwrap_err();
-    // Rejected as well: what came before counts on.
-    assert!(health.breaker.trip(4, None) >= BACK_OFF_SHORTEST * 2);
-    health.admit(4).unwrap_err();
-    health.breaker.worked(5);
-    assert!(health.admit(5).unwrap().is_none());
-    assert_eq!(health.breaker.rejected(), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_trial_that_came_to_nothing_leaves_the_next_one_free() {
-    let health = Arc::new(Health::default());
-    let wait = health.breaker.trip(1, None);
-    pass(wait).await;
-    let trial = health.admit(1).unwrap().expect("a trial");
-    health.admit(1).unwrap_err();
-    drop(trial);
-    assert!(health.admit(1).unwrap().is_some());
-}
-
 #[rstest]
 #[case("30", Some(30))]
 #[case(" 1 ", Some(1))]
@@ -126,22 +61,23 @@ fn after(secs: &'static str) -> HeaderMap {
 #[tokio::test(start_paused = true)]
 async fn a_limit_holds_for_what_it_speaks_of_until_it_ends() {
     let limits = Limits::default();
+    let a = ResourceName::namespaced("qa", "a");
     let (path, whole) = (RateLimitScope::Path, RateLimitScope::Credential);
-    assert_eq!(limits.left(path, "slack.com", "/api/a"), None);
-    limits.note(path, "slack.com", "/api/a", &after("30"), now());
+    assert_eq!(limits.left(Some(&a), path, "slack.com", "/api/a"), None);
+    limits.note(None, path, "slack.com", "/api/a", &after("30"), now());
     // A shorter one does not end it.
-    limits.note(path, "slack.com", "/api/a", &after("5"), now());
+    limits.note(None, path, "slack.com", "/api/a", &after("5"), now());
     pass(Duration::from_secs(10)).await;
-    let left = limits.left(path, "slack.com", "/api/a");
+    let left = limits.left(Some(&a), path, "slack.com", "/api/a");
     assert_eq!(left, Some(Duration::from_secs(20)));
-    assert_eq!(limits.left(path, "slack.com", "/api/b"), None);
-    assert_eq!(limits.left(whole, "slack.com", "/api/a"), None);
-    limits.note(whole, "slack.com", "/api/a", &after("60"), now());
-    assert!(limits.left(whole, "other", "/").is_some());
+    assert_eq!(limits.left(Some(&a), path, "slack.com", "/api/b"), None);
+    assert_eq!(limits.left(Some(&a), whole, "slack.com", "/api/a"), None);
+    limits.note(None, whole, "slack.com", "/api/a", &after("60"), now());
+    assert!(limits.left(Some(&a), whole, "other", "/").is_some());
     assert_eq!(limits.all().len(), 2);
     pass(Duration::from_secs(61)).await;
-    assert_eq!(limits.left(path, "slack.com", "/api/a"), None);
-    assert_eq!(limits.left(whole, "slack.com", "/api/a"), None);
+    assert_eq!(limits.left(Some(&a), path, "slack.com", "/api/a"), None);
+    assert_eq!(limits.left(Some(&a), whole, "slack.com", "/api/a"), None);
     assert!(limits.all().is_empty());
 }
 
@@ -150,15 +86,65 @@ async fn limits_are_bounded_in_number() {
     let limits = Limits::default();
     for number in 0..10_000 {
         let path = format!("/{number}");
-        limits.note(RateLimitScope::Path, "a.test", &path, &after("30"), now());
+        limits.note(
+            None,
+            RateLimitScope::Path,
+            "a.test",
+            &path,
+            &after("30"),
+            now(),
+        );
         pass(Duration::from_millis(1)).await;
     }
     assert_eq!(limits.all().len(), 256);
     assert!(
         limits
-            .left(RateLimitScope::Path, "a.test", "/9999")
+            .left(None, RateLimitScope::Path, "a.test", "/9999")
             .is_some()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_workload_alone_met_holds_others_for_a_short_while() {
+    let limits = Limits::default();
+    let [a, b, c] = ["a", "b", "c"].map(|name| ResourceName::namespaced("qa", name));
+    let scope = RateLimitScope::Credential;
+    let left = |name: &ResourceName| limits.left(Some(name), scope, "api.test", "/x");
+    for _ in 0..50 {
+        limits.note(Some(&a), scope, "api.test", "/a", &after("86400"), now());
+    }
+    assert_eq!(left(&a), Some(LONGEST_LIMIT));
+    assert_eq!(left(&b), Some(LONGEST_LIMIT_ALONE));
+    pass(LONGEST_LIMIT_ALONE).await;
+    assert_eq!(left(&b), None);
+    assert!(left(&a).is_some());
+    // Another that meets it shows that it is everybody's.
+    limits.note(Some(&b), scope, "api.test", "/b", &after("600"), now());
+    assert_eq!(left(&b), Some(Duration::from_mins(10)));
+    assert_eq!(left(&c), Some(Duration::from_mins(10)));
+    // So does the gateway's own probe.
+    limits.note(
+        None,
+        RateLimitScope::Path,
+        "api.test",
+        "/p",
+        &after("600"),
+        now(),
+    );
+    let probed = limits.left(Some(&c), RateLimitScope::Path, "api.test", "/p");
+    assert_eq!(probed, Some(Duration::from_mins(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_is_too_long_to_be_remembered_is_not() {
+    let limits = Limits::default();
+    let scope = RateLimitScope::Path;
+    for length in [1_024, 1_025, 60_000] {
+        let path = format!("/{}", "x".repeat(length - 1));
+        limits.note(None, scope, "api.test", &path, &after("30"), now());
+        let known = limits.left(None, scope, "api.test", &path).is_some();
+        assert_eq!(known, length == 1_024);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use countersign_config::{
     host::Host,
-    model::{Attach, Place, Template},
+    model::{Attach, Place, Route, Template},
+    path::CanonicalPath,
 };
 use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use crate::{destination::Authority, secret::Secret};
 pub(super) fn attach(
     headers: &mut HeaderMap,
     target: PathAndQuery,
+    route: &Route,
     attach: &Attach,
     secret: &Secret,
     authority: &Authority,
@@ -38,14 +40,40 @@ pub(super) fn attach(
                 Some(query) => format!("{}?{query}", *path),
                 None => (*path).clone(),
             };
-            PathAndQuery::try_from(text)
+            let with_secret = PathAndQuery::try_from(text)
                 .ok()
                 .filter(|target| target.as_str().starts_with('/'))
                 .ok_or(InjectError::Unusable(
                     "a path: it does not start with `/` or is not one",
-                ))
+                ))?;
+            stays_on_route(route, &target, &with_secret)?;
+            Ok(with_secret)
         }
     }
+}
+
+/// A secret that is a path takes the place of paths of its own kind only: one that the route is for, or
+/// where it is for all, one that begins with the segment that the request's does. Else the request
+/// would do something else than the one that policy permitted.
+fn stays_on_route(
+    route: &Route,
+    asked: &PathAndQuery,
+    with_secret: &PathAndQuery,
+) -> Result<(), InjectError> {
+    let canonical = CanonicalPath::check(with_secret)
+        .map_err(|_| InjectError::Unusable("a path: it is not canonical"))?;
+    let stays = if route.paths.is_any() {
+        first_segment(asked.path()) == first_segment(with_secret.path())
+    } else {
+        route.paths.matches(&canonical)
+    };
+    stays.then_some(()).ok_or(InjectError::Unusable(
+        "a path: it is of another kind than the request's",
+    ))
+}
+
+fn first_segment(path: &str) -> Option<&str> {
+    path.split('/').nth(1)
 }
 
 fn fill(template: &Template, secret: &str) -> Zeroizing<String> {

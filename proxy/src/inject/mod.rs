@@ -66,7 +66,7 @@ pub fn head(
     }
     let stripped = stripped_target(path, route, credential.map(|(attach, _)| attach));
     match credential {
-        Some((attach, secret)) => again(parts, authority, stripped.clone(), attach, secret)?,
+        Some((attach, secret)) => again(parts, authority, stripped.clone(), route, attach, secret)?,
         None => parts.uri = absolute(authority, stripped.clone()),
     }
     Ok(stripped)
@@ -81,10 +81,12 @@ pub fn again(
     parts: &mut Parts,
     authority: &Authority,
     stripped: PathAndQuery,
+    route: &Route,
     attach: &Attach,
     secret: &Secret,
 ) -> Result<(), InjectError> {
-    let target = attach::attach(&mut parts.headers, stripped, attach, secret, authority)?;
+    let headers = &mut parts.headers;
+    let target = attach::attach(headers, stripped, route, attach, secret, authority)?;
     parts.uri = absolute(authority, target);
     Ok(())
 }

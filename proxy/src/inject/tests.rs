@@ -175,6 +175,10 @@ fn a_query_field_is_replaced(#[case] sent: &str, #[case] forwarded: &str) {
 #[case::no_path("https://slack.com", None)]
 #[case::plain("http://slack.com/services", None)]
 #[case::no_slash("services/T1", None)]
+#[case::not_canonical("/services//T1", None)]
+#[case::climbs_out("/services/../api/auth.revoke", None)]
+#[case::of_another_kind("/api/auth.revoke", None)]
+#[case::of_a_near_kind("/servicesx/T1/B1/real", None)]
 fn a_webhooks_path_is_the_secret(#[case] secret: &str, #[case] forwarded: Option<&str>) {
     let place = Place::Path {
         value: template("", ""),
@@ -192,6 +196,26 @@ fn a_webhooks_path_is_the_secret(#[case] secret: &str, #[case] forwarded: Option
         }
         None => assert!(matches!(result, Err(InjectError::Unusable(_)))),
     }
+}
+
+/// A route with paths says itself which kinds there are.
+#[rstest]
+#[case("/hooks/mine", "/services/T1/real", true)]
+#[case("/services/mine", "/services/T1/real", true)]
+#[case("/services/mine", "/triggers/T1/real", false)]
+#[case("/services/mine", "/commands/T1/real", false)]
+fn a_rewritten_path_stays_on_its_route(
+    #[case] asked: &str,
+    #[case] secret: &str,
+    #[case] stays: bool,
+) {
+    let place = Place::Path {
+        value: template("", ""),
+    };
+    let mut route = route(Some(at(place)), Strip::default());
+    route.paths = PathPatterns::parse(&["/hooks/**", "/services/**"], false).unwrap();
+    let result = inject(&mut request(asked, &[]), &route, secret);
+    assert_eq!(result.is_ok(), stays, "{result:?}");
 }
 
 #[test]

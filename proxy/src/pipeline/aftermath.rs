@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign_config::model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Target};
+use countersign_config::model::{
+    AuthFailure, AuthFailureAction, AuthFailureBlame, ResourceName, Target,
+};
 use http::Response;
 
 use super::{
@@ -16,14 +18,15 @@ use crate::{
     authorize::Permit,
     credential::Issued,
     detect::{Seen, Verdict},
-    health::Health,
+    health::Place,
     observe::{Outcome, Record},
     refusal::Reason,
 };
 
 /// The credential that a request carried.
 pub(super) struct Carried {
-    health: Arc<Health>,
+    workload: ResourceName,
+    place: Arc<Place>,
     issued: Arc<Issued>,
     /// It is certain already that the API took it.
     pub(super) fine: bool,
@@ -32,7 +35,8 @@ pub(super) struct Carried {
 impl Carried {
     pub(super) fn of(armed: &Armed<'_>) -> Self {
         Self {
-            health: Arc::clone(&armed.health),
+            workload: armed.workload.clone(),
+            place: Arc::clone(&armed.place),
             issued: Arc::clone(&armed.issued),
             fine: false,
         }
@@ -114,7 +118,9 @@ impl Aftermath {
                     // It came too late to be recovered from; the next request fares better.
                     let (name, generation) = (carried.issued.name(), carried.issued.generation());
                     self.rooms.credentials.invalidate(name, generation);
-                    carried.health.breaker.trip(generation, code);
+                    let breaker = &carried.place.breaker;
+                    breaker.trip(&carried.workload, generation, code);
+                    carried.place.probed.doubt(generation);
                 }
                 Some(report(&self.target, rule, carried, error.as_ref()))
             }

@@ -11,7 +11,7 @@
 
 use std::{fmt, sync::Arc};
 
-use countersign_config::model::{Attach, AuthFailure, AuthFailureAction, Credential};
+use countersign_config::model::{Attach, AuthFailure, AuthFailureAction, Credential, ResourceName};
 use http::{Request, StatusCode, request::Parts, uri::PathAndQuery};
 
 use super::{
@@ -26,7 +26,7 @@ use crate::{
     credential::{CredentialError, Issued},
     detect::{Seen, Verdict},
     forward::{BodyMeter, NotKept, RequestBody, Sent},
-    health::{Health, Rejected, Trial},
+    health::{Health, Place, Rejected, Trial},
     inject::{self, Stripped},
     observe::Record,
     refusal::{Reason, Refusal},
@@ -37,7 +37,11 @@ pub(super) struct Armed<'s> {
     pub(super) attach: &'s Attach,
     pub(super) credential: &'s Arc<Credential>,
     pub(super) issued: Arc<Issued>,
+    /// In whose name it is sent.
+    pub(super) workload: ResourceName,
     pub(super) health: Arc<Health>,
+    /// The same where the request goes.
+    pub(super) place: Arc<Place>,
     /// This request finds out whether a rejected value works again.
     pub(super) trial: Option<Trial>,
 }
@@ -50,6 +54,8 @@ enum Renewal {
     NotKept(NotKept),
     /// Its source still has the value that was rejected.
     Unchanged,
+    /// It was renewed for this reason too often of late.
+    TooOften,
     /// Its source could not be asked.
     Failed(CredentialError),
     /// The one that there is was rejected before, too.
@@ -65,6 +71,9 @@ impl fmt::Display for Renewal {
                 "it was renewed for the next request, but this one could not be sent again: {why}"
             ),
             Self::Unchanged => f.write_str("its source still has the same value"),
+            Self::TooOften => f.write_str(
+                "it was renewed so often of late because of rejections that it is kept for now",
+            ),
             Self::Failed(error) => write!(f, "it could not be renewed: {error}"),
             Self::StillRejected => f.write_str("there is no value that is not rejected"),
         }
@@ -154,19 +163,21 @@ impl<'s> Exchange<'_, 's> {
         let fine = matches!(verdict, Verdict::Fine);
         let status = response.status();
         if fine && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            armed.health.breaker.worked(armed.issued.generation());
-            armed.health.probed.worked(armed.issued.generation());
+            let generation = armed.issued.generation();
+            armed.place.breaker.worked(&armed.workload, generation);
+            armed.place.probed.worked(generation);
         }
         let mut carried = Carried::of(armed);
         carried.fine = fine;
         self.answer(response, Some(carried), None)
     }
 
-    /// What the API says of its rate limit holds for all that share the credential.
+    /// What the API says of its rate limit holds for all that share the credential, if within a bound.
     fn note_limit(&self, response: &http::Response<Resumed>, armed: &Armed<'_>) {
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let host = self.permit.authority().host();
             armed.health.limits.note(
+                Some(&armed.workload),
                 permit_target(self.permit).rate_limit,
                 host,
                 self.stripped.path(),
@@ -192,7 +203,7 @@ impl<'s> Exchange<'_, 's> {
         record.rejected(generation, said.as_deref());
         let renewal = self.renew(&armed).await;
         if let Renewal::Renewed(issued) = &renewal {
-            let Ok(trial) = armed.health.admit(issued.generation()) else {
+            let Ok(trial) = armed.place.admit(&armed.workload, issued.generation()) else {
                 return Ok(self.gave_up(response, &Renewal::StillRejected, said, &armed));
             };
             let armed = Armed { trial, ..armed };
@@ -221,9 +232,10 @@ impl<'s> Exchange<'_, 's> {
             // Its source was asked before this was sent.
             return Renewal::StillRejected;
         }
-        credentials.invalidate(armed.issued.name(), generation);
+        let may_renew = credentials.invalidate(armed.issued.name(), generation);
         match super::value(self.session, armed.credential).await {
-            Ok(issued) if issued.generation() == generation => Renewal::Unchanged,
+            Ok(issued) if issued.generation() == generation && may_renew => Renewal::Unchanged,
+            Ok(issued) if issued.generation() == generation => Renewal::TooOften,
             Ok(issued) => Renewal::Renewed(issued),
             Err(error) => Renewal::Failed(error),
         }
@@ -245,6 +257,7 @@ impl<'s> Exchange<'_, 's> {
             &mut parts,
             authority,
             stripped,
+            self.permit.route(),
             armed.attach,
             issued.secret(),
         )
@@ -286,8 +299,13 @@ impl<'s> Exchange<'_, 's> {
             // There is another value, which is free to go; or there is none, and how long that is
             // remembered is the credential room's to say.
             Renewal::NotKept(_) | Renewal::Failed(_) => {}
-            Renewal::Renewed(_) | Renewal::Unchanged | Renewal::StillRejected => {
-                armed.health.breaker.trip(generation, said.as_deref());
+            Renewal::Renewed(_)
+            | Renewal::Unchanged
+            | Renewal::TooOften
+            | Renewal::StillRejected => {
+                let (place, workload) = (&armed.place, &armed.workload);
+                place.breaker.trip(workload, generation, said.as_deref());
+                place.probed.doubt(generation);
             }
         }
         let trouble = Trouble {

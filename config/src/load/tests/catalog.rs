@@ -1,26 +1,30 @@
 //! The targets that ship: what each request gets there.
 
+use std::sync::Arc;
+
 use http::uri::PathAndQuery;
 use rstest::rstest;
 
 use super::{catalog, outline};
 use crate::{
-    host::Host,
+    host::{Host, HostPattern},
     model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Place, RateLimitScope, Target},
     path::CanonicalPath,
     yaml::Findings,
 };
 
-fn target(name: &str) -> std::sync::Arc<Target> {
+fn target(name: &str) -> Arc<Target> {
+    let all = all();
+    let found = all.iter().find(|target| target.name.name() == name);
+    found.unwrap().clone()
+}
+
+fn all() -> Vec<Arc<Target>> {
     let findings = Findings::default();
     let documents = super::parse(&catalog(), &findings);
     let parts = crate::validate::resources(&documents, None, &findings);
     assert_eq!(outline(&findings.into_problems()), [""; 0]);
-    let found = parts
-        .targets
-        .iter()
-        .find(|target| target.name.name() == name);
-    found.unwrap().clone()
+    parts.targets
 }
 
 /// What the first matching route does: `deny`, `none`, or `slot place`; `-` without a route.
@@ -84,6 +88,48 @@ fn outcome(target: &Target, host: &str, path: &str) -> String {
 #[case("api.slack.com", "/audit/v1/logs", "user authorization: Bearer")]
 #[case("api.slack.com", "/methods", "-")]
 #[case("hooks.slack.com", "/services/countersign/alerts", "webhook path")]
+#[case("hooks.slack.com", "/workflows/T0/A0/1/x", "webhook path")]
+#[case("hooks.slack.com", "/triggers/T0/1/x", "webhook path")]
+#[case("hooks.slack.com", "/commands/T0/1/x", "none")]
+#[case("hooks.slack.com", "/actions/T0/1/x", "none")]
+#[case("hooks.slack.com", "/app-actions/T0/1/x", "none")]
+#[case("hooks.slack.com", "/app/T0/1/x", "none")]
+#[case("hooks.slack.com", "/servicesx/T0", "deny")]
+#[case("hooks.slack.com", "/Services/T0", "deny")]
+#[case("hooks.slack.com", "/", "deny")]
+#[case("hooks.slack.com", "/api/chat.postMessage", "deny")]
+#[case("slack.com", "/services/T0/B0/x", "-")]
+#[case("www.slack.com", "/api/chat.postMessage", "bot authorization: Bearer")]
+#[case("www.slack.com", "/api/auth.revoke", "deny")]
+#[case(
+    "www.slack.com",
+    "/api/apps.connections.open",
+    "app authorization: Bearer"
+)]
+#[case("www.slack.com", "/intl/de-de/", "-")]
+#[case("api.slack.com", "/api/chat.postMessage", "bot authorization: Bearer")]
+#[case("api.slack.com", "/api/oauth.v2.access", "deny")]
+#[case("api.slack.com", "/api/search.messages", "user authorization: Bearer")]
+#[case("slack.com", "/api/search.messages", "user authorization: Bearer")]
+#[case("slack.com", "/api/searchx.messages", "bot authorization: Bearer")]
+#[case(
+    "slack.com",
+    "/api/assistant.search.context",
+    "bot authorization: Bearer"
+)]
+#[case("slack.com", "/api/users.setPhoto", "user authorization: Bearer")]
+#[case("slack.com", "/api/users.profile.set", "user authorization: Bearer")]
+#[case("slack.com", "/api/users.profile.get", "bot authorization: Bearer")]
+#[case("slack.com", "/api/reminders.add", "user authorization: Bearer")]
+#[case("slack.com", "/api/stars.list", "user authorization: Bearer")]
+#[case("slack.com", "/api/dnd.setSnooze", "user authorization: Bearer")]
+#[case("slack.com", "/api/dnd.info", "bot authorization: Bearer")]
+#[case("slack.com", "/api/admin.users.list", "user authorization: Bearer")]
+#[case("slack.com", "/api/admin.apps.uninstall", "deny")]
+#[case("slack.com", "/scim/v1/Users", "-")]
+#[case("acme.slack.com", "/api/chat.postMessage", "not a host")]
+#[case("files.slack.com", "/api/auth.test", "deny")]
+#[case("files.slack.com", "/api/auth.revoke", "deny")]
 #[case("files.slack.com", "/upload/v1/ABC", "none")]
 #[case(
     "files.slack.com",
@@ -100,6 +146,107 @@ fn slack(#[case] host: &str, #[case] path: &str, #[case] expected: &str) {
 }
 
 #[rstest]
+#[case("slack-gov.com", "/api/chat.postMessage", "bot authorization: Bearer")]
+#[case("slack-gov.com", "/api/auth.revoke", "deny")]
+#[case(
+    "www.slack-gov.com",
+    "/api/chat.postMessage",
+    "bot authorization: Bearer"
+)]
+#[case("api.slack-gov.com", "/scim/v1/Users", "user authorization: Bearer")]
+#[case("hooks.slack-gov.com", "/services/T0/B0/x", "webhook path")]
+#[case("hooks.slack-gov.com", "/commands/T0/1/x", "none")]
+#[case("files.slack-gov.com", "/upload/v1/ABC", "none")]
+#[case("wss-primary.slack-gov.com", "/link/", "none")]
+#[case("slack.com", "/api/chat.postMessage", "not a host")]
+#[case("hooks.slack.com", "/services/T0/B0/x", "not a host")]
+#[case("notslack-gov.com", "/api/chat.postMessage", "not a host")]
+#[case("slack-gov.com.evil.test", "/api/chat.postMessage", "not a host")]
+fn gov_slack(#[case] host: &str, #[case] path: &str, #[case] expected: &str) {
+    assert_eq!(outcome(&target("slack-gov"), host, path), expected);
+}
+
+/// A workspace's own name is the operator's to add.
+#[rstest]
+#[case("acme.slack.com", "/api/chat.postMessage", "bot authorization: Bearer")]
+#[case("acme.slack.com", "/api/search.all", "user authorization: Bearer")]
+#[case("acme.slack.com", "/api/auth.revoke", "deny")]
+#[case("acme.slack.com", "/archives/C0", "-")]
+#[case("acme.slack.com", "/services/T0/B0/x", "-")]
+#[case("evil.slack.com", "/api/chat.postMessage", "not a host")]
+#[case("x.acme.slack.com", "/api/chat.postMessage", "not a host")]
+#[case("acme.slack.com.evil.test", "/api/chat.postMessage", "not a host")]
+fn a_workspaces_own_name(#[case] host: &str, #[case] path: &str, #[case] expected: &str) {
+    let text = super::several::target("slack", "extends: slack\n  hosts: [acme.slack.com]");
+    let loaded = super::load_texts(&[&text], None).unwrap();
+    let all = loaded.policies.targets();
+    let slack = all.iter().find(|target| target.name.name() == "slack");
+    assert_eq!(outcome(slack.unwrap(), host, path), expected);
+}
+
+#[test]
+fn no_two_targets_of_the_catalog_share_a_host() {
+    let all = all();
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[index + 1..] {
+            let shared = one.hosts.iter().find(|host| {
+                let overlaps = |theirs: &HostPattern| theirs.overlaps(host);
+                other.hosts.iter().any(overlaps)
+            });
+            assert_eq!(shared, None, "{} and {}", one.name, other.name);
+        }
+    }
+}
+
+/// A secret that is a path replaces the request's. What that is for, the route must say.
+#[test]
+fn every_route_that_rewrites_a_path_says_which() {
+    for target in all() {
+        for route in &target.routes {
+            let attach = route.attach.as_ref().map(|attach| &attach.place);
+            if let Some(Place::Path { .. }) = attach {
+                assert!(route.host.is_some(), "{}: {route:?}", target.name);
+                assert_eq!(route.paths.written().len(), 1, "{}: {route:?}", target.name);
+                assert!(route.paths.written()[0].ends_with("/**"));
+            }
+        }
+    }
+}
+
+/// A probe goes to the host of whoever waits, and puts on the credential that the route there does.
+#[test]
+fn probes_fit_only_where_the_api_answers() {
+    let fits = |name: &str, host: &str| {
+        let target = target(name);
+        let probe = target.probe.as_ref().unwrap();
+        probe.fits(&target, &Host::parse(host).unwrap(), 443)
+    };
+    for (name, host) in [
+        ("slack", "slack.com"),
+        ("slack", "www.slack.com"),
+        ("slack", "api.slack.com"),
+        ("slack-gov", "slack-gov.com"),
+        ("qase", "api.qase.io"),
+        ("qase", "api-eu.qase.io"),
+    ] {
+        assert!(fits(name, host), "{host}");
+    }
+    for (name, host) in [
+        ("slack", "files.slack.com"),
+        ("slack", "hooks.slack.com"),
+        ("slack", "wss.slack.com"),
+        ("slack", "wss-primary.slack.com"),
+        ("slack", "slack-gov.com"),
+        ("slack", "acme.slack.com"),
+        ("slack-gov", "slack.com"),
+        ("qase", "app.qase.io"),
+        ("qase", "api-acme.qase.io"),
+    ] {
+        assert!(!fits(name, host), "{host}");
+    }
+}
+
+#[rstest]
 #[case("api.qase.io", "/v1/run/DEMO", "token token:")]
 #[case("api-eu.qase.io", "/v2/DEMO/run/1/results", "token token:")]
 #[case("api.qase.io", "/", "-")]
@@ -112,10 +259,7 @@ fn qase(#[case] host: &str, #[case] path: &str, #[case] expected: &str) {
 fn what_the_caller_sent_for_a_credential_does_not_go_on() {
     let slack = target("slack");
     for route in slack.routes.iter().filter(|route| route.deny.is_none()) {
-        let on_web_api = route
-            .host
-            .as_ref()
-            .is_some_and(|host| host.to_string() == "slack.com");
+        let on_web_api = route.host.is_none();
         assert_eq!(route.strip.form_fields == ["token"], on_web_api);
         assert!(route.strip.headers.iter().any(|name| name == "cookie"));
         // Either it is set by us, or it is stripped.

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::{BASE, load_texts, outline, problems};
+use crate::model::Provider;
 
 /// The base, whose credential is obtained like this; the text begins at line 15.
 fn obtained(by: &str) -> String {
@@ -122,4 +123,49 @@ fn is_an_error(#[case] by: &str, #[case] expected: &[&str]) {
         assert!(!problem.remedy.is_empty(), "{problem:?}");
     }
     assert!(load_texts(&[&text], None).is_err(), "it is no mere warning");
+}
+
+const ROTATION: &str = "  slackRotation: { clientId: \"1.2\", clientSecret: { file: /run/a }, refreshToken: { file: \
+                        /run/b } }\n";
+
+/// `auth.revoke` with a bot's token deactivates the bot.
+#[rstest]
+#[case::bot("credential: bot", true, true)]
+#[case::bot_by_slot("credentials: { bot: bot }", true, true)]
+#[case::webhook("credentials: { bot: bot, webhook: bot }", true, true)]
+#[case::user("credentials: { user: bot }", true, false)]
+#[case::user_for_all("credentials: { bot: bot, user: bot }", true, false)]
+#[case::kept("credential: bot", false, false)]
+fn a_rotating_token_is_revoked_if_it_is_a_users(
+    #[case] filled: &str,
+    #[case] revoked: bool,
+    #[case] refused: bool,
+) {
+    let by = format!("{ROTATION}  revokeWhenIdle: {revoked}\n");
+    let text = obtained(&by).replacen("credential: bot", filled, 1);
+    // A method for users where only that slot is filled.
+    let text = if filled.contains("{ user") {
+        text.replacen("/api/chat.postMessage", "/api/search.messages", 1)
+    } else {
+        text
+    };
+    let found = problems(&text);
+    let codes: Vec<_> = found.0.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes.contains(&"revokes-bot"), refused, "{found}");
+    assert_eq!(load_texts(&[&text], None).is_err(), refused, "{found}");
+}
+
+#[rstest]
+#[case("slack", "slack.com")]
+#[case("slack-gov", "slack-gov.com")]
+fn a_token_rotates_at_its_own_slack(#[case] target: &str, #[case] expected: &str) {
+    let text = obtained(ROTATION)
+        .replace("target: slack", &format!("target: {target}"))
+        .replace("hosts: [slack.com]", &format!("hosts: [{expected}]"));
+    let loaded = load_texts(&[&text], None).unwrap();
+    let provider = &loaded.policies.credentials()[0].provider;
+    let Provider::SlackRotation { host, .. } = provider else {
+        panic!("{provider:?}");
+    };
+    assert_eq!(host.to_string(), expected);
 }

@@ -78,7 +78,7 @@ fn the_base_is_right() {
 #[case::denied_on_any_host("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "paths: [\"/api/tooling.tokens.rotate\"]", &["28: path-denied"])]
 #[case::no_route("/api/chat.postMessage", "/apps/x", &["30: no-route"])]
 #[case::slot_not_filled("/api/chat.postMessage", "/api/apps.connections.open", &["30: slot-not-filled"])]
-#[case::slot_of_host("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "hosts: [hooks.slack.com]", &["28: slot-not-filled"])]
+#[case::slot_of_host("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "hosts: [hooks.slack.com]\n      paths: [\"/services/**\"]", &["29: slot-not-filled"])]
 fn is_an_error(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
     let text = with(from, to);
     assert_eq!(outline(&problems(&text)), expected);

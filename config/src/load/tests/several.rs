@@ -5,9 +5,9 @@ use rstest::rstest;
 
 use super::{BASE, load_texts, outline, problems};
 
-const HEAD: &str = "apiVersion: countersign.dev/v1alpha1\nkind: ";
+pub(super) const HEAD: &str = "apiVersion: countersign.dev/v1alpha1\nkind: ";
 
-fn target(name: &str, spec: &str) -> String {
+pub(super) fn target(name: &str, spec: &str) -> String {
     format!("{HEAD}TargetService\nmetadata: {{ name: {name} }}\nspec:\n  {spec}\n")
 }
 
@@ -126,6 +126,18 @@ fn two_targets_of_the_operator_that_overlap_are_reported_once() {
 #[case::probe_without_credential("extends: slack\n  probe: { method: GET, url: \"https://wss.slack.com/\" }", &["6: probe-without-credential"])]
 #[case::probe_of_a_crooked_path("extends: slack\n  probe: { method: GET, url: \"https://slack.com/api/../x\" }", &["6: bad-url"])]
 #[case::probe_in_clear("extends: slack\n  probe: { method: GET, url: \"http://slack.com/\" }", &["6: bad-url"])]
+#[case::probe_by_path("extends: slack\n  probe: { method: GET, path: \"/api/team.info?x=1\" }", &[])]
+#[case::probe_by_url_and_path("extends: slack\n  probe: { method: GET, url: \"https://slack.com/api/team.info\", path: /api/team.info }", &["6: conflicting-keys"])]
+#[case::probe_nowhere("extends: slack\n  probe: { method: GET }", &["6: conflicting-keys"])]
+#[case::probe_of_a_crooked_path_alone("extends: slack\n  probe: { method: GET, path: /api/../x }", &["6: bad-path"])]
+#[case::probe_of_another_port("extends: slack\n  probe: { method: GET, url: \"https://slack.com:8443/api/team.info\" }", &["6: host-not-of-target"])]
+#[case::probe_of_a_denied_path_alone("extends: slack\n  probe: { method: POST, path: /api/auth.revoke }", &["6: probe-without-credential"])]
+#[case::rewrites_any_path("extends: slack\n  routes: [{ host: hooks.slack.com, attach: { slot: webhook, path: \"{token}\" } }]", &["6: rewrites-any-path"])]
+#[case::rewrites_its_paths("extends: slack\n  routes: [{ host: hooks.slack.com, paths: [\"/mine/**\"], attach: { slot: webhook, path: \"{token}\" } }]", &[])]
+#[case::other_domain("extends: slack\n  domains: { slack.com: slack.example.com }\n  hosts: [slack.com]", &[])]
+#[case::domain_that_is_not_there("extends: slack\n  domains: { lack.com: example.com }", &["6: unknown-domain"])]
+#[case::domain_that_is_none("extends: slack\n  domains: { slack.com: \"*.example.com\" }", &["6: bad-host"])]
+#[case::domains_of_nothing("hosts: [a.example.com]\n  routes: [{}]\n  domains: { slack.com: example.com }", &["7: missing-key"])]
 #[case::failure_by_json_and_text("extends: slack\n  authFailure: [{ json: { ok: false }, text: [no], then: report }]", &["6: conflicting-keys"])]
 #[case::failure_is_everything("extends: slack\n  authFailure: [{ then: report }]", &["6: missing-key"])]
 #[case::bad_port("extends: slack\n  ports: [0]", &["6: bad-port"])]

@@ -4,9 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use super::source::source;
 use crate::{
+    host::Host,
     model::{
         ClientAuth, JwtClaims, JwtExchange, OauthClient, Provider, SigningAlgorithm, SigningKey,
-        SlackSeed, TokenEndpoint,
+        SlackSeed, Target, TokenEndpoint,
     },
     resource::{
         BasicSpec, ClientCredentialsSpec, CredentialSpec, JwtSpec, OauthClientSpec, SecretBySpec,
@@ -28,8 +29,15 @@ const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 const KINDS: &str =
     "`static`, `basic`, `slackRotation`, `oauth2ClientCredentials`, `tokenExchange` or `jwt`";
 
+/// Where Slack rotates tokens.
+const SLACK: &str = "slack.com";
+
+/// Where GovSlack does.
+const GOV_SLACK: &str = "slack-gov.com";
+
 pub(super) fn provider(
     spec: &CredentialSpec,
+    target: Option<&Target>,
     spot: &Spot<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
@@ -64,7 +72,7 @@ pub(super) fn provider(
         return basic(spec, &spot.key("basic"), findings);
     }
     if let Some(spec) = &spec.slack_rotation {
-        return slack_rotation(spec, &spot.key("slackRotation"), findings);
+        return slack_rotation(spec, target, &spot.key("slackRotation"), findings);
     }
     if let Some(spec) = &spec.client_credentials {
         return client_credentials(spec, &spot.key("oauth2ClientCredentials"), findings);
@@ -112,6 +120,7 @@ fn basic(spec: &BasicSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provi
 
 fn slack_rotation(
     rotation: &SlackRotationSpec,
+    target: Option<&Target>,
     spot: &Spot<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
@@ -134,7 +143,13 @@ fn slack_rotation(
             None
         }
     };
+    // A token of GovSlack is no business of Slack's, and the other way round.
+    let gov = Host::parse(GOV_SLACK).ok().filter(|gov| {
+        target.is_some_and(|target| target.hosts.iter().any(|host| host.exact() == Some(gov)))
+    });
+    let host = gov.or_else(|| Host::parse(SLACK).ok());
     Some(Provider::SlackRotation {
+        host: host?,
         client_id: client_id?,
         client_secret: client_secret?,
         seed: seed?,

@@ -1,20 +1,11 @@
-//! How a target answers: what a failed credential looks like, how to refuse, how to probe.
+//! How a target answers: what a failed credential looks like, how to refuse.
 
-use std::str::FromStr;
+use http::HeaderValue;
 
-use http::{HeaderValue, Uri};
-
-use super::{
-    super::fields::{duration, each, method},
-    DEFAULT_PORT,
-};
+use super::super::fields::each;
 use crate::{
-    host::{Host, HostPattern},
-    model::{
-        AuthFailure, AuthFailureAction, AuthFailureBlame, Probe, RefusalShape, Route, SlotName,
-    },
-    path::CanonicalPath,
-    resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RefusalSpec},
+    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, RefusalShape},
+    resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, RefusalSpec},
     yaml::{Findings, Spot},
 };
 
@@ -107,73 +98,4 @@ pub(super) fn refusal(
         content_type,
         body: spec.body.clone(),
     })
-}
-
-pub(super) fn probe(
-    spec: &ProbeSpec,
-    hosts: Option<&[HostPattern]>,
-    routes: Option<&[Route]>,
-    spot: &Spot<'_>,
-    findings: &Findings,
-) -> Option<Probe> {
-    let method = method(&spec.method, &spot.key("method"), findings);
-    let every = match &spec.every {
-        Some(text) => duration(text, &spot.key("every"), findings),
-        None => Some(Probe::DEFAULT_EVERY),
-    };
-    let uri = Uri::from_str(&spec.url).ok();
-    let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
-    let host = uri
-        .and_then(Uri::host)
-        .and_then(|host| Host::parse(host).ok());
-    let path = uri
-        .and_then(Uri::path_and_query)
-        .and_then(|path| CanonicalPath::check(path).ok());
-    let (Some(host), Some(path)) = (host, path) else {
-        findings.error(
-            &spot.key("url"),
-            "bad-url",
-            "this is not an https URL with a canonical path",
-            "write a whole URL, such as `https://slack.com/api/auth.test`",
-        );
-        return None;
-    };
-    if !hosts?.iter().any(|pattern| pattern.matches(&host)) {
-        findings.error(
-            &spot.key("url"),
-            "host-not-of-target",
-            "the probe would take the credential to a host that is not the target's",
-            "name a host that is among `hosts`",
-        );
-        return None;
-    }
-    let slot = slot_of_probe(&host, &path, routes?);
-    if slot.is_none() {
-        findings.error(
-            spot,
-            "probe-without-credential",
-            "no credential would be put on the probe: the route it takes denies it or attaches none",
-            "name a URL that a route with `attach` is for",
-        );
-    }
-    Some(Probe {
-        method: method?,
-        port: uri.and_then(Uri::port_u16).unwrap_or(DEFAULT_PORT),
-        host,
-        path,
-        slot: slot?,
-        every: every?,
-        shows: spec.shows.clone(),
-    })
-}
-
-/// The slot whose credential is put on a probe, as on any request to the same place.
-pub(super) fn slot_of_probe(
-    host: &Host,
-    path: &CanonicalPath,
-    routes: &[Route],
-) -> Option<SlotName> {
-    let route = routes.iter().find(|route| route.is_for(host, path))?;
-    let attach = route.attach.as_ref().filter(|_| route.deny.is_none())?;
-    Some(SlotName::clone(&attach.slot))
 }

@@ -37,6 +37,15 @@ impl RouteChecks<'_> {
                 "keep one of `deny` and `attach`",
             );
         }
+        if spec.paths.is_empty() && spec.attach.as_ref().is_some_and(|a| a.path.is_some()) {
+            self.findings.warning(
+                &spot.key("attach").key_name("path"),
+                "rewrites-any-path",
+                "this route puts the secret in place of every path; a request whose first segment is \
+                 not the secret's is refused",
+                "say by `paths` which requests it is for, such as `paths: [\"/services/**\"]`",
+            );
+        }
         let strip = match &spec.strip {
             Some(strip) => self.strip(strip, &spot.key("strip")),
             None => Some(Strip::default()),

@@ -26,7 +26,7 @@ use crate::random;
 use project::Project;
 
 /// The hosts that it answers to.
-const HOSTS: [&str; 2] = ["api.qase.io", "api-eu.qase.io"];
+const HOSTS: [&str; 3] = ["api.qase.io", "api-eu.qase.io", "api-acme.qase.io"];
 
 /// The code of the one project.
 pub(crate) const PROJECT: &str = "DEMO";
@@ -112,6 +112,11 @@ impl Qase {
         self.api.limits.set("", times, Limited { retry_after_secs });
     }
 
+    /// Its tokens are known at this host alone, as those of another region or enterprise are.
+    pub fn only_at(&self, host: &'static str) {
+        *self.api.home() = Some(host);
+    }
+
     /// The runs of the project.
     pub fn runs(&self) -> usize {
         self.api.project().runs()
@@ -137,6 +142,8 @@ struct QaseApi {
     secrets: Mutex<Secrets>,
     project: Mutex<Project>,
     read_only: AtomicBool,
+    /// The one host that knows the tokens; all of them if there is none.
+    home: Mutex<Option<&'static str>>,
     limits: Upcoming<Limited>,
 }
 
@@ -159,6 +166,7 @@ impl Default for QaseApi {
             }),
             project: Mutex::default(),
             read_only: AtomicBool::new(false),
+            home: Mutex::default(),
             limits: Upcoming::default(),
         }
     }
@@ -177,6 +185,10 @@ impl Api for QaseApi {
 impl QaseApi {
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn home(&self) -> MutexGuard<'_, Option<&'static str>> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn project(&self) -> MutexGuard<'_, Project> {
@@ -206,6 +218,9 @@ impl QaseApi {
     /// Exactly one of `Token` and a bearer JWT.
     fn authenticate(&self, received: &Received) -> Result<(), QaseError> {
         let refuse = || QaseError::new(StatusCode::UNAUTHORIZED, "Unauthenticated.");
+        if self.home().is_some_and(|home| received.host != home) {
+            return Err(refuse());
+        }
         let secrets = self.secrets();
         let tokens = received.header_values("token");
         let bearers = received.header_values("authorization");

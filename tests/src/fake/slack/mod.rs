@@ -32,13 +32,25 @@ use tokens::Tokens;
 pub use hold::{Hold, Moment};
 pub use oauth::RotatingApp;
 
-/// The hosts that it answers to.
-const HOSTS: [&str; 5] = [
+/// The hosts that it answers to; `acme` is its one workspace.
+const HOSTS: [&str; 8] = [
     "slack.com",
+    "www.slack.com",
+    "api.slack.com",
+    "acme.slack.com",
     "files.slack.com",
     "hooks.slack.com",
     "wss.slack.com",
     "wss-primary.slack.com",
+];
+
+/// The same of GovSlack.
+const GOV_HOSTS: [&str; 5] = [
+    "slack-gov.com",
+    "www.slack-gov.com",
+    "api.slack-gov.com",
+    "files.slack-gov.com",
+    "hooks.slack-gov.com",
 ];
 
 /// A running stand-in for Slack. Every start has new secrets.
@@ -46,17 +58,32 @@ pub struct Slack {
     server: Server,
     api: Arc<SlackApi>,
     ca_pem: String,
+    hosts: &'static [&'static str],
 }
 
 impl Slack {
     /// Starts it on a free loopback port; token lifetimes follow `clock`.
     pub async fn start(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
+        Self::under(&HOSTS, authority, clock).await
+    }
+
+    /// Starts GovSlack, which shares nothing with the other.
+    pub async fn start_gov(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
+        Self::under(&GOV_HOSTS, authority, clock).await
+    }
+
+    async fn under(
+        hosts: &'static [&'static str],
+        authority: &Authority,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
         let api = Arc::new(SlackApi::new(clock));
-        let server = Server::start(authority, &HOSTS, Arc::clone(&api)).await?;
+        let server = Server::start(authority, hosts, Arc::clone(&api)).await?;
         Ok(Self {
             server,
             api,
             ca_pem: authority.pem(),
+            hosts,
         })
     }
 
@@ -67,7 +94,7 @@ impl Slack {
 
     /// The hosts that it answers to, each on port 443.
     pub fn hosts(&self) -> &'static [&'static str] {
-        &HOSTS
+        self.hosts
     }
 
     /// The root that its certificate chains to, as PEM.
@@ -110,10 +137,32 @@ impl Slack {
         self.api.webhook.path()
     }
 
+    /// The secret path of the one workflow's trigger: `/triggers/T.../...`.
+    pub fn trigger_path(&self) -> String {
+        self.api.webhook.trigger_path()
+    }
+
+    /// The path of a `response_url`, by which an app answers a slash command (`commands`) or a button
+    /// (`actions`). What is sent there is private to who asked, and in the channel `response` here.
+    pub fn response_path(&self, kind: &str) -> String {
+        self.api.webhook.response_path(kind)
+    }
+
+    /// Whether the bot user still is one: `auth.revoke` with the bot's token deactivates it.
+    pub fn bot_is_active(&self) -> bool {
+        self.api.tokens().bot_is_active()
+    }
+
+    /// Makes the rotating token a user's; to be called before the first refresh.
+    pub fn rotate_a_users_token(&self) {
+        self.api.tokens().rotation.becomes_a_users();
+    }
+
     /// Every secret that it accepts now or ever accepted, for tests that look for leaks.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.api.tokens().all();
         secrets.push(self.webhook_path());
+        secrets.push(self.trigger_path());
         secrets
     }
 
@@ -246,9 +295,11 @@ impl Api for SlackApi {
             return self.socket(exchange).await;
         }
         let received = exchange.read().await;
-        match received.host.as_str() {
-            "files.slack.com" => self.file(&received),
-            "hooks.slack.com" => self.hook(&received),
+        let first_label = received.host.split('.').next().unwrap_or_default();
+        match first_label {
+            "files" => self.file(&received),
+            "hooks" => self.hook(&received),
+            "api" if received.path.starts_with("/scim/") => self.scim(&received),
             _ if received.path.starts_with("/api/oauth.v2.") => {
                 let hold = self.holds.take();
                 hold.reach(Moment::BeforeActing).await;

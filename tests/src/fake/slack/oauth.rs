@@ -37,6 +37,8 @@ pub(super) struct Rotation {
     refreshes: usize,
     /// The long-lived tokens that were exchanged.
     exchanged: Vec<String>,
+    /// What access tokens begin with.
+    prefix: &'static str,
 }
 
 struct RefreshToken {
@@ -74,6 +76,7 @@ impl Default for Rotation {
             access: Vec::new(),
             refreshes: 0,
             exchanged: Vec::new(),
+            prefix: "xoxe.xoxb-1-",
         }
     }
 }
@@ -85,6 +88,10 @@ fn new_refresh_token() -> String {
 impl Rotation {
     pub(super) fn app(&self) -> RotatingApp {
         self.app.clone()
+    }
+
+    pub(super) fn becomes_a_users(&mut self) {
+        self.prefix = "xoxe.xoxp-1-";
     }
 
     pub(super) fn refreshes(&self) -> usize {
@@ -138,7 +145,7 @@ impl Rotation {
     /// A new pair.
     fn issue(&mut self, now: Timestamp) -> (String, String) {
         let pair = (
-            format!("xoxe.xoxb-1-{}", random::alphanumeric(140)),
+            format!("{}{}", self.prefix, random::alphanumeric(140)),
             new_refresh_token(),
         );
         self.refresh.push(RefreshToken {

@@ -13,6 +13,8 @@ pub(super) enum Kind {
 pub(super) enum Needs {
     /// A bot or user token, and perhaps a scope.
     Workspace(Option<&'static str>),
+    /// A user's token: no bot can have the scope.
+    User,
     /// The app-level token, in the header only.
     App,
     /// A config token, of which this stand-in has none.
@@ -31,6 +33,8 @@ pub(super) fn of(method: &str) -> Option<Needs> {
             Needs::Workspace(Some("files:write"))
         }
         "files.info" => Needs::Workspace(Some("files:read")),
+        "search.messages" | "search.all" | "users.setPhoto" | "users.profile.set"
+        | "reminders.add" | "stars.list" | "dnd.setSnooze" | "admin.users.list" => Needs::User,
         "apps.connections.open" => Needs::App,
         "apps.manifest.export" => Needs::Config,
         "oauth.v2.access" | "oauth.v2.exchange" => Needs::Client,

@@ -15,6 +15,8 @@ pub(super) struct Tokens {
     pub(super) user: String,
     pub(super) app: String,
     revoked: Vec<String>,
+    /// Whether the bot user was deactivated.
+    deactivated: bool,
     scopes: Vec<String>,
     pub(super) rotation: Rotation,
 }
@@ -37,6 +39,7 @@ impl Default for Tokens {
                 random::hex::<32>()
             ),
             revoked: Vec::new(),
+            deactivated: false,
             scopes: scopes::ALL.map(str::to_owned).to_vec(),
             rotation: Rotation::default(),
         }
@@ -63,7 +66,19 @@ impl Tokens {
     pub(super) fn replace_bot(&mut self) -> String {
         let old = std::mem::replace(&mut self.bot, new_bot());
         self.revoked.push(old);
+        // Whoever installs the app again has its bot again.
+        self.deactivated = false;
         self.bot.clone()
+    }
+
+    pub(super) fn bot_is_active(&self) -> bool {
+        !self.deactivated
+    }
+
+    /// `auth.revoke` with this token: a bot's takes the bot user with it.
+    pub(super) fn end(&mut self, token: &str) {
+        self.deactivated |= token == self.bot || token.starts_with("xoxe.xoxb-");
+        self.revoke(token);
     }
 
     pub(super) fn revoke(&mut self, token: &str) {
@@ -94,7 +109,7 @@ impl Tokens {
         let token = match needs {
             // The one place that counts for an app-level token is the header.
             Needs::App => in_header(received)?,
-            Needs::Workspace(_) | Needs::Config | Needs::Client => {
+            Needs::Workspace(_) | Needs::User | Needs::Config | Needs::Client => {
                 agreeing(in_header(received)?, in_form(received)?)?
             }
         };
@@ -105,7 +120,9 @@ impl Tokens {
             (Needs::Workspace(scope), Kind::Bot | Kind::User) => {
                 self.check_scope(scope).map(|()| token)
             }
-            (Needs::App, Kind::Bot | Kind::User)
+            (Needs::User, Kind::User) => Ok(token),
+            (Needs::User, Kind::Bot | Kind::App)
+            | (Needs::App, Kind::Bot | Kind::User)
             | (Needs::Workspace(_), Kind::App)
             | (Needs::Config | Needs::Client, _) => Err("not_allowed_token_type".into()),
         }
@@ -119,8 +136,12 @@ impl Tokens {
             _ if token == self.bot => Ok(Kind::Bot),
             _ if token == self.user => Ok(Kind::User),
             _ if token == self.app => Ok(Kind::App),
-            _ => self.rotation.check(token, now).map(|()| Kind::Bot),
+            _ => self.rotation.check(token, now).map(|()| rotating(token)),
         }
+        .and_then(|kind| match kind {
+            Kind::Bot if self.deactivated => Err("account_inactive".into()),
+            kind => Ok(kind),
+        })
     }
 
     fn check_scope(&self, scope: Option<&'static str>) -> Result<(), SlackError> {
@@ -131,6 +152,15 @@ impl Tokens {
             }),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// Of whom a rotating token is.
+fn rotating(token: &str) -> Kind {
+    if token.starts_with("xoxe.xoxp-") {
+        Kind::User
+    } else {
+        Kind::Bot
     }
 }
 

@@ -1,7 +1,7 @@
 //! Incoming webhooks: the URL's path is the secret.
 
 use http::{Method, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{SlackApi, methods::TEAM, too_many};
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Webhook {
     service: String,
     secret: String,
+    trigger: String,
+    response: String,
 }
 
 impl Default for Webhook {
@@ -20,6 +22,8 @@ impl Default for Webhook {
         Self {
             service: format!("B{}", random::upper(10)),
             secret: random::alphanumeric(24),
+            trigger: random::hex::<16>(),
+            response: random::alphanumeric(24),
         }
     }
 }
@@ -27,6 +31,14 @@ impl Default for Webhook {
 impl Webhook {
     pub(super) fn path(&self) -> String {
         format!("/services/{TEAM}/{}/{}", self.service, self.secret)
+    }
+
+    pub(super) fn trigger_path(&self) -> String {
+        format!("/triggers/{TEAM}/4711/{}", self.trigger)
+    }
+
+    pub(super) fn response_path(&self, kind: &str) -> String {
+        format!("/{kind}/{TEAM}/815/{}", self.response)
     }
 
     fn check(&self, path: &str) -> Result<(), (StatusCode, &'static str)> {
@@ -54,6 +66,11 @@ impl SlackApi {
         if let Some(limited) = self.limits.take("webhook") {
             return too_many(limited, body::text(StatusCode::OK, "rate_limited"));
         }
+        match received.path.split('/').nth(1) {
+            Some("triggers" | "workflows") => return self.trigger(received),
+            Some(kind @ ("commands" | "actions")) => return self.respond(kind, received),
+            _ => {}
+        }
         if let Err((status, code)) = self.webhook.check(&received.path) {
             return body::text(status, code);
         }
@@ -72,6 +89,37 @@ impl SlackApi {
             }
             Some(_) | None => body::text(StatusCode::BAD_REQUEST, "invalid_payload"),
         }
+    }
+}
+
+impl SlackApi {
+    /// A workflow takes any object, and answers as the Web API does.
+    fn trigger(&self, received: &Received) -> Response<Body> {
+        let answer = |status, body| body::json(status, &body);
+        if received.path != self.webhook.trigger_path() {
+            let body = json!({"ok": false, "error": "invalid_webhook"});
+            return answer(StatusCode::NOT_FOUND, body);
+        }
+        if !matches!(payload(received), Some(Value::Object(_))) {
+            let body = json!({"ok": false, "error": "invalid_payload"});
+            return answer(StatusCode::BAD_REQUEST, body);
+        }
+        self.chat.add("trigger", "started", self.clock.now());
+        answer(StatusCode::OK, json!({"ok": true}))
+    }
+
+    /// A `response_url`: its path is the ticket, and nothing else of a credential is wanted.
+    fn respond(&self, kind: &str, received: &Received) -> Response<Body> {
+        if received.path != self.webhook.response_path(kind) {
+            let body = json!({"ok": false, "error": "expired_url"});
+            return body::json(StatusCode::NOT_FOUND, &body);
+        }
+        let payload = payload(received);
+        let Some(text) = payload.as_ref().and_then(|value| value["text"].as_str()) else {
+            return body::text(StatusCode::BAD_REQUEST, "invalid_payload");
+        };
+        self.chat.add("response", text, self.clock.now());
+        body::text(StatusCode::OK, "ok")
     }
 }
 

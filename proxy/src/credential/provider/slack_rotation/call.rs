@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use countersign_config::model::ResourceName;
+use countersign_config::{host::Host, model::ResourceName};
 use http::{
     HeaderValue, Request, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
@@ -23,15 +23,23 @@ use crate::{
 };
 
 /// `grant_type=refresh_token` (<https://docs.slack.dev/reference/methods/oauth.v2.access>).
-const ACCESS: &str = "https://slack.com/api/oauth.v2.access";
+const ACCESS: &str = "oauth.v2.access";
 
 /// A long-lived token for a pair, once
 /// (<https://docs.slack.dev/reference/methods/oauth.v2.exchange>).
-const EXCHANGE: &str = "https://slack.com/api/oauth.v2.exchange";
+const EXCHANGE: &str = "oauth.v2.exchange";
 
 /// Ends the token that it is called with
 /// (<https://docs.slack.dev/reference/methods/auth.revoke>).
-const REVOKE: &str = "https://slack.com/api/auth.revoke";
+const REVOKE: &str = "auth.revoke";
+
+/// Slack as a credential knows it.
+#[derive(Clone, Copy)]
+pub(super) struct Slack<'a> {
+    pub(super) http: &'a Http,
+    pub(super) host: &'a Host,
+    pub(super) credential: &'a ResourceName,
+}
 
 /// The app, as Slack knows it.
 pub(super) struct Client<'a> {
@@ -64,8 +72,7 @@ struct Answer {
 
 /// Buys a pair.
 pub(super) async fn mint(
-    http: &Http,
-    credential: &ResourceName,
+    slack: Slack<'_>,
     client: &Client<'_>,
     grant: Grant<'_>,
     now: impl Fn() -> Timestamp,
@@ -73,7 +80,7 @@ pub(super) async fn mint(
     let encode = |token: &Secret| {
         Zeroizing::new(utf8_percent_encode(token.expose(), NON_ALPHANUMERIC).to_string())
     };
-    let (url, form) = match grant {
+    let (method, form) = match grant {
         Grant::Refresh(token) => (
             ACCESS,
             format!("grant_type=refresh_token&refresh_token={}", &*encode(token)),
@@ -84,7 +91,7 @@ pub(super) async fn mint(
     let proof = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*proof)));
     // The life of what comes is counted from before it was asked for.
     let asked = now();
-    let answer = post(http, credential, url, &proof, form).await?;
+    let answer = post(slack, method, &proof, form).await?;
     let unanswered = |reason: &str| RotationError::Unanswered {
         reason: reason.to_owned(),
     };
@@ -107,13 +114,9 @@ pub(super) async fn mint(
 }
 
 /// Ends an access token.
-pub(super) async fn revoke(
-    http: &Http,
-    credential: &ResourceName,
-    token: &Secret,
-) -> Result<(), RotationError> {
+pub(super) async fn revoke(slack: Slack<'_>, token: &Secret) -> Result<(), RotationError> {
     let proof = Zeroizing::new(format!("Bearer {}", token.expose()));
-    match post(http, credential, REVOKE, &proof, String::new()).await {
+    match post(slack, REVOKE, &proof, String::new()).await {
         // What is dead has ended already.
         Ok(_) | Err(RotationError::Dead { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -121,9 +124,8 @@ pub(super) async fn revoke(
 }
 
 async fn post(
-    http: &Http,
-    credential: &ResourceName,
-    url: &'static str,
+    slack: Slack<'_>,
+    method: &str,
     proof: &str,
     form: String,
 ) -> Result<Answer, RotationError> {
@@ -134,12 +136,12 @@ async fn post(
         unreachable("the client id or token has characters that no header may have")
     })?;
     proof.set_sensitive(true);
-    let request = Request::post(url)
+    let request = Request::post(format!("https://{}/api/{method}", slack.host))
         .header(AUTHORIZATION, proof)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Bytes::from(form))
         .map_err(|_| unreachable("its URL is malformed"))?;
-    match http.send(credential, request, None).await {
+    match slack.http.send(slack.credential, request, None).await {
         Ok(response) => read(&response),
         Err(error) if was_not_sent(&error) => Err(unreachable(&error.to_string())),
         Err(error) => Err(RotationError::Unanswered {

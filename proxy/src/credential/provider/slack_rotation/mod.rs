@@ -15,12 +15,16 @@ mod call;
 mod error;
 mod memory;
 mod revoke;
+mod seed;
 
 pub use error::RotationError;
 pub(in crate::credential) use memory::Memory;
 pub(in crate::credential) use revoke::revoke;
 
-use countersign_config::model::{ResourceName, SecretSource, SlackSeed};
+use countersign_config::{
+    host::Host,
+    model::{ResourceName, SecretSource, SlackSeed},
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Asking, Fetched};
@@ -34,6 +38,7 @@ use crate::{
     secret::Secret,
 };
 use call::{Client, Grant};
+use seed::Seed;
 
 /// An access token is refreshed this long before its end, as Slack's SDKs do, or for the last
 /// quarter of a shorter life.
@@ -50,17 +55,10 @@ const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// The app that rotates.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::credential) struct App<'a> {
+    pub(in crate::credential) host: &'a Host,
     pub(in crate::credential) client_id: &'a str,
     pub(in crate::credential) client_secret: &'a SecretSource,
     pub(in crate::credential) seed: &'a SlackSeed,
-}
-
-/// What a chain can begin with.
-#[derive(Debug)]
-struct Seed {
-    secret: Secret,
-    fingerprint: Fingerprint,
-    long_lived: bool,
 }
 
 /// One fetch.
@@ -215,11 +213,16 @@ impl Rotation<'_> {
             Step::Keep(_) => return Err(RotationError::Defect),
         };
         let name = &self.asking.credential.name;
-        let (http, clock) = (&self.tools.http, || self.tools.state.now());
-        match call::mint(http, name, client, grant, clock).await {
+        let clock = || self.tools.state.now();
+        let slack = call::Slack {
+            http: &self.tools.http,
+            host: self.app.host,
+            credential: name,
+        };
+        match call::mint(slack, client, grant, clock).await {
             Err(error) if error.may_have_acted() => {
                 tracing::info!(credential = %name, %error, "trying again at once");
-                call::mint(http, name, client, grant, clock).await
+                call::mint(slack, client, grant, clock).await
             }
             answered => answered,
         }
@@ -344,31 +347,6 @@ impl Step<'_> {
     }
 }
 
-impl Seed {
-    async fn read(
-        asking: &Asking<'_>,
-        seed: &SlackSeed,
-        tools: &Tools,
-    ) -> Result<Self, CredentialError> {
-        let (source, long_lived) = match seed {
-            SlackSeed::RefreshToken(source) => (source, false),
-            SlackSeed::LongLivedToken(source) => (source, true),
-        };
-        let read = tools.sources.read(asking.credential, source, Form::Token);
-        let secret = read.await?.secret;
-        let fingerprint = if long_lived {
-            Fingerprint::of("long-lived token", &secret)
-        } else {
-            refresh_token(&secret)
-        };
-        Ok(Self {
-            secret,
-            fingerprint,
-            long_lived,
-        })
-    }
-}
-
 fn refresh_token(token: &Secret) -> Fingerprint {
     Fingerprint::of("refresh token", token)
 }
@@ -379,7 +357,7 @@ fn fetched(access: &Access, renew_at: Timestamp) -> Fetched {
         ..Fetched::issued(
             access.token.clone(),
             Some(access.expires_at),
-            Some(Revocation::Slack),
+            revoke::is_a_users(&access.token).then_some(Revocation::Slack),
         )
     }
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 mod files;
+mod names;
 mod rotation;
 mod socket;
 

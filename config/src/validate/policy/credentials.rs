@@ -1,0 +1,141 @@
+//! What fills the slots of a policy's target.
+
+use std::sync::Arc;
+
+use super::{super::head::Written, Known};
+use crate::{
+    model::{Credential, Provider, ResourceName, SlotName, Target},
+    resource::AccessPolicySpec,
+    yaml::{Findings, Spot, read::did_you_mean},
+};
+
+/// The slot of Slack's users' tokens.
+const USER_SLOT: &str = "user";
+
+pub(super) fn credentials(
+    written: &Written<'_, AccessPolicySpec>,
+    target: Option<&Target>,
+    known: &Known<'_>,
+    findings: &Findings,
+) -> Option<Vec<(SlotName, Arc<Credential>)>> {
+    let spec = &written.spec;
+    let spot = written.spot();
+    let check = |reference: &str, spot: &Spot<'_>| {
+        let namespace = written.namespace();
+        let credential = known
+            .credentials
+            .resolve(reference, namespace, spot, findings)?;
+        usable_here(credential, namespace, &spec.target, spot, findings)
+            .then(|| Arc::clone(credential))
+    };
+    match (&spec.credential, &spec.credentials) {
+        (None, None) => Some(Vec::new()),
+        (Some(reference), None) => {
+            let spot = spot.key("credential");
+            let credential = check(reference, &spot)?;
+            let filled = vec![(target?.slots.default.clone(), credential)];
+            ends_no_bot(&filled, |_| spot, findings).then_some(filled)
+        }
+        (None, Some(by_slot)) => {
+            let spot = spot.key("credentials");
+            let mut filled = Vec::new();
+            for (slot, reference) in by_slot {
+                let credential = check(reference, &spot.key(slot));
+                let slot = target.and_then(|target| self::slot(slot, target, &spot, findings));
+                filled.extend(slot.zip(credential));
+            }
+            let sound = ends_no_bot(&filled, |slot| spot.key(slot), findings);
+            (sound && filled.len() == by_slot.len()).then_some(filled)
+        }
+        (Some(_), Some(_)) => {
+            findings.error(
+                &spot.key_name("credential"),
+                "conflicting-keys",
+                "`credential` and `credentials` say the same thing twice",
+                "keep `credentials`, with a slot for each",
+            );
+            None
+        }
+    }
+}
+
+/// Slack ends a bot's token by deactivating the bot user, which takes it out of its channels; so nobody
+/// may ask for that by leaving it idle. Whose token it will be is known by the slot that it fills.
+fn ends_no_bot<'s>(
+    filled: &[(SlotName, Arc<Credential>)],
+    spot: impl Fn(&str) -> Spot<'s>,
+    findings: &Findings,
+) -> bool {
+    let mut sound = true;
+    for (slot, credential) in filled {
+        let rotates = matches!(credential.provider, Provider::SlackRotation { .. });
+        let is_users = |(slot, other): &(SlotName, Arc<Credential>)| {
+            **slot == *USER_SLOT && other.name == credential.name
+        };
+        if rotates && credential.revoke_when_idle && !filled.iter().any(is_users) {
+            sound = false;
+            findings.error(
+                &spot(slot),
+                "revokes-bot",
+                format!(
+                    "`{}` has `revokeWhenIdle`, and ending a bot's token (`auth.revoke`) deactivates the \
+                     bot user and takes it out of its channels",
+                    credential.name
+                ),
+                "leave `revokeWhenIdle` out; it is for a user's token, which fills the slot `user`",
+            );
+        }
+    }
+    sound
+}
+
+fn slot(slot: &str, target: &Target, spot: &Spot<'_>, findings: &Findings) -> Option<SlotName> {
+    let found = target.slots.names.iter().find(|name| ***name == *slot);
+    if found.is_none() {
+        findings.error(
+            &spot.key_name(slot),
+            "unknown-slot",
+            format!("the target `{}` has no slot `{slot}`", target.name),
+            did_you_mean(slot, target.slots.names.iter().map(|name| &**name)),
+        );
+    }
+    found.cloned()
+}
+
+/// Whether a credential may be used by policies of this namespace, for this target.
+fn usable_here(
+    credential: &Credential,
+    namespace: &str,
+    target: &str,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> bool {
+    let allowed = credential
+        .allowed_namespaces
+        .iter()
+        .any(|allowed| allowed == namespace);
+    if !allowed {
+        findings.error(
+            spot,
+            "credential-not-allowed",
+            format!(
+                "the credential `{}` may not be used in the namespace `{namespace}`",
+                credential.name
+            ),
+            format!("use another, or add `{namespace}` to its `allowedNamespaces`"),
+        );
+    }
+    let same_target = credential.target == ResourceName::cluster_wide(target);
+    if !same_target {
+        findings.error(
+            spot,
+            "credential-of-other-target",
+            format!(
+                "the credential `{}` is for the target `{}`, the policy for `{target}`",
+                credential.name, credential.target
+            ),
+            "use a credential of the policy's own target",
+        );
+    }
+    allowed && same_target
+}

@@ -1,0 +1,95 @@
+//! A target that is another one under other domains.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use crate::{
+    host::{Host, HostPattern},
+    model::{Probe, Route, Target},
+    yaml::{Findings, Spot},
+};
+
+/// The base with its hosts, and those of its routes and probe, under the domains that are given.
+pub(super) fn moved<'b>(
+    base: &'b Target,
+    domains: &BTreeMap<String, String>,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Cow<'b, Target>> {
+    if domains.is_empty() {
+        return Some(Cow::Borrowed(base));
+    }
+    let mut sound = true;
+    for (from, to) in domains {
+        if !base.hosts.iter().any(|host| is_under(host, from)) {
+            sound = false;
+            findings.error(
+                &spot.key_name(from),
+                "unknown-domain",
+                format!("no host of the target `{}` is under this domain", base.name),
+                "name a domain of its hosts, such as `slack.com`",
+            );
+        }
+        if Host::parse(to)
+            .ok()
+            .and_then(|host| host.name().map(drop))
+            .is_none()
+        {
+            sound = false;
+            findings.error(
+                &spot.key(from),
+                "bad-host",
+                "this is no domain",
+                "write the domain to take instead, such as `slack-gov.com`",
+            );
+        }
+    }
+    let all = |hosts: &[HostPattern]| -> Option<Vec<HostPattern>> {
+        hosts.iter().map(|host| under(host, domains)).collect()
+    };
+    let hosts = all(&base.hosts).filter(|_| sound)?;
+    let route = |route: &Route| {
+        let host = match &route.host {
+            Some(host) => Some(under(host, domains)?),
+            None => None,
+        };
+        Some(Route {
+            host,
+            ..route.clone()
+        })
+    };
+    let routes = base.routes.iter().map(route).collect::<Option<_>>()?;
+    let probe = match &base.probe {
+        Some(probe) => Some(Probe {
+            hosts: all(&probe.hosts)?,
+            ..probe.clone()
+        }),
+        None => None,
+    };
+    Some(Cow::Owned(Target {
+        hosts,
+        routes,
+        probe,
+        ..base.clone()
+    }))
+}
+
+fn is_under(host: &HostPattern, domain: &str) -> bool {
+    before(&host.to_string(), domain).is_some()
+}
+
+/// What stands before the domain, with its dot.
+fn before<'h>(host: &'h str, domain: &str) -> Option<&'h str> {
+    let before = host.strip_suffix(domain)?;
+    (before.is_empty() || before.ends_with('.')).then_some(before)
+}
+
+fn under(host: &HostPattern, domains: &BTreeMap<String, String>) -> Option<HostPattern> {
+    let text = host.to_string();
+    let found = domains
+        .iter()
+        .find_map(|(from, to)| Some((before(&text, from)?, to)));
+    match found {
+        Some((before, to)) => HostPattern::parse(&format!("{before}{to}")).ok(),
+        None => Some(host.clone()),
+    }
+}

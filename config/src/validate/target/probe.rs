@@ -1,0 +1,161 @@
+//! A target's probe: where it may be made, and whose credential is put on it there.
+
+use std::str::FromStr;
+
+use http::{Uri, uri::PathAndQuery};
+
+use super::{
+    super::{
+        fields::{duration, method},
+        reach::sample_host,
+    },
+    DEFAULT_PORT,
+};
+use crate::{
+    host::{Host, HostPattern},
+    model::{Probe, Route, SlotName, Target},
+    path::CanonicalPath,
+    resource::ProbeSpec,
+    yaml::{Findings, Spot},
+};
+
+/// What a probe is checked against; `None` is what was reported already.
+pub(super) struct Checks<'a> {
+    pub(super) hosts: Option<&'a [HostPattern]>,
+    pub(super) ports: Option<&'a [u16]>,
+    pub(super) routes: Option<&'a [Route]>,
+    pub(super) findings: &'a Findings,
+}
+
+/// Where a probe goes.
+struct Place {
+    hosts: Vec<HostPattern>,
+    port: Option<u16>,
+    path: CanonicalPath,
+}
+
+impl Checks<'_> {
+    pub(super) fn probe(&self, spec: &ProbeSpec, spot: &Spot<'_>) -> Option<Probe> {
+        let method = method(&spec.method, &spot.key("method"), self.findings);
+        let every = match &spec.every {
+            Some(text) => duration(text, &spot.key("every"), self.findings),
+            None => Some(Probe::DEFAULT_EVERY),
+        };
+        let place = match (&spec.url, &spec.path) {
+            (Some(url), None) => self.at_url(url, &spot.key("url")),
+            (None, Some(path)) => self.at_path(path, &spot.key("path")),
+            (None, None) | (Some(_), Some(_)) => {
+                self.findings.error(
+                    spot,
+                    "conflicting-keys",
+                    "a probe goes to one URL, or to one path at the host of the request that waits for it",
+                    "give one of `url` and `path`",
+                );
+                None
+            }
+        }?;
+        let slot = slot_at(&place.hosts, &place.path, self.routes?);
+        if slot.is_none() {
+            self.findings.error(
+                spot,
+                "probe-without-credential",
+                "no credential would be put on the probe: the route it takes denies it or attaches none",
+                "name a path that a route with `attach` is for",
+            );
+        }
+        Some(Probe {
+            method: method?,
+            hosts: place.hosts,
+            port: place.port,
+            path: place.path,
+            slot: slot?,
+            every: every?,
+            shows: spec.shows.clone(),
+        })
+    }
+
+    fn at_url(&self, url: &str, spot: &Spot<'_>) -> Option<Place> {
+        let uri = Uri::from_str(url).ok();
+        let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
+        let host = uri
+            .and_then(Uri::host)
+            .and_then(|host| Host::parse(host).ok());
+        let path = uri
+            .and_then(Uri::path_and_query)
+            .and_then(|path| CanonicalPath::check(path).ok());
+        let (Some(host), Some(path)) = (host, path) else {
+            self.findings.error(
+                spot,
+                "bad-url",
+                "this is not an https URL with a canonical path",
+                "write a whole URL, such as `https://slack.com/api/auth.test`",
+            );
+            return None;
+        };
+        let port = uri.and_then(Uri::port_u16).unwrap_or(DEFAULT_PORT);
+        let of_target = self.hosts?.iter().any(|own| own.matches(&host));
+        if !of_target || !self.ports?.contains(&port) {
+            self.findings.error(
+                spot,
+                "host-not-of-target",
+                "the probe would take the credential to a host or port that is not the target's",
+                "name a host that is among `hosts`, and one of `ports`",
+            );
+            return None;
+        }
+        Some(Place {
+            hosts: vec![host.into()],
+            port: Some(port),
+            path,
+        })
+    }
+
+    fn at_path(&self, path: &str, spot: &Spot<'_>) -> Option<Place> {
+        let parsed = PathAndQuery::from_str(path).ok();
+        let path = parsed.and_then(|path| CanonicalPath::check(&path).ok());
+        if path.is_none() {
+            self.findings.error(
+                spot,
+                "bad-path",
+                "this is not a canonical path",
+                "write path and query, such as `/v1/project?limit=1`",
+            );
+        }
+        Some(Place {
+            hosts: self.hosts?.to_vec(),
+            port: None,
+            path: path?,
+        })
+    }
+}
+
+/// The base's probe, which may take another route here; one that denies its path leaves none.
+pub(super) fn inherited(
+    base: Option<&Target>,
+    hosts: Option<&[HostPattern]>,
+    routes: Option<&[Route]>,
+) -> Option<Probe> {
+    let probe = base?.probe.as_ref()?;
+    // One at the host of whoever waits is for the hosts that are new here, too.
+    let hosts = match probe.port {
+        Some(_) => probe.hosts.clone(),
+        None => hosts?.to_vec(),
+    };
+    let slot = slot_at(&hosts, &probe.path, routes?)?;
+    Some(Probe {
+        hosts,
+        slot,
+        ..probe.clone()
+    })
+}
+
+/// The slot whose credential is put on a probe, as on any request to the same place: that of the first
+/// host at which there is one.
+fn slot_at(hosts: &[HostPattern], path: &CanonicalPath, routes: &[Route]) -> Option<SlotName> {
+    let at = |host: Host| {
+        let route = routes.iter().find(|route| route.is_for(&host, path))?;
+        let attach = route.attach.as_ref().filter(|_| route.deny.is_none())?;
+        Some(SlotName::clone(&attach.slot))
+    };
+    hosts.iter().filter_map(sample_host).find_map(at)
+}

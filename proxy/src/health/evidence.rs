@@ -1,0 +1,290 @@
+//! What a breaker knows: what each workload met with a value, and whether that is enough to hold back
+//! all of them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use countersign_config::model::ResourceName;
+use tokio::time::Instant;
+
+use super::breaker::{Rejected, next_back_off};
+
+/// The most workloads that are remembered at one host; one that is not held back makes room first, then
+/// the one whose back-off ends first.
+pub(super) const MOST_WORKLOADS: usize = 256;
+
+/// A workload that has not asked for so long after its back-off is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+
+/// How often it is looked for what may be forgotten.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    by_workload: HashMap<ResourceName, Seen>,
+    all: Option<Shut>,
+    /// The newest generation that worked for anybody since something was rejected, and when.
+    worked: Option<(u64, Instant)>,
+    swept: Option<Instant>,
+}
+
+/// What one workload met last.
+#[derive(Debug, Default)]
+struct Seen {
+    generation: u64,
+    /// How often in a row values were rejected, whatever their generations.
+    failures: u32,
+    held: Option<Held>,
+    worked_at: Option<Instant>,
+}
+
+/// A back-off.
+#[derive(Debug)]
+pub(super) struct Held {
+    since: Instant,
+    pub(super) until: Instant,
+    /// Whether a trial is under way.
+    pub(super) trying: bool,
+    pub(super) said: Option<Arc<str>>,
+}
+
+/// A value that is held back from all.
+#[derive(Debug)]
+pub(super) struct Shut {
+    pub(super) generation: u64,
+    pub(super) evidence: Evidence,
+    failures: u32,
+    pub(super) held: Held,
+}
+
+/// Why a value is held back from all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// The gateway's own probe met it.
+    Probe,
+    /// Two workloads met it.
+    Workloads,
+}
+
+impl Held {
+    fn new(failures: u32, said: Option<Arc<str>>, now: Instant) -> Self {
+        Self {
+            since: now,
+            until: now + next_back_off(failures),
+            trying: false,
+            said,
+        }
+    }
+
+    /// Whether what comes now was under way already when it began.
+    fn is_fresh(&self, now: Instant) -> bool {
+        !self.trying && now < self.until
+    }
+}
+
+impl State {
+    /// The back-off of a workload with this value.
+    pub(super) fn held(&mut self, workload: &ResourceName, generation: u64) -> Option<&mut Held> {
+        let seen = self.by_workload.get_mut(workload)?;
+        let held = seen.held.as_mut();
+        held.filter(|_| seen.generation == generation)
+    }
+
+    /// What holds this value back from all.
+    pub(super) fn shut(&mut self, generation: u64) -> Option<&mut Shut> {
+        let shut = self.all.as_mut();
+        shut.filter(|shut| shut.generation == generation)
+    }
+
+    /// Whether the value worked for a workload within a time.
+    pub(super) fn worked_for(
+        &self,
+        workload: &ResourceName,
+        generation: u64,
+        now: Instant,
+        within: Duration,
+    ) -> bool {
+        let seen = self.by_workload.get(workload);
+        let worked_at = seen
+            .filter(|seen| seen.generation == generation)
+            .and_then(|seen| seen.worked_at);
+        worked_at.is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
+    /// A request of this workload was rejected; its back-off from now.
+    pub(super) fn rejected(
+        &mut self,
+        workload: &ResourceName,
+        generation: u64,
+        said: Option<&str>,
+        now: Instant,
+    ) -> Duration {
+        let seen = self.seen(workload);
+        if generation < seen.generation {
+            // It has met a newer one since.
+            return Duration::ZERO;
+        }
+        let known = seen.held.take();
+        if seen.generation == generation
+            && let Some(held) = known
+        {
+            if held.is_fresh(now) {
+                let left = held.until.saturating_duration_since(now);
+                seen.held = Some(held);
+                return left;
+            }
+            seen.held = Some(held);
+        }
+        seen.generation = generation;
+        seen.worked_at = None;
+        seen.failures = seen.failures.saturating_add(1);
+        let before = seen.held.take().and_then(|held| held.said);
+        let said = said.map(Arc::from).or(before);
+        let held = Held::new(seen.failures, said.clone(), now);
+        let wait = held.until.saturating_duration_since(now);
+        seen.held = Some(held);
+        let is_new_here = seen.failures == 1;
+        self.weigh(workload, generation, is_new_here, said, now);
+        wait
+    }
+
+    /// Whether what one workload met is enough for all.
+    fn weigh(
+        &mut self,
+        workload: &ResourceName,
+        generation: u64,
+        is_new_here: bool,
+        said: Option<Arc<str>>,
+        now: Instant,
+    ) {
+        let before = self.all.as_ref();
+        if let Some(shut) = before.filter(|shut| shut.generation >= generation) {
+            // What fails again for one that failed before shows nothing new.
+            let shows = shut.evidence == Evidence::Probe || is_new_here;
+            if shows && shut.generation == generation && !shut.held.is_fresh(now) {
+                self.shut_again(generation, shut.evidence, said, now);
+            }
+            return;
+        }
+        let worked = self.worked.filter(|(worked, _)| *worked >= generation);
+        let second = self.by_workload.iter().any(|(name, seen)| {
+            let held = seen.held.as_ref().filter(|_| seen.generation == generation);
+            let since = held.map(|held| held.since);
+            name != workload && since.is_some_and(|since| worked.is_none_or(|(_, at)| at < since))
+        });
+        if second {
+            self.shut_again(generation, Evidence::Workloads, said, now);
+        }
+    }
+
+    fn shut_again(
+        &mut self,
+        generation: u64,
+        evidence: Evidence,
+        said: Option<Arc<str>>,
+        now: Instant,
+    ) {
+        let before = self.all.take();
+        let failures = before
+            .as_ref()
+            .map_or(1, |shut| shut.failures.saturating_add(1));
+        let said = said.or(before.and_then(|shut| shut.held.said));
+        self.all = Some(Shut {
+            generation,
+            evidence,
+            failures,
+            held: Held::new(failures, said, now),
+        });
+    }
+
+    /// A probe was rejected.
+    pub(super) fn shut_by_probe(&mut self, generation: u64, said: Option<&str>, now: Instant) {
+        let known = self.all.as_ref().is_some_and(|shut| {
+            let same = shut.generation == generation && shut.evidence == Evidence::Probe;
+            shut.generation > generation || (same && shut.held.is_fresh(now))
+        });
+        if !known {
+            self.shut_again(generation, Evidence::Probe, said.map(Arc::from), now);
+        }
+    }
+
+    /// A request of this workload was taken.
+    pub(super) fn worked(&mut self, workload: &ResourceName, generation: u64, now: Instant) {
+        let seen = self.seen(workload);
+        if generation >= seen.generation {
+            *seen = Seen {
+                generation,
+                worked_at: Some(now),
+                ..Seen::default()
+            };
+        }
+        self.reopen(generation, now);
+        self.sweep(now);
+    }
+
+    /// The value works: it is held back from nobody but those whose own requests are rejected, and
+    /// these may try at once if all were held back.
+    pub(super) fn reopen(&mut self, generation: u64, now: Instant) {
+        if self.worked.is_none_or(|(worked, _)| worked <= generation) {
+            self.worked = Some((generation, now));
+        }
+        if self
+            .all
+            .as_ref()
+            .is_some_and(|shut| shut.generation <= generation)
+        {
+            self.all = None;
+            let held = self.by_workload.values_mut();
+            for held in held.filter_map(|seen| seen.held.as_mut()) {
+                held.until = held.until.min(now);
+            }
+        }
+    }
+
+    /// Whether nothing is held back.
+    pub(super) fn is_calm(&self) -> bool {
+        self.all.is_none() && self.by_workload.values().all(|seen| seen.held.is_none())
+    }
+
+    /// All that is held back.
+    pub(super) fn all_rejected(&self, now: Instant) -> Vec<Rejected> {
+        let mut by_workload: Vec<_> = self
+            .by_workload
+            .iter()
+            .filter_map(|(name, seen)| {
+                let held = seen.held.as_ref()?;
+                let left = held.until.saturating_duration_since(now);
+                Some(held.rejected(seen.generation, Some(name.clone()), left))
+            })
+            .collect();
+        by_workload.sort_by(|one, other| one.workload.cmp(&other.workload));
+        let all = self.all.iter().map(|shut| shut.told(now));
+        all.chain(by_workload).collect()
+    }
+
+    /// What is known of a workload, within the bound.
+    fn seen(&mut self, workload: &ResourceName) -> &mut Seen {
+        if self.by_workload.len() >= MOST_WORKLOADS && !self.by_workload.contains_key(workload) {
+            let first = self
+                .by_workload
+                .iter()
+                .min_by_key(|(_, seen)| seen.held.as_ref().map(|held| held.until))
+                .map(|(name, _)| name.clone());
+            if let Some(first) = first {
+                self.by_workload.remove(&first);
+            }
+        }
+        self.by_workload.entry(workload.clone()).or_default()
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let due = |at: Instant| now.saturating_duration_since(at) >= SWEEP_EVERY;
+        if !self.swept.is_none_or(due) {
+            return;
+        }
+        self.swept = Some(now);
+        self.by_workload.retain(|_, seen| {
+            let over = |held: &Held| now.saturating_duration_since(held.until) > FORGOTTEN_AFTER;
+            !seen.held.as_ref().is_some_and(over)
+        });
+    }
+}
