@@ -7,7 +7,7 @@ use countersign_tests::{
     client::{Answer, Client},
     gateway::Gateway,
     process,
-    world::{Options, World},
+    world::Options,
 };
 use http::{Request, StatusCode};
 use http_body_util::Full;

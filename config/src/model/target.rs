@@ -76,6 +76,12 @@ impl Route {
     pub fn is_for(&self, host: &Host, path: &CanonicalPath) -> bool {
         self.host.as_ref().is_none_or(|own| own.matches(host)) && self.paths.matches(path)
     }
+
+    /// The slot of which a probe on this route would show something.
+    pub fn probed_slot(&self) -> Option<&SlotName> {
+        let attach = self.attach.as_ref()?;
+        (self.deny.is_none() && self.inspect_body).then_some(&attach.slot)
+    }
 }
 
 /// A credential's place on a request.
@@ -213,14 +219,11 @@ impl Probe {
     pub const DEFAULT_EVERY: Duration = Duration::from_mins(10);
 
     /// Whether it would show something about its slot's credentials at this host and port: the target's
-    /// route there puts one on it.
+    /// route there puts one on it, and its answer may be looked into.
     pub fn fits(&self, target: &Target, host: &Host, port: u16) -> bool {
         let here = self.port.is_none_or(|own| own == port)
             && self.hosts.iter().any(|pattern| pattern.matches(host));
-        let attached = |route: &Route| {
-            let attach = route.attach.as_ref().filter(|_| route.deny.is_none());
-            attach.is_some_and(|attach| attach.slot == self.slot)
-        };
+        let attached = |route: &Route| route.probed_slot().is_some_and(|slot| *slot == self.slot);
         here && target.route_for(host, &self.path).is_some_and(attached)
     }
 }

@@ -14,13 +14,10 @@ use super::{
 };
 use crate::{
     condition::Condition,
-    model::{
-        Conditions, Credential, Mode, Policy, Provider, Rate, ResourceName, Rule, SlotName, Target,
-        Workload,
-    },
+    model::{Conditions, Credential, Mode, Policy, Rate, Rule, Target, Workload},
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
-    yaml::{Findings, Spot, read::did_you_mean},
+    yaml::{Findings, Spot},
 };
 
 /// What a policy may refer to.

@@ -218,7 +218,7 @@ impl Dead {
                 spot,
                 "path-denied",
                 format!("the target `{target}` refuses these requests to everybody ({detail})"),
-                "remove it; workloads must not reach what hands out or ends credentials",
+                "remove it; workloads must not reach what hands out or ends credentials, or is no part of the target",
             ),
             Self::NoRoute => findings.error(
                 spot,

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::{
     Place,
     evidence::{Evidence, Held, Shut, State},
+    lately::Lately,
 };
 
 /// The first back-off. Each failed trial doubles it, and up to a quarter is added by chance, so
@@ -43,6 +44,7 @@ pub struct Breaker {
     /// Whether anything is known that is bad. While nothing is, no lock is taken.
     any: AtomicBool,
     state: Mutex<State>,
+    lately: Lately,
 }
 
 /// The API rejected this value, and it is too early to try again.
@@ -124,7 +126,7 @@ impl Place {
         let now = Instant::now();
         let mut state = breaker.state();
         let shut = state.shut(generation).map(|shut| shut.evidence);
-        let lately = state.worked_for(workload, generation, now, WORKED_LATELY);
+        let lately = breaker.lately.knows(workload, generation, WORKED_LATELY);
         let (held, of, probes) = match shut {
             Some(Evidence::Probe) => (
                 state.shut(generation).map(|shut| &mut shut.held),
@@ -176,6 +178,7 @@ impl Breaker {
 
     /// The API took this value in a request of this workload.
     pub fn worked(&self, workload: &ResourceName, generation: u64) {
+        self.lately.mark(workload, generation);
         self.if_any(|state, now| state.worked(workload, generation, now));
     }
 

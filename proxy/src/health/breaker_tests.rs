@@ -176,6 +176,24 @@ async fn what_keeps_failing_for_the_same_two_does_not_keep_others_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_that_provoke_it_again_and_again_hold_back_none_for_which_it_works() {
+    let stand = Stand::default();
+    for _ in 0..100 {
+        assert!(stand.goes("honest", 1));
+        stand.worked("honest", 1);
+        stand.trip("a", 1);
+        stand.trip("b", 1);
+        assert!(stand.held("stranger", 1), "two have met it");
+        assert!(stand.goes("honest", 1));
+        // They let it rest, so that all of it is forgotten, and begin again.
+        stand.worked("a", 1);
+        stand.worked("b", 1);
+        assert!(stand.goes("stranger", 1));
+        advance(Duration::from_secs(3)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn evidence_from_before_the_value_worked_does_not_count() {
     let stand = Stand::default();
     stand.trip("a", 1);

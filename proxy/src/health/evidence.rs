@@ -8,8 +8,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Rejected, next_back_off};
 
-/// The most workloads that are remembered at one host; one that is not held back makes room first, then
-/// the one whose back-off ends first.
+/// The most workloads that are remembered at one host; the one whose back-off ends first makes room.
 pub(super) const MOST_WORKLOADS: usize = 256;
 
 /// A workload that has not asked for so long after its back-off is forgotten.
@@ -27,14 +26,13 @@ pub(super) struct State {
     swept: Option<Instant>,
 }
 
-/// What one workload met last.
+/// What one workload met.
 #[derive(Debug, Default)]
 struct Seen {
     generation: u64,
     /// How often in a row values were rejected, whatever their generations.
     failures: u32,
     held: Option<Held>,
-    worked_at: Option<Instant>,
 }
 
 /// A back-off.
@@ -95,21 +93,6 @@ impl State {
         shut.filter(|shut| shut.generation == generation)
     }
 
-    /// Whether the value worked for a workload within a time.
-    pub(super) fn worked_for(
-        &self,
-        workload: &ResourceName,
-        generation: u64,
-        now: Instant,
-        within: Duration,
-    ) -> bool {
-        let seen = self.by_workload.get(workload);
-        let worked_at = seen
-            .filter(|seen| seen.generation == generation)
-            .and_then(|seen| seen.worked_at);
-        worked_at.is_some_and(|at| now.saturating_duration_since(at) < within)
-    }
-
     /// A request of this workload was rejected; its back-off from now.
     pub(super) fn rejected(
         &mut self,
@@ -135,7 +118,6 @@ impl State {
             seen.held = Some(held);
         }
         seen.generation = generation;
-        seen.worked_at = None;
         seen.failures = seen.failures.saturating_add(1);
         let before = seen.held.take().and_then(|held| held.said);
         let said = said.map(Arc::from).or(before);
@@ -209,13 +191,9 @@ impl State {
 
     /// A request of this workload was taken.
     pub(super) fn worked(&mut self, workload: &ResourceName, generation: u64, now: Instant) {
-        let seen = self.seen(workload);
-        if generation >= seen.generation {
-            *seen = Seen {
-                generation,
-                worked_at: Some(now),
-                ..Seen::default()
-            };
+        let seen = self.by_workload.get(workload);
+        if seen.is_some_and(|seen| generation >= seen.generation) {
+            self.by_workload.remove(workload);
         }
         self.reopen(generation, now);
         self.sweep(now);

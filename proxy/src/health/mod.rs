@@ -9,6 +9,7 @@ mod breaker;
 #[cfg(test)]
 mod breaker_tests;
 mod evidence;
+mod lately;
 mod limits;
 mod place;
 mod probed;

@@ -170,7 +170,8 @@ reasons! {
     /// The target denies this path to every workload.
     PathDenied = "path_denied", 403, Operator, Api,
         caller: "This path is closed to workloads.",
-        remedy: "It hands out or ends credentials; a person should call it, not a workload.";
+        remedy: "It hands out or ends credentials, so that a person should call it and not a workload; or it is \
+                 no part of what the target is for.";
     /// The target has no route for the request.
     NoRoute = "no_route", 403, Operator, Api,
         caller: "The credential gateway knows no such path of this service.",

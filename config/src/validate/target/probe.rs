@@ -59,7 +59,7 @@ impl Checks<'_> {
             self.findings.error(
                 spot,
                 "probe-without-credential",
-                "no credential would be put on the probe: the route it takes denies it or attaches none",
+                "no credential would be put on the probe: the route it takes denies it, attaches none, or has answers that are not looked into",
                 "name a path that a route with `attach` is for",
             );
         }
@@ -154,8 +154,7 @@ pub(super) fn inherited(
 fn slot_at(hosts: &[HostPattern], path: &CanonicalPath, routes: &[Route]) -> Option<SlotName> {
     let at = |host: Host| {
         let route = routes.iter().find(|route| route.is_for(&host, path))?;
-        let attach = route.attach.as_ref().filter(|_| route.deny.is_none())?;
-        Some(SlotName::clone(&attach.slot))
+        route.probed_slot().cloned()
     };
     hosts.iter().filter_map(sample_host).find_map(at)
 }
