@@ -83,7 +83,7 @@ async fn t75_slacks_other_names_get_what_slack_com_gets(
     Ok(())
 }
 
-/// GovSlack's token is no business of Slack's.
+/// `GovSlack`'s token is no business of Slack's.
 const GOV: &str = r#"
 apiVersion: countersign.dev/v1alpha1
 kind: Credential

@@ -46,7 +46,7 @@ pub enum Provider {
     },
     /// Slack's token rotation (`oauth.v2.access`).
     SlackRotation {
-        /// Slack's own host: `slack.com`, or that of GovSlack.
+        /// Slack's own host: `slack.com`, or that of `GovSlack`.
         host: Host,
         /// The app's client id; public.
         client_id: String,

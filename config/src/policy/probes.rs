@@ -68,7 +68,7 @@ pub(super) fn index(policies: &[Arc<Policy>]) -> Probes {
 fn permitted(policy: &Arc<Policy>, probe: &Probe) -> impl Iterator<Item = Permitted> {
     let target = &policy.target;
     let port = probe.port.or(target.ports.first().copied());
-    let places = probe.hosts.iter().filter_map(move |pattern| {
+    probe.hosts.iter().filter_map(move |pattern| {
         let (host, port) = (pattern.exact()?, port?);
         let request = RequestFacts {
             host,
@@ -85,6 +85,5 @@ fn permitted(policy: &Arc<Policy>, probe: &Probe) -> impl Iterator<Item = Permit
             port,
             policy: Arc::clone(policy),
         })
-    });
-    places
+    })
 }

@@ -1,14 +1,16 @@
 //! For which workloads a value worked lately: these are not held back by what others meet.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use countersign_config::model::ResourceName;
 use foldhash::HashMap;
-use std::sync::Arc;
 
 use crate::flight::LastTime;
 

@@ -145,4 +145,27 @@ mod tests {
         scopes.note(&head("chat:write,users:read", "users:read"));
         assert_eq!(scopes.report().unwrap().unused, [""; 0]);
     }
+
+    /// An answer may say anything, and as often as somebody asks.
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let scopes = Scopes::default();
+        for number in 0..10_000 {
+            let accepted = (0..20).map(|n| format!("scope:{number}:{n}"));
+            let accepted: Vec<_> = accepted.collect();
+            let mut headers = HeaderMap::new();
+            headers.insert(GRANTED, HeaderValue::from_static("chat:write"));
+            headers.insert(ACCEPTED, accepted.join(",").parse().unwrap());
+            scopes.note(&headers);
+        }
+        let long: HeaderValue = "x,".repeat(LONGEST).parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(GRANTED, long.clone());
+        headers.insert(ACCEPTED, long);
+        scopes.note(&headers);
+        let told = scopes.told();
+        assert!(scopes.seen.load().len() <= MOST);
+        assert!(told.accepted.len() <= MOST_SCOPES && told.lacking.len() <= MOST_SCOPES);
+        assert_eq!(told.granted.len(), 1);
+    }
 }

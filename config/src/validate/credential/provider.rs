@@ -32,7 +32,7 @@ const KINDS: &str =
 /// Where Slack rotates tokens.
 const SLACK: &str = "slack.com";
 
-/// Where GovSlack does.
+/// Where `GovSlack` does.
 const GOV_SLACK: &str = "slack-gov.com";
 
 pub(super) fn provider(

@@ -44,7 +44,7 @@ const HOSTS: [&str; 8] = [
     "wss-primary.slack.com",
 ];
 
-/// The same of GovSlack.
+/// The same of `GovSlack`.
 const GOV_HOSTS: [&str; 5] = [
     "slack-gov.com",
     "www.slack-gov.com",
@@ -67,7 +67,7 @@ impl Slack {
         Self::under(&HOSTS, authority, clock).await
     }
 
-    /// Starts GovSlack, which shares nothing with the other.
+    /// Starts `GovSlack`, which shares nothing with the other.
     pub async fn start_gov(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
         Self::under(&GOV_HOSTS, authority, clock).await
     }
