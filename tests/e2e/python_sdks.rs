@@ -93,7 +93,7 @@ async fn httpx_has_its_dummies_replaced_in_headers_and_form() {
     stage.check_received();
 }
 
-/// The default of slack_sdk before 3.28.
+/// The default of `slack_sdk` before 3.28.
 #[tokio::test(flavor = "multi_thread")]
 async fn slack_sdk_posts_at_www_slack_com() {
     let stage = Stage::start().await;

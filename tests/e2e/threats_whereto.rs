@@ -27,7 +27,7 @@ spec: { extends: qase, hosts: [api-acme.qase.io] }
 ";
 
 /// A world whose dashboard's policy has a text replaced.
-pub(crate) async fn changed(world: World, from: &str, to: &str) -> anyhow::Result<World> {
+fn changed(world: World, from: &str, to: &str) -> anyhow::Result<World> {
     let name = "nightly-dashboard.yaml";
     let written = std::fs::read_to_string(world.policy_directory().join(name))?;
     anyhow::ensure!(written.contains(from), "the world's policy has changed");
@@ -84,8 +84,7 @@ async fn t75_a_probe_goes_to_the_host_that_policy_names(
         world,
         "    - methods: [GET]\n      paths: [\"/v1/project/*\"",
         &named,
-    )
-    .await?;
+    )?;
     world.write_policy("enterprise.yaml", ENTERPRISE)?;
     world.qase.only_at(host);
     let gateway = Gateway::start(&world).await?;
@@ -155,7 +154,7 @@ const HOOKS: &str = "paths: [\"/services/**\", \"/workflows/**\", \"/triggers/**
 async fn hooks(secret: impl Fn(&World) -> String) -> anyhow::Result<World> {
     let world = World::start().await?;
     let named = "paths: [\"/services/countersign/dashboard\"]";
-    let world = changed(world, named, HOOKS).await?;
+    let world = changed(world, named, HOOKS)?;
     world.write_secret("slack-webhook", &secret(&world))?;
     Ok(world)
 }
@@ -240,15 +239,13 @@ async fn t75_an_idle_token_is_ended_if_that_ends_nothing_else(
         world,
         seed_end(),
         "slack-refresh-token }\n  idleAfter: 2s\n  revokeWhenIdle: true\n",
-    )
-    .await?;
+    )?;
     // That it is a user's is said by the slot, and not believed.
     let world = changed(
         world,
         "{ bot: slack-bot,",
         "{ bot: slack-bot, user: slack-bot,",
-    )
-    .await?;
+    )?;
     if users {
         world.slack.rotate_a_users_token();
     }

@@ -69,7 +69,7 @@ mod tests {
             asked.count()
         };
         assert_eq!(asked(1_000), BURST as usize);
-        tokio::time::advance(EACH - Duration::from_millis(1)).await;
+        tokio::time::advance(EACH.saturating_sub(Duration::from_millis(1))).await;
         assert_eq!(asked(1_000), 0);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(asked(1_000), 1);

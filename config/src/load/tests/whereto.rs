@@ -36,7 +36,7 @@ fn policy(target: &Target, (host, path): &Place, further: &str) -> String {
     let mut text = String::new();
     for (name, host) in EXTENDED {
         let spec = format!("extends: {name}\n  hosts: [{host}]");
-        write!(text, "{}---\n", written(name, &spec)).unwrap();
+        writeln!(text, "{}---", written(name, &spec)).unwrap();
     }
     write!(
         text,

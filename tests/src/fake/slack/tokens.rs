@@ -116,11 +116,10 @@ impl Tokens {
         let token = token.ok_or("not_authed")?;
         let kind = self.kind(&token, now)?;
         match (needs, kind) {
-            (Needs::App, Kind::App) => Ok(token),
+            (Needs::App, Kind::App) | (Needs::User, Kind::User) => Ok(token),
             (Needs::Workspace(scope), Kind::Bot | Kind::User) => {
                 self.check_scope(scope).map(|()| token)
             }
-            (Needs::User, Kind::User) => Ok(token),
             (Needs::User, Kind::Bot | Kind::App)
             | (Needs::App, Kind::Bot | Kind::User)
             | (Needs::Workspace(_), Kind::App)
