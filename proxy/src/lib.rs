@@ -22,6 +22,7 @@ pub mod health;
 pub mod identify;
 pub mod inject;
 pub mod kube;
+mod lines;
 pub mod observe;
 pub mod pipeline;
 pub mod probe;

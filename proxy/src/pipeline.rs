@@ -143,7 +143,7 @@ async fn story(
     let exchange = Exchange {
         session,
         permit: &permit,
-        meter: Exchange::meter(session, &permit, armed.is_some()),
+        meter: Exchange::meter(session),
         armed,
         stripped,
     };
@@ -280,6 +280,7 @@ async fn value(
 async fn forward(
     session: &Session,
     request: Request<RequestBody>,
+    copy: Option<&Parts>,
     permit: &Permit<'_>,
     record: &mut Record,
     meter: &BodyMeter,
@@ -287,7 +288,7 @@ async fn forward(
     let sent = session
         .rooms
         .forwarder
-        .send(permit.pool_key(), request)
+        .send_copied(permit.pool_key(), request, copy)
         .await;
     match sent {
         Ok(sent) => {

@@ -7,6 +7,7 @@
 //! pipelined, and says what is wrong with them; it changes nothing.
 
 use super::activity::Violation;
+use crate::lines;
 
 /// The place in a client's bytes.
 #[derive(Debug)]
@@ -122,12 +123,7 @@ impl State {
 
     /// The state after a line, which is given without its LF.
     fn line(self, line: &[u8]) -> Result<Self, Violation> {
-        let Some(line) = line.strip_suffix(b"\r") else {
-            return Err(Violation("a line ends with LF alone"));
-        };
-        if memchr::memchr2(b'\r', 0, line).is_some() {
-            return Err(Violation("a line has a CR or NUL within"));
-        }
+        let line = lines::whole(line).map_err(Violation)?;
         match self {
             // RFC 9112, section 2.2: empty lines before a request are ignored. One ends trailers.
             Self::Start | Self::Trailers if line.is_empty() => Ok(Self::Start),
@@ -141,7 +137,7 @@ impl State {
                 head.header(line)?;
                 Ok(Self::Headers(head))
             }
-            Self::ChunkSize => match chunk_size(line)? {
+            Self::ChunkSize => match lines::chunk_size(line).map_err(Violation)? {
                 0 => Ok(Self::Trailers),
                 size => Ok(Self::body(size, true)),
             },
@@ -155,22 +151,13 @@ impl State {
 
 impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), Violation> {
-        if matches!(line.first(), Some(b' ' | b'\t')) {
-            return Err(Violation("a header is folded over lines"));
-        }
-        let colon = line.iter().position(|byte| *byte == b':');
-        let Some((name, value)) = colon.map(|colon| (&line[..colon], &line[colon + 1..])) else {
-            return Err(Violation("a header has no colon"));
-        };
-        if name.last().is_none_or(u8::is_ascii_whitespace) {
-            return Err(Violation("a header's name is empty or followed by a space"));
-        }
-        let value = value.trim_ascii();
+        let (name, value) = lines::field(line).map_err(Violation)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.is_some() {
                 return Err(Violation("there is more than one Content-Length"));
             }
-            self.length = Some(digits(value).ok_or(Violation("Content-Length is no number"))?);
+            self.length =
+                Some(lines::digits(value).ok_or(Violation("Content-Length is no number"))?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.chunked {
                 return Err(Violation("there is more than one Transfer-Encoding"));
@@ -197,24 +184,6 @@ impl Head {
             (length, false) => Ok(State::body(length.unwrap_or(0), false)),
         }
     }
-}
-
-/// A chunk's size, before its extensions.
-fn chunk_size(line: &[u8]) -> Result<u64, Violation> {
-    let size = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let size = size.trim_ascii_end();
-    std::str::from_utf8(size)
-        .ok()
-        .filter(|size| !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .and_then(|size| u64::from_str_radix(size, 16).ok())
-        .ok_or(Violation("a chunk's size is no number"))
-}
-
-/// Digits only: `u64::from_str` would take a leading `+`.
-fn digits(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]

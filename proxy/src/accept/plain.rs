@@ -12,7 +12,7 @@ use super::{Busy, Entrance, Received};
 use crate::{
     app::Rooms,
     destination::Authority,
-    forward::{BodyMeter, ForwardError, PoolKey, RequestBody},
+    forward::{self, BodyMeter, ForwardError, PoolKey, RequestBody},
     identify::Caller,
     inject,
     observe::Record,
@@ -83,11 +83,14 @@ impl Passing<'_> {
         let authority = self.received.authority();
         let (stream, address) = self.rooms.forwarder.tunnel(authority).await?;
         record.dialled(address);
+        let head_bytes = self.rooms.limits.head_bytes;
+        let stream = forward::follow(stream, request.method(), head_bytes);
+        let failed = |error: hyper::Error| ForwardError::from_hyper(&error, Some(meter));
         let (mut sender, connection) = http1::Builder::new()
-            .max_header_size(self.rooms.limits.head_bytes)
+            .max_header_size(head_bytes)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| reset(&error))?;
+            .map_err(failed)?;
         // It ends with the exchange; what goes wrong in it, the exchange reports.
         self.rooms
             .tasks
@@ -104,12 +107,13 @@ impl Passing<'_> {
         *request.version_mut() = Version::HTTP_11;
         request.headers_mut().insert(HOST, host_in_clear(authority));
         let limits = &self.rooms.limits;
-        let response = tokio::select! {
-            response = sender.send_request(request) => response.map_err(|error| reset(&error))?,
+        let mut response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(failed)?,
             () = quiet(meter, limits.response_timeout) => {
                 return Err(ForwardError::ResponseTimeout { limit: limits.response_timeout });
             }
         };
+        forward::settle(&mut response);
         record.status(response.status());
         let idle = limits.body_idle_timeout;
         Ok(response.map(|body| pipeline::Upstream::plain(body, idle)))
@@ -135,10 +139,4 @@ fn host_in_clear(authority: &Authority) -> HeaderValue {
         _ => authority.to_string(),
     };
     HeaderValue::try_from(text).expect("a canonical host and a port are a header value")
-}
-
-fn reset(error: &hyper::Error) -> ForwardError {
-    ForwardError::Reset {
-        reason: error.to_string(),
-    }
 }

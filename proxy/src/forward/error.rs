@@ -100,6 +100,12 @@ pub enum ForwardError {
         /// What was seen.
         reason: String,
     },
+    /// The upstream has not acted on the request, and it was not, or could not be, sent again.
+    #[error("the upstream did not take the request: {reason}")]
+    NotTaken {
+        /// What was seen, and what hinders.
+        reason: String,
+    },
     /// What the upstream sent is not HTTP as it must be.
     #[error("the upstream's answer is malformed: {reason}")]
     MalformedResponse {
@@ -181,7 +187,7 @@ impl ForwardError {
 
     /// Says why hyper gave up, and whether the client is to blame: its failing body ends the
     /// upstream connection too, so the body's own word counts most.
-    pub(super) fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
+    pub(crate) fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
         if meter.is_some_and(BodyMeter::failed) {
             return Self::ClientBody;
         }
@@ -211,10 +217,13 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-/// Broken chunked coding reaches us as an io error of these kinds.
+/// Broken framing reaches us as an io error of these kinds, or as the library's own complaint.
 fn malformed_body(error: &hyper::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return matches!(
                 error.kind(),

@@ -7,7 +7,10 @@
 //! sweep.
 //!
 //! Interim responses (1xx) are read and dropped. A request body is sent at once, without waiting
-//! for a `100 Continue`.
+//! for a `100 Continue`. What a response's framing must be is `framing`'s to say.
+
+mod framing;
+mod wire;
 
 use std::{
     future::poll_fn,
@@ -17,13 +20,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, StatusCode, Uri, Version, header::HOST};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING},
+};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::{
+    framing::{Asked, Progress},
+    wire::Wire,
+};
 use super::{
     body::{BodyMeter, RequestBody},
     endpoint::{Endpoint, Lease},
@@ -32,13 +42,14 @@ use super::{
     timer::{LazyTimer, Waits, Watch},
 };
 
-type Io = TokioIo<TlsStream<TcpStream>>;
+type Io = TokioIo<Wire<TlsStream<TcpStream>>>;
 
 /// One connection.
 pub(super) struct Http1 {
     sender: http1::SendRequest<RequestBody>,
     driver: Option<http1::Connection<Io, RequestBody>>,
     pub(super) timer: LazyTimer,
+    progress: Arc<Progress>,
     address: SocketAddr,
 }
 
@@ -46,6 +57,8 @@ pub(super) struct Http1 {
 pub(super) struct Failed {
     pub(super) error: ForwardError,
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the upstream has certainly (HTTP/2), or as it seems (HTTP/1.1), not acted on it.
+    pub(super) refused: bool,
 }
 
 impl From<ForwardError> for Failed {
@@ -53,6 +66,7 @@ impl From<ForwardError> for Failed {
         Self {
             error,
             unsent: None,
+            refused: false,
         }
     }
 }
@@ -65,6 +79,8 @@ impl Http1 {
         address: SocketAddr,
         head_bytes: usize,
     ) -> Result<Box<Self>, ForwardError> {
+        let progress = Arc::new(Progress::default());
+        let stream = Wire::new(stream, Arc::clone(&progress), head_bytes);
         let (sender, driver) = http1::Builder::new()
             .max_header_size(head_bytes)
             .handshake(TokioIo::new(stream))
@@ -74,6 +90,7 @@ impl Http1 {
             sender,
             driver: Some(driver),
             timer: LazyTimer::default(),
+            progress,
             address,
         }))
     }
@@ -92,7 +109,7 @@ impl Http1 {
 
     /// Whether request and response are complete and the next request may follow.
     pub(super) fn at_rest(&self) -> bool {
-        self.driver.is_some() && self.sender.is_ready()
+        self.driver.is_some() && self.sender.is_ready() && !self.progress.is_last()
     }
 
     /// Moves the connection on.
@@ -113,10 +130,8 @@ impl Http1 {
         request: Request<RequestBody>,
         waits: Waits,
     ) -> Result<Response<UpstreamBody>, Failed> {
-        let (response, watch) = self.head(request, waits).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(unasked_switch().into());
-        }
+        let asked = Asked::by(request.method());
+        let (response, watch) = self.head(request, asked, waits).await?;
         Ok(self.with_body(response, watch, lease))
     }
 
@@ -128,19 +143,21 @@ impl Http1 {
         waits: Waits,
     ) -> Result<Switch, ForwardError> {
         let (response, watch) = self
-            .head(request, waits)
+            .head(request, Asked::Upgrade, waits)
             .await
             .map_err(|failed| failed.error)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Switch::Refused(self.with_body(response, watch, lease)));
         }
         let Some(driver) = self.driver.take() else {
-            return Err(unasked_switch());
+            return Err(ForwardError::Reset {
+                reason: "the connection ended with its 101".into(),
+            });
         };
         let parts = driver.into_parts();
         Ok(Switch::Switched {
             response: response.map(drop),
-            stream: Box::new(parts.io.into_inner()),
+            stream: Box::new(parts.io.into_inner().into_inner()),
             read: parts.read_buf,
             lease,
         })
@@ -149,8 +166,10 @@ impl Http1 {
     async fn head(
         &mut self,
         request: Request<RequestBody>,
+        asked: Asked,
         waits: Waits,
     ) -> Result<(Response<Incoming>, Watch), Failed> {
+        self.progress.ask(asked);
         let mut watch = Watch::start(waits, request.body().meter());
         let mut response = pin!(self.sender.try_send_request(request));
         let mut finished = false;
@@ -168,10 +187,15 @@ impl Http1 {
             }
             match polled {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-                Poll::Ready(Err(mut error)) => Poll::Ready(Err(Failed {
-                    unsent: error.take_message().map(Box::new),
-                    error: ForwardError::from_hyper(error.error(), watch.request()),
-                })),
+                Poll::Ready(Err(mut failed)) => {
+                    let error = ForwardError::from_hyper(failed.error(), watch.request());
+                    let broke_off = matches!(error, ForwardError::Reset { .. });
+                    Poll::Ready(Err(Failed {
+                        unsent: failed.take_message().map(Box::new),
+                        refused: broke_off && !self.progress.has_begun(),
+                        error,
+                    }))
+                }
                 Poll::Pending => watch
                     .poll_head_overdue(cx, &mut self.timer)
                     .map(|error| Err(error.into())),
@@ -186,10 +210,11 @@ impl Http1 {
 
     fn with_body(
         mut self: Box<Self>,
-        response: Response<Incoming>,
+        mut response: Response<Incoming>,
         watch: Watch,
         lease: Lease,
     ) -> Response<UpstreamBody> {
+        settle(&mut response);
         let request_ended = watch.request().is_none_or(BodyMeter::ended);
         if request_ended {
             return response.map(|body| UpstreamBody::http1(body, self, lease, watch));
@@ -203,6 +228,22 @@ impl Http1 {
         });
         response.map(|body| UpstreamBody::detached(body, task, lease, watch))
     }
+}
+
+impl Asked {
+    fn by(method: &Method) -> Self {
+        match *method {
+            Method::HEAD => Self::Head,
+            _ => Self::Content,
+        }
+    }
+}
+
+/// Follows the response to the one request, by `method`, that `stream` carries.
+pub(crate) fn follow<IO>(stream: IO, method: &Method, head_bytes: usize) -> Wire<IO> {
+    let progress = Arc::new(Progress::default());
+    progress.ask(Asked::by(method));
+    Wire::new(stream, progress, head_bytes)
 }
 
 /// How an upstream answered a request for an upgrade.
@@ -230,12 +271,49 @@ pub(super) fn prepare(
         None => Uri::from_static("/"),
     };
     *request.version_mut() = Version::HTTP_11;
-    request.headers_mut().insert(HOST, endpoint.host().clone());
+    let headers = request.headers_mut();
+    headers.insert(HOST, endpoint.host().clone());
+    one_cookie(headers);
+    // `TE` is for the next hop (RFC 9110, section 10.1.4).
+    if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
     request
 }
 
-fn unasked_switch() -> ForwardError {
-    ForwardError::MalformedResponse {
-        reason: "101 without a request to switch protocols".into(),
+/// HTTP/2 may cut `Cookie` in pieces, HTTP/1.1 knows one only (RFC 9113, section 8.2.3).
+fn one_cookie(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(mut cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        cookie.set_sensitive(true);
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Makes the head say of the length what the framing says: beside chunks there is none, nor has a 204
+/// one, and it is said once (RFC 9110, section 8.6, and RFC 9112, section 6.3). The version is what
+/// we speak, and not what the upstream does.
+pub(crate) fn settle<B>(response: &mut Response<B>) {
+    *response.version_mut() = Version::HTTP_11;
+    let status = response.status();
+    let headers = response.headers_mut();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return };
+    let again = lengths.next().is_some() || first.as_bytes().contains(&b',');
+    if status == StatusCode::NO_CONTENT || headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    } else if again {
+        let first = first.as_bytes().split(|byte| *byte == b',').next();
+        if let Ok(value) = HeaderValue::from_bytes(first.unwrap_or_default().trim_ascii()) {
+            headers.insert(CONTENT_LENGTH, value);
+        }
     }
 }

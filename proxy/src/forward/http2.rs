@@ -1,18 +1,19 @@
 //! HTTP/2 connections, each shared by the requests of one pool key.
 
 use std::{
+    error::Error as _,
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
 };
 
-use http::{Request, Response, Uri, Version, header::HOST, uri::Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, uri::Scheme};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ use super::{
     body::RequestBody,
     endpoint::Endpoint,
     error::ForwardError,
-    http1::Failed,
+    http1::{Failed, settle},
     pool::lock,
     response::UpstreamBody,
     timer::{LazyTimer, Waits, Watch},
@@ -48,6 +49,8 @@ pub(super) struct Http2 {
     streams: AtomicUsize,
     most_streams: Arc<AtomicUsize>,
     uses: AtomicU64,
+    /// Whether the upstream has refused a request on it: the next one goes elsewhere.
+    retired: AtomicBool,
     /// Timers of streams that have ended, for those to come.
     timers: Mutex<Vec<LazyTimer>>,
 }
@@ -86,6 +89,7 @@ impl Http2 {
             streams: AtomicUsize::new(0),
             most_streams: Arc::clone(&most_streams),
             uses: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
             timers: Mutex::default(),
         });
         tokio::spawn(async move {
@@ -108,7 +112,7 @@ impl Http2 {
 
     /// Whether it takes no more requests.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.retired.load(Ordering::Acquire) || self.sender.is_closed()
     }
 
     /// The streams in use.
@@ -157,19 +161,60 @@ impl Stream {
         let mut watch = Watch::start(waits, request.body().meter());
         let mut sender = self.connection.sender.clone();
         let mut response = pin!(sender.try_send_request(request));
-        let response = poll_fn(|cx| match response.as_mut().poll(cx) {
+        let mut response = poll_fn(|cx| match response.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut error)) => Poll::Ready(Err(Failed {
-                unsent: error.take_message().map(Box::new),
-                error: ForwardError::from_hyper(error.error(), watch.request()),
+            Poll::Ready(Err(mut failed)) => Poll::Ready(Err(Failed {
+                unsent: failed.take_message().map(Box::new),
+                refused: is_refusal(failed.error()),
+                error: ForwardError::from_hyper(failed.error(), watch.request()),
             })),
             Poll::Pending => watch
                 .poll_head_overdue(cx, &mut self.timer)
                 .map(|error| Err(error.into())),
         })
-        .await?;
+        .await
+        .inspect_err(|failed| {
+            if failed.refused {
+                self.connection.retired.store(true, Ordering::Release);
+            }
+        })?;
+        check(response.status(), response.headers())?;
+        settle(&mut response);
         Ok(response.map(|body| UpstreamBody::http2(body, self, watch)))
     }
+}
+
+/// Whether the upstream says that it has not acted on the request, so that it may be sent again
+/// (RFC 9113, section 8.7). A GOAWAY reaches only the streams that it leaves out.
+fn is_refusal(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || refused);
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// What the library lets pass though it is malformed (RFC 9113, sections 8.2.1 and 8.6).
+fn check(status: StatusCode, headers: &HeaderMap) -> Result<(), ForwardError> {
+    let fault = if status == StatusCode::SWITCHING_PROTOCOLS {
+        "101 over HTTP/2"
+    } else if headers.values().any(|value| is_padded(value.as_bytes())) {
+        "a header's value begins or ends with a space"
+    } else {
+        return Ok(());
+    };
+    Err(ForwardError::MalformedResponse {
+        reason: fault.into(),
+    })
+}
+
+fn is_padded(value: &[u8]) -> bool {
+    let ends = [value.first(), value.last()];
+    ends.iter().any(|end| matches!(end, Some(b' ' | b'\t')))
 }
 
 impl Drop for Stream {

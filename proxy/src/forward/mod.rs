@@ -5,10 +5,13 @@
 //! bodies both ways. Where a request goes is said by its key alone; `Host` and the request's own
 //! authority are overwritten, never read.
 //!
-//! A request is sent at most once. The one exception is a connection at rest that turns out to be
-//! closed before anything was written to it: then nothing was sent, and a new one is opened.
+//! A request that an upstream may have acted on is not sent again. It is sent once more, on another
+//! connection, if none of it was written; if an upstream says by HTTP/2 that it has not acted on it; or
+//! if it is idempotent and a connection that had rested was closed before a byte of its answer came
+//! (`again`).
 
 mod address;
+mod again;
 mod body;
 mod connect;
 mod corporate;
@@ -16,8 +19,10 @@ mod dial;
 mod dialled;
 mod endpoint;
 mod error;
+mod handshake;
 mod http1;
 mod http2;
+mod line;
 mod pool;
 mod resolve;
 mod response;
@@ -30,26 +35,31 @@ mod upgrade;
 pub use address::{Forbidden, classify};
 pub use body::{BodyMeter, ClientBodyError, NotKept, RequestBody};
 pub use error::{ForwardError, SetupError};
+pub use handshake::asks as asks_for_websocket;
+pub(crate) use http1::{follow, settle};
 pub use pool::PoolKey;
 pub use response::UpstreamBody;
 pub(crate) use timer::LazyTimer;
 pub use tls::Protocol;
 pub use upgrade::{UpgradeAnswer, Upgraded};
 
-use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::model::{Limits, Upstream};
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
 use self::{
+    again::Again,
     connect::Connector,
     endpoint::{Endpoint, Lease, Step},
-    http1::{Failed, Http1, Switch},
-    http2::{Http2, Stream},
+    handshake::Handshake,
+    http1::{Http1, Switch},
+    http2::Http2,
+    line::{Line, ready_line, ready_stream},
     pool::Pool,
     timer::Waits,
 };
@@ -140,42 +150,47 @@ impl Forwarder {
     pub async fn send(
         &self,
         key: &PoolKey,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Sent, ForwardError> {
-        let endpoint = self.pool.endpoint(key)?;
-        let mut fresh = false;
-        loop {
-            let (line, connection) = self.checkout(&endpoint, fresh).await?;
-            let result = match line {
-                Line::Http1(line, lease) => {
-                    let request = http1::prepare(request, &endpoint);
-                    line.exchange(lease, request, self.waits).await
-                }
-                Line::Http2(stream) => {
-                    let request = http2::prepare(request, &endpoint)?;
-                    stream.exchange(request, self.waits).await
-                }
-            };
-            match result {
-                Ok(response) => {
-                    return Ok(Sent {
-                        response,
-                        connection,
-                    });
-                }
-                Err(Failed {
-                    unsent: Some(unsent),
-                    ..
-                }) if connection.reused && !fresh => {
-                    request = *unsent;
-                    fresh = true;
-                }
-                Err(Failed { error, .. }) => return Err(error),
-            }
-        }
+        self.send_copied(key, request, None).await
     }
 
-    /// Sends a request that asks for an upgrade, by HTTP/1.1 on a connection of its own.
+    /// Like [`Self::send`]; `head` is a copy of the request's, where there is one anyway.
+    pub async fn send_copied(
+        &self,
+        key: &PoolKey,
+        mut request: Request<RequestBody>,
+        head: Option<&Parts>,
+    ) -> Result<Sent, ForwardError> {
+        let endpoint = self.pool.endpoint(key)?;
+        let (line, connection) = self.checkout(&endpoint, false).await?;
+        let again = Again::of(&mut request, head, &connection);
+        let failed = match line.exchange(&endpoint, request, self.waits).await {
+            Ok(response) => {
+                return Ok(Sent {
+                    response,
+                    connection,
+                });
+            }
+            Err(failed) => failed,
+        };
+        // Boxed, as it is rare.
+        Box::pin(async {
+            let request = again.after(failed, &connection)?;
+            let (line, connection) = self.checkout(&endpoint, true).await?;
+            match line.exchange(&endpoint, request, self.waits).await {
+                Ok(response) => Ok(Sent {
+                    response,
+                    connection,
+                }),
+                Err(failed) => Err(again::given_up(failed, &connection)),
+            }
+        })
+        .await
+    }
+
+    /// Sends a request for a WebSocket, by HTTP/1.1 on a connection of its own. A 101 that does not
+    /// answer it is malformed.
     ///
     /// `Connection` and `Upgrade` are sent as they are in the request.
     pub async fn upgrade(
@@ -183,6 +198,10 @@ impl Forwarder {
         key: &PoolKey,
         request: Request<RequestBody>,
     ) -> Result<UpgradeAnswer, ForwardError> {
+        let unsendable = || ForwardError::Unsendable {
+            reason: "it is no WebSocket handshake".into(),
+        };
+        let handshake = Handshake::of(request.headers()).ok_or_else(unsendable)?;
         let endpoint = self.pool.endpoint(key)?;
         let start = Instant::now();
         let deadline = start + self.connect_timeout;
@@ -207,11 +226,17 @@ impl Forwarder {
                 stream,
                 read,
                 lease,
-            } => UpgradeAnswer::Switched {
-                response,
-                stream: Upgraded::new(read, stream, lease),
-                connection,
-            },
+            } => {
+                let malformed = |fault| ForwardError::MalformedResponse {
+                    reason: format!("a 101 that does not answer the handshake: {fault}"),
+                };
+                handshake.check(response.headers()).map_err(malformed)?;
+                UpgradeAnswer::Switched {
+                    response,
+                    stream: Upgraded::new(read, stream, lease),
+                    connection,
+                }
+            }
             Switch::Refused(response) => UpgradeAnswer::Refused(Sent {
                 response,
                 connection,
@@ -332,38 +357,4 @@ impl fmt::Debug for Forwarder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarder").finish_non_exhaustive()
     }
-}
-
-/// What one request is sent on.
-enum Line {
-    Http1(Box<Http1>, Lease),
-    Http2(Stream),
-}
-
-fn ready_stream(stream: Stream, connect: Duration) -> (Line, ConnectionInfo) {
-    let connection = ConnectionInfo {
-        address: stream.address(),
-        reused: true,
-        protocol: Protocol::Http2,
-        connect,
-    };
-    (Line::Http2(stream), connection)
-}
-
-/// The connection, unless it was closed while it was at rest.
-async fn ready_line(
-    mut line: Box<Http1>,
-    lease: Lease,
-    connect: Duration,
-) -> Option<(Line, ConnectionInfo)> {
-    if !poll_fn(|cx| Poll::Ready(line.poll_usable(cx))).await {
-        return None;
-    }
-    let connection = ConnectionInfo {
-        address: line.address(),
-        reused: true,
-        protocol: Protocol::Http1,
-        connect,
-    };
-    Some((Line::Http1(line, lease), connection))
 }

@@ -7,6 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
@@ -145,8 +149,11 @@ impl Body for UpstreamBody {
             return Poll::Ready(None);
         }
         match this.poll_incoming(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 this.watch.progressed();
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_trailers(trailers);
+                }
                 // Whoever sends the body on does not ask again after its last frame. Nothing
                 // follows trailers, though a chunked body does not say so itself.
                 if frame.is_trailers() || this.incoming.is_end_stream() {
@@ -179,6 +186,24 @@ impl Body for UpstreamBody {
             Link::Ended => SizeHint::with_exact(0),
             Link::Driven(..) | Link::Detached { .. } | Link::Stream(_) => self.incoming.size_hint(),
         }
+    }
+}
+
+/// What is no trailer's business: framing, routing, and what is for one hop (RFC 9110, section 6.5.1,
+/// and RFC 9113, section 8.2.2).
+fn strip_trailers(trailers: &mut HeaderMap) {
+    for name in [
+        CONNECTION,
+        CONTENT_LENGTH,
+        HOST,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        trailers.remove(name);
     }
 }
 

@@ -91,15 +91,12 @@ pub(super) struct Exchange<'x, 's> {
 }
 
 impl<'s> Exchange<'_, 's> {
-    /// What watches over the request's body, and keeps it if it may be needed again.
-    pub(super) fn meter(session: &Session, permit: &Permit<'_>, armed: bool) -> Arc<BodyMeter> {
-        let recovers = permit_target(permit)
-            .auth_failure
-            .iter()
-            .any(is_recoverable);
+    /// What watches over the request's body, and keeps it until the answer comes: it may be needed
+    /// again, because the API rejects the credential or refuses the request unprocessed.
+    pub(super) fn meter(session: &Session) -> Arc<BodyMeter> {
         Arc::new(match session.rooms.limits.replay_bytes {
-            bytes if armed && recovers && bytes > 0 => BodyMeter::keeping(bytes),
-            _ => BodyMeter::default(),
+            0 => BodyMeter::default(),
+            bytes => BodyMeter::keeping(bytes),
         })
     }
 
@@ -120,12 +117,13 @@ impl<'s> Exchange<'_, 's> {
             Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&self.meter)),
         };
         let Some(armed) = self.armed.take() else {
-            let sent = self.send(parts, body, record).await?;
+            let sent = self.send(parts, body, None, record).await?;
+            self.meter.forget_kept();
             return Ok(self.answer(sent.response.map(Resumed::from), None, None));
         };
         // Only where it may be needed: the names and values within are counted references.
         let again = self.recovers().then(|| parts.clone());
-        let sent = self.send(parts, body, record).await?;
+        let sent = self.send(parts, body, again.as_ref(), record).await?;
         self.judged(sent, again, armed, record).await
     }
 
@@ -267,7 +265,7 @@ impl<'s> Exchange<'_, 's> {
         // The client's bytes were counted the first time.
         let meter = Arc::new(BodyMeter::default());
         let sent = self
-            .send(parts, RequestBody::full(body, meter), record)
+            .send(parts, RequestBody::full(body, meter), None, record)
             .await?;
         if let Some(upstream) = &mut record.upstream {
             upstream.replayed = true;
@@ -327,10 +325,12 @@ impl<'s> Exchange<'_, 's> {
         &self,
         parts: Parts,
         body: RequestBody,
+        copy: Option<&Parts>,
         record: &mut Record,
     ) -> Result<Sent, Refusal> {
         let request = Request::from_parts(parts, body);
-        super::forward(self.session, request, self.permit, record, &self.meter).await
+        let (session, meter) = (self.session, &self.meter);
+        super::forward(session, request, copy, self.permit, record, meter).await
     }
 
     fn answer(

@@ -19,7 +19,7 @@ use crate::{
     accept::{Busy, Lease, Received, Session, pump},
     app::Tasks,
     authorize::{Asked, Permit},
-    forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded},
+    forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded, asks_for_websocket},
     inject,
     observe::{Outcome, Record},
     refusal::Refusal,
@@ -29,15 +29,15 @@ use crate::{
 /// A client's wish to speak WebSocket.
 pub(super) struct Upgrade(OnUpgrade);
 
-/// Whether a request asks for a WebSocket: by `GET` and without a body (RFC 6455, section 4.1).
-/// Every other upgrade, h2c above all, is stripped like any hop-by-hop header, which is what
+/// Whether a request asks for a WebSocket: by `GET`, without a body, and with what the handshake
+/// needs (RFC 6455, section 4.1). Every other upgrade, h2c above all, is stripped like any hop-by-hop header, which is what
 /// RFC 9110 lets a server do, and the request goes on as an ordinary one.
 pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
-    let upgrade = request.headers().get(header::UPGRADE)?;
-    let websocket = request.version() == Version::HTTP_11
+    let websocket = request.headers().contains_key(header::UPGRADE)
+        && request.version() == Version::HTTP_11
         && request.method() == Method::GET
         && request.body().is_end_stream()
-        && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket");
+        && asks_for_websocket(request.headers());
     websocket.then(|| Upgrade(hyper::upgrade::on(request)))
 }
 
@@ -75,6 +75,8 @@ impl Upgrade {
             } => {
                 record.switched(&connection);
                 inject::strip_response(response.headers_mut());
+                // A 101 has none (RFC 9110, section 8.6).
+                response.headers_mut().remove(header::CONTENT_LENGTH);
                 let issued = armed.map(|armed| armed.issued);
                 let echo = Echo::of(issued, response.headers_mut());
                 if let (Some(upstream), Some(echo)) = (&mut record.upstream, echo) {

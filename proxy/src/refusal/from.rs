@@ -136,6 +136,7 @@ impl From<ForwardError> for Refusal {
             ForwardError::Reset { .. }
             | ForwardError::MalformedResponse { .. }
             | ForwardError::BodyIdle { .. } => Reason::UpstreamBroken,
+            ForwardError::NotTaken { .. } => Reason::UpstreamNotTaken,
             ForwardError::ClientBody => Reason::ClientGone,
             ForwardError::ClientBodyIdle { .. } => Reason::BodyStalled,
             ForwardError::Unsendable { .. } => Reason::RequestMalformed,

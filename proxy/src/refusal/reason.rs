@@ -328,6 +328,10 @@ reasons! {
     UpstreamBroken = "upstream_broken", 502, Upstream, Http,
         caller: "The service broke the connection or sent an invalid answer.",
         remedy: "See the detail and the service's status page.";
+    /// The upstream did not take the request.
+    UpstreamNotTaken = "upstream_not_taken", 503, Upstream, Http,
+        caller: "The service did not take the request; it has not acted on it.",
+        remedy: "The detail says how the service refused it, and why it was not sent again; see limits.replayBytes and the service's status page.";
     /// The corporate proxy refused.
     UpstreamProxyRefused = "upstream_proxy_refused", 502, Platform, Http,
         caller: "The service could not be reached.",

@@ -1,5 +1,6 @@
 //! The upstream client against real servers over TLS on loopback.
 
+mod again;
 mod exchange;
 mod faults;
 mod reach;

@@ -5,15 +5,20 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{self, Ca, HOST, Server, get, key, read, read_head, scripted, soon, write};
-use crate::forward::{RequestBody, UpgradeAnswer};
+use crate::forward::{ForwardError, RequestBody, UpgradeAnswer};
 
 fn websocket() -> Request<RequestBody> {
     let mut request = get("/link");
     let headers = request.headers_mut();
     headers.insert("connection", "upgrade".parse().unwrap());
     headers.insert("upgrade", "websocket".parse().unwrap());
+    headers.insert("sec-websocket-key", KEY.parse().unwrap());
     request
 }
+
+/// The example of RFC 6455, section 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 #[tokio::test]
 async fn after_101_the_bytes_are_the_other_protocols() {
@@ -24,9 +29,11 @@ async fn after_101_the_bytes_are_the_other_protocols() {
         assert!(head.contains("host: api.test\r\n"), "{head}");
         assert!(head.contains("upgrade: websocket\r\n"), "{head}");
         // The first bytes come along with the head.
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\
-                      Upgrade: websocket\r\n\r\nhello";
-        write(&mut stream, answer).await;
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {ACCEPT}\r\n\r\nhello"
+        );
+        write(&mut stream, &answer).await;
         let mut said = [0; 4];
         stream.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"ping");
@@ -72,5 +79,38 @@ async fn t21_any_other_answer_is_an_ordinary_response(#[case] alpn: &[&str]) {
     assert_eq!(sent.response.status(), StatusCode::OK);
     assert_eq!(read(sent).await, "hello");
     // Such a connection serves nobody else.
+    assert_eq!(forwarder.pool.endpoint(&key()).unwrap().counts(), (0, 0, 0));
+}
+
+#[rstest]
+#[case::h2c("Connection: upgrade\r\nUpgrade: h2c")]
+#[case::nothing("X: y")]
+#[case::no_accept("Connection: upgrade\r\nUpgrade: websocket")]
+#[tokio::test]
+async fn t74_a_101_that_does_not_answer_is_malformed_and_closed(#[case] headers: &'static str) {
+    let ca = Ca::new();
+    let (closed, mut is_closed) = tokio::sync::mpsc::channel(1);
+    let address = scripted(&ca, HOST, move |_, mut stream| {
+        let closed = closed.clone();
+        async move {
+            read_head(&mut stream).await;
+            let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{headers}\r\n\r\n");
+            write(&mut stream, &answer).await;
+            // However it is closed, nothing more comes.
+            let mut rest = Vec::new();
+            let _end = stream.read_to_end(&mut rest).await;
+            closed.send(rest).await.unwrap();
+        }
+    })
+    .await;
+    let forwarder = support::forwarder(&ca, address);
+    let error = soon(forwarder.upgrade(&key(), websocket()))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ForwardError::MalformedResponse { .. }),
+        "{error}"
+    );
+    assert_eq!(soon(is_closed.recv()).await, Some(Vec::new()));
     assert_eq!(forwarder.pool.endpoint(&key()).unwrap().counts(), (0, 0, 0));
 }

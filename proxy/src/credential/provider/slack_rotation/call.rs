@@ -173,7 +173,7 @@ fn read(response: &Response<Bytes>) -> Result<Answer, RotationError> {
     }
 }
 
-/// Whether an exchange failed before anything was sent.
+/// Whether an exchange failed before anything was sent, or was certainly not acted on.
 fn was_not_sent(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Url(_) | ExchangeError::Setup(_) => true,
@@ -190,6 +190,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::TlsBadCertificate { .. }
             | ForwardError::TlsChain(_)
             | ForwardError::TlsHandshake { .. }
+            | ForwardError::NotTaken { .. }
             | ForwardError::Unsendable { .. } => true,
             ForwardError::ResponseTimeout { .. }
             | ForwardError::Reset { .. }
