@@ -6,9 +6,11 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use crate::slots::Shed;
@@ -30,6 +32,12 @@ pub struct Activity {
     read_whole: AtomicBool,
     /// Whether all that was written is on its way to the client.
     flushed: AtomicBool,
+    /// Whether what follows is no HTTP: a tunnel, or another protocol.
+    switched: AtomicBool,
+    /// Whether the client has said all that it will.
+    half_closed: AtomicBool,
+    /// Told when the last request ends of a client that is half closed.
+    ended: AtomicWaker,
     violation: OnceLock<Violation>,
     shed: OnceLock<Shed>,
 }
@@ -50,6 +58,9 @@ impl Activity {
             stalled: AtomicBool::new(false),
             read_whole: AtomicBool::new(false),
             flushed: AtomicBool::new(false),
+            switched: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            ended: AtomicWaker::new(),
             violation: OnceLock::new(),
             shed: OnceLock::new(),
         })
@@ -150,6 +161,23 @@ impl Activity {
         self.shed.get().copied()
     }
 
+    /// Notes that what follows is no HTTP.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what the client sends is HTTP.
+    pub(super) fn is_http(&self) -> bool {
+        !self.switched.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the client has said all that it will; `waker` is told when the last of its requests
+    /// ends.
+    pub(super) fn half_close(&self, waker: &Waker) {
+        self.ended.register(waker);
+        self.half_closed.store(true, Ordering::SeqCst);
+    }
+
     /// Whether no request is in progress.
     pub(super) fn is_idle(&self) -> bool {
         self.active() == 0
@@ -157,7 +185,7 @@ impl Activity {
 
     /// How many requests are in progress and tunnels open.
     pub(crate) fn active(&self) -> usize {
-        self.active.load(Ordering::Relaxed) as usize
+        self.active.load(Ordering::SeqCst) as usize
     }
 
     /// When the last request ended, or the connection began.
@@ -202,6 +230,11 @@ impl Busy {
     pub fn has_stalled(&self) -> bool {
         self.activity.has_stalled()
     }
+
+    /// What follows is no HTTP.
+    pub fn switch(&self) {
+        self.activity.switch();
+    }
 }
 
 impl Drop for Busy {
@@ -210,7 +243,10 @@ impl Drop for Busy {
         let now = self.activity.opened.elapsed().as_millis();
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         self.activity.rested_at.store(now, Ordering::Relaxed);
-        self.activity.active.fetch_sub(1, Ordering::Relaxed);
+        self.activity.active.fetch_sub(1, Ordering::SeqCst);
+        if self.activity.half_closed.load(Ordering::SeqCst) {
+            self.activity.ended.wake();
+        }
     }
 }
 

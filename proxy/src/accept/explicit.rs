@@ -68,7 +68,10 @@ impl Explicit {
         let mut known = Known::default();
         if request.method() == Method::CONNECT {
             return match self.connect(request, &mut known).await {
-                Ok(()) => Response::new(Answer::empty()),
+                Ok(()) => {
+                    busy.switch();
+                    Response::new(Answer::empty())
+                }
                 Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, busy),
             };
         }

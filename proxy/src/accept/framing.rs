@@ -17,6 +17,8 @@ pub(super) struct Framing {
     line: Vec<u8>,
     /// The longest line, in bytes.
     longest: usize,
+    /// Whether the last head was one of HTTP/1.0.
+    http10: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,7 @@ impl Framing {
             state: State::Start,
             line: Vec::new(),
             longest: longest_line,
+            http10: false,
         }
     }
 
@@ -68,6 +71,11 @@ impl Framing {
     /// Whether the next byte begins a request.
     pub(super) fn between_requests(&self) -> bool {
         matches!(self.state, State::Start) && self.line.is_empty()
+    }
+
+    /// Whether the last request knows of interim responses.
+    pub(super) fn takes_interim(&self) -> bool {
+        !self.http10
     }
 
     /// Follows the bytes that came next.
@@ -97,6 +105,9 @@ impl Framing {
                 next
             };
             self.state = next.inspect_err(|_| self.state = State::Broken)?;
+            if let State::Headers(head) = self.state {
+                self.http10 = head.http10;
+            }
             bytes = rest;
         }
         Ok(())

@@ -6,6 +6,7 @@ mod clear;
 mod explicit;
 pub(crate) mod first_bytes;
 mod framing;
+mod half_closed;
 mod intercept;
 mod lease;
 mod listener;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use countersign_config::model::Limits;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn,
@@ -89,10 +89,22 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
-    let service = service_fn(|request| {
+    let counted = Arc::clone(&activity);
+    let service = service_fn(move |request| {
+        // Counted from here on: the client may half-close before its request is looked at.
+        let busy = counted.begin();
+        let last = is_last(&request);
         // Boxed, so that a connection at rest does not keep the room that a request takes.
         let answer = Box::pin(handle(request));
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move {
+            let mut answer = answer.await;
+            drop(busy);
+            if last {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     slot.follow(&activity);
     let bounds = Bounds {
@@ -119,6 +131,12 @@ struct Bounds<'c> {
     slot: &'c Slot,
     activity: &'c Activity,
     closing: &'c CancellationToken,
+}
+
+/// A proxy keeps no connection open for a client of HTTP/1.0 (RFC 9112, appendix C.2.2); what follows
+/// CONNECT is a tunnel.
+fn is_last(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_10 && request.method() != Method::CONNECT
 }
 
 /// Serves HTTP/1.1. After a pause between two requests only the stream is kept: what hyper holds for

@@ -1,5 +1,6 @@
 //! A client's stream with the deadlines that hyper does not have: for a head that has begun, and
-//! for bytes that the client does not take. It also follows the framing of HTTP/1.1.
+//! for bytes that the client does not take. It also follows the framing of HTTP/1.1, and keeps the end
+//! of a client's requests from hyper until they are answered.
 
 use std::{
     io,
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, framing::Framing};
+use super::{activity::Activity, framing::Framing, half_closed::HalfClosed};
 use crate::forward::LazyTimer;
 
 pin_project! {
@@ -31,6 +32,7 @@ pin_project! {
         activity: Arc<Activity>,
         heads: Option<Heads>,
         writes: Writes,
+        half_closed: Option<Box<HalfClosed>>,
     }
 }
 
@@ -41,6 +43,8 @@ struct Heads {
     limit: Duration,
     /// Whether anything has come: the first head is due from the beginning.
     begun: bool,
+    /// Whether anything was written since.
+    answered: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -64,6 +68,7 @@ impl<IO> ClientStream<IO> {
                 waiting_since: None,
                 timer: LazyTimer::default(),
             },
+            half_closed: None,
         }
     }
 
@@ -75,6 +80,7 @@ impl<IO> ClientStream<IO> {
             framing: Framing::new(longest_line),
             limit,
             begun: false,
+            answered: false,
             timer: None,
         });
         self
@@ -84,7 +90,7 @@ impl<IO> ClientStream<IO> {
     /// read of it is read again.
     pub(super) async fn next_request(&mut self) -> bool
     where
-        IO: AsyncRead + Unpin,
+        IO: AsyncRead + AsyncWrite + Unpin,
     {
         // Little, so that little is held while nothing comes.
         let mut first = [0; 16];
@@ -102,10 +108,16 @@ impl<IO> ClientStream<IO> {
 impl Heads {
     fn read(&mut self, bytes: &[u8], activity: &Activity) {
         self.begun = true;
+        self.answered = false;
         if let Err(violation) = self.framing.follow(bytes) {
             activity.violate(violation);
         }
         activity.read(self.framing.between_requests());
+    }
+
+    /// Whether the client, which has closed its side, waits for an answer.
+    fn awaits_answer(&self, activity: &Activity) -> bool {
+        self.framing.between_requests() && activity.is_http() && !activity.is_idle()
     }
 
     /// Ready once a head is overdue.
@@ -140,13 +152,46 @@ impl Writes {
     }
 }
 
-impl<IO: AsyncRead> AsyncRead for ClientStream<IO> {
+impl<IO: AsyncWrite> ClientStream<IO> {
+    /// To hyper such a client is one that says nothing, until its last answer has ended.
+    fn poll_half_closed(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        this.activity.half_close(context.waker());
+        match (this.heads, this.half_closed) {
+            (Some(heads), Some(half_closed)) if heads.awaits_answer(this.activity) => {
+                let may_be_asked = heads.framing.takes_interim() && !heads.answered;
+                half_closed
+                    .poll_left(this.stream, context, may_be_asked)
+                    .map(Err)
+            }
+            (_, _) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Before anything is written: completes what was begun.
+    fn poll_write_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        if let Some(half_closed) = this.half_closed {
+            ready!(half_closed.poll_complete(this.stream, context))?;
+        }
+        if let Some(heads) = this.heads {
+            heads.answered = true;
+        }
+        this.activity.wrote(false);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.project();
+        if self.half_closed.is_some() {
+            return self.poll_half_closed(context);
+        }
+        let this = self.as_mut().project();
         if !this.ahead.is_empty() {
             let count = this.ahead.len().min(buffer.remaining());
             buffer.put_slice(&this.ahead.split_to(count));
@@ -161,6 +206,9 @@ impl<IO: AsyncRead> AsyncRead for ClientStream<IO> {
             let fresh = buffer.filled().get(before..).unwrap_or_default();
             if !fresh.is_empty() {
                 heads.read(fresh, this.activity);
+            } else if matches!(polled, Poll::Ready(Ok(()))) && heads.awaits_answer(this.activity) {
+                *this.half_closed = Some(Box::new(HalfClosed::new()));
+                return self.poll_half_closed(context);
             }
             return polled;
         }
@@ -171,12 +219,12 @@ impl<IO: AsyncRead> AsyncRead for ClientStream<IO> {
 
 impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
-        this.activity.wrote(false);
         let polled = this.stream.poll_write(context, bytes);
         this.writes.watch(context, this.activity, polled)
     }
@@ -190,21 +238,21 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         this.writes.watch(context, this.activity, polled)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // What is being closed has no next request.
-        this.activity.wrote(false);
+        ready!(self.as_mut().poll_write_ready(context))?;
+        let this = self.project();
         let polled = this.stream.poll_shutdown(context);
         this.writes.watch(context, this.activity, polled)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
-        this.activity.wrote(false);
         let polled = this.stream.poll_write_vectored(context, slices);
         this.writes.watch(context, this.activity, polled)
     }
@@ -215,71 +263,4 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_nothing_is_given_up() {
-        let (_client, server) = tokio::io::duplex(16);
-        let activity = Activity::new();
-        let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
-        let start = Instant::now();
-        let error = stream.write_all(&[0; 64]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs());
-        assert!(activity.has_stalled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_slowly_is_not() {
-        let (mut client, server) = tokio::io::duplex(16);
-        let activity = Activity::new();
-        let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
-        let read = async {
-            for _ in 0..4 {
-                tokio::time::sleep(LIMIT / 2).await;
-                client.read_exact(&mut [0; 16]).await.unwrap();
-            }
-        };
-        let (written, ()) = futures_util::join!(stream.write_all(&[0; 64]), read);
-        written.unwrap();
-        assert!(!activity.has_stalled());
-    }
-
-    async fn read_after(sent: &str, busy: bool) -> Result<io::Result<usize>, ()> {
-        let (mut client, server) = tokio::io::duplex(256);
-        let activity = Activity::new();
-        let _busy = busy.then(|| activity.begin());
-        let mut stream =
-            ClientStream::new(server, Arc::clone(&activity), 100 * LIMIT).with_heads(LIMIT, 100);
-        client.write_all(sent.as_bytes()).await.unwrap();
-        if !sent.is_empty() {
-            stream.read_exact(&mut vec![0; sent.len()]).await.unwrap();
-        }
-        tokio::time::timeout(2 * LIMIT, stream.read(&mut [0; 8]))
-            .await
-            .map_err(drop)
-    }
-
-    #[rstest::rstest]
-    #[case::nothing_yet("", false, true)]
-    #[case::half_a_head("GET / HTTP/1.1\r\n", false, true)]
-    #[case::half_a_second_head("GET / HTTP/1.1\r\n\r\nGET", false, true)]
-    #[case::resting("GET / HTTP/1.1\r\n\r\n", false, false)]
-    #[case::in_progress("GET / HTTP/1.1\r\n\r\nGET", true, false)]
-    #[case::a_tunnel("", true, false)]
-    #[tokio::test(start_paused = true)]
-    async fn only_a_head_that_is_due_has_a_deadline(
-        #[case] sent: &str,
-        #[case] busy: bool,
-        #[case] overdue: bool,
-    ) {
-        let read = read_after(sent, busy).await;
-        let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
-        assert_eq!(timed_out, overdue, "{read:?}");
-    }
-}
+mod tests;

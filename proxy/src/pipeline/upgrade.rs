@@ -129,6 +129,7 @@ impl Switched {
             slot,
             tasks,
         } = self;
+        busy.switch();
         let carried = async move {
             let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.

@@ -51,6 +51,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Slot) {
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // One that has said all that it will still gets its answer.
+        .half_close(true)
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)

@@ -1,0 +1,166 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_given_up() {
+    let (_client, server) = tokio::io::duplex(16);
+    let activity = Activity::new();
+    let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
+    let start = Instant::now();
+    let error = stream.write_all(&[0; 64]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs());
+    assert!(activity.has_stalled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_is_not() {
+    let (mut client, server) = tokio::io::duplex(16);
+    let activity = Activity::new();
+    let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
+    let read = async {
+        for _ in 0..4 {
+            tokio::time::sleep(LIMIT / 2).await;
+            client.read_exact(&mut [0; 16]).await.unwrap();
+        }
+    };
+    let (written, ()) = futures_util::join!(stream.write_all(&[0; 64]), read);
+    written.unwrap();
+    assert!(!activity.has_stalled());
+}
+
+async fn read_after(sent: &str, busy: bool) -> Result<io::Result<usize>, ()> {
+    let (mut client, server) = tokio::io::duplex(256);
+    let activity = Activity::new();
+    let _busy = busy.then(|| activity.begin());
+    let mut stream =
+        ClientStream::new(server, Arc::clone(&activity), 100 * LIMIT).with_heads(LIMIT, 100);
+    client.write_all(sent.as_bytes()).await.unwrap();
+    if !sent.is_empty() {
+        stream.read_exact(&mut vec![0; sent.len()]).await.unwrap();
+    }
+    tokio::time::timeout(2 * LIMIT, stream.read(&mut [0; 8]))
+        .await
+        .map_err(drop)
+}
+
+#[rstest::rstest]
+#[case::nothing_yet("", false, true)]
+#[case::half_a_head("GET / HTTP/1.1\r\n", false, true)]
+#[case::half_a_second_head("GET / HTTP/1.1\r\n\r\nGET", false, true)]
+#[case::resting("GET / HTTP/1.1\r\n\r\n", false, false)]
+#[case::in_progress("GET / HTTP/1.1\r\n\r\nGET", true, false)]
+#[case::a_tunnel("", true, false)]
+#[tokio::test(start_paused = true)]
+async fn only_a_head_that_is_due_has_a_deadline(
+    #[case] sent: &str,
+    #[case] busy: bool,
+    #[case] overdue: bool,
+) {
+    let read = read_after(sent, busy).await;
+    let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
+    assert_eq!(timed_out, overdue, "{read:?}");
+}
+
+const GET: &str = "GET / HTTP/1.1\r\n\r\n";
+
+/// A client that has sent `text` and closed its side, and the stream after it has read that.
+async fn half_closed(text: &str, busy: bool) -> (tokio::io::DuplexStream, Half) {
+    let (mut client, server) = tokio::io::duplex(256);
+    let activity = Activity::new();
+    let busy = busy.then(|| activity.begin());
+    let mut stream =
+        ClientStream::new(server, Arc::clone(&activity), 100 * LIMIT).with_heads(LIMIT, 100);
+    client.write_all(text.as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    stream.read_exact(&mut vec![0; text.len()]).await.unwrap();
+    (client, (stream, activity, busy))
+}
+
+type Half = (
+    ClientStream<tokio::io::DuplexStream>,
+    Arc<Activity>,
+    Option<crate::accept::Busy>,
+);
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_requests_is_kept_back_until_the_answer_has_ended() {
+    let (mut client, (mut stream, activity, busy)) = half_closed(GET, true).await;
+    let read = tokio::spawn(async move {
+        let count = stream.read(&mut [0; 8]).await.unwrap();
+        assert!(activity.is_idle());
+        count
+    });
+    // Asked twice whether it is still there, by whole interim responses.
+    for _ in 0..2 {
+        let mut interim = [0; 25];
+        client.read_exact(&mut interim).await.unwrap();
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    assert!(!read.is_finished());
+    drop(busy);
+    assert_eq!(read.await.unwrap(), 0);
+}
+
+#[rstest::rstest]
+#[case::within_a_head("GET / HTTP/1.1\r\n", true)]
+#[case::within_a_body("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", true)]
+#[case::between_requests(GET, false)]
+#[tokio::test(start_paused = true)]
+async fn any_other_end_is_the_clients_leaving(#[case] text: &str, #[case] busy: bool) {
+    let (_client, (mut stream, _activity, _busy)) = half_closed(text, busy).await;
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_within_a_tunnel_is_passed_on() {
+    let (_client, (mut stream, activity, _busy)) = half_closed(GET, true).await;
+    activity.switch();
+    assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_left_is_found_out() {
+    let (client, (mut stream, _activity, _busy)) = half_closed(GET, true).await;
+    drop(client);
+    let start = Instant::now();
+    let error = stream.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    assert!(start.elapsed() < LIMIT);
+}
+
+#[rstest::rstest]
+#[case::an_answer_has_begun(GET, true)]
+#[case::http10("GET / HTTP/1.0\r\n\r\n", false)]
+#[tokio::test(start_paused = true)]
+async fn a_client_that_would_not_skip_it_is_sent_no_interim_response(
+    #[case] request: &str,
+    #[case] answered: bool,
+) {
+    let (mut client, (mut stream, _activity, _busy)) = half_closed(request, true).await;
+    if answered {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        client.read_exact(&mut [0; 17]).await.unwrap();
+    }
+    let waits = tokio::time::timeout(LIMIT, stream.read(&mut [0; 8])).await;
+    assert!(waits.is_err());
+    let nothing = tokio::time::timeout(LIMIT, client.read_u8()).await;
+    assert!(nothing.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_amid_an_interim_response_follows_it() {
+    let (mut client, (mut stream, _activity, _busy)) = half_closed(GET, true).await;
+    let (mut first, mut nothing) = ([0; 23], [0; 8]);
+    tokio::select! {
+        read = client.read_exact(&mut first) => drop(read.unwrap()),
+        _ = stream.read(&mut nothing) => panic!("it is not over"),
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+    let mut rest = [0; 19];
+    client.read_exact(&mut rest).await.unwrap();
+    assert_eq!(&rest, b"\r\nHTTP/1.1 200 OK\r\n");
+}
