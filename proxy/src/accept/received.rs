@@ -2,7 +2,12 @@
 //! connection, its path is canonical, its method is itself.
 
 use countersign_config::path::CanonicalPath;
-use http::{HeaderMap, header::HOST, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, Method,
+    header::{HOST, MAX_FORWARDS},
+    request::Parts,
+    uri::PathAndQuery,
+};
 
 use crate::{
     destination::{Authority, HTTPS},
@@ -120,11 +125,20 @@ fn method(parts: &Parts) -> Result<(), Refusal> {
             return refused(name);
         }
     }
-    for name in parts.headers.keys() {
+    for (name, value) in &parts.headers {
         if overrides_method(name.as_str()) {
             let detail = format!("the header {name} would change the method that policy judged");
             return Err(Refusal::new(Reason::MethodOverride, detail));
         }
+        // HTTP/1.1 has cut it off already (RFC 9113, section 8.2.1).
+        let ends = [value.as_bytes().first(), value.as_bytes().last()];
+        if ends.iter().any(|end| matches!(end, Some(b' ' | b'\t'))) {
+            return Err(malformed("a header's value begins or ends with a space"));
+        }
+    }
+    if parts.method == Method::OPTIONS && parts.headers.get(MAX_FORWARDS).is_some_and(|n| n == "0")
+    {
+        return refused("OPTIONS with `Max-Forwards: 0`");
     }
     Ok(())
 }
@@ -202,6 +216,7 @@ mod tests {
     #[case::override_("POST", "X-HTTP-Method-Override", Err(Reason::MethodOverride))]
     #[case::folded("POST", "X_HTTP_Method_Override", Err(Reason::MethodOverride))]
     #[case::mixed("POST", "x-method_override", Err(Reason::MethodOverride))]
+    #[case::not_the_last("OPTIONS", "max-forwards", Ok(()))]
     fn t17_t47_methods_and_what_overrides_them(
         #[case] method: &str,
         #[case] header: &str,

@@ -2,11 +2,12 @@
 
 use countersign_config::model::{Attach, Place, Route};
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
     },
+    request::Parts,
 };
 use smallvec::SmallVec;
 
@@ -28,6 +29,18 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     remove_all(headers, &[PROXY_AUTHORIZATION, HTTP2_SETTINGS, TRAILER, TE]);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// One forwarding less is left (RFC 9110, section 7.6.2); accept refuses what has none left.
+pub(super) fn count_forward(parts: &mut Parts) {
+    if parts.method != Method::OPTIONS {
+        return;
+    }
+    if let Some(left) = parts.headers.get_mut(MAX_FORWARDS)
+        && let Some(count) = left.to_str().ok().and_then(|left| left.parse::<u64>().ok())
+    {
+        *left = HeaderValue::from(count.saturating_sub(1));
     }
 }
 

@@ -59,6 +59,7 @@ pub fn head(
 ) -> Result<PathAndQuery, InjectError> {
     headers::refuse_aliases(&parts.headers, route, credential.map(|(attach, _)| attach))?;
     headers::strip_hop_by_hop(&mut parts.headers);
+    headers::count_forward(parts);
     // We answer it ourselves, when the first byte of the body is wanted.
     parts.headers.remove(EXPECT);
     for name in &route.strip.headers {
@@ -94,6 +95,7 @@ pub fn again(
 /// Readies the head of a request that no target matches: only what is for this hop goes.
 pub fn pass(parts: &mut Parts, authority: &Authority, path: &CanonicalPath) {
     headers::strip_hop_by_hop(&mut parts.headers);
+    headers::count_forward(parts);
     parts.headers.remove(EXPECT);
     parts.uri = absolute(authority, path.path_and_query().clone());
 }
