@@ -30,6 +30,7 @@ mod recovery;
 mod refusals;
 mod relay;
 mod reload;
+mod rfc;
 mod rotation;
 mod rust_sdk;
 mod site;
