@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::files::HOST;
+use crate::{attacks::Endless, files::HOST};
 
 /// How the load reaches the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ async fn read_connect_answer(stream: &mut TcpStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-type RequestBody = Either<Full<Bytes>, Repeated>;
+type RequestBody = Either<Full<Bytes>, Either<Repeated, Endless>>;
 
 /// An open connection to the API, in clear as far as its user sees.
 pub(crate) struct Connection {
@@ -215,8 +215,26 @@ impl Connection {
         path: &str,
         bytes: u64,
     ) -> anyhow::Result<Response<Incoming>> {
-        let body = Either::Right(Repeated::new(bytes));
+        let body = Either::Right(Either::Left(Repeated::new(bytes)));
         self.send(Method::POST, path, body).await
+    }
+
+    /// Sends a request without a body and takes any answer.
+    pub(crate) async fn ask(&mut self, path: &str) -> anyhow::Result<Response<Incoming>> {
+        let body = Either::Left(Full::default());
+        self.exchange(Method::GET, path, None, body).await
+    }
+
+    /// Sends a request whose body does not end and takes any answer.
+    pub(crate) async fn endless(
+        &mut self,
+        path: &str,
+        content_type: &'static str,
+        body: Endless,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let body = Either::Right(Either::Right(body));
+        self.exchange(Method::POST, path, Some(content_type), body)
+            .await
     }
 
     async fn send(
@@ -225,10 +243,27 @@ impl Connection {
         path: &str,
         body: RequestBody,
     ) -> anyhow::Result<Response<Incoming>> {
-        let request = Request::builder()
+        let response = self.exchange(method, path, None, body).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            other => bail!("{path} was answered {other}"),
+        }
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: RequestBody,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let mut request = Request::builder()
             .method(method)
             .header(header::AUTHORIZATION, self.authorization.clone())
             .header(header::USER_AGENT, "countersign-bench");
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
         let response = match &mut self.sender {
             Sender::H1(sender) => {
                 let request = request
@@ -244,21 +279,23 @@ impl Connection {
                 sender.send_request(request.uri(uri).body(body)?).await?
             }
         };
-        match response.status() {
-            StatusCode::OK => Ok(response),
-            other => bail!("{path} was answered {other}"),
-        }
+        Ok(response)
     }
 }
 
-fn connector(roots: &Path, alpn: &[u8]) -> anyhow::Result<TlsConnector> {
+/// The roots in a PEM file.
+pub(crate) fn roots(file: &Path) -> anyhow::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
-    let read = || format!("the roots in {}", roots.display());
-    for certificate in CertificateDer::pem_file_iter(roots).with_context(read)? {
+    let read = || format!("the roots in {}", file.display());
+    for certificate in CertificateDer::pem_file_iter(file).with_context(read)? {
         store.add(certificate.with_context(read)?)?;
     }
+    Ok(store)
+}
+
+fn connector(file: &Path, alpn: &[u8]) -> anyhow::Result<TlsConnector> {
     let mut config = ClientConfig::builder()
-        .with_root_certificates(store)
+        .with_root_certificates(roots(file)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     // Every new connection pays for a whole handshake, as that of a new process does.

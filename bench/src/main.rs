@@ -12,6 +12,7 @@
 //! ```
 
 mod affinity;
+mod attacks;
 mod client;
 mod compare;
 mod files;
@@ -71,6 +72,18 @@ enum Command {
     },
     /// The product beside its peers; bench/compare installs them.
     Compare(compare::Compare),
+    /// Attacks beside honest requests, in a memory cgroup.
+    Attacks(attacks::Attacks),
+    /// One attacker; `attacks` starts it by itself.
+    #[command(hide = true)]
+    Attacker {
+        /// What it does.
+        attack: attacks::Attack,
+        /// Where its plan is.
+        directory: PathBuf,
+        /// For how many seconds.
+        seconds: f64,
+    },
 }
 
 impl Options {
@@ -97,6 +110,20 @@ fn main() -> anyhow::Result<()> {
             .build()?;
         return runtime.block_on(relay::run(*listen, *upstream));
     }
+    if let Some(Command::Attacker {
+        attack,
+        directory,
+        seconds,
+    }) = &options.command
+    {
+        machine::raise_file_limit();
+        let stretch = Duration::from_secs_f64(seconds.clamp(0.0, 60.0));
+        let runtime = runtime()?;
+        let attacked = runtime.block_on(attacks::run_attacker(*attack, directory, stretch));
+        // Its connections need no farewell.
+        runtime.shutdown_background();
+        return attacked;
+    }
     let gateway = match &options.gateway {
         Some(path) => path.clone(),
         None => process::build_gateway()?,
@@ -104,11 +131,16 @@ fn main() -> anyhow::Result<()> {
     let cores = affinity::Cores::split(options.unpinned)?;
     machine::raise_file_limit();
     // Before the runtime starts its threads, which inherit it.
-    cores.take_load()?;
+    if !matches!(options.command, Some(Command::Attacks(_))) {
+        cores.take_load()?;
+    }
     let machine = machine::describe(&cores);
     runtime()?.block_on(async {
         if let Some(Command::Compare(compare)) = &options.command {
             return compare::run(compare, &gateway, &cores, &machine).await;
+        }
+        if let Some(Command::Attacks(attacks)) = &options.command {
+            return attacks::run(attacks, &gateway, &cores, &machine).await;
         }
         let results = scenario::run_all(&options, &gateway, &cores).await?;
         report::print(&options, &machine, &results)?;

@@ -68,6 +68,26 @@ impl Process {
         Self::launch(command, cores).with_context(|| format!("cannot start {}", binary.display()))
     }
 
+    /// Starts a gateway that will be attacked. If `slow`, its records go to whoever takes 1 MiB of them
+    /// a second.
+    pub(crate) fn attacked(
+        mut command: Command,
+        files: &Files,
+        cores: &Cores,
+        slow: bool,
+    ) -> anyhow::Result<Self> {
+        command
+            .stdin(Stdio::null())
+            .stdout(if slow { Stdio::piped() } else { Stdio::null() })
+            .stderr(File::create(files.process_log())?);
+        let mut process = Self::launch(command, cores).context("cannot start the gateway")?;
+        if let Some(records) = process.0.stdout.take() {
+            let kept = File::create(files.directory().join("decisions-collected.jsonl"))?;
+            thread::spawn(move || collect(records, kept));
+        }
+        Ok(process)
+    }
+
     /// Starts a peer on the gateway's cores.
     pub(crate) fn pinned(mut command: Command, log: &Path, cores: &Cores) -> anyhow::Result<Self> {
         let log = File::create(log)?;
@@ -169,6 +189,21 @@ impl Drop for Process {
         // It may have ended by itself; there is nothing left to do then.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Takes 1 MiB a second until there is no more.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a collector is slow by the clock"
+)]
+fn collect(mut records: impl std::io::Read, mut kept: File) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = records.read(&mut piece) {
+        if std::io::Write::write_all(&mut kept, &piece[..length]).is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_secs(1) * u32::try_from(length).unwrap_or(0) / (1 << 20));
     }
 }
 

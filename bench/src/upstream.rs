@@ -94,10 +94,12 @@ impl Api {
                 );
                 response
             }
-            (&Method::POST, "/upload") => match drain(request.into_body()).await {
+            (&Method::POST, "/upload" | "/json") => match drain(request.into_body()).await {
                 Ok(bytes) => Response::new(Either::Left(Full::new(Bytes::from(bytes.to_string())))),
                 Err(_) => status(StatusCode::BAD_REQUEST),
             },
+            // What another workload must not pay for.
+            (&Method::GET, "/rejected") => status(StatusCode::UNAUTHORIZED),
             (&Method::GET, path) => match path.strip_prefix("/download/").map(str::parse) {
                 Some(Ok(bytes)) => {
                     let mut response = Response::new(Either::Right(Repeated::new(bytes)));
