@@ -23,6 +23,9 @@ use honest::Honest;
 use table::Row;
 use world::World;
 
+/// How long honest requests go on before anything is measured.
+const WARM: Duration = Duration::from_secs(1);
+
 /// Which attacks, and how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Attacks {
@@ -85,7 +88,9 @@ async fn one(
 ) -> anyhow::Result<Row> {
     let mut world = World::start(binary, cores, attack, options.memory).await?;
     let honest = Honest::start(&world).await?;
-    // The same requests without the attack, first: on this machine, in this minute.
+    // What all share is made by the first requests: leaf certificates, connections upstream.
+    let warm = honest.watch(WARM).await?;
+    // The same requests without the attack: on this machine, in this minute.
     let before = honest.watch(options.watched() / 2).await?;
     world.forget_peak()?;
     let attacker = world.attack(attack, options.watched())?;
@@ -98,7 +103,9 @@ async fn one(
         progress(&world.process_log())?;
     }
     let metrics = world.metrics().await;
-    let records = world.records(during.answered + before.answered).await;
+    let records = world
+        .records(warm.answered + before.answered + during.answered)
+        .await;
     Ok(Row {
         attack,
         before,

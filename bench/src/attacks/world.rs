@@ -1,6 +1,7 @@
 //! The processes of one attack, and their files.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -180,24 +181,12 @@ impl World {
         )
     }
 
-    /// Counters of what was shed, evicted, dropped or refused, that are not zero.
+    /// What was shed, evicted, dropped or refused, by reason; honest workloads' own refusals apart.
     pub(super) async fn metrics(&self) -> Vec<String> {
         let Ok((_, text)) = admin(self.addresses, "/metrics").await else {
             return vec!["no metrics".into()];
         };
-        let words = [
-            "shed",
-            "evict",
-            "dropped",
-            "refused",
-            "aggregated",
-            "rejected",
-        ];
-        text.lines()
-            .filter(|line| !line.starts_with('#') && words.iter().any(|word| line.contains(word)))
-            .filter(|line| !line.ends_with(" 0"))
-            .map(|line| line.trim_start_matches("countersign_").to_owned())
-            .collect()
+        shed(&text)
     }
 
     /// How many of so many answered honest requests have no record.
@@ -233,6 +222,46 @@ impl Drop for World {
     fn drop(&mut self) {
         self.probes.over.store(true, Ordering::Relaxed);
     }
+}
+
+/// The labels that are told.
+const TOLD: [&str; 4] = ["outcome", "class", "reason", "why"];
+
+/// Counters that tell of something shed, dropped or refused, added up by [`TOLD`].
+fn shed(metrics: &str) -> Vec<String> {
+    let words = ["shed", "evict", "dropped", "refused", "aggregated"];
+    let mut sums = BTreeMap::<String, u64>::new();
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let Some((series, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let value: u64 = value.parse().unwrap_or_default();
+        if value == 0 || !words.iter().any(|word| series.contains(word)) {
+            continue;
+        }
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let whose = if labels.contains("bench/honest") {
+            " of honest workloads"
+        } else {
+            ""
+        };
+        let told = labels
+            .trim_end_matches('}')
+            .split(',')
+            .filter_map(|label| label.split_once('='))
+            .filter(|(name, _)| TOLD.contains(name))
+            .map(|(_, value)| value.trim_matches('"'));
+        let name = name
+            .trim_start_matches("countersign_")
+            .trim_end_matches("_total");
+        let key = std::iter::once(name)
+            .chain(told)
+            .collect::<Vec<_>>()
+            .join(" ");
+        *sums.entry(key + whose).or_default() += value;
+    }
+    let tell = |(key, sum): (String, u64)| format!("{sum} {key}");
+    sums.into_iter().map(tell).collect()
 }
 
 /// Permitted requests of honest workloads in a file.
@@ -404,3 +433,23 @@ spec:
     - methods: [POST]
       paths: [/upload, /json]
 "#;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_shed_is_added_up_by_reason() {
+        let metrics = "# HELP x shed\n\
+            countersign_requests_total{outcome=\"refused\",reason=\"a\",policy=\"bench/attacker\"} 2\n\
+            countersign_requests_total{outcome=\"refused\",reason=\"a\",policy=\"\"} 3\n\
+            countersign_requests_total{outcome=\"refused\",reason=\"a\",policy=\"bench/honest1\"} 4\n\
+            countersign_requests_total{outcome=\"permitted\",reason=\"permitted\",policy=\"\"} 5\n\
+            countersign_shed_total{reason=\"b\"} 0\n\
+            countersign_decisions_dropped_total 7\n";
+        let expected = [
+            "7 decisions_dropped",
+            "5 requests refused a",
+            "4 requests refused a of honest workloads",
+        ];
+        assert_eq!(super::shed(metrics), expected);
+    }
+}
