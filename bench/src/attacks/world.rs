@@ -327,7 +327,7 @@ fn write_gateway(
     let issuer = fs::read_to_string(directory.join("issuer"))?;
     let root = directory.display().to_string();
     let decisions = if slow {
-        "stdout".to_owned()
+        "{ stdout: json }".to_owned()
     } else {
         format!("{{ file: \"{root}/decisions.jsonl\" }}")
     };
