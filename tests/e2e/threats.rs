@@ -2,6 +2,8 @@
 //! would not go along. Refused means: the stated status, a reason code in the record, and nothing
 //! sent upstream.
 
+mod governed;
+
 use countersign_tests::client::{converse, read_head};
 use http::{HeaderValue, Method, StatusCode};
 use rstest::rstest;

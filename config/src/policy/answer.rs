@@ -13,6 +13,8 @@ pub enum Interception {
     Intercept(Arc<Target>),
     /// No target with a policy has this host and port.
     Unmatched,
+    /// The host is governed, and not at this port.
+    OtherPort(Arc<Target>),
     /// The host matches only by a wildcard, and nothing is granted there to this caller, so that
     /// no certificate is made for it.
     Refuse(Denial),

@@ -190,7 +190,10 @@ impl PolicySet {
     /// `who` must be of this policy set; otherwise it counts as unknown.
     pub fn interception(&self, who: &Recognised, host: &Host, port: u16) -> Interception {
         let Some(found) = self.find(host, port) else {
-            return Interception::Unmatched;
+            return match self.governor(host) {
+                Some(target) => Interception::OtherPort(Arc::clone(target)),
+                None => Interception::Unmatched,
+            };
         };
         let could_match = |policy: &Policy| match policy.mode {
             Mode::Observe => true,

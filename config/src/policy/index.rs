@@ -103,6 +103,12 @@ impl PolicySet {
         self.find(host, port).map(|found| found.target)
     }
 
+    /// The target that has this host, at whatever port, and that some policy uses.
+    pub fn governor(&self, host: &Host) -> Option<&Arc<Target>> {
+        self.index_of(host)
+            .map(|(index, _)| &self.governed[index as usize])
+    }
+
     /// All hosts that may be intercepted: those of targets that some policy uses.
     pub fn governed_hosts(&self) -> impl Iterator<Item = &HostPattern> {
         self.governed.iter().flat_map(|target| &target.hosts)
@@ -129,16 +135,21 @@ impl PolicySet {
     }
 
     pub(super) fn find(&self, host: &Host, port: u16) -> Option<Found<'_>> {
-        let (index, exact) = match self.exact_hosts.get(host) {
-            Some(index) => (*index, true),
-            None => (self.find_wildcard(host)?, false),
-        };
+        let (index, exact) = self.index_of(host)?;
         let target = &self.governed[index as usize];
         target.ports.contains(&port).then_some(Found {
             index,
             target,
             exact,
         })
+    }
+
+    /// The host's target, and whether that names it exactly.
+    fn index_of(&self, host: &Host) -> Option<(u32, bool)> {
+        match self.exact_hosts.get(host) {
+            Some(index) => Some((*index, true)),
+            None => Some((self.find_wildcard(host)?, false)),
+        }
     }
 
     fn find_wildcard(&self, host: &Host) -> Option<u32> {

@@ -21,18 +21,18 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Busy, ClientStream, Entrance, Lease, Received, Session,
+    Activity, Busy, ClientStream, Entrance, Received, Session,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     plain::Passing,
-    pump,
+    tunnel::Carried,
 };
 use crate::{
     app::Rooms,
-    authorize::{self, Asked},
+    authorize,
     destination::Authority,
     identify::{Caller, Identifier, Proof},
-    observe::{Outcome, TargetPart},
+    observe::TargetPart,
     pipeline::{self, Answer},
     refusal::{self, Reason, Refusal},
 };
@@ -119,9 +119,12 @@ impl Explicit {
                 Ok(())
             }
             Interception::Refuse(denial) => Err(denial.into()),
-            Interception::Unmatched => match self.rooms.unmatched {
+            Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
+                Err(authorize::other_port(&authority, &target))
+            }
+            Interception::OtherPort(_) | Interception::Unmatched => match self.rooms.unmatched {
                 Unmatched::Deny => Err(authorize::unmatched(&authority)),
-                Unmatched::Tunnel => self.tunnel(caller, &authority, upgrade).await,
+                Unmatched::Tunnel => self.tunnel(caller, authority, upgrade).await,
             },
         }
     }
@@ -142,41 +145,40 @@ impl Explicit {
         }
     }
 
-    /// Carries an unmatched connection, unread and without a credential.
+    /// Carries an unmatched connection, without a credential.
     async fn tunnel(
         &self,
         caller: Arc<Caller>,
-        authority: &Authority,
+        authority: Authority,
         upgrade: OnUpgrade,
     ) -> Result<(), Refusal> {
-        let (upstream, address) = self.rooms.forwarder.tunnel(authority).await?;
+        let (upstream, address) = self.rooms.forwarder.tunnel(&authority).await?;
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
         record.called_by(&caller);
         record.came_on(&self.activity);
-        record.connecting(authority);
+        record.connecting(&authority);
         record.dialled(address);
-        let bounds = pump::Bounds {
-            lease: Lease::new(
-                Arc::clone(&self.rooms),
-                caller,
-                Asked::Tunnel(authority.clone()),
-            ),
-            idle: self.rooms.limits.body_idle_timeout,
-            closing: self.closing.clone(),
+        let carried = Carried {
+            rooms: Arc::clone(&self.rooms),
+            entrance: self.entrance.clone(),
+            caller,
+            authority,
+            address,
+            way: Way::Connect,
+            closing: self.closing.child_token(),
         };
         let busy = self.activity.begin();
         let slot = Arc::clone(&self.entrance.slot);
-        let carried = async move {
+        let tunnel = async move {
             let _busy = busy;
             // The client left before it had our answer: the record says so when it is dropped.
             let Ok(client) = upgrade.await else { return };
-            let client = TokioIo::new(client);
-            pump::pump(client, upstream, record, bounds, Outcome::Tunnelled).await;
+            carried.run(TokioIo::new(client), upstream, record).await;
         };
         self.rooms
             .tasks
-            .spawn(async move { slot.within(carried).await });
+            .spawn(async move { slot.within(tunnel).await });
         Ok(())
     }
 
@@ -192,11 +194,14 @@ impl Explicit {
             let (parts, body) = request.into_parts();
             let received = Received::absolute(&parts)?;
             let authority = received.authority();
-            if snapshot
-                .policies()
+            let policies = snapshot.policies();
+            if policies
                 .target(authority.host(), authority.port())
                 .is_none()
             {
+                if let Some(target) = policies.governor(authority.host()) {
+                    return Err(authorize::other_port(authority, target));
+                }
                 return self.pass(&caller, received, parts, body).await;
             }
             request = Request::from_parts(parts, body);
@@ -224,11 +229,7 @@ impl Explicit {
         known.target = Some(TargetPart::absolute(&received, &parts));
         let authority = received.authority();
         let snapshot = self.rooms.snapshots.load_full();
-        if snapshot
-            .policies()
-            .governed_hosts()
-            .any(|host| host.matches(authority.host()))
-        {
+        if snapshot.policies().governor(authority.host()).is_some() {
             let detail = format!("{authority} gets a credential, which never travels in clear");
             return Err(Refusal::new(Reason::PlaintextRefused, detail));
         }

@@ -21,6 +21,17 @@ pub(super) struct Framing {
     http10: bool,
 }
 
+/// What bytes of a request are a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A head that goes on.
+    Head,
+    /// A head, to its end.
+    WholeHead,
+    /// A body.
+    Body,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Before a request line, or in one.
@@ -84,33 +95,54 @@ impl Framing {
             if let State::Broken = self.state {
                 return Ok(());
             }
-            if let State::Body { left, chunked } = self.state {
-                let here = left.min(bytes.len() as u64);
-                // No more than the slice is long, so it fits.
-                bytes = &bytes[usize::try_from(here).unwrap_or(bytes.len())..];
-                self.state = State::body(left - here, chunked);
-                continue;
-            }
-            let Some(end) = memchr::memchr(b'\n', bytes) else {
-                self.line.extend_from_slice(bytes);
-                return self.bounded();
-            };
-            let (last, rest) = (&bytes[..end], &bytes[end + 1..]);
-            let next = if self.line.is_empty() {
-                self.state.line(last)
-            } else {
-                self.line.extend_from_slice(last);
-                let next = self.state.line(&self.line);
-                self.line.clear();
-                next
-            };
-            self.state = next.inspect_err(|_| self.state = State::Broken)?;
-            if let State::Headers(head) = self.state {
-                self.http10 = head.http10;
-            }
-            bytes = rest;
+            bytes = &bytes[self.step(bytes)?..];
         }
         Ok(())
+    }
+
+    /// Follows the bytes to the end of a head or of a body, and says how many these are.
+    pub(super) fn follow_part(&mut self, bytes: &[u8]) -> Result<(usize, Part), Violation> {
+        let in_head = self.within_head() || self.between_requests();
+        let mut followed = 0;
+        while followed < bytes.len() {
+            let within_headers = matches!(self.state, State::Headers(_));
+            followed += self.step(&bytes[followed..])?;
+            if in_head && within_headers && !matches!(self.state, State::Headers(_)) {
+                return Ok((followed, Part::WholeHead));
+            }
+            if !in_head && self.between_requests() {
+                break;
+            }
+        }
+        Ok((followed, if in_head { Part::Head } else { Part::Body }))
+    }
+
+    /// Follows the next line, or the body as far as it is there.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+        if let State::Body { left, chunked } = self.state {
+            // No more than the slice is long, so it fits.
+            let here = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            self.state = State::body(left - here as u64, chunked);
+            return Ok(here);
+        }
+        let Some(end) = memchr::memchr(b'\n', bytes) else {
+            self.line.extend_from_slice(bytes);
+            return self.bounded().map(|()| bytes.len());
+        };
+        let last = &bytes[..end];
+        let next = if self.line.is_empty() {
+            self.state.line(last)
+        } else {
+            self.line.extend_from_slice(last);
+            let next = self.state.line(&self.line);
+            self.line.clear();
+            next
+        };
+        self.state = next.inspect_err(|_| self.state = State::Broken)?;
+        if let State::Headers(head) = self.state {
+            self.http10 = head.http10;
+        }
+        Ok(end + 1)
     }
 
     fn bounded(&mut self) -> Result<(), Violation> {

@@ -21,6 +21,7 @@ pub(crate) mod sniff;
 mod stream;
 mod tls;
 mod transparent;
+mod tunnel;
 
 pub use activity::{Activity, Busy, Violation};
 pub use lease::Lease;

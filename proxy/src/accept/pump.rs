@@ -39,12 +39,32 @@ pub struct Bounds {
 
 /// Carries bytes until one side closes or a bound is met, then closes the record with `outcome`,
 /// or with what ended it.
-pub async fn pump<A, B>(client: A, upstream: B, record: Record, bounds: Bounds, outcome: Outcome)
+pub async fn pump<A, B>(
+    mut client: A,
+    mut upstream: B,
+    record: Record,
+    bounds: Bounds,
+    outcome: Outcome,
+) where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let ended = carry(&mut client, &mut upstream, &record.bytes, &bounds).await;
+    conclude(record, ended, outcome);
+    farewell(&mut client, &mut upstream).await;
+}
+
+/// Carries bytes, and counts them, until one side closes or a bound is met; says which.
+pub(super) async fn carry<A, B>(
+    client: &mut A,
+    upstream: &mut B,
+    bytes: &observe::ByteCounts,
+    bounds: &Bounds,
+) -> Option<Refusal>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let bytes = record.bytes.clone();
     let mut client = Counted {
         stream: client,
         count: |count| bytes.add_request(count),
@@ -54,24 +74,41 @@ where
         count: |count| bytes.add_response(count),
     };
     let copy = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER);
-    let ended_by = tokio::select! {
+    tokio::select! {
         biased;
         // However it ended: the bytes that came are counted, and either side may hang up.
         _ = copy => None,
         refusal = bounds.lease.ended() => Some(refusal),
         () = bounds.closing.cancelled() => bounds.lease.why_closed().await,
-        () = stalled(&bytes, bounds.idle) => Some(Refusal::new(
+        () = stalled(bytes, bounds.idle) => Some(Refusal::new(
             Reason::BodyStalled,
             format!("nothing was sent either way for {:?}", bounds.idle),
         )),
-    };
-    match ended_by {
+    }
+}
+
+/// Closes the record of what was carried.
+pub(super) fn conclude(record: Record, ended: Option<Refusal>, outcome: Outcome) {
+    match ended {
         Some(refusal) => pipeline::close(record, refusal),
         None => record.close(outcome),
     }
-    // An end that says so (TLS: close_notify), where the other side still listens.
+}
+
+/// An end that says so (TLS: `close_notify`), where the other side still listens.
+pub(super) async fn farewell<A, B>(client: &mut A, upstream: &mut B)
+where
+    A: AsyncWrite + Unpin,
+    B: AsyncWrite + Unpin,
+{
     let farewell = async { tokio::join!(client.shutdown(), upstream.shutdown()) };
     drop(tokio::time::timeout(FAREWELL, farewell).await);
+}
+
+/// The same for a client alone, which is let speak to its end: a connection that is closed over
+/// unread bytes takes with it what was written last.
+pub(super) async fn last_words<A: AsyncRead + AsyncWrite + Unpin>(client: &mut A) {
+    drop(tokio::time::timeout(FAREWELL, client.shutdown()).await);
 }
 
 /// Completes when the counters have not moved for `limit` (at least, and at most twice that).

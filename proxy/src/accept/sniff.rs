@@ -27,6 +27,7 @@ const MESSAGE_HEADER: usize = 4;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
+const EARLY_DATA: u16 = 42;
 
 /// What a client speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(crate) struct Hello {
     /// is hidden. Clients also send the extension with nothing in it (GREASE), which looks the
     /// same.
     pub(crate) encrypted: bool,
+    /// Whether it announces early data, which then follows it at once.
+    pub(crate) early_data: bool,
 }
 
 /// Bytes that begin as TLS and cannot be a `ClientHello`.
@@ -75,6 +78,11 @@ impl Sniffer {
             return self.look_at_tls(seen);
         }
         Ok(self.look_at_http(seen))
+    }
+
+    /// How many bytes the `ClientHello` and the headers of its records are, once it was told.
+    pub(crate) fn told(&self) -> usize {
+        self.next
     }
 
     /// The answer when nothing more comes, or when [`MOST`] bytes did not tell.
@@ -143,12 +151,12 @@ impl Sniffer {
 }
 
 /// As far as the first two bytes are there.
-fn begins_as_tls(seen: &[u8]) -> bool {
+pub(crate) fn begins_as_tls(seen: &[u8]) -> bool {
     matches!(seen, [HANDSHAKE] | [HANDSHAKE, MAJOR, ..])
 }
 
 /// Judges a first line, without its line feed: `METHOD target HTTP/1.x` (RFC 9112, section 3).
-fn judge_line(line: &[u8]) -> Spoken {
+pub(crate) fn judge_line(line: &[u8]) -> Spoken {
     let method = line.iter().take_while(|byte| is_token(**byte)).count();
     let begins = (1..=LONGEST_METHOD).contains(&method) && line.get(method) == Some(&b' ');
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -162,7 +170,7 @@ fn judge_line(line: &[u8]) -> Spoken {
 }
 
 /// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -208,6 +216,7 @@ fn parse(body: &[u8]) -> Option<Hello> {
             SERVER_NAME if hello.server_name.is_some() => return None,
             SERVER_NAME => hello.server_name = Some(server_name(content)?),
             ENCRYPTED_CLIENT_HELLO => hello.encrypted = true,
+            EARLY_DATA => hello.early_data = true,
             _ => {}
         }
     }

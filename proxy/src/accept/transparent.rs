@@ -15,30 +15,25 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Entrance, Lease, Protocol,
+    Activity, Entrance, Protocol,
     clear::Clear,
     first_bytes::{self, FirstBytes, Told},
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     original_destination::{canonical, original_destination},
-    pump,
     rewound::Rewound,
     serve,
     sniff::{Hello, Spoken},
+    tunnel::{self, Carried},
 };
 use crate::{
     app::Rooms,
-    authorize::{self, Asked},
+    authorize,
     destination::Authority,
     identify::Caller,
-    observe::Outcome,
     pipeline,
-    refusal::{Blame, Reason, Refusal},
+    refusal::{Reason, Refusal},
 };
-
-/// RFC 8446, section 6.2.
-const ACCESS_DENIED: u8 = 49;
-const INTERNAL_ERROR: u8 = 80;
 
 /// What a transparent listener has beyond its socket.
 #[derive(Debug, Clone)]
@@ -254,7 +249,10 @@ impl Transparent {
         match interception {
             Interception::Intercept(_) => Ok(Fate::Intercept),
             Interception::Refuse(denial) => Err(denial.into()),
-            Interception::Unmatched => match self.rooms.unmatched {
+            Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
+                Err(authorize::other_port(authority, &target))
+            }
+            Interception::OtherPort(_) | Interception::Unmatched => match self.rooms.unmatched {
                 Unmatched::Deny => Err(authorize::unmatched(authority)),
                 Unmatched::Tunnel => Ok(Fate::Tunnel),
             },
@@ -283,13 +281,16 @@ impl Transparent {
             }
         };
         record.dialled(address);
-        let idle = self.rooms.limits.body_idle_timeout;
-        let bounds = pump::Bounds {
-            lease: Lease::new(self.rooms, caller, Asked::Tunnel(authority.clone())),
-            idle,
+        let carried = Carried {
+            rooms: self.rooms,
+            entrance: self.entrance,
+            caller,
+            authority: authority.clone(),
+            address,
+            way: Way::Steered,
             closing: self.closing,
         };
-        pump::pump(stream, upstream, record, bounds, Outcome::Tunnelled).await;
+        carried.run(stream, upstream, record).await;
     }
 
     fn refuse(&self, caller: Option<&Caller>, authority: Option<&Authority>, refusal: Refusal) {
@@ -324,12 +325,7 @@ fn by_address(original: SocketAddr) -> Authority {
 
 /// Ends a TLS connection in a way that its client understands.
 async fn alert(stream: &mut Rewound<TcpStream>, refusal: &Refusal) {
-    let description = match refusal.reason.facts().blame {
-        Blame::Caller | Blame::Operator => ACCESS_DENIED,
-        Blame::Platform | Blame::Upstream | Blame::Gateway => INTERNAL_ERROR,
-    };
-    let fatal = [21, 3, 3, 0, 2, 2, description];
-    if let Err(error) = stream.write_all(&fatal).await {
+    if let Err(error) = stream.write_all(&tunnel::alert(refusal)).await {
         tracing::debug!(%error, "the client left before it was told");
     }
 }

@@ -1,14 +1,17 @@
 //! May what is open already stay open: asked when the revision changes, and when time may have
 //! changed the answer. No rate is counted; nothing new is asked for.
 
+use std::sync::{Arc, OnceLock};
+
 use countersign_config::{
+    host::Host,
     model::{ResourceName, Unmatched},
     policy::{CallerFacts, Decision, Interception, RequestFacts},
 };
 use http::Method;
 use jiff::Timestamp;
 
-use super::{Snapshot, unmatched};
+use super::{Snapshot, other_port, unmatched};
 use crate::{
     accept::Received,
     destination::Authority,
@@ -19,7 +22,12 @@ use crate::{
 #[derive(Debug)]
 pub enum Asked {
     /// To be carried unread to a host that no target has.
-    Tunnel(Authority),
+    Tunnel {
+        /// Where it goes.
+        authority: Authority,
+        /// The name in SNI, once it is known.
+        name: Arc<OnceLock<Host>>,
+    },
     /// To be a WebSocket: what its handshake asked for, and the credential that it carried.
     WebSocket {
         /// The handshake.
@@ -43,7 +51,9 @@ impl Asked {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Refusal> {
         let answer = match self {
-            Self::Tunnel(authority) => unread(snapshot, caller, authority, setting).map(|()| None),
+            Self::Tunnel { authority, name } => {
+                unread(snapshot, caller, authority, name.get(), setting).map(|()| None)
+            }
             Self::WebSocket {
                 handshake,
                 credential,
@@ -64,8 +74,20 @@ fn unread(
     snapshot: &Snapshot,
     caller: &CallerFacts,
     authority: &Authority,
+    name: Option<&Host>,
     setting: Unmatched,
 ) -> Result<(), Refusal> {
+    if let Some(name) = name
+        && let Some(target) = snapshot.policies().governor(name)
+    {
+        return Err(Refusal::new(
+            Reason::AccessChanged,
+            format!(
+                "{name}, which its client asked for, now belongs to the target {}",
+                target.name
+            ),
+        ));
+    }
     let recognition = snapshot.recognise(caller);
     let interception = snapshot.policies().interception(
         recognition.workloads(),
@@ -74,7 +96,10 @@ fn unread(
     );
     match (interception, setting) {
         (Interception::Unmatched, Unmatched::Tunnel) => Ok(()),
-        (Interception::Unmatched, Unmatched::Deny) => Err(unmatched(authority)),
+        (Interception::Unmatched | Interception::OtherPort(_), Unmatched::Deny) => {
+            Err(unmatched(authority))
+        }
+        (Interception::OtherPort(target), Unmatched::Tunnel) => Err(other_port(authority, &target)),
         (Interception::Refuse(denial), _) => Err(denial.into()),
         (Interception::Intercept(target), _) => Err(Refusal::new(
             Reason::AccessChanged,

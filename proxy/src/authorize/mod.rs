@@ -11,7 +11,7 @@ pub use snapshot::{Recognition, Snapshot, Snapshots};
 use std::sync::Arc;
 
 use countersign_config::{
-    model::{Attach, Credential, Route},
+    model::{Attach, Credential, Route, Target},
     policy::{Decision, Denial, DenyReason, Grant, RequestFacts},
 };
 use http::Method;
@@ -117,6 +117,19 @@ pub fn unmatched(authority: &Authority) -> Refusal {
     Refusal::new(
         Reason::HostUnmatched,
         format!("{authority} belongs to no target that a policy uses"),
+    )
+}
+
+/// The refusal of a governed host at a port that its target does not have.
+pub fn other_port(authority: &Authority, target: &Target) -> Refusal {
+    Refusal::new(
+        Reason::GovernedElsewhere,
+        format!(
+            "{} belongs to the target {}, which does not have the port {}",
+            authority.host(),
+            target.name,
+            authority.port()
+        ),
     )
 }
 

@@ -12,6 +12,7 @@ use super::{
     dialled::Dialled,
     error::{ForwardError, SetupError},
     resolve::{Addresses, Resolver},
+    served::Served,
     tls::{Protocol, Tls},
 };
 use crate::destination::Authority;
@@ -30,6 +31,7 @@ pub(super) struct Connector {
     proxy: Option<model::UpstreamProxy>,
     own: ArcSwap<Vec<SocketAddr>>,
     dialled: Dialled,
+    served: Served,
 }
 
 impl Connector {
@@ -43,6 +45,7 @@ impl Connector {
             proxy: upstream.proxy.clone(),
             own: ArcSwap::from_pointee(own),
             dialled: Dialled::default(),
+            served: Served::default(),
         })
     }
 
@@ -62,9 +65,14 @@ impl Connector {
         &self.dialled
     }
 
+    pub(super) fn served(&self) -> &Served {
+        &self.served
+    }
+
     /// A connection that speaks whichever HTTP the upstream prefers.
     pub(super) async fn connect(&self, authority: &Authority) -> Result<Connected, ForwardError> {
         let (stream, address) = self.tcp(authority).await?;
+        self.remember(address, authority);
         let (stream, protocol) = self.tls.connect(authority.host(), stream).await?;
         Ok(Connected {
             stream,
@@ -79,12 +87,20 @@ impl Connector {
         authority: &Authority,
     ) -> Result<Connected, ForwardError> {
         let (stream, address) = self.tcp(authority).await?;
+        self.remember(address, authority);
         let stream = self.tls.connect_http1(authority.host(), stream).await?;
         Ok(Connected {
             stream,
             protocol: Protocol::Http1,
             address,
         })
+    }
+
+    /// A corporate proxy's address says nothing of hosts.
+    fn remember(&self, address: SocketAddr, authority: &Authority) {
+        if self.proxy.is_none() || self.resolver.overridden(authority).is_some() {
+            self.served.note(address, authority.host());
+        }
     }
 
     /// A plain connection: the start of those above, and a tunnel's upstream side. The address is

@@ -26,6 +26,7 @@ mod line;
 mod pool;
 mod resolve;
 mod response;
+mod served;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -45,7 +46,10 @@ pub use upgrade::{UpgradeAnswer, Upgraded};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use countersign_config::model::{Limits, Upstream};
+use countersign_config::{
+    host::Host,
+    model::{Limits, Upstream},
+};
 use http::{Request, Response, request::Parts};
 use tokio::{
     net::TcpStream,
@@ -142,6 +146,11 @@ impl Forwarder {
     /// has read bytes from it can rely on the answer.
     pub fn has_dialled(&self, from: SocketAddr, to: SocketAddr) -> bool {
         self.connector.dialled().contains(from, to)
+    }
+
+    /// The hosts to which requests were sent at this address of late.
+    pub(crate) fn hosts_at(&self, address: SocketAddr) -> Arc<[Host]> {
+        self.connector.served().hosts_at(address)
     }
 
     /// Sends a request to the authority of `key` and waits for the head of the response.

@@ -217,6 +217,11 @@ impl Record {
         self.conclude(outcome);
     }
 
+    /// Takes the record back: others are made of what it was opened for.
+    pub(crate) fn withdraw(mut self) {
+        self.open = None;
+    }
+
     /// Sets the outcome that the record will be closed with when it is dropped. The last one
     /// counts.
     pub fn conclude(&mut self, outcome: Outcome) {

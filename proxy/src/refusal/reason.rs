@@ -192,6 +192,14 @@ reasons! {
     HostUnmatched = "host_unmatched", 403, Operator, Http,
         caller: "This host may not be reached through this proxy.",
         remedy: "Write a TargetService and an AccessPolicy for the host, or set unmatched: tunnel.";
+    /// A governed host by another port or address than its target's.
+    GovernedElsewhere = "governed_elsewhere", 403, Operator, Http,
+        caller: "This service may not be reached in this way through this proxy.",
+        remedy: "A governed host is never carried unread. Call it by its name and its usual port; if another port is meant, add it to the TargetService's `ports`.";
+    /// Which hosts a tunnel is for cannot be told.
+    TunnelUnreadable = "tunnel_unreadable", 403, Caller, Http,
+        caller: "This tunnel carries what this proxy cannot look into.",
+        remedy: "See the detail; HTTP/2 without TLS and PROXY headers are not carried. Speak TLS, or HTTP/1.1.";
     /// CONNECT target, SNI, `:authority` and `Host` disagree.
     AuthorityMismatch = "authority_mismatch", 421, Caller, Http,
         caller: "The request names another host than its connection.",

@@ -146,6 +146,7 @@ mod tests {
         Told::Spoken(Spoken::Tls(Hello {
             server_name: name.map(str::to_owned),
             encrypted: false,
+            early_data: false,
         }))
     }
 

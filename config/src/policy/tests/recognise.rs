@@ -181,3 +181,16 @@ fn a_stranger_is_near_to_nothing() {
     };
     assert!(denial.nearest_selector.is_none());
 }
+
+#[test]
+fn a_governed_host_is_one_at_every_port() {
+    let policies = nightly();
+    let who = policies.recognise(&caller("nightly-dashboard"));
+    for host in ["slack.com", "wss-primary.slack.com"] {
+        let host = Host::parse(host).expect("a host");
+        let answer = policies.interception(&who, &host, 80);
+        assert!(matches!(answer, Interception::OtherPort(_)), "{answer:?}");
+        assert!(policies.target(&host, 80).is_none());
+        assert!(policies.governor(&host).is_some());
+    }
+}

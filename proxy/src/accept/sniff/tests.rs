@@ -74,6 +74,7 @@ fn named(name: &str) -> Spoken {
     Spoken::Tls(Hello {
         server_name: Some(name.to_owned()),
         encrypted: false,
+        early_data: false,
     })
 }
 
@@ -106,9 +107,9 @@ fn a_hello_cut_anywhere_is_not_complete() {
 #[rstest]
 #[case::no_extension(with_extensions(&[]), Hello::default())]
 #[case::no_name(with_extensions(&[(43, &[2, 3, 4])]), Hello::default())]
-#[case::name_last(with_extensions(&[(43, &[2, 3, 4]), (0, SLACK)]), Hello { server_name: Some("slack.com".into()), encrypted: false })]
-#[case::hidden(with_extensions(&[(0, SLACK), (0xfe0d, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: true })]
-#[case::not_quite_hidden(with_extensions(&[(0, SLACK), (0xfe0e, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: false })]
+#[case::name_last(with_extensions(&[(43, &[2, 3, 4]), (0, SLACK)]), Hello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
+#[case::hidden(with_extensions(&[(0, SLACK), (0xfe0d, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: true, early_data: false })]
+#[case::not_quite_hidden(with_extensions(&[(0, SLACK), (0xfe0e, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
 fn a_hello_tells(#[case] bytes: Vec<u8>, #[case] hello: Hello) {
     assert_eq!(told(&bytes, &[1]), Ok(Spoken::Tls(hello)));
 }
