@@ -6,6 +6,7 @@
 //! the request path: may this caller make this request now ([`policy`]).
 
 pub mod condition;
+pub mod fields;
 pub mod host;
 pub mod load;
 pub mod model;

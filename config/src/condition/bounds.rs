@@ -1,5 +1,7 @@
 //! What an expression may contain, checked once when it is read.
 
+use std::collections::BTreeSet;
+
 use cel::{
     Context, IdedExpr, Value,
     common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr},
@@ -85,14 +87,27 @@ pub(super) struct Uses {
     pub now: bool,
 }
 
+/// Which fields of the query an expression reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// Their names, as they are written.
+    pub names: BTreeSet<String>,
+    /// Whether it looks at the query in another way too: then every text in it may be a name.
+    pub any: bool,
+}
+
 /// Checks every node.
-pub(super) fn check(expression: &IdedExpr) -> Result<Uses, ConditionError> {
+pub(super) fn check(expression: &IdedExpr) -> Result<(Uses, Reads), ConditionError> {
     let mut walk = Walk::default();
     walk.visit(expression, 1)?;
     if !may_be_bool(&expression.expr) {
         return Err(ConditionError::new("the result is not a bool"));
     }
-    Ok(walk.uses)
+    let mut reads = walk.reads;
+    if reads.any {
+        reads.names.append(&mut walk.texts);
+    }
+    Ok((walk.uses, reads))
 }
 
 /// False if the result is certainly something else. The rest shows when it is evaluated.
@@ -134,6 +149,9 @@ struct Walk<'e> {
     /// The variables of the comprehension that is being visited, if any.
     bound: Vec<&'e str>,
     uses: Uses,
+    reads: Reads,
+    /// Every text in the expression.
+    texts: BTreeSet<String>,
 }
 
 impl<'e> Walk<'e> {
@@ -150,7 +168,12 @@ impl<'e> Walk<'e> {
             ));
         }
         match &node.expr {
-            Expr::Literal(_) => Ok(()),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.texts.insert(text.inner().to_owned());
+                }
+                Ok(())
+            }
             Expr::Ident(name) => self.ident(name),
             Expr::Select(select) => self.select(select, depth),
             Expr::Call(call) => self.call(call, depth),
@@ -189,6 +212,10 @@ impl<'e> Walk<'e> {
 
     fn select(&mut self, select: &'e SelectExpr, depth: u16) -> Result<(), ConditionError> {
         let operand = &select.operand;
+        if self.is_query(&operand.expr) {
+            self.reads.names.insert(select.field.clone());
+            return self.query();
+        }
         let Some(root) = root(&operand.expr).filter(|name| !self.bound.contains(name)) else {
             return self.visit(operand, depth + 1);
         };
@@ -196,6 +223,7 @@ impl<'e> Walk<'e> {
         let known = if root == "request" {
             self.uses.request = true;
             self.uses.query |= field == "query";
+            self.reads.any |= field == "query";
             &REQUEST_FIELDS[..]
         } else {
             self.uses.caller = true;
@@ -218,9 +246,37 @@ impl<'e> Walk<'e> {
         if name == "matches" {
             check_pattern(call)?;
         }
+        let read = match (name, &*call.args) {
+            ("_[_]", [query, name]) | ("@in", [name, query]) if self.is_query(&query.expr) => {
+                text(&name.expr)
+            }
+            _ => None,
+        };
+        if let Some(read) = read {
+            self.reads.names.insert(read.to_owned());
+            self.nodes += 1;
+            return self.query();
+        }
         for part in call.target.as_deref().into_iter().chain(&call.args) {
             self.visit(part, depth + 1)?;
         }
+        Ok(())
+    }
+
+    /// Whether it is `request.query`.
+    fn is_query(&self, expression: &Expr) -> bool {
+        let Expr::Select(select) = expression else {
+            return false;
+        };
+        let request = root(&select.operand.expr).filter(|name| !self.bound.contains(name));
+        request == Some("request") && select.field == "query" && !select.test
+    }
+
+    /// Counts `request.query`, of which one field is read.
+    fn query(&mut self) -> Result<(), ConditionError> {
+        self.uses.request = true;
+        self.uses.query = true;
+        self.nodes += 1;
         Ok(())
     }
 
@@ -253,6 +309,13 @@ impl<'e> Walk<'e> {
         }
         self.bound.clear();
         Ok(())
+    }
+}
+
+fn text(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
     }
 }
 

@@ -1,13 +1,18 @@
 //! What a condition may look at, as CEL values.
 
-use std::collections::HashMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use cel::{Value, objects::Key};
 use jiff::Timestamp;
-use percent_encoding::percent_decode;
 
-use super::ConditionError;
-use crate::policy::{CallerFacts, RequestFacts};
+use super::{ConditionError, bounds::Reads};
+use crate::{
+    fields::{decode, fold},
+    policy::{CallerFacts, RequestFacts},
+};
 
 /// The longest query that is taken apart, in bytes.
 const MAX_QUERY: usize = 8192;
@@ -18,7 +23,7 @@ type Fields = HashMap<Key, Value>;
 
 pub(super) fn request(
     request: &RequestFacts<'_>,
-    with_query: bool,
+    query_reads: Option<&Reads>,
 ) -> Result<Value, ConditionError> {
     let mut fields = Fields::from([
         ("method".into(), request.method.as_str().into()),
@@ -26,8 +31,8 @@ pub(super) fn request(
         ("port".into(), Value::Int(request.port.into())),
         ("path".into(), request.path.as_str().into()),
     ]);
-    if with_query {
-        let query = query(request.path.query().unwrap_or_default())?;
+    if let Some(reads) = query_reads {
+        let query = query(request.path.query().unwrap_or_default(), reads)?;
         fields.insert("query".into(), query.into());
     }
     Ok(fields.into())
@@ -68,81 +73,97 @@ pub(super) fn timestamp(now: Timestamp) -> Result<Value, ConditionError> {
         .ok_or_else(|| ConditionError::new("the time is out of range"))
 }
 
-/// The query's fields, decoded as in a form.
+/// The query's fields, decoded as in a form; only those that are read, if these are known.
 ///
 /// Servers differ in how they read a query, and a caller might use that to show us one thing and
-/// the server another. So what is ambiguous is made to fail where a text is expected: a field
-/// that repeats is a list (servers differ in which one counts), and a field in a spelling that
-/// some servers fold (`limit[]`, `limit[0]` and, in PHP, a leading space and `.` for `_`) is
-/// there under its own name, and as a list under the name it may be folded to. A `;`, which is
-/// a separator to some, and control characters in a name are errors.
-fn query(raw: &str) -> Result<Fields, ConditionError> {
+/// the server another. A field that repeats is a list, because servers differ in which one counts,
+/// and fails where a text is expected. A field that is read must stand in one spelling, the one in
+/// which it is read: another that some server takes for the same ([`fold`]) is an error, and so is
+/// a `;` before or behind it, which is a separator to some.
+fn query(raw: &str, reads: &Reads) -> Result<Fields, ConditionError> {
     if raw.len() > MAX_QUERY {
         return Err(ConditionError::new("the query is longer than 8,192 bytes"));
     }
-    if raw.contains(';') {
-        return Err(ConditionError::new(
-            "the query has a `;`, which some servers take for `&`",
-        ));
-    }
-    let mut fields: HashMap<String, Field> = HashMap::new();
+    let read: BTreeMap<Cow<'_, str>, &str> = reads
+        .names
+        .iter()
+        .map(|name| (fold(name.as_bytes()), name.as_str()))
+        .collect();
+    let mut seen: HashMap<String, Field> = HashMap::new();
     let parts = raw.split('&').filter(|part| !part.is_empty());
     for (count, part) in parts.enumerate() {
         if count == MAX_FIELDS {
             return Err(ConditionError::new("the query has more than 256 fields"));
         }
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let (name, value) = (decode(name)?, decode(value)?);
-        if name.chars().any(char::is_control) {
-            return Err(ConditionError::new(
-                "the name of a query field has a control character",
-            ));
+        let names = part.split(';').map(|part| name_of(part));
+        for (index, name) in names.enumerate() {
+            let folded = fold(&name);
+            if read.contains_key(&folded) && (index > 0 || part.contains(';')) {
+                return Err(ambiguous(&folded, &read));
+            }
         }
+        let name = name_of(part);
         let folded = fold(&name);
-        if folded != name {
-            let field = fields.entry(folded).or_default();
-            field.ambiguous = true;
-            field.values.push(value.as_str().into());
+        if !reads.any && !read.contains_key(&folded) {
+            continue;
         }
-        fields.entry(name).or_default().values.push(value.into());
+        let (name, value) = (text(&name)?, text(&value_of(part))?);
+        if read
+            .get(&folded)
+            .is_some_and(|_| !reads.names.contains(&name))
+        {
+            return Err(ambiguous(&folded, &read));
+        }
+        let field = seen.entry(folded.into_owned()).or_default();
+        if field.name.get_or_insert_with(|| name.clone()) != &name {
+            return Err(ambiguous_name());
+        }
+        field.values.push(value.into());
     }
-    Ok(fields
-        .into_iter()
-        .map(|(name, field)| (name.into(), field.into_value()))
-        .collect())
+    Ok(seen.into_values().filter_map(Field::into_entry).collect())
 }
 
 /// What was sent under one name.
 #[derive(Default)]
 struct Field {
+    name: Option<String>,
     values: Vec<Value>,
-    /// Whether some of it came under another spelling.
-    ambiguous: bool,
 }
 
 impl Field {
-    fn into_value(mut self) -> Value {
-        if self.values.len() == 1
-            && !self.ambiguous
-            && let Some(only) = self.values.pop()
-        {
-            return only;
-        }
-        self.values.into()
+    fn into_entry(mut self) -> Option<(Key, Value)> {
+        let value = if self.values.len() == 1 {
+            self.values.pop()?
+        } else {
+            self.values.into()
+        };
+        Some((self.name?.into(), value))
     }
 }
 
-/// The name that lenient servers take this one for.
-fn fold(name: &str) -> String {
-    let base = name.trim_start();
-    let base = base.find('[').map_or(base, |bracket| &base[..bracket]);
-    base.replace(['.', ' '], "_")
+/// The policy's own spelling is told, never the request's.
+fn ambiguous(folded: &str, read: &BTreeMap<Cow<'_, str>, &str>) -> ConditionError {
+    match read.get(folded) {
+        Some(name) => ConditionError(format!(
+            "the query has `{name}` in a way that servers read differently"
+        )),
+        None => ambiguous_name(),
+    }
 }
 
-fn decode(text: &str) -> Result<String, ConditionError> {
-    let spaced = text.replace('+', " ");
-    percent_decode(spaced.as_bytes())
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| ConditionError::new("the query is not UTF-8"))
+fn ambiguous_name() -> ConditionError {
+    ConditionError::new("the query has one field in several spellings")
+}
+
+fn name_of(part: &str) -> Cow<'_, [u8]> {
+    decode(part.split('=').next().unwrap_or_default().as_bytes())
+}
+
+fn value_of(part: &str) -> Cow<'_, [u8]> {
+    let value = part.split_once('=').map_or("", |(_, value)| value);
+    decode(value.as_bytes())
+}
+
+fn text(decoded: &[u8]) -> Result<String, ConditionError> {
+    String::from_utf8(decoded.to_vec()).map_err(|_| ConditionError::new("the query is not UTF-8"))
 }

@@ -6,7 +6,7 @@
 //!
 //! | variable | what |
 //! |---|---|
-//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats or is spelled ambiguously) |
+//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats). A field that the expression reads, in a spelling that some servers take for the same, is an error |
 //! | `caller` | `cluster`, `namespace`, `serviceAccount`, `spiffeId`, `pod`, `labels`, `cronJob`; what is not known is absent, and using it without `has()` is an error |
 //! | `now` | a timestamp |
 
@@ -24,7 +24,7 @@ use cel::{Context, Env, ExecutionError, IdedExpr, Value, parser::PrattParser};
 use jiff::Timestamp;
 
 use crate::policy::{CallerFacts, RequestFacts};
-use bounds::Uses;
+use bounds::{Reads, Uses};
 
 /// The longest expression, in bytes.
 const MAX_LENGTH: usize = 2048;
@@ -39,6 +39,7 @@ pub struct Condition(Arc<Compiled>);
 struct Compiled {
     expression: IdedExpr,
     uses: Uses,
+    reads: Reads,
     written: String,
 }
 
@@ -79,10 +80,11 @@ impl Condition {
                     },
                 ))
             })?;
-        let uses = bounds::check(&expression)?;
+        let (uses, reads) = bounds::check(&expression)?;
         Ok(Self(Arc::new(Compiled {
             expression,
             uses,
+            reads,
             written: text.to_owned(),
         })))
     }
@@ -96,11 +98,14 @@ impl Condition {
         now: Timestamp,
     ) -> Result<bool, ConditionError> {
         let Compiled {
-            expression, uses, ..
+            expression,
+            uses,
+            reads,
+            ..
         } = &*self.0;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         if uses.request {
-            let value = facts::request(request, uses.query)?;
+            let value = facts::request(request, uses.query.then_some(reads))?;
             context.add_variable_from_value("request", value);
         }
         if uses.caller {
