@@ -3,6 +3,7 @@
 //! sent upstream.
 
 mod governed;
+mod rewritten;
 
 use countersign_tests::client::{converse, read_head};
 use http::{HeaderValue, Method, StatusCode};

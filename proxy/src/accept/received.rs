@@ -9,13 +9,11 @@ use http::{
     uri::PathAndQuery,
 };
 
+use super::overrides::{self, Overrides};
 use crate::{
     destination::{Authority, HTTPS},
     refusal::{Reason, Refusal},
 };
-
-/// Without the `_` and `-` between their words, which some servers take for the same.
-const METHOD_OVERRIDES: [&str; 3] = ["xhttpmethodoverride", "xhttpmethod", "xmethodoverride"];
 
 /// A checked head: where it goes and what it asks for.
 #[derive(Debug, Clone)]
@@ -110,6 +108,7 @@ impl Received {
         let root = PathAndQuery::from_static("/");
         let path = CanonicalPath::check(target.unwrap_or(&root))
             .map_err(|problem| Refusal::new(Reason::PathNotCanonical, problem.to_string()))?;
+        method_in_query(&path)?;
         Ok(Self { authority, path })
     }
 }
@@ -126,9 +125,13 @@ fn method(parts: &Parts) -> Result<(), Refusal> {
         }
     }
     for (name, value) in &parts.headers {
-        if overrides_method(name.as_str()) {
-            let detail = format!("the header {name} would change the method that policy judged");
-            return Err(Refusal::new(Reason::MethodOverride, detail));
+        if let Some(overrides) = overrides::of_header(name.as_str()) {
+            let (reason, what) = match overrides {
+                Overrides::Method => (Reason::MethodOverride, "method"),
+                Overrides::Path => (Reason::PathOverride, "path"),
+            };
+            let detail = format!("the header {name} would change the {what} that policy judged");
+            return Err(Refusal::new(reason, detail));
         }
         // HTTP/1.1 has cut it off already (RFC 9113, section 8.2.1).
         let ends = [value.as_bytes().first(), value.as_bytes().last()];
@@ -143,13 +146,13 @@ fn method(parts: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn overrides_method(header: &str) -> bool {
-    // Nearly every header is told apart by its first letter.
-    header.starts_with('x')
-        && METHOD_OVERRIDES.iter().any(|name| {
-            let letters = header.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
-            letters.eq(name.bytes())
-        })
+/// A field of the query that some servers take for the method.
+fn method_in_query(path: &CanonicalPath) -> Result<(), Refusal> {
+    if path.query().is_some_and(overrides::method_in_query) {
+        let detail = "a field of the query would change the method that policy judged";
+        return Err(Refusal::new(Reason::MethodOverride, detail));
+    }
+    Ok(())
 }
 
 /// Every host that the head names must be `expected`, and it must name one.
@@ -217,6 +220,7 @@ mod tests {
     #[case::folded("POST", "X_HTTP_Method_Override", Err(Reason::MethodOverride))]
     #[case::mixed("POST", "x-method_override", Err(Reason::MethodOverride))]
     #[case::not_the_last("OPTIONS", "max-forwards", Ok(()))]
+    #[case::path("GET", "X-Original-URL", Err(Reason::PathOverride))]
     fn t17_t47_methods_and_what_overrides_them(
         #[case] method: &str,
         #[case] header: &str,

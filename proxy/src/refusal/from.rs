@@ -16,6 +16,7 @@ impl From<InjectError> for Refusal {
         let reason = match error {
             InjectError::HeaderAlias(_) => Reason::HeaderAlias,
             InjectError::Form(_) => Reason::FormUnreadable,
+            InjectError::MethodField => Reason::MethodOverride,
             InjectError::FormStalled(_) => Reason::BodyStalled,
             InjectError::ClientGone => Reason::ClientGone,
             InjectError::Unusable(_) => Reason::CredentialUnusable,

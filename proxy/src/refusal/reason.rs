@@ -232,18 +232,22 @@ reasons! {
     MethodRefused = "method_refused", 405, Caller, Http,
         caller: "This method is not accepted here.",
         remedy: "TRACE, TRACK and CONNECT within a tunnel are never forwarded.";
-    /// A header that would change the method behind the policy's back.
+    /// A header or field that would change the method behind the policy's back.
     MethodOverride = "method_override", 400, Caller, Http,
-        caller: "Headers that override the method are not accepted.",
-        remedy: "Use the method itself.";
+        caller: "Headers and fields that override the method are not accepted.",
+        remedy: "Use the method itself; the detail names what overrides it.";
+    /// A header that would change the path behind the policy's back.
+    PathOverride = "path_override", 400, Caller, Http,
+        caller: "Headers that override the path are not accepted.",
+        remedy: "Call the path itself; the detail names the header.";
     /// A header that some servers take for the one the credential goes into.
     HeaderAlias = "header_alias", 400, Caller, Http,
         caller: "A header looks like the one that carries the credential.",
         remedy: "Remove the header; underscores and hyphens are the same to some servers.";
     /// A form whose field must be removed is too large or encoded.
     FormUnreadable = "form_unreadable", 413, Caller, Http,
-        caller: "This form cannot be checked for credentials: it is too large, compressed or multipart.",
-        remedy: "Send an urlencoded form, uncompressed and below limits.formBytes, or send JSON.";
+        caller: "This form cannot be checked for credentials: it is too large, compressed, multipart or in an odd charset.",
+        remedy: "Send an urlencoded form in UTF-8, uncompressed and below limits.formBytes, or send JSON as application/json.";
     /// Bytes came before the tunnel was open.
     EarlyData = "early_data", 400, Caller, Http,
         caller: "Data was sent before the tunnel was open.",
