@@ -3,20 +3,31 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use countersign_config::model::Strip;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Body;
 use http_body_util::BodyExt;
+use serde::de::IgnoredAny;
 
-use super::{InjectError, form};
+use super::{
+    InjectError,
+    content::{self, Kind},
+    form,
+};
+use crate::accept::is_method_field;
+
+/// The most white space before JSON, in bytes.
+const MOST_BLANKS: usize = 1024;
+
+const TOO_LARGE: InjectError = InjectError::Form("is too large to be checked");
 
 /// What became of a body.
 #[derive(Debug)]
 pub enum Stripped<B> {
-    /// JSON, or nothing to strip: to be streamed.
-    Untouched(B),
-    /// Rewritten; the headers' length was set to match.
+    /// JSON, or nothing to strip: to be streamed, behind what was read of it.
+    Untouched(Bytes, B),
+    /// Read as a whole; the headers' length was set to match.
     Rewritten(Bytes),
 }
 
@@ -31,16 +42,18 @@ pub struct FormBounds {
 
 /// Removes the form fields of `strip` from a form body.
 ///
-/// Servers differ in what they take for a form (a missing or doubled content type, `text/plain`),
-/// so whatever does not say that it is JSON is read as one. A multipart form is refused: its parts
-/// cannot be removed without understanding them exactly as the server does.
+/// Servers differ in what they take for a form (a missing or doubled content type, `text/plain`,
+/// `application/x+json`), so whatever is not surely JSON, by its type and by how it begins, is read
+/// as one. A multipart form is refused: its parts cannot be removed without understanding them
+/// exactly as the server does.
 ///
 /// # Errors
-/// When a form cannot be looked at, because it is larger than the bound, compressed or multipart,
-/// or the client broke off or stood still.
+/// When a form cannot be looked at, because it is larger than the bound, compressed, multipart or in
+/// a charset that hides its names, when it overrides the method, or the client broke off or stood
+/// still.
 pub async fn strip_form<B>(
     headers: &mut HeaderMap,
-    body: B,
+    mut body: B,
     strip: &Strip,
     bounds: FormBounds,
 ) -> Result<Stripped<B>, InjectError>
@@ -48,86 +61,116 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     if strip.form_fields.is_empty() || body.is_end_stream() {
-        return Ok(Stripped::Untouched(body));
+        return Ok(Stripped::Untouched(Bytes::new(), body));
     }
-    match kind(headers) {
-        Kind::Json => return Ok(Stripped::Untouched(body)),
+    let kind = content::kind(headers);
+    let mut begun = Bytes::new();
+    match kind {
+        Kind::Json => {
+            let is_json;
+            (begun, is_json) = begins_as_json(&mut body, bounds).await?;
+            if is_json {
+                return Ok(Stripped::Untouched(begun, body));
+            }
+        }
         Kind::Multipart => return Err(InjectError::Form("is a multipart one")),
-        Kind::Form => {}
+        Kind::OtherCharset => {
+            return Err(InjectError::Form("is in a charset that hides its names"));
+        }
+        Kind::Form | Kind::OtherJson => {}
     }
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(InjectError::Form("is compressed"));
     }
-    let form = read(body, bounds).await?;
-    let kept = form::without(&form, |name| {
-        strip.form_fields.iter().any(|field| field == name)
-    });
+    let form = read(body, begun, bounds).await?;
+    let kept = stripped(&form, strip, kind)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(kept.len()));
-    Ok(Stripped::Rewritten(kept.into()))
+    Ok(Stripped::Rewritten(kept))
 }
 
-/// What a server may take a body for.
-enum Kind {
-    Json,
-    Multipart,
-    Form,
-}
-
-/// Any of the content types may be the one the server goes by: it is JSON if all of them say so,
-/// multipart if one of them does, and else a form.
-fn kind(headers: &HeaderMap) -> Kind {
-    let mut all_json = false;
-    for (at, value) in headers.get_all(header::CONTENT_TYPE).iter().enumerate() {
-        let value = value.as_bytes();
-        if value
-            .windows(b"multipart/".len())
-            .any(|word| word.eq_ignore_ascii_case(b"multipart/"))
-        {
-            return Kind::Multipart;
-        }
-        all_json = (at == 0 || all_json) && is_json(value);
+/// A whole body without the fields.
+fn stripped(form: &Bytes, strip: &Strip, kind: Kind) -> Result<Bytes, InjectError> {
+    if form.contains(&0) || form.starts_with(&[0xfe, 0xff]) || form.starts_with(&[0xff, 0xfe]) {
+        return Err(InjectError::Form("is in a charset that hides its names"));
     }
-    if all_json { Kind::Json } else { Kind::Form }
-}
-
-/// `application/json` or `application/anything+json`, alone.
-fn is_json(content_type: &[u8]) -> bool {
-    if content_type.contains(&b',') {
-        return false;
+    if form::all_names(form).any(is_method_field) {
+        return Err(InjectError::MethodField);
     }
-    let essence = content_type.split(|byte| *byte == b';').next();
-    let essence = essence
-        .unwrap_or_default()
-        .trim_ascii()
-        .to_ascii_lowercase();
-    essence
-        .strip_prefix(b"application/")
-        .is_some_and(|kind| kind == b"json" || kind.ends_with(b"+json"))
+    let names: Vec<_> = strip
+        .form_fields
+        .iter()
+        .map(|name| form::folded(name))
+        .collect();
+    let kept = form::without(form, |name| names.iter().any(|field| field == name));
+    if kept.len() == form.len() {
+        return Ok(form.clone());
+    }
+    // Without the field it would not be the JSON it says that it is.
+    if kind == Kind::OtherJson && serde_json::from_slice::<IgnoredAny>(form).is_ok() {
+        return Err(InjectError::Form(
+            "is JSON that a server may read as one with a credential",
+        ));
+    }
+    Ok(kept.into())
 }
 
-async fn read<B>(mut body: B, bounds: FormBounds) -> Result<Bytes, InjectError>
+/// Reads until it is certain whether the body begins as an object or array does. A form that says
+/// it is JSON does not. Returns what was read, too.
+async fn begins_as_json<B>(body: &mut B, bounds: FormBounds) -> Result<(Bytes, bool), InjectError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    const TOO_LARGE: InjectError = InjectError::Form("is too large to be checked");
-    if body.size_hint().lower() > bounds.bytes as u64 {
+    let mut begun = Bytes::new();
+    loop {
+        if let Some(answer) = content::begins_as_json(&begun) {
+            return Ok((begun, answer));
+        }
+        if begun.len() > MOST_BLANKS {
+            return Ok((begun, false));
+        }
+        let Some(data) = next(body, bounds).await? else {
+            return Ok((begun, false));
+        };
+        begun = if begun.is_empty() {
+            data
+        } else {
+            [begun, data].concat().into()
+        };
+    }
+}
+
+async fn read<B>(mut body: B, begun: Bytes, bounds: FormBounds) -> Result<Bytes, InjectError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let announced = body.size_hint().lower().saturating_add(begun.len() as u64);
+    if announced > bounds.bytes as u64 {
         return Err(TOO_LARGE);
     }
-    let mut whole = BytesMut::new();
+    let mut whole = BytesMut::from(&begun[..]);
+    while let Some(data) = next(&mut body, bounds).await? {
+        if whole.len() + data.len() > bounds.bytes {
+            return Err(TOO_LARGE);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+/// The next piece; none at the end.
+async fn next<B>(body: &mut B, bounds: FormBounds) -> Result<Option<Bytes>, InjectError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     loop {
         let frame = tokio::time::timeout(bounds.idle, body.frame())
             .await
             .map_err(|_| InjectError::FormStalled(bounds.idle))?;
-        let Some(frame) = frame else { break };
+        let Some(frame) = frame else { return Ok(None) };
         let frame = frame.map_err(|_| InjectError::ClientGone)?;
         // Trailers of a form carry nothing that a form's reader would look at.
-        let Ok(mut data) = frame.into_data() else {
-            continue;
-        };
-        if whole.len() + data.remaining() > bounds.bytes {
-            return Err(TOO_LARGE);
+        if let Ok(data) = frame.into_data() {
+            return Ok(Some(data));
         }
-        whole.extend_from_slice(&data.copy_to_bytes(data.remaining()));
     }
-    Ok(whole.freeze())
 }

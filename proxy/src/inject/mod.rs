@@ -6,6 +6,7 @@
 
 mod attach;
 mod body;
+mod content;
 pub mod form;
 mod headers;
 mod query;
@@ -32,6 +33,9 @@ pub enum InjectError {
     /// A form cannot be looked at.
     #[error("the form {0}")]
     Form(&'static str),
+    /// A form has a field that overrides the method.
+    #[error("the form has a field that would change the method that policy judged")]
+    MethodField,
     /// The client stood still while its form was read.
     #[error("the client sent nothing more of its form for {0:?}")]
     FormStalled(Duration),
@@ -109,8 +113,15 @@ fn stripped_target(path: &CanonicalPath, route: &Route, attach: Option<&Attach>)
     if path.query().is_none() || (route.strip.query.is_empty() && ours.is_none()) {
         return path.path_and_query().clone();
     }
+    let ours = ours.map(form::folded);
+    let stripped: Vec<_> = route
+        .strip
+        .query
+        .iter()
+        .map(|name| form::folded(name))
+        .collect();
     query::without(path, |field| {
-        ours == Some(field) || route.strip.query.iter().any(|name| name == field)
+        ours.as_deref() == Some(field) || stripped.iter().any(|name| name == field)
     })
 }
 

@@ -146,7 +146,9 @@ fn headers_that_read_like_ours_are_refused(
 #[case::others_kept("/v1/x?b=2&a=%31", "/v1/x?b=2&a=%31&key=re%26al")]
 #[case::own_copy("/v1/x?key=dummy&a=1&key=again", "/v1/x?a=1&key=re%26al")]
 #[case::encoded_name("/v1/x?%6Bey=dummy", "/v1/x?key=re%26al")]
-#[case::near_miss("/v1/x?keys=1&Key=2", "/v1/x?keys=1&Key=2&key=re%26al")]
+#[case::other_case("/v1/x?Key=2&a=1", "/v1/x?a=1&key=re%26al")]
+#[case::list("/v1/x?key[]=2&key%5B0%5D=3&a=1", "/v1/x?a=1&key=re%26al")]
+#[case::near_miss("/v1/x?keys=1&xkey=2", "/v1/x?keys=1&xkey=2&key=re%26al")]
 fn a_query_field_is_replaced(#[case] sent: &str, #[case] forwarded: &str) {
     let place = Place::Query {
         name: "key".into(),
@@ -239,12 +241,17 @@ fn a_secret_that_fits_no_header_is_not_shown_in_the_error() {
 #[case::encoded_name("%74oken=x&a=%41+b", "a=%41+b")]
 #[case::no_value("token&a=1", "a=1")]
 #[case::in_a_value("text=token%3Dx", "text=token%3Dx")]
-#[case::near_miss("tokens=1&xtoken=2&Token=3", "tokens=1&xtoken=2&Token=3")]
+#[case::near_miss("tokens=1&xtoken=2&t=3", "tokens=1&xtoken=2&t=3")]
+#[case::other_case("Token=x&TOKEN=y&a=1", "a=1")]
+#[case::list("token[]=x&token[0]=y&token%5Ba%5D=z&a=1", "a=1")]
+#[case::wide("%u0074oken=x&a=1", "a=1")]
+#[case::byte_order_mark("\u{feff}token=x&a=1", "a=1")]
+#[case::encoded_byte_order_mark("%EF%BB%BFtoken=x&a=1", "a=1")]
 #[case::cut_by_nul("token%00=x&a=1", "a=1")]
 #[case::white_space("+token%20=x&a=1", "a=1")]
 #[case::other_separator("a=1;token=x&b=2", "b=2")]
 #[case::odd_bytes("a=\u{e4}&&b=%zz&token=x", "a=\u{e4}&&b=%zz")]
-fn form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kept: &str) {
+fn t71_form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kept: &str) {
     let left = form::without(sent.as_bytes(), |name| name == "token");
     assert_eq!(String::from_utf8(left).unwrap(), kept);
 }
@@ -290,27 +297,80 @@ async fn a_rewritten_form_has_its_own_length() {
 }
 
 #[rstest]
-#[case::json(&["application/json; charset=utf-8"], true)]
-#[case::json_of_a_kind(&["application/problem+JSON"], true)]
-#[case::json_twice(&["application/json", "application/json"], true)]
-#[case::nothing_said(&[], false)]
-#[case::text(&["text/plain"], false)]
-#[case::no_json(&["application/jsonp"], false)]
-#[case::one_of_two(&["application/json", "application/x-www-form-urlencoded"], false)]
-#[case::two_in_one(&["application/json, application/x-www-form-urlencoded"], false)]
+#[case::json(&["application/json; charset=utf-8"])]
+#[case::json_of_a_kind(&["application/x+json"])]
+#[case::problem(&["application/problem+JSON"])]
+#[case::json_twice(&["application/json", "application/json"])]
+#[case::nothing_said(&[])]
+#[case::text(&["text/plain"])]
+#[case::no_json(&["application/jsonp"])]
+#[case::one_of_two(&["application/json", "application/x-www-form-urlencoded"])]
+#[case::two_in_one(&["application/json, application/x-www-form-urlencoded"])]
 #[tokio::test]
-async fn what_is_not_surely_json_is_read_as_a_form(
+async fn t71_a_form_by_any_type_is_read_as_one(
     #[case] content_types: &[&str],
-    #[case] untouched: bool,
+    #[values("token=x&a=1", "Token[]=x&a=1", "{&token=x&a=1")] body: &'static str,
 ) {
-    let (_, result) = stripped(content_types, "token=x&a=1", 1024).await;
-    match result.unwrap() {
-        Stripped::Untouched(_) => assert!(untouched),
-        Stripped::Rewritten(body) => {
-            assert!(!untouched);
-            assert_eq!(body, "a=1");
-        }
+    let (headers, result) = stripped(content_types, body, 1024).await;
+    let Ok(Stripped::Rewritten(kept)) = result else {
+        panic!("{result:?}");
+    };
+    let expected = body.replace("token=x&", "").replace("Token[]=x&", "");
+    assert_eq!(kept, expected);
+    assert_eq!(headers[header::CONTENT_LENGTH], kept.len().to_string());
+}
+
+const MESSAGE: &str = r#" {"text":"see https://x.test/?a=1&token=abc","channel":"C1"}"#;
+
+#[tokio::test]
+async fn t71_json_is_streamed_though_it_speaks_of_a_token() {
+    // However large it is.
+    let (_, result) = stripped(&["application/json"], MESSAGE, 10).await;
+    let Ok(Stripped::Untouched(begun, rest)) = result else {
+        panic!("{result:?}");
+    };
+    let rest = http_body_util::BodyExt::collect(rest).await.unwrap();
+    assert_eq!([&begun[..], &rest.to_bytes()].concat(), MESSAGE.as_bytes());
+}
+
+#[rstest]
+#[case::of_another_type(&["application/x+json"], r#"{"text":"none","channel":"C1"}"#, true)]
+#[case::with_a_token_in_it(&["application/x+json"], MESSAGE, false)]
+#[case::in_two_types(&["application/json", "application/json"], MESSAGE, false)]
+#[tokio::test]
+async fn t71_json_by_another_type_passes_if_it_is_no_form_with_a_token(
+    #[case] content_types: &[&str],
+    #[case] body: &'static str,
+    #[case] passes: bool,
+) {
+    let (_, result) = stripped(content_types, body, 1024).await;
+    match result {
+        Ok(Stripped::Rewritten(kept)) if passes => assert_eq!(kept, body),
+        Err(InjectError::Form(_)) if !passes => {}
+        other => panic!("{other:?}"),
     }
+}
+
+#[rstest]
+#[case::utf16(
+    "application/x-www-form-urlencoded; charset=utf-16",
+    "t\0o\0k\0e\0n\0=\0x\0"
+)]
+#[case::unsaid_utf16("application/x-www-form-urlencoded", "t\0o\0k\0e\0n\0=\0x\0")]
+#[case::utf7("text/plain; charset=utf-7", "+AHQ-oken=x")]
+#[tokio::test]
+async fn t71_a_charset_hides_no_name(#[case] content_type: &str, #[case] body: &'static str) {
+    let (_, result) = stripped(&[content_type], body, 1024).await;
+    assert!(matches!(result, Err(InjectError::Form(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn t47_a_form_that_overrides_the_method_is_refused() {
+    let (_, result) = stripped(&["text/plain"], "a=1&_Method=DELETE", 1024).await;
+    assert!(
+        matches!(result, Err(InjectError::MethodField)),
+        "{result:?}"
+    );
 }
 
 #[rstest]

@@ -113,7 +113,9 @@ impl<'s> Exchange<'_, 's> {
         record: &mut Record,
     ) -> Result<Streamed, Refusal> {
         let body = match body {
-            Stripped::Untouched(body) => RequestBody::streaming(body, Arc::clone(&self.meter)),
+            Stripped::Untouched(begun, rest) => {
+                RequestBody::resumed(begun, rest, Arc::clone(&self.meter))
+            }
             Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&self.meter)),
         };
         let Some(armed) = self.armed.take() else {

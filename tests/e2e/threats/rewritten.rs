@@ -125,7 +125,7 @@ async fn t71_a_form_is_one_by_any_type(
     let answer = site.client().send(post(content_type, &body)?).await?;
     let record = site.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record} {}", answer.text());
-    let received = &site.world.slack.memory().at(PATH)[0];
+    let received = &site.world.slack.received().at(PATH)[0];
     let sent = String::from_utf8_lossy(&received.body).into_owned();
     assert!(!sent.contains("xoxb-mine"), "{sent}");
     assert!(sent.starts_with("channel=C1"), "{sent}");
@@ -148,7 +148,7 @@ async fn t71_json_passes_as_it_is(
     let mut site = Site::start().await?;
     site.client().send(post(content_type, body)?).await?;
     assert_eq!(site.record().await?["outcome"], "permitted");
-    let received = &site.world.slack.memory().at(PATH)[0];
+    let received = &site.world.slack.received().at(PATH)[0];
     assert_eq!(received.body, body);
     Ok(())
 }
@@ -166,7 +166,7 @@ async fn t71_what_cannot_be_read_is_refused(
     let answer = site.client().send(post(content_type, body)?).await?;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(site.record().await?["reason"], "form_unreadable");
-    assert!(site.world.slack.memory().at(PATH).is_empty());
+    assert!(site.world.slack.received().at(PATH).is_empty());
     Ok(())
 }
 
