@@ -76,6 +76,7 @@ fn target(number: usize) -> Arc<Target> {
             HostPattern::parse(&format!("wss*.t{number}.example.com")).unwrap(),
         ],
         ports: vec![443],
+        intercept: true,
         slots: Slots {
             default: "bot".into(),
             names: vec!["bot".into()],

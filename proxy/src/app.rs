@@ -146,7 +146,7 @@ pub async fn build_with_log(
     let metrics = Metrics::new();
     let CaSource::Directory(directory) = &gateway.ca;
     let ca = Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)?;
-    ca.constrain(loaded.policies.governed_hosts())?;
+    ca.constrain(loaded.policies.intercepted_hosts())?;
     let snapshot = Snapshot::new(loaded.policies, None);
     metrics.reloaded(snapshot.revision(), clock.now());
     let state = AdminState::new(metrics.clone());

@@ -224,7 +224,7 @@ fn load_policies(objects: &[Object], directory: &Path) {
     }
     let loaded = load::resources(&[policy]).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.0.is_empty(), "{}", loaded.warnings);
-    assert!(loaded.policies.governed_hosts().count() > 0);
+    assert!(loaded.policies.intercepted_hosts().count() > 0);
 }
 
 fn root() -> &'static Path {

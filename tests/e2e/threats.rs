@@ -4,6 +4,7 @@
 
 mod governed;
 mod rewritten;
+mod unread;
 
 use countersign_tests::client::{converse, read_head};
 use http::{HeaderValue, Method, StatusCode};

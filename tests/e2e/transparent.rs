@@ -1,6 +1,7 @@
 //! Clients that know nothing of a proxy, steered to a transparent listener by real rules.
 
 mod namespace;
+mod pinned;
 mod steered;
 
 use anyhow::Context as _;

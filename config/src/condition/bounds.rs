@@ -78,11 +78,13 @@ const FUNCTIONS: [&str; 43] = [
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four independent facts, not a state"
+    reason = "independent facts, not a state"
 )]
 pub(super) struct Uses {
     pub request: bool,
     pub query: bool,
+    /// The method, the path or the query.
+    pub content: bool,
     pub caller: bool,
     pub now: bool,
 }
@@ -223,6 +225,7 @@ impl<'e> Walk<'e> {
         let known = if root == "request" {
             self.uses.request = true;
             self.uses.query |= field == "query";
+            self.uses.content |= ["method", "path", "query"].contains(&field);
             self.reads.any |= field == "query";
             &REQUEST_FIELDS[..]
         } else {
@@ -276,6 +279,7 @@ impl<'e> Walk<'e> {
     fn query(&mut self) -> Result<(), ConditionError> {
         self.uses.request = true;
         self.uses.query = true;
+        self.uses.content = true;
         self.nodes += 1;
         Ok(())
     }

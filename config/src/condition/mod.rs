@@ -129,6 +129,11 @@ impl Condition {
         self.0.uses.now
     }
 
+    /// Whether it asks for more of a request than where it goes.
+    pub fn reads_requests(&self) -> bool {
+        self.0.uses.content
+    }
+
     /// The expression as it was written.
     pub fn written(&self) -> &str {
         &self.0.written

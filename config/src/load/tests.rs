@@ -10,6 +10,7 @@ mod files;
 mod gateways;
 mod mistakes;
 mod several;
+mod unread;
 mod whereto;
 
 /// Resources without a mistake.

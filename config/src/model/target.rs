@@ -22,6 +22,9 @@ pub struct Target {
     pub hosts: Vec<HostPattern>,
     /// The ports it may be reached at; never empty.
     pub ports: Vec<u16>,
+    /// Whether connections to it are decrypted. If not, it has one route, for every request, that
+    /// attaches and strips nothing, and policies decide about tunnels.
+    pub intercept: bool,
     /// The kinds of credential it knows.
     pub slots: Slots,
     /// What to do by host and path; the first match counts. A request that matches none is
@@ -38,6 +41,18 @@ pub struct Target {
 }
 
 impl Target {
+    /// The only route of a target that is not decrypted.
+    pub(crate) fn unread_route() -> Route {
+        Route {
+            host: None,
+            paths: PathPatterns::default(),
+            deny: None,
+            attach: None,
+            strip: Strip::default(),
+            inspect_body: false,
+        }
+    }
+
     /// The route that a request takes: the first that is for it.
     pub fn route_for(&self, host: &Host, path: &CanonicalPath) -> Option<&Route> {
         self.routes.iter().find(|route| route.is_for(host, path))

@@ -13,6 +13,8 @@ pub enum Interception {
     Intercept(Arc<Target>),
     /// No target with a policy has this host and port.
     Unmatched,
+    /// Carry it on unread, if policy permits the caller a tunnel there.
+    Carry(Arc<Target>),
     /// The host is governed, and not at this port.
     OtherPort(Arc<Target>),
     /// The host matches only by a wildcard, and nothing is granted there to this caller, so that

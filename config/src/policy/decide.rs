@@ -195,6 +195,9 @@ impl PolicySet {
                 None => Interception::Unmatched,
             };
         };
+        if !found.target.intercept {
+            return Interception::Carry(Arc::clone(found.target));
+        }
         let could_match = |policy: &Policy| match policy.mode {
             Mode::Observe => true,
             Mode::Enforce => policy

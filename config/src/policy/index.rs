@@ -39,7 +39,8 @@ pub struct PolicySet {
     pub(super) policies: Vec<Arc<Policy>>,
     /// The targets that some policy uses.
     governed: Vec<Arc<Target>>,
-    exact_hosts: HashMap<Host, u32>,
+    /// One host may belong to several, at different ports.
+    exact_hosts: HashMap<Host, Vec<u32>>,
     /// By what follows the wildcard's label.
     wildcard_hosts: HashMap<Box<str>, Vec<(HostPattern, u32)>>,
     pub(super) selectors: SelectorIndex,
@@ -103,15 +104,16 @@ impl PolicySet {
         self.find(host, port).map(|found| found.target)
     }
 
-    /// The target that has this host, at whatever port, and that some policy uses.
+    /// A target that has this host, at whatever port, and that some policy uses.
     pub fn governor(&self, host: &Host) -> Option<&Arc<Target>> {
-        self.index_of(host)
-            .map(|(index, _)| &self.governed[index as usize])
+        let (index, _) = self.indices(host).next()?;
+        Some(&self.governed[index as usize])
     }
 
     /// All hosts that may be intercepted: those of targets that some policy uses.
-    pub fn governed_hosts(&self) -> impl Iterator<Item = &HostPattern> {
-        self.governed.iter().flat_map(|target| &target.hosts)
+    pub fn intercepted_hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        let decrypted = self.governed.iter().filter(|target| target.intercept);
+        decrypted.flat_map(|target| &target.hosts)
     }
 
     /// All workloads, by name.
@@ -135,30 +137,27 @@ impl PolicySet {
     }
 
     pub(super) fn find(&self, host: &Host, port: u16) -> Option<Found<'_>> {
-        let (index, exact) = self.index_of(host)?;
-        let target = &self.governed[index as usize];
-        target.ports.contains(&port).then_some(Found {
-            index,
-            target,
-            exact,
-        })
+        self.indices(host)
+            .map(|(index, exact)| Found {
+                index,
+                target: &self.governed[index as usize],
+                exact,
+            })
+            .find(|found| found.target.ports.contains(&port))
     }
 
-    /// The host's target, and whether that names it exactly.
-    fn index_of(&self, host: &Host) -> Option<(u32, bool)> {
-        match self.exact_hosts.get(host) {
-            Some(index) => Some((*index, true)),
-            None => Some((self.find_wildcard(host)?, false)),
-        }
-    }
-
-    fn find_wildcard(&self, host: &Host) -> Option<u32> {
-        let (_, suffix) = host.name()?.split_once('.')?;
-        self.wildcard_hosts
-            .get(suffix)?
-            .iter()
-            .find(|(pattern, _)| pattern.matches(host))
-            .map(|(_, index)| *index)
+    /// The targets that have the host, and whether they name it exactly; those that do come first.
+    fn indices(&self, host: &Host) -> impl Iterator<Item = (u32, bool)> {
+        let exact = self.exact_hosts.get(host).into_iter().flatten();
+        let suffix = host.name().and_then(|name| name.split_once('.'));
+        let wildcards = suffix.and_then(|(_, suffix)| self.wildcard_hosts.get(suffix));
+        let matching = wildcards
+            .into_iter()
+            .flatten()
+            .filter(move |(pattern, _)| pattern.matches(host));
+        exact
+            .map(|index| (*index, true))
+            .chain(matching.map(|(_, index)| (*index, false)))
     }
 
     /// The policies for a workload and a governed target, by name.
@@ -192,18 +191,18 @@ pub(super) fn number(index: usize) -> u32 {
 }
 
 type HostIndex = (
-    HashMap<Host, u32>,
+    HashMap<Host, Vec<u32>>,
     HashMap<Box<str>, Vec<(HostPattern, u32)>>,
 );
 
 fn index_hosts(governed: &[Arc<Target>]) -> HostIndex {
-    let mut exact = HashMap::default();
+    let mut exact: HashMap<Host, Vec<u32>> = HashMap::default();
     let mut wildcards: HashMap<Box<str>, Vec<_>> = HashMap::default();
     for (index, target) in governed.iter().enumerate() {
         for pattern in &target.hosts {
             match (pattern.exact(), pattern.suffix()) {
                 (Some(host), _) => {
-                    exact.entry(host.clone()).or_insert(number(index));
+                    exact.entry(host.clone()).or_default().push(number(index));
                 }
                 (None, suffix) => wildcards
                     .entry(suffix.unwrap_or_default().into())

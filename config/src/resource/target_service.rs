@@ -20,6 +20,9 @@ pub struct TargetServiceSpec {
     pub hosts: Vec<String>,
     /// The ports it may be reached at; 443 unless given.
     pub ports: Option<Vec<u16>>,
+    /// `false` for hosts that must not be decrypted, such as those whose certificates are pinned:
+    /// policies then decide about tunnels, by workload, host, port and time; `true` unless given.
+    pub intercept: Option<bool>,
     /// The kinds of credential it knows; one called `default` unless given.
     pub slots: Option<SlotsSpec>,
     /// What to do by host and path; the first match counts.

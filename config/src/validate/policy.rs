@@ -1,8 +1,10 @@
 //! `AccessPolicy`: under which rule. References are resolved here.
 
 mod credentials;
+mod rate;
+mod unread;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     condition::Condition,
-    model::{Conditions, Credential, Mode, Policy, Rate, Rule, Target, Workload},
+    model::{Conditions, Credential, Mode, Policy, Rule, Target, Workload},
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
     yaml::{Findings, Spot},
@@ -43,7 +45,11 @@ pub(super) fn policy(
         .resolve(&spec.target, "", &spot.key("target"), findings);
     let credentials =
         credentials::credentials(written, target.map(|target| &**target), known, findings);
-    let allow = allow(&spec.allow, &spot.key("allow"), findings);
+    let is_read = target.is_none_or(|target| target.intercept);
+    if let Some(target) = target.filter(|target| !target.intercept) {
+        unread::check(spec, target, &spot, findings);
+    }
+    let allow = allow(&spec.allow, is_read, &spot.key("allow"), findings);
     let conditions = match &spec.conditions {
         Some(spec) => conditions(spec, now, &spot.key("conditions"), findings),
         None => Some(Conditions::default()),
@@ -103,7 +109,12 @@ fn workloads(
     })
 }
 
-fn allow(rules: &[AllowRule], spot: &Spot<'_>, findings: &Findings) -> Option<Vec<Rule>> {
+fn allow(
+    rules: &[AllowRule],
+    is_read: bool,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Vec<Rule>> {
     if rules.is_empty() {
         findings.error(
             spot,
@@ -121,7 +132,7 @@ fn allow(rules: &[AllowRule], spot: &Spot<'_>, findings: &Findings) -> Option<Ve
             method(name, spot, findings)
         });
         let paths = path_patterns(&rule.paths, false, &spot.key("paths"), findings);
-        if rule.hosts.is_empty() && rule.methods.is_empty() && rule.paths.is_empty() {
+        if is_read && rule.hosts.is_empty() && rule.methods.is_empty() && rule.paths.is_empty() {
             findings.warning(
                 spot,
                 "allows-everything",
@@ -159,11 +170,11 @@ fn conditions(
         None => Some(None),
     };
     let rate = match &spec.rate {
-        Some(text) => rate(text, &spot.key("rate"), findings).map(Some),
+        Some(text) => rate::rate(text, &spot.key("rate"), findings).map(Some),
         None => Some(None),
     };
     let wait = match &spec.wait_for_rate_limit {
-        Some(text) => wait(text, &spot.key("waitForRateLimit"), findings).map(Some),
+        Some(text) => rate::wait(text, &spot.key("waitForRateLimit"), findings).map(Some),
         None => Some(None),
     };
     Some(Conditions {
@@ -254,45 +265,4 @@ fn condition(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Conditi
             );
         })
         .ok()
-}
-
-/// How long a request may wait for the end of an API's rate limit.
-fn wait(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
-    const LONGEST: Duration = Duration::from_mins(1);
-    let wait = duration(text, spot, findings)?;
-    if wait > LONGEST {
-        findings.error(
-            spot,
-            "bad-duration",
-            "no request waits this long for a rate limit",
-            "write a minute (`1m`) at most",
-        );
-        return None;
-    }
-    Some(wait)
-}
-
-/// `60/m`: how many requests in a second, a minute or an hour.
-fn rate(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Rate> {
-    let parsed = text.split_once('/').and_then(|(requests, unit)| {
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return None,
-        };
-        Some(Rate {
-            requests: requests.parse::<NonZeroU32>().ok()?,
-            period: Duration::from_secs(seconds),
-        })
-    });
-    if parsed.is_none() {
-        findings.error(
-            spot,
-            "bad-rate",
-            "this is not a rate",
-            "write requests and unit, such as `60/m`; the units are `s`, `m` and `h`",
-        );
-    }
-    parsed
 }

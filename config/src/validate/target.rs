@@ -4,6 +4,7 @@ mod answer;
 mod domains;
 mod probe;
 mod route;
+mod unread;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -129,6 +130,9 @@ fn target(
         slots: slots.as_ref(),
         findings,
     };
+    if spec.intercept == Some(false) {
+        return unread::target(written, hosts?, ports?, findings);
+    }
     let mut routes = each(&spec.routes, &spot.key("routes"), |route, spot| {
         checks.route(route, spot)
     });
@@ -173,6 +177,7 @@ fn target(
         name: written.name.clone(),
         hosts: hosts?,
         ports: ports?,
+        intercept: true,
         slots: slots?,
         routes: routes?,
         auth_failure,

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     app::Rooms,
-    authorize,
+    authorize::{self, Permit, Snapshot},
     destination::Authority,
     identify::{Caller, Identifier, Proof},
     observe::TargetPart,
@@ -119,12 +119,19 @@ impl Explicit {
                 Ok(())
             }
             Interception::Refuse(denial) => Err(denial.into()),
+            Interception::Carry(_) => {
+                let now = self.rooms.clock.now();
+                let permit = authorize::tunnel(&snapshot, &recognition, &caller, &authority, now)?;
+                let granted = Some((&permit, &*snapshot));
+                self.tunnel(Arc::clone(&caller), authority, granted, upgrade)
+                    .await
+            }
             Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
                 Err(authorize::other_port(&authority, &target))
             }
             Interception::OtherPort(_) | Interception::Unmatched => match self.rooms.unmatched {
                 Unmatched::Deny => Err(authorize::unmatched(&authority)),
-                Unmatched::Tunnel => self.tunnel(caller, authority, upgrade).await,
+                Unmatched::Tunnel => self.tunnel(caller, authority, None, upgrade).await,
             },
         }
     }
@@ -145,11 +152,12 @@ impl Explicit {
         }
     }
 
-    /// Carries an unmatched connection, without a credential.
+    /// Carries a connection without a credential: unmatched, or by a policy.
     async fn tunnel(
         &self,
         caller: Arc<Caller>,
         authority: Authority,
+        granted: Option<(&Permit<'_>, &Snapshot)>,
         upgrade: OnUpgrade,
     ) -> Result<(), Refusal> {
         let (upstream, address) = self.rooms.forwarder.tunnel(&authority).await?;
@@ -159,12 +167,16 @@ impl Explicit {
         record.came_on(&self.activity);
         record.connecting(&authority);
         record.dialled(address);
+        if let Some((permit, snapshot)) = granted {
+            record.permitted(permit, snapshot);
+        }
         let carried = Carried {
             rooms: Arc::clone(&self.rooms),
             entrance: self.entrance.clone(),
             caller,
             authority,
             address,
+            granted: granted.is_some(),
             way: Way::Connect,
             closing: self.closing.child_token(),
         };

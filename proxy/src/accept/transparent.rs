@@ -4,6 +4,8 @@
 //! `Host`: it is resolved by us, so that what the client's own DNS answered has no say in where a
 //! credential goes. Only what has no name is judged, and carried on, by its original address.
 
+mod carry;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::{
@@ -14,6 +16,7 @@ use countersign_config::{
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use self::carry::Tunnel;
 use super::{
     Activity, Entrance, Protocol,
     clear::Clear,
@@ -24,7 +27,7 @@ use super::{
     rewound::Rewound,
     serve,
     sniff::{Hello, Spoken},
-    tunnel::{self, Carried},
+    tunnel,
 };
 use crate::{
     app::Rooms,
@@ -63,6 +66,8 @@ enum Fate {
     Intercept,
     /// It is carried on unread.
     Tunnel,
+    /// It is carried on unread if policy permits that.
+    Carry,
 }
 
 impl Transparent {
@@ -180,12 +185,34 @@ impl Transparent {
                 };
                 intercepted.run(stream).await;
             }
+            Ok(Fate::Carry) => {
+                self.tunnel(
+                    caller,
+                    &authority,
+                    stream,
+                    Tunnel {
+                        tls: true,
+                        granted: true,
+                    },
+                )
+                .await;
+            }
             // The name may be an outer one, which is not where the client is going.
             Ok(Fate::Tunnel) if hello.encrypted => {
-                self.tunnel(caller, &by_address(original), stream, true)
+                let unmatched = Tunnel {
+                    tls: true,
+                    granted: false,
+                };
+                self.tunnel(caller, &by_address(original), stream, unmatched)
                     .await;
             }
-            Ok(Fate::Tunnel) => self.tunnel(caller, &authority, stream, true).await,
+            Ok(Fate::Tunnel) => {
+                let unmatched = Tunnel {
+                    tls: true,
+                    granted: false,
+                };
+                self.tunnel(caller, &authority, stream, unmatched).await;
+            }
             Err(refusal) => {
                 alert(&mut stream, &refusal).await;
                 self.refuse(Some(&caller), Some(&authority), refusal);
@@ -226,7 +253,14 @@ impl Transparent {
             Err(refusal) => return self.refuse(None, Some(&authority), refusal),
         };
         match self.fate(&caller, &authority) {
-            Ok(Fate::Tunnel) => self.tunnel(caller, &authority, stream, false).await,
+            Ok(fate @ (Fate::Tunnel | Fate::Carry)) => {
+                let granted = matches!(fate, Fate::Carry);
+                let kind = Tunnel {
+                    tls: false,
+                    granted,
+                };
+                self.tunnel(caller, &authority, stream, kind).await;
+            }
             // An address that is governed is governed for TLS.
             Ok(Fate::Intercept) | Err(_) => {
                 self.refuse(Some(&caller), Some(&authority), refusal);
@@ -248,6 +282,7 @@ impl Transparent {
         );
         match interception {
             Interception::Intercept(_) => Ok(Fate::Intercept),
+            Interception::Carry(_) => Ok(Fate::Carry),
             Interception::Refuse(denial) => Err(denial.into()),
             Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
                 Err(authorize::other_port(authority, &target))
@@ -257,40 +292,6 @@ impl Transparent {
                 Unmatched::Tunnel => Ok(Fate::Tunnel),
             },
         }
-    }
-
-    async fn tunnel(
-        self,
-        caller: Arc<Caller>,
-        authority: &Authority,
-        mut stream: Rewound<TcpStream>,
-        is_tls: bool,
-    ) {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
-        record.called_by(&caller);
-        record.steered(authority);
-        let (upstream, address) = match self.rooms.forwarder.tunnel(authority).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                let refusal = error.into();
-                if is_tls {
-                    alert(&mut stream, &refusal).await;
-                }
-                return pipeline::close(record, refusal);
-            }
-        };
-        record.dialled(address);
-        let carried = Carried {
-            rooms: self.rooms,
-            entrance: self.entrance,
-            caller,
-            authority: authority.clone(),
-            address,
-            way: Way::Steered,
-            closing: self.closing,
-        };
-        carried.run(stream, upstream, record).await;
     }
 
     fn refuse(&self, caller: Option<&Caller>, authority: Option<&Authority>, refusal: Refusal) {

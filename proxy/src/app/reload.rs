@@ -212,7 +212,7 @@ impl Shared {
             return Ok(());
         }
         // Certificates for the new hosts first: requests for them may come at once.
-        rooms.ca.constrain(loaded.policies.governed_hosts())?;
+        rooms.ca.constrain(loaded.policies.intercepted_hosts())?;
         let next = Arc::new(Snapshot::new(loaded.policies, Some(&previous)));
         let revision = Arc::clone(next.revision());
         // First what the old revision used, then the new one: a request that still has the old one

@@ -21,7 +21,7 @@ use crate::{
 /// What an open connection was permitted for.
 #[derive(Debug)]
 pub enum Asked {
-    /// To be carried unread to a host that no target has.
+    /// To be carried unread, to a host that no target has or whose target is not decrypted.
     Tunnel {
         /// Where it goes.
         authority: Authority,
@@ -52,7 +52,8 @@ impl Asked {
     ) -> Result<Option<Timestamp>, Refusal> {
         let answer = match self {
             Self::Tunnel { authority, name } => {
-                unread(snapshot, caller, authority, name.get(), setting).map(|()| None)
+                let name = name.get();
+                unread(snapshot, caller, authority, name, setting, now)
             }
             Self::WebSocket {
                 handshake,
@@ -76,8 +77,10 @@ fn unread(
     authority: &Authority,
     name: Option<&Host>,
     setting: Unmatched,
-) -> Result<(), Refusal> {
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Refusal> {
     if let Some(name) = name
+        && name != authority.host()
         && let Some(target) = snapshot.policies().governor(name)
     {
         return Err(Refusal::new(
@@ -95,7 +98,16 @@ fn unread(
         authority.port(),
     );
     match (interception, setting) {
-        (Interception::Unmatched, Unmatched::Tunnel) => Ok(()),
+        (Interception::Unmatched, Unmatched::Tunnel) => Ok(None),
+        (Interception::Carry(_), _) => {
+            let facts = super::unread::facts(authority);
+            let workloads = recognition.workloads();
+            match snapshot.policies().decide(workloads, caller, &facts, now) {
+                Decision::Permit(grant) => Ok(grant.stands_until(now)),
+                Decision::Deny(denial) => Err(denial.into()),
+                Decision::Unmatched => Err(unmatched(authority)),
+            }
+        }
         (Interception::Unmatched | Interception::OtherPort(_), Unmatched::Deny) => {
             Err(unmatched(authority))
         }

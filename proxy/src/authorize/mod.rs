@@ -3,10 +3,12 @@
 mod again;
 mod rates;
 mod snapshot;
+mod unread;
 
 pub use again::Asked;
 pub use rates::Rates;
 pub use snapshot::{Recognition, Snapshot, Snapshots};
+pub use unread::tunnel;
 
 use std::sync::Arc;
 
@@ -85,9 +87,25 @@ pub fn authorize<'s>(
         method,
         path: received.path(),
     };
+    let permit = permit(snapshot, recognition, caller, authority, &facts, now)?;
+    if permit.grant.target.intercept {
+        Ok(permit)
+    } else {
+        Err(unread::only_a_tunnel(authority, permit.grant.target))
+    }
+}
+
+fn permit<'s>(
+    snapshot: &'s Snapshot,
+    recognition: &Recognition,
+    caller: &Caller,
+    authority: &Authority,
+    facts: &RequestFacts<'_>,
+    now: Timestamp,
+) -> Result<Permit<'s>, Refusal> {
     let decision = snapshot
         .policies()
-        .decide(recognition.workloads(), caller.facts(), &facts, now);
+        .decide(recognition.workloads(), caller.facts(), facts, now);
     let grant = match decision {
         Decision::Permit(grant) => grant,
         Decision::Deny(denial) => return Err(denial.into()),

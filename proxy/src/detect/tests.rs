@@ -54,6 +54,7 @@ fn slack() -> Target {
         name: ResourceName::cluster_wide("slack"),
         hosts: Vec::new(),
         ports: vec![443],
+        intercept: true,
         slots: Slots {
             default: "bot".into(),
             names: vec!["bot".into()],

@@ -121,6 +121,7 @@ fn target() -> Target {
         name: ResourceName::cluster_wide("slack"),
         hosts: Vec::new(),
         ports: vec![443],
+        intercept: true,
         slots: Slots {
             default: "bot".into(),
             names: vec!["bot".into()],

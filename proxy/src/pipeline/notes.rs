@@ -84,7 +84,7 @@ impl Record {
     }
 
     /// Notes who permitted it.
-    pub(super) fn permitted(&mut self, permit: &Permit<'_>, snapshot: &Snapshot) {
+    pub(crate) fn permitted(&mut self, permit: &Permit<'_>, snapshot: &Snapshot) {
         let grant = permit.grant();
         self.workload = Some(Arc::clone(grant.workload));
         self.policy = Some(PolicyPart {

@@ -196,6 +196,10 @@ reasons! {
     GovernedElsewhere = "governed_elsewhere", 403, Operator, Http,
         caller: "This service may not be reached in this way through this proxy.",
         remedy: "A governed host is never carried unread. Call it by its name and its usual port; if another port is meant, add it to the TargetService's `ports`.";
+    /// A request, and no tunnel, to a host that is not decrypted.
+    TunnelOnly = "tunnel_only", 403, Caller, Http,
+        caller: "This service may only be reached through a tunnel.",
+        remedy: "Let the client use CONNECT, as it does for https:// URLs; or let the TargetService be decrypted.";
     /// Which hosts a tunnel is for cannot be told.
     TunnelUnreadable = "tunnel_unreadable", 403, Caller, Http,
         caller: "This tunnel carries what this proxy cannot look into.",

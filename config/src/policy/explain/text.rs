@@ -130,6 +130,12 @@ fn write_grant(f: &mut fmt::Formatter<'_>, grant: &Grant<'_>) -> fmt::Result {
     writeln!(f, ", owner {}", printable(&grant.policy.owner))?;
     write_conditions(f, &grant.policy.conditions)?;
     writeln!(f, "  target      {}", grant.target.name)?;
+    if !grant.target.intercept {
+        writeln!(
+            f,
+            "  carried     unread, through a tunnel: method and path are not seen"
+        )?;
+    }
     match grant.credential {
         None => writeln!(f, "  credential  none is sent"),
         Some((attach, credential)) => writeln!(

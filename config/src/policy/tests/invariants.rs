@@ -247,7 +247,7 @@ proptest! {
         let host = Request::new(request).host;
         if let Decision::Permit(grant) = decide(&set, &caller(account), request, now) {
             prop_assert!(grant.policy.target.hosts.iter().any(|pattern| pattern.matches(&host)));
-            prop_assert!(set.governed_hosts().any(|pattern| pattern.matches(&host)));
+            prop_assert!(set.intercepted_hosts().any(|pattern| pattern.matches(&host)));
             prop_assert_eq!(&grant.target.name, &grant.policy.target.name);
             if let Some((attach, credential)) = grant.credential {
                 prop_assert_eq!(&credential.target, &grant.target.name);

@@ -89,6 +89,7 @@ fn target(name: &str, hosts: &[&str], slots: &[&str], routes: Vec<Route>) -> Arc
         name: ResourceName::cluster_wide(name),
         hosts: host_patterns(hosts),
         ports: vec![443],
+        intercept: true,
         slots: Slots {
             default: slots[0].into(),
             names: slots.iter().map(|slot| (*slot).into()).collect(),

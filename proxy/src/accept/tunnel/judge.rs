@@ -24,6 +24,8 @@ pub(super) struct Judge {
     pub(super) authority: Authority,
     /// The address that was dialled for it.
     pub(super) address: SocketAddr,
+    /// Whether policy granted it, for this very host.
+    pub(super) granted: bool,
     /// The name in SNI, for whoever judges the tunnel again.
     pub(super) name: Arc<OnceLock<Host>>,
 }
@@ -46,6 +48,11 @@ impl Judge {
                 // The first counts; a hello that is asked for again names the same.
                 drop(self.name.set(host.clone()));
             }
+        }
+        if self.granted {
+            return self.within_grant(named).map(|()| Verdict::Carry);
+        }
+        if let Some(host) = &named.host {
             let snapshot = self.rooms.snapshots.load_full();
             if snapshot.policies().governor(host).is_some() {
                 return self.governed(host, named.by, silent);
@@ -55,6 +62,25 @@ impl Judge {
             self.unnamed()?;
         }
         Ok(Verdict::Carry)
+    }
+
+    /// A tunnel that policy granted is for its own host alone, and not for requests in clear.
+    fn within_grant(&self, named: &Named) -> Result<(), Refusal> {
+        let authority = &self.authority;
+        match (named.by, &named.host, authority.host()) {
+            (By::Http, ..) => {
+                let detail = format!("{authority} is governed, and not to be called in clear");
+                Err(Refusal::new(Reason::PlaintextRefused, detail))
+            }
+            (By::Tls, Some(named), host) if named == host => Ok(()),
+            // An address has no place in SNI.
+            (By::Tls, None, Host::Ip(_)) => Ok(()),
+            (By::Tls, ..) => {
+                let detail =
+                    format!("the tunnel is to {authority}, SNI names another host or none");
+                Err(Refusal::new(Reason::AuthorityMismatch, detail))
+            }
+        }
     }
 
     fn governed(&self, host: &Host, by: By, silent: bool) -> Result<Verdict, Refusal> {
@@ -79,11 +105,12 @@ impl Judge {
                 authority.port(),
             ))),
             Interception::Refuse(denial) => Err(denial.into()),
-            Interception::Intercept(_) | Interception::OtherPort(_) | Interception::Unmatched => {
-                Err(elsewhere(format!(
-                    "the tunnel to {authority} is for {host}, which is governed and not carried unread"
-                )))
-            }
+            Interception::Intercept(_)
+            | Interception::Carry(_)
+            | Interception::OtherPort(_)
+            | Interception::Unmatched => Err(elsewhere(format!(
+                "the tunnel to {authority} is for {host}, which is governed and not carried unread"
+            ))),
         }
     }
 

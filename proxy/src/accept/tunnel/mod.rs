@@ -58,6 +58,8 @@ pub(super) struct Carried {
     pub(super) authority: Authority,
     /// The address that was dialled for it.
     pub(super) address: SocketAddr,
+    /// Whether policy granted it, to a target that is not decrypted.
+    pub(super) granted: bool,
     /// How it came here.
     pub(super) way: Way,
     /// Ends the connection.
@@ -76,6 +78,7 @@ impl Carried {
             caller: Arc::clone(&self.caller),
             authority: self.authority.clone(),
             address: self.address,
+            granted: self.granted,
             name: Arc::clone(&name),
         };
         let asked = Asked::Tunnel {

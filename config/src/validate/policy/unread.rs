@@ -1,0 +1,64 @@
+//! What a policy cannot ask of a target that is not decrypted.
+
+use crate::{
+    condition::Condition,
+    model::Target,
+    resource::AccessPolicySpec,
+    yaml::{Findings, Spot},
+};
+
+/// Reports what would need a look into requests.
+pub(super) fn check(
+    spec: &AccessPolicySpec,
+    target: &Target,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) {
+    let report = |spot: &Spot<'_>, what: &str| {
+        findings.error(
+            spot,
+            "not-decrypted",
+            format!(
+                "the target `{}` is not decrypted (`intercept: false`), so {what}",
+                target.name
+            ),
+            "remove it; such a policy decides about tunnels, by workload, host, port and time",
+        );
+    };
+    if spec.credential.is_some() {
+        report(
+            &spot.key_name("credential"),
+            "no credential can be attached",
+        );
+    }
+    if spec.credentials.is_some() {
+        report(
+            &spot.key_name("credentials"),
+            "no credential can be attached",
+        );
+    }
+    for (index, rule) in spec.allow.iter().enumerate() {
+        let spot = spot.key("allow").index(index);
+        if !rule.methods.is_empty() {
+            report(&spot.key_name("methods"), "methods are not seen");
+        }
+        if !rule.paths.is_empty() {
+            report(&spot.key_name("paths"), "paths are not seen");
+        }
+    }
+    let Some(conditions) = &spec.conditions else {
+        return;
+    };
+    let spot = spot.key("conditions");
+    if conditions.wait_for_rate_limit.is_some() {
+        let spot = spot.key_name("waitForRateLimit");
+        report(&spot, "rate limits of its API are not seen");
+    }
+    let when = conditions.when.as_deref().map(Condition::parse);
+    if let Some(Ok(condition)) = when
+        && condition.reads_requests()
+    {
+        let what = "`when` cannot ask for the method, path or query of a request";
+        report(&spot.key_name("when"), what);
+    }
+}

@@ -1,0 +1,53 @@
+//! Targets that are not decrypted: nothing may be said of requests, which nobody sees.
+
+use super::super::head::Written;
+use crate::{
+    host::HostPattern,
+    model::{RateLimitScope, Slots, Target},
+    resource::TargetServiceSpec,
+    yaml::Findings,
+};
+
+/// A target with `intercept: false`.
+pub(super) fn target(
+    written: &Written<'_, TargetServiceSpec>,
+    hosts: Vec<HostPattern>,
+    ports: Vec<u16>,
+    findings: &Findings,
+) -> Option<Target> {
+    let spec = &written.spec;
+    let before = findings.errors();
+    for (key, given) in [
+        ("extends", spec.extends.is_some()),
+        ("slots", spec.slots.is_some()),
+        ("routes", !spec.routes.is_empty()),
+        ("authFailure", !spec.auth_failure.is_empty()),
+        ("refusal", spec.refusal.is_some()),
+        ("probe", spec.probe.is_some()),
+        ("rateLimit", spec.rate_limit.is_some()),
+    ] {
+        if given {
+            findings.error(
+                &written.spot().key_name(key),
+                "not-decrypted",
+                format!("with `intercept: false` nobody sees requests, so `{key}` means nothing"),
+                "remove it, or let the target be decrypted",
+            );
+        }
+    }
+    (findings.errors() == before).then(|| Target {
+        name: written.name.clone(),
+        hosts,
+        ports,
+        intercept: false,
+        slots: Slots {
+            default: "default".into(),
+            names: vec!["default".into()],
+        },
+        routes: vec![Target::unread_route()],
+        auth_failure: Vec::new(),
+        refusal: None,
+        probe: None,
+        rate_limit: RateLimitScope::Credential,
+    })
+}
