@@ -108,7 +108,7 @@ fn of_letters(letters: &str) -> Option<Overrides> {
             let Some(before) = stem.strip_suffix(noun) else {
                 continue;
             };
-            let bare = before.is_empty() && own && (noun == &"method" || BARE.contains(noun));
+            let bare = before.is_empty() && own && (*noun == "method" || BARE.contains(noun));
             if overriding.is_some() || bare || is_qualified(before) {
                 return Some(overrides);
             }

@@ -84,7 +84,7 @@ fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// Refuses headers that a server which folds `_` into `-` (as CGI and WSGI do) would take for the
+/// Refuses headers that a server which folds `_` or `.` into `-` (as CGI and WSGI do) would take for the
 /// credential's header, or for one that is stripped.
 pub(super) fn refuse_aliases(
     headers: &HeaderMap,
@@ -97,7 +97,7 @@ pub(super) fn refuse_aliases(
     };
     for name in headers.keys() {
         let text = name.as_str();
-        if !text.contains('_') {
+        if !text.contains(['_', '.']) {
             continue;
         }
         let imitates =
@@ -110,6 +110,6 @@ pub(super) fn refuse_aliases(
 }
 
 fn folded_equal(one: &str, other: &str) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let fold = |byte: u8| if b"_.".contains(&byte) { b'-' } else { byte };
     one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
 }

@@ -120,6 +120,7 @@ fn a_route_without_a_credential_sends_none() {
 #[rstest]
 #[case::imitation("x-api-key", "x_api_key", true)]
 #[case::mixed("x-api-key", "x-api_key", true)]
+#[case::dots("x-api-key", "x.api.key", true)]
 #[case::another("x-api-key", "x_api_keys", false)]
 #[case::ours_itself("x-api-key", "x-api-key", false)]
 #[case::ours_has_the_underscore("x_api_key", "x_api_key", false)]

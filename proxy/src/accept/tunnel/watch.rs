@@ -164,10 +164,11 @@ impl Watch {
                 let detail = "the client stopped within the head of a request";
                 Look::Refuse(Refusal::new(Reason::RequestMalformed, detail))
             }
-            State::Opening(_) | State::Line(_) | State::Greeted { .. } | State::Early(_) => {
-                Look::Free
-            }
-            State::Free => Look::Free,
+            State::Opening(_)
+            | State::Line(_)
+            | State::Greeted { .. }
+            | State::Early(_)
+            | State::Free => Look::Free,
         }
     }
 
