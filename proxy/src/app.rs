@@ -48,7 +48,7 @@ pub struct Rooms {
     /// Sends requests on.
     pub forwarder: Arc<Forwarder>,
     /// Mints leaves.
-    pub ca: Ca,
+    pub ca: Arc<Ca>,
     /// Opens records.
     pub recorder: Recorder,
     /// The places of client connections.
@@ -171,7 +171,7 @@ pub async fn build_with_log(
         healths: Arc::default(),
         prober: Arc::new(prober),
         forwarder,
-        ca,
+        ca: Arc::new(ca),
         slots: Slots::new(Bounds::from(&gateway.limits), Some(metrics.clone())),
         recorder: Recorder::new(log, metrics, clock.clone()),
         limits: gateway.limits.clone(),

@@ -14,7 +14,7 @@ use reqwest::{Response, Url, redirect::Policy};
 use rustls::RootCertStore;
 use zeroize::Zeroizing;
 
-use crate::{chain, ciphers};
+use crate::{chain, ciphers, files};
 
 /// How long a whole exchange may take unless it says otherwise; requests wait for it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,7 +136,7 @@ impl Client {
         let Some(file) = &self.ca_file else {
             return Ok(None);
         };
-        let read = tokio::fs::read(file).await;
+        let read = files::read(file).await;
         read.map(Some).map_err(|error| RootsError::Unreadable {
             file: Arc::clone(file),
             kind: error.kind(),

@@ -16,6 +16,7 @@ pub mod control_plane;
 pub mod credential;
 pub mod destination;
 pub mod detect;
+mod files;
 mod flight;
 pub mod forward;
 pub mod health;

@@ -12,7 +12,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::secret::Secret;
+use crate::{files, secret::Secret};
 
 /// The largest file that is taken for a secret, in bytes.
 pub(crate) const MAX_SECRET_FILE: usize = 64 * 1024;
@@ -51,21 +51,13 @@ pub(crate) async fn read_text(path: &Path) -> Result<Secret, SecretFileError> {
 type Parse = fn(&[u8]) -> Result<Secret, SecretFileError>;
 
 async fn read_as(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read_blocking(&path, parse)).await;
-    // The task ends without a result only when the runtime is shutting down.
-    read.unwrap_or(Err(SecretFileError::Unreadable(io::ErrorKind::Interrupted)))
+    files::beside(path, move |path| read_blocking(path, parse)).await
 }
 
 fn read_blocking(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
-    // Asked before opening: to open a named pipe would wait for its writer.
-    let metadata = std::fs::metadata(path).map_err(from_io)?;
-    if !metadata.is_file() {
-        return Err(SecretFileError::Unreadable(io::ErrorKind::InvalidInput));
-    }
     // Room for everything at once: a buffer that grows leaves copies behind.
     let mut content = Zeroizing::new(vec![0; MAX_SECRET_FILE + 1]);
-    let length = fill(&mut File::open(path).map_err(from_io)?, &mut content).map_err(from_io)?;
+    let length = fill(&mut files::open(path)?, &mut content)?;
     if length == content.len() {
         return Err(SecretFileError::TooLarge);
     }
@@ -110,11 +102,12 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn from_io(error: io::Error) -> SecretFileError {
-    match error.kind() {
-        io::ErrorKind::NotFound => SecretFileError::Missing,
-        kind => SecretFileError::Unreadable(kind),
+impl From<io::Error> for SecretFileError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            kind => Self::Unreadable(kind),
+        }
     }
 }
 

@@ -96,10 +96,9 @@ impl Intercepted {
         let fronted = hello
             .server_name()
             .is_some_and(|name| Host::parse(name).ok().as_ref() != Some(self.authority.host()));
-        let config =
-            self.rooms.ca.leaf(self.authority.host()).map_err(|error| {
-                Refusal::new(Reason::Internal, format!("no certificate: {error}"))
-            })?;
+        let leaf = self.rooms.ca.leaf_in_time(self.authority.host()).await;
+        let config = leaf
+            .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
         let stream = start
             .into_stream(config)
             .await

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use crate::identify::TrustDomains;
+use crate::{files, identify::TrustDomains};
 
 /// Why a listener's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ fn read(
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read {
+    files::read_now(path).map_err(|source| TlsError::Read {
         path: path.to_owned(),
         source,
     })

@@ -46,6 +46,9 @@ impl From<Problems> for ReloadError {
 /// How often the directories are looked at without being asked.
 const POLL: Duration = Duration::from_secs(10);
 
+/// How long a look may take before someone is told.
+const SLOW: Duration = Duration::from_secs(30);
+
 /// How long a change must have settled: files are often written one after the other.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -116,9 +119,20 @@ impl Reloader {
                 () = tokio::time::sleep(POLL) => {}
             }
             let shared = Arc::clone(&self.0);
-            let look = tokio::task::spawn_blocking(move || shared.look());
-            if let Err(error) = look.await {
-                tracing::error!(%error, "the reload failed");
+            let mut look = tokio::task::spawn_blocking(move || shared.look());
+            let looked = loop {
+                tokio::select! {
+                    looked = &mut look => break Some(looked),
+                    () = self.0.rooms.drain.cancelled() => break None,
+                    () = tokio::time::sleep(SLOW) => tracing::warn!(
+                        "the disk of the resources does not answer; the revision in force stays so"
+                    ),
+                }
+            };
+            match looked {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::error!(%error, "the reload failed"),
+                None => break,
             }
         }
         drop(watcher);

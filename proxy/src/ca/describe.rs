@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write,
-    fs,
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
@@ -13,6 +12,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 
 use super::{CaError, store, validity::Validity};
+use crate::files;
 
 /// What one certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn describe(
 }
 
 fn summary_of_file(path: &Path) -> Result<Option<CertificateSummary>, CaError> {
-    let contents = match fs::read(path) {
+    let contents = match files::read_now(path) {
         Ok(contents) => zeroize::Zeroizing::new(contents),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(store::io_error("read", path, source)),

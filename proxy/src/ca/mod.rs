@@ -39,7 +39,7 @@ use self::{
     root::Root,
     serve::ServerTemplate,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, files};
 
 pub use self::describe::{CertificateSummary, describe};
 
@@ -206,6 +206,25 @@ impl Ca {
             return Ok(leaf.config());
         }
         self.mint(&intermediate, host, now)
+    }
+
+    /// The same on a thread that serves others. A new intermediate needs the root's key from its
+    /// file, and leaves a copy there: that is done beside it, and where the disk does not answer the
+    /// present one is used on, as long as it holds.
+    pub async fn leaf_in_time(self: &Arc<Self>, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
+        let now = self.clock.now();
+        let current = self.intermediate.load_full();
+        let Some(current) = current.filter(|current| !current.is_fresh(now)) else {
+            return self.leaf(host);
+        };
+        let (ca, name) = (Arc::clone(self), host.clone());
+        let renewed: io::Result<_> =
+            files::beside(&self.directory, move |_| Ok(ca.leaf(&name))).await;
+        match renewed {
+            Ok(leaf) => leaf,
+            Err(_) if current.is_valid(now) => self.mint(&current, host, now),
+            Err(source) => Err(store::io_error("read", &self.directory, source)),
+        }
     }
 
     /// The root certificate, PEM.

@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::CaError;
+use crate::files;
 
 /// Certificate and private key of the root, PEM.
 pub(super) const ROOT_FILE: &str = "root.pem";
@@ -58,7 +59,7 @@ pub(super) fn check_directory(directory: &Path) -> Result<(), CaError> {
 /// Others must not read it. The group may, because that is all a Kubernetes Secret volume with
 /// `fsGroup` can offer to a gateway that does not run as root.
 pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CaError> {
-    let file = match File::open(path) {
+    let file = match files::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(io_error("read", path, source)),

@@ -83,6 +83,9 @@ pub enum CredentialError {
     /// The fetch was cut off, by a defect or because the process is shutting down.
     #[error("fetching the credential was cut off")]
     Abandoned,
+    /// The fetch goes on, and nobody knows for how long.
+    #[error("fetching the credential takes too long")]
+    TooSlow,
 }
 
 /// Why an issuer did not issue a credential, or did not revoke one.
@@ -126,7 +129,8 @@ impl CredentialError {
             | Self::TooLarge { .. }
             | Self::NotText { .. }
             | Self::Unusable { .. }
-            | Self::Abandoned => true,
+            | Self::Abandoned
+            | Self::TooSlow => true,
             Self::Source(error) => error.may_pass(),
             Self::Rotation(error) => error.may_pass(),
             Self::State(error) => error.may_pass(),
@@ -154,7 +158,8 @@ impl CredentialError {
             | Self::Issuer { .. }
             | Self::Rotation(_)
             | Self::State(_)
-            | Self::Abandoned => false,
+            | Self::Abandoned
+            | Self::TooSlow => false,
         }
     }
 }

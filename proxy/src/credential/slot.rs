@@ -42,6 +42,9 @@ const ONE_USE: Duration = Duration::from_millis(100);
 /// [`Slot::rejected`] when no value is.
 const NONE: u64 = 0;
 
+/// The longest that a request waits for a fetch, which goes on without it: a disk may never answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
+
 /// What all slots have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Common {
@@ -217,9 +220,10 @@ impl Slot {
     }
 
     async fn wait(self: &Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
-        self.start(Why::Use)
-            .await
-            .unwrap_or(Err(CredentialError::Abandoned))
+        match tokio::time::timeout(LONGEST_WAIT, self.start(Why::Use)).await {
+            Ok(fetched) => fetched.unwrap_or(Err(CredentialError::Abandoned)),
+            Err(_) => Err(CredentialError::TooSlow),
+        }
     }
 
     pub(super) fn start(

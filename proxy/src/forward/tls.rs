@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::error::{ForwardError, SetupError};
-use crate::{chain, ciphers};
+use crate::{chain, ciphers, files};
 
 /// Which HTTP a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ fn system() -> Result<RootCertStore, SetupError> {
 /// Adds every certificate of a PEM file; one that is not usable is an error, since somebody
 /// relies on it.
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let pem = std::fs::read(path).map_err(|error: io::Error| error.to_string())?;
+    let pem = files::read_now(path).map_err(|error: io::Error| error.to_string())?;
     let mut found = false;
     for certificate in CertificateDer::pem_reader_iter(Cursor::new(pem)) {
         let certificate = certificate.map_err(|error| error.to_string())?;

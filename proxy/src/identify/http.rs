@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 
 use super::SetupError;
 pub(super) use crate::control_plane::sentence;
-use crate::{chain, control_plane};
+use crate::{chain, control_plane, files};
 
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ pub(super) fn url(issuer: &Issuer, url: &str) -> Result<Url, SetupError> {
 
 /// The roots in a file, so that a gateway with a wrong one does not start.
 pub(super) fn roots(issuer: &Issuer, file: &Path) -> Result<RootCertStore, SetupError> {
-    let pem = std::fs::read(file).map_err(|source| SetupError::CaFile {
+    let pem = files::read_now(file).map_err(|source| SetupError::CaFile {
         issuer: issuer.name.clone(),
         file: file.to_owned(),
         source,

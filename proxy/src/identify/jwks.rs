@@ -29,6 +29,7 @@ use super::{
     keys::{KeySet, KeySetError, Miss},
 };
 use crate::{
+    files,
     flight::{Flight, LastTime, Outcome},
     secret_file,
 };
@@ -311,7 +312,7 @@ impl Source {
 
     async fn read(&self) -> Result<Vec<u8>, String> {
         match self {
-            Self::File(path) => read_file(path.clone()).await,
+            Self::File(path) => files::read(path).await.map_err(|error| error.to_string()),
             Self::Url {
                 client,
                 url,
@@ -332,19 +333,4 @@ impl Source {
             }
         }
     }
-}
-
-async fn read_file(path: PathBuf) -> Result<Vec<u8>, String> {
-    /// The largest file, in bytes.
-    const MAX_FILE: u64 = 1024 * 1024;
-    let metadata = tokio::fs::metadata(&path)
-        .await
-        .map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is no file".into());
-    }
-    if metadata.len() > MAX_FILE {
-        return Err("it is larger than 1 MiB".into());
-    }
-    tokio::fs::read(&path).await.map_err(|e| e.to_string())
 }

@@ -49,7 +49,9 @@ impl From<&CredentialError> for Reason {
             CredentialError::Unusable { .. } => Reason::CredentialUnusable,
             CredentialError::NoToken => Reason::CallerTokenMissing,
             CredentialError::RunOver => Reason::IdentityExpired,
-            CredentialError::Abandoned => Reason::CredentialSourceUnavailable,
+            CredentialError::Abandoned | CredentialError::TooSlow => {
+                Reason::CredentialSourceUnavailable
+            }
             CredentialError::Rotation(error) => rotation(error),
             CredentialError::State(error) => state(error),
         }

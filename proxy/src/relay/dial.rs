@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::proof::{Fingerprint, Proof, ProofError};
-use crate::chain;
+use crate::{chain, files};
 
 /// TCP and TLS with a gateway, which is near. Beyond this the next address is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -139,7 +139,7 @@ async fn read_roots(path: &PathBuf) -> Result<RootCertStore, DialError> {
         path: path.clone(),
         reason,
     };
-    let pem = tokio::fs::read(path)
+    let pem = files::read(path)
         .await
         .map_err(|error| unusable(format!("cannot be read ({})", error.kind())))?;
     let mut roots = RootCertStore::empty();

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::{
+    files,
     secret::Secret,
     secret_file::{self, SecretFileError},
 };
@@ -168,7 +169,7 @@ fn expiry(token: &Secret) -> Option<Timestamp> {
 }
 
 async fn read(path: &PathBuf) -> Result<Vec<u8>, ProofError> {
-    tokio::fs::read(path)
+    files::read(path)
         .await
         .map_err(|error| ProofError::Unreadable {
             path: path.clone(),

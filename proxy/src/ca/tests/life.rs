@@ -3,6 +3,7 @@
 use std::{fs, sync::Barrier, thread};
 
 use super::*;
+use crate::files;
 
 fn leaf(fixture: &Fixture) -> Arc<ServerConfig> {
     fixture.ca.leaf(&host("slack.com")).unwrap()
@@ -100,6 +101,45 @@ fn a_failed_reissue_is_survived_while_the_intermediate_lasts() {
     fixture.forward(SignedDuration::from_hours(7 * 24 + 1));
     let refused = fixture.ca.leaf(&host("slack.com"));
     assert!(matches!(refused, Err(CaError::Missing(_))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_answer_holds_nobody_up_while_the_intermediate_lasts() {
+    let fixture = Fixture::new(&["slack.com"]);
+    let first = fixture.ca.leaf_in_time(&host("slack.com")).await.unwrap();
+    let (let_go, hanging) = std::sync::mpsc::channel::<()>();
+    let directory = fixture.path().to_owned();
+    let stuck = tokio::spawn(async move {
+        let hang = move |_: &Path| {
+            // An error is the test letting go.
+            let _ = hanging.recv();
+            Ok::<_, std::io::Error>(())
+        };
+        files::beside(&directory, hang).await.unwrap_err();
+    });
+    tokio::task::yield_now().await;
+    tokio::time::advance(files::PATIENCE).await;
+    stuck.await.unwrap();
+
+    fixture.forward(SignedDuration::from_hours(17));
+    let same = fixture.ca.leaf_in_time(&host("slack.com")).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &same));
+    fixture.forward(SignedDuration::from_hours(100));
+    fixture.ca.leaf_in_time(&host("slack.com")).await.unwrap();
+    fixture.forward(SignedDuration::from_hours(100));
+    let refused = fixture.ca.leaf_in_time(&host("slack.com")).await;
+    assert!(matches!(refused, Err(CaError::Io { .. })), "{refused:?}");
+    drop(let_go);
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_intermediate_old_has_it_reissued() {
+    let fixture = Fixture::new(&["slack.com"]);
+    let intermediate = || fixture.greet("slack.com").unwrap().chain[1].clone();
+    let first = intermediate();
+    fixture.forward(SignedDuration::from_hours(100));
+    fixture.ca.leaf_in_time(&host("slack.com")).await.unwrap();
+    assert_ne!(first, intermediate());
 }
 
 #[test]

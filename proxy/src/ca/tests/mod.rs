@@ -40,7 +40,7 @@ fn constrain(ca: &Ca, hosts: &[&str]) -> Result<(), CaError> {
 struct Fixture {
     directory: TempDir,
     clock: Clock,
-    ca: Ca,
+    ca: Arc<Ca>,
 }
 
 impl Fixture {
@@ -48,6 +48,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::manual(start());
         let ca = Ca::open_or_create(directory.path(), clock.clone(), 100).unwrap();
+        let ca = Arc::new(ca);
         constrain(&ca, hosts).unwrap();
         Self {
             directory,

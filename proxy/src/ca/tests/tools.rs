@@ -46,7 +46,7 @@ fn fixture_now(hosts: &[&str]) -> Fixture {
     Fixture {
         directory,
         clock,
-        ca,
+        ca: Arc::new(ca),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The file around a document in a directory: a line that says what it is, then the document,
 //! sealed with AES-256-GCM if there is a key. What was cut short or changed is noticed either way.
 
-use std::{fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
+use std::{io::Read, os::unix::fs::PermissionsExt, path::Path};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey},
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{StateError, document::hex};
+use crate::files;
 
 /// What the first line says it is.
 const KIND: &str = "countersign-state";
@@ -59,7 +60,7 @@ impl Keys {
             problem,
         };
         let io = |error| StateError::io("read", path, &error);
-        let file = File::open(path).map_err(io)?;
+        let file = files::open(path).map_err(io)?;
         // The group may read: that is all that a mounted Secret with `fsGroup` can offer.
         if file.metadata().map_err(io)?.permissions().mode() & 0o037 != 0 {
             return Err(problem(

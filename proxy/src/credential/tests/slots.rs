@@ -36,6 +36,19 @@ async fn a_thousand_first_requests_make_one_fetch() {
     assert_eq!(fake.fetches(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_that_never_answers_is_not_waited_for_without_end() {
+    let fake = Fake::gated([value("xoxb-1", None)]);
+    let credentials = Credentials::with_fetcher(clock(), Fetcher::Fake(fake.clone()));
+    let refused = credentials.obtain(&any()).await.unwrap_err();
+    assert_eq!(refused, CredentialError::TooSlow);
+    // The fetch goes on, and who asks later gets what it brings.
+    fake.gate.add_permits(1);
+    let issued = credentials.obtain(&any()).await.unwrap();
+    assert_eq!(issued.secret().expose(), "xoxb-1");
+    assert_eq!(fake.fetches(), 1);
+}
+
 #[tokio::test]
 async fn a_request_that_is_cancelled_does_not_lose_the_fetch() {
     let fake = Fake::gated([value("xoxb-1", None)]);

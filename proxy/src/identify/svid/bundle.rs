@@ -2,7 +2,7 @@
 //! Trust Domain and Bundle, section 4).
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use serde::Deserialize;
 
 use super::ChainFault;
-use crate::identify::from_json_object;
+use crate::{files, identify::from_json_object};
 
 /// The most roots one bundle may have; there are two or three while one replaces another.
 const MAX_ROOTS: usize = 256;
@@ -73,7 +73,7 @@ struct Key {
 
 impl Bundle {
     pub(super) fn read(file: &Path) -> Result<Self, BundleError> {
-        let read = || Self::parse(&fs::read(file)?);
+        let read = || Self::parse(&files::read_now(file)?);
         read().map_err(|fault| BundleError {
             file: file.to_owned(),
             fault,
