@@ -196,12 +196,16 @@ impl World {
             format!("the gateway's log:\n{log}")
         })?;
         let (_, metrics) = admin(self.addresses, "/metrics").await?;
-        let dropped: u64 = metrics
+        let name = "countersign_decisions_dropped_total{class=";
+        let mut dropped = metrics
             .lines()
-            .find_map(|line| line.strip_prefix("countersign_decisions_dropped_total "))
-            .context("the gateway has no metric of lost records")?
-            .parse()?;
-        results.dropped_records += dropped;
+            .filter_map(|line| line.strip_prefix(name)?.split_once("} "))
+            .map(|(_, count)| count.parse::<u64>())
+            .peekable();
+        dropped
+            .peek()
+            .context("the gateway has no metric of lost records")?;
+        results.dropped_records += dropped.sum::<Result<u64, _>>()?;
         Ok(())
     }
 

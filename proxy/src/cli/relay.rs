@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::open_files;
+use super::{open_files, run::LAST_THREADS};
 use crate::{
     clock::Clock,
     observe::logging::{self, LogFormat},
@@ -106,7 +106,7 @@ pub(super) struct RelayCommand {
 
 impl RelayCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        logging::init(self.log)?;
+        let _log = logging::init(self.log)?;
         open_files::raise_limit();
         // A thread has memory of its own, and one carries more than a pod sends.
         let mut builder = if self.threads > 1 {
@@ -122,7 +122,7 @@ impl RelayCommand {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
             let relay = Relay::bind(self.settings(), Clock::system()).await?;
             tracing::info!(addresses = ?relay.addresses(), "listening");
@@ -136,7 +136,9 @@ impl RelayCommand {
                 })
                 .await;
             Ok(ExitCode::SUCCESS)
-        })
+        });
+        runtime.shutdown_timeout(LAST_THREADS);
+        ended
     }
 
     fn settings(self) -> Settings {

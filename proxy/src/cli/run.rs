@@ -1,6 +1,6 @@
 //! `countersign run`: the gateway.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -13,6 +13,9 @@ use crate::{
     clock::Clock,
     observe::logging::{self, LogFormat},
 };
+
+/// How long threads that wait for a disk or a name may hold up the end.
+pub(super) const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// Runs a gateway until SIGTERM or SIGINT; SIGHUP reloads the resources.
 #[derive(Debug, Args)]
@@ -30,7 +33,7 @@ pub(super) struct RunCommand {
 
 impl RunCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        logging::init(self.log)?;
+        let _log = logging::init(self.log)?;
         let (gateway, warnings) = match load::gateway(&self.config) {
             Ok(loaded) => loaded,
             Err(problems) => return report::problems(&problems),
@@ -45,7 +48,7 @@ impl RunCommand {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let app = match app::build(gateway, Clock::system()).await {
                 Ok(app) => app,
                 Err(StartError::Resources(problems)) => return report::problems(&problems),
@@ -67,6 +70,9 @@ impl RunCommand {
             })
             .await;
             Ok(ExitCode::SUCCESS)
-        })
+        });
+        // A file on a disk that does not answer must not keep the process.
+        runtime.shutdown_timeout(LAST_THREADS);
+        ended
     }
 }

@@ -49,6 +49,8 @@ pub struct AdminState(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     metrics: Metrics,
+    /// Held while they are written: one scrape at a time is enough work.
+    scraping: tokio::sync::Mutex<()>,
     status: ArcSwap<Status>,
     credentials: OnceLock<(Arc<Credentials>, Arc<Healths>)>,
 }
@@ -78,6 +80,7 @@ impl AdminState {
     pub fn new(metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             metrics,
+            scraping: tokio::sync::Mutex::default(),
             status: ArcSwap::default(),
             credentials: OnceLock::new(),
         }))
@@ -219,6 +222,7 @@ async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus>
 
 async fn metrics(State(state): State<AdminState>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let _one_at_a_time = state.0.scraping.lock().await;
     match state.0.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {

@@ -16,6 +16,7 @@ use super::{
     CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart, TargetPart,
     UpstreamPart,
     json::{Key, Object, key},
+    log::{Class, Summary},
     record::Closed,
     redact::redact,
 };
@@ -26,19 +27,78 @@ pub(super) const SCHEMA: &str = "countersign.decision/v1";
 /// The schema of a line that stands for records which were lost.
 pub(super) const DROPPED_SCHEMA: &str = "countersign.dropped/v1";
 
+/// The schema of a line that stands for refusals which were counted and not written.
+const SUMMARY_SCHEMA: &str = "countersign.summary/v1";
+
+/// The longest line: container runtimes split what is longer than 16 KiB.
+const LINE_BYTES: usize = 15 * 1024;
+
+/// What a text may take in a line that would be too long; paths and details may take
+/// a few times as much.
+const TEXT_BYTES: usize = 256;
+
+/// What did not match, in a line that would be too long.
+const MISMATCHES: usize = 6;
+
 /// Appends the record and a line feed.
 pub(super) fn write_line(closed: &Closed, line: &mut Vec<u8>) {
-    let mut json = Object::open(line);
+    let start = line.len();
+    write_within(usize::MAX, closed, line);
+    if line.len() - start > LINE_BYTES {
+        line.truncate(start);
+        write_within(TEXT_BYTES, closed, line);
+    }
+}
+
+fn write_within(most: usize, closed: &Closed, line: &mut Vec<u8>) {
+    let mut json = Object::open_within(line, most);
     decision(&mut json, closed);
     json.close();
     line.push(b'\n');
 }
 
+/// Appends the line that stands for refusals beyond a rate.
+pub(super) fn write_summary(summary: &Summary, time: Timestamp, line: &mut Vec<u8>) {
+    let mut json = Object::open_within(line, TEXT_BYTES);
+    json.text(key!("schema"), SUMMARY_SCHEMA);
+    json.shown(key!("time"), Some(format_args!("{time:.3}")));
+    json.text(key!("class"), summary.class.name());
+    json.object(key!("workload"), summary.workload.as_deref(), workload);
+    json.text(key!("subject"), summary.subject.as_deref());
+    json.number(key!("count"), summary.count);
+    json.shown(key!("first"), Some(format_args!("{:.3}", summary.first)));
+    json.shown(key!("last"), Some(format_args!("{:.3}", summary.last)));
+    let reasons = summary.reasons.iter().filter(|reason| reason.count > 0);
+    json.list(key!("reasons"), reasons, |json, reason| {
+        json.text(key!("reason"), reason.reason);
+        json.number(key!("count"), reason.count);
+    });
+    json.list(
+        key!("sources"),
+        summary.sources.named(),
+        |json, (address, count)| {
+            json.shown(key!("address"), Some(address));
+            json.number(key!("count"), count);
+        },
+    );
+    json.list(
+        key!("targets"),
+        summary.targets.named(),
+        |json, (authority, count)| {
+            json.shown(key!("authority"), Some(authority));
+            json.number(key!("count"), count);
+        },
+    );
+    json.close();
+    line.push(b'\n');
+}
+
 /// Appends the line that stands for `count` lost records.
-pub(super) fn write_dropped(count: u64, time: Timestamp, line: &mut Vec<u8>) {
+pub(super) fn write_dropped(count: u64, class: Class, time: Timestamp, line: &mut Vec<u8>) {
     let mut json = Object::open(line);
     json.text(key!("schema"), DROPPED_SCHEMA);
     json.number(key!("count"), count);
+    json.text(key!("class"), class.name());
     json.shown(key!("time"), Some(format_args!("{time:.3}")));
     json.close();
     line.push(b'\n');
@@ -85,7 +145,8 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
         json.object(key!("nearest"), Some(nearest), nearest_rule);
     }
     if let Some(detail) = &entry.detail {
-        free(json, key!("detail"), Some(detail));
+        let most = json.most().saturating_mul(4);
+        json.text_within(key!("detail"), &*redact(detail), most);
     }
 }
 
@@ -129,7 +190,7 @@ fn target(json: &mut Object<'_>, part: &TargetPart) {
         key!("method"),
         part.method.as_ref().map(http::Method::as_str),
     );
-    free(json, key!("path"), part.path.as_ref().map(PathOnly::as_str));
+    path(json, part.path.as_ref().map(PathOnly::as_str));
     json.text(key!("protocol"), part.protocol);
 }
 
@@ -180,13 +241,25 @@ fn micros(duration: Duration) -> u64 {
 fn nearest_rule(json: &mut Object<'_>, nearest: &Nearest) {
     json.text(key!("policy"), nearest.policy.name.as_str());
     json.number(key!("rule"), nearest.rule.map(|rule| rule as u64));
-    json.list(key!("mismatches"), &nearest.mismatches, mismatch);
+    let most = if json.most() == usize::MAX {
+        usize::MAX
+    } else {
+        MISMATCHES
+    };
+    let mismatches = nearest.mismatches.iter().take(most);
+    json.list(key!("mismatches"), mismatches, mismatch);
 }
 
 fn mismatch(json: &mut Object<'_>, mismatch: &Mismatch) {
     json.text(key!("what"), mismatch.what);
     free(json, key!("expected"), Some(&mismatch.expected));
     free(json, key!("actual"), Some(&mismatch.actual));
+}
+
+/// A caller's path, redacted.
+fn path(json: &mut Object<'_>, path: Option<&str>) {
+    let most = json.most().saturating_mul(8);
+    json.text_within(key!("path"), path.map(redact).as_deref(), most);
 }
 
 /// Text that a caller or an upstream wrote: redacted.

@@ -18,6 +18,7 @@ use countersign_config::{
 use http::{Method, uri::PathAndQuery};
 use uuid::Uuid;
 
+use super::CUT;
 use crate::destination::Authority;
 
 /// What is known of one request so far. Each room fills in its own part; a part that stays
@@ -182,6 +183,19 @@ impl PathOnly {
     /// The path, raw.
     pub fn as_str(&self) -> &str {
         self.0.path()
+    }
+
+    /// The same in memory of its own, and cut where it is longer than `most`.
+    pub(super) fn trimmed(&self, most: usize) -> Self {
+        let path = self.as_str();
+        let kept = &path[..path.floor_char_boundary(most)];
+        let copied = if kept.len() == path.len() {
+            bytes::Bytes::copy_from_slice(path.as_bytes())
+        } else {
+            format!("{kept}{CUT}").into()
+        };
+        // What was a path still is one; else it stays as it is.
+        PathAndQuery::from_maybe_shared(copied).map_or_else(|_| self.clone(), Self)
     }
 }
 

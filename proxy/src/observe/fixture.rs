@@ -28,6 +28,17 @@ pub(super) fn clock() -> Clock {
     Clock::manual(time)
 }
 
+/// A proven caller.
+pub(super) fn caller(subject: &str) -> Arc<CallerPart> {
+    Arc::new(CallerPart {
+        proof: "service-account-token",
+        issuer: Some("prod-eu".into()),
+        subject: Some(subject.into()),
+        pod: None,
+        token_id: None,
+    })
+}
+
 /// Fills in everything, as in the example of `docs/decision-record.md`.
 pub(super) fn fill(entry: &mut Entry) {
     let workload = Arc::new(workload());

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::redact::needs_escape;
+use super::{CUT, redact::needs_escape};
 
 /// A member's name as it stands in the line: quoted, with a comma before it and a colon after.
 #[derive(Debug, Clone, Copy)]
@@ -34,13 +34,29 @@ pub(super) use key;
 pub(super) struct Object<'l> {
     line: &'l mut Vec<u8>,
     empty: bool,
+    /// The longest text, in bytes of the line.
+    most: usize,
 }
 
 impl<'l> Object<'l> {
     /// Begins an object at the end of `line`.
     pub(super) fn open(line: &'l mut Vec<u8>) -> Self {
+        Self::open_within(line, usize::MAX)
+    }
+
+    /// The same, with texts that are cut where they would take more than `most` bytes.
+    pub(super) fn open_within(line: &'l mut Vec<u8>, most: usize) -> Self {
         line.push(b'{');
-        Self { line, empty: true }
+        Self {
+            line,
+            empty: true,
+            most,
+        }
+    }
+
+    /// The bytes that a text may take.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// Ends the object.
@@ -50,9 +66,19 @@ impl<'l> Object<'l> {
 
     /// A text, or null.
     pub(super) fn text<'t>(&mut self, key: Key, value: impl Into<Option<&'t str>>) {
+        self.text_within(key, value, self.most);
+    }
+
+    /// A text, or null, with a bound of its own.
+    pub(super) fn text_within<'t>(
+        &mut self,
+        key: Key,
+        value: impl Into<Option<&'t str>>,
+        most: usize,
+    ) {
         let line = self.key(key);
         match value.into() {
-            Some(text) => write_text(text, line),
+            Some(text) => write_text(text, most, line),
             None => line.extend_from_slice(b"null"),
         }
     }
@@ -110,12 +136,13 @@ impl<'l> Object<'l> {
         value: Option<T>,
         fill: impl FnOnce(&mut Object<'_>, T),
     ) {
+        let most = self.most;
         let line = self.key(key);
         let Some(value) = value else {
             line.extend_from_slice(b"null");
             return;
         };
-        let mut object = Object::open(line);
+        let mut object = Object::open_within(line, most);
         fill(&mut object, value);
         object.close();
     }
@@ -127,13 +154,14 @@ impl<'l> Object<'l> {
         items: impl IntoIterator<Item = T>,
         fill: impl Fn(&mut Object<'_>, T),
     ) {
+        let most = self.most;
         let line = self.key(key);
         line.push(b'[');
         for (index, item) in items.into_iter().enumerate() {
             if index > 0 {
                 line.push(b',');
             }
-            let mut object = Object::open(line);
+            let mut object = Object::open_within(line, most);
             fill(&mut object, item);
             object.close();
         }
@@ -158,10 +186,30 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
-fn write_text(text: &str, line: &mut Vec<u8>) {
+fn write_text(text: &str, most: usize, line: &mut Vec<u8>) {
     line.push(b'"');
+    let start = line.len();
     escape(text, line);
+    if line.len() - start > most {
+        line.truncate(start);
+        cut(text, most, line);
+    }
     line.push(b'"');
+}
+
+/// As much of a text as takes `most` bytes at the most, with the mark that says so.
+#[cold]
+fn cut(text: &str, most: usize, line: &mut Vec<u8>) {
+    let end = line.len() + most.saturating_sub(CUT.len());
+    for character in text.chars() {
+        let before = line.len();
+        escape(character.encode_utf8(&mut [0; 4]), line);
+        if line.len() > end {
+            line.truncate(before);
+            break;
+        }
+    }
+    line.extend_from_slice(CUT.as_bytes());
 }
 
 fn write_number(number: u64, line: &mut Vec<u8>) {
@@ -254,6 +302,17 @@ mod tests {
     }
 
     proptest! {
+        /// A text that is cut stays JSON, keeps to its bound, and begins as it did.
+        #[test]
+        fn a_cut_text_keeps_to_its_bound(text in any::<String>(), most in 8_usize..64) {
+            let mut line = Vec::new();
+            write_text(&text, most, &mut line);
+            prop_assert!(line.len() <= most + 2);
+            let read: String = serde_json::from_slice(&line).unwrap();
+            let cut = read.strip_suffix(CUT).filter(|_| read != text);
+            prop_assert!(text.starts_with(cut.unwrap_or(&read)));
+        }
+
         /// A JSON reader gets back what was written, and nothing in the line disturbs a terminal.
         #[test]
         fn any_text_comes_back(text in any::<String>(), number in any::<u64>()) {

@@ -21,6 +21,9 @@ pub use entry::{
     ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
     TargetPart, Timing, TraceId, UpstreamPart,
 };
-pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog};
+pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog, QUEUED_BYTES};
 pub use metrics::{ConnectionGuard, Metrics};
 pub use record::{Outcome, Record, Recorder};
+
+/// Ends a text of which only the beginning was kept.
+const CUT: &str = "[cut]";

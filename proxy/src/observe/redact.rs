@@ -4,11 +4,7 @@
 //! Secrets of ours are [`crate::secret::Secret`] and cannot be shown in the first place. This is
 //! for texts that others wrote: an API's error, a caller's path, a library's message.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-    sync::LazyLock,
-};
+use std::{borrow::Cow, sync::LazyLock};
 
 use regex::Regex;
 
@@ -70,25 +66,6 @@ pub(super) fn needs_escape(character: char) -> bool {
             character,
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         )
-}
-
-/// A writer that redacts each piece of text given to it. The process log writes one event at a
-/// time, so that no token is cut in two.
-#[derive(Debug)]
-pub(super) struct RedactingWriter<W>(pub(super) W);
-
-impl<W: Write> Write for RedactingWriter<W> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        match redact(&String::from_utf8_lossy(piece)) {
-            Cow::Borrowed(_) => self.0.write_all(piece)?,
-            Cow::Owned(redacted) => self.0.write_all(redacted.as_bytes())?,
-        }
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
 }
 
 #[cfg(test)]

@@ -58,8 +58,13 @@ impl<W: Write> Write for Narrator<W> {
 fn sentence(record: &Value, verbose: bool) -> Option<String> {
     let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
     let number = |pointer| record.pointer(pointer).and_then(Value::as_u64);
-    if let Some(lost) = number("/count") {
-        return Some(format!("{lost} decisions could not be shown"));
+    if let Some(count) = number("/count") {
+        return Some(match text("/schema") {
+            Some("countersign.summary/v1") => {
+                format!("{count} more were refused like those before")
+            }
+            _ => format!("{count} decisions could not be shown"),
+        });
     }
     let outcome = text("/outcome")?;
     let wrong = matches!(outcome, "refused" | "failed");
@@ -96,6 +101,8 @@ mod tests {
     const EARLY: &str = r#"{"outcome":"refused","reason":"no-proof","target":null}"#;
     const DROPPED: &str =
         r#"{"schema":"countersign.dropped/v1","count":3,"time":"2026-11-23T05:10:03.412Z"}"#;
+    const SUMMARY: &str =
+        r#"{"schema":"countersign.summary/v1","class":"identified","count":70,"reasons":[]}"#;
 
     fn told(verbose: bool, lines: &[&str]) -> String {
         let mut narrator = Narrator::new(Vec::new(), verbose, None);
@@ -108,9 +115,10 @@ mod tests {
     #[test]
     fn only_what_went_wrong_is_told() {
         assert_eq!(
-            told(false, &[PERMITTED, REFUSED, EARLY, DROPPED]),
+            told(false, &[PERMITTED, REFUSED, EARLY, SUMMARY, DROPPED]),
             "countersign: refused POST slack.com:443/api/auth.revoke (path-not-allowed): no rule allows it\\u{1b}[2J\n\
              countersign: refused (no-proof)\n\
+             countersign: 70 more were refused like those before\n\
              countersign: 3 decisions could not be shown\n"
         );
     }

@@ -79,11 +79,14 @@ pub(super) struct ExecCommand {
 impl ExecCommand {
     /// Runs the command; the exit code is the command's.
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        match logging::init_quiet(LogFormat::Text) {
-            // Taken: who embeds this command has a log of their own.
-            Ok(()) | Err(LoggingError::Taken) => {}
-            Err(error @ LoggingError::Filter(_)) => return Err(error.into()),
-        }
+        let _log = match logging::init_quiet(LogFormat::Text) {
+            Ok(log) => Some(log),
+            // Who embeds this command has a log of their own.
+            Err(LoggingError::Taken) => None,
+            Err(error @ (LoggingError::Filter(_) | LoggingError::Thread(_))) => {
+                return Err(error.into());
+            }
+        };
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?

@@ -1,8 +1,13 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use countersign_config::policy::Mismatch;
+use http::{Method, uri::PathAndQuery};
+use rstest::rstest;
 use serde_json::Value;
 
-use super::super::{MemoryLog, Outcome, Record, RejectedPart, fixture, redact::needs_escape};
+use super::super::{
+    CallerPart, MemoryLog, Outcome, Record, RejectedPart, fixture, log::Class, redact::needs_escape,
+};
 
 const DOCUMENTED: &str = include_str!("../../../../docs/decision-record.md");
 
@@ -134,13 +139,70 @@ fn nothing_in_a_line_can_disturb_a_terminal() {
 #[test]
 fn a_line_for_lost_records_says_how_many_and_when() {
     let mut line = Vec::new();
-    super::write_dropped(3, fixture::clock().now(), &mut line);
+    super::write_dropped(3, Class::Identified, fixture::clock().now(), &mut line);
     assert!(line.ends_with(b"}\n"));
     let json: Value = serde_json::from_slice(&line).unwrap();
     assert_eq!(
         json,
         serde_json::json!({
-            "schema": "countersign.dropped/v1", "count": 3, "time": "2026-11-23T05:10:03.412Z"
+            "schema": "countersign.dropped/v1", "count": 3, "class": "identified",
+            "time": "2026-11-23T05:10:03.412Z"
         })
     );
+}
+
+/// The longest of everything, in the characters that grow most when they are escaped.
+#[rstest]
+#[case::plain("x")]
+#[case::controls("\u{7}")]
+#[case::wide("\u{2028}")]
+#[case::many_bytes("\u{1f600}")]
+fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
+    let (recorder, _) = fixture::recorder();
+    let mut record = recorder.open();
+    fixture::fill(&mut record);
+    let long = what.repeat(3_000);
+    record.caller = Some(Arc::new(CallerPart {
+        proof: "service-account-token",
+        issuer: Some(long.as_str().into()),
+        subject: Some(long.as_str().into()),
+        pod: Some(long.as_str().into()),
+        token_id: Some(long.as_str().into()),
+    }));
+    record.listener = Some(long.as_str().into());
+    let path = format!("/{}", "x".repeat(6_000));
+    record.target.as_mut().unwrap().path = Some(PathAndQuery::try_from(path).unwrap().into());
+    record.target.as_mut().unwrap().method = Some(Method::from_bytes(&[b'M'; 60_000]).unwrap());
+    record.upstream.as_mut().unwrap().api_error = Some(long.clone());
+    record.credential.as_mut().unwrap().rejected = Some(RejectedPart {
+        generation: 6,
+        api_error: Some(long.clone()),
+    });
+    record.policy.as_mut().unwrap().revision = long.as_str().into();
+    let mismatch = Mismatch {
+        what: "paths",
+        expected: long.clone(),
+        actual: long.clone(),
+    };
+    record.nearest.as_mut().unwrap().mismatches = vec![mismatch; 10];
+    record.detail = Some(long.into());
+    let id = record.id.to_string();
+    let line = line(record, REFUSED);
+    assert!(line.len() <= super::LINE_BYTES, "{}", line.len());
+    let json: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(json["id"], id);
+    assert_eq!(json["workload"]["name"], "qa/nightly-dashboard");
+    let path = json["target"]["path"].as_str().unwrap();
+    assert!(path.starts_with("/xxx") && path.ends_with("[cut]"));
+    assert!(json["detail"].as_str().unwrap().ends_with("[cut]"));
+}
+
+#[test]
+fn a_record_of_usual_size_is_whole() {
+    let (recorder, _) = fixture::recorder();
+    let mut record = recorder.open();
+    fixture::fill(&mut record);
+    let path = format!("/{}", "x".repeat(12_000));
+    record.target.as_mut().unwrap().path = Some(PathAndQuery::try_from(&*path).unwrap().into());
+    assert!(line(record, REFUSED).contains(&path));
 }

@@ -1,4 +1,5 @@
-//! A file that is rotated by size, and opened again when a tool has moved it.
+//! A file that is rotated by size, and opened again when a tool has moved it. What is no file (a
+//! pipe, a device) is written to as it is.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,13 +9,29 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio::time::Instant;
 
-/// A file is rotated before it grows beyond this.
-const ROTATE_BYTES: u64 = 64 * 1024 * 1024;
+/// How large a file may grow, and how many are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rotation {
+    /// A file is rotated before it grows beyond this.
+    bytes: u64,
+    /// Rotated files that are kept: `PATH.1` is the newest of them.
+    keep: u32,
+}
 
-/// Rotated files that are kept: `PATH.1` is the newest of them.
-const KEEP: u32 = 5;
+/// The files of proven callers.
+pub(super) const IDENTIFIED: Rotation = Rotation {
+    bytes: 64 * 1024 * 1024,
+    keep: 5,
+};
+
+/// The files of all others.
+pub(super) const UNIDENTIFIED: Rotation = Rotation {
+    bytes: 16 * 1024 * 1024,
+    keep: 2,
+};
 
 /// How often the path is compared with the open file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,25 +43,41 @@ pub(super) struct RotatingFile {
     file: File,
     /// Its length as far as whole lines go.
     length: u64,
-    rotate_bytes: u64,
+    /// Whether it is a regular file.
+    regular: bool,
+    rotation: Rotation,
     looked: Instant,
 }
 
-impl RotatingFile {
-    /// Opens the file for appending, and makes it if it is not there.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Self::open_with(path, ROTATE_BYTES)
+/// The file of the strangers' records: `decisions.unidentified.jsonl` beside `decisions.jsonl`.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(".unidentified");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
     }
+    path.with_file_name(name)
+}
 
-    fn open_with(path: &Path, rotate_bytes: u64) -> io::Result<Self> {
-        let (file, length) = open(path)?;
+impl RotatingFile {
+    /// Opens the file for appending, and makes it if it is not there. Waits for nobody: a pipe that
+    /// nobody reads is an error.
+    pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        let (file, length, regular) = open(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
             length,
-            rotate_bytes,
+            regular,
+            rotation,
             looked: Instant::now(),
         })
+    }
+
+    /// Whether it is a file that grows, and not a pipe or a device.
+    pub(super) fn rotates(&self) -> bool {
+        self.regular
     }
 
     /// Appends whole lines, all or none: what a failed write left behind is cut off again, so
@@ -57,12 +90,15 @@ impl RotatingFile {
             }
         }
         let added = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        if self.length > 0 && self.length.saturating_add(added) > self.rotate_bytes {
+        let full = self.length.saturating_add(added) > self.rotation.bytes;
+        if self.regular && self.length > 0 && full {
             self.rotate()?;
         }
         if let Err(error) = self.file.write_all(lines) {
-            // A pipe or device cannot be cut; the first error says more than this one would.
-            let _ = self.file.set_len(self.length);
+            if self.regular {
+                // The first error says more than this one would.
+                let _ = self.file.set_len(self.length);
+            }
             return Err(error);
         }
         self.length += added;
@@ -71,13 +107,13 @@ impl RotatingFile {
 
     /// Opens the path again.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.length) = open(&self.path)?;
+        (self.file, self.length, self.regular) = open(&self.path)?;
         Ok(())
     }
 
-    /// Shifts `PATH.4` to `PATH.5`, and so on, and starts a new file.
+    /// Shifts `PATH.1` to `PATH.2`, and so on, and starts a new file.
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (1..KEEP).rev() {
+        for number in (1..self.rotation.keep).rev() {
             rename_if_there(&self.numbered(number), &self.numbered(number + 1))?;
         }
         rename_if_there(&self.path, &self.numbered(1))?;
@@ -100,14 +136,18 @@ impl RotatingFile {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path) -> io::Result<(File, u64, bool)> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;
-    let length = file.metadata()?.len();
-    Ok((file, length))
+    let metadata = file.metadata()?;
+    // Writing may wait: that is what the writer's thread is for.
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok((file, metadata.len(), metadata.is_file()))
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -119,7 +159,9 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{io::Read as _, os::unix::fs::PermissionsExt};
+
+    use rstest::rstest;
 
     use super::*;
 
@@ -127,11 +169,15 @@ mod tests {
         fs::read_to_string(path).unwrap()
     }
 
+    fn open_with(path: &Path, bytes: u64, keep: u32) -> RotatingFile {
+        RotatingFile::open(path, Rotation { bytes, keep }).unwrap()
+    }
+
     #[test]
     fn rotates_by_size_and_keeps_five() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("decisions.jsonl");
-        let mut file = RotatingFile::open_with(&path, 10).unwrap();
+        let mut file = open_with(&path, 10, IDENTIFIED.keep);
         for number in 0..8 {
             file.append(format!("line-{number}\n").as_bytes()).unwrap();
         }
@@ -151,7 +197,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("decisions.jsonl");
         fs::write(&path, "12345678\n").unwrap();
-        let mut file = RotatingFile::open_with(&path, 10).unwrap();
+        let mut file = open_with(&path, 10, 5);
         file.append(b"ab\n").unwrap();
         assert_eq!(read(&file.numbered(1)), "12345678\n");
         assert_eq!(read(&path), "ab\n");
@@ -161,10 +207,54 @@ mod tests {
     fn a_batch_larger_than_the_limit_still_goes_to_one_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("decisions.jsonl");
-        let mut file = RotatingFile::open_with(&path, 4).unwrap();
+        let mut file = open_with(&path, 4, 5);
         file.append(b"a long line\n").unwrap();
         assert_eq!(read(&path), "a long line\n");
         assert!(!file.numbered(1).exists());
+    }
+
+    #[rstest]
+    #[case("/var/log/decisions.jsonl", "/var/log/decisions.unidentified.jsonl")]
+    #[case("decisions", "decisions.unidentified")]
+    #[case("a.b/decisions.2026.json", "a.b/decisions.2026.unidentified.json")]
+    fn strangers_have_a_file_beside(#[case] path: &str, #[case] expected: &str) {
+        assert_eq!(beside(Path::new(path)), Path::new(expected));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_an_error_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        make_pipe(&path);
+        let error = RotatingFile::open(&path, IDENTIFIED).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(6), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_that_is_read_is_written_to_and_never_rotated() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        make_pipe(&path);
+        // Opened for both, so that neither end waits for the other.
+        let mut reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let mut file = open_with(&path, 4, 5);
+        assert!(!file.rotates());
+        for line in [b"one\n", b"two\n"] {
+            file.append(line).unwrap();
+        }
+        let mut both = [0; 8];
+        reader.read_exact(&mut both).unwrap();
+        assert_eq!(&both, b"one\ntwo\n");
+        assert!(!file.numbered(1).exists());
+    }
+
+    fn make_pipe(path: &Path) {
+        use rustix::fs::{CWD, FileType, Mode};
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("decisions.jsonl");
         let moved = directory.path().join("moved");
-        let mut file = RotatingFile::open_with(&path, 1000).unwrap();
+        let mut file = open_with(&path, 1000, 5);
         file.append(b"one\n").unwrap();
         fs::rename(&path, &moved).unwrap();
         file.append(b"two\n").unwrap();
@@ -185,7 +275,7 @@ mod tests {
     /// `/dev/full` fails every write as a full disk does.
     #[test]
     fn a_full_disk_is_an_error_and_not_the_end() {
-        let mut file = RotatingFile::open(Path::new("/dev/full")).unwrap();
+        let mut file = RotatingFile::open(Path::new("/dev/full"), IDENTIFIED).unwrap();
         let error = file.append(b"line\n").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         file.append(b"line\n").unwrap_err();

@@ -1,11 +1,18 @@
-//! The decision log: a bounded queue and the one thread that writes what is in it.
+//! The decision log: bounded queues and the one thread that writes what is in them.
 //!
-//! The request path never waits for a disk or a pipe. When the queue is full, or the sink cannot
+//! The request path never waits for a disk or a pipe. When a queue is full, or the sink cannot
 //! be written, records are lost and counted: in `countersign_decisions_dropped_total` at once, and
 //! by a `countersign.dropped/v1` line in the log itself as soon as it can be written again.
+//!
+//! Records of proven callers have a queue and a file of their own, so that no stranger can crowd
+//! them out; and no workload can take the queue from another.
 
+mod class;
+mod digest;
 mod file;
+mod lane;
 mod memory;
+mod top;
 mod writer;
 
 use std::{
@@ -16,7 +23,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -24,15 +31,31 @@ use countersign_config::model::DecisionSink;
 use tokio::sync::oneshot;
 
 pub use self::memory::MemoryLog;
+pub(super) use self::{class::Class, digest::Summary};
 use self::{
-    file::RotatingFile,
-    writer::{Output, Writer},
+    lane::{Bounds, Lane, Outlet, lane},
+    writer::{Outputs, Writer},
 };
 use super::{Metrics, record::Closed};
 use crate::clock::Clock;
 
-/// Records that wait to be written. Each slot is a pointer; a record behind it is about 1 KiB.
-const QUEUE: usize = 8192;
+/// Records of one class that wait to be written.
+const LANE_RECORDS: usize = 8192;
+
+/// What the records of proven callers may hold while they wait.
+const IDENTIFIED: Bounds = Bounds {
+    records: LANE_RECORDS,
+    bytes: 8 * 1024 * 1024,
+};
+
+/// What all others may hold.
+const UNIDENTIFIED: Bounds = Bounds {
+    records: LANE_RECORDS,
+    bytes: 4 * 1024 * 1024,
+};
+
+/// The most bytes that wait in a decision log.
+pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
 
 /// Where finished records go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,26 +70,44 @@ struct Shared {
 #[derive(Debug)]
 enum Way {
     /// To the writer's thread.
-    Queue(SyncSender<Message>),
+    Queues(Queues),
     /// For tests: at once, on the caller's thread.
     Memory(MemoryLog),
 }
 
-/// What the two ends of the queue both know.
+/// The ends that records are put into.
+#[derive(Debug)]
+struct Queues {
+    identified: Lane,
+    unidentified: Lane,
+    control: SyncSender<Control>,
+    writer: Arc<OnceLock<Thread>>,
+}
+
+/// The ends that the writer takes them from.
+#[derive(Debug)]
+struct Inlet {
+    identified: Outlet,
+    unidentified: Outlet,
+    control: Receiver<Control>,
+    writer: Arc<OnceLock<Thread>>,
+}
+
+/// What the ends of the queues both know.
 #[derive(Debug, Clone, Default)]
 struct Counts(Arc<CountsInner>);
 
 #[derive(Debug, Default)]
 struct CountsInner {
     /// Lost records that no line in the log stands for yet.
-    dropped: AtomicU64,
+    identified_dropped: AtomicU64,
+    unidentified_dropped: AtomicU64,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
 #[derive(Debug)]
-enum Message {
-    Record(Box<Closed>),
-    /// Open the file again: a tool has moved it.
+enum Control {
+    /// Open the files again: a tool has moved them.
     Reopen,
     /// Write what came before, answer, and end.
     Shutdown(oneshot::Sender<()>),
@@ -94,31 +135,29 @@ pub enum LogError {
 pub struct DrainTimedOut;
 
 impl DecisionLog {
-    /// Opens the sink and starts the thread that writes to it.
+    /// Opens the sink and starts the thread that writes to it. Never waits for whoever is at the
+    /// other end.
     pub fn start(sink: &DecisionSink) -> Result<Self, LogError> {
-        let output = match sink {
-            DecisionSink::Stdout => Output::Stream(Box::new(io::stdout())),
+        let outputs = match sink {
+            DecisionSink::Stdout => Outputs::stream(Box::new(io::stdout())),
             DecisionSink::File(path) => {
-                Output::File(RotatingFile::open(path).map_err(|source| LogError::Open {
-                    path: path.clone(),
-                    source,
-                })?)
+                Outputs::files(path).map_err(|(path, source)| LogError::Open { path, source })?
             }
         };
-        Self::write_to(output)
+        Self::write_to(outputs)
     }
 
     /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
     pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
-        Self::write_to(Output::Stream(writer))
+        Self::write_to(Outputs::stream(writer))
     }
 
-    fn write_to(output: Output) -> Result<Self, LogError> {
-        let (log, messages) = Self::queue(QUEUE);
-        let writer = Writer::new(output, log.0.counts.clone());
+    fn write_to(outputs: Outputs) -> Result<Self, LogError> {
+        let (log, inlet) = Self::queues(IDENTIFIED, UNIDENTIFIED);
+        let writer = Writer::new(outputs, log.0.counts.clone());
         thread::Builder::new()
             .name("decisions".into())
-            .spawn(move || writer.run(&messages))
+            .spawn(move || writer.run(&inlet))
             .map_err(LogError::Thread)?;
         Ok(log)
     }
@@ -133,33 +172,35 @@ impl DecisionLog {
         (log, memory)
     }
 
-    /// Opens the file again at its path, after a tool has moved it. Does nothing for other sinks,
-    /// nor when the queue is full: the writer finds out by itself within a second.
+    /// Opens the files again at their paths, after a tool has moved them. Does nothing for other
+    /// sinks, nor when this was just asked: the writer finds out by itself within a second.
     pub fn reopen(&self) {
-        if let Way::Queue(queue) = &self.0.way
-            && queue.try_send(Message::Reopen).is_err()
-        {
-            tracing::debug!("the decision log's queue is full or closed: not asked to reopen");
+        if let Way::Queues(queues) = &self.0.way {
+            if queues.control.try_send(Control::Reopen).is_err() {
+                tracing::debug!("the decision log is busy or closed: not asked to reopen");
+            }
+            queues.wake();
         }
     }
 
     /// Waits until everything written so far is in the sink, at most for `within`, and ends the
     /// writer. Records closed afterwards are lost and counted.
     pub async fn shutdown(&self, within: Duration) -> Result<(), DrainTimedOut> {
-        let Way::Queue(queue) = &self.0.way else {
+        let Way::Queues(queues) = &self.0.way else {
             return Ok(());
         };
         let drained = async {
             let (done, answer) = oneshot::channel();
-            let mut message = Message::Shutdown(done);
+            let mut message = Control::Shutdown(done);
             loop {
-                match queue.try_send(message) {
+                match queues.control.try_send(message) {
                     Ok(()) => break,
                     Err(TrySendError::Disconnected(_)) => return Ok(()),
                     Err(TrySendError::Full(back)) => message = back,
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            queues.wake();
             // An answer that never comes means that the writer ended some other way.
             answer.await.map_err(|_| DrainTimedOut)
         };
@@ -184,31 +225,70 @@ impl DecisionLog {
                 self.0.counts.record(&closed);
                 memory.push(&closed);
             }
-            Way::Queue(queue) => match queue.try_send(Message::Record(closed)) {
-                Ok(()) => {}
-                Err(
-                    TrySendError::Full(Message::Record(closed))
-                    | TrySendError::Disconnected(Message::Record(closed)),
-                ) => {
-                    // The writer will not see it: the request itself still counts.
-                    self.0.counts.record(&closed);
-                    self.0.counts.dropped(1);
+            Way::Queues(queues) => {
+                let class = Class::of(&closed);
+                match queues.lane(class).put(closed) {
+                    Ok(()) => queues.wake(),
+                    Err(closed) => {
+                        // The writer will not see it: the request itself still counts.
+                        self.0.counts.record(&closed);
+                        self.0.counts.dropped(class, 1);
+                    }
                 }
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                    unreachable!("a message comes back as it was sent")
-                }
-            },
+            }
         }
     }
 
-    /// A log and the other end of its queue.
-    fn queue(length: usize) -> (Self, Receiver<Message>) {
-        let (queue, messages) = sync_channel(length);
+    /// A log and the other end of its queues.
+    fn queues(identified: Bounds, unidentified: Bounds) -> (Self, Inlet) {
+        let (identified, identified_outlet) = lane(identified);
+        let (unidentified, unidentified_outlet) = lane(unidentified);
+        let (control, asked) = sync_channel(4);
+        let writer = Arc::default();
+        let inlet = Inlet {
+            identified: identified_outlet,
+            unidentified: unidentified_outlet,
+            control: asked,
+            writer: Arc::clone(&writer),
+        };
         let log = Self(Arc::new(Shared {
-            way: Way::Queue(queue),
+            way: Way::Queues(Queues {
+                identified,
+                unidentified,
+                control,
+                writer,
+            }),
             counts: Counts::default(),
         }));
-        (log, messages)
+        (log, inlet)
+    }
+}
+
+impl Queues {
+    fn lane(&self, class: Class) -> &Lane {
+        match class {
+            Class::Identified => &self.identified,
+            Class::Unidentified => &self.unidentified,
+        }
+    }
+
+    /// Wakes the writer if it rests. One that has not begun yet will look by itself.
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+}
+
+impl Inlet {
+    /// The current thread is the writer from now on.
+    fn wake_me(&self) {
+        self.writer.get_or_init(thread::current);
+    }
+
+    /// Whether all logs are dropped.
+    fn is_closed(&self) -> bool {
+        self.identified.is_closed()
     }
 }
 
@@ -221,10 +301,17 @@ impl Counts {
     }
 
     /// Counts lost records.
-    fn dropped(&self, count: u64) {
-        self.0.dropped.fetch_add(count, Ordering::Relaxed);
+    fn dropped(&self, class: Class, count: u64) {
+        self.untold(class).fetch_add(count, Ordering::Relaxed);
         if let Some((metrics, _)) = self.0.observer.get() {
-            metrics.decisions_dropped(count);
+            metrics.decisions_dropped(class, count);
+        }
+    }
+
+    /// Counts a record that is told in a summary only.
+    fn summarized(&self, class: Class) {
+        if let Some((metrics, _)) = self.0.observer.get() {
+            metrics.decision_summarized(class);
         }
     }
 
@@ -236,13 +323,20 @@ impl Counts {
     }
 
     /// The lost records that no line stands for yet; the caller must write one.
-    fn take_dropped(&self) -> u64 {
-        self.0.dropped.swap(0, Ordering::Relaxed)
+    fn take_dropped(&self, class: Class) -> u64 {
+        self.untold(class).swap(0, Ordering::Relaxed)
     }
 
     /// Puts back what [`Self::take_dropped`] gave, when its line could not be written.
-    fn untake_dropped(&self, count: u64) {
-        self.0.dropped.fetch_add(count, Ordering::Relaxed);
+    fn untake_dropped(&self, class: Class, count: u64) {
+        self.untold(class).fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn untold(&self, class: Class) -> &AtomicU64 {
+        match class {
+            Class::Identified => &self.0.identified_dropped,
+            Class::Unidentified => &self.0.unidentified_dropped,
+        }
     }
 
     fn now(&self) -> jiff::Timestamp {

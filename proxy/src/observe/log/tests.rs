@@ -5,6 +5,13 @@ use serde_json::Value;
 use super::*;
 use crate::observe::{Outcome, Recorder, fixture};
 
+const DROPPED: &str = r#"countersign_decisions_dropped_total{class="identified"}"#;
+
+const REFUSED: Outcome = Outcome::Refused {
+    reason: "identity_missing",
+    blame: "caller",
+};
+
 const SOON: Duration = Duration::from_secs(10);
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -13,6 +20,13 @@ fn lines(path: &Path) -> Vec<Value> {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// Closes the record of a proven caller's request.
+fn close(recorder: &Recorder, outcome: Outcome) {
+    let mut record = recorder.open();
+    record.caller = Some(fixture::caller("one"));
+    record.close(outcome);
 }
 
 fn recorder(log: &DecisionLog) -> Recorder {
@@ -25,11 +39,15 @@ fn metric(recorder: &Recorder, line: &str) -> bool {
 }
 
 /// A log whose writer is not running yet, so that its queue fills up.
-fn stalled(path: &Path, length: usize) -> (DecisionLog, impl FnOnce() + Send + 'static) {
-    let (log, messages) = DecisionLog::queue(length);
-    let output = Output::File(RotatingFile::open(path).unwrap());
-    let writer = Writer::new(output, log.0.counts.clone());
-    (log, move || writer.run(&messages))
+fn stalled(path: &Path, records: usize) -> (DecisionLog, impl FnOnce() + Send + 'static) {
+    let bounds = Bounds {
+        records,
+        ..IDENTIFIED
+    };
+    let (log, inlet) = DecisionLog::queues(bounds, bounds);
+    let outputs = Outputs::files(path).unwrap();
+    let writer = Writer::new(outputs, log.0.counts.clone());
+    (log, move || writer.run(&inlet))
 }
 
 #[tokio::test]
@@ -39,7 +57,7 @@ async fn what_was_closed_before_shutdown_is_in_the_file() {
     let log = DecisionLog::start(&DecisionSink::File(path.clone())).unwrap();
     let recorder = recorder(&log);
     for _ in 0..1000 {
-        recorder.open().close(Outcome::Permitted);
+        close(&recorder, Outcome::Permitted);
     }
     log.shutdown(SOON).await.unwrap();
     let lines = lines(&path);
@@ -60,9 +78,9 @@ async fn a_full_queue_loses_records_loudly_and_never_waits() {
     let (log, run) = stalled(&path, 2);
     let recorder = recorder(&log);
     for _ in 0..5 {
-        recorder.open().close(Outcome::Permitted);
+        close(&recorder, Outcome::Permitted);
     }
-    assert!(metric(&recorder, "countersign_decisions_dropped_total 3"));
+    assert!(metric(&recorder, &format!("{DROPPED} 3")));
 
     let writer = thread::spawn(run);
     log.shutdown(SOON).await.unwrap();
@@ -81,13 +99,13 @@ async fn a_sink_that_cannot_be_written_is_counted_and_nothing_stops() {
     let (log, run) = stalled(Path::new("/dev/full"), 8);
     let recorder = recorder(&log);
     for _ in 0..3 {
-        recorder.open().close(Outcome::Permitted);
+        close(&recorder, Outcome::Permitted);
     }
     // The writer starts when all is in the queue: one batch, so one error.
     let (ended, writer) = tokio::join!(log.shutdown(SOON), async { thread::spawn(run) });
     ended.unwrap();
     writer.join().unwrap();
-    assert!(metric(&recorder, "countersign_decisions_dropped_total 3"));
+    assert!(metric(&recorder, &format!("{DROPPED} 3")));
     assert!(metric(
         &recorder,
         "countersign_decision_write_errors_total 1"
@@ -99,8 +117,8 @@ async fn any_writer_gets_whole_lines() {
     let (mut reader, writer) = io::pipe().unwrap();
     let log = DecisionLog::to_writer(Box::new(writer)).unwrap();
     let recorder = recorder(&log);
-    recorder.open().close(Outcome::Permitted);
-    recorder.open().close(Outcome::Tunnelled);
+    close(&recorder, Outcome::Permitted);
+    close(&recorder, Outcome::Tunnelled);
     log.shutdown(SOON).await.unwrap();
     let mut text = String::new();
     io::Read::read_to_string(&mut reader, &mut text).unwrap();
@@ -115,7 +133,7 @@ async fn any_writer_gets_whole_lines() {
 async fn a_writer_that_is_stuck_does_not_hold_up_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _never_run) = stalled(&directory.path().join("decisions.jsonl"), 1);
-    recorder(&log).open().close(Outcome::Permitted);
+    close(&recorder(&log), Outcome::Permitted);
     assert!(log.shutdown(Duration::from_secs(2)).await.is_err());
 }
 
@@ -128,8 +146,8 @@ async fn records_after_the_end_are_counted_as_lost() {
     let writer = thread::spawn(run);
     log.shutdown(SOON).await.unwrap();
     writer.join().unwrap();
-    recorder.open().close(Outcome::Permitted);
-    assert!(metric(&recorder, "countersign_decisions_dropped_total 1"));
+    close(&recorder, Outcome::Permitted);
+    assert!(metric(&recorder, &format!("{DROPPED} 1")));
     log.shutdown(SOON).await.unwrap();
 }
 
@@ -140,15 +158,135 @@ async fn a_moved_file_is_opened_again_when_asked() {
     let moved = directory.path().join("moved");
     let (log, run) = stalled(&path, 8);
     let recorder = recorder(&log);
-    recorder.open().close(Outcome::Permitted);
-    log.reopen();
+    close(&recorder, Outcome::Permitted);
     fs::rename(&path, &moved).unwrap();
-    recorder.open().close(Outcome::Tunnelled);
+    log.reopen();
     let writer = thread::spawn(run);
     log.shutdown(SOON).await.unwrap();
     writer.join().unwrap();
     assert_eq!(lines(&moved)[0]["outcome"], "permitted");
-    assert_eq!(lines(&path)[0]["outcome"], "tunnelled");
+    assert_eq!(lines(&path).len(), 0);
+}
+
+#[tokio::test]
+async fn t64_strangers_have_a_file_of_their_own_and_are_told_in_sum() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("decisions.jsonl");
+    let log = DecisionLog::start(&DecisionSink::File(path.clone())).unwrap();
+    let recorder = recorder(&log);
+    for number in 0..1000 {
+        if number % 20 == 0 {
+            close(&recorder, Outcome::Permitted);
+        }
+        let mut record = recorder.open();
+        record.client = Some(([10, 0, 0, 1], number).into());
+        record.close(REFUSED);
+    }
+    log.shutdown(SOON).await.unwrap();
+    let identified = lines(&path);
+    assert_eq!(identified.len(), 50);
+    assert!(identified.iter().all(|line| line["outcome"] == "permitted"));
+    let strangers = lines(&file::beside(&path));
+    let (summaries, written): (Vec<_>, Vec<_>) = strangers
+        .iter()
+        .partition(|line| line["schema"] == "countersign.summary/v1");
+    assert_eq!(written.len(), 50);
+    let told: u64 = summaries
+        .iter()
+        .map(|line| line["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(told, 950);
+    assert_eq!(summaries[0]["class"], "unidentified");
+    assert_eq!(summaries[0]["reasons"][0]["reason"], "identity_missing");
+    assert_eq!(summaries[0]["sources"][0]["address"], "10.0.0.1");
+    let counted = r#"countersign_decisions_summarized_total{class="unidentified"} 950"#;
+    assert!(metric(&recorder, counted));
+}
+
+#[tokio::test]
+async fn t64_a_full_queue_of_strangers_loses_none_of_those_who_are_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("decisions.jsonl");
+    let (log, run) = stalled(&path, 100);
+    let recorder = recorder(&log);
+    for _ in 0..10_000 {
+        recorder.open().close(REFUSED);
+    }
+    for _ in 0..100 {
+        close(&recorder, Outcome::Permitted);
+    }
+    let writer = thread::spawn(run);
+    log.shutdown(SOON).await.unwrap();
+    writer.join().unwrap();
+    assert_eq!(lines(&path).len(), 100);
+    let strangers = lines(&file::beside(&path));
+    assert_eq!(strangers[0]["schema"], "countersign.dropped/v1");
+    assert_eq!(strangers[0]["class"], "unidentified");
+    assert_eq!(strangers[0]["count"], 9900);
+}
+
+/// Takes a mebibyte a second, by a clock that only it moves.
+struct Slow {
+    taken: Arc<std::sync::Mutex<Vec<u8>>>,
+    permits: std::sync::mpsc::Receiver<()>,
+}
+
+impl io::Write for Slow {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        // An error is the test having let go for good.
+        let _ = self.permits.recv();
+        let piece = &lines[..lines.len().min(64 * 1024)];
+        self.taken.lock().unwrap().extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// While the sink takes 1 MiB, one workload has 40,000 requests forwarded, ten have 20 each, and
+/// strangers come in thousands.
+#[tokio::test]
+async fn t64_a_slow_sink_still_gets_every_forwarded_request_of_those_who_say_little() {
+    let taken = Arc::<std::sync::Mutex<Vec<u8>>>::default();
+    let (permit, permits) = std::sync::mpsc::channel();
+    let slow = Slow {
+        taken: Arc::clone(&taken),
+        permits,
+    };
+    let log = DecisionLog::to_writer(Box::new(slow)).unwrap();
+    let recorder = recorder(&log);
+    let of = |subject: &str, outcome| {
+        let mut record = recorder.open();
+        record.caller = Some(fixture::caller(subject));
+        record.close(outcome);
+    };
+    for _second in 0..10 {
+        for number in 0..20_000 {
+            of("flood", Outcome::Permitted);
+            if number % 100 == 0 {
+                of(&format!("honest {}", number % 1000), Outcome::Permitted);
+                recorder.open().close(REFUSED);
+            }
+        }
+        for _ in 0..16 {
+            permit.send(()).unwrap();
+        }
+    }
+    drop(permit);
+    log.shutdown(SOON).await.unwrap();
+    let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+    assert_eq!(taken.matches(r#""subject":"honest "#).count(), 10 * 200);
+    let flood = taken.matches(r#""subject":"flood""#).count();
+    let lost: u64 = taken
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line["schema"] == "countersign.dropped/v1")
+        .map(|line| line["count"].as_u64().unwrap())
+        .sum();
+    assert!(lost > 0);
+    assert_eq!(flood as u64 + lost, 10 * 20_000);
 }
 
 #[test]
@@ -165,11 +303,11 @@ fn a_file_that_cannot_be_opened_is_named() {
 async fn each_clone_of_a_memory_log_reads_from_where_it_is() {
     let (log, mut memory) = DecisionLog::memory();
     let recorder = recorder(&log);
-    recorder.open().close(Outcome::Permitted);
+    close(&recorder, Outcome::Permitted);
     assert_eq!(memory.next().await["outcome"], "permitted");
     let mut clone = memory.clone();
     let waiting = tokio::spawn(async move { clone.next().await });
-    recorder.open().close(Outcome::Tunnelled);
+    close(&recorder, Outcome::Tunnelled);
     assert_eq!(waiting.await.unwrap()["outcome"], "tunnelled");
     assert_eq!(memory.next().await["outcome"], "tunnelled");
     assert_eq!(memory.all().len(), 2);

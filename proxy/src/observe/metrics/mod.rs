@@ -6,6 +6,7 @@
 //! anything a caller or an upstream chose.
 
 mod labels;
+mod register;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -19,14 +20,14 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 use self::labels::{
     ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels,
-    ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels, VersionLabel,
+    ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels,
 };
-use super::record::Closed;
+use super::{log::Class, record::Closed};
 
 /// All metrics. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,7 +53,8 @@ struct Inner {
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
     workload_api_up: Family<SocketLabel, Gauge>,
-    decisions_dropped: Counter,
+    decisions_dropped: Family<ClassLabel, Counter>,
+    decisions_summarized: Family<ClassLabel, Counter>,
     decision_write_errors: Counter,
 }
 
@@ -86,9 +88,18 @@ impl Metrics {
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
             workload_api_up: Family::default(),
-            decisions_dropped: Counter::default(),
+            decisions_dropped: Family::default(),
+            decisions_summarized: Family::default(),
             decision_write_errors: Counter::default(),
         };
+        for class in Class::ALL {
+            // There from the beginning: a counter that appears at its first loss hides it.
+            let label = ClassLabel {
+                class: class.name(),
+            };
+            drop(inner.decisions_dropped.get_or_create(&label));
+            drop(inner.decisions_summarized.get_or_create(&label));
+        }
         inner.register_requests();
         inner.register_state();
         Self(Arc::new(inner))
@@ -187,8 +198,19 @@ impl Metrics {
     }
 
     /// Records that will be in no log.
-    pub(super) fn decisions_dropped(&self, count: u64) {
-        self.0.decisions_dropped.inc_by(count);
+    pub(super) fn decisions_dropped(&self, class: Class, count: u64) {
+        let label = ClassLabel {
+            class: class.name(),
+        };
+        self.0.decisions_dropped.get_or_create(&label).inc_by(count);
+    }
+
+    /// A record that is told in a summary only.
+    pub(super) fn decision_summarized(&self, class: Class) {
+        let label = ClassLabel {
+            class: class.name(),
+        };
+        self.0.decisions_summarized.get_or_create(&label).inc();
     }
 
     /// The decision log could not be written.
@@ -234,121 +256,6 @@ impl Metrics {
         let (request, response) = closed.bytes;
         self.0.request_bytes.get_or_create(&label).inc_by(request);
         self.0.response_bytes.get_or_create(&label).inc_by(response);
-    }
-}
-
-impl Inner {
-    fn register_requests(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "requests",
-            "Finished requests and tunnels by outcome and reason",
-            self.requests.clone(),
-        );
-        registry.register_with_unit(
-            "overhead",
-            "Time to identify the caller, decide, and obtain the credential",
-            Unit::Seconds,
-            self.overhead.clone(),
-        );
-        registry.register_with_unit(
-            "request_duration",
-            "Time from accepting a request to the end of its response",
-            Unit::Seconds,
-            self.duration.clone(),
-        );
-        registry.register_with_unit(
-            "request_body",
-            "Body bytes from clients",
-            Unit::Bytes,
-            self.request_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "response_body",
-            "Body bytes to clients",
-            Unit::Bytes,
-            self.response_bytes.clone(),
-        );
-        registry.register(
-            "upstream_responses",
-            "Requests that were sent upstream, by status class and reuse of a connection",
-            self.upstream_responses.clone(),
-        );
-        registry.register(
-            "decisions_dropped",
-            "Decision records that are in no log, because its queue was full or it could not be written",
-            self.decisions_dropped.clone(),
-        );
-        registry.register(
-            "decision_write_errors",
-            "Failed attempts to write the decision log",
-            self.decision_write_errors.clone(),
-        );
-    }
-
-    fn register_state(&mut self) {
-        let build = Family::<VersionLabel, Gauge>::default();
-        let version = env!("CARGO_PKG_VERSION");
-        build.get_or_create(&VersionLabel { version }).set(1);
-        let registry = &mut self.registry;
-        registry.register("build_info", "The running version", build);
-        registry.register_with_unit(
-            "credential_age",
-            "Age of a credential's value when it was last used",
-            Unit::Seconds,
-            self.credential_age.clone(),
-        );
-        registry.register(
-            "credential_fetches",
-            "Attempts to obtain a credential, by result",
-            self.credential_fetches.clone(),
-        );
-        registry.register(
-            "probes",
-            "Probes of a credential, by what they found",
-            self.probes.clone(),
-        );
-        registry.register(
-            "client_connections",
-            "Open client connections",
-            self.client_connections.clone(),
-        );
-        registry.register(
-            "client_connections_by_class",
-            "Open client connections, by whether a caller was proven on them",
-            self.connections_by_class.clone(),
-        );
-        registry.register(
-            "connections_shed",
-            "Client connections that were closed for the sake of others, by reason",
-            self.connections_shed.clone(),
-        );
-        registry.register(
-            "upstream_connections",
-            "Open upstream connections",
-            self.upstream_connections.clone(),
-        );
-        registry.register(
-            "config_info",
-            "The revision of the resources in force",
-            self.revision.clone(),
-        );
-        registry.register(
-            "config_reloads",
-            "Revisions of the resources, by whether they were taken",
-            self.reloads.clone(),
-        );
-        registry.register(
-            "workload_api_up",
-            "Whether the agent of the SPIFFE Workload API streams bundles",
-            self.workload_api_up.clone(),
-        );
-        registry.register_with_unit(
-            "config_last_reload_timestamp",
-            "When the revision in force was taken, as Unix time",
-            Unit::Seconds,
-            self.reloaded_at.clone(),
-        );
     }
 }
 

@@ -1,0 +1,138 @@
+//! What each metric is called, and what it says.
+
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Unit,
+};
+
+use super::{super::logging, Inner, labels::VersionLabel};
+
+impl Inner {
+    pub(super) fn register_requests(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "requests",
+            "Finished requests and tunnels by outcome and reason",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "overhead",
+            "Time to identify the caller, decide, and obtain the credential",
+            Unit::Seconds,
+            self.overhead.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "Time from accepting a request to the end of its response",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register_with_unit(
+            "request_body",
+            "Body bytes from clients",
+            Unit::Bytes,
+            self.request_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "response_body",
+            "Body bytes to clients",
+            Unit::Bytes,
+            self.response_bytes.clone(),
+        );
+        registry.register(
+            "upstream_responses",
+            "Requests that were sent upstream, by status class and reuse of a connection",
+            self.upstream_responses.clone(),
+        );
+        registry.register(
+            "decisions_dropped",
+            "Decision records that are in no log, because its queue was full or it could not be written",
+            self.decisions_dropped.clone(),
+        );
+        registry.register(
+            "decisions_summarized",
+            "Refusals beyond a rate, which the decision log tells of in sum",
+            self.decisions_summarized.clone(),
+        );
+        registry.register(
+            "decision_write_errors",
+            "Failed attempts to write the decision log",
+            self.decision_write_errors.clone(),
+        );
+    }
+
+    pub(super) fn register_state(&mut self) {
+        let build = Family::<VersionLabel, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION");
+        build.get_or_create(&VersionLabel { version }).set(1);
+        let registry = &mut self.registry;
+        registry.register("build_info", "The running version", build);
+        registry.register_with_unit(
+            "credential_age",
+            "Age of a credential's value when it was last used",
+            Unit::Seconds,
+            self.credential_age.clone(),
+        );
+        registry.register(
+            "credential_fetches",
+            "Attempts to obtain a credential, by result",
+            self.credential_fetches.clone(),
+        );
+        registry.register(
+            "probes",
+            "Probes of a credential, by what they found",
+            self.probes.clone(),
+        );
+        registry.register(
+            "client_connections",
+            "Open client connections",
+            self.client_connections.clone(),
+        );
+        registry.register(
+            "client_connections_by_class",
+            "Open client connections, by whether a caller was proven on them",
+            self.connections_by_class.clone(),
+        );
+        registry.register(
+            "connections_shed",
+            "Client connections that were closed for the sake of others, by reason",
+            self.connections_shed.clone(),
+        );
+        registry.register(
+            "upstream_connections",
+            "Open upstream connections",
+            self.upstream_connections.clone(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the process log that were lost, because standard error was not read in time",
+            logging::COUNTS.dropped.clone(),
+        );
+        registry.register(
+            "log_lines_suppressed",
+            "Lines of the process log that were left out, because one place in the code said too much",
+            logging::COUNTS.suppressed.clone(),
+        );
+        registry.register(
+            "config_info",
+            "The revision of the resources in force",
+            self.revision.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Revisions of the resources, by whether they were taken",
+            self.reloads.clone(),
+        );
+        registry.register(
+            "workload_api_up",
+            "Whether the agent of the SPIFFE Workload API streams bundles",
+            self.workload_api_up.clone(),
+        );
+        registry.register_with_unit(
+            "config_last_reload_timestamp",
+            "When the revision in force was taken, as Unix time",
+            Unit::Seconds,
+            self.reloaded_at.clone(),
+        );
+    }
+}
