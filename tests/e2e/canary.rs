@@ -124,6 +124,10 @@ async fn nothing_that_a_gateway_says_holds_a_secret() -> anyhow::Result<()> {
     let decisions = fs::read_to_string(world.decision_log())?;
     assert!(decisions.lines().count() > 8, "{decisions}");
     said.add("the decision log", decisions);
+    said.add(
+        "the strangers' decision log",
+        fs::read_to_string(world.strangers_log())?,
+    );
 
     let mut secrets = world.secrets();
     secrets.push(token);

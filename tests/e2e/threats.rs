@@ -2,8 +2,10 @@
 //! would not go along. Refused means: the stated status, a reason code in the record, and nothing
 //! sent upstream.
 
+mod frames;
 mod governed;
 mod rewritten;
+mod sinks;
 mod unread;
 
 use countersign_tests::client::{converse, read_head};

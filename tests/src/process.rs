@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     process::{Child, Command},
+    sync::watch,
 };
 use tokio_util::task::TaskTracker;
 
@@ -99,6 +100,8 @@ pub struct Program {
     printed: Arc<Mutex<String>>,
     /// Ends when both streams have.
     gathering: TaskTracker,
+    /// Whether what it prints is read.
+    reading: watch::Sender<bool>,
 }
 
 impl Program {
@@ -111,14 +114,26 @@ impl Program {
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         let (printed, gathering) = (Arc::default(), TaskTracker::new());
-        gather(child.stdout.take(), &printed, &gathering);
-        gather(child.stderr.take(), &printed, &gathering);
+        let reading = watch::Sender::new(true);
+        gather(child.stdout.take(), &printed, &reading, &gathering);
+        gather(child.stderr.take(), &printed, &reading, &gathering);
         gathering.close();
         Ok(Self {
             child,
             printed,
             gathering,
+            reading,
         })
+    }
+
+    /// From now on nobody reads what it prints, until [`Self::read_again`]: pipes fill up.
+    pub fn stop_reading(&self) {
+        self.reading.send_replace(false);
+    }
+
+    /// Reads what waits in the pipes, and whatever comes.
+    pub fn read_again(&self) {
+        self.reading.send_replace(true);
     }
 
     /// Waits until something is found in what it printed.
@@ -247,14 +262,22 @@ fn build() -> anyhow::Result<PathBuf> {
 fn gather(
     stream: Option<impl AsyncRead + Send + Unpin + 'static>,
     into: &Arc<Mutex<String>>,
+    reading: &watch::Sender<bool>,
     gathering: &TaskTracker,
 ) {
     let Some(stream) = stream else { return };
-    let into = Arc::clone(into);
+    let (into, mut reading) = (Arc::clone(into), reading.subscribe());
     gathering.spawn(async move {
         let mut lines = BufReader::new(stream).split(b'\n');
-        // An error is the end of the process, like the end of its output.
-        while let Ok(Some(line)) = lines.next_segment().await {
+        // An error is that nobody can stop the reading any more.
+        while reading.wait_for(|on| *on).await.is_ok() {
+            let line = tokio::select! {
+                biased;
+                Ok(()) = reading.changed() => continue,
+                line = lines.next_segment() => line,
+            };
+            // An error is the end of the process, like the end of its output.
+            let Ok(Some(line)) = line else { return };
             let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
             text.push_str(&String::from_utf8_lossy(&line));
             text.push('\n');

@@ -108,7 +108,12 @@ impl World {
         self.path("decisions.jsonl")
     }
 
-    /// The decision records so far.
+    /// The file beside it: records of those who proved nothing, or nothing yet.
+    pub fn strangers_log(&self) -> PathBuf {
+        self.path("decisions.unidentified.jsonl")
+    }
+
+    /// The decision records so far of callers who proved who they are.
     pub fn decisions(&self) -> io::Result<Vec<serde_json::Value>> {
         records(&self.decision_log())
     }
