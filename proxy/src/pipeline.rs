@@ -19,7 +19,7 @@ mod upgrade;
 pub use answer::{Answer, Upstream};
 pub(crate) use api_error::ApiError;
 pub use echo::Search;
-pub use notes::{close, last_if_violated, no_violation, record_broken, refused};
+pub use notes::{close, last, last_if_violated, no_violation, record_broken, refused};
 
 use std::{sync::Arc, time::Duration};
 
@@ -288,7 +288,7 @@ async fn forward(
     let sent = session
         .rooms
         .forwarder
-        .send_copied(permit.pool_key(), request, copy)
+        .send_copied(session.caller_id, permit.pool_key(), request, copy)
         .await;
     match sent {
         Ok(sent) => {

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, request::
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::{Busy, Entrance, Received};
+use super::{Busy, Entrance, Received, session::caller_id};
 use crate::{
     app::Rooms,
     destination::Authority,
@@ -67,7 +67,9 @@ impl Passing<'_> {
             credential: None,
             caller: None,
         };
-        let sent = self.rooms.forwarder.send(&key, request).await?;
+        let caller = caller_id(self.caller);
+        let forwarder = &self.rooms.forwarder;
+        let sent = forwarder.send_for(caller, &key, request).await?;
         record.answered(&sent);
         Ok(sent
             .response

@@ -11,6 +11,7 @@ use crate::{
     authorize::{Recognition, Snapshot},
     clock::Clock,
     destination::Authority,
+    forward::CallerId,
     identify::Caller,
     observe::CallerPart,
     slots::Slot,
@@ -44,6 +45,8 @@ pub struct Session {
     pub closing: CancellationToken,
     /// The tunnel the requests come through; `None` for requests in absolute form.
     pub tunnel: Option<Tunnel>,
+    /// Whose part of upstream connections its requests take.
+    pub(crate) caller_id: CallerId,
     /// What records say of the caller; made once.
     pub(crate) caller_part: Arc<CallerPart>,
     recognition: ArcSwapOption<Recognition>,
@@ -71,6 +74,7 @@ impl Session {
         tunnel: Option<Tunnel>,
     ) -> Self {
         Self {
+            caller_id: caller_id(&caller),
             caller_part: Arc::new(CallerPart::of(&caller)),
             rooms,
             entrance,
@@ -93,6 +97,13 @@ impl Session {
         self.recognition.store(Some(Arc::clone(&fresh)));
         fresh
     }
+}
+
+/// What tells callers of one workload apart: their pods, or where none is known their proofs.
+pub(super) fn caller_id(caller: &Caller) -> CallerId {
+    let pod = caller.facts().pod.as_deref();
+    let own = pod.or_else(|| caller.token_id());
+    CallerId::of((caller.issuer(), caller.subject(), own))
 }
 
 /// Runs a connection, and ends it by `closing` when the proof of its caller does, if all of its

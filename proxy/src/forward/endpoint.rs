@@ -1,14 +1,17 @@
 //! The connections of one pool key.
 
+mod lease;
+
+pub(super) use lease::Lease;
+
 use std::{
-    pin::pin,
     sync::{Arc, Mutex},
     task::{Context, Waker},
     time::Duration,
 };
 
 use http::{HeaderValue, uri};
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     error::ForwardError,
@@ -16,6 +19,7 @@ use super::{
     http2::{Http2, Stream},
     pool::lock,
     tls::Protocol,
+    turns::{CallerId, Free, Turns},
 };
 use crate::destination::Authority;
 
@@ -29,8 +33,6 @@ pub(super) struct Endpoint {
     uri_authority: uri::Authority,
     most: usize,
     state: Mutex<State>,
-    /// Told whenever something that a waiting request could use has changed.
-    changed: Notify,
 }
 
 #[derive(Default)]
@@ -43,6 +45,7 @@ struct State {
     shared: Vec<Shared>,
     /// Whether a connection is being opened that others can use too.
     probing: bool,
+    turns: Turns,
 }
 
 struct Idle {
@@ -69,14 +72,6 @@ pub(super) enum Step {
     Wait,
 }
 
-/// The right to one connection; counts against the endpoint's bound until it is dropped.
-pub(super) struct Lease {
-    endpoint: Arc<Endpoint>,
-    probing: bool,
-    /// Whether the connection may serve further requests.
-    keep: bool,
-}
-
 impl Endpoint {
     /// An endpoint without connections.
     pub(super) fn new(
@@ -101,7 +96,6 @@ impl Endpoint {
                 protocol,
                 ..State::default()
             }),
-            changed: Notify::new(),
         })
     }
 
@@ -120,24 +114,37 @@ impl Endpoint {
         &self.uri_authority
     }
 
-    /// What can be done at once. With `fresh`, connections at rest are not used.
-    pub(super) fn step(self: &Arc<Self>, fresh: bool) -> Step {
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
+    /// What can be done at once, unless others come first. With `fresh`, connections at rest are not
+    /// used.
+    pub(super) fn step(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
+        let mut state = lock(&self.state);
+        if state.turns.has_waiting() && state.turns.is_somebodys(state.free(self.most)) {
+            return Step::Wait;
+        }
+        self.take(&mut state, caller, fresh)
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State, caller: CallerId, fresh: bool) -> Step {
         state.shared.retain(|shared| !shared.connection.is_closed());
-        if let Some(stream) = state
-            .shared
-            .iter()
-            .find_map(|shared| Stream::reserve(&shared.connection, self))
-        {
-            return Step::Stream(stream);
+        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        if held.may_stream(free) {
+            let mut shared = state.shared.iter();
+            let stream = shared.find_map(|one| Stream::reserve(&one.connection, self, caller));
+            if let Some(stream) = stream {
+                state.turns.change(caller, |held| held.streams += 1);
+                return Step::Stream(stream);
+            }
+        } else if free.streams > 0 {
+            return Step::Wait;
+        }
+        if !held.may_connect(free) {
+            return Step::Wait;
         }
         if fresh {
             // One at rest may be as stale as the one before; it makes room.
             state.idle.pop();
         } else if let Some(idle) = state.idle.pop() {
-            state.busy += 1;
-            return Step::Reuse(idle.connection, self.lease(false));
+            return Step::Reuse(idle.connection, self.lease(state, caller, false));
         }
         if state.open() >= self.most {
             return Step::Wait;
@@ -148,45 +155,31 @@ impl Endpoint {
             Some(Protocol::Http2) | None => true,
         };
         state.probing |= probing;
-        state.busy += 1;
-        Step::Open(self.lease(probing))
+        Step::Open(self.lease(state, caller, probing))
     }
 
     /// What can be done, as soon as something can; never [`Step::Wait`].
-    pub(super) async fn wait(self: &Arc<Self>, fresh: bool) -> Step {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            // From here on no change is missed.
-            changed.as_mut().enable();
-            match self.step(fresh) {
-                Step::Wait => changed.await,
-                step @ (Step::Stream(_) | Step::Reuse(..) | Step::Open(_)) => return step,
-            }
-        }
+    pub(super) async fn wait(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
+        let take = |state: &mut State| match self.take(state, caller, fresh) {
+            Step::Wait => None,
+            step @ (Step::Stream(_) | Step::Reuse(..) | Step::Open(_)) => Some(step),
+        };
+        lease::in_turn(self, caller, take).await
     }
 
-    /// Takes the place of a connection that will serve one request only; `None` at the bound.
-    pub(super) fn take_place(self: &Arc<Self>) -> Option<Lease> {
-        let mut state = lock(&self.state);
-        if state.open() >= self.most && state.idle.pop().is_none() {
+    /// The place of a connection that will serve one request only, as soon as there is one.
+    pub(super) async fn wait_for_place(self: &Arc<Self>, caller: CallerId) -> Lease {
+        lease::in_turn(self, caller, |state| self.take_place(state, caller)).await
+    }
+
+    fn take_place(self: &Arc<Self>, state: &mut State, caller: CallerId) -> Option<Lease> {
+        let may = state.turns.held(caller).may_connect(state.free(self.most));
+        if !may || (state.open() >= self.most && state.idle.pop().is_none()) {
             return None;
         }
-        state.busy += 1;
-        let mut lease = self.lease(false);
+        let mut lease = self.lease(state, caller, false);
         lease.keep = false;
         Some(lease)
-    }
-
-    /// Like [`Self::take_place`], as soon as there is one.
-    pub(super) async fn wait_for_place(self: &Arc<Self>) -> Lease {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if let Some(lease) = self.take_place() {
-                return lease;
-            }
-            changed.await;
-        }
     }
 
     /// Whether all the connections that may be open are.
@@ -194,14 +187,41 @@ impl Endpoint {
         lock(&self.state).open() >= self.most
     }
 
+    /// Whether this caller holds all that it may.
+    pub(super) fn has_its_part(&self, caller: CallerId) -> bool {
+        let state = lock(&self.state);
+        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        !held.may_connect(free) || !held.may_stream(free)
+    }
+
+    /// Whether there is something that callers with less may take.
+    pub(super) fn has_free(&self) -> bool {
+        let free = lock(&self.state).free(self.most);
+        free.connections > 0 || free.streams > 0
+    }
+
     /// Whether there is no connection.
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.state).open() == 0
     }
 
-    /// Wakes one request that waits.
+    /// Wakes the request that is next.
     pub(super) fn notify(&self) {
-        self.changed.notify_one();
+        self.tell_next(&mut lock(&self.state));
+    }
+
+    fn tell_next(&self, state: &mut State) {
+        if state.turns.has_waiting() {
+            let free = state.free(self.most);
+            state.turns.tell_next(free);
+        }
+    }
+
+    /// A stream of a shared connection has ended.
+    pub(super) fn stream_ended(&self, caller: CallerId) {
+        let mut state = lock(&self.state);
+        state.turns.change(caller, |held| held.streams -= 1);
+        self.tell_next(&mut state);
     }
 
     /// Closes connections that have rested for `idle_timeout`, or that the upstream has closed.
@@ -219,13 +239,16 @@ impl Endpoint {
         if !idle.is_empty() || !shared.is_empty() {
             // They are closed here, where nobody waits for the lock.
             drop((idle, shared));
-            self.changed.notify_waiters();
+            self.notify();
         }
     }
 
-    fn lease(self: &Arc<Self>, probing: bool) -> Lease {
+    fn lease(self: &Arc<Self>, state: &mut State, caller: CallerId, probing: bool) -> Lease {
+        state.busy += 1;
+        state.turns.change(caller, |held| held.connections += 1);
         Lease {
             endpoint: Arc::clone(self),
+            caller,
             probing,
             keep: true,
         }
@@ -242,6 +265,22 @@ impl State {
     fn open(&self) -> usize {
         self.busy + self.idle.len() + self.shared.len()
     }
+
+    /// What is free, of `most` connections. Those at rest are.
+    fn free(&self, most: usize) -> Free {
+        let connections = most.saturating_sub(self.busy + self.shared.len());
+        let streams = match self.shared.first() {
+            None => 0,
+            Some(first) => {
+                let here = self.shared.iter().map(|shared| shared.connection.room());
+                here.sum::<usize>() + connections * first.connection.most_streams()
+            }
+        };
+        Free {
+            connections,
+            streams,
+        }
+    }
 }
 
 impl Shared {
@@ -255,66 +294,5 @@ impl Shared {
             self.since = now;
         }
         self.since + idle_timeout <= now
-    }
-}
-
-impl Lease {
-    /// The endpoint it counts against.
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// Says that the connection just opened speaks HTTP/1.1: others need not wait to share it.
-    pub(super) fn found_http1(&mut self) {
-        let mut state = lock(&self.endpoint.state);
-        state.protocol = Some(Protocol::Http1);
-        if self.probing {
-            self.probing = false;
-            state.probing = false;
-            self.endpoint.changed.notify_waiters();
-        }
-    }
-
-    /// Lays an HTTP/1.1 connection to rest until the next request.
-    pub(super) fn park(self, connection: Box<Http1>) {
-        if !self.keep {
-            return;
-        }
-        let idle = Idle {
-            connection,
-            since: Instant::now(),
-        };
-        lock(&self.endpoint.state).idle.push(idle);
-        // Dropping the lease frees the place and tells who waits.
-    }
-
-    /// Shares an HTTP/2 connection just opened; its first stream is the caller's.
-    pub(super) fn share(self, connection: Arc<Http2>) -> Stream {
-        let stream = {
-            let mut state = lock(&self.endpoint.state);
-            state.protocol = Some(Protocol::Http2);
-            let stream = Stream::first(&connection, &self.endpoint);
-            state.shared.push(Shared {
-                connection,
-                uses: 0,
-                since: Instant::now(),
-            });
-            stream
-        };
-        self.endpoint.changed.notify_waiters();
-        stream
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut state = lock(&self.endpoint.state);
-        state.busy -= 1;
-        if self.probing {
-            state.probing = false;
-            self.endpoint.changed.notify_waiters();
-        } else {
-            self.endpoint.changed.notify_one();
-        }
     }
 }

@@ -65,6 +65,16 @@ pub enum ForwardError {
         /// How long the request waited.
         limit: Duration,
     },
+    /// The caller held its part of the connections that its workload may have, for too long.
+    #[error(
+        "this caller held its part of the {connections} connections to this upstream for {limit:?}"
+    )]
+    PartTaken {
+        /// The bound for all callers.
+        connections: usize,
+        /// How long the request waited.
+        limit: Duration,
+    },
     /// The corporate proxy did not open a tunnel.
     #[error("the proxy {proxy} opened no tunnel: {reason}")]
     ProxyRefused {

@@ -27,13 +27,19 @@ use super::{
     pool::lock,
     response::UpstreamBody,
     timer::{LazyTimer, Waits, Watch},
+    turns::CallerId,
 };
 
-/// What an upstream may send of one response before it is read. With [`CONNECTION_WINDOW`] this
-/// bounds the memory of a connection whose clients are slow, and one stream's pace: 1 MiB a
-/// round trip.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What an upstream may send of one response before it is read; one stream's pace is as much a round
+/// trip.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The most streams of one connection, whatever the upstream allows.
+const MOST_STREAMS: u8 = 16;
+
+/// What an upstream may send on a connection whose clients do not read. All streams together cannot
+/// use it up, so that those whose client reads are never held up by the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS as u32;
 
 /// What of one request body may wait in memory to be written.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -59,6 +65,7 @@ pub(super) struct Http2 {
 pub(super) struct Stream {
     connection: Arc<Http2>,
     endpoint: Arc<Endpoint>,
+    caller: CallerId,
     pub(super) timer: LazyTimer,
 }
 
@@ -120,6 +127,17 @@ impl Http2 {
         self.streams.load(Ordering::Acquire)
     }
 
+    /// The streams it may have at once.
+    pub(super) fn most_streams(&self) -> usize {
+        let allowed = self.most_streams.load(Ordering::Relaxed);
+        allowed.clamp(1, usize::from(MOST_STREAMS))
+    }
+
+    /// The streams it has left.
+    pub(super) fn room(&self) -> usize {
+        self.most_streams().saturating_sub(self.streams())
+    }
+
     /// How many streams it has ever had.
     pub(super) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
@@ -129,20 +147,28 @@ impl Http2 {
 impl Stream {
     /// Takes one more stream if the upstream allows as many. Called only while the endpoint is
     /// locked, so that no two take the last one.
-    pub(super) fn reserve(connection: &Arc<Http2>, endpoint: &Arc<Endpoint>) -> Option<Self> {
-        let most = connection.most_streams.load(Ordering::Relaxed).max(1);
-        (connection.streams() < most).then(|| Self::first(connection, endpoint))
+    pub(super) fn reserve(
+        connection: &Arc<Http2>,
+        endpoint: &Arc<Endpoint>,
+        caller: CallerId,
+    ) -> Option<Self> {
+        (connection.room() > 0).then(|| Self::first(connection, endpoint, caller))
     }
 
     /// Takes a stream of a connection that was just opened, which has one whatever the upstream
     /// says (a server that allows none is asked all the same, once).
-    pub(super) fn first(connection: &Arc<Http2>, endpoint: &Arc<Endpoint>) -> Self {
+    pub(super) fn first(
+        connection: &Arc<Http2>,
+        endpoint: &Arc<Endpoint>,
+        caller: CallerId,
+    ) -> Self {
         connection.streams.fetch_add(1, Ordering::AcqRel);
         connection.uses.fetch_add(1, Ordering::Relaxed);
         Self {
             timer: lock(&connection.timers).pop().unwrap_or_default(),
             connection: Arc::clone(connection),
             endpoint: Arc::clone(endpoint),
+            caller,
         }
     }
 
@@ -221,7 +247,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         lock(&self.connection.timers).push(std::mem::take(&mut self.timer));
         self.connection.streams.fetch_sub(1, Ordering::AcqRel);
-        self.endpoint.notify();
+        self.endpoint.stream_ended(self.caller);
     }
 }
 

@@ -31,6 +31,7 @@ mod served;
 mod tests;
 mod timer;
 mod tls;
+mod turns;
 mod upgrade;
 
 pub use address::{Forbidden, classify};
@@ -42,6 +43,7 @@ pub use pool::PoolKey;
 pub use response::UpstreamBody;
 pub(crate) use timer::LazyTimer;
 pub use tls::Protocol;
+pub use turns::CallerId;
 pub use upgrade::{UpgradeAnswer, Upgraded};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -161,18 +163,29 @@ impl Forwarder {
         key: &PoolKey,
         request: Request<RequestBody>,
     ) -> Result<Sent, ForwardError> {
-        self.send_copied(key, request, None).await
+        self.send_for(CallerId::GATEWAY, key, request).await
     }
 
-    /// Like [`Self::send`]; `head` is a copy of the request's, where there is one anyway.
+    /// The same for a caller, who has a fair part of the connections and no more.
+    pub async fn send_for(
+        &self,
+        caller: CallerId,
+        key: &PoolKey,
+        request: Request<RequestBody>,
+    ) -> Result<Sent, ForwardError> {
+        self.send_copied(caller, key, request, None).await
+    }
+
+    /// Like [`Self::send_for`]; `head` is a copy of the request's, where there is one anyway.
     pub async fn send_copied(
         &self,
+        caller: CallerId,
         key: &PoolKey,
         mut request: Request<RequestBody>,
         head: Option<&Parts>,
     ) -> Result<Sent, ForwardError> {
         let endpoint = self.pool.endpoint(key)?;
-        let (line, connection) = self.checkout(&endpoint, false).await?;
+        let (line, connection) = self.checkout(&endpoint, caller, false).await?;
         let again = Again::of(&mut request, head, &connection);
         let failed = match line.exchange(&endpoint, request, self.waits).await {
             Ok(response) => {
@@ -186,7 +199,7 @@ impl Forwarder {
         // Boxed, as it is rare.
         Box::pin(async {
             let request = again.after(failed, &connection)?;
-            let (line, connection) = self.checkout(&endpoint, true).await?;
+            let (line, connection) = self.checkout(&endpoint, caller, true).await?;
             match line.exchange(&endpoint, request, self.waits).await {
                 Ok(response) => Ok(Sent {
                     response,
@@ -204,6 +217,7 @@ impl Forwarder {
     /// `Connection` and `Upgrade` are sent as they are in the request.
     pub async fn upgrade(
         &self,
+        caller: CallerId,
         key: &PoolKey,
         request: Request<RequestBody>,
     ) -> Result<UpgradeAnswer, ForwardError> {
@@ -214,9 +228,9 @@ impl Forwarder {
         let endpoint = self.pool.endpoint(key)?;
         let start = Instant::now();
         let deadline = start + self.connect_timeout;
-        let lease = timeout_at(deadline, endpoint.wait_for_place())
+        let lease = timeout_at(deadline, endpoint.wait_for_place(caller))
             .await
-            .map_err(|_| self.overloaded())?;
+            .map_err(|_| self.no_connection(&endpoint, caller))?;
         let connecting = Box::pin(self.connector.connect_http1(endpoint.authority()));
         let connected = timeout_at(deadline, connecting)
             .await
@@ -270,10 +284,11 @@ impl Forwarder {
     async fn checkout(
         &self,
         endpoint: &Arc<Endpoint>,
+        caller: CallerId,
         fresh: bool,
     ) -> Result<(Line, ConnectionInfo), ForwardError> {
         loop {
-            match endpoint.step(fresh) {
+            match endpoint.step(caller, fresh) {
                 Step::Stream(stream) => return Ok(ready_stream(stream, Duration::ZERO)),
                 Step::Reuse(line, lease) => {
                     if let Some(ready) = ready_line(line, lease, Duration::ZERO).await {
@@ -283,7 +298,8 @@ impl Forwarder {
                 step @ (Step::Open(_) | Step::Wait) => {
                     // Boxed, so that a request that finds a connection does not carry the
                     // room for opening one.
-                    return Box::pin(self.checkout_slowly(endpoint, fresh, step)).await;
+                    let slowly = self.checkout_slowly(endpoint, caller, fresh, step);
+                    return Box::pin(slowly).await;
                 }
             }
         }
@@ -293,6 +309,7 @@ impl Forwarder {
     async fn checkout_slowly(
         &self,
         endpoint: &Arc<Endpoint>,
+        caller: CallerId,
         fresh: bool,
         mut step: Step,
     ) -> Result<(Line, ConnectionInfo), ForwardError> {
@@ -315,11 +332,9 @@ impl Forwarder {
                 }
                 Step::Wait => {}
             }
-            step = match timeout_at(deadline, endpoint.wait(fresh)).await {
-                Ok(step) => step,
-                Err(_) if endpoint.is_full() => return Err(self.overloaded()),
-                Err(_) => return Err(self.connect_timed_out()),
-            };
+            step = timeout_at(deadline, endpoint.wait(caller, fresh))
+                .await
+                .map_err(|_| self.no_connection(endpoint, caller))?;
         }
     }
 
@@ -348,10 +363,15 @@ impl Forwarder {
         Ok((line, connection))
     }
 
-    fn overloaded(&self) -> ForwardError {
-        ForwardError::Overloaded {
-            connections: self.connections,
-            limit: self.connect_timeout,
+    /// Why there was none in time.
+    fn no_connection(&self, endpoint: &Endpoint, caller: CallerId) -> ForwardError {
+        let (connections, limit) = (self.connections, self.connect_timeout);
+        if endpoint.has_its_part(caller) && endpoint.has_free() {
+            ForwardError::PartTaken { connections, limit }
+        } else if endpoint.is_full() {
+            ForwardError::Overloaded { connections, limit }
+        } else {
+            self.connect_timed_out()
         }
     }
 

@@ -236,9 +236,14 @@ pub fn no_violation(activity: &Activity) -> Result<(), Refusal> {
 /// the next request already.
 pub fn last_if_violated<B>(response: &mut Response<B>, activity: &Activity) {
     if activity.violation().is_some() {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+        last(response);
     }
+}
+
+/// Makes an answer the last of its connection. Over HTTP/2 the header is left out.
+pub fn last<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 /// Answers a request that did not come through, and closes its record.

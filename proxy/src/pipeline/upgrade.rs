@@ -57,7 +57,7 @@ impl Upgrade {
         let answer = session
             .rooms
             .forwarder
-            .upgrade(permit.pool_key(), request)
+            .upgrade(session.caller_id, permit.pool_key(), request)
             .await;
         match answer.map_err(|error| Refusal::from(error).at(permit.grant().target))? {
             UpgradeAnswer::Refused(sent) => {

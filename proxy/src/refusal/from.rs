@@ -133,6 +133,7 @@ impl From<ForwardError> for Refusal {
                 Reason::UpstreamTimeout
             }
             ForwardError::Overloaded { .. } => Reason::Overloaded,
+            ForwardError::PartTaken { .. } => Reason::UpstreamShareExceeded,
             ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,
             ForwardError::TlsBadCertificate { .. } => Reason::UpstreamCertificate,
             ForwardError::TlsChain(_) => Reason::UpstreamChain,

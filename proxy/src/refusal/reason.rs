@@ -360,6 +360,10 @@ reasons! {
     ShareExceeded = "share_exceeded", 503, Caller, Http,
         caller: "This workload has too many connections to the proxy open.",
         remedy: "Close connections that are not needed, raise limits.connections, or add replicas: other workloads have a right to their share.";
+    /// A caller holds its part of its workload's connections to an upstream.
+    UpstreamShareExceeded = "upstream_share_exceeded", 503, Caller, Http,
+        caller: "This caller has too many requests to the service in progress.",
+        remedy: "Let it finish requests before it begins more, or raise limits.upstreamConnections: other callers of its workload have a right to theirs.";
     /// The client went away.
     ClientGone = "client_gone", 499, Caller, Http,
         caller: "The client closed the connection.",

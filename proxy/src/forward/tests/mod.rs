@@ -2,6 +2,7 @@
 
 mod again;
 mod exchange;
+mod fairness;
 mod faults;
 mod reach;
 mod sharing;

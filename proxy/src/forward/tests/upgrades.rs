@@ -5,7 +5,7 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{self, Ca, HOST, Server, get, key, read, read_head, scripted, soon, write};
-use crate::forward::{ForwardError, RequestBody, UpgradeAnswer};
+use crate::forward::{CallerId, ForwardError, RequestBody, UpgradeAnswer};
 
 fn websocket() -> Request<RequestBody> {
     let mut request = get("/link");
@@ -42,7 +42,9 @@ async fn after_101_the_bytes_are_the_other_protocols() {
     })
     .await;
     let forwarder = support::forwarder(&ca, address);
-    let answer = soon(forwarder.upgrade(&key(), websocket())).await.unwrap();
+    let answer = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
+        .await
+        .unwrap();
     let UpgradeAnswer::Switched {
         response,
         mut stream,
@@ -72,7 +74,9 @@ async fn t21_any_other_answer_is_an_ordinary_response(#[case] alpn: &[&str]) {
     let ca = Ca::new();
     let server = Server::start(&ca, HOST, alpn).await;
     let forwarder = support::forwarder(&ca, server.address);
-    let answer = soon(forwarder.upgrade(&key(), websocket())).await.unwrap();
+    let answer = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
+        .await
+        .unwrap();
     let UpgradeAnswer::Refused(sent) = answer else {
         panic!("{answer:?}");
     };

@@ -186,6 +186,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::Connect { .. }
             | ForwardError::ConnectTimeout { .. }
             | ForwardError::Overloaded { .. }
+            | ForwardError::PartTaken { .. }
             | ForwardError::ProxyRefused { .. }
             | ForwardError::TlsBadCertificate { .. }
             | ForwardError::TlsChain(_)

@@ -1,0 +1,288 @@
+//! Whose turn it is at an endpoint whose connections are scarce.
+//!
+//! The connections of one pool key are a workload's, and each of its callers (usually a pod) has a
+//! fair part of them: a caller may take one more while it holds fewer than are free. So one alone may
+//! hold half, two a third each, and something is always left for the next. Who must wait is served by
+//! how little his caller holds, then by how long he has waited.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Arc, LazyLock},
+};
+
+use tokio::sync::Notify;
+
+/// Who a request is from, as far as fairness is concerned: a hash of whatever tells callers apart.
+/// Callers that share one by accident share their part of the connections, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallerId(u64);
+
+impl CallerId {
+    /// The gateway itself.
+    pub const GATEWAY: Self = Self(0);
+
+    /// The caller that these parts tell from others.
+    pub fn of(parts: impl Hash) -> Self {
+        // Keyed anew in each process: nobody can choose a name that shares another's part.
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(KEYS.hash_one(parts))
+    }
+}
+
+/// What callers hold, and who of them waits.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    callers: HashMap<CallerId, Party, foldhash::fast::RandomState>,
+    waiting: usize,
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Party {
+    held: Held,
+    waiting: VecDeque<(u64, Arc<Notify>)>,
+}
+
+/// What one caller has in use.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Connections of its own.
+    pub(super) connections: usize,
+    /// Streams of connections that are shared.
+    pub(super) streams: usize,
+}
+
+/// What is free.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Free {
+    /// Connections that are not in use.
+    pub(super) connections: usize,
+    /// Streams, of open connections and of those that could be opened; none unless they are shared.
+    pub(super) streams: usize,
+}
+
+impl Held {
+    /// Whether it may take one more connection.
+    pub(super) fn may_connect(self, free: Free) -> bool {
+        self.connections < free.connections.max(1)
+    }
+
+    /// Whether it may take one more stream.
+    pub(super) fn may_stream(self, free: Free) -> bool {
+        self.streams < free.streams.max(1)
+    }
+
+    /// Whether it may take what there is to take.
+    pub(super) fn may_take(self, free: Free) -> bool {
+        if free.streams > 0 {
+            self.may_stream(free)
+        } else {
+            self.may_connect(free)
+        }
+    }
+}
+
+impl Turns {
+    /// What a caller holds.
+    pub(super) fn held(&self, caller: CallerId) -> Held {
+        self.callers
+            .get(&caller)
+            .map_or_else(Held::default, |party| party.held)
+    }
+
+    /// Changes what a caller holds.
+    pub(super) fn change(&mut self, caller: CallerId, change: impl FnOnce(&mut Held)) {
+        let party = self.callers.entry(caller).or_default();
+        change(&mut party.held);
+        self.forget_if_idle(caller);
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Whether somebody waits who may take what is free: a newcomer comes after him.
+    pub(super) fn is_somebodys(&self, free: Free) -> bool {
+        self.chosen(free).is_some()
+    }
+
+    /// Puts somebody in the queue, before those of his caller that are there if he was told in vain.
+    pub(super) fn enqueue(
+        &mut self,
+        caller: CallerId,
+        told: &Arc<Notify>,
+        again: Option<u64>,
+    ) -> u64 {
+        let number = again.unwrap_or(self.next);
+        self.next += 1;
+        self.waiting += 1;
+        let party = self.callers.entry(caller).or_default();
+        if again.is_some() {
+            party.waiting.push_front((number, Arc::clone(told)));
+        } else {
+            party.waiting.push_back((number, Arc::clone(told)));
+        }
+        number
+    }
+
+    /// Takes somebody out of the queue; false if he was told already.
+    pub(super) fn leave(&mut self, caller: CallerId, number: u64) -> bool {
+        let Some(party) = self.callers.get_mut(&caller) else {
+            return false;
+        };
+        let before = party.waiting.len();
+        party.waiting.retain(|(waiting, _)| *waiting != number);
+        let left = party.waiting.len() < before;
+        self.waiting -= usize::from(left);
+        self.forget_if_idle(caller);
+        left
+    }
+
+    /// Tells who is next that something is free.
+    pub(super) fn tell_next(&mut self, free: Free) {
+        let Some(caller) = self.chosen(free) else {
+            return;
+        };
+        let party = self.callers.get_mut(&caller);
+        if let Some((_, told)) = party.and_then(|party| party.waiting.pop_front()) {
+            self.waiting -= 1;
+            told.notify_one();
+        }
+        self.forget_if_idle(caller);
+    }
+
+    /// The caller whose turn it is: of those that may, who holds least; of these, who waits longest.
+    fn chosen(&self, free: Free) -> Option<CallerId> {
+        let waiting = self.callers.iter().filter_map(|(caller, party)| {
+            let (number, _) = party.waiting.front()?;
+            let order = (party.held.connections + party.held.streams, *number);
+            party.held.may_take(free).then_some((order, *caller))
+        });
+        waiting
+            .min_by_key(|(order, _)| *order)
+            .map(|(_, caller)| caller)
+    }
+
+    fn forget_if_idle(&mut self, caller: CallerId) {
+        let idle = self
+            .callers
+            .get(&caller)
+            .is_some_and(|party| party.held == Held::default() && party.waiting.is_empty());
+        if idle {
+            self.callers.remove(&caller);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const A: CallerId = CallerId(1);
+    const B: CallerId = CallerId(2);
+
+    fn connections(connections: usize) -> Free {
+        Free {
+            connections,
+            streams: 0,
+        }
+    }
+
+    fn waiter(turns: &mut Turns, caller: CallerId) -> Arc<Notify> {
+        let told = Arc::new(Notify::new());
+        turns.enqueue(caller, &told, None);
+        told
+    }
+
+    fn is_told(told: &Arc<Notify>) -> bool {
+        told.notified().now_or_never().is_some()
+    }
+
+    /// How many each holds when nobody can take more.
+    fn fill(most: usize, callers: usize) -> Vec<usize> {
+        let mut held = vec![Held::default(); callers];
+        loop {
+            let mut moved = false;
+            for at in 0..callers {
+                let taken: usize = held.iter().map(|held| held.connections).sum();
+                let free = most - taken;
+                if free > 0 && held[at].may_connect(connections(free)) {
+                    held[at].connections += 1;
+                    moved = true;
+                }
+            }
+            if !moved {
+                return held.iter().map(|held| held.connections).collect();
+            }
+        }
+    }
+
+    #[test]
+    fn one_alone_holds_half_and_something_is_left_for_the_next() {
+        assert_eq!(fill(256, 1), [128]);
+        assert_eq!(fill(256, 3), [64, 64, 64]);
+        assert_eq!(fill(2, 1), [1]);
+        assert_eq!(fill(2, 2), [1, 1]);
+        assert_eq!(fill(1, 1), [1]);
+        assert_eq!(fill(3, 9).iter().sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn who_holds_least_is_next_and_then_who_waits_longest() {
+        let mut turns = Turns::default();
+        turns.change(A, |held| held.connections = 3);
+        let [first, second] = [(); 2].map(|()| waiter(&mut turns, A));
+        let other = waiter(&mut turns, B);
+        for expected in [&other, &first, &second] {
+            assert!(turns.is_somebodys(connections(9)));
+            turns.tell_next(connections(9));
+            assert!(is_told(expected));
+        }
+        assert!(!turns.is_somebodys(connections(9)));
+    }
+
+    #[test]
+    fn who_has_his_part_is_passed_over() {
+        let mut turns = Turns::default();
+        turns.change(A, |held| held.connections = 3);
+        let greedy = waiter(&mut turns, A);
+        turns.tell_next(connections(3));
+        assert!(!is_told(&greedy));
+        assert!(!turns.is_somebodys(connections(3)));
+        turns.change(A, |held| held.connections = 2);
+        turns.tell_next(connections(3));
+        assert!(is_told(&greedy));
+    }
+
+    #[test]
+    fn streams_count_where_there_are_some() {
+        let mut turns = Turns::default();
+        turns.change(A, |held| held.streams = 8);
+        let greedy = waiter(&mut turns, A);
+        let free = |streams| Free {
+            connections: 100,
+            streams,
+        };
+        turns.tell_next(free(8));
+        assert!(!is_told(&greedy));
+        turns.tell_next(free(9));
+        assert!(is_told(&greedy));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_is_gone() {
+        let mut turns = Turns::default();
+        let told = Arc::new(Notify::new());
+        let number = turns.enqueue(A, &told, None);
+        turns.change(B, |held| held.streams += 1);
+        turns.change(B, |held| held.streams -= 1);
+        assert!(turns.leave(A, number));
+        assert!(!turns.leave(A, number));
+        assert!(turns.callers.is_empty());
+        assert_eq!(turns.waiting, 0);
+    }
+}
