@@ -188,9 +188,14 @@ impl Activity {
         self.active.load(Ordering::SeqCst) as usize
     }
 
+    /// When the last request ended, in milliseconds after the connection began.
+    pub(super) fn rested_at(&self) -> u64 {
+        self.rested_at.load(Ordering::Relaxed)
+    }
+
     /// When the last request ended, or the connection began.
     pub(crate) fn rested_since(&self) -> Instant {
-        self.opened + Duration::from_millis(self.rested_at.load(Ordering::Relaxed))
+        self.opened + Duration::from_millis(self.rested_at())
     }
 
     fn answers(&self) -> (u32, u64) {

@@ -44,8 +44,11 @@ impl Clear {
         let caller = match self.own.caller(&self.rooms.identifier, None).await {
             Ok(caller) => caller,
             Err(refusal) => {
-                self.entrance.slot.refuse();
-                return self.refuse(refusal, |_| {}, busy);
+                let mut response = self.refuse(refusal, |_| {}, busy);
+                if self.entrance.slot.refuse() {
+                    pipeline::last(&mut response);
+                }
+                return response;
             }
         };
         if let Err(refusal) = self.entrance.slot.prove(|| Share::Own) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_config::{model::Unmatched, policy::Interception};
-use http::{Method, Request, Response, header::HOST, request::Parts};
+use http::{Method, Request, Response, StatusCode, header::HOST, request::Parts};
 use hyper::{
     body::Incoming,
     upgrade::{OnUpgrade, Upgraded},
@@ -75,11 +75,28 @@ impl Explicit {
                 Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, busy),
             };
         }
+        if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return match self.introduced(&request, &mut known).await {
+                Ok(()) => no_content(busy),
+                Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
+            };
+        }
         // Boxed, so that CONNECT does not carry the room for a whole request.
         match Box::pin(self.absolute(request, &mut known)).await {
             Ok(answer) => answer,
             Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
         }
+    }
+
+    /// The client only says who it is, so that its connection counts as its workload's before there
+    /// is a request to carry (RFC 9110, section 9.3.7: `*` asks the proxy itself).
+    async fn introduced(
+        &self,
+        request: &Request<Incoming>,
+        known: &mut Known,
+    ) -> Result<(), Refusal> {
+        pipeline::no_violation(&self.activity)?;
+        self.identify(request, known).await.map(drop)
     }
 
     /// Decides about a tunnel, and starts what runs in it once the client has our answer.
@@ -327,18 +344,26 @@ impl Explicit {
     ) -> Response<Answer> {
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
-        match known.caller {
-            Some(caller) => record.called_by(&caller),
-            // Whoever does not prove who it is has another try, and not more.
-            None if self.entrance.slot.refuse() => self.closing.cancel(),
-            None => {}
-        }
         record.target = known.target;
         let mut response = answer(&refusal, &record.id.to_string());
+        match known.caller {
+            Some(caller) => record.called_by(&caller),
+            None if self.entrance.slot.refuse() => {
+                pipeline::last(&mut response);
+                self.closing.cancel();
+            }
+            None => {}
+        }
         pipeline::last_if_violated(&mut response, &self.activity);
         pipeline::close(record, refusal);
         response.map(|body| Answer::whole(body, busy))
     }
+}
+
+fn no_content(busy: Busy) -> Response<Answer> {
+    let mut response = Response::new(Answer::whole(Bytes::new(), busy));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }
 
 /// CONNECT names its target in the request line; a `Host` beside it must be the same.

@@ -5,6 +5,7 @@ mod activity;
 mod clear;
 mod explicit;
 pub(crate) mod first_bytes;
+mod frames;
 mod framing;
 mod half_closed;
 mod intercept;

@@ -120,7 +120,10 @@ where
             let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
             Box::pin(serve_http1(stream, service, bounds)).await
         }
-        Protocol::Http2 => Box::pin(serve_http2(stream, service, bounds)).await,
+        Protocol::Http2 => {
+            let stream = stream.with_frames(limits.head_timeout);
+            Box::pin(serve_http2(stream, service, bounds)).await
+        }
     }
 }
 
@@ -210,9 +213,12 @@ where
 impl Bounds<'_> {
     /// Completes when the connection should end: it is to close, or has rested too long.
     async fn over(&self) {
-        let may_rest = || match self.slot.is_stranger() {
-            true => self.limits.unidentified.rest,
-            false => self.limits.client_idle_timeout,
+        let may_rest = || {
+            if self.slot.is_proven() {
+                self.limits.client_idle_timeout
+            } else {
+                self.limits.unidentified.rest
+            }
         };
         tokio::select! {
             () = self.closing.cancelled() => {}
@@ -228,7 +234,7 @@ impl Bounds<'_> {
     ) -> Result<(), hyper::Error> {
         let limit = self.limits.body_idle_timeout;
         let lingers = async {
-            if self.slot.is_stranger() {
+            if !self.slot.is_proven() {
                 return self.activity.rested_for(|| FAREWELL).await;
             }
             tokio::time::sleep(limit).await;
@@ -304,115 +310,4 @@ fn http2(limits: &Limits) -> conn::http2::Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use rstest::rstest;
-    use std::net::Ipv4Addr;
-
-    use tokio::io::{AsyncReadExt as _, DuplexStream};
-
-    use super::*;
-    use crate::slots::{self, Share, Slots};
-
-    /// Serves one side of a pipe, answering each request with its path.
-    async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
-        let activity = Activity::new();
-        let requests = Arc::clone(&activity);
-        let handle = move |request: Request<Incoming>| {
-            let busy = requests.begin();
-            let path = Bytes::from(request.uri().path().to_owned());
-            async move { Response::new(Answer::whole(path, busy)) }
-        };
-        let limits = Limits::default();
-        serve(
-            stream,
-            Protocol::Http1,
-            &limits,
-            &proven(),
-            activity,
-            closing,
-            handle,
-        )
-        .await
-    }
-
-    /// The place of a connection whose caller is proven.
-    fn proven() -> Slot {
-        let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
-        let slot = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
-        slot.prove(|| Share::Own).unwrap();
-        slot
-    }
-
-    /// Reads one answer, whose body is `path`.
-    async fn answer(client: &mut DuplexStream, path: &str) {
-        let mut seen = Vec::new();
-        let end = format!("\r\n\r\n{path}");
-        while !seen.ends_with(end.as_bytes()) {
-            seen.push(client.read_u8().await.unwrap());
-        }
-        assert!(seen.starts_with(b"HTTP/1.1 200 "));
-    }
-
-    /// Sends these pieces, each after so many pauses as stand before it, and reads an answer for each
-    /// path.
-    #[rstest]
-    #[case::nothing_between(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
-    #[case::half_a_head(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b"), (3, " HTTP/1.1\r\nHost: h\r\n\r\n")])]
-    #[case::an_empty_line(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
-    #[case::one_byte_first(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "G"), (3, "ET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_paused_goes_on_where_it_was(#[case] pieces: &[(u32, &str)]) {
-        let (mut client, server) = tokio::io::duplex(4096);
-        let talk = async {
-            for (pauses, piece) in pieces {
-                tokio::time::sleep(*pauses * PAUSE).await;
-                client.write_all(piece.as_bytes()).await.unwrap();
-            }
-            answer(&mut client, "/a").await;
-            answer(&mut client, "/b").await;
-            drop(client);
-        };
-        let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
-        served.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_rest_of_a_body_that_nobody_read_is_never_a_request() {
-        let (mut client, server) = tokio::io::duplex(4096);
-        let talk = async {
-            let head = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nx";
-            client.write_all(head).await.unwrap();
-            answer(&mut client, "/a").await;
-            tokio::time::sleep(3 * PAUSE).await;
-            // Whether it can still be written is all the same: nothing answers.
-            let _ = client
-                .write_all(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
-                .await;
-            let mut rest = Vec::new();
-            let _ = client.read_to_end(&mut rest).await;
-            assert_eq!(String::from_utf8_lossy(&rest), "");
-        };
-        let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
-        served.unwrap();
-    }
-
-    #[rstest]
-    #[case::before_its_pause(0)]
-    #[case::in_its_pause(3)]
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_rests_is_closed_by_the_drain(#[case] pauses: u32) {
-        let (mut client, server) = tokio::io::duplex(4096);
-        let closing = CancellationToken::new();
-        let talk = async {
-            let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
-            client.write_all(request).await.unwrap();
-            answer(&mut client, "/a").await;
-            tokio::time::sleep(pauses * PAUSE).await;
-            closing.cancel();
-            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
-        };
-        let (served, ()) = futures_util::join!(echo(server, closing.clone()), talk);
-        served.unwrap();
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! A client's stream with the deadlines that hyper does not have: for a head that has begun, and
-//! for bytes that the client does not take. It also follows the framing of HTTP/1.1, and keeps the end
-//! of a client's requests from hyper until they are answered.
+//! for bytes that the client does not take. It also follows the framing of HTTP/1.1 and HTTP/2,
+//! and keeps the end of a client's requests from hyper until they are answered.
 
 use std::{
     io,
@@ -17,7 +17,9 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, framing::Framing, half_closed::HalfClosed};
+use super::{
+    activity::Activity, frames::Frames, framing::Framing, half_closed::HalfClosed,
+};
 use crate::forward::LazyTimer;
 
 pin_project! {
@@ -36,16 +38,31 @@ pin_project! {
     }
 }
 
-/// The heads of HTTP/1.1 requests.
+/// The heads of requests.
 struct Heads {
-    framing: Framing,
-    /// The time for a head to arrive.
+    place: Place,
+    /// The time for a head to arrive, from its first byte to its last.
     limit: Duration,
-    /// Whether anything has come: the first head is due from the beginning.
-    begun: bool,
-    /// Whether anything was written since.
+    /// Whether anything was written since something was read.
     answered: bool,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Due>,
+}
+
+/// The place in the client's bytes.
+enum Place {
+    Http1 {
+        framing: Framing,
+        /// Whether anything has come: the first head is due from the beginning.
+        begun: bool,
+    },
+    Http2(Frames),
+}
+
+/// When a head is overdue.
+struct Due {
+    /// Which head it is: the next has all the time again.
+    of: u64,
+    sleep: Pin<Box<Sleep>>,
 }
 
 /// The progress of writing.
@@ -75,11 +92,24 @@ impl<IO> ClientStream<IO> {
     /// Watches the heads of HTTP/1.1 requests too: each may take `limit` to arrive, and no line of
     /// it may be longer than `longest_line` bytes.
     #[must_use]
-    pub fn with_heads(mut self, limit: Duration, longest_line: usize) -> Self {
-        self.heads = Some(Heads {
+    pub fn with_heads(self, limit: Duration, longest_line: usize) -> Self {
+        let place = Place::Http1 {
             framing: Framing::new(longest_line),
-            limit,
             begun: false,
+        };
+        self.watch(place, limit)
+    }
+
+    /// Watches the greeting and the header blocks of HTTP/2: each may take `limit` to arrive.
+    #[must_use]
+    pub fn with_frames(self, limit: Duration) -> Self {
+        self.watch(Place::Http2(Frames::new()), limit)
+    }
+
+    fn watch(mut self, place: Place, limit: Duration) -> Self {
+        self.heads = Some(Heads {
+            place,
+            limit,
             answered: false,
             timer: None,
         });
@@ -107,30 +137,64 @@ impl<IO> ClientStream<IO> {
 
 impl Heads {
     fn read(&mut self, bytes: &[u8], activity: &Activity) {
-        self.begun = true;
         self.answered = false;
-        if let Err(violation) = self.framing.follow(bytes) {
-            activity.violate(violation);
+        match &mut self.place {
+            Place::Http1 { framing, begun } => {
+                *begun = true;
+                if let Err(violation) = framing.follow(bytes) {
+                    activity.violate(violation);
+                }
+                activity.read(framing.between_requests());
+            }
+            Place::Http2(frames) => frames.follow(bytes),
         }
-        activity.read(self.framing.between_requests());
     }
 
     /// Whether the client, which has closed its side, waits for an answer.
     fn awaits_answer(&self, activity: &Activity) -> bool {
-        self.framing.between_requests() && activity.is_http() && !activity.is_idle()
+        let between_requests = match &self.place {
+            Place::Http1 { framing, .. } => framing.between_requests(),
+            Place::Http2(_) => false,
+        };
+        between_requests && activity.is_http() && !activity.is_idle()
+    }
+
+    /// Whether an interim answer can be sent.
+    fn takes_interim(&self) -> bool {
+        match &self.place {
+            Place::Http1 { framing, .. } => framing.takes_interim() && !self.answered,
+            Place::Http2(_) => false,
+        }
+    }
+
+    /// Which head is due, if one is.
+    fn due(&self, activity: &Activity) -> Option<u64> {
+        match &self.place {
+            Place::Http1 { framing, begun } => {
+                let due = activity.is_idle() && (!begun || framing.within_head());
+                due.then(|| activity.rested_at())
+            }
+            // Whatever else is in progress: no other frame can come before it is complete.
+            Place::Http2(frames) => frames.within_head().then(|| frames.blocks()),
+        }
     }
 
     /// Ready once a head is overdue.
     fn poll_overdue(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
-        let due = activity.is_idle() && (!self.begun || self.framing.within_head());
-        if !due {
+        let Some(of) = self.due(activity) else {
             self.timer = None;
             return Poll::Pending;
+        };
+        let limit = self.limit;
+        let anew = || Due {
+            of,
+            sleep: Box::pin(tokio::time::sleep(limit)),
+        };
+        let due = self.timer.get_or_insert_with(anew);
+        if due.of != of {
+            *due = anew();
         }
-        self.timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)))
-            .as_mut()
-            .poll(context)
+        due.sleep.as_mut().poll(context)
     }
 }
 
@@ -159,9 +223,8 @@ impl<IO: AsyncWrite> ClientStream<IO> {
         this.activity.half_close(context.waker());
         match (this.heads, this.half_closed) {
             (Some(heads), Some(half_closed)) if heads.awaits_answer(this.activity) => {
-                let may_be_asked = heads.framing.takes_interim() && !heads.answered;
                 half_closed
-                    .poll_left(this.stream, context, may_be_asked)
+                    .poll_left(this.stream, context, heads.takes_interim())
                     .map(Err)
             }
             (_, _) => Poll::Ready(Ok(())),

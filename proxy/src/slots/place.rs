@@ -18,7 +18,7 @@ use crate::{
     observe::{ConnectionGuard, Metrics},
 };
 
-/// How many proofs in a row may be refused on one connection. Clients that send their proof only
+/// How many proofs may be refused on one connection. Clients that send their proof only
 /// when they are asked for it send the first request without one.
 const MOST_REFUSED: u8 = 2;
 
@@ -160,18 +160,11 @@ impl Slot {
         self.place.is_proven()
     }
 
-    /// Whether it may rest only as long as a stranger: nothing was proven, or the last proof was
-    /// refused.
-    pub fn is_stranger(&self) -> bool {
-        !self.is_proven() || self.place.refused.load(Ordering::Relaxed) > 0
-    }
-
     /// A request was proven, whose caller takes the places of `share`.
     ///
     /// # Errors
     /// When the share is used up, and nothing is free beyond it.
     pub fn prove(&self, share: impl FnOnce() -> Share) -> Result<(), NoPlace> {
-        self.place.refused.store(0, Ordering::Relaxed);
         if self.is_proven() {
             return Ok(());
         }
@@ -190,11 +183,12 @@ impl Slot {
         }
     }
 
-    /// A proof was refused. Whether that was once too often, so that the connection is to be closed.
+    /// A proof was refused. Whether the connection is to be closed: a stranger has one more try, and
+    /// whoever was proven knows how it is done.
     pub fn refuse(&self) -> bool {
         self.place.set_stage(Stage::Refused);
         let refused = self.place.refused.fetch_add(1, Ordering::Relaxed);
-        let last = refused.saturating_add(1) >= MOST_REFUSED;
+        let last = self.is_proven() || refused.saturating_add(1) >= MOST_REFUSED;
         if last && let Some(metrics) = &self.slots.0.metrics {
             metrics.connection_shed(self.is_proven(), Shed::ProofRefused.as_str());
         }

@@ -32,6 +32,70 @@ async fn a_client_that_reads_slowly_is_not() {
     assert!(!activity.has_stalled());
 }
 
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const ENDLESS: &[u8] = b"\0\0\x01\x01\0\0\0\0\x01a";
+const MORE: &[u8] = b"\0\0\x01\x09\0\0\0\0\x01a";
+const END: &[u8] = b"\0\0\x01\x09\x04\0\0\0\x01a";
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+
+/// How long such a client of HTTP/2 is listened to, if it is given up at all.
+async fn given_up(pieces: &[&[u8]], busy: bool) -> Option<u64> {
+    let (mut client, server) = tokio::io::duplex(256);
+    let activity = Activity::new();
+    let _busy = busy.then(|| activity.begin());
+    let mut stream = ClientStream::new(server, activity, 100 * LIMIT).with_frames(LIMIT);
+    let start = Instant::now();
+    let drip = async {
+        for piece in pieces {
+            client.write_all(piece).await.unwrap();
+            tokio::time::sleep(LIMIT / 4).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let read = async {
+        loop {
+            if let Err(error) = stream.read(&mut [0; 64]).await {
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                return start.elapsed().as_secs();
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        seconds = read => Some(seconds),
+        () = drip => None,
+        () = tokio::time::sleep(20 * LIMIT) => None,
+    }
+}
+
+/// In total, and not from byte to byte.
+#[rstest::rstest]
+#[case::silent(&[], Some(10))]
+#[case::half_a_preface(&[&GREETING[..9], &GREETING[9..10], &GREETING[10..20]], Some(10))]
+#[case::no_settings(&[&GREETING[..24], PING, PING, PING, PING, PING], Some(10))]
+#[case::endless(&[GREETING, ENDLESS, MORE, MORE, MORE, MORE, MORE, MORE], Some(12))]
+#[case::half_a_frame(&[GREETING, &ENDLESS[..9]], Some(12))]
+#[case::greeted(&[GREETING], None)]
+#[case::pings(&[GREETING, PING, PING, PING, PING, PING, PING, PING], None)]
+#[case::ended(&[GREETING, ENDLESS, MORE, MORE, END], None)]
+#[case::one_after_another(&[GREETING, ENDLESS, END, ENDLESS, END, ENDLESS, END, ENDLESS, END], None)]
+#[tokio::test(start_paused = true)]
+async fn a_header_block_has_a_deadline(
+    #[case] pieces: &[&[u8]],
+    #[case] expected: Option<u64>,
+    #[values(false, true)] busy: bool,
+) {
+    assert_eq!(given_up(pieces, busy).await, expected);
+}
+
+/// Whoever is always in the middle of a head, but of another one each time, is on time.
+#[tokio::test(start_paused = true)]
+async fn the_next_head_has_all_the_time_again() {
+    let next: &[u8] = &[END, ENDLESS].concat();
+    let pieces = [&[GREETING, ENDLESS][..], &[next; 12], &[END]].concat();
+    assert_eq!(given_up(&pieces, false).await, None);
+}
+
 async fn read_after(sent: &str, busy: bool) -> Result<io::Result<usize>, ()> {
     let (mut client, server) = tokio::io::duplex(256);
     let activity = Activity::new();

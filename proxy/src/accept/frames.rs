@@ -1,0 +1,222 @@
+//! Where each HTTP/2 header block begins and ends (RFC 9113, sections 3.4, 4.1, 6.2 and 6.10).
+//!
+//! A block may come in any number of CONTINUATION frames, and a frame in any number of pieces. This
+//! follows the bytes that hyper is about to read, to tell whether one has begun and is not complete;
+//! it changes nothing, and leaves it to hyper to say what is wrong with them.
+
+/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
+const PREFACE: u32 = 24;
+
+/// What is before each frame's payload.
+const FRAME_HEADER: usize = 9;
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
+const CONTINUATION: u8 = 9;
+
+/// The same flag for all frames that carry a header block.
+const END_HEADERS: u8 = 4;
+
+/// The place in a client's bytes.
+#[derive(Debug)]
+pub(super) struct Frames {
+    state: State,
+    /// Whether preface and first SETTINGS have come, with which each connection begins.
+    greeted: bool,
+    /// Whether a block goes on in the next frame.
+    open: bool,
+    /// How many blocks have come whole.
+    blocks: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// In the preface, with so many bytes to come.
+    Preface(u32),
+    /// In a frame's header, of which so much is here.
+    Header {
+        seen: usize,
+        bytes: [u8; FRAME_HEADER],
+    },
+    /// In a frame's payload, with so many bytes to come.
+    Payload { left: u32, frame: Frame },
+}
+
+/// What a frame means here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frame {
+    /// It carries a piece of a header block, perhaps the last.
+    Block {
+        last: bool,
+    },
+    Settings,
+    Other,
+}
+
+impl Frames {
+    /// At the beginning of a connection.
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Preface(PREFACE),
+            greeted: false,
+            open: false,
+            blocks: 0,
+        }
+    }
+
+    /// Whether something is due: the client's greeting, or the rest of a header block.
+    pub(super) fn within_head(&self) -> bool {
+        let in_block = matches!(
+            self.state,
+            State::Payload {
+                frame: Frame::Block { .. },
+                ..
+            }
+        );
+        !self.greeted || self.open || in_block
+    }
+
+    /// How many header blocks have come whole, so that one can be told from the next.
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Follows the bytes that came next.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+        while let Some(first) = bytes.first() {
+            match &mut self.state {
+                State::Preface(left) | State::Payload { left, .. } => {
+                    let here = (*left as usize).min(bytes.len());
+                    bytes = &bytes[here..];
+                    // No more than `left`, so it fits.
+                    *left -= u32::try_from(here).unwrap_or(*left);
+                }
+                State::Header {
+                    seen,
+                    bytes: header,
+                } => {
+                    header[*seen] = *first;
+                    *seen += 1;
+                    bytes = &bytes[1..];
+                }
+            }
+            self.advance();
+        }
+    }
+
+    /// Goes on to what comes next, if all of this has come.
+    fn advance(&mut self) {
+        if let State::Header { seen, bytes } = self.state
+            && seen == FRAME_HEADER
+        {
+            let [high, middle, low, kind, flags, ..] = bytes;
+            self.state = State::Payload {
+                left: u32::from_be_bytes([0, high, middle, low]),
+                frame: Frame::of(kind, flags),
+            };
+        }
+        match self.state {
+            State::Preface(0) => {}
+            State::Payload { left: 0, frame } => self.complete(frame),
+            State::Preface(_) | State::Header { .. } | State::Payload { .. } => return,
+        }
+        self.state = State::Header {
+            seen: 0,
+            bytes: [0; FRAME_HEADER],
+        };
+    }
+
+    fn complete(&mut self, frame: Frame) {
+        match frame {
+            Frame::Block { last } => {
+                self.open = !last;
+                self.blocks += u64::from(last);
+            }
+            Frame::Settings => self.greeted = true,
+            Frame::Other => {}
+        }
+    }
+}
+
+impl Frame {
+    fn of(kind: u8, flags: u8) -> Self {
+        match kind {
+            HEADERS | PUSH_PROMISE | CONTINUATION => Self::Block {
+                last: flags & END_HEADERS != 0,
+            },
+            SETTINGS => Self::Settings,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const DATA: u8 = 0;
+    const PING: u8 = 6;
+
+    /// A frame with so long a payload.
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        frame.resize(FRAME_HEADER + usize::from(length), 0xff);
+        frame
+    }
+
+    fn greeting() -> Vec<u8> {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        [preface, frame(SETTINGS, 0, 6)].concat()
+    }
+
+    #[rstest]
+    #[case::greeted(vec![], false)]
+    #[case::whole_block(frame(HEADERS, END_HEADERS, 10), false)]
+    #[case::empty_block(frame(HEADERS, END_HEADERS, 0), false)]
+    #[case::no_end(frame(HEADERS, 0, 10), true)]
+    #[case::endless([frame(HEADERS, 0, 10), frame(CONTINUATION, 0, 1), frame(CONTINUATION, 0, 0)].concat(), true)]
+    #[case::ended_later([frame(HEADERS, 0, 10), frame(CONTINUATION, END_HEADERS, 1)].concat(), false)]
+    #[case::half_a_frame(frame(HEADERS, END_HEADERS, 10)[..12].to_vec(), true)]
+    #[case::nothing_of_a_frame(frame(HEADERS, END_HEADERS, 10)[..9].to_vec(), true)]
+    #[case::end_of_stream_alone(frame(HEADERS, 1, 10), true)]
+    #[case::data([frame(HEADERS, END_HEADERS, 10), frame(DATA, 0, 200)[..20].to_vec()].concat(), false)]
+    #[case::pings(frame(PING, 0, 8), false)]
+    #[case::half_a_header(frame(HEADERS, 0, 10)[..8].to_vec(), false)]
+    fn a_head_is_open_until_its_last_frame_is_whole(
+        #[case] sent: Vec<u8>,
+        #[case] within_head: bool,
+    ) {
+        let bytes = [greeting(), sent].concat();
+        for step in [1, 7, bytes.len()] {
+            let mut frames = Frames::new();
+            bytes.chunks(step).for_each(|piece| frames.follow(piece));
+            assert_eq!(frames.within_head(), within_head, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_due_until_its_settings_are_whole() {
+        let greeting = greeting();
+        let mut frames = Frames::new();
+        for byte in &greeting {
+            assert!(frames.within_head());
+            frames.follow(&[*byte]);
+        }
+        assert!(!frames.within_head());
+    }
+
+    #[test]
+    fn blocks_are_counted_once_each() {
+        let mut frames = Frames::new();
+        frames.follow(&greeting());
+        for _ in 0..3 {
+            frames.follow(&frame(HEADERS, 0, 3));
+            frames.follow(&frame(CONTINUATION, END_HEADERS, 3));
+        }
+        frames.follow(&frame(HEADERS, END_HEADERS, 3));
+        assert_eq!(frames.blocks(), 4);
+    }
+}
