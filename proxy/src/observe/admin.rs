@@ -1,8 +1,8 @@
 //! The admin endpoint: health, readiness, version, metrics and how credentials stand, read-only.
 //!
 //! Anyone who reaches the port may read it, so nothing here is secret and nothing can be changed.
-//! Connections are bounded in number and in time, so that a client that stalls cannot keep the
-//! kubelet from its probe for long.
+//! Connections are bounded in number and in time, and accepted without end: a newcomer has the place
+//! of one that says nothing, so that no number of stalling clients keeps the kubelet from its probe.
 
 use std::{
     convert::Infallible,
@@ -19,24 +19,37 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use super::{Metrics, redact::redact};
 use crate::{
     credential::{Credentials, CredentialsStatus},
     health::Healths,
+    slots::{Bounds, Slot, Slots},
 };
 
-/// Connections at a time.
-const CONNECTIONS: usize = 64;
+/// Connections at a time, of which one source has no more than half.
+const CONNECTIONS: usize = 128;
 
-/// How long one connection may last, all its requests included.
+/// How long the head of a request may take, all in all.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+
+/// The most bytes of a head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// How long one connection may last. It serves one request: whoever has his answer needs no place.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// The longest reload error that is shown, in bytes.
@@ -143,50 +156,60 @@ pub async fn serve(
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let service = TowerToHyperService::new(router(state));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(CONNECTION_TIME);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let router = router(state);
+    let slots = Slots::new(
+        Bounds {
+            identified: 0,
+            strangers: CONNECTIONS,
+            per_source: CONNECTIONS / 2,
+        },
+        None,
+    );
+    let name = Arc::from("admin");
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        let (stream, slot) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => return,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        connections.spawn(async move {
-            match tokio::time::timeout(CONNECTION_TIME, connection).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "an admin connection failed"),
-                Err(_) => tracing::debug!("an admin connection took too long"),
+        match accepted {
+            Ok((stream, client)) => {
+                let slot = slots.enter(&name, client.ip());
+                connections.spawn(answer(stream, router.clone(), slot));
             }
-            drop(slot);
-        });
-    }
-}
-
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is the remedy.
                 tracing::warn!(%error, "an admin connection cannot be accepted");
+                slots.evict();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
+}
+
+/// Answers one request, unless the connection must make room before it is there.
+async fn answer(stream: TcpStream, router: Router<()>, slot: Slot) {
+    let service = TowerToHyperService::new(router);
+    let asked = service_fn(|request| {
+        slot.asks();
+        service.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), asked);
+    slot.within(async {
+        match tokio::time::timeout(CONNECTION_TIME, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an admin connection failed"),
+            Err(_) => tracing::debug!("an admin connection took too long"),
+        }
+    })
+    .await;
 }
 
 fn router(state: AdminState) -> Router<()> {
@@ -233,161 +256,4 @@ async fn metrics(State(state): State<AdminState>) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::{Value, json};
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    struct Admin {
-        base: String,
-        state: AdminState,
-        client: reqwest::Client,
-        stop: oneshot::Sender<()>,
-        done: tokio::task::JoinHandle<()>,
-    }
-
-    async fn admin() -> Admin {
-        // The process has one provider; a second test in it finds it installed already.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let state = AdminState::new(Metrics::new());
-        let (stop, stopped) = oneshot::channel();
-        let serving = state.clone();
-        let done = tokio::spawn(serve(listener, serving, async move {
-            stopped.await.unwrap();
-        }));
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(10))
-            .build()
-            .unwrap();
-        Admin {
-            base,
-            state,
-            client,
-            stop,
-            done,
-        }
-    }
-
-    impl Admin {
-        async fn get(&self, path: &str) -> reqwest::Response {
-            let url = format!("{}{path}", self.base);
-            self.client.get(url).send().await.unwrap()
-        }
-
-        async fn readiness(&self) -> (u16, Value) {
-            let answer = self.get("/readyz").await;
-            (answer.status().as_u16(), answer.json().await.unwrap())
-        }
-    }
-
-    #[tokio::test]
-    async fn readiness_follows_the_gateway() {
-        let admin = admin().await;
-        let starting = json!({
-            "ready": false, "draining": false, "revision": null, "reload_error": null,
-            "listeners": []
-        });
-        assert_eq!(admin.readiness().await, (503, starting));
-
-        admin.state.set_revision(&"9f2c1a".into());
-        admin
-            .state
-            .set_listeners([("proxy".into(), ([127, 0, 0, 1], 3128).into())]);
-        admin.state.set_ready(true);
-        let ready = json!({
-            "ready": true, "draining": false, "revision": "9f2c1a", "reload_error": null,
-            "listeners": [{"name": "proxy", "address": "127.0.0.1:3128"}]
-        });
-        assert_eq!(admin.readiness().await, (200, ready));
-
-        admin.state.set_draining(true);
-        assert_eq!(admin.readiness().await.0, 503);
-    }
-
-    #[tokio::test]
-    async fn a_rejected_revision_is_told_and_does_not_take_the_gateway_out() {
-        let admin = admin().await;
-        admin.state.set_ready(true);
-        admin
-            .state
-            .set_reload_error(Some("a.yaml:3: xoxb-canary-canary-canary"));
-        let (status, body) = admin.readiness().await;
-        assert_eq!(status, 200);
-        assert_eq!(body["reload_error"], "a.yaml:3: [redacted]");
-
-        admin.state.set_reload_error(Some(&"é".repeat(ERROR_BYTES)));
-        let (_, body) = admin.readiness().await;
-        assert_eq!(body["reload_error"].as_str().unwrap().len(), ERROR_BYTES);
-
-        admin.state.set_reload_error(None);
-        assert_eq!(admin.readiness().await.1["reload_error"], Value::Null);
-    }
-
-    #[tokio::test]
-    async fn health_version_and_metrics_answer() {
-        let admin = admin().await;
-        assert_eq!(admin.get("/healthz").await.text().await.unwrap(), "ok\n");
-        let version: Value = admin.get("/version").await.json().await.unwrap();
-        assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-        let metrics = admin.get("/metrics").await;
-        let kind = metrics.headers()["content-type"].to_str().unwrap();
-        assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-        let text = metrics.text().await.unwrap();
-        assert!(text.contains("countersign_build_info"), "{text}");
-        assert!(text.ends_with("# EOF\n"), "{text}");
-    }
-
-    #[rstest]
-    #[case("POST", "/healthz", 405)]
-    #[case("PUT", "/readyz", 405)]
-    #[case("DELETE", "/metrics", 405)]
-    #[case("POST", "/credentials", 405)]
-    #[case("DELETE", "/credentials", 405)]
-    #[case("GET", "/credentials/qa/example", 404)]
-    #[case("GET", "/", 404)]
-    #[case("GET", "/debug/pprof", 404)]
-    #[case("GET", "/readyz/", 404)]
-    #[tokio::test]
-    async fn t57_nothing_can_be_changed_and_nothing_else_is_there(
-        #[case] method: &str,
-        #[case] path: &str,
-        #[case] status: u16,
-    ) {
-        let admin = admin().await;
-        let url = format!("{}{path}", admin.base);
-        let method = method.parse().unwrap();
-        let answer = admin.client.request(method, url).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), status);
-    }
-
-    #[tokio::test]
-    async fn it_ends_when_told() {
-        let admin = admin().await;
-        admin.stop.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), admin.done)
-            .await
-            .expect("it ends")
-            .unwrap();
-    }
-
-    #[tokio::test]
-    async fn clients_that_stall_are_dropped_to_make_room() {
-        let admin = admin().await;
-        let address = admin.base.strip_prefix("http://").unwrap();
-        let mut stalled = Vec::new();
-        for _ in 0..CONNECTIONS {
-            stalled.push(tokio::net::TcpStream::connect(address).await.unwrap());
-        }
-        tokio::time::pause();
-        tokio::time::advance(CONNECTION_TIME).await;
-        tokio::time::resume();
-        let answer = admin.get("/healthz").await;
-        assert_eq!(answer.status().as_u16(), 200);
-    }
-}
+mod tests;

@@ -1,0 +1,178 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::oneshot,
+};
+
+use super::*;
+
+struct Admin {
+    base: String,
+    state: AdminState,
+    client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn admin() -> Admin {
+    // The process has one provider; a second test in it finds it installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let state = AdminState::new(Metrics::new());
+    let (stop, stopped) = oneshot::channel();
+    let serving = state.clone();
+    let done = tokio::spawn(serve(listener, serving, async move {
+        stopped.await.unwrap();
+    }));
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    Admin {
+        base,
+        state,
+        client,
+        stop,
+        done,
+    }
+}
+
+impl Admin {
+    async fn get(&self, path: &str) -> reqwest::Response {
+        let url = format!("{}{path}", self.base);
+        self.client.get(url).send().await.unwrap()
+    }
+
+    async fn readiness(&self) -> (u16, Value) {
+        let answer = self.get("/readyz").await;
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_gateway() {
+    let admin = admin().await;
+    let starting = json!({
+        "ready": false, "draining": false, "revision": null, "reload_error": null,
+        "listeners": []
+    });
+    assert_eq!(admin.readiness().await, (503, starting));
+
+    admin.state.set_revision(&"9f2c1a".into());
+    admin
+        .state
+        .set_listeners([("proxy".into(), ([127, 0, 0, 1], 3128).into())]);
+    admin.state.set_ready(true);
+    let ready = json!({
+        "ready": true, "draining": false, "revision": "9f2c1a", "reload_error": null,
+        "listeners": [{"name": "proxy", "address": "127.0.0.1:3128"}]
+    });
+    assert_eq!(admin.readiness().await, (200, ready));
+
+    admin.state.set_draining(true);
+    assert_eq!(admin.readiness().await.0, 503);
+}
+
+#[tokio::test]
+async fn a_rejected_revision_is_told_and_does_not_take_the_gateway_out() {
+    let admin = admin().await;
+    admin.state.set_ready(true);
+    admin
+        .state
+        .set_reload_error(Some("a.yaml:3: xoxb-canary-canary-canary"));
+    let (status, body) = admin.readiness().await;
+    assert_eq!(status, 200);
+    assert_eq!(body["reload_error"], "a.yaml:3: [redacted]");
+
+    admin.state.set_reload_error(Some(&"é".repeat(ERROR_BYTES)));
+    let (_, body) = admin.readiness().await;
+    assert_eq!(body["reload_error"].as_str().unwrap().len(), ERROR_BYTES);
+
+    admin.state.set_reload_error(None);
+    assert_eq!(admin.readiness().await.1["reload_error"], Value::Null);
+}
+
+#[tokio::test]
+async fn health_version_and_metrics_answer() {
+    let admin = admin().await;
+    assert_eq!(admin.get("/healthz").await.text().await.unwrap(), "ok\n");
+    let version: Value = admin.get("/version").await.json().await.unwrap();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let metrics = admin.get("/metrics").await;
+    let kind = metrics.headers()["content-type"].to_str().unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = metrics.text().await.unwrap();
+    assert!(text.contains("countersign_build_info"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[rstest]
+#[case("POST", "/healthz", 405)]
+#[case("PUT", "/readyz", 405)]
+#[case("DELETE", "/metrics", 405)]
+#[case("POST", "/credentials", 405)]
+#[case("DELETE", "/credentials", 405)]
+#[case("GET", "/credentials/qa/example", 404)]
+#[case("GET", "/", 404)]
+#[case("GET", "/debug/pprof", 404)]
+#[case("GET", "/readyz/", 404)]
+#[tokio::test]
+async fn t57_nothing_can_be_changed_and_nothing_else_is_there(
+    #[case] method: &str,
+    #[case] path: &str,
+    #[case] status: u16,
+) {
+    let admin = admin().await;
+    let url = format!("{}{path}", admin.base);
+    let method = method.parse().unwrap();
+    let answer = admin.client.request(method, url).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), status);
+}
+
+#[tokio::test]
+async fn it_ends_when_told() {
+    let admin = admin().await;
+    admin.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), admin.done)
+        .await
+        .expect("it ends")
+        .unwrap();
+}
+
+/// Silent ones, and ones that drip a head, many times as many as there are places.
+#[rstest]
+#[case::silent(b"")]
+#[case::dripping(b"GET /heal")]
+#[tokio::test]
+async fn t69_clients_that_stall_make_room_for_a_probe(#[case] said: &[u8]) {
+    let admin = admin().await;
+    let address = admin.base.strip_prefix("http://").unwrap();
+    let mut stalled = Vec::new();
+    for _ in 0..3 * CONNECTIONS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // It may have been closed by then.
+        let _ = stream.write_all(said).await;
+        stalled.push(stream);
+        if stalled.len() % CONNECTIONS == 0 {
+            assert_eq!(admin.get("/healthz").await.status().as_u16(), 200);
+        }
+    }
+    assert_eq!(admin.readiness().await.0, 503);
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request() {
+    let admin = admin().await;
+    let address = admin.base.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("ok\n"), "{answer}");
+}
