@@ -5,7 +5,7 @@ mod support;
 use std::{fs, time::Duration};
 
 use countersign_tests::{
-    client::Failure, fake::Crowd, listener_files::ListenerFiles, world::World,
+    client::Failure, fake::Crowd, listener_files::ListenerFiles, process, world::World,
 };
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -224,4 +224,49 @@ async fn what_is_open_goes_on_while_it_drains() {
     drop((open, late));
     timeout(SOON, running).await.expect("it ends").unwrap();
     TcpStream::connect(http).await.unwrap_err();
+}
+
+/// A connection on which nothing was proven would be closed after seconds.
+#[tokio::test]
+async fn a_relay_says_who_it_is_before_it_carries_anything() {
+    let world = World::start().await.unwrap();
+    let gateway = TlsGateway::start(&world).await;
+    let _pod = Pod::start(&world, &[&gateway]).await;
+    let admin = gateway.gateway.admin().unwrap();
+    let known = "countersign_client_connections_by_class{class=\"identified\"} 1";
+    let introduced = async {
+        loop {
+            let metrics = process::admin(admin, "/metrics").await.unwrap();
+            if metrics.lines().any(|line| line == known) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, introduced).await.expect("it is identified");
+}
+
+#[tokio::test]
+async fn t63_what_is_not_carried_keeps_no_app_out() {
+    let world = World::start().await.unwrap();
+    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let names = vec![gateway.name()];
+    let pod = Pod::start_bounded(&world, names, &gateway.ca, 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(pod.http).await.unwrap());
+    }
+    let mut carried = Vec::new();
+    for _ in 0..4 {
+        carried.push(connect(pod.http, "echo.example:443").await);
+    }
+    let answer = pod
+        .raw("CONNECT echo.example:443 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("relay-full"), "{answer}");
+    for tunnel in &mut carried {
+        tunnel.write_all(b"ping").await.unwrap();
+        tunnel.read_exact(&mut [0; 4]).await.unwrap();
+    }
 }

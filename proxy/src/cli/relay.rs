@@ -93,7 +93,7 @@ pub(super) struct RelayCommand {
         value_parser = duration
     )]
     drain: Duration,
-    /// The most connections at once; more wait.
+    /// The most connections that are carried at once; another is answered 503, or closed.
     #[arg(long, value_name = "COUNT", env = "COUNTERSIGN_CONNECTIONS", default_value_t = CONNECTIONS)]
     connections: usize,
     /// The process log's format, on standard error.

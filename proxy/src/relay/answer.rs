@@ -10,6 +10,7 @@ use http::{
 use serde_json::json;
 
 use super::{gateway::Gateway, proof::ProofError};
+use crate::slots::NoPlace;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -34,6 +35,9 @@ pub(super) enum RelayError {
     /// A redirected connection begins as TLS and cannot be, or names what is no host.
     #[error("{0}")]
     Hello(&'static str),
+    /// As many connections are carried as may be.
+    #[error("as many connections are carried as `--connections` lets")]
+    Full,
     /// A redirected connection does not tell where it was going.
     #[error("the original destination is not known: {0}")]
     NoDestination(String),
@@ -58,6 +62,7 @@ impl RelayError {
             Self::Malformed(_) => "relay-request-malformed",
             Self::Loop(_) => "relay-loop",
             Self::Hello(_) => "relay-client-tls",
+            Self::Full => "relay-full",
             Self::NoDestination(_) => "relay-no-destination",
         }
     }
@@ -68,6 +73,7 @@ impl RelayError {
             Self::Unreached(_) => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
             Self::Malformed(_) | Self::Hello(_) => (StatusCode::BAD_REQUEST, "http_request_error"),
+            Self::Full => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
             Self::Loop(_) => (StatusCode::LOOP_DETECTED, "proxy_loop_detected"),
             Self::Proof(_) | Self::NoDestination(_) => {
                 (StatusCode::BAD_GATEWAY, "proxy_configuration_error")
@@ -99,6 +105,12 @@ impl RelayError {
             HeaderValue::try_from(proxy_status).expect("codes are visible ASCII"),
         );
         response
+    }
+}
+
+impl From<NoPlace> for RelayError {
+    fn from(_: NoPlace) -> Self {
+        Self::Full
     }
 }
 

@@ -2,7 +2,7 @@
 //! form, so that the host it names is what policy judges: the address that the app dialled is only
 //! what its own DNS said.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
     Method, Request, Uri,
@@ -23,9 +23,13 @@ use super::{
     local::{self, Answer, HEAD_BYTES, HEAD_TIMEOUT},
 };
 use crate::{
-    accept::{Protocol, rewound::Rewound},
+    accept::{Activity, ClientStream, Protocol, rewound::Rewound},
     destination::Authority,
+    slots::Slot,
 };
+
+/// How long a client of HTTP/2 may take nothing of what it is sent.
+const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Serves one client until it leaves or the relay drains.
 pub(super) async fn serve(
@@ -33,13 +37,13 @@ pub(super) async fn serve(
     protocol: Protocol,
     destination: SocketAddr,
     shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
 ) {
     let draining = shared.draining.clone();
     let service = service_fn(move |request| {
-        let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(handle(request, destination, &shared).await) }
+        let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
+        async move { Ok::<_, Infallible>(handle(request, destination, &shared, &slot).await) }
     });
-    let stream = TokioIo::new(stream);
     let ended = match protocol {
         Protocol::Http1 => {
             let connection = http1::Builder::new()
@@ -48,7 +52,7 @@ pub(super) async fn serve(
                 .half_close(true)
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_BYTES)
-                .serve_connection(stream, service);
+                .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 biased;
@@ -60,9 +64,11 @@ pub(super) async fn serve(
             }
         }
         Protocol::Http2 => {
+            let stream = ClientStream::new(stream, Activity::new(), STALL_TIMEOUT);
+            let stream = stream.with_frames(HEAD_TIMEOUT);
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .serve_connection(stream, service);
+                .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 biased;
@@ -83,9 +89,11 @@ async fn handle(
     request: Request<Incoming>,
     destination: SocketAddr,
     shared: &Arc<Shared>,
+    slot: &Slot,
 ) -> Answer {
+    slot.asks();
     let answered = match in_absolute_form(request, destination) {
-        Ok(request) => local::forward(request, shared).await,
+        Ok(request) => local::forward(request, shared, slot).await,
         Err(error) => Err(error),
     };
     answered.unwrap_or_else(|error| local::not_carried(&error))

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, Uri, header::PROXY_AUTHORIZATION, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Empty};
 use hyper::{
@@ -97,6 +97,25 @@ impl Http2 {
             }
         });
         Ok(connection)
+    }
+
+    /// Says who the pod is, so that the gateway keeps the connection though nothing is carried yet.
+    pub(super) fn introduce(&self, authorization: HeaderValue, authority: &str) {
+        let target = Uri::builder()
+            .scheme(Scheme::HTTPS)
+            .authority(authority)
+            .path_and_query("*")
+            .build();
+        let Ok(target) = target else { return };
+        let mut request = Request::new(Either::Left(Empty::new()));
+        *request.method_mut() = Method::OPTIONS;
+        *request.uri_mut() = target;
+        request
+            .headers_mut()
+            .insert(PROXY_AUTHORIZATION, authorization);
+        let mut sender = self.sender.clone();
+        // What is wrong with the proof, the answer to the first tunnel tells.
+        tokio::spawn(async move { drop(sender.send_request(request).await) });
     }
 
     /// Whether it takes no new tunnels.

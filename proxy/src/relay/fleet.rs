@@ -226,8 +226,9 @@ impl Fleet {
                         };
                         let gateway = before.iter().find(same).cloned();
                         after.push(gateway.unwrap_or_else(|| {
-                            let dialer = Arc::clone(&self.dialer);
-                            Gateway::new(name.clone(), address, dialer, Arc::clone(&self.ended))
+                            let (dialer, clock) = (Arc::clone(&self.dialer), self.clock.clone());
+                            let ended = Arc::clone(&self.ended);
+                            Gateway::new(name.clone(), address, dialer, clock, ended)
                         }));
                     }
                 }

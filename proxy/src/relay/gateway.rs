@@ -21,6 +21,7 @@ use super::{
     proof::Fingerprint,
     settings::GatewayName,
 };
+use crate::clock::Clock;
 
 /// A dial that everyone who needs a connection waits for.
 type Dialling = Shared<BoxFuture<'static, Result<(), DialError>>>;
@@ -30,6 +31,7 @@ pub(super) struct Gateway {
     name: GatewayName,
     address: SocketAddr,
     dialer: Arc<Dialer>,
+    clock: Clock,
     connections: Mutex<Vec<Arc<Http2>>>,
     dialling: Mutex<Option<Dialling>>,
     speaks_http1: AtomicBool,
@@ -44,12 +46,14 @@ impl Gateway {
         name: GatewayName,
         address: SocketAddr,
         dialer: Arc<Dialer>,
+        clock: Clock,
         ended: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
             address,
             dialer,
+            clock,
             connections: Mutex::default(),
             dialling: Mutex::default(),
             speaks_http1: AtomicBool::new(false),
@@ -169,6 +173,10 @@ impl Gateway {
                 .store(!dialled.is_http2(), Ordering::Relaxed);
             if dialled.is_http2() {
                 let connection = Http2::begin(dialled, self).await?;
+                // Without a proof there is nothing to say; each tunnel reads its own.
+                if let Ok(Some(proof)) = self.dialer.proof().authorization(self.clock.now()).await {
+                    connection.introduce(proof, &self.name.to_string());
+                }
                 lock(&self.connections).push(connection);
             }
             Ok(())

@@ -10,13 +10,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::Shared;
+use crate::slots::Slot;
 
-/// A probe takes no longer.
+/// A probe takes no longer to ask, and to have its answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes of a probe's head.
+const HEAD_BYTES: usize = 16 * 1024;
 
 /// Answers one prober: `/healthz` whether the process lives, `/readyz` whether it is of use.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: &Slot) {
     let service = service_fn(|request: Request<Incoming>| {
+        slot.asks();
         let shared = Arc::clone(&shared);
         async move {
             let (status, text) = match request.uri().path() {
@@ -35,11 +41,13 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a prober broke off");
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(PROBE_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a prober broke off"),
+        Err(_) => tracing::debug!("a prober took too long"),
     }
 }
 

@@ -14,13 +14,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::{
-    Shared, Slot,
+    Shared,
     answer::RelayError,
     carry::carry,
     connection::{Held, Outgoing, Unanswered},
     fleet::{NoTunnel, Refused},
 };
-use crate::destination::Authority;
+use crate::{
+    destination::Authority,
+    slots::{Share, Slot},
+};
 
 /// How long a client may take over a request's head, or rest between two.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
@@ -43,7 +46,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
 
 /// Serves one client until it leaves or the relay drains.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Slot) {
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Arc<Slot>) {
     let draining = shared.draining.clone();
     let service = service_fn(move |request| {
         let (shared, slot) = (Arc::clone(&shared), Arc::clone(&slot));
@@ -71,12 +74,13 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Slot) {
     }
 }
 
-async fn handle(mut request: Request<Incoming>, shared: &Arc<Shared>, slot: Slot) -> Answer {
+async fn handle(mut request: Request<Incoming>, shared: &Arc<Shared>, slot: Arc<Slot>) -> Answer {
+    slot.asks();
     let upgrade = hyper::upgrade::on(&mut request);
     let answered = if request.method() == Method::CONNECT {
         connect(&request, upgrade, shared, slot).await
     } else {
-        forward(request, shared).await
+        forward(request, shared, &slot).await
     };
     answered.unwrap_or_else(|error| not_carried(&error))
 }
@@ -91,7 +95,7 @@ async fn connect(
     request: &Request<Incoming>,
     upgrade: OnUpgrade,
     shared: &Arc<Shared>,
-    slot: Slot,
+    slot: Arc<Slot>,
 ) -> Result<Answer, RelayError> {
     let authority = request
         .uri()
@@ -103,14 +107,17 @@ async fn connect(
         Err(NoTunnel::Refused(refused)) => return Ok(pass_on(*refused, &authority)),
         Err(NoTunnel::Failed(error)) => return Err(error),
     };
+    slot.prove(|| Share::Own)?;
     let cut = shared.cut.clone();
-    shared.tasks.spawn(async move {
-        let _slot = slot;
+    let carried = async move {
         match upgrade.await {
             Ok(client) => carry(TokioIo::new(client), tunnel, cut).await,
             Err(error) => tracing::debug!(%error, "the client left before its tunnel stood"),
         }
-    });
+    };
+    shared
+        .tasks
+        .spawn(async move { slot.within(carried).await });
     Ok(Response::new(Either::Left(Full::default())))
 }
 
@@ -136,6 +143,7 @@ fn pass_on(refused: Refused, authority: &Authority) -> Answer {
 pub(super) async fn forward(
     request: Request<Incoming>,
     shared: &Arc<Shared>,
+    slot: &Slot,
 ) -> Result<Answer, RelayError> {
     let (mut parts, body) = request.into_parts();
     let authority = match (parts.uri.scheme(), parts.uri.authority()) {
@@ -168,6 +176,7 @@ pub(super) async fn forward(
         }
         match lease.send(request).await {
             Ok(response) => {
+                slot.prove(|| Share::Own)?;
                 let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
                 strip_hop_by_hop(response.headers_mut());
                 return Ok(response);

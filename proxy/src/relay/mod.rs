@@ -26,18 +26,23 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    slots::{Bounds, Slot, Slots},
+};
 use dial::Dialer;
 use fleet::Fleet;
 
 /// How long after SIGTERM the relay goes on though nothing is open: what an app began before may
 /// still wait to be accepted.
 const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// How many may ask at once whether the relay is ready.
+const PROBES: usize = 64;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +87,9 @@ pub struct Relay {
     redirected: Vec<TcpListener>,
     health: Option<TcpListener>,
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     drain: Duration,
 }
-
-/// A connection's place among those that may be open; given back with its last tunnel.
-type Slot = Arc<OwnedSemaphorePermit>;
 
 /// What comes in at a listener.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +127,7 @@ impl Relay {
                 cut: CancellationToken::new(),
                 own,
             }),
-            slots: Arc::new(Semaphore::new(settings.connections)),
+            slots: Slots::new(places(settings.connections), None),
             drain: settings.drain,
         })
     }
@@ -163,7 +165,12 @@ impl Relay {
             )
             .chain(health.map(|socket| (socket, Entrance::Health)));
         for (socket, entrance) in entrances {
-            let accepting = accept(socket, entrance, Arc::clone(&shared), Arc::clone(&slots));
+            // Readiness has places of its own, or a busy relay would be called dead.
+            let slots = match entrance {
+                Entrance::Health => Slots::new(places(PROBES), None),
+                Entrance::Http | Entrance::Redirected => slots.clone(),
+            };
+            let accepting = accept(socket, entrance, Arc::clone(&shared), slots);
             tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
         }
 
@@ -188,26 +195,25 @@ impl Relay {
     }
 }
 
-async fn accept(
-    socket: TcpListener,
-    entrance: Entrance,
-    shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
-) {
+/// Places for so many connections that carry something, and for as many that do not yet: one of
+/// these is closed for a newcomer, so that accepting never stops.
+fn places(connections: usize) -> Bounds {
+    Bounds {
+        identified: connections,
+        strangers: connections,
+        per_source: connections,
+    }
+}
+
+async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, slots: Slots) {
+    let name = Arc::from("relay");
     loop {
-        // Readiness has a place of its own, or a busy relay would be called dead.
-        let slot = match entrance {
-            Entrance::Health => None,
-            Entrance::Http | Entrance::Redirected => {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                Some(slot.expect("the semaphore is never closed"))
-            }
-        };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, client) = match socket.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: trying at once would only spin.
                 tracing::error!(%error, "cannot accept a connection");
+                slots.evict();
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -215,26 +221,26 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "the client left at once");
         }
-        let connection_shared = Arc::clone(&shared);
-        match slot {
-            None => drop(tokio::spawn(health::serve(stream, connection_shared))),
-            Some(slot) => {
-                let connection = serve(stream, entrance, connection_shared, Arc::new(slot));
-                drop(shared.tasks.spawn(connection));
-            }
+        let slot = Arc::new(slots.enter(&name, client.ip()));
+        let connection = serve(stream, entrance, Arc::clone(&shared), slot);
+        match entrance {
+            // What is open there keeps nobody from draining.
+            Entrance::Health => drop(tokio::spawn(connection)),
+            Entrance::Http | Entrance::Redirected => drop(shared.tasks.spawn(connection)),
         }
     }
 }
 
-async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot: Slot) {
-    match entrance {
-        Entrance::Http => local::serve(stream, shared, slot).await,
-        Entrance::Redirected => {
-            redirected::serve(stream, &shared).await;
-            drop(slot);
+async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot: Arc<Slot>) {
+    let place = Arc::clone(&slot);
+    let served = async {
+        match entrance {
+            Entrance::Http => local::serve(stream, shared, slot).await,
+            Entrance::Redirected => redirected::serve(stream, &shared, &slot).await,
+            Entrance::Health => health::serve(stream, shared, &slot).await,
         }
-        Entrance::Health => health::serve(stream, shared).await,
-    }
+    };
+    place.within(served).await;
 }
 
 /// Binds loopback addresses. Where the pod has no IPv6, its loopback is left out, if another

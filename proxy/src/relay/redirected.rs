@@ -19,6 +19,7 @@ use crate::{
         sniff::Spoken,
     },
     destination::Authority,
+    slots::{Share, Slot},
 };
 
 /// How long a client may take to say what it speaks; then the server may be the one to begin.
@@ -30,7 +31,7 @@ const ACCESS_DENIED: u8 = 49;
 const INTERNAL_ERROR: u8 = 80;
 
 /// Carries one redirected connection, or closes it and says why.
-pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
+pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Arc<Slot>) {
     let destination = match destination(&stream, shared) {
         Ok(destination) => destination,
         Err(error) => return closed(None, &error),
@@ -46,7 +47,7 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
     };
     if let Some(protocol) = clear {
         let stream = Rewound::new(first.bytes, stream);
-        return clear::serve(stream, protocol, destination, shared).await;
+        return clear::serve(stream, protocol, destination, shared, slot).await;
     }
     let is_tls = matches!(first.told, Told::Spoken(Spoken::Tls(_)));
     let authority = match authority(&first.told, destination) {
@@ -54,11 +55,15 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>) {
         Ok(None) => return tracing::debug!(%destination, "a client left without a word"),
         Err(error) => return closed(Some(destination), &error),
     };
+    slot.asks();
     let failed = match shared.fleet.tunnel(&authority).await {
-        Ok(tunnel) => {
-            let stream = Rewound::new(first.bytes, stream);
-            return carry(stream, tunnel, shared.cut.clone()).await;
-        }
+        Ok(tunnel) => match slot.prove(|| Share::Own) {
+            Ok(()) => {
+                let stream = Rewound::new(first.bytes, stream);
+                return carry(stream, tunnel, shared.cut.clone()).await;
+            }
+            Err(full) => NoTunnel::Failed(full.into()),
+        },
         Err(failed) => failed,
     };
     let description = match failed {

@@ -29,7 +29,7 @@ pub struct Settings {
     pub health: Option<SocketAddr>,
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
-    /// The most client connections at once; more wait in the system's queue.
+    /// The most client connections that are carried at once, and as many that are not carried yet.
     pub connections: usize,
 }
 

@@ -118,6 +118,16 @@ impl Pod {
         gateways: Vec<GatewayName>,
         ca: &Path,
     ) -> Self {
+        Self::start_bounded(world, gateways, ca, CONNECTIONS).await
+    }
+
+    /// The same, which carries so many connections at most.
+    pub(crate) async fn start_bounded(
+        world: &World,
+        gateways: Vec<GatewayName>,
+        ca: &Path,
+        connections: usize,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token_file = directory.path().join("token");
         std::fs::write(&token_file, world.token("qa", "nightly-dashboard")).unwrap();
@@ -130,7 +140,7 @@ impl Pod {
             redirected: Vec::new(),
             health: Some(any),
             drain: Duration::from_secs(20),
-            connections: CONNECTIONS,
+            connections,
         };
         let relay = Relay::bind(settings, world.clock.clone()).await.unwrap();
         let [http, health] = *relay.addresses() else {
