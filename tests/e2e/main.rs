@@ -41,6 +41,7 @@ mod threats;
 mod threats_names;
 mod threats_proof;
 mod threats_shared;
+mod threats_slots;
 mod threats_whereto;
 mod transparent;
 mod vault;

@@ -108,7 +108,7 @@ async fn t74_a_101_that_does_not_answer_is_malformed_and_closed(#[case] headers:
     })
     .await;
     let forwarder = support::forwarder(&ca, address);
-    let error = soon(forwarder.upgrade(&key(), websocket()))
+    let error = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
         .await
         .unwrap_err();
     assert!(
