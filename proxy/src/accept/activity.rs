@@ -121,10 +121,16 @@ impl Activity {
     /// least, and at most twice that). Over HTTP/2 a client can keep its connection alive and yet
     /// make no room for an answer.
     pub async fn untaken(&self, limit: Duration) {
+        self.untaken_for(|| limit).await;
+    }
+
+    /// The same with a limit that is asked again each time.
+    pub async fn untaken_for(&self, limit: impl Fn() -> Duration) {
         loop {
             let (owed, taken) = self.answers();
-            tokio::time::sleep(limit).await;
-            if owed > 0 && self.answers() == (owed, taken) {
+            let before = limit();
+            tokio::time::sleep(before).await;
+            if owed > 0 && self.answers() == (owed, taken) && limit() == before {
                 self.stall();
                 return;
             }
@@ -310,6 +316,23 @@ mod tests {
         busy.gave();
         assert!(completes(activity.untaken(LIMIT)).await);
         assert!(busy.has_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_given_more_time_meanwhile_has_it() {
+        let activity = Activity::new();
+        let mut busy = activity.begin();
+        busy.gave();
+        let start = Instant::now();
+        let limit = || {
+            if start.elapsed() < LIMIT / 2 {
+                LIMIT / 2
+            } else {
+                2 * LIMIT
+            }
+        };
+        activity.untaken_for(limit).await;
+        assert_eq!(start.elapsed().as_secs(), (LIMIT / 2 + 2 * LIMIT).as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -204,7 +204,7 @@ where
         result = connection.as_mut() => return result,
         () = bounds.over() => {}
         // Dropping it resets every stream: none of them moves.
-        () = bounds.activity.untaken(bounds.limits.body_idle_timeout) => return Ok(()),
+        () = bounds.untaken() => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
     bounds.finish(connection).await
@@ -226,6 +226,18 @@ impl Bounds<'_> {
         }
     }
 
+    /// Completes when the client takes nothing of its answers for too long. A stranger's are short.
+    async fn untaken(&self) {
+        let limit = || {
+            if self.slot.is_proven() {
+                self.limits.body_idle_timeout
+            } else {
+                self.limits.unidentified.rest
+            }
+        };
+        self.activity.untaken_for(limit).await;
+    }
+
     /// Lets the requests in progress end. A client that then neither takes the rest of its answers
     /// nor leaves is not waited for; one that proved nothing is owed little.
     async fn finish(
@@ -244,7 +256,7 @@ impl Bounds<'_> {
             biased;
             result = connection => result,
             () = lingers => Ok(()),
-            () = self.activity.untaken(limit) => Ok(()),
+            () = self.untaken() => Ok(()),
         }
     }
 }

@@ -35,11 +35,11 @@ use super::{
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The most streams of one connection, whatever the upstream allows.
-const MOST_STREAMS: u8 = 16;
+const MOST_STREAMS: u32 = 16;
 
 /// What an upstream may send on a connection whose clients do not read. All streams together cannot
 /// use it up, so that those whose client reads are never held up by the others.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS as u32;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
 
 /// What of one request body may wait in memory to be written.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -130,7 +130,7 @@ impl Http2 {
     /// The streams it may have at once.
     pub(super) fn most_streams(&self) -> usize {
         let allowed = self.most_streams.load(Ordering::Relaxed);
-        allowed.clamp(1, usize::from(MOST_STREAMS))
+        allowed.clamp(1, MOST_STREAMS as usize)
     }
 
     /// The streams it has left.

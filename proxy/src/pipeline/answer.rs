@@ -65,7 +65,8 @@ impl Streamed {
         }
     }
 
-    fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
+    fn answer(self, record: Record, mut busy: Busy) -> Response<Answer> {
+        owe(&mut busy, self.response.body().is_end_stream());
         let state = State {
             record: Some(record),
             meter: self.meter,
@@ -184,7 +185,8 @@ struct State {
 
 impl Answer {
     /// An answer that is here as a whole.
-    pub fn whole(body: Bytes, busy: Busy) -> Self {
+    pub fn whole(body: Bytes, mut busy: Busy) -> Self {
+        owe(&mut busy, body.is_empty());
         Self::of(body, Some(busy))
     }
 
@@ -193,9 +195,10 @@ impl Answer {
         mut response: Response<Upstream>,
         record: Record,
         meter: Arc<BodyMeter>,
-        busy: Busy,
+        mut busy: Busy,
     ) -> Response<Self> {
         inject::strip_response(response.headers_mut());
+        owe(&mut busy, response.body().is_end_stream());
         let state = State {
             record: Some(record),
             meter,
@@ -215,6 +218,13 @@ impl Answer {
     fn of(body: Bytes, busy: Option<Busy>) -> Self {
         let body = (!body.is_empty()).then_some(body);
         Self(Kind::Whole { body, busy })
+    }
+}
+
+/// The client is owed a body as soon as there is one, whether or not it has room for a piece of it.
+fn owe(busy: &mut Busy, is_empty: bool) {
+    if !is_empty {
+        busy.gave();
     }
 }
 
@@ -287,6 +297,12 @@ impl Body for Answer {
         match &mut self.0 {
             Kind::Whole { body, busy } => {
                 let frame = body.take().map(|bytes| Ok(Frame::data(bytes)));
+                if let Some(busy) = busy {
+                    busy.took();
+                    if frame.is_some() {
+                        busy.gave();
+                    }
+                }
                 if frame.is_none() {
                     *busy = None;
                 }

@@ -108,3 +108,62 @@ async fn a_connection_that_rests_is_closed_by_the_drain(#[case] pauses: u32) {
     let (served, ()) = futures_util::join!(echo(server, closing.clone()), talk);
     served.unwrap();
 }
+
+/// A client of HTTP/2 that makes no room for its answer, or says nothing but PING, is listened to as
+/// long as what it has proven is worth.
+#[rstest]
+#[case::no_request(&[], false, 5..=7)]
+#[case::proven(&[], true, 20..=602)]
+#[case::proven_answer_not_taken(&[HEADERS], true, 20..=602)]
+#[tokio::test(start_paused = true)]
+async fn t63_a_stranger_over_http2_is_given_up_soon(
+    #[case] frames: &[&[u8]],
+    #[case] is_proven: bool,
+    #[case] seconds: std::ops::RangeInclusive<u64>,
+) {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // INITIAL_WINDOW_SIZE is 0.
+    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
+    let stranger = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
+    let slot = if is_proven { proven() } else { stranger };
+    let activity = Activity::new();
+    let requests = Arc::clone(&activity);
+    let handle = move |_: Request<Incoming>| {
+        let busy = requests.begin();
+        async move { Response::new(Answer::whole(Bytes::from_static(b"no"), busy)) }
+    };
+    let start = tokio::time::Instant::now();
+    let limits = Limits::default();
+    let served = serve(
+        server,
+        Protocol::Http2,
+        &limits,
+        &slot,
+        activity,
+        CancellationToken::new(),
+        handle,
+    );
+    let talk = async {
+        for bytes in [&[PREFACE, SETTINGS][..], frames].concat() {
+            client.write_all(bytes).await.unwrap();
+        }
+        loop {
+            client.write_all(PING).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = served => {
+            let elapsed = start.elapsed().as_secs();
+            assert!(seconds.contains(&elapsed), "{elapsed}");
+        }
+        () = talk => {}
+    }
+}
+
+/// `GET https://h/`, without a body.
+const HEADERS: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01h";
