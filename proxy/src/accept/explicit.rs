@@ -3,25 +3,19 @@
 //! An identified caller's CONNECT to a governed host is accepted even where policy will refuse
 //! every request: the refusal then comes inside, in the API's own language, which SDKs understand.
 
+mod upgraded;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use countersign_config::{model::Unmatched, policy::Interception};
 use http::{Method, Request, Response, StatusCode, header::HOST, request::Parts};
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Busy, ClientStream, Entrance, Received, Session,
+    Activity, Busy, Entrance, Received, Session,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     plain::Passing,
@@ -130,7 +124,7 @@ impl Explicit {
                 let busy = self.activity.begin();
                 let slot = Arc::clone(&self.entrance.slot);
                 self.rooms.tasks.spawn(async move {
-                    slot.within(within(intercepted, upgrade)).await;
+                    slot.within(upgraded::intercept(intercepted, upgrade)).await;
                     drop(busy);
                 });
                 Ok(())
@@ -385,30 +379,4 @@ fn connect_target(request: &Request<Incoming>) -> Result<Authority, Refusal> {
         }
     }
     Ok(authority)
-}
-
-/// Waits until the client has our answer to CONNECT, then intercepts what follows.
-async fn within(intercepted: Intercepted, upgrade: OnUpgrade) {
-    // The client left before it had our answer: there is nothing to intercept or to tell.
-    let Ok(upgraded) = upgrade.await else { return };
-    // A connection of a usual kind is taken out of its wrapping, which would cost a virtual call a
-    // read and tell nothing of what the client sent too early.
-    let upgraded = match unwrapped::<TcpStream>(upgraded) {
-        Ok((stream, read)) => return Box::pin(intercepted.begin(stream, &read)).await,
-        Err(upgraded) => upgraded,
-    };
-    match unwrapped::<Box<TlsStream<TcpStream>>>(upgraded) {
-        Ok((stream, read)) => Box::pin(intercepted.begin(stream, &read)).await,
-        // A stream of HTTP/2 has nothing that came before its answer.
-        Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,
-    }
-}
-
-/// The client's stream, and what was read of it already.
-fn unwrapped<IO>(upgraded: Upgraded) -> Result<(IO, Bytes), Upgraded>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let parts = upgraded.downcast::<TokioIo<ClientStream<IO>>>()?;
-    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
 }

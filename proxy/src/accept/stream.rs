@@ -17,9 +17,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{
-    activity::Activity, frames::Frames, framing::Framing, half_closed::HalfClosed,
-};
+use super::{activity::Activity, frames::Frames, framing::Framing, half_closed::HalfClosed};
 use crate::forward::LazyTimer;
 
 pin_project! {
@@ -222,11 +220,9 @@ impl<IO: AsyncWrite> ClientStream<IO> {
         let this = self.project();
         this.activity.half_close(context.waker());
         match (this.heads, this.half_closed) {
-            (Some(heads), Some(half_closed)) if heads.awaits_answer(this.activity) => {
-                half_closed
-                    .poll_left(this.stream, context, heads.takes_interim())
-                    .map(Err)
-            }
+            (Some(heads), Some(half_closed)) if heads.awaits_answer(this.activity) => half_closed
+                .poll_left(this.stream, context, heads.takes_interim())
+                .map(Err),
             (_, _) => Poll::Ready(Ok(())),
         }
     }
