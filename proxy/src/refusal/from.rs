@@ -1,5 +1,7 @@
 //! Each room's error, turned into a refusal. No `_`: a new way to fail asks for its reason here.
 
+use std::io::ErrorKind;
+
 use super::{Reason, Refusal};
 use crate::{
     credential::{
@@ -34,6 +36,11 @@ impl From<CredentialError> for Refusal {
 impl From<&CredentialError> for Reason {
     fn from(error: &CredentialError) -> Self {
         match error {
+            // A disk that does not answer, which may pass.
+            CredentialError::Unreadable {
+                kind: ErrorKind::TimedOut,
+                ..
+            } => Reason::CredentialSourceUnavailable,
             CredentialError::Missing { .. }
             | CredentialError::Empty { .. }
             | CredentialError::Unreadable { .. }
@@ -199,5 +206,25 @@ impl From<IdentifyError> for Refusal {
             refusal.retry_after = Some(again);
         }
         refusal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    /// Whoever is called for a file that cannot be read is not whom a hung disk concerns.
+    #[rstest]
+    #[case(ErrorKind::TimedOut, Reason::CredentialSourceUnavailable)]
+    #[case(ErrorKind::PermissionDenied, Reason::CredentialMissing)]
+    #[case(ErrorKind::InvalidInput, Reason::CredentialMissing)]
+    fn a_disk_that_does_not_answer_may_pass(#[case] kind: ErrorKind, #[case] expected: Reason) {
+        let file = Path::new("/secrets/slack-bot").into();
+        let error = CredentialError::Unreadable { file, kind };
+        assert_eq!(Reason::from(&error), expected);
     }
 }

