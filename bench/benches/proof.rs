@@ -1,5 +1,5 @@
 //! What a peer can make the gateway compute before it is proven, at its worst, by the clock:
-//! `cargo bench -p countersign-bench --bench proof`. The table in `docs/proofs.md` is from here.
+//! `cargo bench -p countersign-bench --bench proof`. `docs/proofs.md` has the bounds.
 
 #[path = "proof/chains.rs"]
 mod chains;

@@ -92,8 +92,8 @@ struct Pace {
 
 impl Pace {
     const URL: Self = Self {
-        due: Duration::from_mins(1),
-        overdue: Duration::from_mins(2),
+        due: Duration::from_secs(30),
+        overdue: Duration::from_mins(1),
         between: Duration::from_secs(10),
     };
     const FILE: Self = Self {

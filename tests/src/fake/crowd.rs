@@ -21,6 +21,9 @@ pub enum Crowd {
 
 impl Crowd {
     /// The certificates.
+    ///
+    /// # Panics
+    /// If the machine cannot make a key.
     pub fn certificates(self) -> Vec<Certificate> {
         match self {
             Self::Many => {
