@@ -137,7 +137,7 @@ async fn t59_the_chains_of_control_planes_are_bounded_too() -> anyhow::Result<()
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    soon("keys", again).await
+    soon("keys", Box::pin(again)).await
 }
 
 #[tokio::test]
