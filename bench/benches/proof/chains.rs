@@ -50,7 +50,7 @@ impl Root {
             forged("a", DOMAIN),
             forged("b", DOMAIN),
         ];
-        let stranger = Issuer::from_params(&authority(DOMAIN), key());
+        let stranger = Issuer::new(authority(DOMAIN), key());
         shown(svid(Vec::new()), &stranger, beside)
     }
 
@@ -61,7 +61,7 @@ impl Root {
         let filler = filler.expect("the parts are valid").der().clone();
         let mut beside: Vec<_> = (0..10).map(|_| forged("a", "a")).collect();
         beside.extend(std::iter::repeat_n(filler, 190));
-        let stranger = Issuer::from_params(&authority("a"), key());
+        let stranger = Issuer::new(authority("a"), key());
         shown(svid(Vec::new()), &stranger, beside)
     }
 }
@@ -97,7 +97,7 @@ fn shown<S: rcgen::SigningKey>(
 
 /// An authority that says it was issued by another, which knows nothing of it.
 fn forged(name: &str, issuer: &str) -> CertificateDer<'static> {
-    let issuer = Issuer::from_params(&authority(issuer), key());
+    let issuer = Issuer::new(authority(issuer), key());
     let certificate = authority(name).signed_by(&key(), &issuer);
     certificate.expect("the parts are valid").der().clone()
 }

@@ -31,13 +31,15 @@ pub(crate) fn measure() {
         token_review: None,
     };
     let identifier = Identifier::new(&[issuer], Clock::system()).expect("a file");
-    let by = |token: &Secret| identifier.by_token(token, Proof::ServiceAccountToken);
     // The keys are read with the first.
-    assert!(
-        runtime
-            .block_on(by(&token("rsa-2048", "RS256", 0, 256)))
-            .is_err()
-    );
+    let first = token("rsa-2048", "RS256", 0, 256);
+    let read = identifier.by_token(&first, Proof::ServiceAccountToken);
+    assert!(runtime.block_on(read).is_err());
+    let refuse = |token: &Secret| {
+        let refused = identifier.by_token(token, Proof::ServiceAccountToken);
+        let refused = refused.now_or_never().expect("nothing is to wait for");
+        assert!(refused.is_err());
+    };
     let mut number = 0;
     for (what, kid, algorithm, length, pad) in [
         ("RS256 by 2048 bits", "rsa-2048", "RS256", 256, 0),
@@ -62,16 +64,9 @@ pub(crate) fn measure() {
                 padded(kid, number, pad)
             }
         };
-        let run = |token| {
-            let refused = by(&token).now_or_never().expect("nothing is to wait for");
-            assert!(refused.is_err());
-        };
+        let run = |token: Secret| refuse(&token);
         report(&format!("bad signature, {what}"), prepare, run);
     }
-    let refuse = |token: &Secret| {
-        let refused = by(token).now_or_never().expect("nothing is to wait for");
-        assert!(refused.is_err());
-    };
     let known = token("rsa-2048", "RS256", 0, 256);
     refuse(&known);
     report("bad signature, known", || (), |()| refuse(&known));
