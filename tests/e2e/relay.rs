@@ -53,6 +53,32 @@ async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
 }
 
 #[tokio::test]
+async fn an_app_that_half_closes_gets_its_answer() {
+    let world = World::start().await.unwrap();
+    let gateway = TlsGateway::start(&world).await;
+    let pod = Pod::start(&world, &[&gateway]).await;
+    let rest = "/api/auth.test HTTP/1.1\r\nHost: slack.com\r\n\r\n";
+    // In absolute form, and within a tunnel.
+    let mut clear = TcpStream::connect(pod.http).await.unwrap();
+    let mut tunnel = pod.client(&gateway).tls_stream("slack.com").await.unwrap();
+    let (mut first, mut second) = (String::new(), String::new());
+    let request = format!("GET https://slack.com{rest}");
+    clear.write_all(request.as_bytes()).await.unwrap();
+    clear.shutdown().await.unwrap();
+    let request = format!("GET {rest}");
+    tunnel.write_all(request.as_bytes()).await.unwrap();
+    tunnel.shutdown().await.unwrap();
+    let read = clear.read_to_string(&mut first);
+    timeout(SOON, read).await.unwrap().unwrap();
+    let read = tunnel.read_to_string(&mut second);
+    timeout(SOON, read).await.unwrap().unwrap();
+    for answer in [first, second] {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("\"ok\":true"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_gateways_refusal_comes_through_with_its_body() {
     let world = World::start().await.unwrap();
     let gateway = TlsGateway::start(&world).await;

@@ -6,6 +6,7 @@
 
 mod again;
 mod bench;
+mod clear;
 mod connect;
 mod connections;
 mod fields;
