@@ -67,7 +67,7 @@ pub(super) struct Bench {
 pub(super) enum Outcome {
     /// An answer, which has ended.
     Answered,
-    /// RST_STREAM, with its code.
+    /// `RST_STREAM`, with its code.
     Reset(u32),
     /// GOAWAY, with its code, or the end of the connection.
     Over,

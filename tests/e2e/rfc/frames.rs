@@ -68,7 +68,7 @@ pub(super) fn settings() -> Vec<u8> {
     frame(SETTINGS, 0, 0, &[])
 }
 
-/// SETTINGS and WINDOW_UPDATE that let the other side send a mebibyte.
+/// `SETTINGS` and `WINDOW_UPDATE` that let the other side send a mebibyte.
 pub(super) fn wide_settings() -> Vec<u8> {
     const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
     const WINDOW_UPDATE: u8 = 8;
