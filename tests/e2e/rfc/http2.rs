@@ -21,10 +21,17 @@ const GET: [(&str, &str); 4] = [
 ];
 
 pub(super) fn rows() -> Vec<Row> {
-    [requests(), honest_requests(), answers(), honest_answers()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        requests(),
+        later_frames(),
+        honest_requests(),
+        answers(),
+        ends(),
+        honest_answers(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// (paragraph, duty, fields): never sent on.
@@ -94,6 +101,12 @@ fn requests() -> Vec<Row> {
             ensure!(outcome == Outcome::Reset(PROTOCOL_ERROR), "{outcome:?}");
             ensure!(bench.h1.seen().is_empty());
         }),
+    ]);
+    rows
+}
+
+fn later_frames() -> Vec<Row> {
+    vec![
         row!(
             "9113 8.1",
             "a pseudo-header in a request's trailers is malformed",
@@ -131,8 +144,7 @@ fn requests() -> Vec<Row> {
             let outcome = bench.raw_frames(H1, &bytes).await?;
             ensure!(outcome == Outcome::Over, "{outcome:?}");
         }),
-    ]);
-    rows
+    ]
 }
 
 fn honest_requests() -> Vec<Row> {
@@ -278,6 +290,12 @@ fn answers() -> Vec<Row> {
             }
         )
         .departs(),
+    ]);
+    rows
+}
+
+fn ends() -> Vec<Row> {
+    vec![
         row!("9113 8.4", "a pushed answer that was not wanted", |bench| {
             let answer = |id: u32| {
                 let promise = [2u32.to_be_bytes().to_vec(), frames::block(&GET)].concat();
@@ -301,8 +319,7 @@ fn answers() -> Vec<Row> {
             };
             broken(bench, answer, Then::Close).await?;
         }),
-    ]);
-    rows
+    ]
 }
 
 fn honest_answers() -> Vec<Row> {

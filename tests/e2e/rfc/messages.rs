@@ -49,7 +49,10 @@ pub(super) fn get(target: &str) -> String {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    [lines(), targets()].into_iter().flatten().collect()
+    [lines(), targets(), destinations()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// (paragraph, duty, request): answered by 400, and not sent on.
@@ -159,6 +162,11 @@ fn targets() -> Vec<Row> {
             }
         )
         .departs(),
+    ]
+}
+
+fn destinations() -> Vec<Row> {
+    vec![
         row!("9110 7.7", "path and query go on as they are", |bench| {
             let target = "/a-b_c~d/%C3%A9/!$'()*,:@?x=%20+&x==&&y=//";
             let seen = passed(bench, &get(target)).await?;
