@@ -2,7 +2,7 @@
 //! the directory, as controller-runtime's tests have it. No package registry carries them.
 
 use std::{
-    fs,
+    fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use http::{Method, Request, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
+use rcgen::KeyPair;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -24,14 +25,20 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is asked whether it is up: it tells nobody.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// The API server's program.
+const SERVER: &str = "kube-apiserver";
+
+/// How much of what a program said last is told when it fails, in bytes.
+const LAST_WORDS: usize = 4 * 1024;
+
 /// A running API server; killed when this is dropped.
 pub struct KubeApiServer {
-    _etcd: Child,
-    _server: Child,
+    etcd: Child,
+    server: Child,
     address: SocketAddr,
     token: String,
     ca_pem: String,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl KubeApiServer {
@@ -42,29 +49,51 @@ impl KubeApiServer {
             crate::skipped("no kube-apiserver: KUBEBUILDER_ASSETS is not set");
             return Ok(None);
         };
+        Self::start_from(&assets, authority).await.map(Some)
+    }
+
+    /// Starts the programs in a directory.
+    async fn start_from(assets: &Path, authority: &Authority) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("apiserver-").tempdir()?;
         let (clients, peers, address) = (free()?, free()?, free()?);
         let token = random::alphanumeric(40);
         prepare(directory.path(), authority, &token)?;
-        let etcd = etcd(&assets, directory.path(), clients, peers)?;
-        let server = server(&assets, directory.path(), clients, address)?;
-        let started = Self {
-            _etcd: etcd,
-            _server: server,
+        let etcd = etcd(assets, directory.path(), clients, peers)?;
+        let server = server(assets, directory.path(), clients, address)?;
+        let mut started = Self {
+            etcd,
+            server,
             address,
             token,
             ca_pem: authority.pem(),
-            _directory: directory,
+            directory,
         };
-        let up = async {
-            while !started.is_ready().await {
-                tokio::time::sleep(LOOK).await;
+        let up = tokio::time::timeout(PATIENCE, started.until_ready()).await;
+        let up = up.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not get ready")));
+        up.with_context(|| started.last_words())?;
+        Ok(started)
+    }
+
+    async fn until_ready(&mut self) -> anyhow::Result<()> {
+        while !self.is_ready().await {
+            for (name, child) in [("etcd", &mut self.etcd), (SERVER, &mut self.server)] {
+                if let Some(status) = child.try_wait()? {
+                    anyhow::bail!("{name} ended with {status}");
+                }
             }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The ends of what both have written to their standard error.
+    fn last_words(&self) -> String {
+        let of = |name| {
+            let said = fs::read(log(self.directory.path(), name)).unwrap_or_default();
+            let end = &said[said.len().saturating_sub(LAST_WORDS)..];
+            format!("{name} said last:\n{}", String::from_utf8_lossy(end))
         };
-        tokio::time::timeout(PATIENCE, up)
-            .await
-            .context("the kube-apiserver does not get ready")?;
-        Ok(Some(started))
+        format!("{}\n{}", of("etcd"), of(SERVER))
     }
 
     /// Its base URL.
@@ -109,11 +138,15 @@ impl KubeApiServer {
     }
 }
 
-/// Writes the certificates, the key of service accounts, and the one token.
+/// Writes the certificates, the keys of service accounts, and the one token. The server checks
+/// tokens with a public key or a certificate only: `PublicKeysFromFile` of client-go's keyutil takes
+/// no private key in PKCS#8 unless it is RSA.
 fn prepare(directory: &Path, authority: &Authority, token: &str) -> anyhow::Result<()> {
     let (certificate, key) = authority.issue(&["127.0.0.1", "localhost"]);
     fs::write(directory.join("tls.crt"), certificate)?;
     fs::write(directory.join("tls.key"), &key)?;
+    let public = KeyPair::from_pem(&key)?.public_key_pem();
+    fs::write(directory.join("accounts.pub"), public)?;
     fs::write(directory.join("accounts.key"), key)?;
     let line = format!("{token},tester,1,\"system:masters\"\n");
     Ok(fs::write(directory.join("tokens.csv"), line)?)
@@ -126,7 +159,7 @@ fn etcd(
     peers: SocketAddr,
 ) -> anyhow::Result<Child> {
     let (clients, peers) = (format!("http://{clients}"), format!("http://{peers}"));
-    let mut command = quiet(&assets.join("etcd"));
+    let mut command = logged(assets, "etcd", directory)?;
     command
         .arg("--data-dir")
         .arg(directory.join("etcd"))
@@ -145,11 +178,13 @@ fn server(
     address: SocketAddr,
 ) -> anyhow::Result<Child> {
     let file = |name: &str| directory.join(name).display().to_string();
-    let mut command = quiet(&assets.join("kube-apiserver"));
+    let mut command = logged(assets, SERVER, directory)?;
     command
         .arg(format!("--etcd-servers=http://{clients}"))
         .arg(format!("--bind-address={}", address.ip()))
         .arg(format!("--secure-port={}", address.port()))
+        // Without a default route it finds none by itself.
+        .arg(format!("--advertise-address={}", address.ip()))
         .arg(format!("--cert-dir={}", file("generated")))
         .arg(format!("--tls-cert-file={}", file("tls.crt")))
         .arg(format!("--tls-private-key-file={}", file("tls.key")))
@@ -157,7 +192,7 @@ fn server(
         .arg("--service-account-issuer=https://127.0.0.1")
         .arg(format!(
             "--service-account-key-file={}",
-            file("accounts.key")
+            file("accounts.pub")
         ))
         .arg(format!(
             "--service-account-signing-key-file={}",
@@ -169,17 +204,26 @@ fn server(
     Ok(command.spawn()?)
 }
 
-fn quiet(program: &Path) -> Command {
-    let mut command = Command::new(program);
+fn logged(assets: &Path, name: &str, directory: &Path) -> std::io::Result<Command> {
+    let log = File::create(log(directory, name))?;
+    let mut command = Command::new(assets.join(name));
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true);
-    command
+    Ok(command)
+}
+
+/// What a program writes to its standard error.
+fn log(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.log"))
 }
 
 /// An address that is free now.
 fn free() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
+
+#[cfg(test)]
+mod tests;
