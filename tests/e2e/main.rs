@@ -5,6 +5,7 @@ mod bad_identity;
 mod bad_upstream;
 mod bodies;
 mod canary;
+mod closed_pipe;
 mod cluster_object;
 mod conditions;
 mod crash;

@@ -74,6 +74,11 @@ impl Process {
         self.address
     }
 
+    /// The address of its admin endpoint.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// What a path of the admin endpoint answers, head and all.
     pub async fn admin(&self, path: &str) -> io::Result<String> {
         admin(self.admin, path).await

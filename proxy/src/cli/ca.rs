@@ -10,7 +10,10 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use countersign_config::model::CaSource;
 
-use super::files::{load_gateway, write_public};
+use super::{
+    files::{load_gateway, write_public},
+    output,
+};
 use crate::{
     ca::{self, Ca, CertificateSummary},
     clock::Clock,
@@ -75,7 +78,7 @@ enum Format {
 impl CaCommand {
     /// Does what the command line says.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut stdout = io::stdout().lock();
+        let mut stdout = output::raw_stdout();
         match self.action {
             Action::Show { location } => show(&location.directory()?, &mut stdout)?,
             Action::Export(export) => export.run(&mut stdout)?,
@@ -111,7 +114,11 @@ impl Export {
         match self.out {
             Some(out) => write_public(&out, &contents)
                 .with_context(|| format!("{} cannot be written", out.display())),
-            None => Ok(stdout.write_all(&contents)?),
+            None => {
+                stdout.write_all(&contents)?;
+                // What ends without a line end would be written at the exit, where errors go unseen.
+                Ok(stdout.flush()?)
+            }
         }
     }
 }

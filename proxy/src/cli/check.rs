@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::Args;
 use countersign_config::load;
 
-use super::report;
+use super::{output, report};
 use crate::clock::Clock;
 
 /// Checks resources and says every problem at once, each with its place and remedy.
@@ -58,7 +58,7 @@ impl CheckCommand {
         if failed {
             return Ok(ExitCode::FAILURE);
         }
-        writeln!(anstream::stdout().lock(), "usable: {summary}")?;
+        writeln!(output::stdout(), "usable: {summary}")?;
         Ok(ExitCode::SUCCESS)
     }
 }

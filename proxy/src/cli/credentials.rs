@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::output;
 use crate::{
     credential::{CredentialStatus, CredentialsStatus},
     health::HealthStatus,
@@ -48,7 +49,7 @@ impl CredentialsCommand {
             .with_context(|| format!("cannot ask {admin}; is it the gateway's observe.admin?"))?;
         let status: CredentialsStatus =
             serde_json::from_slice(&text).context("this is no gateway's answer")?;
-        let mut stdout = anstream::stdout().lock();
+        let mut stdout = output::stdout();
         if self.json {
             writeln!(stdout, "{}", serde_json::to_string_pretty(&status)?)?;
         } else {

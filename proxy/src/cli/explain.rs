@@ -12,7 +12,7 @@ use countersign_config::{
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
 
-use super::report;
+use super::{output, report};
 use crate::{
     authorize,
     clock::Clock,
@@ -69,7 +69,7 @@ impl ExplainCommand {
         };
         let at = self.at.unwrap_or_else(|| Clock::system().now());
         let explanation = loaded.policies.explain(&caller, &request, at);
-        let mut stdout = anstream::stdout().lock();
+        let mut stdout = output::stdout();
         if let Some(cluster) = assumed {
             writeln!(
                 stdout,

@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod files;
 pub mod open_files;
+mod output;
 mod relay;
 mod report;
 mod run;
@@ -49,22 +50,29 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
+    /// Runs the command. One whose output nobody reads to its end stops there, without a word.
     ///
     /// # Errors
     /// When it cannot be carried out; a command that only found something to complain of says so
     /// by its exit code.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.command {
-            Command::Run(command) => command.run(),
-            Command::Relay(command) => command.run(),
-            Command::Steer(command) => command.run(),
-            Command::Check(command) => command.run(),
-            Command::Explain(command) => command.run(),
-            Command::Credentials(command) => command.run(),
-            Command::Exec(command) => command.run(),
-            Command::Ca(command) => command.run(),
-            Command::Schema(command) => command.run(),
+        let done = self.command.run();
+        done.or_else(|error| output::exit_code(&error).ok_or(error))
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(command) => command.run(),
+            Self::Relay(command) => command.run(),
+            Self::Steer(command) => command.run(),
+            Self::Check(command) => command.run(),
+            Self::Explain(command) => command.run(),
+            Self::Credentials(command) => command.run(),
+            Self::Exec(command) => command.run(),
+            Self::Ca(command) => command.run(),
+            Self::Schema(command) => command.run(),
         }
     }
 }

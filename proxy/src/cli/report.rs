@@ -1,7 +1,7 @@
 //! Printing findings, the same way for every command.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     process::ExitCode,
 };
 
@@ -17,13 +17,15 @@ pub(super) fn problems(problems: &Problems) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Prints findings to standard error.
+/// Prints findings to standard error. If nobody reads them there, they still count.
 pub(super) fn to_stderr(problems: &Problems) -> anyhow::Result<()> {
     if problems.0.is_empty() {
         return Ok(());
     }
-    let mut stderr = anstream::stderr().lock();
     let styled = io::stderr().is_terminal();
-    writeln!(stderr, "{}", problems.render(styled))?;
-    Ok(())
+    let written = writeln!(anstream::stderr().lock(), "{}", problems.render(styled));
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

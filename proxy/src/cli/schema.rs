@@ -5,6 +5,8 @@ use std::{io::Write, process::ExitCode};
 use clap::Args;
 use countersign_config::{resource::Kind, schema};
 
+use super::output;
+
 /// Prints the JSON Schema of all kinds, or of one.
 #[derive(Debug, Args)]
 pub(super) struct SchemaCommand {
@@ -20,7 +22,7 @@ impl SchemaCommand {
             Some(kind) => schema::kind(*kind),
         };
         let text = serde_json::to_string_pretty(&schema)?;
-        writeln!(anstream::stdout().lock(), "{text}")?;
+        writeln!(output::stdout(), "{text}")?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,6 +5,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Args;
 use ipnet::IpNet;
 
+use super::output;
 use crate::steer::{
     Family, Steering, Wish,
     apply::{self, Format},
@@ -57,7 +58,7 @@ pub(super) struct SteerCommand {
 
 impl SteerCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let mut out = anstream::stdout().lock();
+        let mut out = output::stdout();
         if self.remove {
             apply::remove(self.format)?;
             writeln!(out, "removed")?;

@@ -60,11 +60,12 @@ fn not_started(program: &OsString, error: &io::Error) -> anyhow::Result<ExitCode
         io::ErrorKind::PermissionDenied => 126,
         _other => anyhow::bail!("{} cannot be run: {error}", program.display()),
     };
-    writeln!(
+    // The code counts also where nobody reads the sentence.
+    let _unread = writeln!(
         io::stderr(),
         "countersign: {} cannot be run: {error}",
         program.display()
-    )?;
+    );
     Ok(ExitCode::from(code))
 }
 
