@@ -27,6 +27,7 @@ mod lines;
 pub mod observe;
 pub mod pipeline;
 pub mod probe;
+mod reaper;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

@@ -14,6 +14,7 @@ mod drain;
 mod echoed;
 mod examples;
 mod exec;
+mod first_process;
 mod framing;
 mod helm;
 mod issued;

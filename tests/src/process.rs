@@ -194,6 +194,11 @@ impl Program {
         Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await??)
     }
 
+    /// Its number, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// A figure of `/proc/PID/status`, such as `VmRSS`, in KiB or as a count.
     pub fn status(&self, name: &str) -> anyhow::Result<u64> {
         let status = fs::read_to_string(self.proc("status")?)?;

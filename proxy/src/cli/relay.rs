@@ -10,6 +10,7 @@ use super::{open_files, run::LAST_THREADS};
 use crate::{
     clock::Clock,
     observe::logging::{self, LogFormat},
+    reaper,
     relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings},
 };
 
@@ -123,6 +124,7 @@ impl RelayCommand {
             .build()
             .context("cannot start the runtime")?;
         let ended = runtime.block_on(async {
+            reaper::start();
             let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
             let relay = Relay::bind(self.settings(), Clock::system()).await?;
             tracing::info!(addresses = ?relay.addresses(), "listening");

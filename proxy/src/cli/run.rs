@@ -12,6 +12,7 @@ use crate::{
     app::{self, StartError},
     clock::Clock,
     observe::logging::{self, LogFormat},
+    reaper,
 };
 
 /// How long threads that wait for a disk or a name may hold up the end.
@@ -49,6 +50,7 @@ impl RunCommand {
             .build()
             .context("cannot start the runtime")?;
         let ended = runtime.block_on(async {
+            reaper::start();
             let app = match app::build(gateway, Clock::system()).await {
                 Ok(app) => app,
                 Err(StartError::Resources(problems)) => return report::problems(&problems),

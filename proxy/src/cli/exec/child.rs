@@ -14,6 +14,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use crate::reaper;
+
 /// Runs `command` with `variables` besides our own environment, and gives its exit code; that of
 /// a command ended by a signal is 128 and the signal's number, as shells have it.
 pub(super) async fn run(
@@ -25,12 +27,10 @@ pub(super) async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut child = match Command::new(program)
-        .args(arguments)
-        .envs(variables)
-        .spawn()
-    {
-        Ok(child) => child,
+    reaper::start();
+    let mut command = Command::new(program);
+    let (mut child, _awaited) = match reaper::spawn(command.args(arguments).envs(variables)) {
+        Ok(started) => started,
         Err(error) => return not_started(program, &error),
     };
     let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));

@@ -27,7 +27,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{HelperFault, Material, Recheck, SourceError, Wanted};
-use crate::{control_plane::quoted, observe::redact::redact, secret::Secret};
+use crate::{control_plane::quoted, observe::redact::redact, reaper, secret::Secret};
 
 /// The most that a helper may print, in bytes: a secret of 64 KiB with every byte escaped, and
 /// what goes around it.
@@ -118,8 +118,8 @@ async fn run(
         .stderr(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
-    let started = command.spawn();
-    let mut child = started.map_err(|error| HelperFault::NotStarted(error.kind()))?;
+    let started = reaper::spawn(&mut command);
+    let (mut child, _awaited) = started.map_err(|error| HelperFault::NotStarted(error.kind()))?;
     let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let ended = timeout(limit, converse(&mut child, &group, question)).await;
     match ended {
