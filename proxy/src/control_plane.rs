@@ -290,3 +290,6 @@ pub(crate) async fn own_token(file: &Path) -> Result<crate::secret::Secret, OwnT
         detail: error.to_string().into(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,7 @@ pub mod inject;
 pub mod kube;
 mod lines;
 pub mod observe;
+mod outage;
 pub mod pipeline;
 pub mod probe;
 mod reaper;

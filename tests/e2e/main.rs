@@ -33,6 +33,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod rfc;
+mod rights;
 mod rotation;
 mod rust_sdk;
 mod site;

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,7 +35,7 @@ use tokio::task::JoinSet;
 use crate::crash;
 
 /// The namespace of the Secrets.
-const NAMESPACE: &str = "countersign";
+pub(crate) const NAMESPACE: &str = "countersign";
 
 /// Has the world's gateway keep its state elsewhere.
 fn keep_in(world: &World, state: &str, further: &str) -> anyhow::Result<()> {
@@ -46,6 +47,10 @@ fn keep_in(world: &World, state: &str, further: &str) -> anyhow::Result<()> {
     Ok(fs::write(world.gateway_yaml(), changed)?)
 }
 
+pub(crate) fn keep_in_directory(world: &World, path: &Path) -> anyhow::Result<()> {
+    keep_in(world, &format!("{{ directory: {} }}", path.display()), "")
+}
+
 fn keep_in_kubernetes(world: &World) -> anyhow::Result<()> {
     let grant = Grant::all(NAMESPACE, &["get", "create", "update"]);
     world.api_server.grant(grant);
@@ -53,7 +58,7 @@ fn keep_in_kubernetes(world: &World) -> anyhow::Result<()> {
 }
 
 /// The token is in `secrets/gateway-token`.
-fn keep_in_secrets(world: &World, url: &str) -> anyhow::Result<()> {
+pub(crate) fn keep_in_secrets(world: &World, url: &str) -> anyhow::Result<()> {
     let root = world.directory().display();
     keep_in(
         world,
@@ -66,7 +71,7 @@ fn keep_in_secrets(world: &World, url: &str) -> anyhow::Result<()> {
 }
 
 /// Each world has a path of its own.
-fn keep_in_vault(world: &World, url: &str, ca: &str, token: &str) -> anyhow::Result<()> {
+pub(crate) fn keep_in_vault(world: &World, url: &str, ca: &str, token: &str) -> anyhow::Result<()> {
     static PATHS: AtomicU64 = AtomicU64::new(0);
     let root = world.directory();
     fs::write(root.join("vault-roots.pem"), ca)?;

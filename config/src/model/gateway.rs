@@ -134,7 +134,8 @@ pub enum JwksSource {
 pub struct TokenReview {
     /// Which API server.
     pub cluster: Cluster,
-    /// How long a yes is remembered; the bound within which a deleted pod loses access.
+    /// How long a yes is remembered. A deleted pod keeps access for so long, and for the ten seconds
+    /// for which the API server itself remembers that a token was good.
     pub cache_for: Duration,
 }
 

@@ -169,7 +169,8 @@ pub struct JwksSpec {
 pub struct TokenReviewSpec {
     /// Which API server.
     pub cluster: ClusterSpec,
-    /// How long a yes is remembered, at most 5 minutes; `10s` unless given.
+    /// How long a yes is remembered, at most 5 minutes; `10s` unless given. A deleted pod keeps access
+    /// for so long, and for the ten seconds for which the API server remembers its own yes.
     pub cache_for: Option<String>,
 }
 

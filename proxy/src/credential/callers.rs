@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::slot::Slot;
-use crate::identify::Caller;
+use crate::{identify::Caller, outage::Outage};
 
 /// The most callers of one credential at a time.
 const MOST: usize = 10_000;
@@ -18,7 +18,11 @@ const COMPARED: usize = 16;
 /// By the hash of the caller's token. The lock is held for a move or two in memory, and never across
 /// an await.
 #[derive(Debug, Default)]
-pub(super) struct Callers(Mutex<HashMap<[u8; 32], Arc<Slot>>>);
+pub(super) struct Callers {
+    slots: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
+    /// The outage of whoever issues their values.
+    outage: Arc<Outage>,
+}
 
 impl Callers {
     /// The caller's slot, made by `new` if there is none. Where there is no room, one that was not
@@ -44,6 +48,7 @@ impl Callers {
         let home = Home {
             callers: Arc::downgrade(self),
             key: *caller.key(),
+            outage: Arc::clone(&self.outage),
         };
         let slot = Arc::new(new(home));
         slots.insert(*caller.key(), Arc::clone(&slot));
@@ -60,7 +65,7 @@ impl Callers {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Slot>>> {
         // Whole after each statement, so a panic elsewhere spoils nothing.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,9 +74,15 @@ impl Callers {
 pub(super) struct Home {
     callers: Weak<Callers>,
     key: [u8; 32],
+    outage: Arc<Outage>,
 }
 
 impl Home {
+    /// The outage that all callers of one credential have in common.
+    pub(super) fn outage(&self) -> Arc<Outage> {
+        Arc::clone(&self.outage)
+    }
+
     /// Takes the slot out, if it is still there.
     pub(super) fn leave(&self, slot: &Slot) {
         let Some(callers) = self.callers.upgrade() else {

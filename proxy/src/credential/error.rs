@@ -119,6 +119,15 @@ impl CredentialError {
         }
     }
 
+    /// How long after the last good answer the value from before may serve, of the `usual` time.
+    pub(super) fn grace(&self, usual: std::time::Duration) -> std::time::Duration {
+        match self {
+            Self::Source(error) => error.grace(usual),
+            _ if self.may_pass() => usual,
+            _ => std::time::Duration::ZERO,
+        }
+    }
+
     /// Whether this may pass by itself, such as a file that is just being written, so that the
     /// value from before may serve for a moment longer. A file that was removed was removed by
     /// someone.

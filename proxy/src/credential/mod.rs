@@ -295,11 +295,19 @@ impl Credentials {
         }
     }
 
-    /// At start: goes on with what an earlier process began and did not end. A token that it may
+    /// At start: says which credentials could not be kept if they were refreshed, and goes on with what an earlier process began and did not end. A token that it may
     /// have spent is taken by its issuer for a short while only.
     pub async fn resume<'c>(&self, in_use: impl IntoIterator<Item = &'c Arc<Credential>>) {
         let resuming = in_use.into_iter().map(async |credential| {
-            if self.common.fetcher.was_cut_off(credential).await {
+            if let Err(error) = self.common.fetcher.prove(credential).await {
+                tracing::error!(
+                    credential = %credential.name, %error,
+                    "what a refresh brings could not be kept; none is made before it can be"
+                );
+                if let Slots::Shared(slot) = self.enter(credential).slots {
+                    slot.note_failure(error);
+                }
+            } else if self.common.fetcher.was_cut_off(credential).await {
                 tracing::warn!(credential = %credential.name, "a refresh was cut off; going on with it");
                 // What fails is told where it fails.
                 drop(self.obtain(credential).await);

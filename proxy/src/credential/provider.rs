@@ -20,6 +20,7 @@ use countersign_config::model::{Credential, JwtExchange, OauthClient, Provider, 
 use http::{HeaderValue, Request, Response, Uri};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
@@ -157,7 +158,9 @@ impl Fetcher {
                     client_secret,
                     seed,
                 };
-                slack_rotation::fetch(&asking, app, tools).await
+                let fetched = slack_rotation::fetch(&asking, app, tools).await;
+                slack_rotation::keep_soon(tools, &asking.credential.name);
+                fetched
             }
             Provider::ClientCredentials {
                 endpoint,
@@ -233,10 +236,31 @@ impl Fetcher {
         }
     }
 
+    /// Whether what a refresh of this credential would bring could be kept.
+    pub(super) async fn prove(&self, credential: &Credential) -> Result<(), CredentialError> {
+        match self {
+            Self::Provider(tools) => match &credential.provider {
+                Provider::SlackRotation { .. } => Ok(tools.state.prove(&credential.name).await?),
+                Provider::Static { .. }
+                | Provider::Basic { .. }
+                | Provider::ClientCredentials { .. }
+                | Provider::TokenExchange { .. }
+                | Provider::Jwt { .. } => Ok(()),
+            },
+            #[cfg(test)]
+            Self::Fake(_) => Ok(()),
+        }
+    }
+
     /// Waits, for `limit` at most, until nothing is under way that would be lost; whether that was so.
     pub(super) async fn finish(&self, limit: Duration) -> bool {
         match self {
-            Self::Provider(tools) => tools.rotations.finish(limit).await,
+            Self::Provider(tools) => {
+                let end = Instant::now() + limit;
+                let finished = tools.rotations.finish(limit).await;
+                slack_rotation::keep_before_end(tools, end).await;
+                finished
+            }
             #[cfg(test)]
             Self::Fake(_) => true,
         }

@@ -1,6 +1,11 @@
 //! One credential's slot: the value held, how fresh it is, and the one fetch that may be under
 //! way.
 
+mod failure;
+mod issue;
+
+pub(super) use failure::Failure;
+
 use std::{
     sync::{
         Arc,
@@ -11,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::Credential;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -26,24 +31,15 @@ use crate::{
     flight::{Flight, LastTime, Outcome},
     identify::Caller,
     observe::Metrics,
+    outage::Outage,
     refusal::Reason,
 };
-
-/// How long a failure is answered from memory: a missing file costs one look a second, however
-/// many requests want it.
-const BACK_OFF: Duration = Duration::from_secs(1);
-
-/// While a source fails the log says so once in this time, and whenever it fails otherwise.
-const REPEAT: Duration = Duration::from_mins(1);
 
 /// Uses within this time are one: the next is not worth a write that all cores wait for.
 const ONE_USE: Duration = Duration::from_millis(100);
 
 /// [`Slot::rejected`] when no value is.
 const NONE: u64 = 0;
-
-/// The longest that a request waits for a fetch, which goes on without it: a disk may never answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(90);
 
 /// What all slots have in common.
 #[derive(Debug, Clone)]
@@ -75,6 +71,8 @@ pub(super) struct Slot {
     /// When the source last answered.
     answered: LastTime,
     pub(super) failure: ArcSwapOption<Failure>,
+    /// The outage of its source, if there is one.
+    outage: Arc<Outage>,
     /// Whether there is one.
     stale: Arc<AtomicBool>,
     pub(super) flight: Flight<Result<Arc<Issued>, CredentialError>>,
@@ -93,14 +91,6 @@ pub(super) enum Why {
     Use,
     /// It is time, and nobody waits.
     Ahead,
-}
-
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) at: Instant,
-    /// When the log last said so.
-    told_at: Instant,
-    pub(super) error: CredentialError,
 }
 
 /// What a slot can say without waiting.
@@ -148,6 +138,7 @@ impl Slot {
             forced: Forced::default(),
             answered: LastTime::never(),
             failure: ArcSwapOption::empty(),
+            outage: Arc::default(),
             stale: Arc::default(),
             flight: Flight::new(),
             used: LastTime::never(),
@@ -156,11 +147,13 @@ impl Slot {
         }
     }
 
-    /// The same for one caller's own value.
+    /// The same for one caller's own value. All callers' values have one source.
     pub(super) fn of_caller(self, caller: Arc<Caller>, home: Option<Home>) -> Self {
+        let outage = home.as_ref().map_or_else(Arc::default, Home::outage);
         Self {
             caller: Some(caller),
             home,
+            outage,
             ..self
         }
     }
@@ -219,13 +212,6 @@ impl Slot {
         renewed
     }
 
-    async fn wait(self: &Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
-        match tokio::time::timeout(LONGEST_WAIT, self.start(Why::Use)).await {
-            Ok(fetched) => fetched.unwrap_or(Err(CredentialError::Abandoned)),
-            Err(_) => Err(CredentialError::TooSlow),
-        }
-    }
-
     pub(super) fn start(
         self: &Arc<Self>,
         why: Why,
@@ -251,6 +237,7 @@ impl Slot {
                 .map(|held| held.secret()),
             now: self.clock.now(),
         };
+        let began = Instant::now();
         let fetched = self.fetcher.fetch(asking).await;
         let fetched = fetched.and_then(|fetched| self.issue(fetched, held.as_ref()));
         let counted = match &fetched {
@@ -265,116 +252,22 @@ impl Slot {
                     self.used.mark();
                 }
                 self.answered.mark();
+                if let Some(lasted) = self.outage.over() {
+                    tracing::info!(
+                        credential = %self.credential.name,
+                        seconds = lasted.as_secs(),
+                        "the credential's source gives again"
+                    );
+                }
                 self.failure.store(None);
                 self.stale.store(false, Ordering::Relaxed);
                 self.held.store(Some(Arc::clone(&issued)));
                 Ok(issued)
             }
-            Err(error) => self.fail(error, held, rejected),
+            Err(error) => self.fail(error, held, rejected, began),
         };
         self.look_after();
         result
-    }
-
-    /// Makes what was fetched usable. An unchanged value keeps its generation.
-    fn issue(
-        &self,
-        fetched: Fetched,
-        held: Option<&Arc<Issued>>,
-    ) -> Result<Arc<Issued>, CredentialError> {
-        let now = self.clock.now();
-        if let Some(at) = fetched.expires_at.filter(|at| *at <= now) {
-            return Err(CredentialError::Expired { at });
-        }
-        let run_ends_at = self.caller.as_ref().map(|caller| caller.expires_at());
-        if run_ends_at.is_some_and(|at| at <= now) {
-            return Err(CredentialError::RunOver);
-        }
-        let same = held.filter(|held| *held.secret() == fetched.secret);
-        if let Some(held) = same.filter(|held| held.renew_at.is_none_or(|at| now < at))
-            && fetched.expires_at.is_none()
-        {
-            return Ok(Arc::clone(held));
-        }
-        let issuer_ends_at = fetched.expires_at;
-        let own_bound = self
-            .credential
-            .max_age
-            .and_then(|age| now.checked_add(age).ok());
-        let renewable_until = [fetched.expires_at, own_bound].into_iter().flatten().min();
-        let expires_at = renewable_until.into_iter().chain(run_ends_at).min();
-        // What ends with its caller's run cannot be renewed beyond that.
-        let renewal = renewable_until
-            .filter(|_| expires_at == renewable_until)
-            .map(|end| match fetched.renew_at {
-                Some(at) => (at.min(end), at.min(end)),
-                None => renewal(now, end),
-            });
-        let value = same.map_or_else(
-            || {
-                Arc::new(Value::new(
-                    fetched.secret,
-                    issuer_ends_at,
-                    fetched.revocation,
-                    &self.credential,
-                    &self.revoker,
-                ))
-            },
-            |held| {
-                held.value.now_ends(issuer_ends_at);
-                Arc::clone(&held.value)
-            },
-        );
-        Ok(Arc::new(Issued {
-            value,
-            name: self.credential.name.clone(),
-            generation: same.map_or_else(
-                || self.generations.next(&self.credential.name),
-                |held| held.generation,
-            ),
-            obtained_at: now,
-            expires_at,
-            renew_ahead_at: renewal.map(|(ahead, _)| ahead),
-            renew_at: renewal.map(|(_, at)| at),
-            recheck: fetched.recheck,
-            made: fetched.made,
-            stale: Arc::clone(&self.stale),
-        }))
-    }
-
-    /// Remembers a failure, and decides whether the value from before may serve meanwhile.
-    fn fail(
-        &self,
-        error: CredentialError,
-        held: Option<Arc<Issued>>,
-        rejected: u64,
-    ) -> Result<Arc<Issued>, CredentialError> {
-        // Not solved, so the rejection stands; generations grow, so a newer one stays.
-        self.rejected.fetch_max(rejected, Ordering::AcqRel);
-        let held = held.filter(|held| self.serves_despite(held, &error));
-        let at = Instant::now();
-        let told = self.failure.load_full().filter(|told| {
-            let recent = told.told_at.elapsed() < REPEAT;
-            held.is_some() && recent && told.error == error
-        });
-        if told.is_none() {
-            tracing::warn!(
-                credential = %self.credential.name,
-                error = %error,
-                served_from_before = held.is_some(),
-                "no credential from its source"
-            );
-        }
-        self.failure.store(Some(Arc::new(Failure {
-            at,
-            told_at: told.map_or(at, |told| told.told_at),
-            error: error.clone(),
-        })));
-        self.stale.store(true, Ordering::Relaxed);
-        if held.is_none() {
-            self.held.store(None);
-        }
-        held.ok_or(error)
     }
 
     /// Whether there is nothing to fetch, because another fetch has just brought it.
@@ -385,13 +278,6 @@ impl Slot {
             (Standing::Good, Why::Ahead) => !due(held.renew_ahead_at),
             (Standing::Renew | Standing::Unchecked | Standing::Bad, _) => false,
         }
-    }
-
-    /// The failure of a moment ago, during which nothing is asked.
-    pub(super) fn failing(&self) -> Option<Arc<Failure>> {
-        self.failure
-            .load_full()
-            .filter(|failure| failure.at.elapsed() < BACK_OFF)
     }
 
     fn touch(&self) {
@@ -441,27 +327,4 @@ impl Slot {
     fn is_rejected(&self, issued: &Issued) -> bool {
         self.rejected.load(Ordering::Acquire) == issued.generation
     }
-
-    /// Whether a held value may be used although its source failed.
-    fn serves_despite(&self, held: &Issued, error: &CredentialError) -> bool {
-        match (self.standing(held), held.recheck) {
-            (Standing::Bad, _) => false,
-            (_, Some(recheck)) => error.may_pass() && self.answered.within(recheck.grace),
-            // What was issued is good until its own end, unless access was taken away.
-            (_, None) => !error.withdraws(),
-        }
-    }
-}
-
-/// The moments to see about the next value: after four fifths of this one's life when a request
-/// comes by, and up to a tenth of its life earlier when none does, at random, so that many gateways
-/// do not ask at once.
-fn renewal(from: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
-    let life: SignedDuration = end.duration_since(from);
-    let at = end.checked_sub(life / 5).unwrap_or(from);
-    let mut random = [0];
-    // Without randomness all is well but the spreading.
-    let spread = aws_lc_rs::rand::fill(&mut random).map_or(0, |()| i32::from(random[0]));
-    let ahead = at.checked_sub(life / 10 * spread / 256).unwrap_or(from);
-    (ahead, at)
 }

@@ -23,6 +23,7 @@ mod handshake;
 mod http1;
 mod http2;
 mod line;
+mod names;
 mod pool;
 mod resolve;
 mod response;

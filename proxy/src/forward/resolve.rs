@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +12,11 @@ use hickory_resolver::{TokioResolver, config::LookupIpStrategy, net::NetError};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
-use super::{address, error::ForwardError};
+use super::{
+    address,
+    error::ForwardError,
+    names::{NameError, Names},
+};
 use crate::destination::Authority;
 
 /// The most addresses of one name that are tried.
@@ -25,7 +30,7 @@ pub(super) type Addresses = SmallVec<[SocketAddr; 4]>;
 
 /// Resolves names and drops the addresses that must not be dialled.
 pub(super) struct Resolver {
-    names: Result<TokioResolver, String>,
+    names: Result<Arc<Names>, String>,
     overrides: BTreeMap<(Host, u16), SocketAddr>,
     allowed: Vec<IpNet>,
 }
@@ -34,7 +39,9 @@ impl Resolver {
     /// Reads the system's resolver configuration. Without one, names cannot be resolved, but
     /// addresses and overrides still work.
     pub(super) fn new(upstream: &model::Upstream) -> Self {
-        let names = system_resolver().map_err(|error| error.to_string());
+        let names = system_resolver()
+            .map(Names::new)
+            .map_err(|error| error.to_string());
         if let Err(error) = &names {
             tracing::warn!(%error, "no system resolver: no name can be resolved");
         }
@@ -92,17 +99,13 @@ impl Resolver {
         let resolver = self.names.as_ref().map_err(|error| failed(error.clone()))?;
         // With the final dot no search domain is tried: `slack.com` means just that, and is not
         // asked for within the cluster's own domains first.
-        let found: SmallVec<_> = match resolver.lookup_ip(format!("{name}.")).await {
-            Ok(found) => found.iter().collect(),
-            Err(error) if error.is_no_records_found() && !error.is_nx_domain() => SmallVec::new(),
-            Err(error) => return Err(failed(error.to_string())),
-        };
-        if found.is_empty() {
-            return Err(ForwardError::NoAddress {
+        let found = resolver.lookup(&format!("{name}.")).await;
+        found.map_err(|error| match error {
+            NameError::NoAddress => ForwardError::NoAddress {
                 name: name.to_string(),
-            });
-        }
-        Ok(found)
+            },
+            NameError::Failed(reason) => failed(reason.to_string()),
+        })
     }
 
     fn permitted(

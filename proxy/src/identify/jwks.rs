@@ -22,7 +22,10 @@ use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, JwksSource};
 use jsonwebtoken::Algorithm;
 use reqwest::{Client, StatusCode, Url};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     IdentifyError, SetupError, http,
@@ -31,6 +34,7 @@ use super::{
 use crate::{
     files,
     flight::{Flight, LastTime, Outcome},
+    outage::{Outage, PROMPT},
     secret_file,
 };
 
@@ -62,6 +66,7 @@ pub(super) struct Jwks {
     told: LastTime,
     /// What the last attempt said, if it failed.
     failure: ArcSwapOption<String>,
+    outage: Outage,
     flight: Flight<()>,
 }
 
@@ -137,6 +142,7 @@ impl Jwks {
             attempted: LastTime::never(),
             told: LastTime::never(),
             failure: ArcSwapOption::empty(),
+            outage: Outage::default(),
             flight: Flight::new(),
         })
     }
@@ -208,11 +214,15 @@ impl Jwks {
     }
 
     async fn wait(&self, attempt: Outcome<()>) {
-        match timeout(PATIENCE, attempt).await {
+        let (began, hangs) = (Instant::now(), self.outage.hangs());
+        match timeout(if hangs { PROMPT } else { PATIENCE }, attempt).await {
             Ok(Ok(())) => {}
             Ok(Err(_lost)) => self.bridge("fetching them was cut off".to_owned()),
+            // The attempt goes on, for whoever comes later.
+            Err(_) if hangs => {}
             // Such as a file on a file system that hangs. It is not asked again before it is done.
             Err(_) => {
+                self.outage.failed(began);
                 let name = self.source.name();
                 self.bridge(format!("{name} gives nothing within {PATIENCE:?}"));
             }
@@ -221,10 +231,18 @@ impl Jwks {
 
     async fn fetch(self: Arc<Self>) {
         self.attempted.mark();
+        let began = Instant::now();
         let document = match self.source.read().await {
             Ok(document) => document,
-            Err(detail) => return self.bridge(format!("{}: {detail}", self.source.name())),
+            Err(detail) => {
+                self.outage.failed(began);
+                return self.bridge(format!("{}: {detail}", self.source.name()));
+            }
         };
+        if let Some(lasted) = self.outage.over() {
+            let seconds = lasted.as_secs();
+            tracing::info!(issuer = %self.issuer, seconds, "keys come from their source again");
+        }
         let error = match KeySet::parse(&document) {
             Ok(keys) => return self.take(keys),
             Err(error) => error,

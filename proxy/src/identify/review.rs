@@ -15,7 +15,8 @@ use tokio::{
 use super::{IdentifyError, SetupError, from_json_object, http};
 use crate::{
     flight::{Flight, LastTime, Outcome},
-    kube::Kube,
+    kube::{Kube, KubeError},
+    outage::Outage,
     secret::Secret,
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Reviewer {
     kube: Kube,
     cache_for: Duration,
     turns: Semaphore,
+    outage: Outage,
 }
 
 /// What a review is about.
@@ -102,9 +104,13 @@ impl Standing {
         if let Some(no) = refusal {
             return Err(no.error.clone());
         }
-        self.ask()
-            .await
-            .unwrap_or_else(|lost| Err(self.reviewer.unavailable(lost.to_string())))
+        let asked = self.ask();
+        match self.reviewer.outage.patiently(asked).await {
+            Some(answer) => {
+                answer.unwrap_or_else(|lost| Err(self.reviewer.unavailable(lost.to_string())))
+            }
+            None => Err(self.reviewer.unavailable(KubeError::Silent.to_string())),
+        }
     }
 
     /// When the last yes will have been remembered for as long as it may be.
@@ -204,6 +210,7 @@ impl Reviewer {
             kube: Kube::new(&review.cluster),
             cache_for: review.cache_for,
             turns: Semaphore::new(AT_ONCE),
+            outage: Outage::default(),
         })
     }
 
@@ -211,11 +218,18 @@ impl Reviewer {
         let Ok(Ok(_turn)) = timeout(TURN, self.turns.acquire()).await else {
             return Err(self.unavailable(format!("{AT_ONCE} other reviews are under way")));
         };
+        let began = Instant::now();
         let document = self.post(about).await.map_err(|detail| {
             let error = self.unavailable(detail);
-            tracing::warn!(%error, "no TokenReview");
+            if self.outage.failed(began) {
+                tracing::warn!(%error, "no TokenReview");
+            }
             error
         })?;
+        if let Some(lasted) = self.outage.over() {
+            let seconds = lasted.as_secs();
+            tracing::info!(issuer = %self.issuer, seconds, "TokenReviews are answered again");
+        }
         let answer: Answer = from_json_object(&document)
             .ok_or_else(|| self.unavailable("the answer is no TokenReview".into()))?;
         self.judge(&answer.status, about)
@@ -232,10 +246,12 @@ impl Reviewer {
         let answer = posted.map_err(|error| error.to_string())?;
         match answer.status {
             StatusCode::OK | StatusCode::CREATED => Ok(answer.body.to_vec()),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(format!(
-                "it refused the gateway itself ({status}); its service account needs the \
-                 cluster role system:auth-delegator"
-            )),
+            StatusCode::UNAUTHORIZED => Err(KubeError::Unauthorized.to_string()),
+            StatusCode::FORBIDDEN => Err(
+                "it does not let the gateway ask (403): bind its service account to the cluster \
+                 role system:auth-delegator"
+                    .to_owned(),
+            ),
             status => Err(format!("the answer was {status}")),
         }
     }

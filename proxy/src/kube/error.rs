@@ -73,6 +73,9 @@ pub enum KubeError {
         /// The API server's one word for it.
         reason: Arc<str>,
     },
+    /// It does not answer, and is not waited for any longer.
+    #[error("it does not answer")]
+    Silent,
     /// It failed.
     #[error("it failed ({status}): {said}")]
     Failed {
@@ -87,6 +90,11 @@ pub enum KubeError {
 }
 
 impl KubeError {
+    /// Whether it is the gateway itself that is refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Forbidden { .. })
+    }
+
     /// Whether it may pass without a person's help.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
@@ -98,6 +106,7 @@ impl KubeError {
             | Self::NotFound { .. }
             | Self::Gone
             | Self::Busy
+            | Self::Silent
             | Self::Failed { .. } => true,
             Self::Forbidden { .. } | Self::Rejected { .. } | Self::Malformed(_) => false,
         }

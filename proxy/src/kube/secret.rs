@@ -184,16 +184,7 @@ impl Kube {
         data: &BTreeMap<String, Secret>,
     ) -> Result<StoredSecret, KubeError> {
         let of = Named { namespace, name };
-        let labels: Map<String, Value> = labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
-            .collect();
-        let metadata = Map::from_iter([
-            ("name".to_owned(), Value::from(name)),
-            ("namespace".to_owned(), Value::from(namespace)),
-            ("labels".to_owned(), Value::Object(labels)),
-        ]);
-        let body = Document::new(metadata, data).bytes()?;
+        let body = Document::new(of.metadata(labels), data).bytes()?;
         let answer = self
             .send(Method::POST, self.all(namespace)?, Some(body))
             .await?;
@@ -224,6 +215,41 @@ impl Kube {
             StatusCode::OK => StoredSecret::parse(&answer.body),
             _ => Err(of.failure("update", &answer)),
         }
+    }
+
+    /// Which of the verbs `create` and `update` the API server does not grant for a Secret. It is
+    /// asked to do all but the writing itself, since what it says of a write it says before it looks
+    /// whether there is such a Secret.
+    pub async fn missing_to_write(
+        &self,
+        namespace: &str,
+        name: &str,
+        data: &BTreeMap<String, Secret>,
+    ) -> Result<Vec<&'static str>, KubeError> {
+        let of = Named { namespace, name };
+        let mut missing = Vec::new();
+        for (verb, method, mut url) in [
+            ("create", Method::POST, self.all(namespace)?),
+            ("update", Method::PUT, self.one(of)?),
+        ] {
+            url.query_pairs_mut().append_pair("dryRun", "All");
+            let body = Document::new(of.metadata(&[]), data).bytes()?;
+            let answer = self.send(method, url, Some(body)).await?;
+            if answer.status.is_success() {
+                continue;
+            }
+            match of.failure(verb, &answer) {
+                KubeError::Forbidden { .. } => missing.push(verb),
+                // It would be done, were the Secret not there, or there; or the cluster asks others,
+                // who know no dry run.
+                KubeError::AlreadyExists { .. }
+                | KubeError::NotFound { .. }
+                | KubeError::Conflict { .. }
+                | KubeError::Rejected { .. } => {}
+                error => return Err(error),
+            }
+        }
+        Ok(missing)
     }
 
     fn all(&self, namespace: &str) -> Result<Url, KubeError> {
@@ -268,6 +294,18 @@ impl Listed {
 }
 
 impl Named<'_> {
+    fn metadata(self, labels: &[(&str, &str)]) -> Map<String, Value> {
+        let labels: Map<String, Value> = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+            .collect();
+        Map::from_iter([
+            ("name".to_owned(), Value::from(self.name)),
+            ("namespace".to_owned(), Value::from(self.namespace)),
+            ("labels".to_owned(), Value::Object(labels)),
+        ])
+    }
+
     /// What an answer means that is no success.
     pub(super) fn failure(self, verb: &'static str, answer: &Answer) -> KubeError {
         // A server that is none of Kubernetes' own says nothing that can be read.

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use http::{Method, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Answer, Kube, KubeError, LARGEST_ANSWER, Status, StoredSecret, secret::Named};
@@ -60,8 +61,11 @@ impl Kube {
             .append_pair("timeoutSeconds", &LIFE.as_secs().to_string())
             .append_pair("resourceVersion", from);
         let request = self.request(Method::GET, url).await?;
-        let sent = request.timeout(LIFE + PATIENCE).send().await;
-        let answer = sent.map_err(control_plane::classify)?;
+        let sent = request.timeout(LIFE + PATIENCE).send();
+        // A watch lasts; that it has begun is said at once.
+        let begun = timeout(control_plane::TIMEOUT, sent).await;
+        let answer = begun.map_err(|_| KubeError::Silent)?;
+        let answer = answer.map_err(control_plane::classify)?;
         if answer.status() != StatusCode::OK {
             let status = answer.status();
             let body = control_plane::body(answer, LARGEST_ANSWER).await?;

@@ -108,6 +108,8 @@ fn state(error: &StateError) -> Reason {
         | StateError::Later { .. }
         | StateError::NoKey { .. }
         | StateError::WrongKey { .. }
+        | StateError::KubeRights { .. }
+        | StateError::VaultRights { .. }
         | StateError::KeyFile { .. } => Reason::CredentialStateUnusable,
         StateError::Kube(_) | StateError::Vault(_) if error.may_pass() => {
             Reason::CredentialSourceUnavailable

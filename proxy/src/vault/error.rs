@@ -151,6 +151,17 @@ pub enum VaultError {
 }
 
 impl VaultError {
+    /// Whether it is the gateway itself that is refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenEnded { .. }
+                | Self::LoginRefused { .. }
+                | Self::Redirected
+                | Self::Denied { .. }
+        )
+    }
+
     /// Whether it may pass without a person's help.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -164,6 +164,39 @@ impl Vault {
         }
     }
 
+    /// Which of these capabilities the session lacks for a secret; `None` if it may not ask that.
+    pub async fn missing_capabilities(
+        self: &Arc<Self>,
+        mount: &str,
+        path: &str,
+        wanted: &[&'static str],
+    ) -> Result<Option<Vec<&'static str>>, VaultError> {
+        #[derive(Serialize)]
+        struct Question<'a> {
+            paths: [&'a str; 1],
+        }
+        #[derive(Deserialize)]
+        struct Told {
+            data: BTreeMap<String, Vec<String>>,
+        }
+        let full = format!("{mount}/data/{path}");
+        let body = document(&Question { paths: [&full] })?;
+        let asked = self.ask(Ask::update("sys/capabilities-self", body)).await;
+        let answer = match asked {
+            Err(VaultError::Denied { .. }) => return Ok(None),
+            asked => asked?.0,
+        };
+        if answer.status != StatusCode::OK {
+            return Err(answer.failure("sys/capabilities-self"));
+        }
+        let mut told = answer.parse::<Told>("capabilities")?.data;
+        let has = told
+            .remove(&full)
+            .ok_or(VaultError::Malformed("capabilities"))?;
+        let lacks = |wanted: &&&str| !has.iter().any(|has| has == **wanted || has == "root");
+        Ok(Some(wanted.iter().filter(lacks).copied().collect()))
+    }
+
     /// Asks once what a mount is, unless it is known to be KV v2.
     async fn require_kv2(self: &Arc<Self>, mount: &str) -> Result<(), VaultError> {
         if self.knows_kv2(mount) {

@@ -32,6 +32,7 @@ use crate::{
     clock::Clock,
     control_plane::{self, Client, TransportError, quoted},
     flight::Flight,
+    outage::Outage,
     secret::Secret,
 };
 use session::Session;
@@ -52,6 +53,7 @@ pub struct Vault {
     logins: AtomicU64,
     login: Flight<Result<Arc<Session>, VaultError>>,
     refused: ArcSwapOption<session::Refused>,
+    outage: Outage,
     /// The mounts that are known to be KV v2.
     kv2: Mutex<HashSet<String>>,
 }
@@ -102,6 +104,7 @@ impl Vault {
             logins: AtomicU64::new(0),
             login: Flight::new(),
             refused: ArcSwapOption::empty(),
+            outage: Outage::default(),
             kv2: Mutex::default(),
         })
     }

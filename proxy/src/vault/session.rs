@@ -126,6 +126,7 @@ impl Vault {
     }
 
     async fn begin(self: Arc<Self>) -> Result<Arc<Session>, VaultError> {
+        let began = Instant::now();
         let begun = match &self.server.auth {
             VaultAuth::Kubernetes {
                 role,
@@ -138,6 +139,12 @@ impl Vault {
             Ok(session) => {
                 let session = Arc::new(session);
                 self.refused.store(None);
+                if let Some(lasted) = self.outage.over() {
+                    tracing::info!(
+                        seconds = lasted.as_secs(),
+                        "there is a session with Vault again"
+                    );
+                }
                 self.session.store(Some(Arc::clone(&session)));
                 if let Some(life) = session.life {
                     tokio::spawn(keep(Arc::downgrade(&self), session.number, life.renew_at));
@@ -145,7 +152,9 @@ impl Vault {
                 Ok(session)
             }
             Err(error) => {
-                tracing::warn!(%error, "no session with Vault");
+                if self.outage.failed(began) {
+                    tracing::warn!(%error, "no session with Vault");
+                }
                 self.refused.store(Some(Arc::new(Refused {
                     at: Instant::now(),
                     error: error.clone(),

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use countersign::{kube::Kube, secret::Secret};
 use countersign_config::model::Cluster;
-use countersign_tests::{fake::Grant, kube_apiserver::KubeApiServer};
+use countersign_tests::{
+    fake::{Grant, Misbehaviour},
+    kube_apiserver::KubeApiServer,
+};
 
 use super::*;
 
@@ -24,14 +28,32 @@ async fn stage() -> anyhow::Result<Stage> {
     let token = world.qase.token();
     let data = [("token", token.as_bytes())];
     world.api_server.set_secret("qa", "qase", &data);
-    let verbs = ["list", "watch"];
-    world.api_server.grant(Grant::one("qa", "qase", &verbs));
+    may_watch(&world);
     lies_in(&world, SOURCE, "")?;
     knows(&world, &cluster(&world, &world.api_server.url()))?;
     Stage::start(world).await
 }
 
+fn may_watch(world: &World) {
+    let verbs = ["list", "watch"];
+    world.api_server.grant(Grant::one("qa", "qase", &verbs));
+}
+
 impl Stage {
+    fn may_watch(&self) {
+        may_watch(&self.world);
+    }
+
+    async fn until_asked_more_than(&self, times: usize) -> anyhow::Result<()> {
+        // Less than any pause that would be too long.
+        let waiting = tokio::time::timeout(Duration::from_secs(4), async {
+            while self.asked() <= times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waiting.await.context("the API server is not asked")
+    }
+
     fn write_secret(&self, token: &str) {
         let data = [("token", token.as_bytes())];
         self.world.api_server.set_secret("qa", "qase", &data);
@@ -202,5 +224,121 @@ async fn a_secret_of_a_real_api_server_is_watched() -> anyhow::Result<()> {
     kube.replace_secret("qa", "qase", &written, &token).await?;
     let record = stage.until(|record| record["credential"]["generation"] == 2);
     assert!(is_good(&record.await?));
+    Ok(())
+}
+
+/// As an API server does in its first seconds, before it has read its roles.
+#[tokio::test]
+async fn a_refusal_of_a_starting_api_server_is_bridged_for_half_a_minute() -> anyhow::Result<()> {
+    let mut stage = stage().await?;
+    stage.works().await?;
+    stage.until_watched(1).await?;
+    let starts = |stage: &Stage| {
+        stage.world.api_server.revoke_grants();
+        stage.world.api_server.end_watches();
+    };
+    starts(&stage);
+    let stale = stage.until(is_stale).await?;
+    assert_eq!(stale["credential"]["generation"], 1, "{stale}");
+    pass(Duration::from_secs(10)).await;
+    assert!(is_stale(&stage.ask().await?.1));
+    stage.may_watch();
+    pass(Duration::from_secs(3)).await;
+    stage.until(is_good).await?;
+
+    // A role that was taken away stays away.
+    stage.until_watched(1).await?;
+    starts(&stage);
+    stage.until(is_stale).await?;
+    pass(Duration::from_secs(31)).await;
+    let record = stage.until(has_reason("credential_refused")).await?;
+    assert_eq!(record["blame"], "operator", "{record}");
+    stage.may_watch();
+    pass(Duration::from_secs(3)).await;
+    stage.until(is_good).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_of_ours_that_is_not_accepted_is_bridged_no_longer() -> anyhow::Result<()> {
+    let mut stage = stage().await?;
+    stage.works().await?;
+    stage.until_watched(1).await?;
+    stage.world.write_secret("gateway-token", "outdated")?;
+    stage.world.api_server.end_watches();
+    stage.until(is_stale).await?;
+    pass(Duration::from_secs(31)).await;
+    let refused = |record: &Value| record["outcome"] != "permitted";
+    let record = stage.until(refused).await?;
+    let detail = detail(&record);
+    assert!(
+        detail.contains("does not accept the gateway's own token"),
+        "{detail}"
+    );
+    Ok(())
+}
+
+/// The refusal counts from when it began, not from when a request first met it.
+#[tokio::test]
+async fn a_role_that_was_taken_away_long_ago_bridges_nothing() -> anyhow::Result<()> {
+    let mut stage = stage().await?;
+    stage.works().await?;
+    stage.until_watched(1).await?;
+    let before = stage.asked();
+    stage.world.api_server.revoke_grants();
+    stage.world.api_server.end_watches();
+    stage.until_asked_more_than(before).await?;
+    pass(Duration::from_secs(40)).await;
+    let (_, record) = stage.ask().await?;
+    assert_eq!(record["reason"], "credential_refused", "{record}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_an_outage_the_watch_goes_on_within_five_seconds() -> anyhow::Result<()> {
+    let mut stage = stage().await?;
+    stage.works().await?;
+    stage.until_watched(1).await?;
+    stage
+        .world
+        .api_server
+        .set_outage(Some(StatusCode::SERVICE_UNAVAILABLE));
+    stage.world.api_server.end_watches();
+    stage.until(is_stale).await?;
+    // However long it has lasted, in each five seconds there is an attempt.
+    for _ in 0..20 {
+        let before = stage.asked();
+        pass(Duration::from_secs(5)).await;
+        stage.until_asked_more_than(before).await?;
+    }
+    stage.world.api_server.set_outage(None);
+    let token = stage.world.qase.replace_token();
+    stage.write_secret(&token);
+    pass(Duration::from_secs(5)).await;
+    stage.until_watched(1).await?;
+    stage
+        .until(|record| record["credential"]["generation"] == 2)
+        .await?;
+    Ok(())
+}
+
+/// One that hangs is waited for by the first; who comes later has the value from before, or is refused.
+#[tokio::test]
+async fn an_api_server_that_hangs_holds_up_nobody_who_has_a_value() -> anyhow::Result<()> {
+    let mut stage = stage().await?;
+    stage.works().await?;
+    stage.until_watched(1).await?;
+    stage.world.api_server.misbehave(Some(Misbehaviour::Stall));
+    stage.world.api_server.end_watches();
+    for _ in 0..10 {
+        let asked = tokio::time::timeout(Duration::from_secs(4), stage.ask());
+        let (status, record) = asked.await.context("nobody waits for an API server")??;
+        assert_eq!(status, StatusCode::OK, "{record}");
+        pass(Duration::from_secs(6)).await;
+    }
+    stage.until(is_stale).await?;
+    stage.world.api_server.misbehave(None);
+    pass(Duration::from_secs(8)).await;
+    stage.until(is_good).await?;
     Ok(())
 }

@@ -128,6 +128,9 @@ async fn a_seal_a_missing_right_and_a_missing_mount_are_told_apart() -> anyhow::
     let policy = r#"path "secret/data/other" { capabilities = ["read"] }"#;
     let other = bao.token(policy, "1h").await?;
     fs::write(stage.world.directory().join("vault-token"), other)?;
+    // One that has just been started says that too.
+    pass(Duration::from_secs(31)).await;
+    assert!(is_stale(&stage.ask().await?.1));
     pass(Duration::from_secs(31)).await;
     let (_, record) = stage.ask().await?;
     assert_eq!(record["reason"], "credential_refused", "{record}");

@@ -1,6 +1,6 @@
 //! Why a source beyond the gateway's own files gave nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{kube::KubeError, secret_file::SecretFileError, vault::VaultError};
 
@@ -37,6 +37,9 @@ pub enum SourceError {
         name: Arc<str>,
         /// What went wrong.
         error: KubeError,
+        /// Whether it refuses us since a moment ago only, as an API server does that has just been
+        /// started and has not read its roles yet.
+        lately: bool,
     },
     /// Vault did not give it.
     #[error(transparent)]
@@ -104,10 +107,25 @@ pub enum HelperFault {
     Answer(&'static str),
 }
 
+/// How long after its last answer of another kind Vault may refuse us, before that is taken for what
+/// it says. Until it is up again after a restart, it and what it asks (its standby, the API server that
+/// knows our token) say such things without meaning them.
+const REFUSED_BY_VAULT: Duration = Duration::from_mins(1);
+
 impl SourceError {
+    /// How long after the last good answer the value from before may serve, of the `usual` time.
+    pub(in crate::credential) fn grace(&self, usual: Duration) -> Duration {
+        match self {
+            Self::Vault(error) if error.is_refusal() => REFUSED_BY_VAULT.min(usual),
+            _ if self.may_pass() => usual,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether this may pass by itself, so that the value from before may serve for a while.
     pub(in crate::credential) fn may_pass(&self) -> bool {
         match self {
+            Self::Kube { error, lately, .. } if error.is_refusal() => *lately,
             // What is held is as good as before, if it is only that its source cannot be asked.
             Self::Kube { error, .. } => {
                 error.may_pass() || matches!(error, KubeError::Transport(_))

@@ -25,21 +25,29 @@ use super::{Form, SourceError};
 use crate::{
     flight::LastTime,
     kube::{Kube, KubeError, StoredSecret, WatchEvent},
+    outage::Outage,
     secret::Secret,
 };
 
 /// After this time without a look a watch is given up.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// The waits between attempts while the API server does not answer.
+/// The waits between attempts while the API server does not answer, so that a watch goes on within
+/// seconds of its return.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the API server may refuse us before that is taken for what it says. It is remembered for
+/// a second more.
+const REFUSED_LATELY: Duration = Duration::from_secs(29);
 
 /// The Secrets of one cluster that are in use.
 #[derive(Debug)]
 pub(super) struct Secrets {
     kube: Arc<Kube>,
     watched: Arc<Mutex<HashMap<Id, Entry>>>,
+    /// Whether the API server hangs is the same for all of them.
+    outage: Arc<Outage>,
 }
 
 /// Which Secret.
@@ -72,8 +80,11 @@ enum Seen {
     There(Arc<StoredSecret>),
     /// It is not there.
     Absent,
-    /// The API server does not say, and why.
-    Unknown(KubeError),
+    /// The API server does not say, and why; since when it refuses us, if it does.
+    Unknown {
+        error: KubeError,
+        refused_since: Option<Instant>,
+    },
 }
 
 impl Secrets {
@@ -82,6 +93,7 @@ impl Secrets {
         Self {
             kube: Arc::new(Kube::new(cluster)),
             watched: Arc::default(),
+            outage: Arc::default(),
         }
     }
 
@@ -99,8 +111,9 @@ impl Secrets {
         };
         let watched = self.watched(&id);
         let mut seen = watched.seen.subscribe();
-        let known = seen.wait_for(|seen| !matches!(seen, Seen::Nothing)).await;
+        let known = seen.wait_for(|seen| !matches!(seen, Seen::Nothing));
         // The sender lives as long as `watched`.
+        let known = self.outage.patiently(known).await.and_then(Result::ok);
         let known = known.map_or(Seen::Nothing, |seen| seen.clone());
         id.field(&known, key, form)
     }
@@ -122,6 +135,7 @@ impl Secrets {
             Arc::clone(&self.kube),
             Arc::clone(&watched),
             Arc::clone(&self.watched),
+            Arc::clone(&self.outage),
         );
         let entry = Entry {
             watched: Arc::clone(&watched),
@@ -138,20 +152,25 @@ impl Id {
         let secret = match seen {
             Seen::There(secret) => secret,
             Seen::Absent => return Err(SourceError::NoSecret { namespace, name }),
-            Seen::Unknown(error) => {
-                let error = error.clone();
+            Seen::Unknown {
+                error,
+                refused_since,
+            } => {
+                let lately = refused_since.is_some_and(|at| at.elapsed() < REFUSED_LATELY);
                 return Err(SourceError::Kube {
                     namespace,
                     name,
-                    error,
+                    error: error.clone(),
+                    lately,
                 });
             }
-            // The watch was cut off, because the process is shutting down.
+            // The API server hangs, or the process is shutting down.
             Seen::Nothing => {
                 return Err(SourceError::Kube {
                     namespace,
                     name,
-                    error: KubeError::Busy,
+                    error: KubeError::Silent,
+                    lately: false,
                 });
             }
         };
@@ -183,9 +202,10 @@ async fn follow_while_asked(
     kube: Arc<Kube>,
     watched: Arc<Watched>,
     all: Arc<Mutex<HashMap<Id, Entry>>>,
+    outage: Arc<Outage>,
 ) {
     tokio::select! {
-        () = watched.follow(&kube) => {}
+        () = watched.follow(&kube, &outage) => {}
         () = watched.idle(&all) => {}
     }
 }
@@ -209,20 +229,25 @@ impl Watched {
     }
 
     /// Follows the Secret for ever.
-    async fn follow(&self, kube: &Kube) {
-        let mut pause = FIRST_PAUSE;
+    async fn follow(&self, kube: &Kube, outage: &Outage) {
+        let Id { namespace, name } = &self.id;
+        let (mut pause, own) = (FIRST_PAUSE, Outage::default());
         loop {
-            match self.follow_from_list(kube).await {
+            let began = Instant::now();
+            let followed = self.follow_from_list(kube, &[outage, &own]).await;
+            match followed {
                 // What was missed in between is in the next list.
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    // Whoever ends each watch at once is not asked without pause.
+                    sleep_until(began + FIRST_PAUSE).await;
+                }
                 Err(error) => {
-                    tracing::warn!(
-                        namespace = %self.id.namespace,
-                        secret = %self.id.name,
-                        %error,
-                        "a Secret cannot be watched"
-                    );
-                    self.seen.send_replace(Seen::Unknown(error));
+                    outage.failed(began);
+                    if own.failed(began) {
+                        tracing::warn!(%namespace, %name, %error, "a Secret cannot be watched");
+                    }
+                    self.is_unknown(error);
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -230,14 +255,34 @@ impl Watched {
         }
     }
 
+    /// Notes that the API server does not say what is there.
+    fn is_unknown(&self, error: KubeError) {
+        self.seen.send_modify(|seen| {
+            let before = match seen {
+                Seen::Unknown { refused_since, .. } => *refused_since,
+                Seen::Nothing | Seen::There(_) | Seen::Absent => None,
+            };
+            let first = error.is_refusal().then(Instant::now);
+            *seen = Seen::Unknown {
+                refused_since: before.or(first),
+                error,
+            };
+        });
+    }
+
     /// Lists the Secret and watches it from there on, until the watch cannot go on.
     ///
     /// # Errors
     /// When it cannot be listed, or not be watched.
-    async fn follow_from_list(&self, kube: &Kube) -> Result<(), KubeError> {
+    async fn follow_from_list(&self, kube: &Kube, outages: &[&Outage]) -> Result<(), KubeError> {
         let Id { namespace, name } = &self.id;
         let listed = kube.list_secret(namespace, name).await?;
         self.is_now(listed.secret);
+        let lasted = outages.iter().filter_map(|outage| outage.over()).last();
+        if let Some(lasted) = lasted {
+            let seconds = lasted.as_secs();
+            tracing::info!(%namespace, %name, seconds, "a Secret is watched again");
+        }
         let mut from = listed.resource_version;
         loop {
             let mut watch = match kube.watch_secret(namespace, name, &from).await {

@@ -93,16 +93,21 @@ impl State {
             };
             if exclusive.is_some() || self.is_free(&document, &version, &mut watched) {
                 let claim = self.claiming(document, &holder, spends);
+                let is_first = version == Version::Absent;
                 match self.replace(credential, &version, &claim).await {
                     Ok(version) => {
-                        return Ok(Turn::Ours(Claimed {
+                        let mut claimed = Claimed {
                             state: self,
                             credential: credential.clone(),
                             holder,
                             document: claim,
                             version,
                             exclusive,
-                        }));
+                        };
+                        if is_first {
+                            claimed.prove_replaceable().await?;
+                        }
+                        return Ok(Turn::Ours(claimed));
                     }
                     // Another was quicker.
                     Err(StateError::Conflict) => {}
@@ -194,6 +199,12 @@ impl Claimed<'_> {
             .state
             .claiming(self.document.clone(), &self.holder, spends);
         self.write(next).await
+    }
+
+    /// Writes the claim once more. To make a document may take other rights than to replace it, and
+    /// less room; that it can be replaced must be certain before anything is spent.
+    async fn prove_replaceable(&mut self) -> Result<(), StateError> {
+        self.write(self.document.clone()).await
     }
 
     /// Does the work and shows all the while that we live.

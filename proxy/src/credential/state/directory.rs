@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Document, StateError, Stored, Version,
-    document::hex,
+    document::{CLAIM, hex},
     envelope::{self, Keys},
 };
 
@@ -72,6 +72,12 @@ impl Directory {
         let (place, credential) = (Arc::clone(&self.0), credential.clone());
         let (expected, document) = (expected.clone(), document.write());
         blocking(move || place.replace(&credential, &expected, document)).await
+    }
+
+    /// Fails unless files can be written here.
+    pub(super) async fn prove(&self) -> Result<(), StateError> {
+        let place = Arc::clone(&self.0);
+        blocking(move || place.prove()).await
     }
 
     /// Waits for the credential's lock. It is tried again and again rather than waited for, so
@@ -138,6 +144,18 @@ impl Place {
         self.write(&path, &file)
             .map_err(|error| StateError::io("write", &path, &error))?;
         Ok(version(&file))
+    }
+
+    /// Goes all the way of a writing, with a file that means nothing.
+    fn prove(&self) -> Result<(), StateError> {
+        self.prepare()?;
+        let failed = |error: io::Error| StateError::io("write", &self.path, &error);
+        let lock = lock_file(&self.path.join(".lock"))?;
+        lock.lock().map_err(failed)?;
+        // A crash in between leaves what the next writing removes.
+        let probe = self.path.join(format!("{TEMPORARY}probe"));
+        self.write(&probe, &[b' '; CLAIM]).map_err(failed)?;
+        fs::remove_file(&probe).map_err(failed)
     }
 
     fn try_exclude(&self, credential: &ResourceName) -> Result<Option<Exclusive>, StateError> {

@@ -13,6 +13,9 @@ use crate::secret::Secret;
 /// The format that is written, and the latest that is understood.
 const FORMAT: u32 = 1;
 
+/// A claim takes this much room, in bytes, so that there is room for what the refresh brings.
+pub(super) const CLAIM: usize = 8 * 1024;
+
 /// How many seeds are remembered.
 const SEEDS: usize = 32;
 
@@ -151,6 +154,11 @@ impl Document {
         if let Err(error) = serde_json::to_writer(&mut *bytes, self) {
             // A document has nothing that JSON cannot say.
             unreachable!("{error}");
+        }
+        let claimed = self.attempt.as_ref().is_some_and(|a| a.lease.is_some());
+        if claimed && bytes.len() < CLAIM {
+            // White space after a JSON document means nothing.
+            bytes.resize(CLAIM, b' ');
         }
         bytes
     }

@@ -107,6 +107,36 @@ pub enum StateError {
     /// The API server did not give or take it.
     #[error("the state in Kubernetes: {0}")]
     Kube(#[from] KubeError),
+    /// The API server does not let the gateway do all that it takes to keep state.
+    #[error(
+        "the gateway may not {} Secret {name} in namespace {namespace}, in which what Slack gives for \
+         a token that works once is kept; nothing is sent to Slack. Bind its service account to a \
+         Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], \
+         verbs: [create]}}, {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{name}], \
+         verbs: [get, update]}}]",
+        missing.join(" and ")
+    )]
+    KubeRights {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// The Secret's name.
+        name: Arc<str>,
+        /// The verbs that are missing.
+        missing: Vec<&'static str>,
+    },
+    /// Vault does not let the gateway do all that it takes to keep state.
+    #[error(
+        "the gateway lacks {} for {path} in Vault, in which what Slack gives for a token that works \
+         once is kept; nothing is sent to Slack. Give it a policy with: path \"{path}\" \
+         {{ capabilities = [\"create\", \"read\", \"update\"] }}",
+        missing.join(" and ")
+    )]
+    VaultRights {
+        /// The path, as policies write it.
+        path: Arc<str>,
+        /// The capabilities that are missing.
+        missing: Vec<&'static str>,
+    },
     /// Vault did not give or take it.
     #[error("the state in Vault: {0}")]
     Vault(#[from] VaultError),
@@ -138,6 +168,8 @@ impl StateError {
             | Self::NoKey { .. }
             | Self::WrongKey { .. }
             | Self::KeyFile { .. }
+            | Self::KubeRights { .. }
+            | Self::VaultRights { .. }
             | Self::NotConfigured { .. } => false,
             Self::Kube(error) => error.may_pass(),
             Self::Vault(error) => error.may_pass(),

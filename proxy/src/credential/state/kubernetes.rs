@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_config::model::{Cluster, ResourceName};
 
-use super::{Document, Fingerprint, StateError, Stored, Version};
+use super::{Document, Fingerprint, StateError, Stored, Version, rights::Refusals};
 use crate::{
     kube::{Kube, KubeError, StoredSecret},
     secret::Secret,
@@ -24,6 +24,7 @@ const LONGEST_NAME: usize = 253;
 pub(super) struct Secrets {
     kube: Kube,
     namespace: Arc<str>,
+    refusals: Refusals,
 }
 
 impl Secrets {
@@ -31,6 +32,7 @@ impl Secrets {
         Self {
             kube: Kube::new(cluster),
             namespace: namespace.into(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -60,6 +62,8 @@ impl Secrets {
         let read = self.secret(credential).await?;
         let written = match read {
             None if *expected == Version::Absent => {
+                // Who may create need not be let update: then the next writing would fail.
+                self.prove(credential, Vec::new()).await?;
                 let (kube, namespace) = (&self.kube, &self.namespace);
                 kube.create_secret(namespace, &name, &LABELS, &data).await
             }
@@ -77,7 +81,46 @@ impl Secrets {
                 | KubeError::AlreadyExists { .. }
                 | KubeError::NotFound { .. },
             ) => Err(StateError::Conflict),
+            Err(KubeError::Forbidden { verb, .. }) => Err(self.lacks(&name, vec![verb])),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Fails unless a credential's Secret may be read and updated, and created if it is not there.
+    pub(super) async fn prove_all(&self, credential: &ResourceName) -> Result<(), StateError> {
+        if self.secret(credential).await?.is_none() {
+            return self.prove(credential, Vec::new()).await;
+        }
+        match self.prove(credential, Vec::new()).await {
+            // It is there already.
+            Err(StateError::KubeRights { missing, .. }) if missing == ["create"] => Ok(()),
+            proven => proven,
+        }
+    }
+
+    /// Fails unless a Secret that is not there may be created and then updated, or with the verbs
+    /// that are `missing` already. Of what was refused the API server is not asked again at once.
+    async fn prove(
+        &self,
+        credential: &ResourceName,
+        mut missing: Vec<&'static str>,
+    ) -> Result<(), StateError> {
+        self.refusals.recent(credential)?;
+        let name = name(credential);
+        let data = BTreeMap::from([(KEY.to_owned(), Document::default().text())]);
+        let to_write = self.kube.missing_to_write(&self.namespace, &name, &data);
+        missing.extend(to_write.await?);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(self.refusals.note(credential, self.lacks(&name, missing)))
+    }
+
+    fn lacks(&self, name: &str, missing: Vec<&'static str>) -> StateError {
+        StateError::KubeRights {
+            namespace: Arc::clone(&self.namespace),
+            name: name.into(),
+            missing,
         }
     }
 
@@ -86,6 +129,10 @@ impl Secrets {
         match self.kube.read_secret(&self.namespace, &name).await {
             Ok(secret) => Ok(Some(secret)),
             Err(KubeError::NotFound { .. }) => Ok(None),
+            Err(KubeError::Forbidden { verb, .. }) => {
+                self.prove(credential, vec![verb]).await?;
+                Err(self.lacks(&name, vec![verb]))
+            }
             Err(error) => Err(error.into()),
         }
     }

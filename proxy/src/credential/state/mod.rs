@@ -11,6 +11,7 @@ mod document;
 mod envelope;
 mod error;
 mod kubernetes;
+mod rights;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -136,6 +137,21 @@ impl State {
             Store::Vault(kv) => kv.replace(credential, expected, document).await,
             #[cfg(test)]
             Store::Fake(fake) => fake.replace(expected, document),
+            Store::Missing(what) => Err(StateError::NotConfigured { what }),
+        }
+    }
+
+    /// Finds out whether what a refresh would bring could be kept.
+    ///
+    /// # Errors
+    /// When it could not, or that cannot be told.
+    pub(super) async fn prove(&self, credential: &ResourceName) -> Result<(), StateError> {
+        match &self.store {
+            Store::Directory(directory) => directory.prove().await,
+            Store::Kubernetes(secrets) => secrets.prove_all(credential).await,
+            Store::Vault(kv) => kv.prove(credential).await,
+            #[cfg(test)]
+            Store::Fake(_) => Ok(()),
             Store::Missing(what) => Err(StateError::NotConfigured { what }),
         }
     }

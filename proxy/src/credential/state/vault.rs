@@ -4,17 +4,21 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_config::model::ResourceName;
 
-use super::{Document, StateError, Stored, Version};
+use super::{Document, StateError, Stored, Version, rights::Refusals};
 use crate::vault::{Vault, VaultError};
 
 /// The field in the secret.
 const FIELD: &str = "state";
+
+/// What it takes to keep state: the first writing is a `create`, all others are an `update`.
+const CAPABILITIES: [&str; 3] = ["create", "read", "update"];
 
 #[derive(Debug)]
 pub(super) struct Kv {
     vault: Arc<Vault>,
     mount: Arc<str>,
     path: Arc<str>,
+    refusals: Refusals,
 }
 
 impl Kv {
@@ -23,6 +27,7 @@ impl Kv {
             vault,
             mount: mount.into(),
             path: path.into(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -38,7 +43,7 @@ impl Kv {
                     ..Stored::nothing()
                 });
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.refused(credential, error).await),
         };
         let at = format!("{path:?} in Vault at {:?}", self.mount);
         let text = secret.text(FIELD).ok_or_else(|| StateError::Corrupt {
@@ -64,11 +69,41 @@ impl Kv {
         };
         let fields = BTreeMap::from([(FIELD.to_owned(), document.text())]);
         let path = self.path(credential);
+        if cas == 0 {
+            self.prove(credential).await?;
+        }
         match self.vault.write(&self.mount, &path, &fields, cas).await {
             Ok(version) => Ok(known(version)),
             Err(VaultError::Conflict { .. }) => Err(StateError::Conflict),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.refused(credential, error).await),
         }
+    }
+
+    /// Fails unless all may be done that it takes to keep state, as far as Vault tells.
+    pub(super) async fn prove(&self, credential: &ResourceName) -> Result<(), StateError> {
+        self.refusals.recent(credential)?;
+        let path = self.path(credential);
+        let asked = self
+            .vault
+            .missing_capabilities(&self.mount, &path, &CAPABILITIES);
+        match asked.await? {
+            Some(missing) if !missing.is_empty() => {
+                let path = format!("{}/data/{path}", self.mount).into();
+                let lacks = StateError::VaultRights { path, missing };
+                Err(self.refusals.note(credential, lacks))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A refusal, with all that is missing at once.
+    async fn refused(&self, credential: &ResourceName, error: VaultError) -> StateError {
+        if matches!(error, VaultError::Denied { .. })
+            && let Err(lacks @ StateError::VaultRights { .. }) = self.prove(credential).await
+        {
+            return lacks;
+        }
+        error.into()
     }
 
     fn path(&self, credential: &ResourceName) -> String {

@@ -3,6 +3,7 @@
 mod callers;
 mod exec;
 mod files;
+mod hanging;
 mod life;
 mod revocation;
 mod slots;

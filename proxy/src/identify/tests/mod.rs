@@ -4,6 +4,7 @@
 mod bounds;
 mod claim_tables;
 mod freshness;
+mod hanging;
 mod key_sources;
 mod reviews;
 mod tls;

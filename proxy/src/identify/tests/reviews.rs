@@ -265,8 +265,17 @@ async fn a_server_that_cannot_say_is_not_the_callers_fault(#[case] status: u16) 
             matches!(refused, IdentifyError::ReviewUnavailable { .. }),
             "{refused:?}"
         );
-        let tells = matches!(status, 401 | 403);
-        assert_eq!(refused.to_string().contains("system:auth-delegator"), tells);
+        let told = refused.to_string();
+        assert_eq!(
+            told.contains("system:auth-delegator"),
+            status == 403,
+            "{told}"
+        );
+        assert_eq!(
+            told.contains("its token file is current"),
+            status == 401,
+            "{told}"
+        );
     }
     assert_eq!(cluster.asked(), 1);
     cluster.now_answers(201, yes());

@@ -242,6 +242,9 @@ impl Secrets {
         if object["type"].is_null() {
             object["type"] = "Opaque".into();
         }
+        if is_dry_run(received)? {
+            return Ok(body::json(StatusCode::CREATED, &object));
+        }
         Ok(body::json(StatusCode::CREATED, &self.store(key, object)))
     }
 
@@ -283,6 +286,9 @@ impl Secrets {
         // What changes nothing makes no version.
         if object == *old {
             return Ok(body::json(StatusCode::OK, old));
+        }
+        if is_dry_run(received)? {
+            return Ok(body::json(StatusCode::OK, &object));
         }
         Ok(body::json(StatusCode::OK, &self.store(key, object)))
     }
@@ -495,6 +501,25 @@ fn valid(object: &Value, namespace: &str, name: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Whether all is to be done but the writing. There is one word for it.
+fn is_dry_run(received: &Received) -> Result<bool, Failure> {
+    let fields = received.query_fields();
+    let asked = fields.iter().find(|(key, _)| key == "dryRun");
+    match asked.map(|(_, value)| value.as_str()) {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => {
+            let message =
+                format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\"");
+            Err(Failure::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Invalid",
+                &message,
+            ))
+        }
+    }
 }
 
 fn not_found(name: &str) -> Failure {

@@ -28,6 +28,8 @@ struct Entry {
     held_off: Option<Refused>,
     /// A pair that is not durable yet, and what it was bought with.
     unsaved: Option<(Fingerprint, Document)>,
+    /// Whether somebody tries to keep it.
+    is_kept_at: bool,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,46 @@ impl Memory {
     /// The pair that is not kept yet.
     pub(super) fn take_unsaved(&self, name: &ResourceName) -> Option<(Fingerprint, Document)> {
         self.entries().get_mut(name)?.unsaved.take()
+    }
+
+    /// What the pair that is not kept yet was bought with, if that is what would be spent next.
+    pub(super) fn is_next(&self, name: &ResourceName, kept: &Document) -> Option<Fingerprint> {
+        let entries = self.entries();
+        let (spent, next) = entries.get(name)?.unsaved.as_ref()?;
+        let continues = kept
+            .pair
+            .as_ref()
+            .is_some_and(|pair| pair.spends() == *spent);
+        let begins = next.seeds.contains(spent) && !kept.seeds.contains(spent);
+        (continues || begins).then(|| spent.clone())
+    }
+
+    /// The credentials with pairs that are not kept yet.
+    pub(super) fn unsaved(&self) -> Vec<ResourceName> {
+        let entries = self.entries();
+        let unsaved = entries.iter().filter(|(_, entry)| entry.unsaved.is_some());
+        unsaved.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether the process is at its end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.under_way.is_closed()
+    }
+
+    /// Whether nobody else tries to keep this credential's pair: who asks does so from now on.
+    pub(super) fn begin_keeping(&self, name: &ResourceName) -> bool {
+        let mut entries = self.entries();
+        let entry = entries
+            .get_mut(name)
+            .filter(|entry| entry.unsaved.is_some());
+        entry.is_some_and(|entry| !std::mem::replace(&mut entry.is_kept_at, true))
+    }
+
+    /// Nobody tries any more.
+    pub(super) fn end_keeping(&self, name: &ResourceName) {
+        if let Some(entry) = self.entries().get_mut(name) {
+            entry.is_kept_at = false;
+        }
     }
 
     /// All is well with this credential.

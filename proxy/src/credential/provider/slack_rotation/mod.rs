@@ -13,11 +13,13 @@
 
 mod call;
 mod error;
+mod keep;
 mod memory;
 mod revoke;
 mod seed;
 
 pub use error::RotationError;
+pub(in crate::credential) use keep::{keep_before_end, keep_soon};
 pub(in crate::credential) use memory::Memory;
 pub(in crate::credential) use revoke::revoke;
 
@@ -311,10 +313,7 @@ impl Rotation<'_> {
     /// Why there is no step.
     fn nothing_left(&self, kept: &Document) -> CredentialError {
         let (memory, name) = (&self.tools.rotations, &self.asking.credential.name);
-        let chain = kept
-            .pair
-            .as_ref()
-            .map(|pair| refresh_token(&pair.refresh_token));
+        let chain = kept.pair.as_ref().map(Pair::spends);
         let refused = |spent: &Fingerprint| memory.refusal(name, spent).map(Into::into);
         match &self.seed {
             Ok(seed) => chain
@@ -344,6 +343,13 @@ impl Step<'_> {
             Self::Keep(_) | Self::Begin(_) => true,
             Self::Continue(_) => false,
         }
+    }
+}
+
+impl Pair {
+    /// What a refresh with it spends.
+    fn spends(&self) -> Fingerprint {
+        refresh_token(&self.refresh_token)
     }
 }
 

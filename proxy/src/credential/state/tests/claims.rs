@@ -138,3 +138,39 @@ async fn what_else_is_spent_is_written_down_before() {
     assert_eq!(attempt.spends, spent("two"));
     assert!(attempt.lease.is_some());
 }
+
+/// The first writing may be another operation than the next, and take other rights.
+#[rstest]
+#[case::for_a_while(&[Mishap::None, Mishap::Refused, Mishap::AnswerLost], true)]
+#[case::for_good(&[Mishap::None; 1], false)]
+#[tokio::test(start_paused = true)]
+async fn nothing_is_spent_before_a_document_was_replaced(
+    #[case] mishaps: &[Mishap],
+    #[case] passes: bool,
+) {
+    let (fake, state) = store();
+    fake.suffer(mishaps);
+    if !passes {
+        fake.suffer(&[Mishap::Refused; 7]);
+    }
+    let turn = state.turn(&name(), |_| Some(spent("seed"))).await;
+    assert_eq!(turn.is_ok(), passes, "{turn:?}");
+    // It was made, and then replaced or not.
+    let serial = fake.read().document.serial;
+    assert_eq!(serial, if passes { 2 } else { 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_takes_the_room_that_its_result_may_need() {
+    let (_, state) = store();
+    let claim = ours(&state, "seed").await;
+    let room = claim.document().write().len();
+    let mut result = document(1);
+    (0..40).for_each(|seed| result.begin(spent(&seed.to_string())));
+    let written = result.write();
+    assert!(written.len() < room, "{} of {room}", written.len());
+    assert_eq!(
+        Document::parse(&claim.document().write(), "here").unwrap(),
+        *claim.document()
+    );
+}
