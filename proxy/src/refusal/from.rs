@@ -36,8 +36,10 @@ impl From<CredentialError> for Refusal {
 impl From<&CredentialError> for Reason {
     fn from(error: &CredentialError) -> Self {
         match error {
+            CredentialError::Abandoned
+            | CredentialError::TooSlow
             // A disk that does not answer, which may pass.
-            CredentialError::Unreadable {
+            | CredentialError::Unreadable {
                 kind: ErrorKind::TimedOut,
                 ..
             } => Reason::CredentialSourceUnavailable,
@@ -56,9 +58,6 @@ impl From<&CredentialError> for Reason {
             CredentialError::Unusable { .. } => Reason::CredentialUnusable,
             CredentialError::NoToken => Reason::CallerTokenMissing,
             CredentialError::RunOver => Reason::IdentityExpired,
-            CredentialError::Abandoned | CredentialError::TooSlow => {
-                Reason::CredentialSourceUnavailable
-            }
             CredentialError::Rotation(error) => rotation(error),
             CredentialError::State(error) => state(error),
         }
