@@ -48,7 +48,7 @@ async fn server(banner: &'static [u8]) -> io::Result<(SocketAddr, mpsc::Unbounde
             stream.write_all(banner).await?;
             while let Ok(byte) = stream.read_u8().await {
                 // The test has seen enough.
-                drop(tell.send(byte));
+                let _unheard = tell.send(byte);
                 stream.write_all(&[byte]).await?;
             }
         }
