@@ -9,6 +9,7 @@ pub mod condition;
 pub mod fields;
 pub mod host;
 pub mod load;
+pub mod memory;
 pub mod model;
 pub mod path;
 pub mod policy;

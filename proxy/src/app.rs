@@ -14,14 +14,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Bound, ListenError},
+    accept::{Bound, Entrance, ListenError},
     authorize::{Snapshot, Snapshots},
+    budget::{self, Budget, Short},
     ca::{Ca, CaError},
     clock::Clock,
     credential::{Credentials, Tools},
     forward::{self, Forwarder},
     health::Healths,
-    identify::{self, Identifier},
+    identify::{self, Caller, Identifier},
     observe::{
         DecisionLog, LogError, Metrics, Recorder,
         admin::{self, AdminState},
@@ -53,6 +54,8 @@ pub struct Rooms {
     pub recorder: Recorder,
     /// The places of client connections.
     pub slots: Slots,
+    /// The memory that peers may take.
+    pub budget: Budget,
     /// The bounds of everything.
     pub limits: Limits,
     /// What happens to hosts that no target matches.
@@ -63,6 +66,16 @@ pub struct Rooms {
     pub tasks: Tasks,
     /// Cancelled when the gateway drains.
     pub drain: CancellationToken,
+}
+
+impl Rooms {
+    /// What a connection makes the gateway hold is its caller's from now on.
+    ///
+    /// # Errors
+    /// When that holds too much already.
+    pub fn claim(&self, entrance: &Entrance, caller: &Caller) -> Result<(), Short> {
+        entrance.purse.belongs_to(&self.budget.account_of(caller))
+    }
 }
 
 /// Why a gateway does not start.
@@ -136,10 +149,11 @@ pub async fn build(gateway: Gateway, clock: Clock) -> Result<App, StartError> {
 /// # Errors
 /// As for [`build`].
 pub async fn build_with_log(
-    gateway: Gateway,
+    mut gateway: Gateway,
     clock: Clock,
     log: DecisionLog,
 ) -> Result<App, StartError> {
+    let memory = budget::size(&mut gateway.limits);
     let directories = directories(&gateway)?;
     let loaded = load::resources_at(&directories, clock.now()).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
@@ -173,6 +187,7 @@ pub async fn build_with_log(
         forwarder,
         ca: Arc::new(ca),
         slots: Slots::new(Bounds::from(&gateway.limits), Some(metrics.clone())),
+        budget: Budget::new(memory, metrics.clone()),
         recorder: Recorder::new(log, metrics, clock.clone()),
         limits: gateway.limits.clone(),
         unmatched: gateway.unmatched,
@@ -180,6 +195,8 @@ pub async fn build_with_log(
         tasks: Tasks::default(),
         drain: CancellationToken::new(),
     });
+    let strangers = rooms.slots.clone();
+    rooms.budget.evict_by(move || strangers.evict());
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
     for listener in &gateway.listeners {
         listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);

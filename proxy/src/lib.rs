@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod app;
 pub mod authorize;
+pub mod budget;
 pub mod ca;
 pub mod chain;
 mod ciphers;

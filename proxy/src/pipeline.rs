@@ -29,7 +29,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    accept::{Received, Session},
+    accept::{Received, Session, in_progress},
     authorize::{Permit, Snapshot, authorize},
     credential::{CredentialError, Issued},
     forward::{BodyMeter, RequestBody, Sent},
@@ -44,7 +44,7 @@ use upgrade::Upgrade;
 
 /// Handles one request of a proven caller, from its head to the last byte of its answer.
 pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Response<Answer> {
-    let busy = session.activity.begin();
+    let mut busy = session.activity.begin();
     let mut record = session.open_record();
     record.trace(request.headers());
     let snapshot = session.rooms.snapshots.load_full();
@@ -52,7 +52,15 @@ pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Re
     let (parts, body) = request.into_parts();
     let waits_for_our_word = parts.headers.contains_key(EXPECT);
     let mut body = Some(body);
-    match story(&session, &snapshot, parts, &mut body, upgrade, &mut record).await {
+    let room = in_progress(&session.purse, &parts);
+    let told = match room {
+        Ok(room) => {
+            busy.holds(room);
+            story(&session, &snapshot, parts, &mut body, upgrade, &mut record).await
+        }
+        Err(short) => Err(short.into()),
+    };
+    match told {
         Ok(opened) => opened.answer(record, busy),
         Err(refusal) => {
             if !waits_for_our_word {
@@ -139,7 +147,10 @@ async fn story(
     let body = body
         .take()
         .ok_or_else(|| Refusal::new(Reason::Internal, "the body is gone"))?;
-    let body = inject::strip_form(&mut parts.headers, body, strip, bounds).await?;
+    let body = inject::strip_form(&mut parts.headers, body, strip, bounds, || {
+        session.purse.charge()
+    })
+    .await?;
     let exchange = Exchange {
         session,
         permit: &permit,

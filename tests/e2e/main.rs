@@ -41,6 +41,8 @@ mod sources;
 mod state;
 mod support;
 mod threats;
+mod threats_container;
+mod threats_memory;
 mod threats_names;
 mod threats_proof;
 mod threats_shared;

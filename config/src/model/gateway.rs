@@ -321,7 +321,10 @@ pub enum DecisionSink {
 /// The bounds of caches, queues, headers and waits; all configurable, none unlimited.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open client connections of proven callers. Default 10,000.
+    /// The bytes that all peers together can make the gateway hold. `None`: half of what the
+    /// process may have, found at start.
+    pub memory: Option<u64>,
+    /// Open client connections of proven callers. Default 10,000, or as many as `memory` holds.
     pub connections: usize,
     /// Client connections on which nobody was proven yet.
     pub unidentified: Unidentified,
@@ -358,6 +361,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: None,
             connections: 10_000,
             unidentified: Unidentified::default(),
             head_bytes: 64 * 1024,

@@ -359,6 +359,8 @@ pub struct OtlpSpec {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
+    /// The bytes that all peers together can make the gateway hold.
+    pub memory: Option<u64>,
     /// Open client connections of proven callers.
     pub connections: Option<u64>,
     /// Client connections on which nobody was proven yet.

@@ -13,7 +13,8 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use crate::slots::Shed;
+use super::meter::Overrun;
+use crate::{budget::Charge, slots::Shed};
 
 /// The state of one client connection, shared by its stream and its requests.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub struct Activity {
     ended: AtomicWaker,
     violation: OnceLock<Violation>,
     shed: OnceLock<Shed>,
+    overrun: OnceLock<Overrun>,
 }
 
 /// What is wrong with the bytes of a client, though hyper would let it pass.
@@ -63,6 +65,7 @@ impl Activity {
             ended: AtomicWaker::new(),
             violation: OnceLock::new(),
             shed: OnceLock::new(),
+            overrun: OnceLock::new(),
         })
     }
 
@@ -72,6 +75,7 @@ impl Activity {
         Busy {
             activity: Arc::clone(self),
             owed: false,
+            room: None,
         }
     }
 
@@ -167,6 +171,16 @@ impl Activity {
         self.shed.get().copied()
     }
 
+    /// Notes why no more is read from the client.
+    pub(super) fn overrun(&self, overrun: Overrun) {
+        self.overrun.get_or_init(|| overrun);
+    }
+
+    /// Why no more is read from the client, if so.
+    pub fn has_overrun(&self) -> Option<Overrun> {
+        self.overrun.get().copied()
+    }
+
     /// Notes that what follows is no HTTP.
     pub(super) fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
@@ -217,9 +231,15 @@ impl Activity {
 pub struct Busy {
     activity: Arc<Activity>,
     owed: bool,
+    room: Option<Charge>,
 }
 
 impl Busy {
+    /// What the request holds until it ends.
+    pub fn holds(&mut self, room: Option<Charge>) {
+        self.room = room;
+    }
+
     /// The client was given a piece of the answer; the next is asked for once it has room.
     pub fn gave(&mut self) {
         if !self.owed {

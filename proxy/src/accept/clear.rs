@@ -54,6 +54,9 @@ impl Clear {
         if let Err(refusal) = self.entrance.slot.prove(|| Share::Own) {
             return self.refuse(refusal.into(), |record| record.called_by(&caller), busy);
         }
+        if let Err(short) = self.rooms.claim(&self.entrance, &caller) {
+            return self.refuse(short.into(), |record| record.called_by(&caller), busy);
+        }
         let received = match Received::in_clear(&parts, self.port) {
             Ok(received) => received,
             Err(refusal) => return self.refuse(refusal, |record| record.called_by(&caller), busy),

@@ -8,8 +8,12 @@ mod upgraded;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign_config::{model::Unmatched, policy::Interception};
-use http::{Method, Request, Response, StatusCode, header::HOST, request::Parts};
+use countersign_config::{
+    memory::{CARRIED, TUNNEL, TUNNEL_OVER_HTTP2},
+    model::Unmatched,
+    policy::Interception,
+};
+use http::{Method, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
@@ -113,7 +117,12 @@ impl Explicit {
         );
         match interception {
             Interception::Intercept(_) => {
+                let room = match request.version() {
+                    Version::HTTP_2 => TUNNEL_OVER_HTTP2,
+                    _ => TUNNEL,
+                };
                 let intercepted = Intercepted {
+                    purse: self.rooms.budget.open_for(&caller, room)?,
                     rooms: Arc::clone(&self.rooms),
                     entrance: self.entrance.clone(),
                     caller,
@@ -171,6 +180,7 @@ impl Explicit {
         granted: Option<(&Permit<'_>, &Snapshot)>,
         upgrade: OnUpgrade,
     ) -> Result<(), Refusal> {
+        let room = self.rooms.budget.open_for(&caller, CARRIED)?;
         let (upstream, address) = self.rooms.forwarder.tunnel(&authority).await?;
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);
@@ -189,6 +199,7 @@ impl Explicit {
             address,
             granted: granted.is_some(),
             way: Way::Connect,
+            room,
             closing: self.closing.child_token(),
         };
         let busy = self.activity.begin();
@@ -236,6 +247,7 @@ impl Explicit {
             Arc::clone(&self.activity),
             self.closing.clone(),
             None,
+            Arc::clone(&self.entrance.purse),
         );
         Ok(pipeline::handle(Arc::new(session), request).await)
     }
@@ -290,6 +302,7 @@ impl Explicit {
         let caller = self.prove(request).await?;
         known.caller = Some(Arc::clone(&caller));
         slot.prove(|| self.rooms.snapshots.load_full().share_of(&caller))?;
+        self.rooms.claim(&self.entrance, &caller)?;
         Ok(caller)
     }
 

@@ -11,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity,
+    meter::Overrun,
+    metered::Metered,
     serve::{self, Protocol},
     session::{Entrance, Session, Tunnel, within_proof},
 };
 use crate::{
     app::Rooms,
+    budget::Purse,
     destination::Authority,
     identify::Caller,
     pipeline,
@@ -44,6 +47,8 @@ pub(super) struct Intercepted {
     pub(super) authority: Authority,
     /// How it came here.
     pub(super) way: Way,
+    /// What the tunnel makes the gateway hold.
+    pub(super) purse: Arc<Purse>,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
@@ -84,10 +89,14 @@ impl Intercepted {
 
     /// The stream, and whether the client asked for another host than CONNECT did. It is boxed: a
     /// TLS session is more than a kilobyte, and is handed on by value from here on.
-    async fn handshake<IO>(&self, stream: IO) -> Result<(Box<TlsStream<IO>>, bool), Refusal>
+    async fn handshake<IO>(
+        &self,
+        stream: IO,
+    ) -> Result<(Box<TlsStream<Metered<IO>>>, bool), Refusal>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        let stream = Metered::new(stream, &self.purse);
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
             .map_err(|error| client_tls(&error))?;
@@ -99,14 +108,15 @@ impl Intercepted {
         let leaf = self.rooms.ca.leaf_in_time(self.authority.host()).await;
         let config = leaf
             .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
-        let stream = start
+        let mut stream = start
             .into_stream(config)
             .await
             .map_err(|error| client_tls(&error))?;
+        stream.get_mut().0.greeted();
         Ok((Box::new(stream), fronted))
     }
 
-    async fn serve<IO>(self, stream: Box<TlsStream<IO>>, fronted: bool)
+    async fn serve<IO>(self, stream: Box<TlsStream<Metered<IO>>>, fronted: bool)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -124,6 +134,7 @@ impl Intercepted {
             Arc::clone(&activity),
             self.closing.clone(),
             Some(tunnel),
+            self.purse,
         ));
         let rooms = Arc::clone(&session.rooms);
         let handler = Arc::clone(&session);
@@ -131,7 +142,10 @@ impl Intercepted {
             stream,
             protocol,
             &rooms.limits,
-            &session.entrance.slot,
+            serve::Room {
+                slot: &session.entrance.slot,
+                purse: &session.purse,
+            },
             Arc::clone(&activity),
             self.closing.clone(),
             move |request| pipeline::handle(Arc::clone(&handler), request),
@@ -146,6 +160,7 @@ impl Intercepted {
                 &session.rooms,
                 &session.entrance,
                 Some(&session.caller),
+                &activity,
                 &error,
             );
         }
@@ -165,6 +180,9 @@ impl Intercepted {
 }
 
 fn client_tls(error: &io::Error) -> Refusal {
+    if let Some(overrun) = Overrun::of(error) {
+        return overrun.into();
+    }
     let departed = error.kind() == io::ErrorKind::UnexpectedEof;
     let detail = if departed {
         "the client left within the TLS handshake; most often it does not trust the gateway's root"

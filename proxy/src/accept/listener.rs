@@ -13,6 +13,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Activity, Entrance, ListenerCertificate, Protocol, TlsError,
     explicit::Explicit,
+    meter::Overrun,
+    metered::Metered,
     original_destination, serve,
     session::within_proof,
     transparent::{Steering, Transparent},
@@ -183,8 +185,13 @@ impl Bound {
                     continue;
                 }
             };
+            let Ok(purse) = rooms.budget.admit() else {
+                // Counted there. Whoever waits in the system's queue finds room when others have left.
+                continue;
+            };
             let incoming = Incoming {
                 entrance: Entrance {
+                    purse,
                     listener: Arc::clone(&self.name),
                     client,
                     original_destination: None,
@@ -277,6 +284,7 @@ impl Incoming {
     async fn greet(self, stream: TcpStream, certificate: &ListenerCertificate) {
         let acceptor = TlsAcceptor::from(certificate.config());
         let limit = self.rooms.limits.handshake_timeout;
+        let stream = Metered::new(stream, &self.entrance.purse);
         let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());
         let (outcome, refused) = identify::observed(handshake).await;
         match (outcome, refused) {
@@ -285,14 +293,18 @@ impl Incoming {
                 self.record(IdentifyError::from(refused).into());
                 linger(stream).await;
             }
+            (Ok(Err((error, _))), None) if let Some(overrun) = Overrun::of(&error) => {
+                self.record(overrun.into())
+            }
             (Ok(Err((error, _))), None) => self.record_handshake(&format!("it failed: {error}")),
             (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),
         }
     }
 
     /// The certificate is checked once more: in a resumed session the handshake does not do it.
-    async fn greeted(self, stream: TlsStream<TcpStream>) {
+    async fn greeted(self, mut stream: TlsStream<Metered<TcpStream>>) {
         self.entrance.slot.greeted();
+        stream.get_mut().0.greeted();
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::from_alpn(connection.alpn_protocol());
         let chain = connection.peer_certificates();
@@ -301,10 +313,13 @@ impl Incoming {
             Ok(certificate) => certificate,
             Err(error) => return self.record(error.into()),
         };
-        if let Some(caller) = &certificate
-            && let Err(refusal) = self.takes_share_of(caller)
-        {
-            return self.record(refusal.into());
+        if let Some(caller) = &certificate {
+            if let Err(refusal) = self.takes_share_of(caller) {
+                return self.record(refusal.into());
+            }
+            if let Err(short) = self.rooms.claim(&self.entrance, caller) {
+                return self.record(short.into());
+            }
         }
         self.speak(Box::new(stream), protocol, certificate).await;
     }
@@ -332,7 +347,7 @@ impl Incoming {
             stream,
             protocol,
             &self.rooms.limits,
-            &self.entrance.slot,
+            serve::Room::of(&self.entrance),
             Arc::clone(&activity),
             closing.clone(),
             |request| Arc::clone(&explicit).handle(request),
@@ -342,7 +357,7 @@ impl Incoming {
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &activity)
         {
-            pipeline::record_broken(&self.rooms, &self.entrance, None, &error);
+            pipeline::record_broken(&self.rooms, &self.entrance, None, &activity, &error);
         }
     }
 
@@ -360,7 +375,7 @@ impl Incoming {
 
 /// Lets the client read the alert. By TLS 1.3 it may have sent a request already, and closing upon
 /// unread bytes would reset the connection before the alert is read.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Metered<TcpStream>) {
     let last = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await

@@ -3,10 +3,12 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use countersign_config::memory;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::Instant,
@@ -15,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::Lease;
 use crate::{
+    budget::{Purse, narrow},
     observe::{self, Outcome, Record},
     pipeline,
     refusal::{Reason, Refusal},
 };
 
 /// The size of the buffer in each direction, in bytes.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = narrow(memory::PUMP_BUFFER);
 
 /// How long both sides may take to hear that a stream is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -31,6 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Bounds {
     /// The caller's proof and policy's permission.
     pub lease: Lease,
+    /// What the buffers take.
+    pub room: Arc<Purse>,
     /// How long both directions may stand still.
     pub idle: Duration,
     /// The gateway drains, or the connection that carries the stream ends.

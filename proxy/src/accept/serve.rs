@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_config::model::Limits;
+use countersign_config::{memory, model::Limits};
 use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION};
 use hyper::{
     body::Incoming,
@@ -21,8 +21,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{activity::Activity, stream::ClientStream};
-use crate::{pipeline::Answer, slots::Slot};
+use super::{Entrance, activity::Activity, farewell, meter::Meter, stream::ClientStream};
+use crate::{
+    budget::{Purse, narrow},
+    pipeline::Answer,
+    slots::Slot,
+};
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
@@ -71,6 +75,25 @@ impl Protocol {
     }
 }
 
+/// What a connection has of what all share.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'r> {
+    /// Its place.
+    pub(super) slot: &'r Slot,
+    /// Its memory.
+    pub(super) purse: &'r Arc<Purse>,
+}
+
+impl<'r> Room<'r> {
+    /// That of a connection as it came in.
+    pub(super) fn of(entrance: &'r Entrance) -> Self {
+        Self {
+            slot: &entrance.slot,
+            purse: &entrance.purse,
+        }
+    }
+}
+
 /// Serves requests on `stream` with `handle` until the connection is over. `closing` ends it
 /// after the requests that are in progress.
 ///
@@ -80,7 +103,7 @@ pub(super) async fn serve<IO, F>(
     stream: IO,
     protocol: Protocol,
     limits: &Limits,
-    slot: &Slot,
+    room: Room<'_>,
     activity: Arc<Activity>,
     closing: CancellationToken,
     handle: impl Fn(Request<Incoming>) -> F,
@@ -106,14 +129,15 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    slot.follow(&activity);
+    room.slot.follow(&activity);
     let bounds = Bounds {
         limits,
-        slot,
+        slot: room.slot,
         activity: &activity,
         closing: &closing,
     };
-    let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout);
+    let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout)
+        .charged_by(Meter::new(room.purse, limits.head_bytes));
     // Each boxed: whoever serves has room for either, and would be moved about with both.
     match protocol {
         Protocol::Http1 => {
@@ -122,7 +146,8 @@ where
         }
         Protocol::Http2 => {
             let stream = stream.with_frames(limits.head_timeout);
-            Box::pin(serve_http2(stream, service, bounds)).await
+            let builder = http2(limits, room.purse.is_identified());
+            Box::pin(serve_http2(stream, service, builder, bounds)).await
         }
     }
 }
@@ -160,7 +185,14 @@ where
         let mut connection = Box::pin(connection);
         tokio::select! {
             biased;
-            result = connection.as_mut() => return result,
+            result = connection.as_mut() => {
+                if let Some(overrun) = bounds.activity.has_overrun()
+                    && let Some(parts) = Pin::into_inner(connection).into_parts()
+                {
+                    farewell::tell(parts.io.into_inner().into_inner(), overrun).await;
+                }
+                return result;
+            }
             () = bounds.over() => {
                 connection.as_mut().graceful_shutdown();
                 return bounds.finish(connection).await;
@@ -190,6 +222,7 @@ where
 async fn serve_http2<IO, S>(
     stream: ClientStream<IO>,
     service: S,
+    builder: conn::http2::Builder<TokioExecutor>,
     bounds: Bounds<'_>,
 ) -> Result<(), hyper::Error>
 where
@@ -197,7 +230,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
     S::Future: Send + 'static,
 {
-    let connection = http2(bounds.limits).serve_connection(TokioIo::new(stream), service);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         biased;
@@ -264,7 +297,7 @@ impl Bounds<'_> {
 /// Whether an error tells of something that is not told otherwise: the client broke HTTP, or its
 /// head was overdue. What it does not take, its answers tell.
 pub(super) fn is_worth_telling(error: &hyper::Error, activity: &Activity) -> bool {
-    !activity.has_stalled() && !is_departure(error)
+    activity.has_overrun().is_some() || !activity.has_stalled() && !is_departure(error)
 }
 
 /// Whether an error is only the client's leaving, which is nobody's fault between requests.
@@ -305,17 +338,27 @@ fn http1(limits: &Limits) -> conn::http1::Builder {
     builder
 }
 
-fn http2(limits: &Limits) -> conn::http2::Builder<TokioExecutor> {
+/// A connection that came without proof may have little before it is proven; what it may have of
+/// HTTP/2 is said at its beginning.
+fn http2(limits: &Limits, identified: bool) -> conn::http2::Builder<TokioExecutor> {
+    let (head, window) = if identified {
+        (limits.head_bytes, memory::STREAM_WINDOW)
+    } else {
+        let head = limits.head_bytes.min(narrow(memory::UNIDENTIFIED_HEAD));
+        (head, memory::STREAM_WINDOW / 4)
+    };
+    let send_buffer = narrow(memory::SEND_BUFFER);
+    let narrow = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
     let mut builder = conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(narrow(memory::STREAMS))
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
         .max_local_error_reset_streams(64)
         .max_pending_accept_reset_streams(16)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(64 * 1024)
+        .initial_stream_window_size(narrow(window))
+        .initial_connection_window_size(narrow(memory::CONNECTION_WINDOW))
+        .max_send_buf_size(send_buffer)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

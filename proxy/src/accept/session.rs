@@ -9,6 +9,7 @@ use super::{activity::Activity, serve::Protocol};
 use crate::{
     app::Rooms,
     authorize::{Recognition, Snapshot},
+    budget::Purse,
     clock::Clock,
     destination::Authority,
     forward::CallerId,
@@ -26,6 +27,8 @@ pub struct Entrance {
     pub client: SocketAddr,
     /// Where a steered connection was going; `None` for clients that know of the proxy.
     pub original_destination: Option<SocketAddr>,
+    /// What the connection makes the gateway hold.
+    pub purse: Arc<Purse>,
     /// The connection's place among those that may be open; given back with its last tunnel.
     pub slot: Arc<Slot>,
 }
@@ -47,6 +50,8 @@ pub struct Session {
     pub tunnel: Option<Tunnel>,
     /// Whose part of upstream connections its requests take.
     pub(crate) caller_id: CallerId,
+    /// What the requests make the gateway hold.
+    pub purse: Arc<Purse>,
     /// What records say of the caller; made once.
     pub(crate) caller_part: Arc<CallerPart>,
     recognition: ArcSwapOption<Recognition>,
@@ -72,6 +77,7 @@ impl Session {
         activity: Arc<Activity>,
         closing: CancellationToken,
         tunnel: Option<Tunnel>,
+        purse: Arc<Purse>,
     ) -> Self {
         Self {
             caller_id: caller_id(&caller),
@@ -82,6 +88,7 @@ impl Session {
             activity,
             closing,
             tunnel,
+            purse,
             recognition: ArcSwapOption::empty(),
         }
     }

@@ -17,7 +17,13 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, frames::Frames, framing::Framing, half_closed::HalfClosed};
+use super::{
+    activity::Activity,
+    frames::Frames,
+    framing::Framing,
+    half_closed::HalfClosed,
+    meter::{Meter, Overrun},
+};
 use crate::forward::LazyTimer;
 
 pin_project! {
@@ -31,6 +37,7 @@ pin_project! {
         ahead: Bytes,
         activity: Arc<Activity>,
         heads: Option<Heads>,
+        meter: Option<Meter>,
         writes: Writes,
         half_closed: Option<Box<HalfClosed>>,
     }
@@ -78,6 +85,7 @@ impl<IO> ClientStream<IO> {
             ahead: Bytes::new(),
             activity,
             heads: None,
+            meter: None,
             writes: Writes {
                 limit,
                 waiting_since: None,
@@ -114,12 +122,22 @@ impl<IO> ClientStream<IO> {
         self
     }
 
+    /// Charges for what is read.
+    #[must_use]
+    pub(super) fn charged_by(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Waits for the next request of a connection that rests; false if there will be none. What was
     /// read of it is read again.
     pub(super) async fn next_request(&mut self) -> bool
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        if let Some(meter) = &mut self.meter {
+            meter.rests();
+        }
         // Little, so that little is held while nothing comes.
         let mut first = [0; 16];
         let count = self.read(&mut first).await.unwrap_or_default();
@@ -214,6 +232,23 @@ impl Writes {
     }
 }
 
+/// Follows what came, into a buffer with so much room left, and charges for it.
+fn note(
+    heads: Option<&mut Heads>,
+    meter: Option<&mut Meter>,
+    fresh: &[u8],
+    room: usize,
+    activity: &Activity,
+) -> Result<(), Overrun> {
+    let Some(heads) = heads else { return Ok(()) };
+    heads.read(fresh, activity);
+    let Some(meter) = meter else { return Ok(()) };
+    match &heads.place {
+        Place::Http1 { framing, .. } => meter.read_head(framing.head_bytes(), room),
+        Place::Http2(_) => meter.read(fresh.len(), activity.is_idle()),
+    }
+}
+
 impl<IO: AsyncWrite> ClientStream<IO> {
     /// To hyper such a client is one that says nothing, until its last answer has ended.
     fn poll_half_closed(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,19 +293,27 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
         }
         let before = buffer.filled().len();
         let polled = this.stream.poll_read(context, buffer);
-        let Some(heads) = this.heads else {
-            return polled;
-        };
         if polled.is_ready() {
             let fresh = buffer.filled().get(before..).unwrap_or_default();
             if !fresh.is_empty() {
-                heads.read(fresh, this.activity);
-            } else if matches!(polled, Poll::Ready(Ok(()))) && heads.awaits_answer(this.activity) {
+                let (heads, meter) = (this.heads.as_mut(), this.meter.as_mut());
+                let room = buffer.remaining();
+                if let Err(overrun) = note(heads, meter, fresh, room, this.activity) {
+                    this.activity.overrun(overrun);
+                    return Poll::Ready(Err(overrun.into()));
+                }
+            } else if matches!(polled, Poll::Ready(Ok(())))
+                && let Some(heads) = this.heads
+                && heads.awaits_answer(this.activity)
+            {
                 *this.half_closed = Some(Box::new(HalfClosed::new()));
                 return self.poll_half_closed(context);
             }
             return polled;
         }
+        let Some(heads) = this.heads else {
+            return polled;
+        };
         ready!(heads.poll_overdue(context, this.activity));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -10,6 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::{
     host::Host,
+    memory::TUNNEL,
     model::{Transparency, Unmatched},
     policy::Interception,
 };
@@ -175,7 +176,16 @@ impl Transparent {
         };
         match self.fate(&caller, &authority) {
             Ok(Fate::Intercept) => {
+                let purse = match self.rooms.budget.open_for(&caller, TUNNEL) {
+                    Ok(purse) => purse,
+                    Err(short) => {
+                        let refusal = short.into();
+                        alert(&mut stream, &refusal).await;
+                        return self.refuse(Some(&caller), Some(&authority), refusal);
+                    }
+                };
                 let intercepted = Intercepted {
+                    purse,
                     rooms: self.rooms,
                     entrance: self.entrance,
                     caller,
@@ -233,7 +243,7 @@ impl Transparent {
             stream,
             protocol,
             &self.rooms.limits,
-            &self.entrance.slot,
+            serve::Room::of(&self.entrance),
             Arc::clone(&activity),
             self.closing.clone(),
             |request| Arc::clone(&clear).handle(request),
@@ -241,7 +251,7 @@ impl Transparent {
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &activity)
         {
-            pipeline::record_broken(&self.rooms, &self.entrance, None, &error);
+            pipeline::record_broken(&self.rooms, &self.entrance, None, &activity, &error);
         }
     }
 
@@ -269,7 +279,10 @@ impl Transparent {
     }
 
     async fn caller(&self) -> Result<Arc<Caller>, Refusal> {
-        self.steering.own.caller(&self.rooms.identifier, None).await
+        let own = &self.steering.own;
+        let caller = own.caller(&self.rooms.identifier, None).await?;
+        self.rooms.claim(&self.entrance, &caller)?;
+        Ok(caller)
     }
 
     fn fate(&self, caller: &Caller, authority: &Authority) -> Result<Fate, Refusal> {

@@ -20,6 +20,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use countersign_config::memory;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING},
@@ -41,6 +42,7 @@ use super::{
     response::UpstreamBody,
     timer::{LazyTimer, Waits, Watch},
 };
+use crate::budget::narrow;
 
 type Io = TokioIo<Wire<TlsStream<TcpStream>>>;
 
@@ -83,6 +85,8 @@ impl Http1 {
         let stream = Wire::new(stream, Arc::clone(&progress), head_bytes);
         let (sender, driver) = http1::Builder::new()
             .max_header_size(head_bytes)
+            // Else a piece of an answer may be 400 KiB, and as much be read ahead.
+            .max_buf_size(narrow(memory::PIECE).max(head_bytes))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ForwardError::from_hyper(&error, None))?;

@@ -1,12 +1,15 @@
 //! A proven caller.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use countersign_config::policy::CallerFacts;
 use jiff::Timestamp;
 
 use super::{jwks::Vouched, review::Standing, svid::Svid};
-use crate::{clock::Clock, flight::LastTime, secret::Secret};
+use crate::{budget::Account, clock::Clock, flight::LastTime, secret::Secret};
 
 /// How a caller was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +53,8 @@ pub struct Caller {
     pub(super) standing: Option<Arc<Standing>>,
     /// The certificate of its connection, where it has one.
     pub(super) svid: Option<Arc<Svid>>,
+    /// Where what it makes the gateway hold is counted; looked up once.
+    pub(super) account: OnceLock<Arc<Account>>,
 }
 
 impl Caller {
@@ -78,6 +83,7 @@ impl Caller {
             vouched: None,
             standing: None,
             svid: Some(Arc::new(svid)),
+            account: OnceLock::new(),
         }
     }
 
@@ -109,6 +115,7 @@ impl Caller {
             vouched: None,
             standing: None,
             svid: None,
+            account: OnceLock::new(),
         })
     }
 
@@ -142,6 +149,7 @@ impl Caller {
             vouched: token.vouched.clone(),
             standing: token.standing.clone(),
             svid: Some(Arc::clone(svid)),
+            account: OnceLock::new(),
         })
     }
 
@@ -212,6 +220,11 @@ impl Caller {
     /// Whether its proof has come to its end.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
+    }
+
+    /// Where what it makes the gateway hold is counted, once that was looked up.
+    pub(crate) fn account(&self) -> &OnceLock<Arc<Account>> {
+        &self.account
     }
 
     /// The SHA-256 of its proof, whole, for use as a cache's key.

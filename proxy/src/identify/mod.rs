@@ -361,6 +361,7 @@ impl Issuer {
             vouched: Some(Arc::new(vouched)),
             standing,
             svid: None,
+            account: std::sync::OnceLock::new(),
         }
     }
 }

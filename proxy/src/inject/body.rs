@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use countersign_config::model::Strip;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::Body;
@@ -15,7 +15,10 @@ use super::{
     content::{self, Kind},
     form,
 };
-use crate::accept::is_method_field;
+use crate::{
+    accept::is_method_field,
+    budget::{Charge, Short},
+};
 
 /// The most white space before JSON, in bytes.
 const MOST_BLANKS: usize = 1024;
@@ -27,8 +30,8 @@ const TOO_LARGE: InjectError = InjectError::Form("is too large to be checked");
 pub enum Stripped<B> {
     /// JSON, or nothing to strip: to be streamed, behind what was read of it.
     Untouched(Bytes, B),
-    /// Read as a whole; the headers' length was set to match.
-    Rewritten(Bytes),
+    /// Read as a whole; the headers' length was set to match. It is held until it was sent.
+    Rewritten(Bytes, Charge),
 }
 
 /// What bounds the reading of a form.
@@ -56,6 +59,7 @@ pub async fn strip_form<B>(
     mut body: B,
     strip: &Strip,
     bounds: FormBounds,
+    charge: impl FnOnce() -> Charge,
 ) -> Result<Stripped<B>, InjectError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -82,10 +86,17 @@ where
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(InjectError::Form("is compressed"));
     }
-    let form = read(body, begun, bounds).await?;
+    let mut charge = charge();
+    let form = read(body, begun, bounds, &mut charge).await?;
+    let held = charge.bytes();
+    charge
+        .set_revocable(held + form.len())
+        .map_err(InjectError::Memory)?;
     let kept = stripped(&form, strip, kind)?;
+    drop(form);
+    charge.set(held).map_err(InjectError::Memory)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(kept.len()));
-    Ok(Stripped::Rewritten(kept))
+    Ok(Stripped::Rewritten(kept, charge))
 }
 
 /// A whole body without the fields.
@@ -139,7 +150,13 @@ where
     }
 }
 
-async fn read<B>(mut body: B, begun: Bytes, bounds: FormBounds) -> Result<Bytes, InjectError>
+/// Reads a form as a whole. Its buffer doubles, and is charged for before it does.
+async fn read<B>(
+    mut body: B,
+    begun: Bytes,
+    bounds: FormBounds,
+    charge: &mut Charge,
+) -> Result<Bytes, InjectError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -147,14 +164,39 @@ where
     if announced > bounds.bytes as u64 {
         return Err(TOO_LARGE);
     }
-    let mut whole = BytesMut::from(&begun[..]);
-    while let Some(data) = next(&mut body, bounds).await? {
-        if whole.len() + data.len() > bounds.bytes {
+    let mut whole = Vec::new();
+    let mut fresh = Some(begun);
+    while let Some(data) = fresh {
+        let length = whole.len() + data.len();
+        if length > bounds.bytes {
             return Err(TOO_LARGE);
         }
+        reserve(&mut whole, length, bounds.bytes, charge).map_err(InjectError::Memory)?;
         whole.extend_from_slice(&data);
+        fresh = tokio::select! {
+            biased;
+            () = charge.revoked() => return Err(InjectError::Memory(charge.given_up())),
+            data = next(&mut body, bounds) => data?,
+        };
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
+}
+
+/// Makes room for `length` bytes, or for twice what there was.
+fn reserve(
+    whole: &mut Vec<u8>,
+    length: usize,
+    most: usize,
+    charge: &mut Charge,
+) -> Result<(), Short> {
+    if length <= whole.capacity() {
+        return Ok(());
+    }
+    let capacity = length.max(2 * whole.capacity()).min(most);
+    // The old buffer is there until its bytes were moved.
+    charge.set_revocable(capacity + whole.capacity())?;
+    whole.reserve_exact(capacity - whole.len());
+    charge.set_revocable(whole.capacity())
 }
 
 /// The next piece; none at the end.

@@ -22,7 +22,7 @@ use countersign_config::{
 };
 use http::{Uri, header::EXPECT, request::Parts, uri::PathAndQuery};
 
-use crate::{destination::Authority, secret::Secret};
+use crate::{budget::Short, destination::Authority, secret::Secret};
 
 /// Why a request cannot be made ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum InjectError {
     /// The client stood still while its form was read.
     #[error("the client sent nothing more of its form for {0:?}")]
     FormStalled(Duration),
+    /// There is no memory to read it into.
+    #[error("the form cannot be read: {0}")]
+    Memory(Short),
     /// The client broke off while its form was read.
     #[error("the client broke off within a form")]
     ClientGone,

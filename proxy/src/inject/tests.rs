@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 use http_body_util::Full;
 use rstest::rstest;
 
+use crate::budget::{Charge, Purse};
+
 use super::{FormBounds, InjectError, Stripped, form, head, strip_form};
 use crate::{destination::Authority, secret::Secret};
 
@@ -257,6 +259,10 @@ fn t71_form_fields_go_and_every_other_byte_stays(#[case] sent: &str, #[case] kep
     assert_eq!(String::from_utf8(left).unwrap(), kept);
 }
 
+fn charge() -> Charge {
+    Purse::unshared().charge()
+}
+
 fn bounds(bytes: usize) -> FormBounds {
     FormBounds {
         bytes,
@@ -281,7 +287,14 @@ async fn stripped(
         form_fields: vec!["token".into()],
         ..Strip::default()
     };
-    let result = strip_form(&mut headers, Full::from(body), &strip, bounds(limit)).await;
+    let result = strip_form(
+        &mut headers,
+        Full::from(body),
+        &strip,
+        bounds(limit),
+        charge,
+    )
+    .await;
     (headers, result)
 }
 
@@ -293,7 +306,7 @@ async fn a_rewritten_form_has_its_own_length() {
         1024,
     )
     .await;
-    assert!(matches!(result, Ok(Stripped::Rewritten(body)) if body == "channel=C1"));
+    assert!(matches!(result, Ok(Stripped::Rewritten(body, _)) if body == "channel=C1"));
     assert_eq!(headers[header::CONTENT_LENGTH], "10");
 }
 
@@ -313,7 +326,7 @@ async fn t71_a_form_by_any_type_is_read_as_one(
     #[values("token=x&a=1", "Token[]=x&a=1", "{&token=x&a=1")] body: &'static str,
 ) {
     let (headers, result) = stripped(content_types, body, 1024).await;
-    let Ok(Stripped::Rewritten(kept)) = result else {
+    let Ok(Stripped::Rewritten(kept, _)) = result else {
         panic!("{result:?}");
     };
     let expected = body.replace("token=x&", "").replace("Token[]=x&", "");
@@ -346,7 +359,7 @@ async fn t71_json_by_another_type_passes_if_it_is_no_form_with_a_token(
 ) {
     let (_, result) = stripped(content_types, body, 1024).await;
     match result {
-        Ok(Stripped::Rewritten(kept)) if passes => assert_eq!(kept, body),
+        Ok(Stripped::Rewritten(kept, _)) if passes => assert_eq!(kept, body),
         Err(InjectError::Form(_)) if !passes => {}
         other => panic!("{other:?}"),
     }
@@ -393,6 +406,6 @@ async fn a_client_that_stands_still_within_a_form_is_not_waited_for() {
     let body = http_body_util::StreamBody::new(futures_util::stream::pending::<
         Result<http_body::Frame<Bytes>, std::convert::Infallible>,
     >());
-    let result = strip_form(&mut HeaderMap::new(), body, &strip, bounds(10)).await;
+    let result = strip_form(&mut HeaderMap::new(), body, &strip, bounds(10), charge).await;
     assert!(matches!(result, Err(InjectError::FormStalled(_))));
 }

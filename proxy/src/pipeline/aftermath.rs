@@ -14,6 +14,7 @@ use super::{
     recover::Armed,
 };
 use crate::{
+    accept::Session,
     app::Rooms,
     authorize::Permit,
     credential::Issued,
@@ -62,20 +63,21 @@ pub(super) struct Aftermath {
 
 impl Aftermath {
     pub(super) fn new(
-        rooms: &Arc<Rooms>,
+        session: &Session,
         permit: &Permit<'_>,
         response: &Response<Resumed>,
         carried: Option<Carried>,
         trouble: Option<Trouble>,
     ) -> Self {
         let target = permit.grant().target;
+        let rooms = &session.rooms;
         let limit = rooms.limits.inspect_bytes;
         let seen = Seen::of(permit.route(), response, limit);
         Self {
             rooms: Arc::clone(rooms),
             target: Arc::clone(target),
             seen,
-            excerpt: Excerpt::wanted(target, seen, limit),
+            excerpt: Excerpt::wanted(target, seen, limit, &session.purse),
             carried,
             trouble,
         }

@@ -1,22 +1,31 @@
 //! What the API itself says went wrong, read from a copy of the answer's first bytes while it
 //! streams by. Nothing is held back for it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use countersign_config::model::Target;
 use serde::Deserialize;
 
 use super::echo;
-use crate::{credential::Issued, detect::Seen};
+use crate::{
+    budget::{Charge, Purse},
+    credential::Issued,
+    detect::Seen,
+};
 
 /// The longest error code that is recorded, in bytes.
 const LONGEST: usize = 160;
 
 /// The beginning of an answer that may name an error.
 pub(super) struct Excerpt {
-    chunks: Vec<Bytes>,
+    /// The first piece, as it came.
+    first: Bytes,
+    /// What came after it. It is copied: a reference to a few bytes would keep the whole buffer that
+    /// they were read into.
+    rest: Vec<u8>,
     room: usize,
+    charge: Charge,
 }
 
 /// What an answer says went wrong.
@@ -31,33 +40,46 @@ pub(crate) struct ApiError {
 impl Excerpt {
     /// Watches an answer if it can tell of an error: a failing status with a text, or JSON from an
     /// API that tells failure with status 200.
-    pub(super) fn wanted(target: &Target, seen: Seen, limit: usize) -> Option<Self> {
+    pub(super) fn wanted(
+        target: &Target,
+        seen: Seen,
+        limit: usize,
+        purse: &Arc<Purse>,
+    ) -> Option<Self> {
         let says_so_in_json = target.auth_failure.iter().any(|rule| !rule.json.is_empty());
         let wanted = (seen.is_json() && says_so_in_json) || seen.status_failed();
         (wanted && seen.is_readable()).then(|| Self {
-            chunks: Vec::new(),
+            first: Bytes::new(),
+            rest: Vec::new(),
             room: limit,
+            charge: purse.charge(),
         })
     }
 
-    /// Keeps a piece, by reference; what does not fit ends the excerpt, and the answer is then too
-    /// long to be an error.
+    /// Keeps a piece; what does not fit, or for which there is no memory, ends the excerpt, and the
+    /// answer is then too long to be an error.
     pub(super) fn take(&mut self, data: &Bytes) {
-        if data.len() > self.room {
+        let held = self.first.len() + 2 * (self.rest.len() + data.len());
+        if data.len() > self.room || self.charge.set(held).is_err() {
             self.room = 0;
-            self.chunks.clear();
+            self.first = Bytes::new();
+            self.rest = Vec::new();
             return;
         }
         self.room -= data.len();
-        self.chunks.push(data.clone());
+        if self.first.is_empty() {
+            self.first = data.clone();
+        } else {
+            self.rest.extend_from_slice(data);
+        }
     }
 
     /// What was seen of it, as it came; nothing if it was too long.
     pub(super) fn body(&self) -> Cow<'_, [u8]> {
-        match self.chunks.as_slice() {
-            [] => Cow::Borrowed(&[]),
-            [one] => Cow::Borrowed(one.as_ref()),
-            many => Cow::Owned(many.concat()),
+        if self.rest.is_empty() {
+            Cow::Borrowed(&self.first)
+        } else {
+            Cow::Owned([&self.first, self.rest.as_slice()].concat())
         }
     }
 }

@@ -3,8 +3,8 @@
 //! An answer is held only if its head leaves open that it is a failure which can be recovered from,
 //! and only until the bytes that are there decide: `{"ok":true` is enough for Slack. It is held for
 //! [`LONGEST_HOLD`] and `limits.inspectBytes` at most, and goes on as it is when these are reached. What
-//! was read goes on unchanged, piece by piece; nothing is copied unless a decision needs several
-//! pieces at once.
+//! was read goes on unchanged. The first two pieces are not copied; what comes in more of them is, as a
+//! reference to a few bytes would keep the whole buffer that they were read into.
 
 use std::{
     borrow::Cow,
@@ -15,13 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_config::model::Target;
-use http::HeaderMap;
+use countersign_config::{memory, model::Target};
+use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    budget::{Charge, narrow},
     detect::{Seen, Verdict},
     forward::{ForwardError, UpstreamBody},
 };
@@ -33,10 +34,19 @@ pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(1);
 /// has doubled, so that a body in tiny pieces does not cost a look each.
 const EAGER: usize = 4 * 1024;
 
+/// The pieces that are kept as they came.
+const MOST_PIECES: usize = 2;
+
 /// An answer's body, of which the beginning may have been read.
 #[derive(Debug)]
 pub struct Resumed {
-    pieces: SmallVec<[Bytes; 2]>,
+    pieces: SmallVec<[Bytes; MOST_PIECES]>,
+    /// What came in more pieces than that.
+    gathered: Vec<u8>,
+    /// What is held while it is judged; given back when it goes on.
+    charge: Option<Charge>,
+    /// What may be held while its client does not take it.
+    room: Option<Charge>,
     /// How many of the pieces went on.
     passed: usize,
     /// All that was read, in bytes.
@@ -58,6 +68,9 @@ impl From<UpstreamBody> for Resumed {
     fn from(rest: UpstreamBody) -> Self {
         Self {
             pieces: SmallVec::new(),
+            gathered: Vec::new(),
+            charge: None,
+            room: None,
             passed: 0,
             read: 0,
             end: if rest.is_end_stream() {
@@ -70,7 +83,28 @@ impl From<UpstreamBody> for Resumed {
     }
 }
 
+/// How much of an answer may be held while its client does not take it, in bytes.
+pub(super) fn room_for(response: &Response<UpstreamBody>) -> usize {
+    let length = response.body().size_hint().exact();
+    if length.is_some_and(|length| length <= memory::SMALL_ANSWER) {
+        return 0;
+    }
+    let most = match response.version() {
+        Version::HTTP_2 => memory::SEND_BUFFER + memory::UPSTREAM_WINDOW,
+        _ => memory::ANSWER,
+    };
+    narrow(length.unwrap_or(most).min(most))
+}
+
 impl Resumed {
+    /// What is held back of it is charged for; where that cannot be, no more is held back. `room` is for
+    /// what its client does not take.
+    pub(super) fn charged(mut self, charge: Charge, room: Charge) -> Self {
+        self.charge = Some(charge);
+        self.room = Some(room);
+        self
+    }
+
     /// Reads until it is certain whether this is a failure that can be recovered from, or until it has
     /// been held for long enough.
     pub(super) async fn judge<'t>(
@@ -108,10 +142,14 @@ impl Resumed {
 
     /// What was read, as it came.
     pub(super) fn content(&self) -> Cow<'_, [u8]> {
-        match self.pieces.as_slice() {
-            [] => Cow::Borrowed(&[]),
-            [one] => Cow::Borrowed(one),
-            many => Cow::Owned(many.concat()),
+        match (self.pieces.as_slice(), self.gathered.as_slice()) {
+            ([], rest) => Cow::Borrowed(rest),
+            ([one], []) => Cow::Borrowed(one),
+            (many, rest) => {
+                let mut all = many.concat();
+                all.extend_from_slice(rest);
+                Cow::Owned(all)
+            }
         }
     }
 
@@ -137,7 +175,7 @@ impl Resumed {
                 self.read += data.len();
                 // HTTP/2 may end with an empty piece, which nobody would ask for.
                 if !data.is_empty() {
-                    self.pieces.push(data);
+                    self.keep(data);
                 }
                 if self.rest.is_end_stream() {
                     self.end = End::Nothing;
@@ -152,7 +190,23 @@ impl Resumed {
             Some(Err(error)) => self.end = End::Broken(error),
             None => self.end = End::Nothing,
         }
-        true
+        self.is_charged()
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        if self.pieces.len() < MOST_PIECES {
+            self.pieces.push(data);
+        } else {
+            self.gathered.extend_from_slice(&data);
+        }
+    }
+
+    /// Whether there was memory for what is held; a copy is in a buffer that doubles.
+    fn is_charged(&mut self) -> bool {
+        match &mut self.charge {
+            Some(charge) => charge.set(self.read + self.gathered.capacity()).is_ok(),
+            None => true,
+        }
     }
 }
 
@@ -169,6 +223,11 @@ impl Body for Resumed {
             this.passed += 1;
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(piece)))));
         }
+        if !this.gathered.is_empty() {
+            let rest = std::mem::take(&mut this.gathered);
+            return Poll::Ready(Some(Ok(Frame::data(rest.into()))));
+        }
+        this.charge = None;
         if let End::Rest = this.end {
             let frame = ready!(Pin::new(&mut this.rest).poll_frame(context));
             return Poll::Ready(frame);
@@ -182,6 +241,7 @@ impl Body for Resumed {
 
     fn is_end_stream(&self) -> bool {
         self.passed >= self.pieces.len()
+            && self.gathered.is_empty()
             && match self.end {
                 End::Rest => self.rest.is_end_stream(),
                 End::Nothing => true,
@@ -190,8 +250,8 @@ impl Body for Resumed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held: usize = self.pieces[self.passed..].iter().map(Bytes::len).sum();
-        let held = held as u64;
+        let pieces: usize = self.pieces[self.passed..].iter().map(Bytes::len).sum();
+        let held = (pieces + self.gathered.len()) as u64;
         let rest = match self.end {
             End::Rest => self.rest.size_hint(),
             End::Nothing | End::Trailers(_) | End::Broken(_) => SizeHint::with_exact(0),

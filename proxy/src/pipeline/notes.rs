@@ -292,6 +292,7 @@ pub fn record_broken(
     rooms: &Rooms,
     entrance: &Entrance,
     caller: Option<&Caller>,
+    activity: &Activity,
     error: &hyper::Error,
 ) {
     let reason = if error.is_parse_too_large() {
@@ -306,13 +307,14 @@ pub fn record_broken(
     if let Some(caller) = caller {
         record.called_by(caller);
     }
-    close(
-        record,
-        Refusal::new(
+    let refusal = match activity.has_overrun() {
+        Some(overrun) => overrun.into(),
+        None => Refusal::new(
             reason,
             format!("the client broke off or broke HTTP: {error}"),
         ),
-    );
+    };
+    close(record, refusal);
 }
 
 fn timed_out(error: &hyper::Error) -> bool {

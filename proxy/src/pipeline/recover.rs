@@ -18,14 +18,14 @@ use super::{
     aftermath::{Aftermath, Carried, Trouble},
     answer::Streamed,
     api_error::ApiError,
-    held::Resumed,
+    held::{self, Resumed},
 };
 use crate::{
     accept::Session,
     authorize::Permit,
     credential::{CredentialError, Issued},
     detect::{Seen, Verdict},
-    forward::{BodyMeter, NotKept, RequestBody, Sent},
+    forward::{BodyMeter, NotKept, RequestBody, Sent, UpstreamBody},
     health::{Health, Place, Rejected, Trial},
     inject::{self, Stripped},
     observe::Record,
@@ -96,7 +96,7 @@ impl<'s> Exchange<'_, 's> {
     pub(super) fn meter(session: &Session) -> Arc<BodyMeter> {
         Arc::new(match session.rooms.limits.replay_bytes {
             0 => BodyMeter::default(),
-            bytes => BodyMeter::keeping(bytes),
+            bytes => BodyMeter::keeping(bytes, session.purse.charge()),
         })
     }
 
@@ -116,12 +116,16 @@ impl<'s> Exchange<'_, 's> {
             Stripped::Untouched(begun, rest) => {
                 RequestBody::resumed(begun, rest, Arc::clone(&self.meter))
             }
-            Stripped::Rewritten(form) => RequestBody::full(form, Arc::clone(&self.meter)),
+            Stripped::Rewritten(form, charge) => {
+                self.meter.holds(charge);
+                RequestBody::full(form, Arc::clone(&self.meter))
+            }
         };
         let Some(armed) = self.armed.take() else {
             let sent = self.send(parts, body, None, record).await?;
             self.meter.forget_kept();
-            return Ok(self.answer(sent.response.map(Resumed::from), None, None));
+            let response = self.held(sent.response)?;
+            return Ok(self.answer(response, None, None));
         };
         // Only where it may be needed: the names and values within are counted references.
         let again = self.recovers().then(|| parts.clone());
@@ -139,7 +143,7 @@ impl<'s> Exchange<'_, 's> {
         let target = permit_target(self.permit);
         let limit = self.session.rooms.limits.inspect_bytes;
         let seen = Seen::of(self.permit.route(), &sent.response, limit);
-        let mut response = sent.response.map(Resumed::from);
+        let mut response = self.held(sent.response)?;
         let verdict = response.body_mut().judge(seen, target, limit).await;
         match verdict {
             Verdict::Failed(rule) if is_recoverable(rule) => {
@@ -273,7 +277,7 @@ impl<'s> Exchange<'_, 's> {
             upstream.replayed = true;
         }
         let seen = Seen::of(self.permit.route(), &sent.response, limit);
-        let mut response = sent.response.map(Resumed::from);
+        let mut response = self.held(sent.response)?;
         match response.body_mut().judge(seen, target, limit).await {
             Verdict::Failed(rule) if is_recoverable(rule) => {
                 response.body_mut().finish(limit).await;
@@ -323,6 +327,18 @@ impl<'s> Exchange<'_, 's> {
         self.answer(response, Some(carried), Some(trouble))
     }
 
+    /// An answer is held until it is judged, and until its client takes it.
+    fn held(
+        &self,
+        response: http::Response<UpstreamBody>,
+    ) -> Result<http::Response<Resumed>, Refusal> {
+        let purse = &self.session.purse;
+        let mut room = purse.charge();
+        room.set(held::room_for(&response))
+            .map_err(|short| Refusal::from(short).at(permit_target(self.permit)))?;
+        Ok(response.map(|body| Resumed::from(body).charged(purse.charge(), room)))
+    }
+
     async fn send(
         &self,
         parts: Parts,
@@ -341,8 +357,7 @@ impl<'s> Exchange<'_, 's> {
         carried: Option<Carried>,
         trouble: Option<Trouble>,
     ) -> Streamed {
-        let rooms = &self.session.rooms;
-        let aftermath = Aftermath::new(rooms, self.permit, &response, carried, trouble);
+        let aftermath = Aftermath::new(self.session, self.permit, &response, carried, trouble);
         Streamed::new(response, aftermath, self.meter)
     }
 }

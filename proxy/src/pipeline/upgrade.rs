@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_config::memory::CARRIED;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request::Parts};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -52,6 +53,7 @@ impl Upgrade {
         armed: Option<Armed<'_>>,
         record: &mut Record,
     ) -> Result<Opened, Refusal> {
+        let room = session.rooms.budget.open_for(&session.caller, CARRIED)?;
         ask(&mut parts.headers);
         let request = Request::from_parts(parts, RequestBody::empty());
         let answer = session
@@ -64,7 +66,7 @@ impl Upgrade {
                 record.answered(&sent);
                 let response = sent.response.map(Resumed::from);
                 let carried = armed.as_ref().map(Carried::of);
-                let aftermath = Aftermath::new(&session.rooms, permit, &response, carried, None);
+                let aftermath = Aftermath::new(session, permit, &response, carried, None);
                 let meter = Arc::new(BodyMeter::default());
                 Ok(Opened::Streamed(Streamed::new(response, aftermath, meter)))
             }
@@ -92,6 +94,7 @@ impl Upgrade {
                             credential: permit.pool_key().credential.clone(),
                         },
                     ),
+                    room,
                     idle: session.rooms.limits.body_idle_timeout,
                     closing: session.closing.clone(),
                 };

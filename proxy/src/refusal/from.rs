@@ -1,9 +1,10 @@
 //! Each room's error, turned into a refusal. No `_`: a new way to fail asks for its reason here.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 use super::{Reason, Refusal};
 use crate::{
+    budget::Short,
     credential::{
         CredentialError, HelperFault, IssuerFault, RotationError, SourceError, StateError,
     },
@@ -16,6 +17,7 @@ use crate::{
 impl From<InjectError> for Refusal {
     fn from(error: InjectError) -> Self {
         let reason = match error {
+            InjectError::Memory(short) => return short.into(),
             InjectError::HeaderAlias(_) => Reason::HeaderAlias,
             InjectError::Form(_) => Reason::FormUnreadable,
             InjectError::MethodField => Reason::MethodOverride,
@@ -24,6 +26,18 @@ impl From<InjectError> for Refusal {
             InjectError::Unusable(_) => Reason::CredentialUnusable,
         };
         Self::new(reason, error.to_string())
+    }
+}
+
+impl From<Short> for Refusal {
+    fn from(short: Short) -> Self {
+        let reason = match short {
+            Short::Share { .. } => Reason::MemoryShare,
+            Short::Others { .. } | Short::Unidentified { .. } => Reason::MemoryShort,
+        };
+        let mut refusal = Self::new(reason, short.to_string());
+        refusal.retry_after = Some(Duration::from_secs(1));
+        refusal
     }
 }
 

@@ -364,6 +364,14 @@ reasons! {
     UpstreamShareExceeded = "upstream_share_exceeded", 503, Caller, Http,
         caller: "This caller has too many requests to the service in progress.",
         remedy: "Let it finish requests before it begins more, or raise limits.upstreamConnections: other callers of its workload have a right to theirs.";
+    /// The workload holds most of the memory that peers may take.
+    MemoryShare = "memory_share", 503, Caller, Http,
+        caller: "Too much of this workload is under way at once; try again when some of it is done.",
+        remedy: "Let the workload send less at a time (large forms, many streams), or raise limits.memory and with it the container's memory.";
+    /// The memory that peers may take is used up.
+    MemoryShort = "memory_short", 503, Gateway, Http,
+        caller: "The proxy has no memory to spare at the moment.",
+        remedy: "countersign_memory_held_bytes tells who holds it. Raise limits.memory and with it the container's memory, or add replicas.";
     /// The client went away.
     ClientGone = "client_gone", 499, Caller, Http,
         caller: "The client closed the connection.",

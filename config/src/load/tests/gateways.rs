@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::{examples, outline};
 use crate::{
     model::{Gateway, JwksSource, Limits, ListenerMode, StateStore, Transparency, TrustRoots},
-    problem::Problems,
+    problem::{Problems, Severity},
 };
 
 fn load(text: &str) -> Result<(Gateway, Problems), Problems> {
@@ -277,4 +277,35 @@ fn the_longer_forms_mean_what_they_say() {
     assert_eq!(gateway.limits.drain, Duration::from_secs(5));
     assert_eq!(gateway.limits.leaves, 10);
     assert_eq!(gateway.limits.head_timeout, Limits::default().head_timeout);
+}
+
+#[rstest]
+#[case::written("memory: 33554432, formBytes: 8388608", Severity::Error, "formBytes")]
+#[case::connections("memory: 33554432, connections: 5000", Severity::Error, "connections")]
+#[case::heads("memory: 33554432, headBytes: 8388608", Severity::Error, "headBytes")]
+#[case::too_little("memory: 1048576", Severity::Error, "memory")]
+#[case::not_written("formBytes: 67108864", Severity::Warning, "formBytes")]
+#[case::not_written_connections("connections: 10000", Severity::Warning, "connections")]
+fn bounds_that_memory_cannot_keep_are_told_with_their_place(
+    #[case] limits: &str,
+    #[case] severity: Severity,
+    #[case] key: &str,
+) {
+    let problems = match with(&format!("limits: {{ {limits} }}")) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    let [problem] = problems.0.as_slice() else {
+        panic!("{problems}")
+    };
+    assert_eq!(problem.severity, severity);
+    let rendered = problem.render(false);
+    assert!(rendered.contains(key), "{rendered}");
+}
+
+#[test]
+fn without_a_word_of_connections_there_are_as_many_as_memory_holds() {
+    let (gateway, warnings) = with("limits: { memory: 33554432 }").unwrap();
+    assert!(warnings.0.is_empty());
+    assert_eq!(gateway.limits.memory, Some(32 * 1024 * 1024));
 }

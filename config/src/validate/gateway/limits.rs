@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::fields;
 use crate::{
+    memory::{self, in_binary},
     model::{Limits, Unidentified},
     resource::{LimitsSpec, UnidentifiedSpec},
     yaml::{Findings, Spot},
@@ -29,7 +30,59 @@ pub(super) fn limits(
         findings,
     );
     limits.unidentified = unidentified?;
+    let sound = sound && budget(spec, &mut limits, spot, findings);
     sound.then_some(limits)
+}
+
+/// Compares the bounds with the memory that they have. Where that is not written it is found at
+/// start, so that what does not fit into the chart's container may be meant.
+fn budget(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+    if let Some(memory) = spec.memory {
+        limits.memory = Some(memory);
+        if memory < memory::LEAST {
+            findings.error(
+                &spot.key("memory"),
+                "bad-limit",
+                "this is too little memory to serve anyone",
+                format!("write at least {}", memory::LEAST),
+            );
+            return false;
+        }
+    }
+    let memory = limits.memory.unwrap_or(memory::CHART / memory::PART);
+    let mut fitted = limits.clone();
+    memory::fit(&mut fitted, memory);
+    // What is written is meant.
+    if spec.connections.is_some() {
+        fitted.connections = limits.connections;
+    }
+    if spec.unidentified.is_some() {
+        fitted.unidentified = limits.unidentified;
+    }
+    let excesses = memory::excesses(&fitted, memory);
+    for excess in &excesses {
+        let spot = spot.key(excess.key);
+        let (product, room) = (in_binary(excess.product), in_binary(excess.room));
+        let most = excess.most;
+        if limits.memory.is_some() {
+            findings.error(
+                &spot,
+                "over-budget",
+                format!("this comes to {product}, and limits.memory has {room} for it"),
+                format!("write {most} at most, or raise limits.memory"),
+            );
+        } else {
+            findings.warning(
+                &spot,
+                "over-budget",
+                format!("this comes to {product}; a container of 256Mi has {room} for it"),
+                format!(
+                    "write {most} at most, or write limits.memory: half of what the container has"
+                ),
+            );
+        }
+    }
+    limits.memory.is_none() || excesses.is_empty()
 }
 
 fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::super::{ClientStream, intercept::Intercepted};
+use super::super::{ClientStream, intercept::Intercepted, metered::Metered};
 
 /// Waits until the client has our answer to CONNECT, then intercepts what follows.
 pub(super) async fn intercept(intercepted: Intercepted, upgrade: OnUpgrade) {
@@ -21,7 +21,7 @@ pub(super) async fn intercept(intercepted: Intercepted, upgrade: OnUpgrade) {
         Ok((stream, read)) => return Box::pin(intercepted.begin(stream, &read)).await,
         Err(upgraded) => upgraded,
     };
-    match unwrapped::<Box<TlsStream<TcpStream>>>(upgraded) {
+    match unwrapped::<Box<TlsStream<Metered<TcpStream>>>>(upgraded) {
         Ok((stream, read)) => Box::pin(intercepted.begin(stream, &read)).await,
         // A stream of HTTP/2 has nothing that came before its answer.
         Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,

@@ -17,11 +17,15 @@ async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hy
         async move { Response::new(Answer::whole(path, busy)) }
     };
     let limits = Limits::default();
+    let (slot, purse) = (proven(), Purse::unshared());
     serve(
         stream,
         Protocol::Http1,
         &limits,
-        &proven(),
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
         activity,
         closing,
         handle,
@@ -136,12 +140,15 @@ async fn t63_a_stranger_over_http2_is_given_up_soon(
         async move { Response::new(Answer::whole(Bytes::from_static(b"no"), busy)) }
     };
     let start = tokio::time::Instant::now();
-    let limits = Limits::default();
+    let (limits, purse) = (Limits::default(), Purse::unshared());
     let served = serve(
         server,
         Protocol::Http2,
         &limits,
-        &slot,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
         activity,
         CancellationToken::new(),
         handle,

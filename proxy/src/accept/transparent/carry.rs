@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_config::memory::CARRIED;
 use tokio::net::TcpStream;
 
 use super::{Transparent, alert};
@@ -56,6 +57,10 @@ impl Transparent {
             }
         };
         record.dialled(address);
+        let room = match self.rooms.budget.open_for(&caller, CARRIED) {
+            Ok(room) => room,
+            Err(short) => return pipeline::close(record, short.into()),
+        };
         let carried = Carried {
             rooms: self.rooms,
             entrance: self.entrance,
@@ -64,6 +69,7 @@ impl Transparent {
             address,
             granted: kind.granted,
             way: Way::Steered,
+            room,
             closing: self.closing,
         };
         carried.run(stream, upstream, record).await;

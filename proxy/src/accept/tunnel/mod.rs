@@ -34,6 +34,7 @@ use super::{
 use crate::{
     app::Rooms,
     authorize::Asked,
+    budget::Purse,
     destination::Authority,
     identify::Caller,
     observe::{Outcome, Record},
@@ -62,6 +63,8 @@ pub(super) struct Carried {
     pub(super) granted: bool,
     /// How it came here.
     pub(super) way: Way,
+    /// What it makes the gateway hold.
+    pub(super) room: Arc<Purse>,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
@@ -88,6 +91,7 @@ impl Carried {
         let limits = &self.rooms.limits;
         let bounds = pump::Bounds {
             lease: Lease::new(Arc::clone(&self.rooms), Arc::clone(&self.caller), asked),
+            room: Arc::clone(&self.room),
             idle: limits.body_idle_timeout,
             closing: self.closing.clone(),
         };
@@ -113,6 +117,7 @@ impl Carried {
                     caller: self.caller,
                     authority,
                     way: self.way,
+                    purse: self.room,
                     closing: self.closing,
                 };
                 Box::pin(intercepted.run(client.into_rewound())).await;

@@ -9,9 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
-use crate::forward::pool::lock;
+use crate::{budget::Charge, forward::pool::lock};
 
 /// What is known of a request body while it is being sent, shared by who records it and who
 /// watches over its progress.
@@ -21,21 +20,27 @@ pub struct BodyMeter {
     flags: AtomicU8,
     /// Written by whoever sends the body, read once when its answer is there: never contended.
     kept: Mutex<Kept>,
+    /// For what is here of it as a whole.
+    charges: Mutex<Vec<Charge>>,
 }
 
-/// What is kept of a body, by reference, in case that it must be sent once more.
+/// What is kept of a body, in case that it must be sent once more. It is copied: a reference to a few
+/// bytes would keep the whole buffer that they were read into.
 #[derive(Default)]
 enum Kept {
     /// Nothing is wanted.
     #[default]
     Not,
     /// All of it so far; so many more bytes may follow.
-    Pieces {
-        pieces: SmallVec<[Bytes; 2]>,
+    Copy {
+        bytes: Vec<u8>,
         room: usize,
+        charge: Charge,
     },
     /// It was more than the bound.
     TooLarge,
+    /// There was no memory for it.
+    Short,
 }
 
 /// Shows no content.
@@ -43,8 +48,9 @@ impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Not => "Not",
-            Self::Pieces { .. } => "Pieces",
+            Self::Copy { .. } => "Copy",
             Self::TooLarge => "TooLarge",
+            Self::Short => "Short",
         })
     }
 }
@@ -55,6 +61,9 @@ pub enum NotKept {
     /// It is larger than what is kept.
     #[error("the request's body is larger than limits.replayBytes")]
     TooLarge,
+    /// There was no memory to keep it in.
+    #[error("there was no memory to keep the request's body in")]
+    Short,
     /// The answer came before the client had sent it all.
     #[error("the answer came before the whole request was sent")]
     Unfinished,
@@ -66,11 +75,12 @@ pub(super) const AWAITS_CLIENT: u8 = 4;
 pub(super) const COMPLETE: u8 = 8;
 
 impl BodyMeter {
-    /// One that keeps up to `bytes` of the body, in case that it must be sent once more.
-    pub fn keeping(bytes: usize) -> Self {
-        let kept = Kept::Pieces {
-            pieces: SmallVec::new(),
-            room: bytes,
+    /// One that keeps up to `room` bytes of the body, in case that it must be sent once more.
+    pub fn keeping(room: usize, charge: Charge) -> Self {
+        let kept = Kept::Copy {
+            bytes: Vec::new(),
+            room,
+            charge,
         };
         Self {
             kept: Mutex::new(kept),
@@ -86,10 +96,14 @@ impl BodyMeter {
         let kept = std::mem::take(&mut *self.kept());
         match kept {
             Kept::Not | Kept::TooLarge => Err(NotKept::TooLarge),
-            Kept::Pieces { .. } if self.has(FAILED) || !self.has(COMPLETE) => {
+            Kept::Short => Err(NotKept::Short),
+            Kept::Copy { .. } if self.has(FAILED) || !self.has(COMPLETE) => {
                 Err(NotKept::Unfinished)
             }
-            Kept::Pieces { pieces, .. } => Ok(joined(&pieces)),
+            Kept::Copy { bytes, charge, .. } => {
+                self.holds(charge);
+                Ok(bytes.into())
+            }
         }
     }
 
@@ -100,14 +114,14 @@ impl BodyMeter {
     pub(super) fn rewind(&self) -> Result<Bytes, NotKept> {
         let mut kept = self.kept();
         let again = match &mut *kept {
-            Kept::Pieces { pieces, room } => {
-                let again = joined(pieces);
-                pieces.clear();
+            Kept::Copy { bytes, room, .. } => {
+                let again = Bytes::from(std::mem::take(bytes));
                 *room += again.len();
                 again
             }
-            Kept::Not | Kept::TooLarge if self.bytes() == 0 => Bytes::new(),
+            Kept::Not | Kept::TooLarge | Kept::Short if self.bytes() == 0 => Bytes::new(),
             Kept::Not | Kept::TooLarge => return Err(NotKept::TooLarge),
+            Kept::Short => return Err(NotKept::Short),
         };
         self.restart();
         Ok(again)
@@ -132,22 +146,40 @@ impl BodyMeter {
 
     fn keep(&self, data: &Bytes) {
         let mut kept = self.kept();
-        let Kept::Pieces { pieces, room } = &mut *kept else {
+        let Kept::Copy {
+            bytes,
+            room,
+            charge,
+        } = &mut *kept
+        else {
             return;
         };
-        match room.checked_sub(data.len()) {
-            Some(rest) => {
-                *room = rest;
-                pieces.push(data.clone());
+        let Some(rest) = room.checked_sub(data.len()) else {
+            *kept = Kept::TooLarge;
+            return;
+        };
+        let length = bytes.len() + data.len();
+        if length > bytes.capacity() {
+            let capacity = length.max(2 * bytes.capacity());
+            if charge.set(capacity).is_err() {
+                *kept = Kept::Short;
+                return;
             }
-            None => *kept = Kept::TooLarge,
+            bytes.reserve_exact(capacity - bytes.len());
         }
+        *room = rest;
+        bytes.extend_from_slice(data);
+    }
+
+    /// Holds a charge for as long as anyone has the meter.
+    pub fn holds(&self, charge: Charge) {
+        lock(&self.charges).push(charge);
     }
 
     /// A body that says that it will be too large need not be kept at all.
     pub(super) fn announced(&self, bytes: u64) {
         let mut kept = self.kept();
-        if let Kept::Pieces { room, .. } = &*kept
+        if let Kept::Copy { room, .. } = &*kept
             && bytes > *room as u64
         {
             *kept = Kept::TooLarge;
@@ -202,3 +234,6 @@ pub(super) fn joined(pieces: &[Bytes]) -> Bytes {
         (Some(_), Some(_)) => pieces.concat().into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,13 @@ use http_body_util::BodyExt;
 use rstest::rstest;
 
 use super::support::{self, client_body, soon};
+use crate::budget::Purse;
 use crate::forward::{BodyMeter, NotKept, RequestBody};
 
 #[tokio::test]
 async fn a_body_that_is_had_back_begins_anew() {
     let (incoming, mut client) = client_body(10).await;
-    let meter = Arc::new(BodyMeter::keeping(10));
+    let meter = Arc::new(BodyMeter::keeping(10, Purse::unshared().charge()));
     let mut first = RequestBody::streaming(incoming, Arc::clone(&meter));
     let spare = first.spare();
     support::send(&mut client, b"hello").await;
@@ -39,7 +40,7 @@ async fn a_body_of_which_some_is_gone_is_not_had_back(#[case] kept: usize) {
     let (incoming, mut client) = support::chunked_body().await;
     let meter = Arc::new(match kept {
         0 => BodyMeter::default(),
-        kept => BodyMeter::keeping(kept),
+        kept => BodyMeter::keeping(kept, Purse::unshared().charge()),
     });
     let mut body = RequestBody::streaming(incoming, meter);
     let spare = body.spare();

@@ -6,6 +6,7 @@
 //! anything a caller or an upstream chose.
 
 mod labels;
+mod memory;
 mod register;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
@@ -56,6 +57,7 @@ struct Inner {
     decisions_dropped: Family<ClassLabel, Counter>,
     decisions_summarized: Family<ClassLabel, Counter>,
     decision_write_errors: Counter,
+    memory: memory::Memory,
 }
 
 impl Default for Metrics {
@@ -91,6 +93,7 @@ impl Metrics {
             decisions_dropped: Family::default(),
             decisions_summarized: Family::default(),
             decision_write_errors: Counter::default(),
+            memory: memory::Memory::default(),
         };
         for class in Class::ALL {
             // There from the beginning: a counter that appears at its first loss hides it.
@@ -102,11 +105,13 @@ impl Metrics {
         }
         inner.register_requests();
         inner.register_state();
+        inner.memory.register(&mut inner.registry);
         Self(Arc::new(inner))
     }
 
     /// Everything as `OpenMetrics` text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.0.memory.refresh();
         let mut text = String::with_capacity(8 * 1024);
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)

@@ -1,0 +1,226 @@
+//! The table of holders.
+
+use std::fmt::Write as _;
+
+use super::{
+    CARRIED, CONNECTION, CONNECTION_WINDOW, DECISIONS, FORM_FACTOR, HANDSHAKE, HEAD_FACTOR, KIB,
+    MIB, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW,
+    UPSTREAM_WINDOW, alone, unidentified,
+};
+use crate::model::Limits;
+
+/// Where a holder's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From the part of `limits.memory` that unidentified connections share.
+    Unidentified,
+    /// From what a workload may have of `limits.memory`.
+    Workload,
+    /// From what lies beside it; bounded by itself.
+    Beside,
+}
+
+/// Something that peers can make grow.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder {
+    /// What it is.
+    pub what: &'static str,
+    /// The bound for one, in bytes.
+    pub one: u64,
+    /// How many there may be.
+    pub many: u64,
+    /// Where it comes from.
+    pub place: Place,
+    /// What happens when there is no more.
+    pub sheds: &'static str,
+}
+
+impl Holder {
+    /// Bound times count.
+    pub fn product(&self) -> u64 {
+        self.one.saturating_mul(self.many)
+    }
+
+    /// The most that all of its kind hold: the product, or what the place they take it from has.
+    pub fn most(&self, memory: u64) -> u64 {
+        match self.place {
+            Place::Unidentified => self.product().min(unidentified(memory)),
+            Place::Workload => self.product().min(alone(memory)),
+            Place::Beside => self.product(),
+        }
+    }
+
+    /// All holders of a gateway with these bounds.
+    pub fn all(limits: &Limits) -> Vec<Self> {
+        let mut all = unproven(limits);
+        all.extend(proven(limits));
+        all.extend(beside(limits));
+        all
+    }
+}
+
+const CLOSED: &str = "the oldest unidentified connection is closed, then the new one";
+const REFUSED: &str =
+    "503 `memory_share` for the workload that holds most, 503 `memory_short` for others";
+
+/// So many at one listener.
+fn unproven(limits: &Limits) -> Vec<Holder> {
+    let connections = count(limits.unidentified.connections);
+    let head = count(limits.head_bytes).min(UNIDENTIFIED_HEAD);
+    let of = |what, one, sheds| Holder {
+        what,
+        one,
+        many: connections,
+        place: Place::Unidentified,
+        sheds,
+    };
+    vec![
+        of("a connection without proof", CONNECTION, CLOSED),
+        of("its TLS handshake", 2 * HANDSHAKE, CLOSED),
+        of(
+            "its head, HTTP/1.1",
+            HEAD_FACTOR * head,
+            "431 `head_too_large`; closed",
+        ),
+        of(
+            "its header blocks and windows, HTTP/2",
+            UNIDENTIFIED_WINDOW + HEAD_FACTOR * head,
+            CLOSED,
+        ),
+    ]
+}
+
+fn proven(limits: &Limits) -> Vec<Holder> {
+    let connections = count(limits.connections);
+    let streams = connections.saturating_mul(STREAMS);
+    let head = count(limits.head_bytes);
+    let of = |what, one, many, sheds| Holder {
+        what,
+        one,
+        many,
+        place: Place::Workload,
+        sheds,
+    };
+    vec![
+        of(
+            "a connection with its tunnel",
+            CONNECTION + TUNNEL,
+            connections,
+            REFUSED,
+        ),
+        of(
+            "a tunnel's TLS handshake",
+            2 * HANDSHAKE,
+            connections,
+            REFUSED,
+        ),
+        of(
+            "a head, HTTP/1.1",
+            HEAD_FACTOR * head,
+            connections,
+            "431 `head_too_large`; closed",
+        ),
+        of(
+            "header blocks and windows, HTTP/2",
+            CONNECTION_WINDOW + HEAD_FACTOR * head,
+            connections,
+            "closed with `memory_share` or `memory_short`",
+        ),
+        of(
+            "a request in progress, HTTP/2",
+            REQUEST + head,
+            streams,
+            REFUSED,
+        ),
+        of(
+            "a form",
+            FORM_FACTOR * count(limits.form_bytes),
+            streams,
+            REFUSED,
+        ),
+        of(
+            "a request's body, kept to be sent once more",
+            count(limits.replay_bytes),
+            streams,
+            "it is not kept",
+        ),
+        of(
+            "the beginning of an answer, held until it is judged",
+            count(limits.inspect_bytes),
+            streams,
+            "it goes on unjudged",
+        ),
+        of(
+            "an answer that its client does not take",
+            SEND_BUFFER + UPSTREAM_WINDOW,
+            streams,
+            REFUSED,
+        ),
+        of("a stream that is carried unread", CARRIED, streams, REFUSED),
+    ]
+}
+
+fn beside(limits: &Limits) -> Vec<Holder> {
+    let of = |what, one, many, sheds| Holder {
+        what,
+        one,
+        many,
+        place: Place::Beside,
+        sheds,
+    };
+    let oldest = "the one used longest ago is let go";
+    vec![
+        of("the process at rest", 21 * MIB, 1, "nothing"),
+        of(
+            "records that wait to be written",
+            DECISIONS,
+            1,
+            "the record is dropped and counted",
+        ),
+        of("leaf certificates", 8 * KIB, limits.leaves, oldest),
+        of("proven callers", 3 * KIB / 2, 10_000, oldest),
+        of("credentials of single callers", KIB, 10_000, oldest),
+        of("addresses that were dialled", 128, 16 * 1024, oldest),
+        of("names that were resolved", KIB, 4_096, oldest),
+        of("admin connections", 32 * KIB, 64, "the next one waits"),
+    ]
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// The table in Markdown.
+pub fn render(limits: &Limits, memory: u64) -> String {
+    let mut text = String::from(
+        "| what | one | how many | product | at most | from | what sheds it |\n|---|---|---|---|---|---|---|\n",
+    );
+    for holder in Holder::all(limits) {
+        let place = match holder.place {
+            Place::Unidentified => "unidentified",
+            Place::Workload => "its workload",
+            Place::Beside => "beside the budget",
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {place} | {} |",
+            holder.what,
+            in_binary(holder.one),
+            holder.many,
+            in_binary(holder.product()),
+            in_binary(holder.most(memory)),
+            holder.sheds,
+        );
+    }
+    text
+}
+
+/// Bytes in the largest binary unit of which there are at least two.
+pub fn in_binary(bytes: u64) -> String {
+    let units = [(MIB * KIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= 2 * unit) {
+        Some((unit, name)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} B"),
+    }
+}
