@@ -9,6 +9,7 @@ mod cgroup;
 mod chains;
 mod honest;
 mod http2;
+mod seen;
 mod table;
 mod world;
 
