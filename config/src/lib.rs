@@ -17,6 +17,7 @@ pub mod problem;
 pub mod resource;
 pub mod schedule;
 pub mod schema;
+pub mod shown;
 pub mod spiffe;
 mod validate;
 mod yaml;

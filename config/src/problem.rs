@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::shown;
+
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Severity {
@@ -55,10 +57,7 @@ impl Problem {
             Severity::Warning => Level::WARNING,
         };
         let title = level.primary_title(&self.message).id(self.code);
-        let file = self
-            .place
-            .as_ref()
-            .map(|place| place.file.display().to_string());
+        let file = self.place.as_ref().map(|place| shown::path(&place.file));
         let mut group = Group::with_title(title);
         if let (Some(place), Some(file)) = (&self.place, &file) {
             group = if place.line == 0 {
@@ -155,7 +154,7 @@ impl std::fmt::Display for Problems {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(place) = &self.place {
-            write!(f, "{}:", place.file.display())?;
+            write!(f, "{}:", shown::path(&place.file))?;
             if place.line > 0 {
                 write!(f, "{}:{}:", place.line, place.column)?;
             }

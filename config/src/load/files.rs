@@ -6,22 +6,26 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use crate::{
     problem::{Place, Severity},
+    shown,
     yaml::{Findings, Source},
 };
 
 /// Far more than any set of resources needs; a guard against pointing at the wrong file.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
+/// The same for all files together.
+const LARGEST_WHOLE: u64 = 64 * 1024 * 1024;
 
 /// Reads all files; what cannot be read is a finding that names it.
 pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Rc<Source>> {
-    let mut seen = BTreeSet::new();
+    let mut seen = Seen::default();
     let mut sources = Vec::new();
     for path in paths {
         let path = path.as_ref();
@@ -36,6 +40,13 @@ pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Rc<S
         }
     }
     sources
+}
+
+/// What was read.
+#[derive(Default)]
+struct Seen {
+    files: BTreeSet<PathBuf>,
+    bytes: u64,
 }
 
 fn listed(directory: &Path, findings: &Findings) -> Vec<PathBuf> {
@@ -67,7 +78,7 @@ fn is_resource_file(name: &str) -> bool {
 }
 
 /// Reads a file unless it was read under another name or by way of another directory.
-fn read_once(path: &Path, seen: &mut BTreeSet<PathBuf>, findings: &Findings) -> Option<Rc<Source>> {
+fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Rc<Source>> {
     match try_read(path, seen) {
         Ok(text) => text.map(|text| {
             if text.trim().is_empty() {
@@ -92,7 +103,7 @@ fn read_once(path: &Path, seen: &mut BTreeSet<PathBuf>, findings: &Findings) -> 
     }
 }
 
-fn try_read(path: &Path, seen: &mut BTreeSet<PathBuf>) -> io::Result<Option<String>> {
+fn try_read(path: &Path, seen: &mut Seen) -> io::Result<Option<String>> {
     let found = fs::metadata(path)?;
     if !found.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -100,10 +111,20 @@ fn try_read(path: &Path, seen: &mut BTreeSet<PathBuf>) -> io::Result<Option<Stri
     if found.len() > LARGEST_FILE {
         return Err(io::Error::other("it is larger than 4 MiB"));
     }
-    if !seen.insert(fs::canonicalize(path)?) {
+    if !seen.files.insert(fs::canonicalize(path)?) {
         return Ok(None);
     }
-    let bytes = fs::read(path)?;
+    let mut bytes = Vec::new();
+    // It may have grown since.
+    fs::File::open(path)?
+        .take(LARGEST_FILE)
+        .read_to_end(&mut bytes)?;
+    seen.bytes += bytes.len() as u64;
+    if seen.bytes > LARGEST_WHOLE {
+        return Err(io::Error::other(
+            "all files together are larger than 64 MiB",
+        ));
+    }
     String::from_utf8(bytes)
         .map(Some)
         .map_err(|_| io::Error::other("it is not UTF-8 text"))
@@ -113,7 +134,7 @@ fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
     whole_file(
         path,
         "unreadable",
-        &format!("{} cannot be read: {error}", path.display()),
+        &format!("{} cannot be read: {error}", shown::path(path)),
         "see that it exists and that this process may read it",
         findings,
     );

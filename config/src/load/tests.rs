@@ -8,6 +8,7 @@ mod credentials;
 mod documents;
 mod files;
 mod gateways;
+mod large;
 mod mistakes;
 mod several;
 mod unread;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{Attach, Credential, Mode, Policy, Route, Target, Workload};
+use crate::{
+    model::{Attach, Credential, Mode, Policy, Route, Target, Workload},
+    shown::disturbs,
+};
 
 /// What may be done with a connection to a host, before any request was seen.
 #[derive(Debug, Clone)]
@@ -120,9 +123,7 @@ pub(super) fn printable(text: &str) -> String {
             shown.push_str("...");
             break;
         }
-        let acts = letter.is_control()
-            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        if acts {
+        if disturbs(letter) {
             shown.extend(letter.escape_default());
         } else {
             shown.push(letter);

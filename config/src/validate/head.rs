@@ -8,6 +8,7 @@ use crate::{
     model::ResourceName,
     problem::{Place, Severity},
     resource::{API_VERSION, Kind, Metadata},
+    shown,
     yaml::{
         Document, Findings, Key, Node, Spot,
         read::{did_you_mean, read},
@@ -70,15 +71,16 @@ pub(super) fn read_all<'d>(documents: &'d [Document], findings: &Findings) -> Ve
                 // The operator's target replaces the catalog's.
                 Some(first) if !first.source.catalog => {
                     head.duplicate = true;
-                    let first = first.spot().key("metadata").key("name").place();
+                    let first = first.spot().key("metadata").key("name");
+                    let (file, line) = first.file_and_line();
                     findings.error(
                         &document.spot().key("metadata").key("name"),
                         "duplicate-name",
                         format!(
                             "there is a {} `{name}` already, at {}:{}",
                             head.kind,
-                            first.file.display(),
-                            first.line
+                            shown::path(file),
+                            line
                         ),
                         "give one of them another name, or remove it",
                     );

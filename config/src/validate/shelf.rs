@@ -100,12 +100,15 @@ impl<T> Shelf<T> {
             spot,
             "dangling-reference",
             format!("there is no {} `{name}`", self.kind),
-            self.remedy(&name, namespace),
+            self.remedy(&name, namespace, findings),
         );
         None
     }
 
-    fn remedy(&self, name: &ResourceName, namespace: &str) -> String {
+    fn remedy(&self, name: &ResourceName, namespace: &str, findings: &Findings) -> String {
+        if !findings.may_compare(self.entries.len()) {
+            return format!("add a {} of that name", self.kind);
+        }
         // The same name elsewhere is the likeliest mistake.
         let elsewhere = self
             .entries

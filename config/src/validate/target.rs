@@ -1,12 +1,17 @@
 //! `TargetService`: where. The operator's replace the catalog's of the same name, or extend one.
 
 mod answer;
+mod claims;
 mod domains;
 mod probe;
 mod route;
 mod unread;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     fields::{each, host_pattern},
@@ -19,6 +24,7 @@ use crate::{
     resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
     yaml::{Findings, Spot, read::did_you_mean},
 };
+use claims::Claims;
 use route::RouteChecks;
 
 const DEFAULT_PORT: u16 = 443;
@@ -49,14 +55,20 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
             written.push((name, head));
         }
     }
-    for (index, (name, head)) in written.iter().enumerate() {
-        // Two of the operator's are reported once, at the later one.
-        let later = &written[index + 1..];
-        let others = shelf.values().filter(|other| {
-            other.name != **name && !later.iter().any(|(name, _)| **name == other.name)
-        });
+    // Those of the catalog that are not replaced come first; of two of the operator's the later
+    // one is reported.
+    let replaced: HashSet<_> = written.iter().map(|(name, _)| *name).collect();
+    let mut claims = Claims::default();
+    for target in shelf
+        .values()
+        .filter(|target| !replaced.contains(&target.name))
+    {
+        claims.add(target);
+    }
+    for (name, head) in &written {
         if let Some(target) = shelf.get(name) {
-            overlaps(target, head, others, findings);
+            claims.check(target, head, findings);
+            claims.add(target);
         }
     }
     shelf
@@ -262,8 +274,9 @@ fn slots(
         .iter()
         .flat_map(|base| base.slots.names.iter().cloned());
     let own = spec.names.iter().map(|name| SlotName::from(name.as_str()));
+    let mut seen = HashSet::new();
     for name in own.chain(inherited) {
-        if !names.contains(&name) {
+        if seen.insert(Arc::clone(&name)) {
             names.push(name);
         }
     }
@@ -277,35 +290,4 @@ fn slots(
         return None;
     };
     Some(Slots { default, names })
-}
-
-/// A host belongs to one target, or it would be chance which credential goes there.
-fn overlaps<'t>(
-    target: &Target,
-    head: &Head<'_>,
-    others: impl Iterator<Item = &'t Arc<Target>>,
-    findings: &Findings,
-) {
-    for other in others {
-        if !target.ports.iter().any(|port| other.ports.contains(port)) {
-            continue;
-        }
-        let Some((index, host)) = target
-            .hosts
-            .iter()
-            .enumerate()
-            .find(|(_, host)| other.hosts.iter().any(|theirs| theirs.overlaps(host)))
-        else {
-            continue;
-        };
-        findings.error(
-            &head.document.spot().key("spec").key("hosts").index(index),
-            "overlapping-targets",
-            format!("`{host}` belongs to the target `{}` as well", other.name),
-            format!(
-                "remove it from one of them, or name this target `{}` to replace the other",
-                other.name
-            ),
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! What is written but used by nothing: often a name that was changed in one place only.
 
+use std::collections::BTreeSet;
+
 use super::{head::Head, policy::Known, shelf::Shelf};
 use crate::{model::Policy, resource::Kind, yaml::Findings};
 
@@ -9,25 +11,28 @@ pub(super) fn unused(
     policies: &Shelf<Policy>,
     findings: &Findings,
 ) {
+    let mut used_names = BTreeSet::new();
+    for policy in policies.values() {
+        used_names.insert((Kind::TargetService, &policy.target.name));
+        let workloads = policy.workloads.iter();
+        used_names.extend(workloads.map(|workload| (Kind::Workload, &workload.name)));
+        let credentials = policy.credentials.iter();
+        used_names.extend(credentials.map(|(_, credential)| (Kind::Credential, &credential.name)));
+    }
     for head in heads {
         let Some(name) = &head.name else { continue };
         if head.duplicate || head.document.source.catalog {
             continue;
         }
-        let mut policies = policies.values();
-        let (used, code, remedy) = match head.kind {
-            Kind::Workload if known.workloads.get(name).is_some() => (
-                policies.any(|policy| policy.workloads.iter().any(|w| w.name == *name)),
-                "unused-workload",
-                "write a policy for it, or remove it",
-            ),
+        let (code, remedy) = match head.kind {
+            Kind::Workload if known.workloads.get(name).is_some() => {
+                ("unused-workload", "write a policy for it, or remove it")
+            }
             Kind::Credential if known.credentials.get(name).is_some() => (
-                policies.any(|policy| policy.credentials.iter().any(|(_, c)| c.name == *name)),
                 "unused-credential",
                 "name it in a policy, or remove it and the secret",
             ),
             Kind::TargetService if known.targets.get(name).is_some() => (
-                policies.any(|policy| policy.target.name == *name),
                 "unused-target",
                 "write a policy for it, or remove it; until then its hosts are not governed",
             ),
@@ -37,7 +42,7 @@ pub(super) fn unused(
             | Kind::AccessPolicy
             | Kind::Gateway => continue,
         };
-        if !used {
+        if !used_names.contains(&(head.kind, name)) {
             findings.warning(
                 &head.document.spot().key("metadata").key("name"),
                 code,

@@ -6,10 +6,16 @@
 //! is hidden wherever it stands. All of it works on lines, so that it also holds for text that is
 //! not valid YAML.
 
+use crate::shown::disturbs;
+
 /// What stands for hidden text.
 const HIDDEN: char = '…';
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 160;
+/// So many lines above are looked at; what is deeper in something is hidden.
+const MOST_ABOVE: usize = 10_000;
+/// Of a line above, so many bytes at its end are looked at.
+const LONGEST_ABOVE: usize = 4096;
 /// What a name with a secret in it usually contains.
 const SECRET_WORDS: [&str; 7] = [
     "token",
@@ -50,21 +56,32 @@ const INTRODUCERS: [&str; 5] = [
 
 /// The line with this number (from 1) as it may be shown; empty if there is none.
 pub(crate) fn line(whole: &str, number: usize) -> String {
-    let lines: Vec<&str> = whole.lines().take(number).collect();
-    match lines.split_last() {
-        Some((line, before)) if lines.len() == number => text(&by_keys(line, before)),
+    let mut end = 0;
+    let mut ends = whole.split_inclusive('\n').map(|line| {
+        end += line.len();
+        end
+    });
+    let before = match number.checked_sub(2) {
+        Some(skipped) => ends.nth(skipped),
+        None => Some(0),
+    };
+    match before.map(|before| whole.split_at(before)) {
+        Some((before, rest)) if number > 0 && !rest.is_empty() => {
+            let line = rest.lines().next().unwrap_or_default();
+            text(&by_keys(line, before))
+        }
         _ => String::new(),
     }
 }
 
 /// A text that is no line of a file, such as a message: only what looks like a credential is
-/// hidden, and control characters are replaced.
+/// hidden, and what would disturb a terminal is replaced, ends of lines too.
 pub(crate) fn text(text: &str) -> String {
-    let text = by_introducers(text);
+    let text = by_introducers(beginning(text));
     let text = by_shape(&text);
     let mut shown: String = text
         .chars()
-        .map(|c| if is_disruptive(c) { '\u{fffd}' } else { c })
+        .map(|c| if disturbs(c) { '\u{fffd}' } else { c })
         .collect();
     if let Some((cut, _)) = shown.char_indices().nth(LONGEST_LINE * 4) {
         shown.truncate(cut);
@@ -73,13 +90,13 @@ pub(crate) fn text(text: &str) -> String {
     shown
 }
 
-/// Control characters and those that turn the direction of text.
-fn is_disruptive(c: char) -> bool {
-    (c.is_control() && c != '\n' && c != '\t')
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// As much of a text as can be shown, and somewhat more: a secret that is cut off is known still.
+fn beginning(text: &str) -> &str {
+    const ENOUGH: usize = LONGEST_LINE * 32;
+    &text[..text.floor_char_boundary(ENOUGH)]
 }
 
-fn by_keys(line: &str, before: &[&str]) -> String {
+fn by_keys(line: &str, before: &str) -> String {
     let line = match line.char_indices().nth(LONGEST_LINE) {
         Some((cut, _)) => &line[..cut],
         None => line,
@@ -139,12 +156,22 @@ fn is_part_of_reference(key: &KeyAt<'_>, line: &str) -> bool {
 
 /// Whether a line that encloses this one, going by indentation, has a secret-like key, or the
 /// line just before ends in one.
-fn beneath_secret(line: &str, before: &[&str]) -> bool {
+fn beneath_secret(line: &str, before: &str) -> bool {
     let mut inner = indent(line);
     let mut nearest = true;
-    for above in before.iter().rev().filter(|above| !above.trim().is_empty()) {
+    let lines = before
+        .lines()
+        .rev()
+        .filter(|above| !above.trim().is_empty());
+    for (count, above) in lines.enumerate() {
+        if count == MOST_ABOVE {
+            return true;
+        }
         let outer = indent(above);
         if outer < inner || nearest {
+            // Of an endless line, what is nearest.
+            let above =
+                &above[above.ceil_char_boundary(above.len().saturating_sub(LONGEST_ABOVE))..];
             if keys(above)
                 .last()
                 .is_some_and(|key| is_secret_like(key.name) && open_ended(&above[key.end..]))

@@ -16,7 +16,7 @@ pub(crate) use split::documents;
 
 use std::{
     cell::{Cell, RefCell},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
 };
 
@@ -126,6 +126,11 @@ impl<'a> Spot<'a> {
         }
     }
 
+    /// The file and line alone, which cost nothing to tell.
+    pub(crate) fn file_and_line(&self) -> (&'a Path, usize) {
+        (&self.source.path, self.line)
+    }
+
     /// The place, with its line as it may be shown.
     pub(crate) fn place(&self) -> Place {
         Place {
@@ -142,6 +147,9 @@ impl<'a> Spot<'a> {
 /// mistake does not keep the loader busy with rendering its lines.
 const MOST_FINDINGS: usize = 1_000;
 
+/// How many names are looked at to suggest one. Enough for a hundred mistakes among ten thousand.
+const MOST_COMPARED: usize = 1_000_000;
+
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -150,6 +158,8 @@ pub(crate) struct Findings {
     count: Cell<usize>,
     /// The errors among them.
     errors: Cell<usize>,
+    /// How many names were looked at for remedies.
+    compared: Cell<usize>,
 }
 
 impl Findings {
@@ -200,6 +210,16 @@ impl Findings {
             remedy: mask::text(remedy.as_ref()),
             place,
         });
+    }
+
+    /// Whether a remedy may be looked for among so many names. There is a bound for all together.
+    pub(crate) fn may_compare(&self, names: usize) -> bool {
+        let all = self.compared.get().saturating_add(names);
+        if !self.has_room() || all > MOST_COMPARED {
+            return false;
+        }
+        self.compared.set(all);
+        true
     }
 
     fn has_room(&self) -> bool {

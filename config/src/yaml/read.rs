@@ -159,10 +159,18 @@ pub(crate) fn closest<'n>(
     written: &str,
     known: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    let bound = (written.chars().count() / 3).clamp(1, 3);
+    /// Nobody mistypes longer ones.
+    const LONGEST: usize = 256;
+    let length = written.chars().count();
+    if length > LONGEST {
+        return None;
+    }
+    let bound = (length / 3).clamp(1, 3);
     let lower = written.to_lowercase();
     known
         .into_iter()
+        // Names of another length are far, and there may be many.
+        .filter(|name| name.chars().count().abs_diff(length) <= bound)
         .map(|name| {
             let distance = strsim::damerau_levenshtein(&lower, &name.to_lowercase());
             (distance, name)

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use countersign_config::model::CaSource;
+use countersign_config::{model::CaSource, shown::escaped};
 
 use super::{
     files::{load_gateway, write_public},
@@ -137,13 +137,17 @@ fn show(directory: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     };
     writeln!(out, "intermediate, issued last")?;
     show_certificate(&intermediate, out)?;
-    writeln!(out, "  permitted    {}", list(&intermediate.permitted))?;
-    writeln!(out, "  excluded     {}", list(&intermediate.excluded))?;
+    for (what, names) in [
+        ("permitted", &intermediate.permitted),
+        ("excluded ", &intermediate.excluded),
+    ] {
+        writeln!(out, "  {what}    {}", list(names))?;
+    }
     Ok(())
 }
 
 fn show_certificate(certificate: &CertificateSummary, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "  subject      {}", certificate.subject)?;
+    writeln!(out, "  subject      {}", escaped(&certificate.subject))?;
     writeln!(out, "  SHA-256      {}", certificate.sha256)?;
     writeln!(out, "  valid from   {}", certificate.not_before)?;
     writeln!(out, "  valid until  {}", certificate.not_after)
@@ -152,7 +156,10 @@ fn show_certificate(certificate: &CertificateSummary, out: &mut impl Write) -> i
 fn list(names: &[String]) -> String {
     match names {
         [] => "nothing named".to_owned(),
-        names => names.join("\n               "),
+        names => {
+            let shown: Vec<_> = names.iter().map(|name| escaped(name)).collect();
+            shown.join("\n               ")
+        }
     }
 }
 

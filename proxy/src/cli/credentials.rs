@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use comfy_table::{Table, presets};
+use countersign_config::shown::disturbs_lines;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
@@ -51,7 +52,8 @@ impl CredentialsCommand {
             serde_json::from_slice(&text).context("this is no gateway's answer")?;
         let mut stdout = output::stdout();
         if self.json {
-            writeln!(stdout, "{}", serde_json::to_string_pretty(&status)?)?;
+            let json = serde_json::to_string_pretty(&status)?;
+            writeln!(stdout, "{}", quiet(&json))?;
         } else {
             write_table(&status, &mut stdout)?;
         }
@@ -198,6 +200,21 @@ fn row(credential: &CredentialStatus) -> Vec<String> {
         .collect()
 }
 
+/// JSON whose texts do not disturb a terminal, and say the same.
+fn quiet(json: &str) -> String {
+    let mut quiet = String::with_capacity(json.len());
+    for character in json.chars() {
+        if !disturbs_lines(character) {
+            quiet.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            write!(quiet, "\\u{unit:04x}").expect("writing to a String does not fail");
+        }
+    }
+    quiet
+}
+
 /// `59s`, `3m20s`, `2h05m`, `3d04h`.
 fn brief(seconds: u64) -> String {
     match seconds {
@@ -226,6 +243,16 @@ mod tests {
     #[case(273_600, "3d04h")]
     fn times_are_brief(#[case] seconds: u64, #[case] expected: &str) {
         assert_eq!(brief(seconds), expected);
+    }
+
+    #[test]
+    fn t72_json_disturbs_no_terminal_and_says_the_same() {
+        let written = serde_json::json!({ "a": "\u{1b}\u{9b}31m\u{202e}\n\u{e4}" });
+        let shown = quiet(&serde_json::to_string_pretty(&written).unwrap());
+        assert!(!shown.contains(disturbs_lines), "{shown:?}");
+        assert!(shown.contains("\\u009b31m\\u202e\\n\u{e4}"), "{shown}");
+        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, written);
     }
 
     #[test]

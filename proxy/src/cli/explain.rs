@@ -8,6 +8,7 @@ use countersign_config::{
     load,
     path::CanonicalPath,
     policy::{CallerFacts, Decision, PodFacts, PolicySet, RequestFacts},
+    shown::{escaped, escaped_lines},
 };
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
@@ -73,10 +74,12 @@ impl ExplainCommand {
         if let Some(cluster) = assumed {
             writeln!(
                 stdout,
-                "assumed: --cluster {cluster}, the only one that selectors name"
+                "assumed: --cluster {}, the only one that selectors name",
+                escaped(&cluster)
             )?;
         }
-        writeln!(stdout, "{explanation}")?;
+        let text = explanation.to_string();
+        writeln!(stdout, "{}", escaped_lines(&text))?;
         let refused = match &explanation.decision {
             Decision::Permit(_) => None,
             Decision::Deny(denial) => Some(authorize::reason(denial.reason)),

@@ -41,32 +41,11 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     CREDENTIALS.replace_all(text, REDACTED)
 }
 
-/// Escapes what would move a terminal's cursor, colour it, or reverse its text: control
-/// characters (also C1 and DEL), line separators and bidirectional overrides. For people's tools
-/// that print fields of records; JSON has its own escapes.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(needs_escape) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if needs_escape(character) {
-            escaped.extend(character.escape_unicode());
-        } else {
-            escaped.push(character);
-        }
-    }
-    Cow::Owned(escaped)
-}
+/// For people's tools that print fields of records; JSON has its own escapes.
+pub use countersign_config::shown::escaped as printable;
 
 /// Whether a character must not reach a terminal or a log as it is.
-pub(super) fn needs_escape(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
-        )
-}
+pub(super) use countersign_config::shown::disturbs as needs_escape;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,7 @@
 //! The deserializer of one node: checks its form, reports what is wrong, marks what was reported.
 
+use std::collections::HashSet;
+
 use serde::{Deserializer, de::Visitor};
 
 use super::{
@@ -105,14 +107,13 @@ impl<'de> Reader<'de, '_> {
         let Value::Map(entries) = &self.node.value else {
             return None;
         };
-        for (at, (key, _)) in entries.iter().enumerate() {
+        let mut seen = HashSet::with_capacity(entries.len());
+        for (key, _) in entries {
+            let repeats = !seen.insert(key.text.as_str());
             if key.skip.get() {
                 continue;
             }
-            if entries[..at]
-                .iter()
-                .any(|(other, _)| other.text == key.text)
-            {
+            if repeats {
                 key.skip.set(true);
                 self.findings.error(
                     &self.at(key),

@@ -1,0 +1,136 @@
+//! Large resources take time in proportion to their size. None of these would end within a test's
+//! patience if they were compared each with each.
+
+use std::fmt::Write as _;
+
+use super::{BASE, outline, problems};
+
+const HEAD: &str = "apiVersion: countersign.dev/v1alpha1\nkind: ";
+const MANY: usize = 80_000;
+
+#[test]
+fn t72_many_keys() {
+    let mut text = format!("{HEAD}Workload\nmetadata: {{ name: a, namespace: qa }}\nspec:\n");
+    for number in 0..MANY {
+        writeln!(text, "  k{number}: 1").unwrap();
+    }
+    let found = outline(&problems(&text));
+    assert_eq!(found.len(), 1001);
+    assert_eq!(found[0], "0: too-many-problems");
+}
+
+#[test]
+fn t72_one_key_many_times() {
+    let mut text = format!("{HEAD}Workload\nmetadata: {{ name: a, namespace: qa }}\nspec:\n");
+    text.push_str(&"  owner: x\n".repeat(MANY));
+    assert_eq!(outline(&problems(&text)).len(), 1001);
+}
+
+#[test]
+fn t72_one_name_many_times() {
+    let document = "kind: Workload\nmetadata: { name: a, namespace: b }\n---\n";
+    let found = outline(&problems(&document.repeat(60_000)));
+    assert_eq!(found.len(), 1001);
+}
+
+#[test]
+fn t72_many_references_that_dangle_among_many_names() {
+    let mut text = BASE.replacen("workloads: [app]", "workloads: [WORKLOADS]", 1);
+    let mut names = String::new();
+    for number in 0..20_000 {
+        write!(names, "no{number}, ").unwrap();
+    }
+    text = text.replacen("WORKLOADS", &names, 1);
+    for number in 0..5_000 {
+        write!(
+            text,
+            "---\n{HEAD}Workload\nmetadata: {{ name: w{number}, namespace: qa }}\nspec: {{ owner: x, match: [{{ cluster: c, serviceAccount: a{number} }}] }}\n"
+        )
+        .unwrap();
+    }
+    assert_eq!(outline(&problems(&text)).len(), 1001);
+}
+
+#[test]
+fn t72_many_targets() {
+    let mut text = String::new();
+    for number in 0..10_000 {
+        write!(
+            text,
+            "---\n{HEAD}TargetService\nmetadata: {{ name: t{number} }}\nspec: {{ hosts: [h{number}.test.example], routes: [{{ paths: [/x] }}] }}\n"
+        )
+        .unwrap();
+    }
+    // None is used.
+    let found = outline(&problems(&text));
+    assert_eq!(found.len(), 1001);
+    assert!(found[1].ends_with("unused-target"), "{found:?}");
+}
+
+#[test]
+fn t72_many_slots_and_routes() {
+    let slots: Vec<_> = (0..MANY).map(|number| format!("s{number}")).collect();
+    let routes = "{ paths: [/a/*] }, ".repeat(20_000);
+    let target = format!(
+        "{HEAD}TargetService\nmetadata: {{ name: t }}\nspec:\n  hosts: [t.test]\n  slots: {{ default: s0, names: [{}] }}\n  routes: [{routes}]\n---\n",
+        slots.join(", "),
+    );
+    let policy = BASE
+        .replacen("target: slack\n  credential: bot", "target: t", 1)
+        .replacen("hosts: [slack.com]", "hosts: [t.test]", 1);
+    let found = outline(&problems(&(target + &policy)));
+    assert!(found.len() < 10, "{found:?}");
+}
+
+#[test]
+fn t72_a_long_line_and_a_long_name() {
+    let long = "a".repeat(2_000_000);
+    let text = format!("apiVersion: x\nkind: {long}\nmetadata: {{ name: a }}\nspec: {{}}\n");
+    let found = problems(&text);
+    assert_eq!(outline(&found), ["1: wrong-api-version", "2: wrong-kind"]);
+    assert!(found.render(false).len() < 10_000);
+    let bearers = format!(
+        "spec: {{ x: \"{}\" }}\n",
+        "Bearer abcdefgh ".repeat(100_000)
+    );
+    let text = format!("{HEAD}Workload\n{bearers}{}", "k: 1\n".repeat(2_000));
+    assert_eq!(outline(&problems(&text)).len(), 1001);
+}
+
+#[test]
+fn t72_deep_nesting_and_aliases_are_bounded() {
+    for text in [
+        "[".repeat(100_000),
+        "{ a: ".repeat(100_000),
+        format!(
+            "a: &a [{}]\nb: [{}]\n",
+            "x, ".repeat(1_000),
+            "*a, ".repeat(1_000)
+        ),
+        format!("a0: &a0 [x]\n{}", bomb(30)),
+    ] {
+        let found = outline(&problems(&text));
+        assert!(found[0].ends_with("invalid-yaml"), "{found:?}");
+    }
+}
+
+/// Each line means twice as much as the one before.
+fn bomb(levels: usize) -> String {
+    (1..levels)
+        .map(|level| format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1))
+        .collect()
+}
+
+#[test]
+fn t72_names_disturb_no_terminal() {
+    let odd = "\"a\\u001b[31m\\u009b\\u202e\\nerror: forged\"";
+    let text = BASE
+        .replacen("workloads: [app]", &format!("workloads: [{odd}]"), 1)
+        .replacen("  rate: 60/m", &format!("  {odd}: 60/m"), 1);
+    let found = problems(&text);
+    assert!(found.0.len() >= 2, "{:?}", outline(&found));
+    for shown in [found.render(false), found.to_string()] {
+        assert!(!shown.contains(crate::shown::disturbs_lines), "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("error: forged")));
+    }
+}

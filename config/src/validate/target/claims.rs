@@ -1,0 +1,86 @@
+//! Which target has which host: each belongs to one, or it would be chance which credential goes
+//! there.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::super::head::Head;
+use crate::{host::HostPattern, model::Target, yaml::Findings};
+
+/// So many others are named for one target.
+const MOST_REPORTED: usize = 16;
+
+/// The hosts of the targets so far, by what they can have in common.
+#[derive(Debug, Default)]
+pub(super) struct Claims<'t> {
+    /// Exact hosts.
+    exact: HashMap<String, Vec<Claim<'t>>>,
+    /// Wildcards, by what follows their label.
+    wildcards: HashMap<&'t str, Vec<Claim<'t>>>,
+    /// Exact hosts, by what follows their first label.
+    below: HashMap<String, Vec<Claim<'t>>>,
+}
+
+type Claim<'t> = (&'t HostPattern, &'t Target);
+
+impl<'t> Claims<'t> {
+    /// Adds the hosts of a target.
+    pub(super) fn add(&mut self, target: &'t Arc<Target>) {
+        for host in &target.hosts {
+            let claim = (host, &**target);
+            if let Some(suffix) = host.suffix() {
+                self.wildcards.entry(suffix).or_default().push(claim);
+                continue;
+            }
+            let written = host.to_string();
+            if let Some((_, suffix)) = written.split_once('.') {
+                let below = self.below.entry(suffix.to_owned()).or_default();
+                below.push(claim);
+            }
+            self.exact.entry(written).or_default().push(claim);
+        }
+    }
+
+    /// Reports the first host of a target that another has, for each of the others.
+    pub(super) fn check(&self, target: &Target, head: &Head<'_>, findings: &Findings) {
+        let mut reported: Vec<&Target> = Vec::new();
+        for (index, host) in target.hosts.iter().enumerate() {
+            while reported.len() < MOST_REPORTED
+                && let Some(other) = self.other(host, target, &reported)
+            {
+                reported.push(other);
+                findings.error(
+                    &head.document.spot().key("spec").key("hosts").index(index),
+                    "overlapping-targets",
+                    format!("`{host}` belongs to the target `{}` as well", other.name),
+                    format!(
+                        "remove it from one of them, or name this target `{}` to replace the other",
+                        other.name
+                    ),
+                );
+            }
+        }
+    }
+
+    /// A target that has the host too, at one of the same ports, and was not reported.
+    fn other(
+        &self,
+        host: &HostPattern,
+        target: &Target,
+        reported: &[&Target],
+    ) -> Option<&'t Target> {
+        let written = host.to_string();
+        let (same, below, wildcards) = match host.suffix() {
+            Some(suffix) => (None, self.below.get(suffix), self.wildcards.get(suffix)),
+            None => {
+                let suffix = written.split_once('.').map(|(_, suffix)| suffix);
+                let wildcards = suffix.and_then(|suffix| self.wildcards.get(suffix));
+                (self.exact.get(&written), None, wildcards)
+            }
+        };
+        let all = [same, below, wildcards].into_iter().flatten().flatten();
+        all.filter(|(theirs, _)| theirs.overlaps(host))
+            .map(|(_, other)| *other)
+            .filter(|other| target.ports.iter().any(|port| other.ports.contains(port)))
+            .find(|other| !reported.iter().any(|known| known.name == other.name))
+    }
+}
