@@ -216,7 +216,8 @@ impl<'e> Walk<'e> {
         let operand = &select.operand;
         if self.is_query(&operand.expr) {
             self.reads.names.insert(select.field.clone());
-            return self.query();
+            self.query();
+            return Ok(());
         }
         let Some(root) = root(&operand.expr).filter(|name| !self.bound.contains(name)) else {
             return self.visit(operand, depth + 1);
@@ -258,7 +259,8 @@ impl<'e> Walk<'e> {
         if let Some(read) = read {
             self.reads.names.insert(read.to_owned());
             self.nodes += 1;
-            return self.query();
+            self.query();
+            return Ok(());
         }
         for part in call.target.as_deref().into_iter().chain(&call.args) {
             self.visit(part, depth + 1)?;
@@ -276,12 +278,11 @@ impl<'e> Walk<'e> {
     }
 
     /// Counts `request.query`, of which one field is read.
-    fn query(&mut self) -> Result<(), ConditionError> {
+    fn query(&mut self) {
         self.uses.request = true;
         self.uses.query = true;
         self.uses.content = true;
         self.nodes += 1;
-        Ok(())
     }
 
     fn comprehension(

@@ -20,6 +20,7 @@ use crate::{
 
 /// Far more than any set of resources needs; a guard against pointing at the wrong file.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
+const TOO_LARGE: &str = "it is larger than 4 MiB";
 /// The same for all files together.
 const LARGEST_WHOLE: u64 = 64 * 1024 * 1024;
 
@@ -109,7 +110,7 @@ fn try_read(path: &Path, seen: &mut Seen) -> io::Result<Option<String>> {
         return Err(io::Error::other("it is not a regular file"));
     }
     if found.len() > LARGEST_FILE {
-        return Err(io::Error::other("it is larger than 4 MiB"));
+        return Err(io::Error::other(TOO_LARGE));
     }
     if !seen.files.insert(fs::canonicalize(path)?) {
         return Ok(None);
@@ -117,8 +118,11 @@ fn try_read(path: &Path, seen: &mut Seen) -> io::Result<Option<String>> {
     let mut bytes = Vec::new();
     // It may have grown since.
     fs::File::open(path)?
-        .take(LARGEST_FILE)
+        .take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::other(TOO_LARGE));
+    }
     seen.bytes += bytes.len() as u64;
     if seen.bytes > LARGEST_WHOLE {
         return Err(io::Error::other(

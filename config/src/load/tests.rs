@@ -5,12 +5,14 @@ use crate::model;
 
 mod catalog;
 mod credentials;
+mod deep;
 mod documents;
 mod files;
 mod gateways;
 mod large;
 mod mistakes;
 mod several;
+mod shown;
 mod unread;
 mod whereto;
 

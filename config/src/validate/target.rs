@@ -195,15 +195,19 @@ fn target(
         auth_failure,
         refusal: refusal?,
         probe: probe?,
-        rate_limit: match (&spec.rate_limit, base) {
-            (Some(written), _) => match written.per {
-                RateLimitPer::Credential => RateLimitScope::Credential,
-                RateLimitPer::Path => RateLimitScope::Path,
-            },
-            (None, Some(base)) => base.rate_limit,
-            (None, None) => RateLimitScope::Credential,
-        },
+        rate_limit: rate_limit(spec, base),
     })
+}
+
+fn rate_limit(spec: &TargetServiceSpec, base: Option<&Target>) -> RateLimitScope {
+    match (&spec.rate_limit, base) {
+        (Some(written), _) => match written.per {
+            RateLimitPer::Credential => RateLimitScope::Credential,
+            RateLimitPer::Path => RateLimitScope::Path,
+        },
+        (None, Some(base)) => base.rate_limit,
+        (None, None) => RateLimitScope::Credential,
+    }
 }
 
 fn hosts(

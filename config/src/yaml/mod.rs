@@ -262,3 +262,27 @@ impl Findings {
         Problems(problems)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t72_remedies_are_looked_for_among_so_many_names_in_all() {
+        let findings = Findings::default();
+        let names = MOST_COMPARED / 100;
+        let looked = (0..1_000).filter(|_| findings.may_compare(names)).count();
+        assert_eq!(looked, 100);
+        assert!(!findings.may_compare(usize::MAX));
+    }
+
+    #[test]
+    fn t72_no_remedy_is_looked_for_that_is_not_shown() {
+        let findings = Findings::default();
+        for _ in 0..MOST_FINDINGS {
+            assert!(findings.may_compare(1));
+            findings.add(Severity::Warning, None, "code", "message", "remedy");
+        }
+        assert!(!findings.may_compare(1));
+    }
+}

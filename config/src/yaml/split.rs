@@ -6,6 +6,10 @@ use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageForma
 
 use super::{Document, Findings, Node, Source, Spot, Value, node::size};
 
+/// How deep lists and mappings may stand in each other. No resource comes near it; each level takes
+/// stack, and a reload has no more of it than any thread.
+const MAX_DEPTH: usize = 32;
+
 /// Parses every document of a file; what does not parse is a finding.
 pub(crate) fn documents(source: &Rc<Source>, findings: &Findings) -> Vec<Document> {
     let mut documents = Vec::new();
@@ -82,7 +86,7 @@ fn options() -> Options {
             max_replay_stack_depth: 16,
         },
         budget: serde_saphyr::budget! {
-            max_depth: 64,
+            max_depth: MAX_DEPTH,
             max_events: 200_000,
         },
     }

@@ -69,13 +69,12 @@ impl<'t> Claims<'t> {
         reported: &[&Target],
     ) -> Option<&'t Target> {
         let written = host.to_string();
-        let (same, below, wildcards) = match host.suffix() {
-            Some(suffix) => (None, self.below.get(suffix), self.wildcards.get(suffix)),
-            None => {
-                let suffix = written.split_once('.').map(|(_, suffix)| suffix);
-                let wildcards = suffix.and_then(|suffix| self.wildcards.get(suffix));
-                (self.exact.get(&written), None, wildcards)
-            }
+        let (same, below, wildcards) = if let Some(suffix) = host.suffix() {
+            (None, self.below.get(suffix), self.wildcards.get(suffix))
+        } else {
+            let suffix = written.split_once('.').map(|(_, suffix)| suffix);
+            let wildcards = suffix.and_then(|suffix| self.wildcards.get(suffix));
+            (self.exact.get(&written), None, wildcards)
         };
         let all = [same, below, wildcards].into_iter().flatten().flatten();
         all.filter(|(theirs, _)| theirs.overlaps(host))

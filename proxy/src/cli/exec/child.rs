@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use countersign_config::shown::escaped;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::Command,
@@ -64,7 +65,7 @@ fn not_started(program: &OsString, error: &io::Error) -> anyhow::Result<ExitCode
     let _unread = writeln!(
         io::stderr(),
         "countersign: {} cannot be run: {error}",
-        program.display()
+        escaped(&program.to_string_lossy())
     );
     Ok(ExitCode::from(code))
 }
