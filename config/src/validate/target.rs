@@ -28,6 +28,10 @@ use claims::Claims;
 use route::RouteChecks;
 
 const DEFAULT_PORT: u16 = 443;
+/// More than any API has. Routes and policies are compared with each of them.
+const MOST_HOSTS: usize = 1024;
+const MOST_SLOTS: usize = 256;
+const MOST_PORTS: usize = 256;
 
 /// All targets: the catalog's, replaced where the operator wrote one of the same name.
 pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
@@ -217,6 +221,7 @@ fn hosts(
     findings: &Findings,
 ) -> Option<Vec<HostPattern>> {
     let spot = spot.key("hosts");
+    few(spec.hosts.len(), MOST_HOSTS, "hosts", &spot, findings)?;
     let mut hosts = each(&spec.hosts, &spot, |host, spot| {
         host_pattern(host, spot, findings)
     })?;
@@ -246,6 +251,13 @@ fn ports(
     let Some(ports) = &spec.ports else {
         return Some(base.map_or_else(|| vec![DEFAULT_PORT], |base| base.ports.clone()));
     };
+    few(
+        ports.len(),
+        MOST_PORTS,
+        "ports",
+        &spot.key("ports"),
+        findings,
+    )?;
     if ports.is_empty() || ports.contains(&0) {
         findings.error(
             &spot.key("ports"),
@@ -273,6 +285,13 @@ fn slots(
             |base| base.slots.clone(),
         ));
     };
+    few(
+        spec.names.len(),
+        MOST_SLOTS,
+        "slots",
+        &spot.key("names"),
+        findings,
+    )?;
     let mut names: Vec<SlotName> = Vec::new();
     let inherited = base
         .iter()
@@ -294,4 +313,18 @@ fn slots(
         return None;
     };
     Some(Slots { default, names })
+}
+
+/// Reports a list that is longer than anybody needs.
+fn few(length: usize, most: usize, what: &str, spot: &Spot<'_>, findings: &Findings) -> Option<()> {
+    if length <= most {
+        return Some(());
+    }
+    findings.error(
+        spot,
+        "long-list",
+        format!("a target has {most} {what} at most, and this one {length}"),
+        "write several targets",
+    );
+    None
 }

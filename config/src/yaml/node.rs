@@ -1,7 +1,8 @@
 //! One value of a document, with its place and the marks that reading leaves on it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
     fmt,
 };
 
@@ -24,7 +25,12 @@ pub(crate) struct Node {
     pub(crate) broken: Cell<bool>,
     /// Required keys that were reported missing; they read as blanks from then on.
     pub(crate) missing: RefCell<Vec<&'static str>>,
+    /// Where the keys of a large mapping are, once one was asked for.
+    index: OnceCell<HashMap<String, usize>>,
 }
+
+/// Mappings with more keys are looked through once only, however often they are asked.
+const FEW_KEYS: usize = 16;
 
 /// What a value is.
 #[derive(Debug)]
@@ -55,10 +61,14 @@ impl Node {
     /// The first entry with this key.
     pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Node)> {
         match &self.value {
-            Value::Map(entries) => entries
-                .iter()
-                .find(|(key, _)| key.text == name)
-                .map(|(key, node)| (key, node)),
+            Value::Map(entries) => {
+                let at = if entries.len() > FEW_KEYS {
+                    *self.index.get_or_init(|| index(entries)).get(name)?
+                } else {
+                    entries.iter().position(|(key, _)| key.text == name)?
+                };
+                entries.get(at).map(|(key, node)| (key, node))
+            }
             Value::Null
             | Value::Bool(_)
             | Value::Integer(_)
@@ -135,6 +145,15 @@ impl Node {
     }
 }
 
+/// The first place of each key.
+fn index(entries: &[(Key, Node)]) -> HashMap<String, usize> {
+    let mut index = HashMap::with_capacity(entries.len());
+    for (at, (key, _)) in entries.iter().enumerate() {
+        index.entry(key.text.clone()).or_insert(at);
+    }
+    index
+}
+
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
@@ -155,6 +174,7 @@ impl<'de> Deserialize<'de> for Node {
             width,
             broken: Cell::new(false),
             missing: RefCell::default(),
+            index: OnceCell::new(),
         })
     }
 }

@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
 
 /// An error with all that caused it, each on a line.
 fn told(error: &anyhow::Error) -> String {
-    let mut causes = error.chain().map(|cause| cause.to_string());
+    let mut causes = error.chain().map(ToString::to_string);
     let mut text = format!("Error: {}\n", escaped(&causes.next().unwrap_or_default()));
     for (index, cause) in causes.enumerate() {
         if index == 0 {

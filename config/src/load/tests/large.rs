@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use rstest::rstest;
+
 use super::{BASE, outline, problems};
 
 const HEAD: &str = "apiVersion: countersign.dev/v1alpha1\nkind: ";
@@ -91,19 +93,54 @@ fn t72_many_targets() {
     assert!(found[1].ends_with("unused-target"), "{found:?}");
 }
 
-#[test]
-fn t72_many_slots_and_routes() {
-    let slots: Vec<_> = (0..MANY).map(|number| format!("s{number}")).collect();
-    let routes = "{ paths: [/a/*] }, ".repeat(20_000);
+#[rstest]
+#[case::most_slots(256, 1, "slots", None)]
+#[case::slots(257, 1, "slots", Some("long-list"))]
+#[case::a_lot_of_slots(MANY, 1, "slots", Some("long-list"))]
+#[case::most_hosts(1, 1024, "hosts", None)]
+#[case::hosts(1, 1025, "hosts", Some("long-list"))]
+#[case::a_lot_of_hosts(1, MANY, "hosts", Some("long-list"))]
+fn t72_a_target_with_many_routes_has_few(
+    #[case] slots: usize,
+    #[case] hosts: usize,
+    #[case] what: &str,
+    #[case] code: Option<&str>,
+) {
+    let slots: Vec<_> = (0..slots).map(|number| format!("s{number}")).collect();
+    let hosts: Vec<_> = (0..hosts).map(|number| format!("h{number}.test")).collect();
+    let routes = "{ paths: [/a/*] }, ".repeat(5_000);
     let target = format!(
-        "{HEAD}TargetService\nmetadata: {{ name: t }}\nspec:\n  hosts: [t.test]\n  slots: {{ default: s0, names: [{}] }}\n  routes: [{routes}]\n---\n",
+        "{HEAD}TargetService\nmetadata: {{ name: t }}\nspec:\n  hosts: [{}]\n  slots: {{ default: s0, names: [{}] }}\n  routes: [{routes}]\n---\n",
+        hosts.join(", "),
         slots.join(", "),
     );
     let policy = BASE
         .replacen("target: slack\n  credential: bot", "target: t", 1)
-        .replacen("hosts: [slack.com]", "hosts: [t.test]", 1);
-    let found = outline(&problems(&(target + &policy)));
-    assert!(found.len() < 10, "{found:?}");
+        .replacen("hosts: [slack.com]", "hosts: [h0.test]", 1);
+    let found = problems(&(target + &policy));
+    let long = found.0.iter().find(|problem| problem.code == "long-list");
+    assert_eq!(
+        long.map(|problem| problem.code),
+        code,
+        "{:?}",
+        outline(&found)
+    );
+    assert!(long.is_none_or(|problem| problem.message.contains(what)));
+}
+
+#[test]
+fn t72_many_slots_in_a_policy() {
+    let slots: Vec<_> = (0..20_000)
+        .map(|number| format!("s{number}: bot"))
+        .collect();
+    let credentials = format!("credentials: {{ {} }}", slots.join(", "));
+    let found = outline(&problems(&BASE.replacen(
+        "credential: bot",
+        &credentials,
+        1,
+    )));
+    assert_eq!(found.len(), 1001);
+    assert_eq!(found[1], "26: unknown-slot");
 }
 
 #[test]
