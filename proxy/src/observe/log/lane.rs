@@ -33,7 +33,7 @@ const TEXT: usize = 8 * 1024;
 const LITTLE: usize = 64;
 
 /// Shares are counted in so many cells. Two who meet in one share it.
-const CELLS: usize = 512;
+const CELLS: usize = 4096;
 
 /// The bounds of a queue.
 #[derive(Debug, Clone, Copy)]
@@ -238,6 +238,8 @@ fn cut(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::observe::{Outcome, fixture};
 
@@ -265,9 +267,25 @@ mod tests {
             .count()
     }
 
+    /// A lane in which none of these shares a cell with another: who meets whom is chance.
+    fn apart(whose: &[(&str, Outcome)]) -> (Lane, Outlet) {
+        loop {
+            let (lane, outlet) = lane(BOUNDS);
+            let cell = |(subject, outcome): &(&str, Outcome)| {
+                let closed = of(subject, *outcome);
+                lane.shares.cell(&closed, was_forwarded(&closed))
+            };
+            let cells: HashSet<usize> = whose.iter().map(cell).collect();
+            if cells.len() == whose.len() {
+                return (lane, outlet);
+            }
+        }
+    }
+
     #[test]
     fn one_flood_leaves_half() {
-        let (lane, outlet) = lane(BOUNDS);
+        let both = ["flood", "honest"].map(|subject| (subject, Outcome::Permitted));
+        let (lane, outlet) = apart(&both);
         let all = BOUNDS.bytes / weigh(&of("flood", Outcome::Permitted));
         let flood = put(&lane, 2 * all, "flood", Outcome::Permitted);
         assert!(flood > all / 3 && flood <= all / 2, "{flood} of {all}");
@@ -281,21 +299,27 @@ mod tests {
 
     #[test]
     fn ten_floods_leave_room_for_ten_who_say_little() {
-        let (lane, _outlet) = lane(BOUNDS);
-        let all = BOUNDS.bytes / weigh(&of("flood 0", Outcome::Permitted));
-        for number in 0..10 {
-            put(&lane, all, &format!("flood {number}"), Outcome::Permitted);
+        let floods: Vec<String> = (0..10).map(|number| format!("flood {number}")).collect();
+        let honest: Vec<String> = (0..10).map(|number| format!("honest {number}")).collect();
+        let all: Vec<_> = floods
+            .iter()
+            .chain(&honest)
+            .map(|subject| (subject.as_str(), Outcome::Permitted))
+            .collect();
+        let (lane, _outlet) = apart(&all);
+        let most = BOUNDS.bytes / weigh(&of("flood 0", Outcome::Permitted));
+        for flood in &floods {
+            put(&lane, most, flood, Outcome::Permitted);
         }
-        for number in 0..10 {
-            let subject = format!("honest {number}");
-            let little = all / LITTLE;
-            assert_eq!(put(&lane, little, &subject, Outcome::Permitted), little);
+        let little = most / LITTLE;
+        for subject in &honest {
+            assert_eq!(put(&lane, little, subject, Outcome::Permitted), little);
         }
     }
 
     #[test]
     fn refusals_do_not_crowd_out_what_the_same_workload_had_forwarded() {
-        let (lane, _outlet) = lane(BOUNDS);
+        let (lane, _outlet) = apart(&[("one", REFUSED), ("one", Outcome::Permitted)]);
         let all = BOUNDS.bytes / weigh(&of("one", REFUSED));
         let refused = put(&lane, all, "one", REFUSED);
         assert!(refused <= all / 4, "{refused} of {all}");
