@@ -165,8 +165,11 @@ pub async fn build_with_log(
     metrics.reloaded(snapshot.revision(), clock.now());
     let state = AdminState::new(metrics.clone());
     state.set_revision(snapshot.revision());
-    let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
-    let forwarder = Arc::new(forwarder);
+    let forwarder = Arc::new(Forwarder::new(
+        &gateway.upstream,
+        &gateway.limits,
+        Vec::new(),
+    )?);
     let tools = Tools::new(&gateway, Arc::clone(&forwarder), clock.clone());
     let credentials = Credentials::new(tools, clock.clone()).counted_by(metrics.clone());
     let credentials = Arc::new(credentials);
@@ -177,6 +180,7 @@ pub async fn build_with_log(
         clock.clone(),
         gateway.limits.inspect_bytes,
     );
+    let (budget, slots) = shares(memory, &gateway.limits, &metrics);
     let rooms = Arc::new(Rooms {
         identifier: Identifier::new(&gateway.issuers, clock.clone())?
             .with_trust_domains(&gateway.trust_domains)?,
@@ -186,8 +190,8 @@ pub async fn build_with_log(
         prober: Arc::new(prober),
         forwarder,
         ca: Arc::new(ca),
-        slots: Slots::new(Bounds::from(&gateway.limits), Some(metrics.clone())),
-        budget: Budget::new(memory, metrics.clone()),
+        slots,
+        budget,
         recorder: Recorder::new(log, metrics, clock.clone()),
         limits: gateway.limits.clone(),
         unmatched: gateway.unmatched,
@@ -195,8 +199,6 @@ pub async fn build_with_log(
         tasks: Tasks::default(),
         drain: CancellationToken::new(),
     });
-    let strangers = rooms.slots.clone();
-    rooms.budget.evict_by(move || strangers.evict());
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
     for listener in &gateway.listeners {
         listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);
@@ -224,6 +226,20 @@ pub async fn build_with_log(
         .retain(app.rooms.snapshots.load_full().credentials());
     app.rooms.forwarder.set_own_addresses(app.own_addresses());
     Ok(app)
+}
+
+fn open_ca(gateway: &Gateway, clock: &Clock) -> Result<Ca, CaError> {
+    let CaSource::Directory(directory) = &gateway.ca;
+    Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)
+}
+
+/// Memory and places; who has no proof gives up his place where memory is short.
+fn shares(memory: u64, limits: &Limits, metrics: &Metrics) -> (Budget, Slots) {
+    let budget = Budget::new(memory, metrics);
+    let slots = Slots::new(Bounds::from(limits), Some(metrics.clone()));
+    let strangers = slots.clone();
+    budget.evict_by(move || strangers.evict());
+    (budget, slots)
 }
 
 impl App {

@@ -294,7 +294,7 @@ impl Incoming {
                 linger(stream).await;
             }
             (Ok(Err((error, _))), None) if let Some(overrun) = Overrun::of(&error) => {
-                self.record(overrun.into())
+                self.record(overrun.into());
             }
             (Ok(Err((error, _))), None) => self.record_handshake(&format!("it failed: {error}")),
             (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),

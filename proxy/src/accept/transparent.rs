@@ -176,24 +176,7 @@ impl Transparent {
         };
         match self.fate(&caller, &authority) {
             Ok(Fate::Intercept) => {
-                let purse = match self.rooms.budget.open_for(&caller, TUNNEL) {
-                    Ok(purse) => purse,
-                    Err(short) => {
-                        let refusal = short.into();
-                        alert(&mut stream, &refusal).await;
-                        return self.refuse(Some(&caller), Some(&authority), refusal);
-                    }
-                };
-                let intercepted = Intercepted {
-                    purse,
-                    rooms: self.rooms,
-                    entrance: self.entrance,
-                    caller,
-                    authority,
-                    way: Way::Steered,
-                    closing: self.closing,
-                };
-                intercepted.run(stream).await;
+                self.intercept(caller, authority, stream).await;
             }
             Ok(Fate::Carry) => {
                 self.tunnel(
@@ -228,6 +211,32 @@ impl Transparent {
                 self.refuse(Some(&caller), Some(&authority), refusal);
             }
         }
+    }
+
+    async fn intercept(
+        self,
+        caller: Arc<Caller>,
+        authority: Authority,
+        mut stream: Rewound<TcpStream>,
+    ) {
+        let purse = match self.rooms.budget.open_for(&caller, TUNNEL) {
+            Ok(purse) => purse,
+            Err(short) => {
+                let refusal = short.into();
+                alert(&mut stream, &refusal).await;
+                return self.refuse(Some(&caller), Some(&authority), refusal);
+            }
+        };
+        let intercepted = Intercepted {
+            purse,
+            rooms: self.rooms,
+            entrance: self.entrance,
+            caller,
+            authority,
+            way: Way::Steered,
+            closing: self.closing,
+        };
+        intercepted.run(stream).await;
     }
 
     async fn http(self, protocol: Protocol, stream: Rewound<TcpStream>, original: SocketAddr) {

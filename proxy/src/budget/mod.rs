@@ -91,7 +91,7 @@ pub enum Short {
 
 impl Budget {
     /// So many bytes, of which nothing is held.
-    pub fn new(total: u64, metrics: Metrics) -> Self {
+    pub fn new(total: u64, metrics: &Metrics) -> Self {
         let inner = Arc::new(Inner {
             total: narrow(total),
             held: AtomicUsize::new(0),

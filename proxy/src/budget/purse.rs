@@ -67,7 +67,7 @@ impl Purse {
     #[cfg(test)]
     pub(crate) fn unshared() -> Arc<Self> {
         let metrics = crate::observe::Metrics::new();
-        let budget = Budget::new(u64::MAX / 4, metrics);
+        let budget = Budget::new(u64::MAX / 4, &metrics);
         budget.admit().expect("there is room")
     }
 

@@ -12,7 +12,7 @@ const MIB: usize = 1024 * 1024;
 const TOTAL: usize = 96 * MIB;
 
 fn budget() -> Budget {
-    Budget::new(TOTAL as u64, Metrics::new())
+    Budget::new(TOTAL as u64, &Metrics::new())
 }
 
 /// An account of its own for each name.

@@ -7,7 +7,7 @@ use crate::{budget::Budget, identify::Caller, observe::Metrics};
 const KIB: usize = 1024;
 
 fn budget() -> Budget {
-    Budget::new(64 << 20, Metrics::new())
+    Budget::new(64 << 20, &Metrics::new())
 }
 
 /// The purse of a stranger, or of a proven caller.

@@ -15,7 +15,7 @@ fn what_is_kept_in_small_pieces_is_whole_or_not_kept(
     #[case] room: usize,
     #[case] kept: Result<(), NotKept>,
 ) {
-    let budget = Budget::new(96 * 1024, Metrics::new());
+    let budget = Budget::new(96 * 1024, &Metrics::new());
     let purse = budget.admit().unwrap();
     let meter = BodyMeter::keeping(room.max(100), purse.charge());
     let body: Vec<u8> = (0..length)
