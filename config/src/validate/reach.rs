@@ -16,9 +16,6 @@ use crate::{
     yaml::{Findings, Spot},
 };
 
-/// Nobody writes a target for which more samples would have to be tried out: it counts as reached.
-const MOST_TRIES: usize = 1_000_000;
-
 /// Stands for a wildcard in samples.
 const FILLER: &str = "qz0x7";
 
@@ -34,13 +31,16 @@ pub(super) fn check(
     let is_filled = |slot: &SlotName| {
         credentials.is_none_or(|filled| filled.iter().any(|(filled, _)| filled == slot))
     };
+    let of_routes = target.routes.iter();
+    let of_routes = of_routes.flat_map(|route| route.paths.written());
+    let of_routes: Vec<_> = of_routes.flat_map(|written| samples(written)).collect();
     for (index, rule) in rules.iter().enumerate() {
         let spot = spot.index(index);
         let Some(hosts) = hosts(target, rule, &spot.key("hosts"), findings) else {
             continue;
         };
         let try_out = |pattern: &str| {
-            let outcomes = outcomes(target, &hosts, pattern);
+            let outcomes = outcomes(target, &of_routes, &hosts, pattern, findings);
             verdict(&outcomes, is_filled)
         };
         if rule.paths.is_any() {
@@ -93,9 +93,12 @@ fn hosts(target: &Target, rule: &Rule, spot: &Spot<'_>, findings: &Findings) -> 
     sound.then_some(both)
 }
 
+/// A few of them.
 fn names(hosts: &[HostPattern]) -> String {
+    const MOST: usize = 12;
     hosts
         .iter()
+        .take(MOST)
         .map(|host| format!("`{host}`"))
         .collect::<Vec<_>>()
         .join(", ")
@@ -120,32 +123,31 @@ enum Outcome {
 
 /// What the target does with requests that the pattern means. A route that names paths says
 /// more than one for a whole host, so the latter count only if there are none of the former.
-fn outcomes(target: &Target, hosts: &[Host], pattern: &str) -> Vec<Outcome> {
+/// Once more was tried out than anybody's resources need, all counts as let through.
+fn outcomes(
+    target: &Target,
+    of_routes: &[CanonicalPath],
+    hosts: &[Host],
+    pattern: &str,
+    findings: &Findings,
+) -> Vec<Outcome> {
     let own = samples(pattern);
-    let written: usize = target
-        .routes
-        .iter()
-        .map(|route| route.paths.written().len())
-        .sum();
-    let tries = hosts.len() * (own.len() + 2 * written) * target.routes.len();
-    if tries > MOST_TRIES {
+    // A pattern that is none was reported where it was first parsed.
+    let Ok(pattern) = PathPatterns::parse(&[pattern], false) else {
+        return vec![Outcome::Bare];
+    };
+    if !findings.may_try(of_routes.len()) {
         return vec![Outcome::Bare];
     }
-    let of_routes: Vec<CanonicalPath> = match PathPatterns::parse(&[pattern], false) {
-        Ok(pattern) => target
-            .routes
-            .iter()
-            .flat_map(|route| route.paths.written())
-            .flat_map(|written| samples(written))
-            .filter(|path| pattern.matches(path))
-            .collect(),
-        // Reported where it was first parsed.
-        Err(_) => return vec![Outcome::Bare],
-    };
+    let of_routes = of_routes.iter().filter(|path| pattern.matches(path));
+    let paths: Vec<_> = own.iter().chain(of_routes).collect();
+    if !findings.may_try(hosts.len() * paths.len() * target.routes.len()) {
+        return vec![Outcome::Bare];
+    }
     let mut by_path = Vec::new();
     let mut by_host = Vec::new();
     for host in hosts {
-        for path in own.iter().chain(&of_routes) {
+        for path in &paths {
             let Some(route) = target.routes.iter().find(|route| is_for(route, host, path)) else {
                 continue;
             };

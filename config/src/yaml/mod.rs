@@ -150,6 +150,9 @@ const MOST_FINDINGS: usize = 1_000;
 /// How many names are looked at to suggest one. Enough for a hundred mistakes among ten thousand.
 const MOST_COMPARED: usize = 1_000_000;
 
+/// How often a sample of a request is tried out at a route, to find rules that allow nothing.
+const MOST_TRIES: usize = 20_000_000;
+
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
@@ -160,6 +163,8 @@ pub(crate) struct Findings {
     errors: Cell<usize>,
     /// How many names were looked at for remedies.
     compared: Cell<usize>,
+    /// How many samples were tried out.
+    tried: Cell<usize>,
 }
 
 impl Findings {
@@ -214,12 +219,12 @@ impl Findings {
 
     /// Whether a remedy may be looked for among so many names. There is a bound for all together.
     pub(crate) fn may_compare(&self, names: usize) -> bool {
-        let all = self.compared.get().saturating_add(names);
-        if !self.has_room() || all > MOST_COMPARED {
-            return false;
-        }
-        self.compared.set(all);
-        true
+        self.has_room() && spend(&self.compared, names, MOST_COMPARED)
+    }
+
+    /// Whether so many more samples may be tried out. There is a bound for all together.
+    pub(crate) fn may_try(&self, samples: usize) -> bool {
+        spend(&self.tried, samples, MOST_TRIES)
     }
 
     fn has_room(&self) -> bool {
@@ -263,6 +268,15 @@ impl Findings {
     }
 }
 
+fn spend(spent: &Cell<usize>, more: usize, most: usize) -> bool {
+    let all = spent.get().saturating_add(more);
+    let enough = all <= most;
+    if enough {
+        spent.set(all);
+    }
+    enough
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,5 +298,13 @@ mod tests {
             findings.add(Severity::Warning, None, "code", "message", "remedy");
         }
         assert!(!findings.may_compare(1));
+    }
+    #[test]
+    fn t72_samples_are_tried_out_so_often_in_all() {
+        let findings = Findings::default();
+        let samples = MOST_TRIES / 100;
+        let tried = (0..1_000).filter(|_| findings.may_try(samples)).count();
+        assert_eq!(tried, 100);
+        assert!(!findings.may_try(usize::MAX));
     }
 }
