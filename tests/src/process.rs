@@ -302,6 +302,15 @@ fn text(printed: &Mutex<String>) -> String {
         .clone()
 }
 
+/// Where the listener of this name listens, by the process log.
+pub fn logged_by(printed: &str, listener: &str) -> Option<SocketAddr> {
+    printed.lines().find_map(|line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        let of = event["message"] == "listening" && event["listener"] == listener;
+        of.then(|| event["address"].as_str()?.parse().ok())?
+    })
+}
+
 /// The address in a line of the process log.
 fn logged(printed: &str, message: &str) -> Option<SocketAddr> {
     printed.lines().find_map(|line| {

@@ -62,8 +62,8 @@ fn connect() -> Vec<Row> {
                 stream.write_all(request.as_bytes()).await?;
                 let head = soon("the answer", read_head(&mut stream)).await??;
                 ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
-                // No TLS: the API says so by an alert, and closes.
-                stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+                // Neither TLS nor HTTP: the API says so by an alert, and closes.
+                stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await?;
                 let mut alert = Vec::new();
                 soon("the end", stream.read_to_end(&mut alert)).await??;
                 ensure!(alert.first() == Some(&21), "{alert:?}");

@@ -1,22 +1,29 @@
 //! Frames of HTTP/2 in numbers, of each kind and each odd form, before anything is proven and
 //! after: the gateway answers others, its log stays short, and it grows no larger.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, fs};
 
-use countersign_tests::{process::Process, world::World};
+use countersign_tests::{
+    client::{Client, Stream},
+    listener_files::ListenerFiles,
+    process::{Process, logged_by},
+    world::World,
+};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use rstest::rstest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
 
 use crate::site::{PATIENCE, soon};
 
-/// Frames of a kind.
-const MANY: usize = 100_000;
+/// Frames of a kind: hundreds of thousands of all kinds.
+const MANY: usize = 20_000;
+
+/// Those that are sent at once.
+const AT_ONCE: usize = 1000;
 
 /// Connections they may take, where the gateway ends one that breaks the protocol.
 const CONNECTIONS: usize = 20;
@@ -25,7 +32,7 @@ const CONNECTIONS: usize = 20;
 const LINES: usize = 120;
 
 /// How much more memory may be resident afterwards, in KiB.
-const GROWTH: u64 = 64 * 1024;
+const GROWTH: u64 = 16 * 1024;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -122,11 +129,54 @@ fn odd(kind: &str, number: usize) -> Vec<u8> {
     }
 }
 
+/// A gateway with a second listener, which has TLS: without it no client speaks HTTP/2 to a proxy.
+struct Target {
+    gateway: Process,
+    tls: Client,
+    roots: String,
+}
+
+impl Target {
+    async fn start(world: &World, rust_log: Option<&str>) -> anyhow::Result<Self> {
+        let files = ListenerFiles::write(world.directory(), &[[127, 0, 0, 1].into()])?;
+        let yaml = fs::read_to_string(world.gateway_yaml())?;
+        let (before, after) = yaml.split_once("  identity:\n").expect("the world's file");
+        let listener = format!(
+            "    - {{ name: tls, address: \"127.0.0.1:0\", mode: explicit, tls: {{ certificate: {}, key: {} }} }}\n",
+            files.certificate.display(),
+            files.key.display()
+        );
+        let yaml = format!("{before}{listener}  identity:\n{after}");
+        fs::write(world.gateway_yaml(), yaml)?;
+        let gateway = Process::start(world, rust_log).await?;
+        let tls = logged_by(&gateway.printed(), "tls").expect("all listen");
+        let roots = fs::read_to_string(&files.ca)?;
+        Ok(Self {
+            tls: Client::through(tls, &roots),
+            gateway,
+            roots,
+        })
+    }
+}
+
+/// The next frame of the gateway's: its kind and its payload.
+async fn read_frame(stream: &mut Stream) -> anyhow::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length)?];
+    stream.read_exact(&mut payload).await?;
+    Ok((head[3], payload))
+}
+
 /// A connection on which HTTP/2 was begun, and a CONNECT as well if there is a token.
-async fn begin(gateway: &Process, token: Option<&str>) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(gateway.address()).await?;
+async fn begin(target: &Target, token: Option<&str>) -> anyhow::Result<Stream> {
+    let mut stream = target.tls.to_proxy(Some(&target.roots), "h2").await?;
     stream.write_all(PREFACE).await?;
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+    stream.flush().await?;
+    let (kind, _) = soon("the gateway's settings", read_frame(&mut stream)).await??;
+    anyhow::ensure!(kind == SETTINGS, "a frame of kind {kind}");
     let Some(token) = token else {
         return Ok(stream);
     };
@@ -138,15 +188,12 @@ async fn begin(gateway: &Process, token: Option<&str>) -> anyhow::Result<TcpStre
     ];
     let headers = frame(HEADERS, END_HEADERS, 1, &block.concat());
     stream.write_all(&headers).await?;
+    stream.flush().await?;
     // Its answer begins with a frame of headers on the stream.
     let answered = soon("an answer to CONNECT", async {
         loop {
-            let mut head = [0; 9];
-            stream.read_exact(&mut head).await?;
-            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-            let mut payload = vec![0; usize::try_from(length)?];
-            stream.read_exact(&mut payload).await?;
-            if head[3] == HEADERS {
+            let (kind, payload) = read_frame(&mut stream).await?;
+            if kind == HEADERS {
                 return anyhow::Ok(payload);
             }
         }
@@ -158,30 +205,36 @@ async fn begin(gateway: &Process, token: Option<&str>) -> anyhow::Result<TcpStre
 }
 
 /// Sends frames of a kind until all are sent or the gateway has closed too many connections.
-async fn flood(gateway: &Process, token: Option<&str>, kind: &str) -> anyhow::Result<usize> {
-    let (mut sent, mut closed) = (0, 0);
-    while sent < MANY && closed < CONNECTIONS {
-        let stream = begin(gateway, token).await?;
-        let (mut read, mut write) = stream.into_split();
-        let answers = tokio::spawn(async move {
+async fn flood(target: &Target, token: Option<&str>, kind: &str) -> anyhow::Result<usize> {
+    let (mut sent, mut connections) = (0, 0);
+    while sent < MANY && connections < CONNECTIONS {
+        connections += 1;
+        let stream = begin(target, token).await?;
+        let (mut read, mut write) = tokio::io::split(stream);
+        let sending = async {
+            for first in (0..MANY).step_by(AT_ONCE) {
+                let frames = (first..first + AT_ONCE).map(|number| odd(kind, number));
+                let frames = frames.collect::<Vec<_>>().concat();
+                // An error is that the gateway has closed the connection.
+                if write.write_all(&frames).await.is_err() || write.flush().await.is_err() {
+                    return;
+                }
+                sent += AT_ONCE;
+            }
+        };
+        let answered = async {
             // However it ends: what is read is not looked at.
             let _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await;
-        });
-        for chunk in 0..MANY / 1000 {
-            let frames: Vec<_> = (0..1000)
-                .flat_map(|number| odd(kind, chunk * 1000 + number))
-                .collect();
-            // One that takes nothing any more is one that is closed.
-            let written = timeout(Duration::from_secs(5), write.write_all(&frames)).await;
-            if !matches!(written, Ok(Ok(()))) {
-                break;
+        };
+        let over = async {
+            tokio::select! {
+                () = sending => {}
+                () = answered => {}
             }
-            sent += 1000;
-        }
-        closed += 1;
-        drop(write);
-        answers.abort();
+        };
+        soon("the frames' being taken", over).await?;
     }
+    anyhow::ensure!(sent > 0, "no {kind} was taken");
     Ok(sent)
 }
 
@@ -227,22 +280,24 @@ const KINDS: [&str; 27] = [
 #[rstest]
 #[case::before_identity(false, None)]
 #[case::after_identity(true, None)]
-#[case::with_all_warnings(false, Some("warn"))]
+// It says at `info` where it listens.
+#[case::with_all_warnings(false, Some("warn,countersign=info"))]
 #[tokio::test]
 async fn t58_frames_by_the_hundred_thousand(
     #[case] identified: bool,
     #[case] rust_log: Option<&str>,
 ) -> anyhow::Result<()> {
     let world = World::start().await?;
-    let gateway = Process::start(&world, rust_log).await?;
+    let target = Target::start(&world, rust_log).await?;
+    let gateway = &target.gateway;
     let token = world.token("qa", "nightly-dashboard");
-    answers(&gateway, &token).await?;
+    answers(gateway, &token).await?;
     let resident = gateway.status("VmRSS")?;
     let mut told = String::new();
     for kind in KINDS {
         let before = gateway.printed().lines().count();
-        let sent = flood(&gateway, identified.then_some(&*token), kind).await?;
-        answers(&gateway, &token).await?;
+        let sent = flood(&target, identified.then_some(&*token), kind).await?;
+        answers(gateway, &token).await?;
         let lines = gateway.printed().lines().count() - before;
         let grown = gateway.status("VmRSS")?.saturating_sub(resident);
         writeln!(told, "{kind}: {sent} sent, {lines} lines, {grown} KiB more")?;
@@ -256,19 +311,20 @@ async fn t58_frames_by_the_hundred_thousand(
 /// Nobody reads the process log, and RUST_LOG asks for everything.
 #[rstest]
 #[case::by_default(None)]
-#[case::with_all_details(Some("debug"))]
+#[case::with_all_details(Some("trace"))]
 #[tokio::test]
 async fn t58_a_process_log_that_nobody_reads_stops_nobody(
     #[case] rust_log: Option<&str>,
 ) -> anyhow::Result<()> {
     let world = World::start().await?;
-    let mut gateway = Process::start(&world, rust_log).await?;
+    let mut target = Target::start(&world, rust_log).await?;
     let token = world.token("qa", "nightly-dashboard");
-    gateway.stop_reading();
+    target.gateway.stop_reading();
     for kind in ["ping_ack", "ping", "empty_headers"] {
-        flood(&gateway, None, kind).await?;
-        answers(&gateway, &token).await?;
+        flood(&target, None, kind).await?;
+        answers(&target.gateway, &token).await?;
     }
+    let gateway = &mut target.gateway;
     if rust_log.is_some() {
         let metrics = timeout(PATIENCE, gateway.admin("/metrics")).await??;
         let count = |name: &str| {
@@ -298,9 +354,10 @@ async fn t58_a_process_log_that_nobody_reads_stops_nobody(
 #[tokio::test]
 async fn t58_a_gateway_whose_log_nobody_reads_ends_when_told() -> anyhow::Result<()> {
     let world = World::start().await?;
-    let mut gateway = Process::start(&world, Some("debug")).await?;
-    gateway.stop_reading();
-    flood(&gateway, None, "ping_ack").await?;
+    let mut target = Target::start(&world, Some("debug")).await?;
+    target.gateway.stop_reading();
+    flood(&target, None, "ping_ack").await?;
+    let gateway = &mut target.gateway;
     gateway.signal("TERM").await?;
     assert_eq!(gateway.ended().await?.code(), Some(0));
     Ok(())
