@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicIsize, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -119,8 +119,9 @@ fn hangs() -> io::Error {
 #[derive(Debug)]
 struct Desk {
     permits: Arc<Semaphore>,
-    /// Work that nobody waits for any more and that has not come back.
-    given_up: AtomicUsize,
+    /// Work that nobody waits for any more and that has not come back. For a moment below 0 when it
+    /// comes back just then.
+    given_up: AtomicIsize,
 }
 
 /// The desks that are in use, or that something hangs on: as many as there are paths in the
@@ -137,7 +138,7 @@ impl Desk {
         desks.retain(|_, desk| Arc::strong_count(desk) > 1);
         let desk = Arc::new(Self {
             permits: Arc::new(Semaphore::new(AT_WORK)),
-            given_up: AtomicUsize::new(0),
+            given_up: AtomicIsize::new(0),
         });
         desks.insert(path.to_owned(), Arc::clone(&desk));
         desk
@@ -174,11 +175,11 @@ struct Waiting(Arc<Job>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         let Job { desk, state } = &*self.0;
-        desk.given_up.fetch_add(1, Ordering::Relaxed);
         let given_up =
             state.compare_exchange(WAITED_FOR, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
-        if given_up.is_err() {
-            desk.given_up.fetch_sub(1, Ordering::Relaxed);
+        // What has ended is never counted: whoever comes in that moment would be told of a hang.
+        if given_up.is_ok() {
+            desk.given_up.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -256,7 +257,7 @@ mod tests {
         for ask in asks {
             assert_eq!(ask.await.unwrap(), io::ErrorKind::TimedOut);
         }
-        assert_eq!(desk.given_up.load(Ordering::Relaxed), AT_WORK);
+        assert_eq!(desk.given_up.load(Ordering::Relaxed), AT_WORK.cast_signed());
         // Whoever comes now does not wait, and no thread is taken.
         let began = tokio::time::Instant::now();
         let kind = read(path).await.unwrap_err().kind();

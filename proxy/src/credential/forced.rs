@@ -2,7 +2,8 @@
 //!
 //! Whoever uses a credential can have its API reject something, and each renewal may cost what others
 //! use: a rotation ends the oldest of two living tokens. So there are few of them, for all who
-//! use the credential and whatever they bring.
+//! use the credential and whatever they bring. To look whether another replica has renewed it costs
+//! nobody anything, and what died because one did is never kept for that bound.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -24,32 +25,49 @@ const ONE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Forced(Mutex<Taken>);
 
+/// What may be done about a value that was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It may be renewed, which is counted.
+    Renew,
+    /// Another's renewal may be taken over.
+    Look,
+    /// Nothing: there was none a moment ago.
+    Keep,
+}
+
 #[derive(Debug, Default)]
 struct Taken {
     /// When all that there were are forgotten.
     forgotten_at: Option<Instant>,
     /// The last one: of which generation, and when.
     last: Option<(u64, Instant)>,
+    /// When it was last looked whether another had renewed which generation.
+    looked: Option<(u64, Instant)>,
 }
 
 impl Forced {
-    /// Whether the value of this generation may be renewed now; then that is counted.
-    pub(super) fn take(&self, generation: u64) -> bool {
+    /// What may be done now about the value of this generation.
+    pub(super) fn take(&self, generation: u64) -> Leave {
         let now = Instant::now();
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(last, at): (u64, Instant)| {
             last == generation && now.saturating_duration_since(at) < ONE
         };
         if taken.last.is_some_and(same) {
-            return true;
+            return Leave::Renew;
         }
         let from = taken.forgotten_at.map_or(now, |at| at.max(now));
         if from > now + EACH * (BURST - 1) {
-            return false;
+            if taken.looked.is_some_and(same) {
+                return Leave::Keep;
+            }
+            taken.looked = Some((generation, now));
+            return Leave::Look;
         }
         taken.forgotten_at = Some(from + EACH);
         taken.last = Some((generation, now));
-        true
+        Leave::Renew
     }
 }
 
@@ -64,7 +82,7 @@ mod tests {
         let mut asked = |times: usize| {
             let asked = (0..times).filter(|_| {
                 generation += 1;
-                forced.take(generation)
+                forced.take(generation) == Leave::Renew
             });
             asked.count()
         };
@@ -81,18 +99,34 @@ mod tests {
     async fn requests_that_were_under_way_together_force_one_renewal() {
         let forced = Forced::default();
         for _ in 0..100 {
-            assert!(forced.take(1));
+            assert_eq!(forced.take(1), Leave::Renew);
         }
         for generation in 2..=u64::from(BURST) {
-            assert!(forced.take(generation));
+            assert_eq!(forced.take(generation), Leave::Renew);
         }
-        assert!(!forced.take(99));
+        assert_eq!(forced.take(99), Leave::Look);
         // An equal value, found again and again, counts as well.
         let forced = Forced::default();
         for _ in 0..BURST {
-            assert!(forced.take(1));
+            assert_eq!(forced.take(1), Leave::Renew);
             tokio::time::advance(ONE).await;
         }
-        assert!(!forced.take(1));
+        assert_eq!(forced.take(1), Leave::Look);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_them_each_value_is_looked_after_once_a_second() {
+        let forced = Forced::default();
+        for generation in 0..u64::from(BURST) {
+            assert_eq!(forced.take(generation), Leave::Renew);
+        }
+        for generation in 10..20 {
+            assert_eq!(forced.take(generation), Leave::Look);
+            for _ in 0..100 {
+                assert_eq!(forced.take(generation), Leave::Keep);
+            }
+        }
+        tokio::time::advance(ONE).await;
+        assert_eq!(forced.take(19), Leave::Look);
     }
 }

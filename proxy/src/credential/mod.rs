@@ -326,7 +326,7 @@ impl Credentials {
     /// nothing if another value has taken its place already.
     ///
     /// `false` is that it was renewed so often of late for this reason that it is not renewed now, and
-    /// [`Self::obtain`] gives the same value again.
+    /// [`Self::obtain`] gives the same value again, unless another replica has renewed it.
     pub fn invalidate(&self, credential: &ResourceName, generation: u64) -> bool {
         let table = self.table.load();
         let Some(entry) = table.entries.get(credential) else {

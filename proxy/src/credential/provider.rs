@@ -194,6 +194,23 @@ impl Fetcher {
         }
     }
 
+    /// Whether another replica may renew the very value that this one holds.
+    pub(super) fn is_renewed_elsewhere(credential: &Credential) -> bool {
+        matches!(credential.provider, Provider::SlackRotation { .. })
+    }
+
+    /// What another replica has renewed already, if it has. Nothing is spent for it.
+    pub(super) async fn renewed_elsewhere(&self, asking: &Asking<'_>) -> Option<Fetched> {
+        match self {
+            Self::Provider(tools) if Self::is_renewed_elsewhere(asking.credential) => {
+                slack_rotation::renewed_elsewhere(asking, tools).await
+            }
+            Self::Provider(_) => None,
+            #[cfg(test)]
+            Self::Fake(_) => None,
+        }
+    }
+
     /// Tells a value's issuer that it is no longer needed.
     pub(super) async fn revoke(
         &self,

@@ -17,12 +17,15 @@ use std::{
 use arc_swap::ArcSwapOption;
 use countersign_config::model::Credential;
 use jiff::Timestamp;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     CredentialError, Generations, Issued,
     callers::Home,
-    forced::Forced,
+    forced::{Forced, Leave},
     provider::{Asking, Fetched, Fetcher},
     revoke::{Revoker, Value},
 };
@@ -31,7 +34,7 @@ use crate::{
     flight::{Flight, LastTime, Outcome},
     identify::Caller,
     observe::Metrics,
-    outage::Outage,
+    outage::{Outage, PROMPT},
     refusal::Reason,
 };
 
@@ -66,7 +69,9 @@ pub(super) struct Slot {
     pub(super) held: ArcSwapOption<Issued>,
     /// The generation that an API has rejected.
     rejected: AtomicU64,
-    /// The renewals because of that.
+    /// The generation about which nothing may be done but to look whether another has renewed it.
+    looked_for: AtomicU64,
+    /// The renewals because of rejections.
     forced: Forced,
     /// When the source last answered.
     answered: LastTime,
@@ -135,6 +140,7 @@ impl Slot {
             metrics,
             held: ArcSwapOption::empty(),
             rejected: AtomicU64::new(NONE),
+            looked_for: AtomicU64::new(NONE),
             forced: Forced::default(),
             answered: LastTime::never(),
             failure: ArcSwapOption::empty(),
@@ -202,14 +208,19 @@ impl Slot {
     pub(super) fn invalidate(&self, generation: u64) -> bool {
         let held = self.held.load();
         let held = held.as_ref().filter(|held| held.generation == generation);
-        if held.is_none_or(|held| self.is_rejected(held)) {
-            return true;
+        let Some(held) = held else { return true };
+        if self.is_rejected(held) {
+            return self.looked_for.load(Ordering::Acquire) != generation;
         }
-        let renewed = self.forced.take(generation);
-        if renewed {
-            self.rejected.store(generation, Ordering::Release);
-        }
-        renewed
+        let leave = self.forced.take(generation);
+        let looked_for = match leave {
+            Leave::Renew => NONE,
+            Leave::Look if Fetcher::is_renewed_elsewhere(&self.credential) => generation,
+            Leave::Look | Leave::Keep => return false,
+        };
+        self.looked_for.store(looked_for, Ordering::Release);
+        self.rejected.store(generation, Ordering::Release);
+        leave == Leave::Renew
     }
 
     pub(super) fn start(
@@ -238,7 +249,14 @@ impl Slot {
             now: self.clock.now(),
         };
         let began = Instant::now();
-        let fetched = self.fetcher.fetch(asking).await;
+        let fetched = match held.as_ref().filter(|held| self.only_looks(held, rejected)) {
+            // That the store is silent is no reason to take away what others use.
+            Some(held) => match timeout(PROMPT, self.fetcher.renewed_elsewhere(&asking)).await {
+                Ok(Some(fetched)) => Ok(fetched),
+                Ok(None) | Err(_) => return Ok(Arc::clone(held)),
+            },
+            None => self.fetcher.fetch(asking).await,
+        };
         let fetched = fetched.and_then(|fetched| self.issue(fetched, held.as_ref()));
         let counted = match &fetched {
             Ok(_) => "ok",
@@ -278,6 +296,13 @@ impl Slot {
             (Standing::Good, Why::Ahead) => !due(held.renew_ahead_at),
             (Standing::Renew | Standing::Unchecked | Standing::Bad, _) => false,
         }
+    }
+
+    /// Whether what is held was rejected too often to be renewed, and lives.
+    fn only_looks(&self, held: &Issued, rejected: u64) -> bool {
+        held.generation == rejected
+            && self.looked_for.load(Ordering::Acquire) == rejected
+            && !held.is_over(self.clock.now())
     }
 
     fn touch(&self) {

@@ -105,6 +105,21 @@ pub(in crate::credential) async fn fetch(
     settled.or_else(|error| rotation.bridged(&kept, error))
 }
 
+/// The access token that is stored, if it lives and is not the one that was rejected. Spends nothing.
+pub(in crate::credential) async fn renewed_elsewhere(
+    asking: &Asking<'_>,
+    tools: &Tools,
+) -> Option<Fetched> {
+    let name = &asking.credential.name;
+    let read = tools.state.read(name).await;
+    let read = read.inspect_err(
+        |error| tracing::debug!(credential = %name, %error, "no look at what is stored"),
+    );
+    let kept = read.ok()?.document;
+    let access = living(asking, &kept, tools.state.now())?;
+    Some(fetched(access, renewal(access)))
+}
+
 /// Whether a refresh was begun and nobody knows how it ended. A store that does not tell is asked
 /// again by the first request.
 pub(in crate::credential) async fn was_cut_off(name: &ResourceName, tools: &Tools) -> bool {
@@ -123,9 +138,7 @@ impl Rotation<'_> {
 
     /// The access token, if it may be used.
     fn living<'d>(&self, kept: &'d Document) -> Option<&'d Access> {
-        let access = kept.pair.as_ref()?.access.as_ref()?;
-        let rejected = self.asking.rejected.is_some_and(|r| *r == access.token);
-        (!rejected && self.tools.state.now() < access.expires_at).then_some(access)
+        living(self.asking, kept, self.tools.state.now())
     }
 
     /// A token that lives is used until its end, whatever keeps its successor away.
@@ -351,6 +364,12 @@ impl Pair {
     fn spends(&self) -> Fingerprint {
         refresh_token(&self.refresh_token)
     }
+}
+
+fn living<'d>(asking: &Asking<'_>, kept: &'d Document, now: Timestamp) -> Option<&'d Access> {
+    let access = kept.pair.as_ref()?.access.as_ref()?;
+    let rejected = asking.rejected.is_some_and(|r| *r == access.token);
+    (!rejected && now < access.expires_at).then_some(access)
 }
 
 fn refresh_token(token: &Secret) -> Fingerprint {
