@@ -308,7 +308,7 @@ async fn t58_frames_by_the_hundred_thousand(
     Ok(())
 }
 
-/// Nobody reads the process log, and RUST_LOG asks for everything.
+/// Nobody reads the process log, and `RUST_LOG` asks for everything.
 #[rstest]
 #[case::by_default(None)]
 #[case::with_all_details(Some("trace"))]

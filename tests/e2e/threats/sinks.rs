@@ -199,7 +199,7 @@ async fn t58_a_full_disk_stops_nobody_and_is_told_when_it_has_room_again() -> an
     let log = disk.0.path().join("decisions.jsonl");
     let world = World::start().await?;
     record_to(&world, &format!("{{ file: {} }}", log.display()))?;
-    fs::write(disk.0.path().join("filler"), [0; 257 * 1024]).unwrap_err();
+    fs::write(disk.0.path().join("filler"), vec![0_u8; 257 * 1024]).unwrap_err();
     let mut gateway = Process::start(&world, None).await?;
     let token = world.token("qa", "nightly-dashboard");
     forwarded(&gateway, &token, HONEST).await?;
