@@ -158,8 +158,7 @@ pub async fn build_with_log(
     let loaded = load::resources_at(&directories, clock.now()).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
     let metrics = Metrics::new();
-    let CaSource::Directory(directory) = &gateway.ca;
-    let ca = Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)?;
+    let ca = open_ca(&gateway, &clock)?;
     ca.constrain(loaded.policies.intercepted_hosts())?;
     let snapshot = Snapshot::new(loaded.policies, None);
     metrics.reloaded(snapshot.revision(), clock.now());
@@ -199,19 +198,13 @@ pub async fn build_with_log(
         tasks: Tasks::default(),
         drain: CancellationToken::new(),
     });
-    let mut listeners = Vec::with_capacity(gateway.listeners.len());
-    for listener in &gateway.listeners {
-        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);
-    }
+    let listeners = bind(&gateway, &rooms).await?;
     let admin = match gateway.observe.admin {
         Some(address) => Some(bind_admin(address).await?),
         None => None,
     };
-    let certificates = listeners
-        .iter()
-        .filter_map(Bound::certificate)
-        .cloned()
-        .collect();
+    let certificates = listeners.iter().filter_map(Bound::certificate);
+    let certificates = certificates.cloned().collect();
     let app = App {
         reloader: Reloader::new(Arc::clone(&rooms), state.clone(), directories, certificates),
         rooms,
@@ -226,6 +219,14 @@ pub async fn build_with_log(
         .retain(app.rooms.snapshots.load_full().credentials());
     app.rooms.forwarder.set_own_addresses(app.own_addresses());
     Ok(app)
+}
+
+async fn bind(gateway: &Gateway, rooms: &Rooms) -> Result<Vec<Bound>, ListenError> {
+    let mut listeners = Vec::with_capacity(gateway.listeners.len());
+    for listener in &gateway.listeners {
+        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);
+    }
+    Ok(listeners)
 }
 
 fn open_ca(gateway: &Gateway, clock: &Clock) -> Result<Ca, CaError> {

@@ -32,21 +32,17 @@ impl Outage {
     pub(crate) fn failed(&self, began: Instant) -> bool {
         let (now, hangs) = (Instant::now(), began.elapsed() >= PROMPT);
         let mut lasting = self.lock();
-        match lasting.as_mut() {
-            Some(lasting) => {
-                lasting.hangs = hangs;
-                let is_due = now - lasting.told >= TELL_AGAIN;
-                if is_due {
-                    lasting.told = now;
-                }
-                is_due
-            }
-            None => {
-                let (since, told) = (began, now);
-                *lasting = Some(Lasting { since, told, hangs });
-                true
-            }
+        let Some(lasting) = lasting.as_mut() else {
+            let (since, told) = (began, now);
+            *lasting = Some(Lasting { since, told, hangs });
+            return true;
+        };
+        lasting.hangs = hangs;
+        let is_due = now - lasting.told >= TELL_AGAIN;
+        if is_due {
+            lasting.told = now;
         }
+        is_due
     }
 
     /// Notes an answer; for how long there was none, if there was an outage.

@@ -30,19 +30,19 @@ impl Root {
 
     /// A good leaf, and these beside it.
     pub(crate) fn svid(&self, beside: Vec<CertificateDer<'static>>) -> Shown {
-        shown(svid(Vec::new()), &self.0, beside)
+        shown(&svid(Vec::new()), &self.0, beside)
     }
 
     /// A leaf of nearly 16 KiB, with as many names as fit.
     pub(crate) fn crowded_leaf(&self) -> Shown {
         let name =
             |number: usize| SanType::DnsName(format!("x{number}").try_into().expect("ASCII"));
-        shown(svid((0..1700).map(name).collect()), &self.0, Vec::new())
+        shown(&svid((0..1700).map(name).collect()), &self.0, Vec::new())
     }
 
     /// A chain of six by a stranger, each path of which seems to end at the root: four issuers, two of
     /// each name, so that the root's key is tried for each way to order them.
-    pub(crate) fn look_alikes(&self) -> Shown {
+    pub(crate) fn look_alikes() -> Shown {
         let beside = vec![
             forged(DOMAIN, "a"),
             forged(DOMAIN, "a"),
@@ -51,18 +51,18 @@ impl Root {
             forged("b", DOMAIN),
         ];
         let stranger = Issuer::new(authority(DOMAIN), key());
-        shown(svid(Vec::new()), &stranger, beside)
+        shown(&svid(Vec::new()), &stranger, beside)
     }
 
     /// The chain that was found to cost seconds: ten issuers of one name, and fillers.
-    pub(crate) fn crowd(&self) -> Shown {
+    pub(crate) fn crowd() -> Shown {
         let small = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key can be made");
         let filler = CertifiedIssuer::self_signed(authority("filler"), small);
         let filler = filler.expect("the parts are valid").der().clone();
         let mut beside: Vec<_> = (0..10).map(|_| forged("a", "a")).collect();
         beside.extend(std::iter::repeat_n(filler, 190));
         let stranger = Issuer::new(authority("a"), key());
-        shown(svid(Vec::new()), &stranger, beside)
+        shown(&svid(Vec::new()), &stranger, beside)
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn fillers() -> Vec<CertificateDer<'static>> {
 }
 
 fn shown<S: rcgen::SigningKey>(
-    params: CertificateParams,
+    params: &CertificateParams,
     issuer: &Issuer<'_, S>,
     beside: Vec<CertificateDer<'static>>,
 ) -> Shown {

@@ -39,8 +39,8 @@ pub(crate) fn measure() {
         ("one certificate, good", root.svid(Vec::new())),
         ("six, good, 16 KiB", root.svid(chains::fillers())),
         ("one, 1,700 names, 16 KiB", root.crowded_leaf()),
-        ("six look-alikes, refused", root.look_alikes()),
-        ("201, refused", root.crowd()),
+        ("six look-alikes, refused", Root::look_alikes()),
+        ("201, refused", Root::crowd()),
     ] {
         ours.report(&format!("TLS handshake, {what}"), Some(&shown));
     }
@@ -53,7 +53,7 @@ pub(crate) fn measure() {
     let unbounded = WebPkiClientVerifier::builder(Arc::new(roots))
         .build()
         .expect("a root");
-    Server::new(unbounded).report("the same without bounds, 201", Some(&root.crowd()));
+    Server::new(unbounded).report("the same without bounds, 201", Some(&Root::crowd()));
 
     let six = root.svid(chains::fillers());
     report(
@@ -62,7 +62,7 @@ pub(crate) fn measure() {
         |()| {
             drop(black_box(
                 identifier.by_svid(&six.chain).expect("it is good"),
-            ))
+            ));
         },
     );
 }

@@ -70,6 +70,11 @@ pub(crate) fn measure() {
     let known = token("rsa-2048", "RS256", 0, 256);
     refuse(&known);
     report("bad signature, known", || (), |()| refuse(&known));
+    not_ours(refuse);
+}
+
+/// Reads what is no token of an issuer of ours.
+fn not_ours(refuse: impl Fn(&Secret)) {
     let nested = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
     let many = format!("[{}1]", "1,".repeat(5900));
     let twice = format!("{{{}}}", vec!["\"a\":{}"; 1500].join(","));

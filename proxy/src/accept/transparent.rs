@@ -178,33 +178,17 @@ impl Transparent {
             Ok(Fate::Intercept) => {
                 self.intercept(caller, authority, stream).await;
             }
-            Ok(Fate::Carry) => {
-                self.tunnel(
-                    caller,
-                    &authority,
-                    stream,
-                    Tunnel {
-                        tls: true,
-                        granted: true,
-                    },
-                )
-                .await;
-            }
-            // The name may be an outer one, which is not where the client is going.
-            Ok(Fate::Tunnel) if hello.encrypted => {
-                let unmatched = Tunnel {
-                    tls: true,
-                    granted: false,
+            Ok(fate @ (Fate::Carry | Fate::Tunnel)) => {
+                let granted = matches!(fate, Fate::Carry);
+                let kind = Tunnel { tls: true, granted };
+                // The name may be an outer one, which is not where the client is going.
+                let hidden = hello.encrypted && !granted;
+                let to = if hidden {
+                    by_address(original)
+                } else {
+                    authority
                 };
-                self.tunnel(caller, &by_address(original), stream, unmatched)
-                    .await;
-            }
-            Ok(Fate::Tunnel) => {
-                let unmatched = Tunnel {
-                    tls: true,
-                    granted: false,
-                };
-                self.tunnel(caller, &authority, stream, unmatched).await;
+                self.tunnel(caller, &to, stream, kind).await;
             }
             Err(refusal) => {
                 alert(&mut stream, &refusal).await;

@@ -111,15 +111,13 @@ impl Export {
             Format::Bundle => ca.bundle_pem()?.into_bytes(),
             Format::Pkcs12 => ca.pkcs12(&self.password)?,
         };
-        match self.out {
-            Some(out) => write_public(&out, &contents)
-                .with_context(|| format!("{} cannot be written", out.display())),
-            None => {
-                stdout.write_all(&contents)?;
-                // What ends without a line end would be written at the exit, where errors go unseen.
-                Ok(stdout.flush()?)
-            }
+        if let Some(out) = self.out {
+            return write_public(&out, &contents)
+                .with_context(|| format!("{} cannot be written", out.display()));
         }
+        stdout.write_all(&contents)?;
+        // What ends without a line end would be written at the exit, where errors go unseen.
+        Ok(stdout.flush()?)
     }
 }
 

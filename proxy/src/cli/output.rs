@@ -26,7 +26,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     let closed = |cause: &(dyn Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>();
         io.and_then(io::Error::get_ref)
-            .is_some_and(|inner| inner.is::<Closed>())
+            .is_some_and(<dyn Error + Send + Sync>::is::<Closed>)
     };
     error
         .chain()

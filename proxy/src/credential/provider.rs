@@ -158,7 +158,8 @@ impl Fetcher {
                     client_secret,
                     seed,
                 };
-                let fetched = slack_rotation::fetch(&asking, app, tools).await;
+                // Boxed: of all providers it has the most to keep.
+                let fetched = Box::pin(slack_rotation::fetch(&asking, app, tools)).await;
                 slack_rotation::keep_soon(tools, &asking.credential.name);
                 fetched
             }

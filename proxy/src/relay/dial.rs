@@ -1,6 +1,12 @@
 //! Making a connection to one address of a gateway: TCP, TLS, and HTTP/2 or 1.1 by ALPN.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -134,9 +140,9 @@ fn connect_error(error: io::Error) -> DialError {
     DialError::Connect(error.kind())
 }
 
-async fn read_roots(path: &PathBuf) -> Result<RootCertStore, DialError> {
+async fn read_roots(path: &Path) -> Result<RootCertStore, DialError> {
     let unusable = |reason: String| DialError::Roots {
-        path: path.clone(),
+        path: path.to_owned(),
         reason,
     };
     let pem = files::read(path)

@@ -4,7 +4,11 @@
 //! The relay judges neither; the gateway does. It only refuses to send what cannot be right: a
 //! file that is no token, or a token that says itself that it is over.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -168,11 +172,11 @@ fn expiry(token: &Secret) -> Option<Timestamp> {
     Timestamp::from_second(claims.exp).ok()
 }
 
-async fn read(path: &PathBuf) -> Result<Vec<u8>, ProofError> {
+async fn read(path: &Path) -> Result<Vec<u8>, ProofError> {
     files::read(path)
         .await
         .map_err(|error| ProofError::Unreadable {
-            path: path.clone(),
+            path: path.to_owned(),
             kind: error.kind(),
         })
 }

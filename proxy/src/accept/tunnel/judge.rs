@@ -43,11 +43,11 @@ impl Judge {
     /// Judges one name. `silent` says that the server has sent nothing yet, so that another may
     /// take its place.
     pub(super) fn judge(&self, named: &Named, silent: bool) -> Result<Verdict, Refusal> {
-        if let Some(host) = &named.host {
-            if named.by == By::Tls {
-                // The first counts; a hello that is asked for again names the same.
-                drop(self.name.set(host.clone()));
-            }
+        if let Some(host) = &named.host
+            && named.by == By::Tls
+        {
+            // The first counts; a hello that is asked for again names the same.
+            drop(self.name.set(host.clone()));
         }
         if self.granted {
             return self.within_grant(named).map(|()| Verdict::Carry);

@@ -91,9 +91,10 @@ impl Head {
         let text = std::str::from_utf8(head).map_err(|_| malformed("a head is not UTF-8"))?;
         let mut lines = text.split("\r\n").skip_while(|line| line.is_empty());
         let mut line = lines.next().unwrap_or_default().split(' ');
-        let (method, target) = match (line.next(), line.next(), line.next(), line.next()) {
-            (Some(method), Some(target), Some("HTTP/1.0" | "HTTP/1.1"), None) => (method, target),
-            _ => return Err(malformed("a line is no request line")),
+        let (Some(method), Some(target), Some("HTTP/1.0" | "HTTP/1.1"), None) =
+            (line.next(), line.next(), line.next(), line.next())
+        else {
+            return Err(malformed("a line is no request line"));
         };
         let mut named = target_authority(method, target)?;
         let mut hosts = 0;

@@ -278,7 +278,7 @@ impl Watched {
         let Id { namespace, name } = &self.id;
         let listed = kube.list_secret(namespace, name).await?;
         self.is_now(listed.secret);
-        let lasted = outages.iter().filter_map(|outage| outage.over()).last();
+        let lasted = outages.iter().filter_map(|outage| outage.over()).max();
         if let Some(lasted) = lasted {
             let seconds = lasted.as_secs();
             tracing::info!(%namespace, %name, seconds, "a Secret is watched again");

@@ -182,15 +182,12 @@ impl Framing {
 
     fn begin(&mut self, progress: &Progress) {
         self.interim = 0;
-        self.state = match progress.take() {
-            Some(asked) => {
-                self.asked = asked;
-                State::Start
-            }
-            None => {
-                progress.doubt();
-                State::Endless
-            }
+        self.state = if let Some(asked) = progress.take() {
+            self.asked = asked;
+            State::Start
+        } else {
+            progress.doubt();
+            State::Endless
         };
     }
 

@@ -172,7 +172,8 @@ fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
     record.listener = Some(long.as_str().into());
     let path = format!("/{}", "x".repeat(6_000));
     record.target.as_mut().unwrap().path = Some(PathAndQuery::try_from(path).unwrap().into());
-    record.target.as_mut().unwrap().method = Some(Method::from_bytes(&[b'M'; 60_000]).unwrap());
+    let method = Method::from_bytes(&vec![b'M'; 60_000]).unwrap();
+    record.target.as_mut().unwrap().method = Some(method);
     record.upstream.as_mut().unwrap().api_error = Some(long.clone());
     record.credential.as_mut().unwrap().rejected = Some(RejectedPart {
         generation: 6,

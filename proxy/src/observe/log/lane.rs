@@ -18,7 +18,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    super::{CUT, record::Closed},
+    super::{CUT, PathOnly, record::Closed},
     class::was_forwarded,
 };
 
@@ -67,7 +67,7 @@ struct Waiting {
 struct Shares {
     bytes: usize,
     held: AtomicUsize,
-    cells: [AtomicUsize; CELLS],
+    cells: Box<[AtomicUsize]>,
     hasher: RandomState,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn lane(bounds: Bounds) -> (Lane, Outlet) {
     let shares = Arc::new(Shares {
         bytes: bounds.bytes,
         held: AtomicUsize::new(0),
-        cells: [const { AtomicUsize::new(0) }; CELLS],
+        cells: (0..CELLS).map(|_| AtomicUsize::new(0)).collect(),
         hasher: RandomState::default(),
     });
     let lane = Lane {
@@ -195,7 +195,7 @@ fn weigh(closed: &Closed) -> usize {
             .and_then(|part| part.api_error.as_deref()),
         rejected.and_then(|part| part.api_error.as_deref()),
         entry.detail.as_deref(),
-        path.map(|path| path.as_str()),
+        path.map(PathOnly::as_str),
     ];
     let texts: usize = said.into_iter().flatten().map(str::len).sum();
     let mismatches: usize = nearest

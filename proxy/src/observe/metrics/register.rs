@@ -113,6 +113,11 @@ impl Inner {
             "Lines of the process log that were left out, because one place in the code said too much",
             logging::COUNTS.suppressed.clone(),
         );
+        self.register_configuration();
+    }
+
+    fn register_configuration(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "config_info",
             "The revision of the resources in force",
