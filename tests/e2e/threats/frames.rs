@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::site::{PATIENCE, soon};
 
-/// Frames of a kind: hundreds of thousands of all kinds.
-const MANY: usize = 20_000;
+/// Frames of each kind.
+const MANY: usize = 100_000;
 
 /// Those that are sent at once.
 const AT_ONCE: usize = 1000;
