@@ -8,12 +8,22 @@ mod workload;
 
 pub(crate) use forms::Endless;
 
-use std::{fs, future::Future, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::Value;
-use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::world::PLAN;
 
@@ -164,9 +174,14 @@ where
     set.shutdown().await;
 }
 
+/// The attacker's own address: another pod has another.
+const OWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 /// A connection whose small pieces leave at once.
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((OWN, 0)))?;
+    let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
