@@ -58,7 +58,7 @@ fn path(path: PathAndQuery) -> PathAndQuery {
     path
 }
 
-#[library_benchmark(config = measured(3_965_990))]
+#[library_benchmark(config = measured(3_980_834))]
 #[bench::known(ready(Callers::new(), Callers::known))]
 fn identify(callers: Callers) -> Callers {
     for _ in 0..CALLS {
@@ -67,7 +67,7 @@ fn identify(callers: Callers) -> Callers {
     callers
 }
 
-#[library_benchmark(config = measured(25_082))]
+#[library_benchmark(config = measured(33_306))]
 #[bench::later(ready(Callers::new(), Callers::confirm))]
 fn confirm(callers: Callers) -> Callers {
     for _ in 0..CALLS {
@@ -77,9 +77,9 @@ fn confirm(callers: Callers) -> Callers {
 }
 
 #[library_benchmark]
-#[bench::permitted(args = [Asked::permitted(3)], config = measured(386_117))]
-#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(386_117))]
-#[bench::refused(args = [Asked::refused(3)], config = measured(868_517))]
+#[bench::permitted(args = [Asked::permitted(3)], config = measured(695_317))]
+#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(695_317))]
+#[bench::refused(args = [Asked::refused(3)], config = measured(1_160_217))]
 fn decide(asked: Asked) -> Asked {
     for _ in 0..CALLS {
         drop(black_box(asked.decide()));
@@ -94,7 +94,7 @@ fn heads() -> (Heads, Vec<Parts>) {
     (heads, fresh)
 }
 
-#[library_benchmark(config = measured(486_464))]
+#[library_benchmark(config = measured(551_935))]
 #[bench::slack(heads())]
 fn inject((heads, mut fresh): (Heads, Vec<Parts>)) -> (Heads, Vec<Parts>) {
     for parts in &mut fresh {
@@ -121,7 +121,7 @@ fn records() -> Records {
     records
 }
 
-#[library_benchmark(config = measured(153_471))]
+#[library_benchmark(config = measured(158_975))]
 #[bench::permitted(records())]
 fn record(mut records: Records) -> Records {
     for _ in 0..CALLS {
