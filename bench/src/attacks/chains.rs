@@ -37,7 +37,7 @@ pub(super) fn write(directory: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// What [`write`] wrote under a name.
+/// What [`write()`] wrote under a name.
 pub(super) fn read(
     directory: &Path,
     name: &str,
