@@ -1,4 +1,7 @@
-//! Matching paths segment by segment, without allocation and in bounded time.
+//! Matching paths without allocation and in bounded time: by a search among the patterns without a
+//! wildcard, and segment by segment for the others.
+
+use std::cmp::Ordering;
 
 use super::{CanonicalPath, PathProblem, Stars, check_path};
 
@@ -18,16 +21,26 @@ const MAX_WILDCARDS: usize = 8;
 /// exact because the path is canonical.
 #[derive(Debug, Clone, Default)]
 pub struct PathPatterns {
-    patterns: Box<[Pattern]>,
+    /// Those without a wildcard, sorted by [`order`], so that a long list costs little more than a
+    /// short one.
+    literals: Box<[Box<str>]>,
+    /// The others; each is tried.
+    globs: Box<[Pattern]>,
     written: Box<[String]>,
     lenient: bool,
 }
 
+/// A pattern with a wildcard.
 #[derive(Debug, Clone)]
-enum Pattern {
-    /// Without a wildcard.
-    Exact(Box<str>),
-    Segments(Box<[Segment]>),
+struct Pattern {
+    /// What every path that matches begins with; most paths are told apart by it.
+    prefix: Box<str>,
+    segments: Box<[Segment]>,
+}
+
+enum Parsed {
+    Literal(Box<str>),
+    Glob(Pattern),
 }
 
 #[derive(Debug, Clone)]
@@ -53,12 +66,17 @@ impl PathPatterns {
         if patterns.len() > MAX_PATTERNS {
             return Err((MAX_PATTERNS, PathProblem("a list has at most 256 patterns")));
         }
-        let mut parsed = Vec::with_capacity(patterns.len());
+        let (mut literals, mut globs) = (Vec::new(), Vec::new());
         for (index, pattern) in patterns.iter().enumerate() {
-            parsed.push(parse_one(pattern.as_ref()).map_err(|problem| (index, problem))?);
+            match parse_one(pattern.as_ref()).map_err(|problem| (index, problem))? {
+                Parsed::Literal(literal) => literals.push(literal),
+                Parsed::Glob(pattern) => globs.push(pattern),
+            }
         }
+        literals.sort_unstable_by(|one, two| order(one, two, ignore_case));
         Ok(Self {
-            patterns: parsed.into(),
+            literals: literals.into(),
+            globs: globs.into(),
             written: patterns.iter().map(|p| p.as_ref().to_owned()).collect(),
             lenient: ignore_case,
         })
@@ -68,18 +86,25 @@ impl PathPatterns {
     pub fn matches(&self, path: &CanonicalPath) -> bool {
         let path = path.as_str();
         self.is_any()
-            || self.patterns.iter().any(|pattern| {
-                pattern.matches(path, self.lenient)
-                    || (self.lenient
-                        && path
-                            .strip_suffix('/')
-                            .is_some_and(|path| pattern.matches(path, true)))
-            })
+            || self.any_matches(path)
+            || (self.lenient
+                && path
+                    .strip_suffix('/')
+                    .is_some_and(|path| self.any_matches(path)))
+    }
+
+    fn any_matches(&self, path: &str) -> bool {
+        let literal = |literal: &Box<str>| order(literal, path, self.lenient);
+        self.literals.binary_search_by(literal).is_ok()
+            || self
+                .globs
+                .iter()
+                .any(|pattern| pattern.matches(path, self.lenient))
     }
 
     /// Whether there are no patterns, so that any path matches.
     pub fn is_any(&self) -> bool {
-        self.patterns.is_empty()
+        self.written.is_empty()
     }
 
     /// The patterns as they were written.
@@ -88,14 +113,14 @@ impl PathPatterns {
     }
 }
 
-fn parse_one(text: &str) -> Result<Pattern, PathProblem> {
+fn parse_one(text: &str) -> Result<Parsed, PathProblem> {
     if text.len() > MAX_LENGTH {
         return Err(PathProblem("a pattern has at most 512 bytes"));
     }
     check_path(text, Stars::Wildcards)?;
-    if !text.contains('*') {
-        return Ok(Pattern::Exact(text.into()));
-    }
+    let Some(star) = text.find('*') else {
+        return Ok(Parsed::Literal(text.into()));
+    };
     let segments: Box<[Segment]> = text[1..]
         .split('/')
         .map(parse_segment)
@@ -104,7 +129,17 @@ fn parse_one(text: &str) -> Result<Pattern, PathProblem> {
     if wildcards > MAX_WILDCARDS {
         return Err(PathProblem("a pattern has at most 8 wildcards"));
     }
-    Ok(Pattern::Segments(segments))
+    let before = &text[..star];
+    let prefix = if text[star..].starts_with("**") {
+        // It may stand for no segment, and then for no `/` either.
+        before.strip_suffix('/').unwrap_or(before)
+    } else {
+        before
+    };
+    Ok(Parsed::Glob(Pattern {
+        prefix: prefix.into(),
+        segments,
+    }))
 }
 
 fn parse_segment(text: &str) -> Result<Segment, PathProblem> {
@@ -119,12 +154,12 @@ fn parse_segment(text: &str) -> Result<Segment, PathProblem> {
 
 impl Pattern {
     fn matches(&self, path: &str, ignore_case: bool) -> bool {
-        match self {
-            Self::Exact(exact) => same(exact.as_bytes(), path.as_bytes(), ignore_case),
-            Self::Segments(segments) => path
+        let (text, prefix) = (path.as_bytes(), self.prefix.as_bytes());
+        text.get(..prefix.len())
+            .is_some_and(|start| same(prefix, start, ignore_case))
+            && path
                 .strip_prefix('/')
-                .is_some_and(|path| match_segments(segments, path, ignore_case)),
-        }
+                .is_some_and(|path| match_segments(&self.segments, path, ignore_case))
     }
 }
 
@@ -208,4 +243,17 @@ fn same(one: &[u8], two: &[u8], ignore_case: bool) -> bool {
     } else {
         one == two
     }
+}
+
+/// An order in which only those are equal that are [`same`]: by length, then by their bytes.
+fn order(one: &str, two: &str, ignore_case: bool) -> Ordering {
+    let (one, two) = (one.as_bytes(), two.as_bytes());
+    one.len().cmp(&two.len()).then_with(|| {
+        if ignore_case {
+            let fold = u8::to_ascii_lowercase;
+            one.iter().map(fold).cmp(two.iter().map(fold))
+        } else {
+            one.cmp(two)
+        }
+    })
 }

@@ -175,6 +175,62 @@ fn reference_glob(glob: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// Each pattern on its own, in the order of the list.
+fn reference_of_all(patterns: &[String], path: &str, lenient: bool) -> bool {
+    let one = |pattern: &String, path: &str| {
+        let (pattern, path) = if lenient {
+            (pattern.to_ascii_lowercase(), path.to_ascii_lowercase())
+        } else {
+            (pattern.clone(), path.to_owned())
+        };
+        let wanted: Vec<_> = pattern[1..].split('/').collect();
+        let given: Option<Vec<_>> = path.strip_prefix('/').map(|path| path.split('/').collect());
+        given.is_some_and(|given| reference(&wanted, &given))
+    };
+    let shorter = path.strip_suffix('/').filter(|_| lenient);
+    patterns.is_empty()
+        || patterns
+            .iter()
+            .any(|pattern| one(pattern, path) || shorter.is_some_and(|path| one(pattern, path)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn a_list_matches_as_its_patterns_do_one_by_one(
+        patterns in prop::collection::vec(
+            "(/(\\*|\\*\\*|[abAB]{1,2}|[aB]?\\*b?)){1,3}/?|/[abAB]{1,3}/?|/",
+            0..12,
+        ),
+        path in "(/[abAB]{1,3}){0,3}/?",
+        lenient: bool,
+    ) {
+        let text = if path.is_empty() { "/" } else { &path };
+        let Ok(parsed) = PathPatterns::parse(&patterns, lenient) else { return Ok(()) };
+        prop_assert_eq!(
+            parsed.matches(&super::tests::path(text)),
+            reference_of_all(&patterns, text, lenient),
+            "{:?} against {}, lenient: {}", patterns, text, lenient
+        );
+    }
+}
+
+#[rstest]
+#[case::exact(false)]
+#[case::lenient(true)]
+fn each_of_many_literals_is_found(#[case] lenient: bool) {
+    let name = |number: usize| format!("/api/{}{number}.list", "x".repeat(number % 7));
+    let all: Vec<_> = (0..200).map(name).collect();
+    let patterns = PathPatterns::parse(&all, lenient).expect("patterns");
+    for text in &all {
+        assert!(patterns.matches(&path(text)), "{text}");
+        assert_eq!(patterns.matches(&path(&text.to_uppercase())), lenient);
+        assert_eq!(patterns.matches(&path(&format!("{text}/"))), lenient);
+        assert!(!patterns.matches(&path(&format!("{text}s"))));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
