@@ -16,15 +16,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::{Bound, Entrance, ListenError},
     authorize::{Snapshot, Snapshots},
-    budget::{self, Budget, Short},
+    budget::{self, Budget, Purse, Short},
     ca::{Ca, CaError},
     clock::Clock,
     credential::{Credentials, Tools},
     forward::{self, Forwarder},
     health::Healths,
     identify::{self, Caller, Identifier},
+    metrics::Metrics,
     observe::{
-        DecisionLog, LogError, Metrics, Recorder,
+        DecisionLog, LogError, Recorder,
         admin::{self, AdminState},
     },
     probe::Prober,
@@ -69,12 +70,20 @@ pub struct Rooms {
 }
 
 impl Rooms {
+    /// Room for something of a caller's that lives on its own: a tunnel.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open_for(&self, caller: &Caller, bytes: u64) -> Result<Arc<Purse>, Short> {
+        self.budget.open_for(caller.account(&self.budget), bytes)
+    }
+
     /// What a connection makes the gateway hold is its caller's from now on.
     ///
     /// # Errors
     /// When that holds too much already.
     pub fn claim(&self, entrance: &Entrance, caller: &Caller) -> Result<(), Short> {
-        entrance.purse.belongs_to(&self.budget.account_of(caller))
+        entrance.purse.belongs_to(caller.account(&self.budget))
     }
 }
 

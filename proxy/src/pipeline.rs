@@ -29,14 +29,16 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    accept::{Received, Session, in_progress},
+    accept::{Received, Session},
     authorize::{Permit, Snapshot, authorize},
     credential::{CredentialError, Issued},
     forward::{BodyMeter, RequestBody, Sent},
     inject::{self, FormBounds},
     observe::Record,
     probe::Waiting,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::meter::in_progress,
 };
 use answer::Opened;
 use recover::{Armed, Exchange};

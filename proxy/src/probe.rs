@@ -35,7 +35,7 @@ use crate::{
     forward::{BodyMeter, Forwarder, PoolKey, RequestBody},
     health::{Finding, Health, Place, ProbeReport, Proof},
     inject,
-    observe::Metrics,
+    metrics::Metrics,
 };
 use answer::Told;
 

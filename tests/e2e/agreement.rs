@@ -1,7 +1,7 @@
 //! `explain` and the running gateway must say the same of every request: one table drives both.
 
 use bytes::Bytes;
-use countersign::{authorize, destination::Authority, refusal::Reason};
+use countersign::{authorize, clock::Clock, destination::Authority, reason::Reason};
 use countersign_config::{
     load,
     path::CanonicalPath,
@@ -14,8 +14,6 @@ use countersign_tests::{
 use http::{Method, Request, Uri};
 use http_body_util::Full;
 use jiff::Timestamp;
-
-use countersign::clock::Clock;
 
 /// Who, when, what, and the reason it must be refused for (`None`: permitted).
 type Row = (

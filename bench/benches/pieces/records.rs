@@ -12,9 +12,8 @@ use std::{
 use countersign::{
     clock::Clock,
     destination::Authority,
-    observe::{
-        ByteCounts, CallerPart, DecisionLog, Metrics, Outcome, PolicyPart, Recorder, TargetPart,
-    },
+    metrics::Metrics,
+    observe::{ByteCounts, CallerPart, DecisionLog, Outcome, PolicyPart, Recorder, TargetPart},
 };
 use countersign_config::model::Policy;
 use http::{Method, uri::PathAndQuery};

@@ -7,15 +7,17 @@ use countersign_config::model::Unmatched;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{Activity, Busy, Entrance, Received, listener::OwnIdentity, plain::Passing};
+use super::{Entrance, Received, listener::OwnIdentity, plain::Passing};
 use crate::{
     app::Rooms,
     authorize,
     destination::Authority,
     observe::Record,
     pipeline::{self, Answer},
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
     slots::Share,
+    wire::activity::{Activity, Busy},
 };
 
 /// One steered connection that speaks HTTP in clear.

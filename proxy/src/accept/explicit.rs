@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Activity, Busy, Entrance, Received, Session,
+    Entrance, Received, Session,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
     plain::Passing,
@@ -32,7 +32,9 @@ use crate::{
     identify::{Caller, Identifier, Proof},
     observe::TargetPart,
     pipeline::{self, Answer},
-    refusal::{self, Reason, Refusal},
+    reason::Reason,
+    refusal::{self, Refusal},
+    wire::activity::{Activity, Busy},
 };
 
 /// One client connection to the proxy.
@@ -122,7 +124,7 @@ impl Explicit {
                     _ => TUNNEL,
                 };
                 let intercepted = Intercepted {
-                    purse: self.rooms.budget.open_for(&caller, room)?,
+                    purse: self.rooms.open_for(&caller, room)?,
                     rooms: Arc::clone(&self.rooms),
                     entrance: self.entrance.clone(),
                     caller,
@@ -180,7 +182,7 @@ impl Explicit {
         granted: Option<(&Permit<'_>, &Snapshot)>,
         upgrade: OnUpgrade,
     ) -> Result<(), Refusal> {
-        let room = self.rooms.budget.open_for(&caller, CARRIED)?;
+        let room = self.rooms.open_for(&caller, CARRIED)?;
         let (upstream, address) = self.rooms.forwarder.tunnel(&authority).await?;
         let mut record = self.rooms.recorder.open();
         record.entered(&self.entrance);

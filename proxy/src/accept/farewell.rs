@@ -7,8 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::meter::Overrun;
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, wire::meter::Overrun};
 
 /// How long, and for how many bytes, a client may take to read it: closing upon unread bytes would
 /// reset the connection before.

@@ -10,10 +10,8 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity,
-    meter::Overrun,
     metered::Metered,
-    serve::{self, Protocol},
+    serve,
     session::{Entrance, Session, Tunnel, within_proof},
 };
 use crate::{
@@ -22,7 +20,9 @@ use crate::{
     destination::Authority,
     identify::Caller,
     pipeline,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::{activity::Activity, meter::Overrun, protocol::Protocol},
 };
 
 /// How a connection came to be intercepted.

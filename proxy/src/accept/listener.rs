@@ -11,11 +11,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Activity, Entrance, ListenerCertificate, Protocol, TlsError,
+    Entrance, ListenerCertificate, TlsError,
     explicit::Explicit,
-    meter::Overrun,
     metered::Metered,
-    original_destination, serve,
+    serve,
     session::within_proof,
     transparent::{Steering, Transparent},
 };
@@ -23,9 +22,11 @@ use crate::{
     app::Rooms,
     identify::{self, Caller, Identifier, IdentifyError, OwnToken, Proof, TrustDomains},
     pipeline,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
     secret::Secret,
     slots::{NoPlace, Share},
+    wire::{activity::Activity, meter::Overrun, original_destination, protocol::Protocol},
 };
 
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.

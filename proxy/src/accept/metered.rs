@@ -10,8 +10,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::meter::Overrun;
-use crate::budget::{Charge, Purse};
+use crate::{
+    budget::{Charge, Purse},
+    wire::meter::Overrun,
+};
 
 /// What a handshake usually takes, in bytes; a connection's fixed part has room for it.
 const USUAL: usize = 4 * 1024;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, request::
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::{Busy, Entrance, Received, session::caller_id};
+use super::{Entrance, Received, session::caller_id};
 use crate::{
     app::Rooms,
     destination::Authority,
@@ -17,6 +17,7 @@ use crate::{
     inject,
     observe::Record,
     pipeline::{self, Answer},
+    wire::activity::Busy,
 };
 
 /// A checked request that no target matches.

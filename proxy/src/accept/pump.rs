@@ -20,7 +20,8 @@ use crate::{
     budget::{Purse, narrow},
     observe::{self, Outcome, Record},
     pipeline,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
 };
 
 /// The size of the buffer in each direction, in bytes.

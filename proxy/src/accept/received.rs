@@ -9,10 +9,11 @@ use http::{
     uri::PathAndQuery,
 };
 
-use super::overrides::{self, Overrides};
 use crate::{
     destination::{Authority, HTTPS},
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::overrides::{self, Overrides},
 };
 
 /// A checked head: where it goes and what it asks for.

@@ -21,11 +21,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Entrance, activity::Activity, farewell, meter::Meter, stream::ClientStream};
+use super::{Entrance, farewell};
 use crate::{
     budget::{Purse, narrow},
     pipeline::Answer,
     slots::Slot,
+    wire::{activity::Activity, meter::Meter, protocol::Protocol, stream::ClientStream},
 };
 
 /// The smallest buffer that hyper takes, in bytes.
@@ -38,42 +39,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long a connection whose caller is not proven may take to leave once it is to close, in which
 /// it can read its last answer.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// The protocol that was negotiated with the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1 (and 1.0).
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
-
-impl Protocol {
-    /// By the outcome of ALPN; no outcome is HTTP/1.1.
-    pub fn from_alpn(alpn: Option<&[u8]>) -> Self {
-        match alpn {
-            Some(b"h2") => Self::Http2,
-            Some(_) | None => Self::Http1,
-        }
-    }
-
-    /// By a request's version.
-    pub fn from_version(version: http::Version) -> Self {
-        if version == http::Version::HTTP_2 {
-            Self::Http2
-        } else {
-            Self::Http1
-        }
-    }
-
-    /// The name in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http1 => "http/1.1",
-            Self::Http2 => "h2",
-        }
-    }
-}
 
 /// What a connection has of what all share.
 #[derive(Clone, Copy)]

@@ -5,7 +5,6 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc};
 use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 
-use super::{activity::Activity, serve::Protocol};
 use crate::{
     app::Rooms,
     authorize::{Recognition, Snapshot},
@@ -16,6 +15,7 @@ use crate::{
     identify::Caller,
     observe::CallerPart,
     slots::Slot,
+    wire::{activity::Activity, protocol::Protocol},
 };
 
 /// Where a connection came in.

@@ -19,16 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::carry::Tunnel;
 use super::{
-    Activity, Entrance, Protocol,
+    Entrance,
     clear::Clear,
-    first_bytes::{self, FirstBytes, Told},
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
-    original_destination::{canonical, original_destination},
-    rewound::Rewound,
-    serve,
-    sniff::{Hello, Spoken},
-    tunnel,
+    serve, tunnel,
 };
 use crate::{
     app::Rooms,
@@ -36,7 +31,16 @@ use crate::{
     destination::Authority,
     identify::Caller,
     pipeline,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::{
+        activity::Activity,
+        first_bytes::{self, FirstBytes, Told},
+        original_destination::{canonical, original_destination},
+        protocol::Protocol,
+        rewound::Rewound,
+        sniff::{Hello, Spoken},
+    },
 };
 
 /// What a transparent listener has beyond its socket.
@@ -203,7 +207,7 @@ impl Transparent {
         authority: Authority,
         mut stream: Rewound<TcpStream>,
     ) {
-        let purse = match self.rooms.budget.open_for(&caller, TUNNEL) {
+        let purse = match self.rooms.open_for(&caller, TUNNEL) {
             Ok(purse) => purse,
             Err(short) => {
                 let refusal = short.into();

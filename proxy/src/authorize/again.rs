@@ -12,11 +12,7 @@ use http::Method;
 use jiff::Timestamp;
 
 use super::{Snapshot, other_port, unmatched};
-use crate::{
-    accept::Received,
-    destination::Authority,
-    refusal::{Reason, Refusal},
-};
+use crate::{accept::Received, destination::Authority, reason::Reason, refusal::Refusal};
 
 /// What an open connection was permitted for.
 #[derive(Debug)]

@@ -20,11 +20,8 @@ use http::Method;
 use jiff::Timestamp;
 
 use crate::{
-    accept::Received,
-    destination::Authority,
-    forward::PoolKey,
-    identify::Caller,
-    refusal::{Reason, Refusal},
+    accept::Received, destination::Authority, forward::PoolKey, identify::Caller, reason::Reason,
+    refusal::Refusal,
 };
 
 /// Proof that policy permits one request: where it may go, and with which credential. Its fields

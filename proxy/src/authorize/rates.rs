@@ -17,7 +17,7 @@ use governor::{
 };
 use tokio::time::Instant;
 
-use crate::refusal::{Reason, Refusal};
+use crate::{reason::Reason, refusal::Refusal};
 
 type Counter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>;
 

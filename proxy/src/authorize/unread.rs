@@ -8,11 +8,7 @@ use http::{Method, uri::PathAndQuery};
 use jiff::Timestamp;
 
 use super::{Permit, Recognition, Snapshot, permit};
-use crate::{
-    destination::Authority,
-    identify::Caller,
-    refusal::{Reason, Refusal},
-};
+use crate::{destination::Authority, identify::Caller, reason::Reason, refusal::Refusal};
 
 /// Stands for the path, of which no such policy speaks.
 static ROOT: LazyLock<CanonicalPath> = LazyLock::new(|| {

@@ -35,7 +35,7 @@ use account::{Accounts, Class};
 pub use machine::{Found, size};
 pub use purse::{Charge, Purse};
 
-use crate::{identify::Caller, observe::Metrics};
+use crate::{metrics::Metrics, reason::Reason};
 
 /// How many unidentified connections are closed for one wish, at most.
 const EVICTIONS: usize = 8;
@@ -141,14 +141,13 @@ impl Budget {
     ///
     /// # Errors
     /// When there is none.
-    pub fn open_for(&self, caller: &Caller, bytes: u64) -> Result<Arc<Purse>, Short> {
-        Purse::open(self, &self.account_of(caller), narrow(bytes))
+    pub fn open_for(&self, account: &Arc<Account>, bytes: u64) -> Result<Arc<Purse>, Short> {
+        Purse::open(self, account, narrow(bytes))
     }
 
-    /// The account of a caller's service account, or SPIFFE ID.
-    pub fn account_of(&self, caller: &Caller) -> Arc<Account> {
-        let open = || self.0.accounts.of(caller.issuer(), caller.subject());
-        Arc::clone(caller.account().get_or_init(open))
+    /// The account of a service account, or SPIFFE ID, in its issuer's terms.
+    pub fn account_of(&self, issuer: &str, subject: &str) -> Arc<Account> {
+        self.0.accounts.of(issuer, subject)
     }
 
     /// Takes so many bytes for an account, and says whether that may be.
@@ -265,6 +264,14 @@ impl Budget {
 }
 
 impl Short {
+    /// Why, in answers, records and metrics.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Share { .. } => Reason::MemoryShare,
+            Self::Others { .. } | Self::Unidentified { .. } => Reason::MemoryShort,
+        }
+    }
+
     fn code(self) -> &'static str {
         match self {
             Self::Share { .. } => "memory_share",

@@ -63,10 +63,9 @@ impl Purse {
         }))
     }
 
-    /// For tests: one that nobody else takes from.
-    #[cfg(test)]
-    pub(crate) fn unshared() -> Arc<Self> {
-        let metrics = crate::observe::Metrics::new();
+    /// One of a budget of its own, which nobody else takes from.
+    pub fn unshared() -> Arc<Self> {
+        let metrics = crate::metrics::Metrics::new();
         let budget = Budget::new(u64::MAX / 4, &metrics);
         budget.admit().expect("there is room")
     }
@@ -103,9 +102,8 @@ impl Purse {
         }
     }
 
-    /// For tests: what is in use.
-    #[cfg(test)]
-    pub(crate) fn in_use(&self) -> usize {
+    /// What its charges hold, in bytes.
+    pub fn in_use(&self) -> usize {
         self.state().in_use
     }
 

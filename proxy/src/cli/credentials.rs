@@ -17,7 +17,7 @@ use super::output;
 use crate::{
     credential::{CredentialStatus, CredentialsStatus},
     health::HealthStatus,
-    observe::redact::printable,
+    redact::printable,
 };
 
 /// How long the gateway may take.

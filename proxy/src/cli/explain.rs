@@ -83,7 +83,7 @@ impl ExplainCommand {
         let refused = match &explanation.decision {
             Decision::Permit(_) => None,
             Decision::Deny(denial) => Some(authorize::reason(denial.reason)),
-            Decision::Unmatched => Some(crate::refusal::Reason::HostUnmatched),
+            Decision::Unmatched => Some(crate::reason::Reason::HostUnmatched),
         };
         let Some(reason) = refused else {
             return Ok(ExitCode::SUCCESS);

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{open_files, run::LAST_THREADS};
 use crate::{
     clock::Clock,
-    observe::logging::{self, LogFormat},
+    logging::{self, LogFormat},
     reaper,
     relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings},
 };

@@ -11,7 +11,7 @@ use super::{open_files, report};
 use crate::{
     app::{self, StartError},
     clock::Clock,
-    observe::logging::{self, LogFormat},
+    logging::{self, LogFormat},
     reaper,
 };
 

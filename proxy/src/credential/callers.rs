@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::slot::Slot;
-use crate::{identify::Caller, outage::Outage};
+use crate::{bearer::Bearer, outage::Outage};
 
 /// The most callers of one credential at a time.
 const MOST: usize = 10_000;
@@ -29,7 +29,7 @@ impl Callers {
     /// used for long gives way.
     pub(super) fn slot(
         self: &Arc<Self>,
-        caller: &Arc<Caller>,
+        caller: &impl Bearer,
         new: impl FnOnce(Home) -> Slot,
     ) -> Arc<Slot> {
         let mut slots = self.lock();

@@ -14,6 +14,7 @@ mod forced;
 mod http;
 mod life;
 mod provider;
+mod reason;
 mod revoke;
 mod slot;
 mod source;
@@ -44,7 +45,7 @@ use jiff::Timestamp;
 
 pub use crate::secret_file::SecretFileError;
 use crate::{
-    clock::Clock, forward::Forwarder, identify::Caller, observe::Metrics, secret::Secret,
+    bearer::Bearer, clock::Clock, forward::Forwarder, metrics::Metrics, secret::Secret,
     vault::Vault,
 };
 use callers::Callers;
@@ -269,10 +270,10 @@ impl Credentials {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn obtain_for(
+    pub async fn obtain_for<B: Bearer>(
         &self,
         credential: &Arc<Credential>,
-        caller: &Arc<Caller>,
+        caller: &Arc<B>,
     ) -> Result<Arc<Issued>, CredentialError> {
         if !credential.provider.is_per_caller() {
             return self.obtain(credential).await;
@@ -283,9 +284,9 @@ impl Credentials {
         let entry = self.table.load().entry(credential).cloned();
         let slot = match entry.unwrap_or_else(|| self.enter(credential)).slots {
             Slots::Shared(slot) => slot,
-            Slots::PerCaller(callers) => callers.slot(caller, |home| {
+            Slots::PerCaller(callers) => callers.slot(&**caller, |home| {
                 Slot::new(Arc::clone(credential), &self.common)
-                    .of_caller(Arc::clone(caller), Some(home))
+                    .of_caller(Arc::clone(caller) as Arc<dyn Bearer>, Some(home))
             }),
         };
         match slot.readiness() {

@@ -28,7 +28,7 @@ use super::{
     revoke::Revocation,
     source::{Form, Made, Material, Recheck, Wanted},
 };
-use crate::{identify::Caller, observe::redact::redact, secret::Secret};
+use crate::{bearer::Bearer, redact::redact, secret::Secret};
 use token_endpoint::Asked;
 
 /// What issuers know us by; some refuse who does not say.
@@ -87,7 +87,7 @@ pub(super) struct Asking<'a> {
     /// The credential that a value is wanted for.
     pub(super) credential: &'a Credential,
     /// For whom, where each caller has a value of its own.
-    pub(super) caller: Option<&'a Caller>,
+    pub(super) caller: Option<&'a dyn Bearer>,
     /// The value that is held and was not rejected.
     pub(super) held: Option<&'a Issued>,
     /// A value that the API has rejected, so that it is not brought again.

@@ -30,12 +30,12 @@ use super::{
     revoke::{Revoker, Value},
 };
 use crate::{
+    bearer::Bearer,
     clock::Clock,
     flight::{Flight, LastTime, Outcome},
-    identify::Caller,
-    observe::Metrics,
+    metrics::Metrics,
     outage::{Outage, PROMPT},
-    refusal::Reason,
+    reason::Reason,
 };
 
 /// Uses within this time are one: the next is not worth a write that all cores wait for.
@@ -58,7 +58,7 @@ pub(super) struct Common {
 pub(super) struct Slot {
     pub(super) credential: Arc<Credential>,
     /// For whom, where each caller has a value of its own.
-    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) caller: Option<Arc<dyn Bearer>>,
     /// Among which other callers' it is kept.
     pub(super) home: Option<Home>,
     fetcher: Fetcher,
@@ -154,7 +154,7 @@ impl Slot {
     }
 
     /// The same for one caller's own value. All callers' values have one source.
-    pub(super) fn of_caller(self, caller: Arc<Caller>, home: Option<Home>) -> Self {
+    pub(super) fn of_caller(self, caller: Arc<dyn Bearer>, home: Option<Home>) -> Self {
         let outage = home.as_ref().map_or_else(Arc::default, Home::outage);
         Self {
             caller: Some(caller),
@@ -260,7 +260,7 @@ impl Slot {
         let fetched = fetched.and_then(|fetched| self.issue(fetched, held.as_ref()));
         let counted = match &fetched {
             Ok(_) => "ok",
-            Err(error) => Reason::from(error).facts().code,
+            Err(error) => error.reason().facts().code,
         };
         self.metrics
             .credential_fetched(&self.credential.name, counted);

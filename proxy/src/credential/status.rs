@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     health::{HealthStatus, Healths},
-    observe::redact::redact,
+    redact::redact,
 };
 
 /// The most slots that are told of: a credential may have one for each caller.
@@ -133,13 +133,7 @@ impl Slot {
         let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| {
             u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)
         };
-        let caller = self.caller.as_ref().map(|caller| {
-            let name = caller.full_name();
-            match &caller.facts().pod {
-                Some(pod) => format!("{name} ({pod})"),
-                None => name,
-            }
-        });
+        let caller = self.caller.as_ref().map(|caller| caller.described());
         CredentialStatus {
             name: self.credential.name.to_string(),
             provider: self.credential.provider.kind().to_owned(),

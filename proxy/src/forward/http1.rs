@@ -40,9 +40,10 @@ use super::{
     endpoint::{Endpoint, Lease},
     error::ForwardError,
     response::UpstreamBody,
-    timer::{LazyTimer, Waits, Watch},
+    timer::{Waits, Watch},
 };
 use crate::budget::narrow;
+use crate::wire::timer::LazyTimer;
 
 type Io = TokioIo<Wire<TlsStream<TcpStream>>>;
 

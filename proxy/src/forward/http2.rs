@@ -26,9 +26,10 @@ use super::{
     http1::{Failed, settle},
     pool::lock,
     response::UpstreamBody,
-    timer::{LazyTimer, Waits, Watch},
+    timer::{Waits, Watch},
     turns::CallerId,
 };
+use crate::wire::timer::LazyTimer;
 
 /// What an upstream may send of one response before it is read; one stream's pace is as much a round
 /// trip.

@@ -15,13 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    endpoint::Lease,
-    error::ForwardError,
-    http1::Http1,
-    http2::Stream,
-    timer::{LazyTimer, Watch},
-};
+use super::{endpoint::Lease, error::ForwardError, http1::Http1, http2::Stream, timer::Watch};
+use crate::wire::timer::LazyTimer;
 
 /// The body of an upstream's response.
 ///

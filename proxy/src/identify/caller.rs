@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::{Arc, OnceLock},
 };
 
@@ -9,7 +11,13 @@ use countersign_config::policy::CallerFacts;
 use jiff::Timestamp;
 
 use super::{jwks::Vouched, review::Standing, svid::Svid};
-use crate::{budget::Account, clock::Clock, flight::LastTime, secret::Secret};
+use crate::{
+    bearer::Bearer,
+    budget::{Account, Budget},
+    clock::Clock,
+    flight::LastTime,
+    secret::Secret,
+};
 
 /// How a caller was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,38 +95,6 @@ impl Caller {
         }
     }
 
-    /// A caller by a certificate alone, which nobody checked.
-    #[cfg(test)]
-    pub(crate) fn pretended_without_token(expires_at: Timestamp) -> Arc<Self> {
-        let caller = Self::pretended("", expires_at);
-        let mut caller = Arc::into_inner(caller).expect("just made");
-        caller.token = None;
-        caller.proof = Proof::X509Svid;
-        Arc::new(caller)
-    }
-
-    /// A caller by a token that nobody checked.
-    #[cfg(test)]
-    pub(crate) fn pretended(token: &str, expires_at: Timestamp) -> Arc<Self> {
-        let verified = LastTime::never();
-        verified.mark();
-        Arc::new(Self {
-            facts: CallerFacts::default(),
-            proof: Proof::ServiceAccountToken,
-            issuer: "prod-eu".into(),
-            subject: "system:serviceaccount:qa:nightly-dashboard".into(),
-            token_id: None,
-            token: Some(Arc::new(Secret::new(token.to_owned()))),
-            expires_at,
-            key: super::sha256(token.as_bytes()),
-            verified,
-            vouched: None,
-            standing: None,
-            svid: None,
-            account: OnceLock::new(),
-        })
-    }
-
     /// The caller by token, with the SPIFFE ID of its connection; `None` if they are not the same
     /// service account.
     pub(super) fn of_both(token: &Self, certificate: &Self) -> Option<Self> {
@@ -184,34 +160,6 @@ impl Caller {
         self.token_id.as_deref()
     }
 
-    /// The token that proved it; `None` if a certificate did alone.
-    pub(crate) fn token(&self) -> Option<&Secret> {
-        self.token.as_deref()
-    }
-
-    /// Completes when the run that the token was given to is over: the token has expired, its issuer
-    /// has withdrawn the key, or the API server, where it is asked, does not accept it any more. It is
-    /// asked twice a minute at most; one that cannot be asked proves nothing.
-    pub(crate) async fn over(&self, clock: &Clock) {
-        let withdrawn = async {
-            match &self.standing {
-                None => std::future::pending().await,
-                Some(standing) => standing.withdrawn().await,
-            }
-        };
-        let other_keys = async {
-            match &self.vouched {
-                None => std::future::pending().await,
-                Some(vouched) => vouched.withdrawn().await,
-            }
-        };
-        tokio::select! {
-            () = clock.until(self.expires_at) => {}
-            () = other_keys => {}
-            () = withdrawn => {}
-        }
-    }
-
     /// The end of its proof; there is no leeway.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
@@ -222,14 +170,62 @@ impl Caller {
         self.expires_at <= now
     }
 
-    /// Where what it makes the gateway hold is counted, once that was looked up.
-    pub(crate) fn account(&self) -> &OnceLock<Arc<Account>> {
-        &self.account
+    /// Where what it makes the gateway hold is counted; looked up once.
+    pub fn account(&self, budget: &Budget) -> &Arc<Account> {
+        self.account
+            .get_or_init(|| budget.account_of(&self.issuer, &self.subject))
     }
 
     /// The SHA-256 of its proof, whole, for use as a cache's key.
     pub fn key(&self) -> &[u8; 32] {
         &self.key
+    }
+}
+
+impl Bearer for Caller {
+    fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    fn token(&self) -> Option<&Secret> {
+        self.token.as_deref()
+    }
+
+    fn described(&self) -> String {
+        let name = self.full_name();
+        match &self.facts.pod {
+            Some(pod) => format!("{name} ({pod})"),
+            None => name,
+        }
+    }
+
+    fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Completes when the run that the token was given to is over: the token has expired, its issuer
+    /// has withdrawn the key, or the API server, where it is asked, does not accept it any more. It is
+    /// asked twice a minute at most; one that cannot be asked proves nothing.
+    fn over<'a>(&'a self, clock: &'a Clock) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let withdrawn = async {
+                match &self.standing {
+                    None => std::future::pending().await,
+                    Some(standing) => standing.withdrawn().await,
+                }
+            };
+            let other_keys = async {
+                match &self.vouched {
+                    None => std::future::pending().await,
+                    Some(vouched) => vouched.withdrawn().await,
+                }
+            };
+            tokio::select! {
+                () = clock.until(self.expires_at) => {}
+                () = other_keys => {}
+                () = withdrawn => {}
+            }
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod jwks;
 mod keys;
 mod own_token;
 mod presented;
+mod reason;
 mod review;
 mod strangers;
 mod svid;

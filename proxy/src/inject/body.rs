@@ -16,8 +16,8 @@ use super::{
     form,
 };
 use crate::{
-    accept::is_method_field,
     budget::{Charge, Short},
+    wire::overrides::is_method_field,
 };
 
 /// The most white space before JSON, in bytes.

@@ -22,7 +22,7 @@ use countersign_config::{
 };
 use http::{Uri, header::EXPECT, request::Parts, uri::PathAndQuery};
 
-use crate::{budget::Short, destination::Authority, secret::Secret};
+use crate::{budget::Short, destination::Authority, reason::Reason, secret::Secret};
 
 /// Why a request cannot be made ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,21 @@ pub enum InjectError {
     /// The secret cannot stand in the place it has to.
     #[error("the credential cannot stand in {0}")]
     Unusable(&'static str),
+}
+
+impl InjectError {
+    /// Why, in answers, records and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            InjectError::Memory(short) => short.reason(),
+            InjectError::HeaderAlias(_) => Reason::HeaderAlias,
+            InjectError::Form(_) => Reason::FormUnreadable,
+            InjectError::MethodField => Reason::MethodOverride,
+            InjectError::FormStalled(_) => Reason::BodyStalled,
+            InjectError::ClientGone => Reason::ClientGone,
+            InjectError::Unusable(_) => Reason::CredentialUnusable,
+        }
+    }
 }
 
 /// Rewrites the head of a request: destination, strip, attach.

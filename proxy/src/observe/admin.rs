@@ -33,10 +33,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Metrics, redact::redact};
 use crate::{
     credential::{Credentials, CredentialsStatus},
     health::Healths,
+    metrics::Metrics,
+    redact::redact,
     slots::{Bounds, Slot, Slots},
 };
 

@@ -16,10 +16,10 @@ use super::{
     CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart, TargetPart,
     UpstreamPart,
     json::{Key, Object, key},
-    log::{Class, Summary},
+    log::Summary,
     record::Closed,
-    redact::redact,
 };
+use crate::{metrics::Class, redact::redact};
 
 /// The record's schema; a change that would surprise a reader gets a new one.
 pub(super) const SCHEMA: &str = "countersign.decision/v1";

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    CallerPart, CredentialPart, DecisionLog, Entry, MemoryLog, Metrics, PolicyPart, Recorder,
-    TargetPart, TraceId, UpstreamPart,
+    CallerPart, CredentialPart, DecisionLog, Entry, MemoryLog, PolicyPart, Recorder, TargetPart,
+    TraceId, UpstreamPart,
 };
-use crate::{clock::Clock, destination::Authority};
+use crate::{clock::Clock, destination::Authority, metrics::Metrics};
 
 /// A recorder whose clock stands at 2026-11-23T05:10:03.412Z, and its log.
 pub(super) fn recorder() -> (Recorder, MemoryLog) {

@@ -9,7 +9,8 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{CUT, redact::needs_escape};
+use super::CUT;
+use crate::redact::needs_escape;
 
 /// A member's name as it stands in the line: quoted, with a comma before it and a colon after.
 #[derive(Debug, Clone, Copy)]

@@ -6,23 +6,20 @@
 //! [`Metrics`]. Both are made of the same entry, so they cannot disagree.
 
 pub mod admin;
+mod count;
 mod document;
 mod entry;
 #[cfg(test)]
 mod fixture;
 mod json;
 mod log;
-pub mod logging;
-mod metrics;
 mod record;
-pub mod redact;
 
 pub use entry::{
     ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
     TargetPart, Timing, TraceId, UpstreamPart,
 };
 pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog, QUEUED_BYTES};
-pub use metrics::{ConnectionGuard, Metrics};
 pub use record::{Outcome, Record, Recorder};
 
 /// Ends a text of which only the beginning was kept.

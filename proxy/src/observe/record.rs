@@ -14,11 +14,12 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{DecisionLog, Entry, Metrics};
+use super::{DecisionLog, Entry};
 use crate::{
-    accept::{Activity, Violation},
     clock::Clock,
-    refusal::Reason,
+    metrics::Metrics,
+    reason::Reason,
+    wire::activity::{Activity, Violation},
 };
 
 /// The operator's sentence for a request whose connection gave way to others.

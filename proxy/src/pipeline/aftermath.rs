@@ -21,7 +21,7 @@ use crate::{
     detect::{Seen, Verdict},
     health::Place,
     observe::{Outcome, Record},
-    refusal::Reason,
+    reason::Reason,
 };
 
 /// The credential that a request carried.

@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::{aftermath::Aftermath, echo::Echo, held::Resumed, upgrade::Switched};
 use crate::{
-    accept::Busy,
-    forward::{BodyMeter, ForwardError, LazyTimer},
+    forward::{BodyMeter, ForwardError},
     inject,
     observe::{Outcome, Record},
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::{activity::Busy, timer::LazyTimer},
 };
 
 /// A response whose head has come, before it is handed to the client with its record.

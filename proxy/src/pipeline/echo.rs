@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header::CONTENT_ENCODING};
 use memchr::memmem;
 use smallvec::SmallVec;
 
-use crate::{credential::Issued, observe::redact::REDACTED};
+use crate::{credential::Issued, redact::REDACTED};
 
 /// The shortest secret that is looked for, in bytes: a shorter one would be found by chance.
 const SHORTEST: usize = 8;

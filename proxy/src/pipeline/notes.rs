@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONNECTION, req
 use super::{Answer, recover::Armed};
 
 use crate::{
-    accept::{Activity, Busy, Entrance, Protocol, Received, Session, Violation},
+    accept::{Entrance, Received, Session},
     app::Rooms,
     authorize::{Permit, Snapshot},
     clock::Clock,
@@ -19,7 +19,12 @@ use crate::{
         CallerPart, CredentialPart, Outcome, PolicyPart, Record, RejectedPart, TargetPart, TraceId,
         UpstreamPart,
     },
-    refusal::{self, Blame, Reason, Refusal},
+    reason::{Blame, Reason},
+    refusal::{self, Refusal},
+    wire::{
+        activity::{Activity, Busy, Violation},
+        protocol::Protocol,
+    },
 };
 
 impl Session {

@@ -29,7 +29,8 @@ use crate::{
     health::{Health, Place, Rejected, Trial},
     inject::{self, Stripped},
     observe::Record,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
 };
 
 /// The credential of one request, and what is known of it.

@@ -17,7 +17,7 @@ use super::{
     recover::Armed,
 };
 use crate::{
-    accept::{Busy, Lease, Received, Session, pump},
+    accept::{Lease, Received, Session, pump},
     app::Tasks,
     authorize::{Asked, Permit},
     forward::{BodyMeter, RequestBody, UpgradeAnswer, Upgraded, asks_for_websocket},
@@ -25,6 +25,7 @@ use crate::{
     observe::{Outcome, Record},
     refusal::Refusal,
     slots::Slot,
+    wire::activity::Busy,
 };
 
 /// A client's wish to speak WebSocket.
@@ -53,7 +54,7 @@ impl Upgrade {
         armed: Option<Armed<'_>>,
         record: &mut Record,
     ) -> Result<Opened, Refusal> {
-        let room = session.rooms.budget.open_for(&session.caller, CARRIED)?;
+        let room = session.rooms.open_for(&session.caller, CARRIED)?;
         ask(&mut parts.headers);
         let request = Request::from_parts(parts, RequestBody::empty());
         let answer = session

@@ -10,8 +10,8 @@ use crate::{
     detect::{Seen, Verdict},
     forward::UpstreamBody,
     health::Finding,
-    observe::redact::redact,
     pipeline::ApiError,
+    redact::redact,
 };
 
 /// The longest text that is shown, in characters.

@@ -11,7 +11,8 @@ use http::{
 };
 use serde_json::{Value, json};
 
-use super::{Facts, Language, Refusal};
+use super::Refusal;
+use crate::reason::{Facts, Language};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

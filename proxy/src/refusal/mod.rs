@@ -5,10 +5,9 @@
 
 mod answer;
 mod from;
-mod reason;
 
+pub use crate::reason::{Blame, Facts, Language, Reason};
 pub use answer::{answer, connect_answer};
-pub use reason::{Blame, Facts, Language, Reason};
 
 use std::{sync::Arc, time::Duration};
 

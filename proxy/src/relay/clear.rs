@@ -23,9 +23,9 @@ use super::{
     local::{self, Answer, HEAD_BYTES, HEAD_TIMEOUT},
 };
 use crate::{
-    accept::{Activity, ClientStream, Protocol, rewound::Rewound},
     destination::Authority,
     slots::Slot,
+    wire::{activity::Activity, protocol::Protocol, rewound::Rewound, stream::ClientStream},
 };
 
 /// How long a client of HTTP/2 may take nothing of what it is sent.

@@ -12,14 +12,14 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{Shared, answer::RelayError, carry::carry, clear, fleet::NoTunnel};
 use crate::{
-    accept::{
-        Protocol,
+    destination::Authority,
+    slots::{Share, Slot},
+    wire::{
         first_bytes::{self, Told},
+        protocol::Protocol,
         rewound::Rewound,
         sniff::Spoken,
     },
-    destination::Authority,
-    slots::{Share, Slot},
 };
 
 /// How long a client may take to say what it speaks; then the server may be the one to begin.
@@ -145,7 +145,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::accept::sniff::{Hello, Malformed};
+    use crate::wire::sniff::{Hello, Malformed};
 
     fn hello(name: Option<&str>) -> Told {
         Told::Spoken(Spoken::Tls(Hello {

@@ -28,7 +28,7 @@ use std::{
 use countersign_config::model::{Limits, ResourceName};
 
 use self::{place::Place, shares::Shares, strangers::Strangers};
-use crate::observe::Metrics;
+use crate::metrics::Metrics;
 
 /// How many of those that may give way are looked at for the one that should: a flood must not make
 /// each newcomer cost a walk through all.

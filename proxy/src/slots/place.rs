@@ -14,8 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{NoPlace, Share, Shed, Slots};
 use crate::{
-    accept::Activity,
-    observe::{ConnectionGuard, Metrics},
+    metrics::{ConnectionGuard, Metrics},
+    wire::activity::Activity,
 };
 
 /// How many proofs may be refused on one connection. Clients that send their proof only

@@ -5,7 +5,7 @@ use rstest::rstest;
 use tokio::time::Instant;
 
 use super::*;
-use crate::accept::{Activity, Busy};
+use crate::wire::activity::{Activity, Busy};
 
 const NODE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";

@@ -9,7 +9,8 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::super::{ClientStream, intercept::Intercepted, metered::Metered};
+use super::super::{intercept::Intercepted, metered::Metered};
+use crate::wire::stream::ClientStream;
 
 /// Waits until the client has our answer to CONNECT, then intercepts what follows.
 pub(super) async fn intercept(intercepted: Intercepted, upgrade: OnUpgrade) {

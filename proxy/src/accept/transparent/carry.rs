@@ -7,13 +7,14 @@ use tokio::net::TcpStream;
 
 use super::{Transparent, alert};
 use crate::{
-    accept::{intercept::Way, rewound::Rewound, tunnel::Carried},
+    accept::{intercept::Way, tunnel::Carried},
     authorize,
     destination::Authority,
     identify::Caller,
     observe::Record,
     pipeline,
     refusal::Refusal,
+    wire::rewound::Rewound,
 };
 
 /// What is carried on.
@@ -57,7 +58,7 @@ impl Transparent {
             }
         };
         record.dialled(address);
-        let room = match self.rooms.budget.open_for(&caller, CARRIED) {
+        let room = match self.rooms.open_for(&caller, CARRIED) {
             Ok(room) => room,
             Err(short) => return pipeline::close(record, short.into()),
         };

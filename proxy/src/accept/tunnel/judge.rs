@@ -9,10 +9,7 @@ use countersign_config::{host::Host, policy::Interception};
 
 use super::watch::{By, Named};
 use crate::{
-    app::Rooms,
-    destination::Authority,
-    identify::Caller,
-    refusal::{Reason, Refusal},
+    app::Rooms, destination::Authority, identify::Caller, reason::Reason, refusal::Refusal,
 };
 
 /// Judges the names that a client shows within one tunnel.

@@ -39,7 +39,8 @@ use crate::{
     identify::Caller,
     observe::{Outcome, Record},
     pipeline,
-    refusal::{self, Blame, Refusal},
+    reason::Blame,
+    refusal::{self, Refusal},
 };
 
 /// RFC 8446, section 6.2.

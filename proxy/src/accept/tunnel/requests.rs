@@ -4,9 +4,10 @@ use countersign_config::host::Host;
 
 use super::watch::{By, Look, Named};
 use crate::{
-    accept::framing::{Framing, Part},
     destination::Authority,
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::framing::{Framing, Part},
 };
 
 /// The port that `http` implies.

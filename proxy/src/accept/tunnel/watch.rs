@@ -8,8 +8,9 @@ use countersign_config::host::Host;
 
 use super::requests::Requests;
 use crate::{
-    accept::sniff::{self, Malformed, Sniffer, Spoken},
-    refusal::{Reason, Refusal},
+    reason::Reason,
+    refusal::Refusal,
+    wire::sniff::{self, Malformed, Sniffer, Spoken},
 };
 
 /// The longest first line that is waited for, in bytes.

@@ -19,10 +19,8 @@ use super::{
     watch::{Look, Watch},
 };
 use crate::{
-    accept::rewound::Rewound,
-    destination::Authority,
-    observe::ByteCounts,
-    refusal::{Reason, Refusal},
+    destination::Authority, observe::ByteCounts, reason::Reason, refusal::Refusal,
+    wire::rewound::Rewound,
 };
 
 /// What one read makes room for; a post-quantum `ClientHello` fits.

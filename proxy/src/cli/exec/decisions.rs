@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::observe::redact::printable;
+use crate::redact::printable;
 
 /// Takes the decision log's lines, and writes a sentence for those a person should see.
 pub(super) struct Narrator<W> {

@@ -39,10 +39,8 @@ use crate::{
     app::{self, StartError},
     ca::Ca,
     clock::Clock,
-    observe::{
-        DecisionLog,
-        logging::{self, LogFormat, LoggingError},
-    },
+    logging::{self, LogFormat, LoggingError},
+    observe::DecisionLog,
     secret::Secret,
 };
 

@@ -18,7 +18,7 @@ pub(super) async fn fetch(
     asked: Asked<'_>,
     wanted: Wanted<'_>,
 ) -> Result<Fetched, CredentialError> {
-    let token = asking.caller.and_then(crate::identify::Caller::token);
+    let token = asking.caller.and_then(crate::bearer::Bearer::token);
     let token = token.ok_or(CredentialError::NoToken)?;
     let form = Form::default()
         .with(

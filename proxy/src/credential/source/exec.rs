@@ -27,7 +27,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{HelperFault, Material, Recheck, SourceError, Wanted};
-use crate::{control_plane::quoted, observe::redact::redact, reaper, secret::Secret};
+use crate::{control_plane::quoted, reaper, redact::redact, secret::Secret};
 
 /// The most that a helper may print, in bytes: a secret of 64 KiB with every byte escaped, and
 /// what goes around it.

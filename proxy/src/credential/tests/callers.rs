@@ -1,9 +1,62 @@
 //! Values that each caller has for itself.
 
+use std::{future::Future, pin::Pin};
+
 use countersign_config::model::TokenEndpoint;
 
 use super::*;
-use crate::refusal::{Reason, Refusal};
+use crate::{bearer::Bearer, reason::Reason};
+
+/// A caller whose proof nobody checked, and nobody withdraws.
+#[derive(Debug)]
+struct Pretended {
+    key: [u8; 32],
+    token: Option<Secret>,
+    expires_at: Timestamp,
+}
+
+impl Pretended {
+    fn new(token: &str, expires_at: Timestamp) -> Arc<Self> {
+        let mut key = [0; 32];
+        key[..token.len()].copy_from_slice(token.as_bytes());
+        let token = Some(Secret::new(token.to_owned()));
+        Arc::new(Self {
+            key,
+            token,
+            expires_at,
+        })
+    }
+
+    fn without_token(expires_at: Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            key: [0; 32],
+            token: None,
+            expires_at,
+        })
+    }
+}
+
+impl Bearer for Pretended {
+    fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    fn described(&self) -> String {
+        "prod-eu system:serviceaccount:qa:nightly-dashboard".into()
+    }
+
+    fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    fn over<'a>(&'a self, clock: &'a Clock) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(clock.until(self.expires_at))
+    }
+}
 
 fn exchanged() -> Arc<Credential> {
     let mut credential = credential(Provider::TokenExchange {
@@ -31,7 +84,7 @@ fn of(fake: &Arc<Fake>, clock: &Clock) -> Credentials {
 async fn t26_a_value_is_never_given_to_another_caller() {
     let fake = Fake::open(["a", "b", "c"].map(|text| value(text, None)));
     let credentials = of(&fake, &clock());
-    let callers = ["one", "two"].map(|token| Caller::pretended(token, at(3_600)));
+    let callers = ["one", "two"].map(|token| Pretended::new(token, at(3_600)));
     for _ in 0..3 {
         for (caller, expected) in callers.iter().zip(["a", "b"]) {
             let issued = credentials.obtain_for(&exchanged(), caller).await.unwrap();
@@ -52,8 +105,8 @@ async fn it_ends_with_the_callers_token_and_is_revoked_then() {
     let clock = clock();
     let fake = Fake::open([revocable("a", Some(at(5_000))), revocable("b", None)]);
     let credentials = of(&fake, &clock);
-    let caller = Caller::pretended("one", at(3_000));
-    let other = Caller::pretended("two", at(3_600));
+    let caller = Pretended::new("one", at(3_000));
+    let other = Pretended::new("two", at(3_600));
     let issued = credentials.obtain_for(&exchanged(), &caller).await.unwrap();
     assert_eq!(issued.expires_at(), Some(at(3_000)));
     assert_eq!(issued.renew_at, None, "it cannot be renewed beyond its run");
@@ -75,7 +128,7 @@ async fn idle_callers_are_forgotten() {
     let fake = Fake::open([revocable("a", None), Err(CredentialError::Abandoned)]);
     let credentials = of(&fake, &clock());
     for token in ["one", "two"] {
-        let caller = Caller::pretended(token, at(100_000));
+        let caller = Pretended::new(token, at(100_000));
         let _either = credentials.obtain_for(&exchanged(), &caller).await;
     }
     settle().await;
@@ -93,7 +146,7 @@ async fn callers_are_bounded_in_number() {
     fake.gate.add_permits(most);
     let credentials = of(&fake, &clock());
     for token in 0..=most {
-        let caller = Caller::pretended(&token.to_string(), at(100_000));
+        let caller = Pretended::new(&token.to_string(), at(100_000));
         credentials.obtain_for(&exchanged(), &caller).await.unwrap();
     }
     assert_eq!(slots(&credentials), most);
@@ -106,10 +159,9 @@ async fn without_a_token_there_is_nothing_to_exchange() {
     let credentials = of(&fake, &clock());
     let refused = credentials.obtain(&exchanged()).await;
     assert_eq!(refused.unwrap_err(), CredentialError::NoToken);
-    let by_certificate = Caller::pretended_without_token(at(3_600));
+    let by_certificate = Pretended::without_token(at(3_600));
     let refused = credentials.obtain_for(&exchanged(), &by_certificate).await;
-    let refusal = Refusal::from(refused.unwrap_err());
-    assert_eq!(refusal.reason, Reason::CallerTokenMissing);
+    assert_eq!(refused.unwrap_err().reason(), Reason::CallerTokenMissing);
     assert_eq!(slots(&credentials), 0);
 }
 

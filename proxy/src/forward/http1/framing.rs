@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crate::lines::{self, Fault};
+use crate::wire::lines::{self, Fault};
 
 /// The most interim responses (1xx) to one request.
 const MOST_INTERIM: u8 = 16;

@@ -14,7 +14,7 @@ use spiffe::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{TrustDomain, bundle::Bundle};
-use crate::observe::Metrics;
+use crate::metrics::Metrics;
 
 /// How long an agent may take to accept the connection, and to send what it has.
 const ANSWER: Duration = Duration::from_secs(10);

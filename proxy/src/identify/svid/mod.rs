@@ -29,7 +29,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use crate::{chain, clock::Clock, observe::Metrics};
+use crate::{chain, clock::Clock, metrics::Metrics};
 use bundle::Bundle;
 use certificate::Leaf;
 

@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 use rstest::rstest;
 
 use super::*;
+use crate::bearer::Bearer as _;
 
 /// What two bounds are, one after the other: looking at a file, and reading it.
 const NOTICED: Duration = Duration::from_secs(2);

@@ -10,6 +10,7 @@ use rstest::rstest;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
+use crate::bearer::Bearer as _;
 
 const OWN_TOKEN: &str = "gateway-token";
 const SUBJECT: &str = "system:serviceaccount:qa:nightly-dashboard";

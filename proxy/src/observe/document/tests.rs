@@ -5,9 +5,8 @@ use http::{Method, uri::PathAndQuery};
 use rstest::rstest;
 use serde_json::Value;
 
-use super::super::{
-    CallerPart, MemoryLog, Outcome, Record, RejectedPart, fixture, log::Class, redact::needs_escape,
-};
+use super::super::{CallerPart, MemoryLog, Outcome, Record, RejectedPart, fixture};
+use crate::{metrics::Class, redact::needs_escape};
 
 const DOCUMENTED: &str = include_str!("../../../../docs/decision-record.md");
 

@@ -1,33 +1,14 @@
 //! Whose records these are: of callers who proved who they are, or of anybody.
 
 use super::super::{Outcome, record::Closed};
+use crate::metrics::Class;
 
-/// Records of one class have a queue and a file of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::observe) enum Class {
-    /// The caller is proven.
-    Identified,
-    /// Anybody who reaches a listener.
-    Unidentified,
-}
-
-impl Class {
-    pub(in crate::observe) const ALL: [Self; 2] = [Self::Identified, Self::Unidentified];
-
-    pub(super) fn of(closed: &Closed) -> Self {
-        if closed.entry.caller.is_some() {
-            Self::Identified
-        } else {
-            Self::Unidentified
-        }
-    }
-
-    /// Its name in records and metrics.
-    pub(in crate::observe) fn name(self) -> &'static str {
-        match self {
-            Self::Identified => "identified",
-            Self::Unidentified => "unidentified",
-        }
+/// The class of a record: whether its caller is proven.
+pub(super) fn class_of(closed: &Closed) -> Class {
+    if closed.entry.caller.is_some() {
+        Class::Identified
+    } else {
+        Class::Unidentified
     }
 }
 

@@ -19,10 +19,10 @@ use tokio::time::Instant;
 
 use super::{
     super::record::Closed,
-    class::{Class, was_forwarded},
+    class::{class_of, was_forwarded},
     top::Top,
 };
-use crate::destination::Authority;
+use crate::{destination::Authority, metrics::Class};
 
 /// The time that the bounds below are for.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ impl Digest {
         if was_forwarded(closed) {
             return true;
         }
-        let class = Class::of(closed);
+        let class = class_of(closed);
         let source = class == Class::Identified || self.source_admits(closed);
         let tally = self.tally(class, closed);
         let reason = tally.reason(closed.outcome.reason());

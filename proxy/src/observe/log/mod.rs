@@ -30,14 +30,18 @@ use std::{
 use countersign_config::model::DecisionSink;
 use tokio::sync::oneshot;
 
+pub(super) use self::digest::Summary;
 pub use self::memory::MemoryLog;
-pub(super) use self::{class::Class, digest::Summary};
 use self::{
+    class::class_of,
     lane::{Bounds, Lane, Outlet, lane},
     writer::{Outputs, Writer},
 };
-use super::{Metrics, record::Closed};
-use crate::clock::Clock;
+use super::{count, record::Closed};
+use crate::{
+    clock::Clock,
+    metrics::{Class, Metrics},
+};
 
 /// Records of one class that wait to be written.
 const LANE_RECORDS: usize = 8192;
@@ -226,7 +230,7 @@ impl DecisionLog {
                 memory.push(&closed);
             }
             Way::Queues(queues) => {
-                let class = Class::of(&closed);
+                let class = class_of(&closed);
                 match queues.lane(class).put(closed) {
                     Ok(()) => queues.wake(),
                     Err(closed) => {
@@ -296,7 +300,7 @@ impl Counts {
     /// Counts a finished request.
     fn record(&self, closed: &Closed) {
         if let Some((metrics, _)) = self.0.observer.get() {
-            metrics.record(closed);
+            count::finished(metrics, closed);
         }
     }
 

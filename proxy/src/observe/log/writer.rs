@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::{
     super::document,
     Control, Counts, Inlet, LANE_RECORDS,
-    class::Class,
     digest::{Digest, Summary},
     file::{self, RotatingFile},
 };
+use crate::metrics::Class;
 
 /// A batch is written when it has this many bytes, or when nothing waits.
 const BATCH_BYTES: usize = 256 * 1024;

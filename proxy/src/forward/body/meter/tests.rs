@@ -3,7 +3,7 @@ use rstest::rstest;
 use super::*;
 use crate::{
     budget::{Budget, Purse},
-    observe::Metrics,
+    metrics::Metrics,
 };
 
 #[rstest]

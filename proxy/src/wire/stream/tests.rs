@@ -147,7 +147,7 @@ async fn half_closed(text: &str, busy: bool) -> (tokio::io::DuplexStream, Half) 
 type Half = (
     ClientStream<tokio::io::DuplexStream>,
     Arc<Activity>,
-    Option<crate::accept::Busy>,
+    Option<crate::wire::activity::Busy>,
 );
 
 #[tokio::test(start_paused = true)]

@@ -13,16 +13,16 @@ use super::{
 };
 
 /// The budget, and what of it is held: by unidentified connections, by workloads.
-pub(crate) type Reading = [usize; 3];
+pub type Reading = [usize; 3];
 
 impl Metrics {
     /// From now on the memory budget is told by this. The first call counts.
-    pub(crate) fn watch_memory(&self, read: impl Fn() -> Reading + Send + Sync + 'static) {
+    pub fn watch_memory(&self, read: impl Fn() -> Reading + Send + Sync + 'static) {
         self.0.memory.watch(read);
     }
 
     /// Something was refused or closed for want of memory; `class` says whose it was.
-    pub(crate) fn memory_refused(&self, class: &'static str, reason: &'static str) {
+    pub fn memory_refused(&self, class: &'static str, reason: &'static str) {
         self.0.memory.refused(class, reason);
     }
 }

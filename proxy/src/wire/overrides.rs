@@ -12,7 +12,7 @@ use countersign_config::fields::{decode, fold};
 
 /// What a header would change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overrides {
+pub enum Overrides {
     /// The method.
     Method,
     /// The path or the query.
@@ -67,7 +67,7 @@ const PATHS: [&str; 7] = [
 const BARE: [&str; 5] = ["url", "uri", "path", "pathinfo", "scriptname"];
 
 /// What a header of this name would change; names of headers are lower case.
-pub(super) fn of_header(name: &str) -> Option<Overrides> {
+pub fn of_header(name: &str) -> Option<Overrides> {
     // Nearly every header is told apart by its end.
     let may_be = match name.as_bytes().last()? {
         b'd' => name.ends_with("method"),
@@ -134,7 +134,7 @@ fn is_qualified(before: &str) -> bool {
 
 /// Whether a query has a field that stands for the method: `_method` and its like, as frameworks
 /// read it from queries too, or one of the headers' names.
-pub(super) fn method_in_query(query: &str) -> bool {
+pub fn method_in_query(query: &str) -> bool {
     let fields = query.split(['&', ';']);
     fields
         .map(|field| field.split('=').next().unwrap_or_default())

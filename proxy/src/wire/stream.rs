@@ -24,7 +24,7 @@ use super::{
     half_closed::HalfClosed,
     meter::{Meter, Overrun},
 };
-use crate::forward::LazyTimer;
+use crate::wire::timer::LazyTimer;
 
 pin_project! {
     /// A client's stream that fails with `TimedOut` when a head that has begun is not complete in
@@ -124,14 +124,14 @@ impl<IO> ClientStream<IO> {
 
     /// Charges for what is read.
     #[must_use]
-    pub(super) fn charged_by(mut self, meter: Meter) -> Self {
+    pub fn charged_by(mut self, meter: Meter) -> Self {
         self.meter = Some(meter);
         self
     }
 
     /// Waits for the next request of a connection that rests; false if there will be none. What was
     /// read of it is read again.
-    pub(super) async fn next_request(&mut self) -> bool
+    pub async fn next_request(&mut self) -> bool
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {

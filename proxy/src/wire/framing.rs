@@ -9,12 +9,12 @@
 mod partial;
 
 use super::activity::Violation;
-use crate::lines;
+use crate::wire::lines;
 use partial::{Partial, Whole};
 
 /// The place in a client's bytes.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub struct Framing {
     state: State,
     /// A line whose end has not come.
     line: Partial,
@@ -28,7 +28,7 @@ pub(super) struct Framing {
 
 /// What bytes of a request are a part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// A head that goes on.
     Head,
     /// A head, to its end.
@@ -66,7 +66,7 @@ struct Head {
 
 impl Framing {
     /// At the beginning of a connection.
-    pub(super) fn new(longest_line: usize) -> Self {
+    pub fn new(longest_line: usize) -> Self {
         Self {
             state: State::Start,
             line: Partial::new(),
@@ -98,7 +98,7 @@ impl Framing {
     }
 
     /// Whether the next byte begins a request.
-    pub(super) fn between_requests(&self) -> bool {
+    pub fn between_requests(&self) -> bool {
         matches!(self.state, State::Start) && self.line.is_empty()
     }
 
@@ -119,7 +119,7 @@ impl Framing {
     }
 
     /// Follows the bytes to the end of a head or of a body, and says how many these are.
-    pub(super) fn follow_part(&mut self, bytes: &[u8]) -> Result<(usize, Part), Violation> {
+    pub fn follow_part(&mut self, bytes: &[u8]) -> Result<(usize, Part), Violation> {
         let in_head = self.within_head() || self.between_requests();
         let mut followed = 0;
         while followed < bytes.len() {

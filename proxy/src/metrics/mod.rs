@@ -5,6 +5,7 @@
 //! cannot disagree. Labels are names that the configuration bounds, and codes of ours; never
 //! anything a caller or an upstream chose.
 
+mod class;
 mod labels;
 mod memory;
 mod register;
@@ -24,11 +25,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use self::class::Class;
 use self::labels::{
     ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels,
     ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels,
 };
-use super::{log::Class, record::Closed};
 
 /// All metrics. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -203,7 +204,7 @@ impl Metrics {
     }
 
     /// Records that will be in no log.
-    pub(super) fn decisions_dropped(&self, class: Class, count: u64) {
+    pub fn decisions_dropped(&self, class: Class, count: u64) {
         let label = ClassLabel {
             class: class.name(),
         };
@@ -211,7 +212,7 @@ impl Metrics {
     }
 
     /// A record that is told in a summary only.
-    pub(super) fn decision_summarized(&self, class: Class) {
+    pub fn decision_summarized(&self, class: Class) {
         let label = ClassLabel {
             class: class.name(),
         };
@@ -219,37 +220,35 @@ impl Metrics {
     }
 
     /// The decision log could not be written.
-    pub(super) fn decision_write_failed(&self) {
+    pub fn decision_write_failed(&self) {
         self.0.decision_write_errors.inc();
     }
 
     /// Counts a finished request.
-    pub(super) fn record(&self, closed: &Closed) {
-        let entry = &closed.entry;
-        let target = Name(entry.target.as_ref().and_then(|part| part.name.clone()));
-        let policy = Name(entry.policy.as_ref().map(|part| part.policy.name.clone()));
+    pub fn finished(&self, request: &Finished<'_>) {
+        let target = Name(request.target.cloned());
         self.0
             .requests
             .get_or_create(&RequestLabels {
-                outcome: closed.outcome.name(),
-                reason: closed.outcome.reason(),
+                outcome: request.outcome,
+                reason: request.reason,
                 target: target.clone(),
-                policy,
+                policy: Name(request.policy.cloned()),
             })
             .inc();
-        self.0.overhead.observe(seconds(entry.timing.overhead()));
-        if let Some(part) = &entry.credential {
+        self.0.overhead.observe(seconds(request.overhead));
+        if let Some((name, age_s)) = request.credential {
             let label = CredentialLabel {
-                credential: Name(Some(part.name.clone())),
+                credential: Name(Some(name.clone())),
             };
-            let age = i64::try_from(part.age_s).unwrap_or(i64::MAX);
+            let age = i64::try_from(age_s).unwrap_or(i64::MAX);
             self.0.credential_age.get_or_create(&label).set(age);
         }
-        if let Some(part) = &entry.upstream {
+        if let Some((status, reused)) = request.upstream {
             let labels = UpstreamLabels {
                 target: target.clone(),
-                class: status_class(part.status),
-                reused: if part.reused { "true" } else { "false" },
+                class: status_class(status),
+                reused: if reused { "true" } else { "false" },
             };
             self.0.upstream_responses.get_or_create(&labels).inc();
         }
@@ -257,11 +256,34 @@ impl Metrics {
         self.0
             .duration
             .get_or_create(&label)
-            .observe(seconds(closed.total));
-        let (request, response) = closed.bytes;
-        self.0.request_bytes.get_or_create(&label).inc_by(request);
-        self.0.response_bytes.get_or_create(&label).inc_by(response);
+            .observe(seconds(request.total));
+        let (sent, received) = request.bytes;
+        self.0.request_bytes.get_or_create(&label).inc_by(sent);
+        self.0.response_bytes.get_or_create(&label).inc_by(received);
     }
+}
+
+/// What is counted of a request that is over.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// The code of its outcome.
+    pub outcome: &'static str,
+    /// The code of its reason.
+    pub reason: &'static str,
+    /// The target it was for.
+    pub target: Option<&'a ResourceName>,
+    /// The policy that decided.
+    pub policy: Option<&'a ResourceName>,
+    /// What the gateway itself took of its time.
+    pub overhead: Duration,
+    /// The credential it went with, and the age of its value in seconds.
+    pub credential: Option<(&'a ResourceName, u64)>,
+    /// The status of the API's answer, and whether the connection had served before.
+    pub upstream: Option<(Option<u16>, bool)>,
+    /// From accept to the last byte.
+    pub total: Duration,
+    /// The bytes of the bodies of the request and the response.
+    pub bytes: (u64, u64),
 }
 
 /// Counts one connection as open for as long as it lives.

@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::observe::redact::redact;
+use crate::redact::redact;
 
 /// Lines that wait to be written.
 const LINES: usize = 4096;

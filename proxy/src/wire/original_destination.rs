@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 ///
 /// # Errors
 /// When the kernel does not know: the connection was not redirected, or netfilter is not there.
-pub(super) fn original_destination(
+pub fn original_destination(
     stream: &TcpStream,
     transparency: Transparency,
 ) -> io::Result<SocketAddr> {
@@ -27,10 +27,7 @@ pub(super) fn original_destination(
 ///
 /// # Errors
 /// When the address cannot be had, or `TPROXY` not without `CAP_NET_ADMIN`.
-pub(super) async fn bind(
-    address: SocketAddr,
-    transparency: Transparency,
-) -> io::Result<TcpListener> {
+pub async fn bind(address: SocketAddr, transparency: Transparency) -> io::Result<TcpListener> {
     match transparency {
         Transparency::Redirect => TcpListener::bind(address).await,
         Transparency::Tproxy => bind_transparent(address),
@@ -38,7 +35,7 @@ pub(super) async fn bind(
 }
 
 /// The address with a v4-mapped IPv6 address as the IPv4 address it is.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

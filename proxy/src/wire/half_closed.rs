@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{io::AsyncWrite, time::Instant};
 
-use crate::forward::LazyTimer;
+use crate::wire::timer::LazyTimer;
 
 /// After how long the client is asked first; each time after that it is twice as long.
 const FIRST: Duration = Duration::from_secs(2);

@@ -12,17 +12,14 @@ use countersign_config::memory::{
 
 use http::request::Parts;
 
-use crate::{
-    budget::{Charge, Purse, Short, narrow},
-    refusal::{Reason, Refusal},
-};
+use crate::budget::{Charge, Purse, Short, narrow};
 
 /// What every connection has room for, in bytes; and what is charged for at a time.
 const STEP: usize = 8 * 1024;
 
 /// Watches over what is read.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub struct Meter {
     purse: Arc<Purse>,
     charge: Charge,
     /// The longest head of a proven caller, in bytes.
@@ -64,23 +61,14 @@ impl From<Overrun> for io::Error {
 
 impl Overrun {
     /// The overrun that ended a TLS handshake.
-    pub(super) fn of(error: &io::Error) -> Option<Self> {
+    pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
-    }
-}
-
-impl From<Overrun> for Refusal {
-    fn from(overrun: Overrun) -> Self {
-        match overrun {
-            Overrun::Unproven(_) => Self::new(Reason::HeadTooLarge, overrun.to_string()),
-            Overrun::Short(short) => short.into(),
-        }
     }
 }
 
 impl Meter {
     /// Charges `purse`. `head` bounds the head of a proven caller.
-    pub(super) fn new(purse: &Arc<Purse>, head: usize) -> Self {
+    pub fn new(purse: &Arc<Purse>, head: usize) -> Self {
         Self {
             charge: purse.charge(),
             purse: Arc::clone(purse),

@@ -2,7 +2,7 @@ use http::{HeaderValue, Request, Version};
 use rstest::rstest;
 
 use super::*;
-use crate::{budget::Budget, identify::Caller, observe::Metrics};
+use crate::{budget::Budget, metrics::Metrics};
 
 const KIB: usize = 1024;
 
@@ -14,8 +14,9 @@ fn budget() -> Budget {
 fn purse(budget: &Budget, proven: bool) -> Arc<Purse> {
     let purse = budget.admit().unwrap();
     if proven {
-        let caller = Caller::pretended("t", jiff::Timestamp::MAX);
-        purse.belongs_to(&budget.account_of(&caller)).unwrap();
+        purse
+            .belongs_to(&budget.account_of("issuer", "subject"))
+            .unwrap();
     }
     purse
 }

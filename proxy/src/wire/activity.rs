@@ -100,7 +100,7 @@ impl Activity {
 
     /// Completes once the connection has rested for `limit` between two requests: nothing of the
     /// next has come, and all of the last answer was sent.
-    pub(super) async fn paused(&self, limit: Duration) {
+    pub async fn paused(&self, limit: Duration) {
         loop {
             self.rested(limit).await;
             let between = [&self.read_whole, &self.flushed];
