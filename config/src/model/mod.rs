@@ -36,7 +36,7 @@ pub struct ResourceName(Arc<str>);
 impl ResourceName {
     /// A name within a namespace.
     pub fn namespaced(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self([namespace, "/", name].concat().into())
     }
 
     /// A name of a kind that has no namespace.

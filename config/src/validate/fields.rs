@@ -130,6 +130,10 @@ pub(super) fn path_patterns(
     spot: &Spot<'_>,
     findings: &Findings,
 ) -> Option<PathPatterns> {
+    let (index, problem) = match PathPatterns::parse(patterns, ignore_case) {
+        Ok(patterns) => return Some(patterns),
+        Err(first) => first,
+    };
     let mut sound = true;
     for (index, pattern) in patterns.iter().enumerate() {
         if let Err((_, problem)) = PathPatterns::parse(&[pattern], ignore_case) {
@@ -142,19 +146,15 @@ pub(super) fn path_patterns(
             );
         }
     }
-    if !sound {
-        return None;
+    if sound {
+        findings.error(
+            &spot.index(index),
+            "bad-path",
+            problem.to_string(),
+            "use fewer or simpler patterns",
+        );
     }
-    PathPatterns::parse(patterns, ignore_case)
-        .inspect_err(|(index, problem)| {
-            findings.error(
-                &spot.index(*index),
-                "bad-path",
-                problem.to_string(),
-                "use fewer or simpler patterns",
-            );
-        })
-        .ok()
+    None
 }
 
 /// A header's name.

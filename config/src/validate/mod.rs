@@ -53,6 +53,7 @@ pub(crate) fn resources(
         workloads: &workloads,
         targets: &targets,
         credentials: &credentials,
+        samples: &reach::Samples::default(),
     };
     let policies = Shelf::fill(Kind::AccessPolicy, &heads, findings, |written| {
         policy::policy(written, &known, now, findings)

@@ -28,6 +28,7 @@ pub(super) struct Known<'k> {
     pub(super) workloads: &'k Shelf<Workload>,
     pub(super) targets: &'k Shelf<Target>,
     pub(super) credentials: &'k Shelf<Credential>,
+    pub(super) samples: &'k reach::Samples,
 }
 
 pub(super) fn policy(
@@ -57,8 +58,14 @@ pub(super) fn policy(
     let mode = mode(spec.mode, &spot, findings);
 
     if let (Some(target), Some(allow)) = (target, &allow) {
-        let credentials = credentials.as_deref();
-        reach::check(target, allow, credentials, &spot.key("allow"), findings);
+        reach::check(
+            target,
+            allow,
+            credentials.as_deref(),
+            known.samples,
+            &spot.key("allow"),
+            findings,
+        );
     }
     Some(Policy {
         name: written.name.clone(),

@@ -5,13 +5,14 @@
 //! covers the wildcard. That finds rules that are dead as a whole; of a wide rule that is dead
 //! in part nothing is said.
 
-use std::{str::FromStr, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc, str::FromStr, sync::Arc};
 
+use foldhash::HashMap;
 use http::uri::PathAndQuery;
 
 use crate::{
     host::{Host, HostPattern},
-    model::{Credential, Route, Rule, SlotName, Target},
+    model::{Credential, ResourceName, Rule, SlotName, Target},
     path::{CanonicalPath, PathPatterns},
     yaml::{Findings, Spot},
 };
@@ -19,28 +20,56 @@ use crate::{
 /// Stands for a wildcard in samples.
 const FILLER: &str = "qz0x7";
 
+/// The samples of each target, made when its first policy is checked.
+#[derive(Debug, Default)]
+pub(super) struct Samples(RefCell<HashMap<ResourceName, Rc<OfTarget>>>);
+
+/// What a target is tried out with.
+#[derive(Debug)]
+struct OfTarget {
+    hosts: Vec<Host>,
+    /// Of the patterns of its routes.
+    paths: Vec<CanonicalPath>,
+}
+
+impl Samples {
+    fn of(&self, target: &Target) -> Rc<OfTarget> {
+        let mut all = self.0.borrow_mut();
+        if let Some(samples) = all.get(&target.name) {
+            return Rc::clone(samples);
+        }
+        let patterns = target.routes.iter().flat_map(|route| route.paths.written());
+        let samples = Rc::new(OfTarget {
+            hosts: target.hosts.iter().filter_map(sample_host).collect(),
+            paths: patterns.flat_map(|written| samples(written)).collect(),
+        });
+        all.insert(target.name.clone(), Rc::clone(&samples));
+        samples
+    }
+}
+
 /// Reports the rules, and the paths of rules, that the target's routes never let through. Without
 /// `credentials` (they were reported) every slot counts as filled.
 pub(super) fn check(
     target: &Target,
     rules: &[Rule],
     credentials: Option<&[(SlotName, Arc<Credential>)]>,
+    samples: &Samples,
     spot: &Spot<'_>,
     findings: &Findings,
 ) {
     let is_filled = |slot: &SlotName| {
         credentials.is_none_or(|filled| filled.iter().any(|(filled, _)| filled == slot))
     };
-    let of_routes = target.routes.iter();
-    let of_routes = of_routes.flat_map(|route| route.paths.written());
-    let of_routes: Vec<_> = of_routes.flat_map(|written| samples(written)).collect();
+    let of_target = samples.of(target);
     for (index, rule) in rules.iter().enumerate() {
         let spot = spot.index(index);
-        let Some(hosts) = hosts(target, rule, &spot.key("hosts"), findings) else {
+        let Some(hosts) = hosts(target, &of_target.hosts, rule, &spot.key("hosts"), findings)
+        else {
             continue;
         };
         let try_out = |pattern: &str| {
-            let outcomes = outcomes(target, &of_routes, &hosts, pattern, findings);
+            let outcomes = outcomes(target, &of_target.paths, &hosts, pattern, findings);
             verdict(&outcomes, is_filled)
         };
         if rule.paths.is_any() {
@@ -58,7 +87,13 @@ pub(super) fn check(
 }
 
 /// Sample hosts of the target that the rule speaks of; `None` if one had to be reported.
-fn hosts(target: &Target, rule: &Rule, spot: &Spot<'_>, findings: &Findings) -> Option<Vec<Host>> {
+fn hosts<'s>(
+    target: &Target,
+    of_target: &'s [Host],
+    rule: &Rule,
+    spot: &Spot<'_>,
+    findings: &Findings,
+) -> Option<Cow<'s, [Host]>> {
     let mut sound = true;
     for (index, pattern) in rule.hosts.iter().enumerate() {
         if !target.hosts.iter().any(|host| host.overlaps(pattern)) {
@@ -74,9 +109,8 @@ fn hosts(target: &Target, rule: &Rule, spot: &Spot<'_>, findings: &Findings) -> 
             );
         }
     }
-    let of_target = target.hosts.iter().filter_map(sample_host);
     if rule.hosts.is_empty() {
-        return Some(of_target.collect());
+        return Some(Cow::Borrowed(of_target));
     }
     let matches = |patterns: &[HostPattern], host: &Host| {
         patterns.iter().any(|pattern| pattern.matches(host))
@@ -86,6 +120,7 @@ fn hosts(target: &Target, rule: &Rule, spot: &Spot<'_>, findings: &Findings) -> 
         .iter()
         .filter_map(sample_host)
         .filter(|host| matches(&target.hosts, host));
+    let of_target = of_target.iter().cloned();
     let both = of_target
         .filter(|host| matches(&rule.hosts, host))
         .chain(of_rule)
@@ -132,15 +167,17 @@ fn outcomes(
     findings: &Findings,
 ) -> Vec<Outcome> {
     let own = samples(pattern);
-    // A pattern that is none was reported where it was first parsed.
-    let Ok(pattern) = PathPatterns::parse(&[pattern], false) else {
-        return vec![Outcome::Bare];
-    };
-    if !findings.may_try(of_routes.len()) {
-        return vec![Outcome::Bare];
+    let mut paths: Vec<_> = own.iter().collect();
+    if !of_routes.is_empty() {
+        // A pattern that is none was reported where it was first parsed.
+        let Ok(pattern) = PathPatterns::parse(&[pattern], false) else {
+            return vec![Outcome::Bare];
+        };
+        if !findings.may_try(of_routes.len()) {
+            return vec![Outcome::Bare];
+        }
+        paths.extend(of_routes.iter().filter(|path| pattern.matches(path)));
     }
-    let of_routes = of_routes.iter().filter(|path| pattern.matches(path));
-    let paths: Vec<_> = own.iter().chain(of_routes).collect();
     if !findings.may_try(hosts.len() * paths.len() * target.routes.len()) {
         return vec![Outcome::Bare];
     }
@@ -148,7 +185,7 @@ fn outcomes(
     let mut by_host = Vec::new();
     for host in hosts {
         for path in &paths {
-            let Some(route) = target.routes.iter().find(|route| is_for(route, host, path)) else {
+            let Some(route) = target.route_for(host, path) else {
                 continue;
             };
             let outcome = match (&route.deny, &route.attach) {
@@ -166,19 +203,16 @@ fn outcomes(
     if by_path.is_empty() { by_host } else { by_path }
 }
 
-fn is_for(route: &Route, host: &Host, path: &CanonicalPath) -> bool {
-    route
-        .host
-        .as_ref()
-        .is_none_or(|pattern| pattern.matches(host))
-        && route.paths.matches(path)
-}
-
 /// Paths that a pattern means, with wildcards filled in; what is not canonical then is no sample.
 fn samples(pattern: &str) -> Vec<CanonicalPath> {
-    let deep = format!("{FILLER}/{FILLER}");
-    [FILLER, &deep]
-        .iter()
+    const DEEP: &str = "qz0x7/qz0x7";
+    // Without `**` both would be one.
+    let any: &[&str] = if pattern.contains("**") {
+        &[FILLER, DEEP]
+    } else {
+        &[FILLER]
+    };
+    any.iter()
         .map(|any| pattern.replace("**", any).replace('*', FILLER))
         .filter_map(|path| {
             let path = PathAndQuery::from_str(&path).ok()?;

@@ -1,6 +1,6 @@
 //! What is written but used by nothing: often a name that was changed in one place only.
 
-use std::collections::BTreeSet;
+use foldhash::HashSet;
 
 use super::{head::Head, policy::Known, shelf::Shelf};
 use crate::{model::Policy, resource::Kind, yaml::Findings};
@@ -11,7 +11,7 @@ pub(super) fn unused(
     policies: &Shelf<Policy>,
     findings: &Findings,
 ) {
-    let mut used_names = BTreeSet::new();
+    let mut used_names = HashSet::default();
     for policy in policies.values() {
         used_names.insert((Kind::TargetService, &policy.target.name));
         let workloads = policy.workloads.iter();
