@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::{path::Path, rc::Rc};
+use std::path::Path;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -81,23 +81,21 @@ fn load<P: AsRef<Path>>(paths: &[P], now: Option<Timestamp>) -> Result<Loaded, P
     })
 }
 
-fn catalog() -> Vec<Rc<Source>> {
+fn catalog() -> Vec<Source> {
     CATALOG
         .iter()
-        .map(|(path, text)| {
-            Rc::new(Source {
-                path: path.into(),
-                text: (*text).to_owned(),
-                catalog: true,
-            })
+        .map(|(path, text)| Source {
+            path: path.into(),
+            text: (*text).to_owned(),
+            catalog: true,
         })
         .collect()
 }
 
 fn parse<'s>(
-    sources: impl IntoIterator<Item = &'s Rc<Source>>,
+    sources: impl IntoIterator<Item = &'s Source>,
     findings: &Findings,
-) -> Vec<Document> {
+) -> Vec<Document<'s>> {
     sources
         .into_iter()
         .flat_map(|source| yaml::documents(source, findings))
@@ -112,7 +110,7 @@ fn finish(findings: Findings) -> Problems {
 
 /// The first six bytes, in hex, of a SHA-256 over the operator's texts in their order. The names
 /// of the files are left out: renaming one changes nothing.
-fn revision(sources: &[Rc<Source>]) -> String {
+fn revision(sources: &[Source]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for source in sources {
         context.update(source.text.as_bytes());

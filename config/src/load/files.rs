@@ -9,7 +9,6 @@ use std::{
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use crate::{
@@ -25,7 +24,7 @@ const TOO_LARGE: &str = "it is larger than 4 MiB";
 const LARGEST_WHOLE: u64 = 64 * 1024 * 1024;
 
 /// Reads all files; what cannot be read is a finding that names it.
-pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Rc<Source>> {
+pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Source> {
     let mut seen = Seen::default();
     let mut sources = Vec::new();
     for path in paths {
@@ -79,7 +78,7 @@ fn is_resource_file(name: &str) -> bool {
 }
 
 /// Reads a file unless it was read under another name or by way of another directory.
-fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Rc<Source>> {
+fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Source> {
     match try_read(path, seen) {
         Ok(text) => text.map(|text| {
             if text.trim().is_empty() {
@@ -91,11 +90,11 @@ fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Rc<Sou
                     findings,
                 );
             }
-            Rc::new(Source {
+            Source {
                 path: path.to_owned(),
                 text,
                 catalog: false,
-            })
+            }
         }),
         Err(error) => {
             unreadable(path, &error, findings);

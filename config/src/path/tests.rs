@@ -195,7 +195,7 @@ fn reference_of_all(patterns: &[String], path: &str, lenient: bool) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5_000))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn a_list_matches_as_its_patterns_do_one_by_one(

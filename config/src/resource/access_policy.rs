@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::or_default;
+
 /// Which workloads may reach which target with which credential, and how.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,13 +34,13 @@ pub struct AccessPolicySpec {
 #[serde(deny_unknown_fields)]
 pub struct AllowRule {
     /// Hosts of the target; any of them unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub hosts: Vec<String>,
     /// Methods; any unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub methods: Vec<String>,
     /// Path patterns, `*` for one segment and `**` for any number; any path unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub paths: Vec<String>,
 }
 

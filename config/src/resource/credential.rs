@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::or_default;
+
 /// Where secret material lives and how it becomes a credential. Exactly one of the providers
 /// (`static`, `basic`, `slackRotation`, `oauth2ClientCredentials`, `tokenExchange`, `jwt`) is
 /// given.
@@ -36,7 +38,7 @@ pub struct CredentialSpec {
     /// After this time without use it is dropped; `10m` unless given.
     pub idle_after: Option<String>,
     /// That its issuer is told when it is dropped, so that it ends there too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub revoke_when_idle: bool,
 }
 
@@ -85,7 +87,7 @@ pub struct ClientCredentialsSpec {
     /// As whom the endpoint is asked.
     pub client: OauthClientSpec,
     /// The scopes to ask for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub scopes: Vec<String>,
     /// The `audience` to ask for.
     pub audience: Option<String>,
@@ -104,7 +106,7 @@ pub struct TokenExchangeSpec {
     /// As whom the endpoint is asked; the pod's token alone unless given.
     pub client: Option<OauthClientSpec>,
     /// The scopes to ask for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub scopes: Vec<String>,
     /// The logical name of the service it is for.
     pub audience: Option<String>,
@@ -178,7 +180,7 @@ pub struct JwtSpec {
     /// From `iat` to `exp`: 1 hour at most, `10m` unless given.
     pub lifetime: Option<String>,
     /// Further claims.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub claims: BTreeMap<String, serde_json::Value>,
     /// What it is signed with.
     pub key: SigningKeySpec,
@@ -199,7 +201,7 @@ pub struct JwtGrantSpec {
     /// PEM roots to trust for both instead of those of `upstream.roots`.
     pub ca_file: Option<String>,
     /// The scopes to ask for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub scopes: Vec<String>,
 }
 

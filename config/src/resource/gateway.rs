@@ -9,6 +9,7 @@ use serde::{
 };
 
 use super::{
+    CLUSTER, IN_CLUSTER, or_default,
     store::{StateSpec, VaultSpec},
     unidentified::UnidentifiedSpec,
 };
@@ -125,10 +126,10 @@ pub struct ListenerIdentitySpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentitySpec {
     /// Issuers of service-account tokens.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub issuers: Vec<IssuerSpec>,
     /// SPIFFE trust domains.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub trust_domains: Vec<TrustDomainSpec>,
 }
 
@@ -197,7 +198,8 @@ pub struct ClusterApiSpec {
 
 impl<'de> Deserialize<'de> for ClusterSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ClusterVisitor)
+        const FIELDS: &[&str] = &["url", "caFile", "tokenFile"];
+        deserializer.deserialize_struct(CLUSTER, FIELDS, ClusterVisitor)
     }
 }
 
@@ -212,8 +214,8 @@ impl<'de> Visitor<'de> for ClusterVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ClusterSpec, E> {
         match text {
-            "in-cluster" => Ok(ClusterSpec::InCluster),
-            other => Err(E::unknown_variant(other, &["in-cluster"])),
+            IN_CLUSTER => Ok(ClusterSpec::InCluster),
+            other => Err(E::unknown_variant(other, &[IN_CLUSTER])),
         }
     }
 
@@ -221,7 +223,6 @@ impl<'de> Visitor<'de> for ClusterVisitor {
         ClusterApiSpec::deserialize(MapAccessDeserializer::new(map)).map(ClusterSpec::Api)
     }
 
-    /// What reading in passes gives in place of a value that was reported.
     fn visit_unit<E>(self) -> Result<ClusterSpec, E> {
         Ok(ClusterSpec::InCluster)
     }
@@ -307,10 +308,10 @@ pub struct UpstreamSpec {
     /// `system`, or a PEM file of roots to add to the system's.
     pub roots: Option<String>,
     /// Private ranges that may be dialled all the same, as CIDRs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub allow_addresses: Vec<String>,
     /// `host:port` to be dialled at another `address:port`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub resolve: BTreeMap<String, String>,
     /// A corporate proxy to go through: `http://host:port`.
     pub proxy: Option<String>,

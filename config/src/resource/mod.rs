@@ -35,16 +35,53 @@ pub use target_service::{
 pub use unidentified::UnidentifiedSpec;
 pub use workload::{SelectorSpec, WorkloadSpec};
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Visitor};
 
 /// The only `apiVersion` there is.
 pub const API_VERSION: &str = "countersign.dev/v1alpha1";
 
 /// The serde name of [`SecretReference`]; a text in its place is a pasted secret.
 pub(crate) const SECRET_REFERENCE: &str = "SecretReference";
+
+/// The serde name of [`ClusterSpec`], which is a mapping or the word [`IN_CLUSTER`].
+pub(crate) const CLUSTER: &str = "ClusterSpec";
+pub(crate) const IN_CLUSTER: &str = "in-cluster";
+
+/// The serde name by which a key says that it need not be there.
+pub(crate) const OR_DEFAULT: &str = "OrDefault";
+
+/// Reads a key with a default, so that it can be told from a required one before it is read.
+fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    struct OrDefault<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for OrDefault<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value")
+        }
+
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+
+        fn visit_newtype_struct<D: Deserializer<'de>>(
+            self,
+            deserializer: D,
+        ) -> Result<T, D::Error> {
+            T::deserialize(deserializer)
+        }
+    }
+
+    deserializer.deserialize_newtype_struct(OR_DEFAULT, OrDefault(PhantomData))
+}
 
 /// The kinds of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,9 +148,9 @@ pub struct Metadata {
     /// The namespace, for the kinds that have one.
     pub namespace: Option<String>,
     /// As in Kubernetes; not used here.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
     /// As in Kubernetes; not used here.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
 }

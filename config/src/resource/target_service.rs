@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::or_default;
+
 /// An API: its hosts, how a credential is attached, and how it answers.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -13,10 +15,10 @@ pub struct TargetServiceSpec {
     pub extends: Option<String>,
     /// With `extends`: domains of it, and what stands in their place here, such as
     /// `slack.com: slack-gov.com`. Its hosts, and those of its routes and probe, are taken under these.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub domains: BTreeMap<String, String>,
     /// Its hosts, exact or with one `*` within the leftmost label.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub hosts: Vec<String>,
     /// The ports it may be reached at; 443 unless given.
     pub ports: Option<Vec<u16>>,
@@ -26,10 +28,10 @@ pub struct TargetServiceSpec {
     /// The kinds of credential it knows; one called `default` unless given.
     pub slots: Option<SlotsSpec>,
     /// What to do by host and path; the first match counts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub routes: Vec<RouteSpec>,
     /// How it reports that a credential failed; the first match counts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub auth_failure: Vec<AuthFailureSpec>,
     /// How to refuse in its own language; `application/problem+json` unless given.
     pub refusal: Option<RefusalSpec>,
@@ -56,7 +58,7 @@ pub struct RouteSpec {
     /// A host of the target; any of them unless given.
     pub host: Option<String>,
     /// Path patterns; any path unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub paths: Vec<String>,
     /// Refuse always; the text becomes the reason's detail.
     pub deny: Option<String>,
@@ -89,13 +91,13 @@ pub struct AttachSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StripSpec {
     /// Header names.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub headers: Vec<String>,
     /// Names of `application/x-www-form-urlencoded` body fields.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub form_fields: Vec<String>,
     /// Names of query fields.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub query: Vec<String>,
 }
 
@@ -104,14 +106,14 @@ pub struct StripSpec {
 #[serde(deny_unknown_fields)]
 pub struct AuthFailureSpec {
     /// HTTP statuses that mean it; any unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub status: Vec<u16>,
     /// Top-level members of a JSON body that all must be there, each with this value or one of
     /// these values.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub json: BTreeMap<String, serde_json::Value>,
     /// The whole body of a text answer is one of these. Not together with `json`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub text: Vec<String>,
     /// What to do then.
     pub then: AuthFailureThen,
@@ -167,7 +169,7 @@ pub struct ProbeSpec {
     /// How long its answer is good for while the credential is used; `10m` unless given.
     pub every: Option<String>,
     /// Top-level members of its JSON answer that say whose credential it is, such as `team`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub shows: Vec<String>,
 }
 

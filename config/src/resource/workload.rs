@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::or_default;
+
 /// A governed non-human identity.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,10 +37,10 @@ pub struct SelectorSpec {
     /// The `CronJob` that owns the pod's Job. Needs the Kubernetes API.
     pub cron_job: Option<String>,
     /// Labels the pod must carry. Needs the Kubernetes API.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub pod_labels: BTreeMap<String, String>,
     /// Image references by digest, of which the pod may use no others. Needs the Kubernetes API.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// The exact SPIFFE ID of an X.509-SVID.
     pub spiffe_id: Option<String>,

@@ -1,7 +1,8 @@
 //! What every resource begins with: `apiVersion`, `kind` and `metadata`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
+use foldhash::HashMap;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     resource::{API_VERSION, Kind, Metadata},
     shown,
     yaml::{
-        Document, Findings, Key, Node, Spot,
+        Document, Findings, Spot,
         read::{did_you_mean, read},
     },
 };
@@ -18,7 +19,7 @@ use crate::{
 /// A document whose kind is known.
 #[derive(Debug)]
 pub(super) struct Head<'d> {
-    pub(super) document: &'d Document,
+    pub(super) document: &'d Document<'d>,
     pub(super) kind: Kind,
     /// `None` if its name was reported.
     pub(super) name: Option<ResourceName>,
@@ -30,7 +31,7 @@ pub(super) struct Head<'d> {
 #[derive(Debug)]
 pub(super) struct Written<'d, S> {
     pub(super) name: ResourceName,
-    pub(super) document: &'d Document,
+    pub(super) document: &'d Document<'d>,
     pub(super) spec: S,
 }
 
@@ -59,8 +60,8 @@ struct Envelope {
 }
 
 /// Reads the heads of all documents; a document without a known kind is a finding and left out.
-pub(super) fn read_all<'d>(documents: &'d [Document], findings: &Findings) -> Vec<Head<'d>> {
-    let mut firsts: BTreeMap<(Kind, ResourceName), &Document> = BTreeMap::new();
+pub(super) fn read_all<'d>(documents: &'d [Document<'d>], findings: &Findings) -> Vec<Head<'d>> {
+    let mut firsts: HashMap<(Kind, ResourceName), &Document<'_>> = HashMap::default();
     let mut heads = Vec::new();
     for document in documents {
         let Some(mut head) = read_one(document, findings) else {
@@ -117,8 +118,8 @@ pub(super) fn specs<'h, 'd: 'h, S: Deserialize<'d>>(
 
 /// Reads the spec of one resource.
 pub(super) fn spec<'d, S: Deserialize<'d>>(head: &Head<'d>, findings: &Findings) -> Option<S> {
-    let (key, node): (&Key, &Node) = head.document.root.entry("spec")?;
-    read(&head.document.source, Some(key), node, findings)
+    let (key, node) = head.document.root.entry("spec")?;
+    read(head.document.source, Some(key), node, findings)
 }
 
 /// Reports that a file has no Gateway.
@@ -139,8 +140,8 @@ pub(super) fn no_gateway(path: &Path, findings: &Findings) {
     );
 }
 
-fn read_one<'d>(document: &'d Document, findings: &Findings) -> Option<Head<'d>> {
-    let envelope = read::<Envelope>(&document.source, None, &document.root, findings);
+fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<'d>> {
+    let envelope = read::<Envelope>(document.source, None, &document.root, findings);
     let spot = document.spot();
     if let Some(version) = document.root.text("apiVersion")
         && version != API_VERSION
@@ -228,7 +229,7 @@ fn name(
 
 /// The name of a resource whose head was reported, as far as it can be told, so that references
 /// to it are not reported as well.
-fn written_name(kind: Kind, document: &Document) -> Option<ResourceName> {
+fn written_name(kind: Kind, document: &Document<'_>) -> Option<ResourceName> {
     let (_, metadata) = document.root.entry("metadata")?;
     let name = metadata.text("name")?;
     Some(match metadata.text("namespace") {

@@ -36,7 +36,7 @@ pub(crate) struct Parts {
 
 /// Checks the resources among the documents.
 pub(crate) fn resources(
-    documents: &[Document],
+    documents: &[Document<'_>],
     now: Option<Timestamp>,
     findings: &Findings,
 ) -> Parts {
@@ -76,7 +76,11 @@ pub(crate) fn resources(
 }
 
 /// Checks the one gateway among the documents of its file.
-pub(crate) fn gateway(path: &Path, documents: &[Document], findings: &Findings) -> Option<Gateway> {
+pub(crate) fn gateway(
+    path: &Path,
+    documents: &[Document<'_>],
+    findings: &Findings,
+) -> Option<Gateway> {
     let heads = head::read_all(documents, findings);
     for head in heads.iter().filter(|head| head.kind != Kind::Gateway) {
         findings.error(

@@ -1,7 +1,7 @@
-//! A deserializer of nothing: whatever is asked for, it gives the emptiest value of that form.
+//! A deserializer that gives the emptiest value of whatever form is asked for.
 //!
-//! It stands in for what was already reported as missing or broken, so that the rest of a
-//! document can still be read. What is read with its help is never used.
+//! It replaces what was reported as missing or wrong, so that the rest of a document can still be
+//! read. What is read with its help is never used.
 
 use serde::{
     Deserializer,
@@ -14,9 +14,9 @@ use serde::{
 use super::read::ReadError;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Blank;
+pub(super) struct DefaultDeserializer;
 
-impl IntoDeserializer<'_, ReadError> for Blank {
+impl IntoDeserializer<'_, ReadError> for DefaultDeserializer {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -24,7 +24,7 @@ impl IntoDeserializer<'_, ReadError> for Blank {
     }
 }
 
-impl<'de> Deserializer<'de> for Blank {
+impl<'de> Deserializer<'de> for DefaultDeserializer {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -111,7 +111,7 @@ impl<'de> MapAccess<'de> for Fields {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        seed.deserialize(Blank)
+        seed.deserialize(DefaultDeserializer)
     }
 }
 
@@ -134,7 +134,7 @@ impl<'de> VariantAccess<'de> for Variant {
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {
-        seed.deserialize(Blank)
+        seed.deserialize(DefaultDeserializer)
     }
 
     fn tuple_variant<V: Visitor<'de>>(
@@ -142,7 +142,7 @@ impl<'de> VariantAccess<'de> for Variant {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        Blank.deserialize_seq(visitor)
+        DefaultDeserializer.deserialize_seq(visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(

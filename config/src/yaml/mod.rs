@@ -5,9 +5,10 @@
 //! collects every structural mistake, and `validate` uses the same tree to find the place of
 //! what it has to say ([`Spot`]).
 
-mod blank;
+mod default;
 pub(crate) mod mask;
 mod node;
+mod quick;
 pub(crate) mod read;
 mod split;
 
@@ -17,7 +18,6 @@ pub(crate) use split::documents;
 use std::{
     cell::{Cell, RefCell},
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use crate::problem::{Place, Problem, Problems, Severity};
@@ -32,17 +32,17 @@ pub(crate) struct Source {
 }
 
 /// One document of a file.
-#[derive(Debug, Clone)]
-pub(crate) struct Document {
-    pub(crate) source: Rc<Source>,
-    pub(crate) root: Rc<Node>,
+#[derive(Debug)]
+pub(crate) struct Document<'s> {
+    pub(crate) source: &'s Source,
+    pub(crate) root: Node<'s>,
 }
 
-impl Document {
+impl Document<'_> {
     /// The place of the whole document.
     pub(crate) fn spot(&self) -> Spot<'_> {
         Spot {
-            source: &self.source,
+            source: self.source,
             node: Some(&self.root),
             line: self.root.line,
             column: self.root.column,
@@ -56,7 +56,7 @@ impl Document {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spot<'a> {
     source: &'a Source,
-    node: Option<&'a Node>,
+    node: Option<&'a Node<'a>>,
     line: usize,
     column: usize,
     width: usize,

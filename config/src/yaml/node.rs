@@ -1,10 +1,6 @@
-//! One value of a document, with its place and the marks that reading leaves on it.
+//! One value of a document, with its place.
 
-use std::{
-    cell::{Cell, OnceCell, RefCell},
-    collections::HashMap,
-    fmt,
-};
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -14,56 +10,60 @@ use serde_saphyr::Spanned;
 
 /// A value and where it stands; lines and columns count from 1.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) value: Value,
+pub(crate) struct Node<'s> {
+    pub(crate) value: Value<'s>,
     pub(crate) line: usize,
     pub(crate) column: usize,
     /// Its length in characters, 1 for mappings and lists.
     pub(crate) width: usize,
-    /// Set once it was reported to be of the wrong form; it reads as a blank from then on, so
-    /// that what stands beside it can be read.
-    pub(crate) broken: Cell<bool>,
-    /// Required keys that were reported missing; they read as blanks from then on.
-    pub(crate) missing: RefCell<Vec<&'static str>>,
-    /// Where the keys of a large mapping are, once one was asked for.
-    index: OnceCell<HashMap<String, usize>>,
+    /// Of a large mapping, once a key was asked for.
+    index: OnceCell<Box<Index>>,
 }
 
 /// Mappings with more keys are looked through once only, however often they are asked.
-const FEW_KEYS: usize = 16;
+pub(super) const FEW_KEYS: usize = 16;
 
 /// What a value is.
 #[derive(Debug)]
-pub(crate) enum Value {
+pub(crate) enum Value<'s> {
     Null,
     Bool(bool),
     Integer(i64),
     Unsigned(u64),
     Float(f64),
-    Text(String),
-    List(Vec<Node>),
+    Text(Cow<'s, str>),
+    List(Vec<Node<'s>>),
     /// In the order of the text, duplicates included.
-    Map(Vec<(Key, Node)>),
+    Map(Vec<(Key<'s>, Node<'s>)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(crate) struct Key {
-    pub(crate) text: String,
+pub(crate) struct Key<'s> {
+    pub(crate) text: Cow<'s, str>,
     pub(crate) line: usize,
     pub(crate) column: usize,
     pub(crate) width: usize,
-    /// Set once it was reported as unknown or as a duplicate; it is passed over from then on.
-    pub(crate) skip: Cell<bool>,
 }
 
-impl Node {
+impl<'s> Node<'s> {
+    pub(super) fn new(value: Value<'s>, line: usize, column: usize, width: usize) -> Self {
+        Self {
+            value,
+            line,
+            column,
+            width,
+            index: OnceCell::new(),
+        }
+    }
+
     /// The first entry with this key.
-    pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Node)> {
+    pub(crate) fn entry(&self, name: &str) -> Option<(&Key<'s>, &Node<'s>)> {
         match &self.value {
             Value::Map(entries) => {
                 let at = if entries.len() > FEW_KEYS {
-                    *self.index.get_or_init(|| index(entries)).get(name)?
+                    let index = self.index.get_or_init(|| Box::new(Index::new(entries)));
+                    *index.0.get(name)?
                 } else {
                     entries.iter().position(|(key, _)| key.text == name)?
                 };
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// The entry of a list.
-    pub(crate) fn item(&self, index: usize) -> Option<&Node> {
+    pub(crate) fn item(&self, index: usize) -> Option<&Node<'s>> {
         match &self.value {
             Value::List(items) => items.get(index),
             Value::Null
@@ -145,18 +145,23 @@ impl Node {
     }
 }
 
-/// The first place of each key.
-fn index(entries: &[(Key, Node)]) -> HashMap<String, usize> {
-    let mut index = HashMap::with_capacity(entries.len());
-    for (at, (key, _)) in entries.iter().enumerate() {
-        index.entry(key.text.clone()).or_insert(at);
+/// Where each key of a mapping is first.
+#[derive(Debug)]
+struct Index(HashMap<String, usize>);
+
+impl Index {
+    fn new(entries: &[(Key<'_>, Node<'_>)]) -> Self {
+        let mut index = HashMap::with_capacity(entries.len());
+        for (at, (key, _)) in entries.iter().enumerate() {
+            index.entry(key.text.to_string()).or_insert(at);
+        }
+        Self(index)
     }
-    index
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for Node<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value>::deserialize(deserializer)?;
+        let spanned = Spanned::<Value<'static>>::deserialize(deserializer)?;
         let at = spanned.referenced;
         let width = match &spanned.value {
             Value::List(_) | Value::Map(_) => 1,
@@ -167,28 +172,20 @@ impl<'de> Deserialize<'de> for Node {
             | Value::Float(_)
             | Value::Text(_) => size(at.span().len()).max(1),
         };
-        Ok(Self {
-            value: spanned.value,
-            line: size(at.line()).max(1),
-            column: size(at.column()).max(1),
-            width,
-            broken: Cell::new(false),
-            missing: RefCell::default(),
-            index: OnceCell::new(),
-        })
+        let (line, column) = (size(at.line()).max(1), size(at.column()).max(1));
+        Ok(Self::new(spanned.value, line, column, width))
     }
 }
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for Key<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<String>::deserialize(deserializer)?;
         let at = spanned.referenced;
         Ok(Self {
             width: spanned.value.chars().count().max(1),
-            text: spanned.value,
+            text: Cow::Owned(spanned.value),
             line: size(at.line()).max(1),
             column: size(at.column()).max(1),
-            skip: Cell::new(false),
         })
     }
 }
@@ -198,7 +195,7 @@ pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Value<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
@@ -207,49 +204,49 @@ impl<'de> Deserialize<'de> for Value {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+    type Value = Value<'static>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Value::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
         Ok(Value::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         Value::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
         Ok(Value::Integer(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
         Ok(Value::Unsigned(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
         Ok(Value::Float(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.visit_string(value.to_owned())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::Text(value))
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(value)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
@@ -257,9 +254,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Key>()? {
+        while let Some(key) = map.next_key::<Key<'static>>()? {
             if key.text == "<<" {
                 return Err(A::Error::custom("merge keys (`<<`) are not supported"));
             }

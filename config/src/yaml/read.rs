@@ -1,10 +1,11 @@
-//! Reading a type from a [`Node`] tree, collecting every structural mistake.
+//! Reading a type from a [`Node`] tree in one pass, collecting every structural mistake.
 //!
-//! serde stops at the first mistake, so reading is done in passes: a pass that fails reports the
-//! mistake and leaves a mark on the node (broken, a missing key, a key to pass over); the next
-//! pass reads a [`Blank`] there and gets further. A value for which anything was reported is
-//! never returned.
+//! serde stops at the first error, so none may reach it: the deserializer of a node sees beforehand
+//! what its type cannot take (another form, a number out of range, a key that is unknown, missing
+//! or there twice), reports it, and reads a default in its place. A value for which anything was
+//! reported is never returned.
 
+mod absent;
 mod access;
 mod reader;
 
@@ -18,37 +19,25 @@ use serde::{
 use super::{Findings, Key, Node, Source};
 use reader::{Place, Reader};
 
-/// How often a value is read before giving up on finding more mistakes in it.
-const PASSES: usize = 64;
-
 /// Reads a `T`; `None` if anything about it had to be reported.
 pub(crate) fn read<'de, T: Deserialize<'de>>(
     source: &Source,
-    key: Option<&Key>,
-    node: &'de Node,
+    key: Option<&Key<'_>>,
+    node: &'de Node<'de>,
     findings: &Findings,
 ) -> Option<T> {
-    let reported_before = findings.count();
-    for _ in 0..PASSES {
-        let reported = findings.count();
-        let reader = Reader {
-            source,
-            key: key.map(Place::of_key),
-            node,
-            findings,
-        };
-        match T::deserialize(reader) {
-            Ok(value) if findings.count() == reported_before => return Some(value),
-            Ok(_) => return None,
-            // Nothing new can be learnt from another pass.
-            Err(_) if findings.count() == reported => return None,
-            Err(_) => {}
-        }
-    }
-    None
+    let before = findings.count();
+    let reader = Reader {
+        source,
+        key: key.map(Place::of_key),
+        node,
+        findings,
+    };
+    let value = T::deserialize(reader).ok()?;
+    (findings.count() == before).then_some(value)
 }
 
-/// Why reading stopped.
+/// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadError {
     /// It was reported already, at the innermost place.

@@ -1,37 +1,41 @@
 //! A file's documents, each parsed on its own, so that a broken one does not hide the others.
 
-use std::rc::Rc;
-
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
 
-use super::{Document, Findings, Node, Source, Spot, Value, node::size};
+use super::{Document, Findings, Node, Source, Spot, Value, node::size, quick};
 
 /// How deep lists and mappings may stand in each other. No resource comes near it; each level takes
 /// stack, and a reload has no more of it than any thread.
 const MAX_DEPTH: usize = 32;
 
 /// Parses every document of a file; what does not parse is a finding.
-pub(crate) fn documents(source: &Rc<Source>, findings: &Findings) -> Vec<Document> {
+pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
     let mut documents = Vec::new();
     for (lines_before, text) in split(&source.text) {
-        if text.lines().all(is_blank) {
-            continue;
-        }
-        match serde_saphyr::from_str_with_options::<Node>(text, options()) {
-            Ok(mut root) => {
-                if matches!(root.value, Value::Null) {
+        let root = match quick::parse(text, lines_before) {
+            Some(root) => root,
+            None if text.lines().all(is_blank) => continue,
+            None => match full(text) {
+                Ok(mut root) => {
+                    root.shift(lines_before);
+                    root
+                }
+                Err(error) => {
+                    report(source, lines_before, text, &error, findings);
                     continue;
                 }
-                root.shift(lines_before);
-                documents.push(Document {
-                    source: Rc::clone(source),
-                    root: Rc::new(root),
-                });
-            }
-            Err(error) => report(source, lines_before, text, &error, findings),
+            },
+        };
+        if !matches!(root.value, Value::Null) {
+            documents.push(Document { source, root });
         }
     }
     documents
+}
+
+/// The document's tree by a parser of all of YAML.
+fn full(text: &str) -> Result<Node<'static>, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, options())
 }
 
 /// The texts between document markers, each with the number of lines before it. A line that
@@ -126,3 +130,6 @@ fn gist(text: &str) -> &str {
         .map_or(line, |(gist, _)| gist)
         .trim()
 }
+
+#[cfg(test)]
+mod tests;

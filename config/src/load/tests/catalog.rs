@@ -21,7 +21,8 @@ fn target(name: &str) -> Arc<Target> {
 
 fn all() -> Vec<Arc<Target>> {
     let findings = Findings::default();
-    let documents = super::parse(&catalog(), &findings);
+    let catalog = catalog();
+    let documents = super::parse(&catalog, &findings);
     let parts = crate::validate::resources(&documents, None, &findings);
     assert_eq!(outline(&findings.into_problems()), [""; 0]);
     parts.targets

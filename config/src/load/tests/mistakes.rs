@@ -118,3 +118,34 @@ fn is_a_warning(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str])
 fn is_right(#[case] from: &str, #[case] to: &str) {
     assert_eq!(outline(&problems(&with(from, to))), [""; 0]);
 }
+
+#[test]
+fn every_mistake_of_one_resource_is_told_however_many() {
+    let numbers: Vec<_> = (0..200).map(|number| number.to_string()).collect();
+    let methods = format!("methods: [{}]", numbers.join(", "));
+    assert_eq!(
+        outline(&problems(&with("methods: [POST]", &methods))),
+        vec!["29: wrong-type"; 200]
+    );
+}
+
+/// Of each kind of mistake one, each beside and beneath others.
+#[test]
+fn a_mistake_hides_no_other_one() {
+    let rule =
+        "    - hosts: slack.com\n      methods: [1, POST, {}]\n      verbs: []\n    - none\n";
+    let text = with("  allow:\n", &format!("  mode: maybe\n  allow:\n{rule}"));
+    let text = text.replacen("  target: slack\n  credential", "  credential", 1);
+    assert_eq!(
+        outline(&problems(&text)),
+        [
+            "22: missing-key",
+            "26: unknown-value",
+            "28: wrong-type",
+            "29: wrong-type",
+            "29: wrong-type",
+            "30: unknown-key",
+            "31: wrong-type",
+        ]
+    );
+}

@@ -3,21 +3,17 @@
 use serde::{
     Deserializer,
     de::{
-        DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
-        VariantAccess, Visitor,
-        value::{StrDeserializer, StringDeserializer},
+        DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor,
+        value::StrDeserializer,
     },
 };
 
-use super::{ReadError, reader::Reader};
-use crate::yaml::{Key, Node, blank::Blank};
-
-/// The entries of a mapping, in the order of the text.
-pub(super) type Entries<'de> = std::slice::Iter<'de, (Key, Node)>;
+use super::{ReadError, absent::Absent, reader::Reader};
+use crate::yaml::{Key, Node, default::DefaultDeserializer};
 
 pub(super) struct List<'de, 'r> {
     pub(super) reader: Reader<'de, 'r>,
-    pub(super) items: std::slice::Iter<'de, Node>,
+    pub(super) items: std::slice::Iter<'de, Node<'de>>,
 }
 
 impl<'de> SeqAccess<'de> for List<'de, '_> {
@@ -32,58 +28,94 @@ impl<'de> SeqAccess<'de> for List<'de, '_> {
             .map(|item| seed.deserialize(self.reader.below(None, item)))
             .transpose()
     }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
 }
 
-pub(super) struct Map<'de, 'r> {
-    pub(super) reader: Reader<'de, 'r>,
-    entries: Entries<'de>,
-    value: Option<&'de (Key, Node)>,
-    /// Keys that were reported missing, to be read as blanks.
-    missing: Vec<&'static str>,
+/// First the entries that are there, then the keys that are not.
+pub(super) struct Map<'de, 'r, E, A> {
+    reader: Reader<'de, 'r>,
+    entries: E,
+    absent: A,
+    value: MapValue<'de>,
 }
 
-impl<'de, 'r> Map<'de, 'r> {
-    pub(super) fn new(reader: Reader<'de, 'r>, entries: Entries<'de>) -> Self {
+/// The value to the key that was given last.
+enum MapValue<'de> {
+    There(&'de Key<'de>, &'de Node<'de>),
+    Absent(&'static str),
+}
+
+impl<'de, 'r, E, A> Map<'de, 'r, E, A> {
+    pub(super) fn new(reader: Reader<'de, 'r>, entries: E, absent: A) -> Self {
         Self {
             reader,
             entries,
-            value: None,
-            missing: reader.node.missing.borrow().clone(),
+            absent,
+            value: MapValue::Absent(""),
         }
     }
 }
 
-impl<'de> MapAccess<'de> for Map<'de, '_> {
+impl<'de, E, A> MapAccess<'de> for Map<'de, '_, E, A>
+where
+    E: Iterator<Item = &'de (Key<'de>, Node<'de>)>,
+    A: Iterator<Item = &'static str>,
+{
     type Error = ReadError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, ReadError> {
-        self.value = self.entries.find(|(key, _)| !key.skip.get());
-        let key = match self.value {
-            Some((key, _)) => key.text.as_str(),
-            None => match self.missing.pop() {
-                Some(missing) => missing,
-                None => return Ok(None),
-            },
+        let key = if let Some((key, node)) = self.entries.next() {
+            self.value = MapValue::There(key, node);
+            &*key.text
+        } else if let Some(absent) = self.absent.next() {
+            self.value = MapValue::Absent(absent);
+            absent
+        } else {
+            return Ok(None);
         };
         seed.deserialize(StrDeserializer::new(key)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        match self.value.take() {
-            Some((key, node)) => seed.deserialize(self.reader.below(Some(key), node)),
-            None => seed.deserialize(Blank.into_deserializer()),
+        match self.value {
+            MapValue::There(key, node) => seed.deserialize(self.reader.below(Some(key), node)),
+            MapValue::Absent(key) => seed.deserialize(Absent {
+                reader: self.reader,
+                key,
+            }),
         }
     }
 }
 
 /// One of several forms: a name alone, or a name with a value.
 pub(super) struct Choice<'de, 'r> {
+    /// Of the name and its value together.
     pub(super) reader: Reader<'de, 'r>,
     pub(super) name: &'de str,
-    pub(super) value: Option<&'de Node>,
+    pub(super) value: Option<&'de (Key<'de>, Node<'de>)>,
+}
+
+impl<'de, 'r> Choice<'de, 'r> {
+    /// The reader of the value; without one, that is reported.
+    fn value(&self) -> Option<Reader<'de, 'r>> {
+        let reader = self
+            .value
+            .map(|(key, node)| self.reader.below(Some(key), node));
+        if reader.is_none() {
+            self.reader.report(ReadError::Wrong {
+                code: "wrong-type",
+                message: format!("`{}` needs a value", self.name),
+                remedy: format!("write `{}: ...`", self.name),
+            });
+        }
+        reader
+    }
 }
 
 impl<'de> EnumAccess<'de> for Choice<'de, '_> {
@@ -91,8 +123,7 @@ impl<'de> EnumAccess<'de> for Choice<'de, '_> {
     type Variant = Self;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
-        let name = StringDeserializer::new(self.name.to_owned());
-        Ok((seed.deserialize(name)?, self))
+        Ok((seed.deserialize(StrDeserializer::new(self.name))?, self))
     }
 }
 
@@ -100,23 +131,17 @@ impl<'de> VariantAccess<'de> for Choice<'de, '_> {
     type Error = ReadError;
 
     fn unit_variant(self) -> Result<(), ReadError> {
-        match self.value {
-            None => Ok(()),
-            Some(_) => Err(ReadError::custom(format_args!(
-                "`{}` takes no value",
-                self.name
-            ))),
+        if self.value.is_some() {
+            let message = format_args!("`{}` takes no value", self.name);
+            self.reader.report(ReadError::custom(message));
         }
+        Ok(())
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {
-        match self.value {
-            Some(_) => seed.deserialize(self.reader),
-            None => Err(ReadError::Wrong {
-                code: "wrong-type",
-                message: format!("`{}` needs a value", self.name),
-                remedy: format!("write `{}: ...`", self.name),
-            }),
+        match self.value() {
+            Some(value) => seed.deserialize(value),
+            None => seed.deserialize(DefaultDeserializer),
         }
     }
 
@@ -125,7 +150,10 @@ impl<'de> VariantAccess<'de> for Choice<'de, '_> {
         _length: usize,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        self.reader.deserialize_seq(visitor)
+        match self.value() {
+            Some(value) => value.deserialize_seq(visitor),
+            None => DefaultDeserializer.deserialize_seq(visitor),
+        }
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -133,6 +161,9 @@ impl<'de> VariantAccess<'de> for Choice<'de, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        self.reader.deserialize_struct("", fields, visitor)
+        match self.value() {
+            Some(value) => value.deserialize_struct("", fields, visitor),
+            None => DefaultDeserializer.deserialize_struct("", fields, visitor),
+        }
     }
 }

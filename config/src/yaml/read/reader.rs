@@ -1,17 +1,23 @@
-//! The deserializer of one node: checks its form, reports what is wrong, marks what was reported.
+//! The deserializer of one node: checks that its form is the one asked for, and reports what is not.
 
 use std::collections::HashSet;
 
-use serde::{Deserializer, de::Visitor};
+use serde::{
+    Deserializer,
+    de::{Error as _, Unexpected, Visitor},
+};
+use smallvec::SmallVec;
 
 use super::{
     ReadError,
-    access::{Choice, Entries, List, Map},
+    access::{Choice, List, Map},
     did_you_mean, listed,
 };
 use crate::{
-    resource::SECRET_REFERENCE,
-    yaml::{Findings, Key, Node, Source, Spot, Value, blank::Blank},
+    resource::{CLUSTER, IN_CLUSTER, SECRET_REFERENCE},
+    yaml::{
+        Findings, Key, Node, Source, Spot, Value, default::DefaultDeserializer, node::FEW_KEYS,
+    },
 };
 
 /// The place of a node's key, where there is one.
@@ -22,7 +28,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of_key(key: &Key) -> Self {
+    pub(super) fn of_key(key: &Key<'_>) -> Self {
         Self {
             line: key.line,
             column: key.column,
@@ -36,12 +42,15 @@ pub(super) struct Reader<'de, 'r> {
     pub(super) source: &'r Source,
     /// `None` for list entries and the document itself.
     pub(super) key: Option<Place>,
-    pub(super) node: &'de Node,
+    pub(super) node: &'de Node<'de>,
     pub(super) findings: &'r Findings,
 }
 
+/// The entries of a mapping that are read.
+type Entries<'de> = SmallVec<[&'de (Key<'de>, Node<'de>); 8]>;
+
 impl<'de> Reader<'de, '_> {
-    pub(super) fn below(self, key: Option<&Key>, node: &'de Node) -> Self {
+    pub(super) fn below(self, key: Option<&Key<'_>>, node: &'de Node<'de>) -> Self {
         Self {
             key: key.map(Place::of_key),
             node,
@@ -49,24 +58,20 @@ impl<'de> Reader<'de, '_> {
         }
     }
 
-    /// Reports what came out of this node, unless something beneath did so, and marks the node.
-    fn settle<T>(self, result: Result<T, ReadError>) -> Result<T, ReadError> {
-        let (code, message, remedy) = match result {
-            Ok(value) => return Ok(value),
-            Err(ReadError::Reported) => return Err(ReadError::Reported),
-            Err(ReadError::Missing(key)) => {
-                self.node.missing.borrow_mut().push(key);
-                let message = format!("the key `{key}` is missing");
-                ("missing-key", message, format!("add `{key}:` here"))
-            }
-            Err(ReadError::Wrong {
+    /// Reports what is wrong with this node, unless something beneath it was reported.
+    pub(super) fn report(&self, error: ReadError) {
+        let (code, message, remedy) = match error {
+            ReadError::Reported => return,
+            ReadError::Missing(key) => (
+                "missing-key",
+                format!("the key `{key}` is missing"),
+                format!("add `{key}:` here"),
+            ),
+            ReadError::Wrong {
                 code,
                 message,
                 remedy,
-            }) => {
-                self.node.broken.set(true);
-                (code, message, remedy)
-            }
+            } => (code, message, remedy),
         };
         let (line, column) = match self.key {
             Some(key) if !self.node.is_scalar() => (key.line, key.column),
@@ -74,18 +79,24 @@ impl<'de> Reader<'de, '_> {
         };
         let spot = Spot::position(self.source, line, column);
         self.findings.error(&spot, code, message, remedy);
-        Err(ReadError::Reported)
     }
 
-    fn wrong<T>(self, expected: &str, remedy: &str) -> Result<T, ReadError> {
-        self.settle(Err(ReadError::form(expected, self.node.kind(), remedy)))
+    /// Reports an error of the type itself, which nothing here could see beforehand. What stands
+    /// beside it is not read then.
+    fn settle<T>(self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        result.map_err(|error| {
+            self.report(error);
+            ReadError::Reported
+        })
     }
 
-    fn is_broken(self) -> bool {
-        self.node.broken.get()
+    /// Reports another form than expected; a default is read in its place.
+    fn wrong(self, expected: &str, remedy: &str) -> DefaultDeserializer {
+        self.report(ReadError::form(expected, self.node.kind(), remedy));
+        DefaultDeserializer
     }
 
-    fn unknown_key(self, key: &Key, known: &[&str]) {
+    fn unknown_key(self, key: &Key<'_>, known: &[&str]) {
         self.findings.error(
             &self.at(key),
             "unknown-key",
@@ -94,54 +105,116 @@ impl<'de> Reader<'de, '_> {
         );
     }
 
-    fn at(&self, key: &Key) -> Spot<'_> {
+    fn duplicate_key(self, key: &Key<'_>) {
+        self.findings.error(
+            &self.at(key),
+            "duplicate-key",
+            format!("the key `{}` stands here a second time", key.text),
+            "keep one of them; if both are meant, they belong in a list",
+        );
+    }
+
+    fn at(&self, key: &Key<'_>) -> Spot<'_> {
         Spot {
             width: key.width,
             ..Spot::position(self.source, key.line, key.column)
         }
     }
 
-    /// The entries to read: duplicates are reported and passed over, and so are keys that are not
-    /// among `known`.
-    fn entries(self, known: Option<&[&str]>) -> Option<Entries<'de>> {
-        let Value::Map(entries) = &self.node.value else {
-            return None;
-        };
-        let mut seen = HashSet::with_capacity(entries.len());
-        for (key, _) in entries {
-            let repeats = !seen.insert(key.text.as_str());
-            if key.skip.get() {
-                continue;
+    /// The entries of a mapping with any keys; of those with the same key the first.
+    fn entries(self, entries: &'de [(Key<'de>, Node<'de>)]) -> Entries<'de> {
+        let mut seen = HashSet::new();
+        let mut repeats = |at: usize| {
+            let (key, _) = &entries[at];
+            if entries.len() > FEW_KEYS {
+                !seen.insert(&*key.text)
+            } else {
+                entries[..at].iter().any(|(one, _)| one.text == key.text)
             }
-            if repeats {
-                key.skip.set(true);
-                self.findings.error(
-                    &self.at(key),
-                    "duplicate-key",
-                    format!("the key `{}` stands here a second time", key.text),
-                    "keep one of them; if both are meant, they belong in a list",
-                );
-            } else if let Some(known) = known
-                && !known.contains(&key.text.as_str())
-            {
-                key.skip.set(true);
-                self.unknown_key(key, known);
+        };
+        let mut read = Entries::new();
+        for (at, entry) in entries.iter().enumerate() {
+            if repeats(at) {
+                self.duplicate_key(&entry.0);
+            } else {
+                read.push(entry);
             }
         }
-        Some(entries.iter())
+        read
+    }
+
+    /// The entries whose keys are known, and the known keys that are absent.
+    fn fields(
+        self,
+        entries: &'de [(Key<'de>, Node<'de>)],
+        known: &'static [&'static str],
+    ) -> (Entries<'de>, impl Iterator<Item = &'static str> + use<>) {
+        let mut there: SmallVec<[bool; 32]> = SmallVec::from_elem(false, known.len());
+        let mut unknown = HashSet::new();
+        let mut read = Entries::new();
+        for entry in entries {
+            let (key, _) = entry;
+            let field = known.iter().position(|name| *name == key.text);
+            let repeats = match field {
+                Some(field) => std::mem::replace(&mut there[field], true),
+                None => !unknown.insert(&*key.text),
+            };
+            match field {
+                _ if repeats => self.duplicate_key(key),
+                Some(_) => read.push(entry),
+                None => self.unknown_key(key, known),
+            }
+        }
+        let absent = known.iter().zip(there).filter(|(_, there)| !there);
+        (read, absent.map(|(name, _)| *name))
+    }
+
+    /// A struct that may be written as one word instead. Where neither is, it is not known which
+    /// was meant, so that nothing is said of what is missing.
+    fn word_or_struct<V: Visitor<'de>>(
+        self,
+        word: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match &self.node.value {
+            Value::Map(entries) => {
+                let (read, absent) = self.fields(entries, fields);
+                if read.len() == entries.len() {
+                    let map = Map::new(self, read.into_iter(), absent);
+                    return self.settle(visitor.visit_map(map));
+                }
+            }
+            Value::Text(text) if text == word => return self.settle(visitor.visit_str(word)),
+            Value::Text(text) => self.report(ReadError::unknown_variant(text, &[IN_CLUSTER])),
+            Value::Null => {}
+            _ => {
+                let expected = format!("`{word}` or a mapping with {}", listed(fields));
+                self.wrong(&expected, "write it in the form expected");
+            }
+        }
+        self.settle(visitor.visit_unit())
     }
 }
 
 macro_rules! scalar {
-    ($method:ident, $expected:literal, $remedy:literal) => {
+    ($method:ident, $type:ident, $expected:literal, $remedy:literal) => {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-            if self.is_broken() {
-                return Blank.$method(visitor);
-            }
-            match self.node.value {
-                Value::Integer(value) => self.settle(visitor.visit_i64(value)),
-                Value::Unsigned(value) => self.settle(visitor.visit_u64(value)),
-                _ => self.wrong($expected, $remedy),
+            let number = match self.node.value {
+                Value::Integer(value) => {
+                    $type::try_from(value).map_err(|_| Unexpected::Signed(value))
+                }
+                Value::Unsigned(value) => {
+                    $type::try_from(value).map_err(|_| Unexpected::Unsigned(value))
+                }
+                _ => return self.wrong($expected, $remedy).$method(visitor),
+            };
+            match number {
+                Ok(number) => self.settle(visitor.visit_u64(number.into())),
+                Err(found) => {
+                    self.report(ReadError::invalid_value(found, &stringify!($type)));
+                    DefaultDeserializer.$method(visitor)
+                }
             }
         }
     };
@@ -151,9 +224,6 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_any(visitor);
-        }
         match &self.node.value {
             Value::Null => self.settle(visitor.visit_unit()),
             Value::Bool(value) => self.settle(visitor.visit_bool(*value)),
@@ -168,37 +238,36 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
 
     scalar!(
         deserialize_u16,
+        u16,
         "a whole number from 0 to 65535",
         "write the number without quotes"
     );
     scalar!(
         deserialize_u64,
+        u64,
         "a whole number",
         "write the number without quotes"
     );
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_bool(visitor);
-        }
         match self.node.value {
             Value::Bool(value) => self.settle(visitor.visit_bool(value)),
-            _ => self.wrong("true or false", "write `true` or `false`, without quotes"),
+            _ => self
+                .wrong("true or false", "write `true` or `false`, without quotes")
+                .deserialize_bool(visitor),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_str(visitor);
-        }
-        match &self.node.value {
-            Value::Text(text) => self.settle(visitor.visit_str(text)),
+        let remedy = match &self.node.value {
+            Value::Text(text) => return self.settle(visitor.visit_str(text)),
             Value::Bool(_) | Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => {
-                self.wrong("a text", "put it in quotes")
+                "put it in quotes"
             }
-            Value::Null => self.wrong("a text", "write the text, or remove the key"),
-            Value::List(_) | Value::Map(_) => self.wrong("a text", "write a single text here"),
-        }
+            Value::Null => "write the text, or remove the key",
+            Value::List(_) | Value::Map(_) => "write a single text here",
+        };
+        self.wrong("a text", remedy).deserialize_str(visitor)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -206,10 +275,10 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() || matches!(self.node.value, Value::Null) {
-            return self.settle(visitor.visit_none());
+        match self.node.value {
+            Value::Null => self.settle(visitor.visit_none()),
+            _ => visitor.visit_some(self),
         }
-        visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -221,30 +290,27 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_seq(visitor);
-        }
-        match &self.node.value {
-            Value::List(items) => self.settle(visitor.visit_seq(List {
-                reader: self,
-                items: items.iter(),
-            })),
-            Value::Null => self.wrong("a list", "write `[]` for an empty list, or remove the key"),
-            _ => self.wrong(
-                "a list",
-                "write it as a list: `[...]`, or lines that begin with `-`",
-            ),
-        }
+        let remedy = match &self.node.value {
+            Value::List(items) => {
+                return self.settle(visitor.visit_seq(List {
+                    reader: self,
+                    items: items.iter(),
+                }));
+            }
+            Value::Null => "write `[]` for an empty list, or remove the key",
+            _ => "write it as a list: `[...]`, or lines that begin with `-`",
+        };
+        self.wrong("a list", remedy).deserialize_seq(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_map(visitor);
-        }
-        match self.entries(None) {
-            Some(entries) => self.settle(visitor.visit_map(Map::new(self, entries))),
-            None => self.wrong("a mapping", "write `key: value` pairs here"),
-        }
+        let Value::Map(entries) = &self.node.value else {
+            return self
+                .wrong("a mapping", "write `key: value` pairs here")
+                .deserialize_map(visitor);
+        };
+        let entries = self.entries(entries).into_iter();
+        self.settle(visitor.visit_map(Map::new(self, entries, std::iter::empty())))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -253,14 +319,17 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_struct(name, fields, visitor);
+        if name == CLUSTER {
+            return self.word_or_struct(IN_CLUSTER, fields, visitor);
         }
-        let Some(entries) = self.entries(Some(fields)) else {
+        let Value::Map(entries) = &self.node.value else {
             let remedy = format!("write a mapping with {}", listed(fields));
-            return self.wrong("a mapping", &remedy);
+            return self
+                .wrong("a mapping", &remedy)
+                .deserialize_struct(name, fields, visitor);
         };
-        self.settle(visitor.visit_map(Map::new(self, entries)))
+        let (entries, absent) = self.fields(entries, fields);
+        self.settle(visitor.visit_map(Map::new(self, entries.into_iter(), absent)))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -269,42 +338,43 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        if self.is_broken() {
-            return Blank.deserialize_enum(name, variants, visitor);
-        }
+        let known = |name: &str| variants.contains(&name);
+        let choice = |name: &'de str, value| Choice {
+            reader: self,
+            name,
+            value,
+        };
         match &self.node.value {
-            Value::Text(_) if name == SECRET_REFERENCE => self.settle(Err(ReadError::Wrong {
+            Value::Text(_) if name == SECRET_REFERENCE => self.report(ReadError::Wrong {
                 code: "inline-secret",
                 message: "a secret is never written here, only where it lives".to_owned(),
                 remedy: "write a reference, such as `{ file: /run/secrets/app/token }`; and as it was written down here, have it replaced"
                         .to_owned(),
-            })),
-            Value::Text(text) => self.settle(visitor.visit_enum(Choice {
-                reader: self,
-                name: text,
-                value: None,
-            })),
+            }),
+            Value::Text(text) if known(text) => {
+                return self.settle(visitor.visit_enum(choice(text, None)));
+            }
+            Value::Text(text) => self.report(ReadError::unknown_variant(text, variants)),
             Value::Map(entries) => match entries.as_slice() {
-                [(key, _)] if !variants.contains(&key.text.as_str()) => {
-                    self.unknown_key(key, variants);
-                    self.node.broken.set(true);
-                    Err(ReadError::Reported)
+                [entry] if known(&entry.0.text) => {
+                    return self.settle(visitor.visit_enum(choice(&entry.0.text, Some(entry))));
                 }
-                [(key, node)] => self.settle(visitor.visit_enum(Choice {
-                    reader: self.below(Some(key), node),
-                    name: &key.text,
-                    value: Some(node),
-                })),
-                _ => self.wrong(
-                    "exactly one key",
-                    &format!("keep exactly one of {}", listed(variants)),
-                ),
+                [(key, _)] => self.unknown_key(key, variants),
+                _ => {
+                    self.wrong(
+                        "exactly one key",
+                        &format!("keep exactly one of {}", listed(variants)),
+                    );
+                }
             },
-            _ => self.wrong(
-                "one of several forms",
-                &format!("write one of {}", listed(variants)),
-            ),
+            _ => {
+                self.wrong(
+                    "one of several forms",
+                    &format!("write one of {}", listed(variants)),
+                );
+            }
         }
+        DefaultDeserializer.deserialize_enum(name, variants, visitor)
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
