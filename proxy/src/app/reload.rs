@@ -6,16 +6,22 @@
 
 use std::{
     fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, SystemTime},
 };
 
-use countersign_config::{load, problem::Problems};
+use countersign_config::{
+    load::{self, Loaded},
+    problem::Problems,
+};
 use notify::{RecursiveMode, Watcher};
+use rustix::process::setpriority_process;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
@@ -51,6 +57,10 @@ const SLOW: Duration = Duration::from_secs(30);
 
 /// How long a change must have settled: files are often written one after the other.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How far reading new resources stands back behind requests: it has a tenth of a worker's share of a
+/// core that both want, so that a revision is delayed by seconds at most.
+const NICENESS: i32 = 10;
 
 /// Takes new revisions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -218,7 +228,7 @@ impl Shared {
     }
 
     fn take(&self) -> Result<(), ReloadError> {
-        let loaded = load::resources_at(&self.directories, self.rooms.clock.now())?;
+        let loaded = self.load()?;
         warn(&loaded.warnings);
         let rooms = &self.rooms;
         let previous = rooms.snapshots.load_full();
@@ -244,6 +254,26 @@ impl Shared {
         self.state.set_revision(&revision);
         tracing::info!(%revision, "a new revision is in force");
         Ok(())
+    }
+
+    /// Reads the resources in a thread of low priority: it takes long enough for requests that come
+    /// meanwhile to notice, where it shares a core with a worker.
+    fn load(&self) -> Result<Loaded, Problems> {
+        let read = || load::resources_at(&self.directories, self.rooms.clock.now());
+        let unhurried = || {
+            // Of this thread alone; where it is not permitted, the thread is like any other.
+            if let Err(error) = setpriority_process(None, NICENESS) {
+                tracing::debug!(%error, "the reload has the priority of requests");
+            }
+            read()
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("reload".to_owned());
+            match thread.spawn_scoped(scope, unhurried) {
+                Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_) => read(),
+            }
+        })
     }
 
     fn watched(&self) -> Vec<PathBuf> {
