@@ -29,7 +29,7 @@ pub struct PathProblem(pub &'static str);
 impl CanonicalPath {
     /// Checks the path of `target`; nothing is repaired. The query is kept as it is.
     pub fn check(target: &PathAndQuery) -> Result<Self, PathProblem> {
-        check_path(target.path(), Stars::Literal)?;
+        check_path(target.path(), Wildcards::Literal)?;
         Ok(Self(target.clone()))
     }
 
@@ -51,14 +51,14 @@ impl CanonicalPath {
 
 /// What a `*` is in the text that is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stars {
+enum Wildcards {
     /// A character like any other.
     Literal,
     /// A wildcard. A segment such as `.*` might match `..`, but no canonical path has that one.
-    Wildcards,
+    Allowed,
 }
 
-fn check_path(path: &str, stars: Stars) -> Result<(), PathProblem> {
+fn check_path(path: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
     let rest = path
         .strip_prefix('/')
         .ok_or(PathProblem("it does not start with `/`"))?;
@@ -67,12 +67,12 @@ fn check_path(path: &str, stars: Stars) -> Result<(), PathProblem> {
         if segment.is_empty() && segments.peek().is_some() {
             return Err(PathProblem("it has an empty segment"));
         }
-        check_segment(segment, stars)?;
+        check_segment(segment, wildcards)?;
     }
     Ok(())
 }
 
-fn check_segment(segment: &str, stars: Stars) -> Result<(), PathProblem> {
+fn check_segment(segment: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
     if segment == "." || segment == ".." {
         return Err(PathProblem("it has a `.` or `..` segment"));
     }
@@ -80,7 +80,7 @@ fn check_segment(segment: &str, stars: Stars) -> Result<(), PathProblem> {
     while let Some((&byte, behind)) = rest.split_first() {
         rest = match byte {
             b'%' => skip_escape(rest)?,
-            b'*' if stars == Stars::Wildcards => behind,
+            b'*' if wildcards == Wildcards::Allowed => behind,
             _ if is_plain(byte) => behind,
             b';' => return Err(PathProblem("it has a `;`")),
             b'\\' => return Err(PathProblem("it has a `\\`")),

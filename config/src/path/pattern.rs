@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::{CanonicalPath, PathProblem, Stars, check_path};
+use super::{CanonicalPath, PathProblem, Wildcards, check_path};
 
 /// The most patterns in one list.
 const MAX_PATTERNS: usize = 256;
@@ -117,7 +117,7 @@ fn parse_one(text: &str) -> Result<Parsed, PathProblem> {
     if text.len() > MAX_LENGTH {
         return Err(PathProblem("a pattern has at most 512 bytes"));
     }
-    check_path(text, Stars::Wildcards)?;
+    check_path(text, Wildcards::Allowed)?;
     let Some(star) = text.find('*') else {
         return Ok(Parsed::Literal(text.into()));
     };

@@ -132,7 +132,8 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// How often an expression that asks for the time is evaluated again: it announces no moment.
+/// How often an expression that uses the time is evaluated again: it does not say when its result
+/// changes.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
 impl Grant<'_> {

@@ -15,7 +15,7 @@ use crate::{
     model::{Mode, Policy, ResourceName, Route, Workload},
 };
 
-/// Looks on while a request is judged; what it sees is what counted.
+/// Observes each comparison while a request is judged.
 pub(super) trait Trace<'s> {
     fn route(&mut self, index: usize, route: &'s Route, matches: bool);
     fn policy(
@@ -31,18 +31,18 @@ pub(super) trait Trace<'s> {
     }
 }
 
-/// Looks at nothing, and costs nothing.
-struct Blind;
+/// Observes nothing, and costs nothing.
+struct NoTrace;
 
-impl<'s> Trace<'s> for Blind {
+impl<'s> Trace<'s> for NoTrace {
     fn route(&mut self, _: usize, _: &'s Route, _: bool) {}
     fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
 }
 
-/// Counts only what sends the same credential.
-struct Same<'c>(Option<&'c ResourceName>);
+/// Lets only grants count that send the same credential.
+struct SameCredential<'c>(Option<&'c ResourceName>);
 
-impl<'s> Trace<'s> for Same<'_> {
+impl<'s> Trace<'s> for SameCredential<'_> {
     fn route(&mut self, _: usize, _: &'s Route, _: bool) {}
     fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
 
@@ -52,8 +52,8 @@ impl<'s> Trace<'s> for Same<'_> {
 }
 
 impl PolicySet {
-    /// Whether something that was opened by a request, with this credential on it, may go on. A
-    /// policy that would send another credential now does not count.
+    /// Judges again whether what a request with this credential opened, a tunnel or a WebSocket, may
+    /// stay open. A policy that would send another credential now does not count.
     pub fn decide_again(
         &self,
         caller: &CallerFacts,
@@ -66,7 +66,11 @@ impl PolicySet {
             request,
             now,
         };
-        self.judge(&self.recognise(caller), ask, &mut Same(credential))
+        self.judge(
+            &self.recognise(caller),
+            ask,
+            &mut SameCredential(credential),
+        )
     }
 
     /// The decision for one request. Rates are not counted here: the caller of this function
@@ -87,9 +91,9 @@ impl PolicySet {
             now,
         };
         if who.is_of(self) {
-            self.judge(who, ask, &mut Blind)
+            self.judge(who, ask, &mut NoTrace)
         } else {
-            self.judge(&self.recognise(caller), ask, &mut Blind)
+            self.judge(&self.recognise(caller), ask, &mut NoTrace)
         }
     }
 

@@ -104,7 +104,7 @@ pub(super) fn misses(
     mismatches.extend(unmet_all(&policy.conditions, ask, parts.all()));
     let slot = Fill::of(policy, route).mismatch(policy);
     let reason = match policy.mode {
-        // All else would have been let through.
+        // An observing policy refuses only what it has no credential for.
         Mode::Observe => DenyReason::SlotNotGranted,
         Mode::Enforce if !parts.all() => DenyReason::RequestNotAllowed,
         Mode::Enforce => unmet(&policy.conditions, ask).unwrap_or(DenyReason::SlotNotGranted),

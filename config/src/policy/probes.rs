@@ -1,5 +1,5 @@
-//! Where policy lets a credential be probed: a probe is a request like any other, and goes to no place
-//! that it did not name.
+//! Where policy permits the probe of a credential. A probe is a request like any other, and is sent only
+//! to hosts that a rule names.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl PolicySet {
     /// A host and port at which a policy with this credential permits its probe now, though no request
     /// waits there.
     ///
-    /// What `when` says of callers cannot be asked without one, so that a policy with it permits none.
+    /// `when` may depend on the caller, and a probe has none: a policy with it permits no probe.
     pub fn probe_place(&self, credential: &ResourceName, now: Timestamp) -> Option<(&Host, u16)> {
         let permitted = self.probes.get(credential)?.iter();
         permitted
@@ -64,7 +64,7 @@ pub(super) fn index(policies: &[Arc<Policy>]) -> Probes {
     all
 }
 
-/// Exact hosts alone: a wildcard says what may be asked for, and not what there is.
+/// Exact hosts only: a wildcard does not say which hosts exist.
 fn permitted(policy: &Arc<Policy>, probe: &Probe) -> impl Iterator<Item = Permitted> {
     let target = &policy.target;
     let port = probe.port.or(target.ports.first().copied());

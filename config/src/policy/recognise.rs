@@ -16,7 +16,7 @@ use crate::model::{Selector, Workload};
 /// revision, so that decisions need not match selectors again.
 #[derive(Debug, Clone)]
 pub struct Recognised {
-    /// Whose the numbers are: those of another revision would name other workloads.
+    /// The revision whose workloads the numbers mean.
     revision: Arc<str>,
     /// Ascending, so by name.
     workloads: SmallVec<[u32; 4]>,

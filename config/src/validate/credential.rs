@@ -12,12 +12,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     fields::{date, duration},
     head::Written,
-    shelf::Shelf,
+    table::ResourceTable,
 };
 use crate::{
     model::{Credential, JwtExchange, Provider, SecretSource, Target, VaultEngine},
     resource::CredentialSpec,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// A credential that no request used for this long is dropped.
@@ -25,34 +25,34 @@ const IDLE_AFTER: Duration = Duration::from_mins(10);
 
 pub(super) fn credential(
     written: &Written<'_, CredentialSpec>,
-    targets: &Shelf<Target>,
+    targets: &ResourceTable<Target>,
     now: Option<Timestamp>,
     findings: &Findings,
 ) -> Option<Credential> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let target = targets.resolve(&spec.target, "", &spot.key("target"), findings);
-    let provider = provider::provider(spec, target.map(|target| &**target), &spot, findings);
+    let location = written.location();
+    let target = targets.resolve(&spec.target, "", &location.key("target"), findings);
+    let provider = provider::provider(spec, target.map(|target| &**target), &location, findings);
     let rotate_by = match &spec.rotate_by {
-        Some(text) => date(text, &spot.key("rotateBy"), findings).map(Some),
+        Some(text) => date(text, &location.key("rotateBy"), findings).map(Some),
         None => Some(None),
     };
     if let (Some(Some(day)), Some(now)) = (rotate_by, now)
         && now.to_zoned(TimeZone::UTC).date() > day
     {
         findings.warning(
-            &spot.key("rotateBy"),
+            &location.key("rotateBy"),
             "rotation-overdue",
             "this day is over",
             "replace the secret, and write the next day it is due",
         );
     }
     let max_age = match &spec.max_age {
-        Some(text) => duration(text, &spot.key("maxAge"), findings).map(Some),
+        Some(text) => duration(text, &location.key("maxAge"), findings).map(Some),
         None => Some(None),
     };
     let idle_after = match &spec.idle_after {
-        Some(text) => duration(text, &spot.key("idleAfter"), findings),
+        Some(text) => duration(text, &location.key("idleAfter"), findings),
         None => Some(IDLE_AFTER),
     };
     if spec.revoke_when_idle
@@ -60,14 +60,14 @@ pub(super) fn credential(
         && !can_be_revoked(provider)
     {
         findings.error(
-            &spot.key_name("revokeWhenIdle"),
+            &location.key_name("revokeWhenIdle"),
             "not-revocable",
             "nothing is issued that could be revoked",
             "leave it out, or say where a token is revoked: `revokeUrl`",
         );
         return None;
     }
-    let allowed_namespaces = allowed_namespaces(written, &spot, findings);
+    let allowed_namespaces = allowed_namespaces(written, &location, findings);
     Some(Credential {
         name: written.name.clone(),
         target: target?.name.clone(),
@@ -82,16 +82,16 @@ pub(super) fn credential(
 
 fn allowed_namespaces(
     written: &Written<'_, CredentialSpec>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<String>> {
     let Some(namespaces) = &written.spec.allowed_namespaces else {
         return Some(vec![written.namespace().to_owned()]);
     };
-    let spot = spot.key("allowedNamespaces");
+    let location = location.key("allowedNamespaces");
     if namespaces.is_empty() {
         findings.error(
-            &spot,
+            &location,
             "empty-list",
             "no namespace may use this credential",
             "name one, or leave the key out to allow its own",
@@ -103,7 +103,7 @@ fn allowed_namespaces(
         if namespace.is_empty() || namespace.contains(['*', '/', ' ']) {
             sound = false;
             findings.error(
-                &spot.index(index),
+                &location.index(index),
                 "bad-name",
                 "this is not one namespace",
                 "name each namespace; there are no patterns here",

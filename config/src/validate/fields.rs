@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date};
 use crate::{
     host::{Host, HostPattern},
     path::PathPatterns,
-    yaml::{Findings, Spot, read::closest},
+    yaml::{Findings, Location, read::closest},
 };
 
 /// Methods that a rule may name: RFC 9110 without CONNECT and TRACE, PATCH, and `WebDAV`.
@@ -30,22 +30,27 @@ const METHODS: [&str; 14] = [
 ];
 
 /// A text that says something.
-pub(super) fn said(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<String> {
+pub(super) fn said(text: &str, location: &Location<'_>, findings: &Findings) -> Option<String> {
     if text.trim().is_empty() {
-        findings.error(spot, "empty-value", "this is empty", "write something here");
+        findings.error(
+            location,
+            "empty-value",
+            "this is empty",
+            "write something here",
+        );
         return None;
     }
     Some(text.to_owned())
 }
 
 /// A day: `2027-06-30`.
-pub(super) fn date(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Date> {
+pub(super) fn date(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Date> {
     match text.parse::<Date>() {
         // jiff also reads the day of a longer timestamp.
         Ok(date) if text.len() == 10 => Some(date),
         Ok(_) | Err(_) => {
             findings.error(
-                spot,
+                location,
                 "bad-date",
                 "this is not a day",
                 "write year, month and day, such as `2027-06-30`",
@@ -56,11 +61,15 @@ pub(super) fn date(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<D
 }
 
 /// A moment: `2027-06-30T00:00:00Z`.
-pub(super) fn timestamp(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Timestamp> {
+pub(super) fn timestamp(
+    text: &str,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Timestamp> {
     text.parse()
         .inspect_err(|_| {
             findings.error(
-                spot,
+                location,
                 "bad-date",
                 "this is not a moment in time",
                 "write day, time and offset, such as `2027-06-30T00:00:00Z`",
@@ -70,14 +79,18 @@ pub(super) fn timestamp(text: &str, spot: &Spot<'_>, findings: &Findings) -> Opt
 }
 
 /// A length of time above zero: `45m`, `1h30m`, `500ms`.
-pub(super) fn duration(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+pub(super) fn duration(
+    text: &str,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Duration> {
     let parsed = SignedDuration::from_str(text)
         .ok()
         .and_then(|signed| Duration::try_from(signed).ok())
         .filter(|duration| !duration.is_zero());
     if parsed.is_none() {
         findings.error(
-            spot,
+            location,
             "bad-duration",
             "this is not a length of time above zero",
             "write a number with its unit, such as `10s`, `45m` or `1h30m`",
@@ -87,7 +100,7 @@ pub(super) fn duration(text: &str, spot: &Spot<'_>, findings: &Findings) -> Opti
 }
 
 /// A method as it stands in a request.
-pub(super) fn method(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Method> {
+pub(super) fn method(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Method> {
     let known = METHODS.contains(&text);
     if let (true, Ok(method)) = (known, Method::from_bytes(text.as_bytes())) {
         return Some(method);
@@ -101,20 +114,20 @@ pub(super) fn method(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option
         }
     };
     let message = format!("`{text}` is not a method that can be allowed");
-    findings.error(spot, "bad-method", message, remedy);
+    findings.error(location, "bad-method", message, remedy);
     None
 }
 
 /// A host pattern.
 pub(super) fn host_pattern(
     text: &str,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<HostPattern> {
     HostPattern::parse(text)
         .inspect_err(|error| {
             findings.error(
-                spot,
+                location,
                 "bad-host",
                 error.to_string(),
                 "write a host without scheme, port and path, such as `slack.com` or `*.example.com`",
@@ -123,11 +136,11 @@ pub(super) fn host_pattern(
         .ok()
 }
 
-/// Path patterns; `spot` is that of their list.
+/// Path patterns; `location` is that of their list.
 pub(super) fn path_patterns(
     patterns: &[String],
     ignore_case: bool,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<PathPatterns> {
     let (index, problem) = match PathPatterns::parse(patterns, ignore_case) {
@@ -139,7 +152,7 @@ pub(super) fn path_patterns(
         if let Err((_, problem)) = PathPatterns::parse(&[pattern], ignore_case) {
             sound = false;
             findings.error(
-                &spot.index(index),
+                &location.index(index),
                 "bad-path",
                 problem.to_string(),
                 "write it as it stands in requests, from the first `/`, such as `/v1/run/*`",
@@ -148,7 +161,7 @@ pub(super) fn path_patterns(
     }
     if sound {
         findings.error(
-            &spot.index(index),
+            &location.index(index),
             "bad-path",
             problem.to_string(),
             "use fewer or simpler patterns",
@@ -158,11 +171,15 @@ pub(super) fn path_patterns(
 }
 
 /// A header's name.
-pub(super) fn header_name(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<HeaderName> {
+pub(super) fn header_name(
+    text: &str,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<HeaderName> {
     HeaderName::from_str(text)
         .inspect_err(|_| {
             findings.error(
-                spot,
+                location,
                 "bad-header",
                 "this is not a header's name",
                 "write the name alone, such as `Authorization`",
@@ -174,19 +191,19 @@ pub(super) fn header_name(text: &str, spot: &Spot<'_>, findings: &Findings) -> O
 /// Every entry of a list, if all of them can be used.
 pub(super) fn each<T, U>(
     items: &[T],
-    spot: &Spot<'_>,
-    mut read: impl FnMut(&T, &Spot<'_>) -> Option<U>,
+    location: &Location<'_>,
+    mut read: impl FnMut(&T, &Location<'_>) -> Option<U>,
 ) -> Option<Vec<U>> {
     // Not `map().collect()`, which would stop at the first that is wrong.
     let mut usable = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        usable.extend(read(item, &spot.index(index)));
+        usable.extend(read(item, &location.index(index)));
     }
     (usable.len() == items.len()).then_some(usable)
 }
 
 /// `https`, or `http` that does not leave the machine.
-pub(super) fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+pub(super) fn safe_url(url: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let safe = Uri::from_str(url).is_ok_and(|uri| {
         let host = uri.host().and_then(|host| Host::parse(host).ok());
         match (uri.scheme_str(), host) {
@@ -198,7 +215,7 @@ pub(super) fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool 
     });
     if !safe {
         findings.error(
-            spot,
+            location,
             "bad-url",
             "this is not an https URL",
             "write a whole URL with `https://`; `http://` is for loopback only",
@@ -208,7 +225,7 @@ pub(super) fn safe_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool 
 }
 
 /// `https`, wherever it leads: a secret goes there.
-pub(super) fn https_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+pub(super) fn https_url(url: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let sound = Uri::from_str(url).is_ok_and(|uri| {
         let host = uri.host().is_some_and(|host| Host::parse(host).is_ok());
         let plain = uri
@@ -218,7 +235,7 @@ pub(super) fn https_url(url: &str, spot: &Spot<'_>, findings: &Findings) -> bool
     });
     if !sound {
         findings.error(
-            spot,
+            location,
             "bad-url",
             "this is not an https URL",
             "write a whole URL with `https://`, without a user's name",

@@ -21,7 +21,7 @@ use crate::{
         CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
         ResourceSourceSpec, StdoutFormat, UnmatchedSpec,
     },
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 const LISTENER: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
@@ -30,25 +30,29 @@ const CA_DIRECTORY: &str = "/var/lib/countersign/ca";
 
 pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let listeners = listeners(spec.listeners.as_deref(), &spot.key("listeners"), findings);
-    let identity = identity::identity(spec.identity.as_ref(), &spot.key("identity"), findings);
-    let resources = resources(&spec.resources, &spot.key("resources"), findings);
-    let upstream = upstream::upstream(spec.upstream.as_ref(), &spot.key("upstream"), findings);
-    let observe = observe(spec.observe.as_ref(), &spot.key("observe"), findings);
-    let limits = limits::limits(spec.limits.as_ref(), &spot.key("limits"), findings);
-    let state = store::state(spec, &spot.key("state"), findings);
+    let location = written.location();
+    let listeners = listeners(
+        spec.listeners.as_deref(),
+        &location.key("listeners"),
+        findings,
+    );
+    let identity = identity::identity(spec.identity.as_ref(), &location.key("identity"), findings);
+    let resources = resources(&spec.resources, &location.key("resources"), findings);
+    let upstream = upstream::upstream(spec.upstream.as_ref(), &location.key("upstream"), findings);
+    let observe = observe(spec.observe.as_ref(), &location.key("observe"), findings);
+    let limits = limits::limits(spec.limits.as_ref(), &location.key("limits"), findings);
+    let state = store::state(spec, &location.key("state"), findings);
     let vault = match &spec.vault {
-        Some(vault) => store::vault(vault, &spot.key("vault"), findings).map(Some),
+        Some(vault) => store::vault(vault, &location.key("vault"), findings).map(Some),
         None => Some(None),
     };
     let kubernetes = match &spec.kubernetes {
-        Some(cluster) => identity::cluster(cluster, &spot.key("kubernetes"), findings),
+        Some(cluster) => identity::cluster(cluster, &location.key("kubernetes"), findings),
         None => Some(Cluster::in_cluster()),
     };
     let identity = identity?;
     let listeners = listeners?;
-    someone_vouches(&listeners, &identity, &spot.key("listeners"), findings)?;
+    someone_vouches(&listeners, &identity, &location.key("listeners"), findings)?;
     Some(Gateway {
         name: written.name.name().to_owned(),
         listeners,
@@ -74,7 +78,7 @@ pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -
 
 fn listeners(
     specs: Option<&[ListenerSpec]>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<Listener>> {
     let Some(specs) = specs else {
@@ -88,14 +92,16 @@ fn listeners(
     };
     if specs.is_empty() {
         findings.error(
-            spot,
+            location,
             "empty-list",
             "the gateway would listen nowhere",
             "add a listener, or leave the key out for 127.0.0.1:3128",
         );
         return None;
     }
-    let listeners = each(specs, spot, |spec, spot| listener(spec, spot, findings))?;
+    let listeners = each(specs, location, |spec, location| {
+        listener(spec, location, findings)
+    })?;
     let mut sound = true;
     for (index, listener) in listeners.iter().enumerate() {
         let clash = listeners[..index].iter().find(|other| {
@@ -110,7 +116,7 @@ fn listeners(
                 "address"
             };
             findings.error(
-                &spot.index(index).key(key),
+                &location.index(index).key(key),
                 "duplicate-listener",
                 format!("another listener has this {key}"),
                 format!("give each listener a {key} of its own"),
@@ -124,7 +130,7 @@ fn listeners(
 fn someone_vouches(
     listeners: &[Listener],
     identity: &identity::Identity,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<()> {
     let asks = |listener: &Listener| {
@@ -136,7 +142,7 @@ fn someone_vouches(
     };
     if identity.trust_domains.is_empty() {
         findings.error(
-            &spot.index(index).key("tls").key("clientTrust"),
+            &location.index(index).key("tls").key("clientTrust"),
             "no-trust-domain",
             "nobody vouches for client certificates, so that all would be refused",
             "add `identity.trustDomains`, or leave `clientTrust` out",
@@ -146,10 +152,10 @@ fn someone_vouches(
     Some(())
 }
 
-fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Listener> {
-    let name = said(&spec.name, &spot.key("name"), findings);
-    let address = address(&spec.address, &spot.key("address"), findings);
-    let mode = mode::mode(spec, address, spot, findings);
+fn listener(spec: &ListenerSpec, location: &Location<'_>, findings: &Findings) -> Option<Listener> {
+    let name = said(&spec.name, &location.key("name"), findings);
+    let address = address(&spec.address, &location.key("address"), findings);
+    let mode = mode::mode(spec, address, location, findings);
     if let Some(address) = address
         && mode == Some(ListenerMode::Explicit)
         && !address.ip().is_loopback()
@@ -157,7 +163,7 @@ fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option
         && spec.plaintext.is_none()
     {
         findings.error(
-            &spot.key("address"),
+            &location.key("address"),
             "plaintext-listener",
             "without TLS, tokens would cross the network in clear",
             "add `tls:`, listen on 127.0.0.1, or say that it is meant: `plaintext: allowed`",
@@ -183,11 +189,11 @@ fn listener(spec: &ListenerSpec, spot: &Spot<'_>, findings: &Findings) -> Option
     })
 }
 
-fn address(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<SocketAddr> {
+fn address(text: &str, location: &Location<'_>, findings: &Findings) -> Option<SocketAddr> {
     SocketAddr::from_str(text)
         .inspect_err(|_| {
             findings.error(
-                spot,
+                location,
                 "bad-address",
                 "this is not an IP address with a port",
                 "write both, such as `127.0.0.1:3128` or `[::1]:3128`",
@@ -198,28 +204,32 @@ fn address(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<SocketAdd
 
 fn resources(
     specs: &[ResourceSourceSpec],
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<ResourceSource>> {
     if specs.is_empty() {
         findings.error(
-            spot,
+            location,
             "empty-list",
             "the gateway would have no policy, and refuse everything",
             "add `- directory: /etc/countersign/policy`",
         );
         return None;
     }
-    each(specs, spot, |spec, spot| match spec {
+    each(specs, location, |spec, location| match spec {
         ResourceSourceSpec::Directory(directory) => {
-            let directory = said(directory, &spot.key("directory"), findings)?;
+            let directory = said(directory, &location.key("directory"), findings)?;
             Some(ResourceSource::Directory(PathBuf::from(directory)))
         }
         ResourceSourceSpec::Kubernetes(_) => Some(ResourceSource::Kubernetes),
     })
 }
 
-fn observe(spec: Option<&ObserveSpec>, spot: &Spot<'_>, findings: &Findings) -> Option<Observe> {
+fn observe(
+    spec: Option<&ObserveSpec>,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Observe> {
     let decisions = match spec.and_then(|spec| spec.decisions.as_ref()) {
         None | Some(DecisionsSpec::Stdout(StdoutFormat::Json)) => DecisionSink::Stdout,
         Some(DecisionsSpec::File(path)) => DecisionSink::File(PathBuf::from(path)),
@@ -227,13 +237,13 @@ fn observe(spec: Option<&ObserveSpec>, spot: &Spot<'_>, findings: &Findings) -> 
     let admin = match spec.and_then(|spec| spec.admin.as_deref()) {
         None => Some(Some(ADMIN.into())),
         Some("none") => Some(None),
-        Some(text) => address(text, &spot.key("admin"), findings).map(Some),
+        Some(text) => address(text, &location.key("admin"), findings).map(Some),
     };
     let otlp = match spec.and_then(|spec| spec.otlp.as_ref()) {
         None => Some(None),
         Some(otlp) => {
-            let spot = spot.key("otlp").key("endpoint");
-            upstream::http_url(&otlp.endpoint, &spot, findings).map(|()| Some(&otlp.endpoint))
+            let location = location.key("otlp").key("endpoint");
+            upstream::http_url(&otlp.endpoint, &location, findings).map(|()| Some(&otlp.endpoint))
         }
     };
     Some(Observe {

@@ -11,7 +11,7 @@ use crate::{
     resource::{API_VERSION, Kind, Metadata},
     shown,
     yaml::{
-        Document, Findings, Spot,
+        Document, Findings, Location,
         read::{did_you_mean, read},
     },
 };
@@ -37,8 +37,8 @@ pub(super) struct Written<'d, S> {
 
 impl<S> Written<'_, S> {
     /// The place of its spec.
-    pub(super) fn spot(&self) -> Spot<'_> {
-        self.document.spot().key("spec")
+    pub(super) fn location(&self) -> Location<'_> {
+        self.document.location().key("spec")
     }
 
     /// Its namespace, for the kinds that have one.
@@ -72,10 +72,10 @@ pub(super) fn read_all<'d>(documents: &'d [Document<'d>], findings: &Findings) -
                 // The operator's target replaces the catalog's.
                 Some(first) if !first.source.catalog => {
                     head.duplicate = true;
-                    let first = first.spot().key("metadata").key("name");
+                    let first = first.location().key("metadata").key("name");
                     let (file, line) = first.file_and_line();
                     findings.error(
-                        &document.spot().key("metadata").key("name"),
+                        &document.location().key("metadata").key("name"),
                         "duplicate-name",
                         format!(
                             "there is a {} `{name}` already, at {}:{}",
@@ -142,12 +142,12 @@ pub(super) fn no_gateway(path: &Path, findings: &Findings) {
 
 fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<'d>> {
     let envelope = read::<Envelope>(document.source, None, &document.root, findings);
-    let spot = document.spot();
+    let location = document.location();
     if let Some(version) = document.root.text("apiVersion")
         && version != API_VERSION
     {
         findings.error(
-            &spot.key("apiVersion"),
+            &location.key("apiVersion"),
             "wrong-api-version",
             format!("`{version}` is not an apiVersion known here"),
             format!("write `apiVersion: {API_VERSION}`"),
@@ -157,7 +157,7 @@ fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<
     let written = document.root.text("kind")?;
     let Some(kind) = Kind::parse(written) else {
         findings.error(
-            &spot.key("kind"),
+            &location.key("kind"),
             "wrong-kind",
             format!("`{written}` is not a kind known here"),
             did_you_mean(written, Kind::ALL.map(Kind::name)),
@@ -165,7 +165,7 @@ fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<
         return None;
     };
     let name = match &envelope {
-        Some(envelope) => name(kind, &envelope.metadata, spot, findings),
+        Some(envelope) => name(kind, &envelope.metadata, location, findings),
         None => written_name(kind, document),
     };
     Some(Head {
@@ -179,14 +179,14 @@ fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<
 fn name(
     kind: Kind,
     metadata: &Metadata,
-    spot: Spot<'_>,
+    location: Location<'_>,
     findings: &Findings,
 ) -> Option<ResourceName> {
-    let spot = spot.key("metadata");
+    let location = location.key("metadata");
     let valid = is_name(&metadata.name, 253);
     if !valid {
         findings.error(
-            &spot.key("name"),
+            &location.key("name"),
             "bad-name",
             "this is not a name",
             "use lower-case letters, digits, `-` and `.`, a letter or digit at both ends",
@@ -198,7 +198,7 @@ fn name(
         }
         (true, Some(_)) => {
             findings.error(
-                &spot.key("namespace"),
+                &location.key("namespace"),
                 "bad-name",
                 "this is not a namespace",
                 "use lower-case letters, digits and `-`, at most 63",
@@ -207,7 +207,7 @@ fn name(
         }
         (true, None) => {
             findings.error(
-                &spot,
+                &location,
                 "missing-key",
                 format!("a {kind} needs a namespace"),
                 "add `namespace:` to the metadata",
@@ -217,7 +217,7 @@ fn name(
         (false, None) => valid.then(|| ResourceName::cluster_wide(&metadata.name)),
         (false, Some(_)) => {
             findings.error(
-                &spot.key_name("namespace"),
+                &location.key_name("namespace"),
                 "unknown-key",
                 format!("a {kind} has no namespace"),
                 "remove `namespace` from the metadata",

@@ -9,7 +9,7 @@ mod gateway;
 mod head;
 mod policy;
 mod reach;
-mod shelf;
+mod table;
 mod target;
 mod usage;
 mod workload;
@@ -23,7 +23,7 @@ use crate::{
     resource::Kind,
     yaml::{Document, Findings},
 };
-use shelf::Shelf;
+use table::ResourceTable;
 
 /// Everything that could be made usable; complete only if nothing was found wrong.
 #[derive(Debug)]
@@ -42,11 +42,11 @@ pub(crate) fn resources(
 ) -> Parts {
     let heads = head::read_all(documents, findings);
 
-    let workloads = Shelf::fill(Kind::Workload, &heads, findings, |written| {
+    let workloads = ResourceTable::fill(Kind::Workload, &heads, findings, |written| {
         workload::workload(written, findings)
     });
     let targets = target::all(&heads, findings);
-    let credentials = Shelf::fill(Kind::Credential, &heads, findings, |written| {
+    let credentials = ResourceTable::fill(Kind::Credential, &heads, findings, |written| {
         credential::credential(written, &targets, now, findings)
     });
     let known = policy::Known {
@@ -55,14 +55,14 @@ pub(crate) fn resources(
         credentials: &credentials,
         samples: &reach::Samples::default(),
     };
-    let policies = Shelf::fill(Kind::AccessPolicy, &heads, findings, |written| {
+    let policies = ResourceTable::fill(Kind::AccessPolicy, &heads, findings, |written| {
         policy::policy(written, &known, now, findings)
     });
     // A gateway's file may lie beside its resources; then it is checked with them.
     for written in head::specs(Kind::Gateway, &heads, findings).flatten() {
         gateway::gateway(&written, findings);
     }
-    // What is broken might be what uses it.
+    // A broken resource may be the one that uses it.
     if !findings.any_error() {
         usage::unused(&heads, &known, &policies, findings);
     }
@@ -84,7 +84,7 @@ pub(crate) fn gateway(
     let heads = head::read_all(documents, findings);
     for head in heads.iter().filter(|head| head.kind != Kind::Gateway) {
         findings.error(
-            &head.document.spot().key("kind"),
+            &head.document.location().key("kind"),
             "wrong-kind",
             format!(
                 "a {} does not belong into the file that starts a gateway",
@@ -102,7 +102,7 @@ pub(crate) fn gateway(
     };
     for second in gateways.flatten() {
         findings.error(
-            &second.document.spot().key("kind"),
+            &second.document.location().key("kind"),
             "second-gateway",
             "the file has a second Gateway",
             "keep one; each gateway is started from a file of its own",

@@ -12,22 +12,22 @@ use super::{
     fields::{duration, each, host_pattern, method, path_patterns, said, timestamp},
     head::Written,
     reach,
-    shelf::Shelf,
+    table::ResourceTable,
 };
 use crate::{
     condition::Condition,
     model::{Conditions, Credential, Mode, Policy, Rule, Target, Workload},
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// What a policy may refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known<'k> {
-    pub(super) workloads: &'k Shelf<Workload>,
-    pub(super) targets: &'k Shelf<Target>,
-    pub(super) credentials: &'k Shelf<Credential>,
+    pub(super) workloads: &'k ResourceTable<Workload>,
+    pub(super) targets: &'k ResourceTable<Target>,
+    pub(super) credentials: &'k ResourceTable<Credential>,
     pub(super) samples: &'k reach::Samples,
 }
 
@@ -38,24 +38,24 @@ pub(super) fn policy(
     findings: &Findings,
 ) -> Option<Policy> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let owner = said(&spec.owner, &spot.key("owner"), findings);
+    let location = written.location();
+    let owner = said(&spec.owner, &location.key("owner"), findings);
     let workloads = workloads(written, known.workloads, findings);
     let target = known
         .targets
-        .resolve(&spec.target, "", &spot.key("target"), findings);
+        .resolve(&spec.target, "", &location.key("target"), findings);
     let credentials =
         credentials::credentials(written, target.map(|target| &**target), known, findings);
     let is_read = target.is_none_or(|target| target.intercept);
     if let Some(target) = target.filter(|target| !target.intercept) {
-        unread::check(spec, target, &spot, findings);
+        unread::check(spec, target, &location, findings);
     }
-    let allow = allow(&spec.allow, is_read, &spot.key("allow"), findings);
+    let allow = allow(&spec.allow, is_read, &location.key("allow"), findings);
     let conditions = match &spec.conditions {
-        Some(spec) => conditions(spec, now, &spot.key("conditions"), findings),
+        Some(spec) => conditions(spec, now, &location.key("conditions"), findings),
         None => Some(Conditions::default()),
     };
-    let mode = mode(spec.mode, &spot, findings);
+    let mode = mode(spec.mode, &location, findings);
 
     if let (Some(target), Some(allow)) = (target, &allow) {
         reach::check(
@@ -63,7 +63,7 @@ pub(super) fn policy(
             allow,
             credentials.as_deref(),
             known.samples,
-            &spot.key("allow"),
+            &location.key("allow"),
             findings,
         );
     }
@@ -79,12 +79,12 @@ pub(super) fn policy(
     })
 }
 
-fn mode(mode: Option<PolicyMode>, spot: &Spot<'_>, findings: &Findings) -> Mode {
+fn mode(mode: Option<PolicyMode>, location: &Location<'_>, findings: &Findings) -> Mode {
     match mode {
         None | Some(PolicyMode::Enforce) => Mode::Enforce,
         Some(PolicyMode::Observe) => {
             findings.warning(
-                &spot.key("mode"),
+                &location.key("mode"),
                 "not-enforced",
                 "this policy is recorded but not enforced: what no rule permits is let through",
                 "write `mode: enforce` once its records show that nothing is missing",
@@ -96,22 +96,22 @@ fn mode(mode: Option<PolicyMode>, spot: &Spot<'_>, findings: &Findings) -> Mode 
 
 fn workloads(
     written: &Written<'_, AccessPolicySpec>,
-    shelf: &Shelf<Workload>,
+    table: &ResourceTable<Workload>,
     findings: &Findings,
 ) -> Option<Vec<Arc<Workload>>> {
-    let spot = written.spot().key("workloads");
+    let location = written.location().key("workloads");
     if written.spec.workloads.is_empty() {
         findings.error(
-            &spot,
+            &location,
             "empty-list",
             "the policy speaks of no workload, so it can never match",
             "name at least one",
         );
         return None;
     }
-    each(&written.spec.workloads, &spot, |reference, spot| {
-        shelf
-            .resolve(reference, written.namespace(), spot, findings)
+    each(&written.spec.workloads, &location, |reference, location| {
+        table
+            .resolve(reference, written.namespace(), location, findings)
             .cloned()
     })
 }
@@ -119,29 +119,29 @@ fn workloads(
 fn allow(
     rules: &[AllowRule],
     is_read: bool,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<Rule>> {
     if rules.is_empty() {
         findings.error(
-            spot,
+            location,
             "empty-list",
             "the policy allows nothing, so it can never match",
             "add a rule, such as `- methods: [GET]`",
         );
         return None;
     }
-    each(rules, spot, |rule, spot| {
-        let hosts = each(&rule.hosts, &spot.key("hosts"), |host, spot| {
-            host_pattern(host, spot, findings)
+    each(rules, location, |rule, location| {
+        let hosts = each(&rule.hosts, &location.key("hosts"), |host, location| {
+            host_pattern(host, location, findings)
         });
-        let methods = each(&rule.methods, &spot.key("methods"), |name, spot| {
-            method(name, spot, findings)
+        let methods = each(&rule.methods, &location.key("methods"), |name, location| {
+            method(name, location, findings)
         });
-        let paths = path_patterns(&rule.paths, false, &spot.key("paths"), findings);
+        let paths = path_patterns(&rule.paths, false, &location.key("paths"), findings);
         if is_read && rule.hosts.is_empty() && rule.methods.is_empty() && rule.paths.is_empty() {
             findings.warning(
-                spot,
+                location,
                 "allows-everything",
                 "this rule allows every request to the target",
                 "name the methods and paths that are needed",
@@ -158,30 +158,30 @@ fn allow(
 fn conditions(
     spec: &ConditionsSpec,
     now: Option<Timestamp>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Conditions> {
     let schedule = match &spec.schedule {
-        Some(schedule) => self::schedule(schedule, &spot.key("schedule"), findings).map(Some),
+        Some(schedule) => self::schedule(schedule, &location.key("schedule"), findings).map(Some),
         None => Some(None),
     };
     let not_after = match &spec.not_after {
-        Some(text) => timestamp(text, &spot.key("notAfter"), findings).map(Some),
+        Some(text) => timestamp(text, &location.key("notAfter"), findings).map(Some),
         None => Some(None),
     };
     if let (Some(Some(end)), Some(now)) = (not_after, now) {
-        ends(end, schedule.as_ref(), now, spot, findings);
+        ends(end, schedule.as_ref(), now, location, findings);
     }
     let when = match &spec.when {
-        Some(text) => condition(text, &spot.key("when"), findings).map(Some),
+        Some(text) => condition(text, &location.key("when"), findings).map(Some),
         None => Some(None),
     };
     let rate = match &spec.rate {
-        Some(text) => rate::rate(text, &spot.key("rate"), findings).map(Some),
+        Some(text) => rate::rate(text, &location.key("rate"), findings).map(Some),
         None => Some(None),
     };
     let wait = match &spec.wait_for_rate_limit {
-        Some(text) => rate::wait(text, &spot.key("waitForRateLimit"), findings).map(Some),
+        Some(text) => rate::wait(text, &location.key("waitForRateLimit"), findings).map(Some),
         None => Some(None),
     };
     Some(Conditions {
@@ -198,12 +198,12 @@ fn ends(
     end: Timestamp,
     schedule: Option<&Option<Schedule>>,
     now: Timestamp,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) {
     if end <= now {
         findings.warning(
-            &spot.key("notAfter"),
+            &location.key("notAfter"),
             "expired",
             "this moment has passed, so the policy permits nothing any more",
             "remove the policy, or write a later moment if it is still needed",
@@ -213,7 +213,7 @@ fn ends(
         && schedule.next_open(now).is_none_or(|opens| opens >= end)
     {
         findings.warning(
-            &spot.key("notAfter"),
+            &location.key("notAfter"),
             "never-opens",
             "the schedule does not open again before this moment",
             "remove the policy, or change its schedule or `notAfter`",
@@ -221,10 +221,9 @@ fn ends(
     }
 }
 
-fn schedule(spec: &ScheduleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Schedule> {
-    let duration = duration(&spec.duration, &spot.key("duration"), findings)
-        // So that the expression and the zone are looked at all the same.
-        .or(None);
+fn schedule(spec: &ScheduleSpec, location: &Location<'_>, findings: &Findings) -> Option<Schedule> {
+    let duration = duration(&spec.duration, &location.key("duration"), findings);
+    // Without a duration the expression and the zone are checked all the same.
     let parsed = Schedule::parse(
         &spec.cron,
         duration.unwrap_or(Duration::from_mins(1)),
@@ -255,17 +254,17 @@ fn schedule(spec: &ScheduleSpec, spot: &Spot<'_>, findings: &Findings) -> Option
                     "write a length such as `45m` or `8h`",
                 ),
             };
-            findings.error(&spot.key(key), code, error.to_string(), remedy);
+            findings.error(&location.key(key), code, error.to_string(), remedy);
             None
         }
     }
 }
 
-fn condition(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Condition> {
+fn condition(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Condition> {
     Condition::parse(text)
         .inspect_err(|error| {
             findings.error(
-                spot,
+                location,
                 "bad-condition",
                 format!("the CEL expression cannot be used: {error}"),
                 "write an expression over `request` and `caller` that is true or false",

@@ -14,7 +14,7 @@ use crate::{
     host::{Host, HostPattern},
     model::{Credential, ResourceName, Rule, SlotName, Target},
     path::{CanonicalPath, PathPatterns},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// Stands for a wildcard in samples.
@@ -55,7 +55,7 @@ pub(super) fn check(
     rules: &[Rule],
     credentials: Option<&[(SlotName, Arc<Credential>)]>,
     samples: &Samples,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) {
     let is_filled = |slot: &SlotName| {
@@ -63,9 +63,14 @@ pub(super) fn check(
     };
     let of_target = samples.of(target);
     for (index, rule) in rules.iter().enumerate() {
-        let spot = spot.index(index);
-        let Some(hosts) = hosts(target, &of_target.hosts, rule, &spot.key("hosts"), findings)
-        else {
+        let location = location.index(index);
+        let Some(hosts) = hosts(
+            target,
+            &of_target.hosts,
+            rule,
+            &location.key("hosts"),
+            findings,
+        ) else {
             continue;
         };
         let try_out = |pattern: &str| {
@@ -74,13 +79,13 @@ pub(super) fn check(
         };
         if rule.paths.is_any() {
             if let Some(dead) = try_out("/**") {
-                dead.report(target, &spot, findings);
+                dead.report(target, &location, findings);
             }
             continue;
         }
         for (index, pattern) in rule.paths.written().iter().enumerate() {
             if let Some(dead) = try_out(pattern) {
-                dead.report(target, &spot.key("paths").index(index), findings);
+                dead.report(target, &location.key("paths").index(index), findings);
             }
         }
     }
@@ -91,7 +96,7 @@ fn hosts<'s>(
     target: &Target,
     of_target: &'s [Host],
     rule: &Rule,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Cow<'s, [Host]>> {
     let mut sound = true;
@@ -99,7 +104,7 @@ fn hosts<'s>(
         if !target.hosts.iter().any(|host| host.overlaps(pattern)) {
             sound = false;
             findings.error(
-                &spot.index(index),
+                &location.index(index),
                 "host-not-of-target",
                 format!(
                     "`{pattern}` is not among the hosts of the target `{}`, so the rule never matches there",
@@ -139,8 +144,8 @@ fn names(hosts: &[HostPattern]) -> String {
         .join(", ")
 }
 
-/// A host that the pattern means. `None` cannot be: a filled pattern is a host unless its label
-/// grows too long, and then there is nothing to try out.
+/// A host that the pattern matches; `None` if its label grows too long when the wildcard is filled in,
+/// and then there is nothing to try out.
 pub(super) fn sample_host(pattern: &HostPattern) -> Option<Host> {
     pattern
         .exact()
@@ -158,7 +163,7 @@ enum Outcome {
 
 /// What the target does with requests that the pattern means. A route that names paths says
 /// more than one for a whole host, so the latter count only if there are none of the former.
-/// Once more was tried out than anybody's resources need, all counts as let through.
+/// Beyond the bound on tries everything counts as let through.
 fn outcomes(
     target: &Target,
     of_routes: &[CanonicalPath],
@@ -251,11 +256,11 @@ fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Optio
 }
 
 impl Dead {
-    fn report(&self, target: &Target, spot: &Spot<'_>, findings: &Findings) {
+    fn report(&self, target: &Target, location: &Location<'_>, findings: &Findings) {
         let target = &target.name;
         match self {
             Self::Slot(slot) => findings.error(
-                spot,
+                location,
                 "slot-not-filled",
                 format!(
                     "the target `{target}` sends these requests with its slot `{slot}`, and the policy fills it with no credential"
@@ -263,13 +268,13 @@ impl Dead {
                 format!("add `{slot}:` with a credential to the policy's `credentials`"),
             ),
             Self::Denied(detail) => findings.error(
-                spot,
+                location,
                 "path-denied",
                 format!("the target `{target}` refuses these requests to everybody ({detail})"),
                 "remove it; workloads must not reach what hands out or ends credentials, or is no part of the target",
             ),
             Self::NoRoute => findings.error(
-                spot,
+                location,
                 "no-route",
                 format!("the target `{target}` has no route for these requests"),
                 "compare it with the target's routes, or extend the target",

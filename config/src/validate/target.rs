@@ -16,13 +16,13 @@ use std::{
 use super::{
     fields::{each, host_pattern},
     head::{self, Head, Written},
-    shelf::Shelf,
+    table::ResourceTable,
 };
 use crate::{
     host::HostPattern,
     model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
     resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
-    yaml::{Findings, Spot, read::did_you_mean},
+    yaml::{Findings, Location, read::did_you_mean},
 };
 use claims::Claims;
 use route::RouteChecks;
@@ -34,7 +34,7 @@ const MOST_SLOTS: usize = 256;
 const MOST_PORTS: usize = 256;
 
 /// All targets: the catalog's, replaced where the operator wrote one of the same name.
-pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
+pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> ResourceTable<Target> {
     let (catalog, own): (Vec<_>, Vec<_>) = heads
         .iter()
         .filter(|head| head.kind == Kind::TargetService)
@@ -47,15 +47,15 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
         }
     }
 
-    let mut shelf = Shelf::new(Kind::TargetService);
+    let mut table = ResourceTable::new(Kind::TargetService);
     for (name, target) in &base {
-        shelf.put(name.clone(), Some(target.clone()));
+        table.put(name.clone(), Some(target.clone()));
     }
     let mut written = Vec::new();
     for head in own {
         let target = one(head, &base, findings);
         if let (Some(name), false) = (&head.name, head.duplicate) {
-            shelf.put(name.clone(), target);
+            table.put(name.clone(), target);
             written.push((name, head));
         }
     }
@@ -63,19 +63,19 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> Shelf<Target> {
     // one is reported.
     let replaced: HashSet<_> = written.iter().map(|(name, _)| *name).collect();
     let mut claims = Claims::default();
-    for target in shelf
+    for target in table
         .values()
         .filter(|target| !replaced.contains(&target.name))
     {
         claims.add(target);
     }
     for (name, head) in &written {
-        if let Some(target) = shelf.get(name) {
+        if let Some(target) = table.get(name) {
             claims.check(target, head, findings);
             claims.add(target);
         }
     }
-    shelf
+    table
 }
 
 fn one(
@@ -91,16 +91,16 @@ fn one(
     };
     let before = findings.errors();
     let domains = &written.spec.domains;
-    let spot = written.spot().key("domains");
+    let location = written.location().key("domains");
     let base = match &written.spec.extends {
         Some(extends) => {
             let base = extended(extends, &written, base, findings)?;
-            Some(domains::moved(base, domains, &spot, findings)?)
+            Some(domains::moved(base, domains, &location, findings)?)
         }
         None if domains.is_empty() => None,
         None => {
             findings.error(
-                &written.spot().key_name("domains"),
+                &written.location().key_name("domains"),
                 "missing-key",
                 "there is no target whose domains could be replaced",
                 "say which by `extends`, or write the hosts themselves",
@@ -122,7 +122,7 @@ fn extended<'b>(
     let found = base.get(&ResourceName::cluster_wide(extends));
     if found.is_none() {
         findings.error(
-            &written.spot().key("extends"),
+            &written.location().key("extends"),
             "dangling-reference",
             format!("the catalog has no target `{extends}`"),
             did_you_mean(extends, base.keys().map(ResourceName::name)),
@@ -137,10 +137,10 @@ fn target(
     findings: &Findings,
 ) -> Option<Target> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let hosts = hosts(spec, base, &spot, findings);
-    let ports = ports(spec, base, &spot, findings);
-    let slots = slots(spec.slots.as_ref(), base, &spot.key("slots"), findings);
+    let location = written.location();
+    let hosts = hosts(spec, base, &location, findings);
+    let ports = ports(spec, base, &location, findings);
+    let slots = slots(spec.slots.as_ref(), base, &location.key("slots"), findings);
     let checks = RouteChecks {
         hosts: hosts.as_deref(),
         slots: slots.as_ref(),
@@ -149,15 +149,15 @@ fn target(
     if spec.intercept == Some(false) {
         return unread::target(written, hosts?, ports?, findings);
     }
-    let mut routes = each(&spec.routes, &spot.key("routes"), |route, spot| {
-        checks.route(route, spot)
+    let mut routes = each(&spec.routes, &location.key("routes"), |route, location| {
+        checks.route(route, location)
     });
     if let (Some(routes), Some(base)) = (&mut routes, base) {
         routes.extend(base.routes.iter().cloned());
     }
     if routes.as_ref().is_some_and(Vec::is_empty) {
         findings.error(
-            &spot.key("routes"),
+            &location.key("routes"),
             "empty-list",
             "the target has no routes, so that every request would be refused",
             "add one, such as `- attach: { header: Authorization, value: \"Bearer {token}\" }`",
@@ -165,11 +165,11 @@ fn target(
     }
     let auth_failure = each(
         &spec.auth_failure,
-        &spot.key("authFailure"),
-        |failure, spot| answer::auth_failure(failure, spot, findings),
+        &location.key("authFailure"),
+        |failure, location| answer::auth_failure(failure, location, findings),
     );
     let refusal = match &spec.refusal {
-        Some(refusal) => answer::refusal(refusal, &spot.key("refusal"), findings).map(Some),
+        Some(refusal) => answer::refusal(refusal, &location.key("refusal"), findings).map(Some),
         None => Some(base.and_then(|base| base.refusal.clone())),
     };
     let probe = match &spec.probe {
@@ -180,7 +180,7 @@ fn target(
                 routes: routes.as_deref(),
                 findings,
             };
-            checks.probe(probe, &spot.key("probe")).map(Some)
+            checks.probe(probe, &location.key("probe")).map(Some)
         }
         None => Some(probe::inherited(base, hosts.as_deref(), routes.as_deref())),
     };
@@ -217,13 +217,13 @@ fn rate_limit(spec: &TargetServiceSpec, base: Option<&Target>) -> RateLimitScope
 fn hosts(
     spec: &TargetServiceSpec,
     base: Option<&Target>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<HostPattern>> {
-    let spot = spot.key("hosts");
-    few(spec.hosts.len(), MOST_HOSTS, "hosts", &spot, findings)?;
-    let mut hosts = each(&spec.hosts, &spot, |host, spot| {
-        host_pattern(host, spot, findings)
+    let location = location.key("hosts");
+    few(spec.hosts.len(), MOST_HOSTS, "hosts", &location, findings)?;
+    let mut hosts = each(&spec.hosts, &location, |host, location| {
+        host_pattern(host, location, findings)
     })?;
     for inherited in base.iter().flat_map(|base| &base.hosts) {
         if !hosts.contains(inherited) {
@@ -232,7 +232,7 @@ fn hosts(
     }
     if hosts.is_empty() {
         findings.error(
-            &spot,
+            &location,
             "empty-list",
             "the target has no hosts",
             "add `hosts: [api.example.com]`",
@@ -245,7 +245,7 @@ fn hosts(
 fn ports(
     spec: &TargetServiceSpec,
     base: Option<&Target>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<u16>> {
     let Some(ports) = &spec.ports else {
@@ -255,12 +255,12 @@ fn ports(
         ports.len(),
         MOST_PORTS,
         "ports",
-        &spot.key("ports"),
+        &location.key("ports"),
         findings,
     )?;
     if ports.is_empty() || ports.contains(&0) {
         findings.error(
-            &spot.key("ports"),
+            &location.key("ports"),
             "bad-port",
             "these are not ports",
             "write ports from 1 to 65535, or leave the key out for 443",
@@ -273,7 +273,7 @@ fn ports(
 fn slots(
     spec: Option<&SlotsSpec>,
     base: Option<&Target>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Slots> {
     let Some(spec) = spec else {
@@ -289,7 +289,7 @@ fn slots(
         spec.names.len(),
         MOST_SLOTS,
         "slots",
-        &spot.key("names"),
+        &location.key("names"),
         findings,
     )?;
     let mut names: Vec<SlotName> = Vec::new();
@@ -305,7 +305,7 @@ fn slots(
     }
     let Some(default) = names.iter().find(|name| ***name == *spec.default).cloned() else {
         findings.error(
-            &spot.key("default"),
+            &location.key("default"),
             "unknown-slot",
             format!("`{}` is not among the slots", spec.default),
             did_you_mean(&spec.default, names.iter().map(|name| &**name)),
@@ -316,12 +316,18 @@ fn slots(
 }
 
 /// Reports a list that is longer than anybody needs.
-fn few(length: usize, most: usize, what: &str, spot: &Spot<'_>, findings: &Findings) -> Option<()> {
+fn few(
+    length: usize,
+    most: usize,
+    what: &str,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<()> {
     if length <= most {
         return Some(());
     }
     findings.error(
-        spot,
+        location,
         "long-list",
         format!("a target has {most} {what} at most, and this one {length}"),
         "write several targets",

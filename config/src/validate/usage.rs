@@ -2,13 +2,13 @@
 
 use foldhash::HashSet;
 
-use super::{head::Head, policy::Known, shelf::Shelf};
+use super::{head::Head, policy::Known, table::ResourceTable};
 use crate::{model::Policy, resource::Kind, yaml::Findings};
 
 pub(super) fn unused(
     heads: &[Head<'_>],
     known: &Known<'_>,
-    policies: &Shelf<Policy>,
+    policies: &ResourceTable<Policy>,
     findings: &Findings,
 ) {
     let mut used_names = HashSet::default();
@@ -44,7 +44,7 @@ pub(super) fn unused(
         };
         if !used_names.contains(&(head.kind, name)) {
             findings.warning(
-                &head.document.spot().key("metadata").key("name"),
+                &head.document.location().key("metadata").key("name"),
                 code,
                 format!("no policy uses the {} `{name}`", head.kind),
                 remedy,

@@ -8,7 +8,7 @@ use crate::{
     model::{Selector, Workload},
     resource::{SelectorSpec, WorkloadSpec},
     spiffe::SpiffeId,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 pub(super) fn workload(
@@ -16,23 +16,25 @@ pub(super) fn workload(
     findings: &Findings,
 ) -> Option<Workload> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let owner = said(&spec.owner, &spot.key("owner"), findings);
+    let location = written.location();
+    let owner = said(&spec.owner, &location.key("owner"), findings);
     let review_by = match &spec.review_by {
-        Some(text) => date(text, &spot.key("reviewBy"), findings).map(Some),
+        Some(text) => date(text, &location.key("reviewBy"), findings).map(Some),
         None => Some(None),
     };
     if spec.selectors.is_empty() {
         findings.error(
-            &spot.key("match"),
+            &location.key("match"),
             "empty-list",
             "nothing recognises this workload",
             "add an entry with `serviceAccount` or `spiffeId`",
         );
     }
-    let selectors = each(&spec.selectors, &spot.key("match"), |selector, spot| {
-        self::selector(selector, written.namespace(), spot, findings)
-    });
+    let selectors = each(
+        &spec.selectors,
+        &location.key("match"),
+        |selector, location| self::selector(selector, written.namespace(), location, findings),
+    );
     Some(Workload {
         name: written.name.clone(),
         owner: owner?,
@@ -46,14 +48,14 @@ pub(super) fn workload(
 fn selector(
     spec: &SelectorSpec,
     namespace: &str,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Selector> {
     let mut sound = true;
     if spec.service_account.is_none() && spec.spiffe_id.is_none() {
         sound = false;
         findings.error(
-            spot,
+            location,
             "selector-too-wide",
             "this entry names no identity that can be proven",
             "add `serviceAccount` or `spiffeId`",
@@ -66,18 +68,18 @@ fn selector(
         ("cronJob", &spec.cron_job),
     ] {
         if let Some(value) = value {
-            sound &= exact(value, &spot.key(name), findings);
+            sound &= exact(value, &location.key(name), findings);
         }
     }
     if let Some(id) = &spec.spiffe_id {
-        sound &= spiffe_id(id, &spot.key("spiffeId"), findings);
+        sound &= spiffe_id(id, &location.key("spiffeId"), findings);
     }
     for (index, image) in spec.images.iter().enumerate() {
-        sound &= self::image(image, &spot.key("images").index(index), findings);
+        sound &= self::image(image, &location.key("images").index(index), findings);
     }
     sound.then(|| Selector {
         cluster: spec.cluster.clone(),
-        // A SPIFFE ID says all of it; a token says its namespace.
+        // A SPIFFE ID is complete by itself; a service account belongs to a namespace.
         namespace: spec
             .namespace
             .clone()
@@ -91,11 +93,11 @@ fn selector(
 }
 
 /// Selectors compare exactly; what looks like a pattern would match nothing, or surprise.
-fn exact(value: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn exact(value: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let exact = !value.is_empty() && !value.contains(['*', '?', ' ', '/']);
     if !exact {
         findings.error(
-            spot,
+            location,
             "bad-selector",
             "this is not one exact name",
             "name one; for several, add an entry for each",
@@ -104,11 +106,11 @@ fn exact(value: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
     exact
 }
 
-fn spiffe_id(id: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn spiffe_id(id: &str, location: &Location<'_>, findings: &Findings) -> bool {
     SpiffeId::parse(id)
         .inspect_err(|error| {
             findings.error(
-                spot,
+                location,
                 "bad-selector",
                 format!("this is not a SPIFFE ID: {error}"),
                 "write `spiffe://`, the trust domain in lower case, and the path",
@@ -118,10 +120,10 @@ fn spiffe_id(id: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
 }
 
 /// An image by digest. A digest that is cut short is only worth a warning: it cannot match.
-fn image(image: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn image(image: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let Some((_, digest)) = image.split_once("@sha256:") else {
         findings.error(
-            spot,
+            location,
             "image-not-pinned",
             "the image is not named by its digest",
             "write it as `registry/name@sha256:...`; a tag can be moved",
@@ -130,7 +132,7 @@ fn image(image: &str, spot: &Spot<'_>, findings: &Findings) -> bool {
     };
     if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
         findings.warning(
-            spot,
+            location,
             "digest-incomplete",
             "the digest is not 64 hex digits, so no image can match it",
             "write the whole digest",

@@ -3,13 +3,13 @@
 //! Resources are not read straight into their types, because serde stops at the first mistake.
 //! A document is parsed into a [`Node`] tree first; [`read`] then reads types from the tree and
 //! collects every structural mistake, and `validate` uses the same tree to find the place of
-//! what it has to say ([`Spot`]).
+//! what it has to say ([`Location`]).
 
 mod default;
-pub(crate) mod mask;
 mod node;
 mod quick;
 pub(crate) mod read;
+pub(crate) mod redact;
 mod split;
 
 pub(crate) use node::{Key, Node, Value};
@@ -40,8 +40,8 @@ pub(crate) struct Document<'s> {
 
 impl Document<'_> {
     /// The place of the whole document.
-    pub(crate) fn spot(&self) -> Spot<'_> {
-        Spot {
+    pub(crate) fn location(&self) -> Location<'_> {
+        Location {
             source: self.source,
             node: Some(&self.root),
             line: self.root.line,
@@ -54,7 +54,7 @@ impl Document<'_> {
 /// A place within a document that can be narrowed key by key. Asking for what is not there
 /// keeps the place of its parent, so that a finding about a missing key points somewhere useful.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spot<'a> {
+pub(crate) struct Location<'a> {
     source: &'a Source,
     node: Option<&'a Node<'a>>,
     line: usize,
@@ -62,8 +62,8 @@ pub(crate) struct Spot<'a> {
     width: usize,
 }
 
-impl<'a> Spot<'a> {
-    /// The place of a byte-free position, for text that is not a tree.
+impl<'a> Location<'a> {
+    /// A line and column of a text that was not parsed into a tree.
     pub(crate) fn position(source: &'a Source, line: usize, column: usize) -> Self {
         Self {
             source,
@@ -138,7 +138,7 @@ impl<'a> Spot<'a> {
             line: self.line,
             column: self.column,
             width: self.width,
-            snippet: mask::line(&self.source.text, self.line),
+            snippet: redact::line(&self.source.text, self.line),
         }
     }
 }
@@ -171,28 +171,28 @@ impl Findings {
     /// Something that keeps the resources from being used.
     pub(crate) fn error(
         &self,
-        spot: &Spot<'_>,
+        location: &Location<'_>,
         code: &'static str,
         message: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) {
-        let place = self.has_room().then(|| spot.place());
+        let place = self.has_room().then(|| location.place());
         self.add(Severity::Error, place, code, message, remedy);
     }
 
     /// Something that is probably not meant.
     pub(crate) fn warning(
         &self,
-        spot: &Spot<'_>,
+        location: &Location<'_>,
         code: &'static str,
         message: impl AsRef<str>,
         remedy: impl AsRef<str>,
     ) {
-        let place = self.has_room().then(|| spot.place());
+        let place = self.has_room().then(|| location.place());
         self.add(Severity::Warning, place, code, message, remedy);
     }
 
-    /// A finding with whatever place it has. Message and remedy are masked like snippets are.
+    /// A finding with whatever place it has. Message and remedy are redacted as snippets are.
     pub(crate) fn add(
         &self,
         severity: Severity,
@@ -211,8 +211,8 @@ impl Findings {
         self.kept.borrow_mut().push(Problem {
             severity,
             code,
-            message: mask::text(message.as_ref()),
-            remedy: mask::text(remedy.as_ref()),
+            message: redact::text(message.as_ref()),
+            remedy: redact::text(remedy.as_ref()),
             place,
         });
     }
@@ -241,7 +241,7 @@ impl Findings {
         self.errors.get()
     }
 
-    /// Whether any is an error; that some are not shown is one.
+    /// Whether any is an error. More findings than are kept count as one.
     pub(crate) fn any_error(&self) -> bool {
         self.count.get() > MOST_FINDINGS
             || self

@@ -93,7 +93,7 @@ impl<'s> Node<'s> {
         }
     }
 
-    /// The text of a text, below this key.
+    /// The value of this key, if it is a text.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.entry(name) {
             Some((

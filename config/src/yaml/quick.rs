@@ -377,7 +377,7 @@ fn resolve(text: &str) -> Option<Value<'_>> {
         let is_number = (text.len() == 1 || bytes[0] != b'0') && text.len() <= 18;
         return is_number.then(|| text.parse().ok().map(Value::Unsigned))?;
     }
-    (is_date(bytes) || is_duration(bytes) || is_rate(bytes)).then(as_text)?
+    (is_date(bytes) || is_moment(bytes) || is_duration(bytes) || is_rate(bytes)).then(as_text)?
 }
 
 /// Whether a YAML parser may take the word for something else than a text.
@@ -398,6 +398,15 @@ fn is_date(text: &[u8]) -> bool {
             4 | 7 => *byte == b'-',
             _ => byte.is_ascii_digit(),
         })
+}
+
+/// `2027-06-30T00:00:00Z`
+fn is_moment(text: &[u8]) -> bool {
+    let is_time = |byte: &u8| byte.is_ascii_digit() || *byte == b':';
+    match text.split_at_checked(10) {
+        Some((date, [b'T', time @ .., b'Z'])) => is_date(date) && time.iter().all(is_time),
+        _ => false,
+    }
 }
 
 /// `1h30m`

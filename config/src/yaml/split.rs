@@ -2,7 +2,7 @@
 
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
 
-use super::{Document, Findings, Node, Source, Spot, Value, node::size, quick};
+use super::{Document, Findings, Location, Node, Source, Value, node::size, quick};
 
 /// How deep lists and mappings may stand in each other. No resource comes near it; each level takes
 /// stack, and a reload has no more of it than any thread.
@@ -112,7 +112,7 @@ fn report(
         .without_snippet()
         .render_with_formatter(&UserMessageFormatter);
     findings.error(
-        &Spot::position(source, lines_before + line, column),
+        &Location::position(source, lines_before + line, column),
         "invalid-yaml",
         format!("this is not valid YAML: {}", gist(&said)),
         if line == last {

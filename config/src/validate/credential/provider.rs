@@ -14,13 +14,13 @@ use crate::{
         SigningAlgorithmSpec, SigningKeySpec, SlackRotationSpec, TokenExchangeSpec,
     },
     validate::fields::{duration, https_url, said},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
 
-/// `iat` lies a minute back, so that less would be over at once.
+/// `iat` is set a minute back, so that a token with a shorter life would have expired already.
 const SHORTEST_LIFETIME: Duration = Duration::from_mins(2);
 
 /// The claims that a minted token gets from elsewhere (RFC 7519, section 4.1).
@@ -38,14 +38,14 @@ const GOV_SLACK: &str = "slack-gov.com";
 pub(super) fn provider(
     spec: &CredentialSpec,
     target: Option<&Target>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
     let given = given(spec);
     match given[..] {
         [] => {
             findings.error(
-                spot,
+                location,
                 "missing-key",
                 "the credential does not say how it is obtained",
                 format!("add {KINDS}"),
@@ -55,7 +55,7 @@ pub(super) fn provider(
         [_] => {}
         [_, second, ..] => {
             findings.error(
-                &spot.key_name(second),
+                &location.key_name(second),
                 "conflicting-keys",
                 "a credential is obtained in one way only",
                 format!("keep one of {KINDS}"),
@@ -64,25 +64,25 @@ pub(super) fn provider(
         }
     }
     if let Some(fixed) = &spec.static_token {
-        let spot = spot.key("static").key("token");
-        let token = source(&fixed.token, &spot, findings)?;
+        let location = location.key("static").key("token");
+        let token = source(&fixed.token, &location, findings)?;
         return Some(Provider::Static { token });
     }
     if let Some(spec) = &spec.basic {
-        return basic(spec, &spot.key("basic"), findings);
+        return basic(spec, &location.key("basic"), findings);
     }
     if let Some(spec) = &spec.slack_rotation {
-        return slack_rotation(spec, target, &spot.key("slackRotation"), findings);
+        return slack_rotation(spec, target, &location.key("slackRotation"), findings);
     }
     if let Some(spec) = &spec.client_credentials {
-        return client_credentials(spec, &spot.key("oauth2ClientCredentials"), findings);
+        return client_credentials(spec, &location.key("oauth2ClientCredentials"), findings);
     }
     if let Some(spec) = &spec.token_exchange {
-        return token_exchange(spec, &spot.key("tokenExchange"), findings);
+        return token_exchange(spec, &location.key("tokenExchange"), findings);
     }
     spec.jwt
         .as_ref()
-        .and_then(|spec| jwt(spec, &spot.key("jwt"), findings))
+        .and_then(|spec| jwt(spec, &location.key("jwt"), findings))
 }
 
 /// The keys of the providers that are there.
@@ -99,13 +99,13 @@ fn given(spec: &CredentialSpec) -> Vec<&'static str> {
     given.map(|(kind, _)| kind).collect()
 }
 
-fn basic(spec: &BasicSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provider> {
-    let username = said(&spec.username, &spot.key("username"), findings);
-    let password = source(&spec.password, &spot.key("password"), findings);
+fn basic(spec: &BasicSpec, location: &Location<'_>, findings: &Findings) -> Option<Provider> {
+    let username = said(&spec.username, &location.key("username"), findings);
+    let password = source(&spec.password, &location.key("password"), findings);
     let username = username?;
     if username.contains(':') || username.chars().any(char::is_control) {
         findings.error(
-            &spot.key("username"),
+            &location.key("username"),
             "bad-name",
             "HTTP Basic cannot carry this name",
             "write a name without a colon and without control characters",
@@ -121,21 +121,25 @@ fn basic(spec: &BasicSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provi
 fn slack_rotation(
     rotation: &SlackRotationSpec,
     target: Option<&Target>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
-    let client_id = said(&rotation.client_id, &spot.key("clientId"), findings);
-    let client_secret = source(&rotation.client_secret, &spot.key("clientSecret"), findings);
+    let client_id = said(&rotation.client_id, &location.key("clientId"), findings);
+    let client_secret = source(
+        &rotation.client_secret,
+        &location.key("clientSecret"),
+        findings,
+    );
     let seed = match (&rotation.refresh_token, &rotation.long_lived_token) {
         (Some(token), None) => {
-            source(token, &spot.key("refreshToken"), findings).map(SlackSeed::RefreshToken)
+            source(token, &location.key("refreshToken"), findings).map(SlackSeed::RefreshToken)
         }
         (None, Some(token)) => {
-            source(token, &spot.key("longLivedToken"), findings).map(SlackSeed::LongLivedToken)
+            source(token, &location.key("longLivedToken"), findings).map(SlackSeed::LongLivedToken)
         }
         (None, None) | (Some(_), Some(_)) => {
             findings.error(
-                spot,
+                location,
                 "conflicting-keys",
                 "rotation starts from exactly one token",
                 "write `refreshToken`, or `longLivedToken` for a token that does not rotate yet",
@@ -143,7 +147,7 @@ fn slack_rotation(
             None
         }
     };
-    // A token of GovSlack is no business of Slack's, and the other way round.
+    // Slack must not see a token of GovSlack, nor GovSlack one of Slack.
     let gov = Host::parse(GOV_SLACK).ok().filter(|gov| {
         target.is_some_and(|target| target.hosts.iter().any(|host| host.exact() == Some(gov)))
     });
@@ -158,7 +162,7 @@ fn slack_rotation(
 
 fn client_credentials(
     spec: &ClientCredentialsSpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
     let endpoint = endpoint(
@@ -167,11 +171,11 @@ fn client_credentials(
             spec.revoke_url.as_ref(),
             spec.ca_file.as_ref(),
         ),
-        spot,
+        location,
         findings,
     );
-    let client = client(&spec.client, &spot.key("client"), findings);
-    let scopes = scopes(&spec.scopes, &spot.key("scopes"), findings);
+    let client = client(&spec.client, &location.key("client"), findings);
+    let scopes = scopes(&spec.scopes, &location.key("scopes"), findings);
     Some(Provider::ClientCredentials {
         endpoint: endpoint?,
         client: client?,
@@ -182,7 +186,7 @@ fn client_credentials(
 
 fn token_exchange(
     spec: &TokenExchangeSpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
     let endpoint = endpoint(
@@ -191,14 +195,14 @@ fn token_exchange(
             spec.revoke_url.as_ref(),
             spec.ca_file.as_ref(),
         ),
-        spot,
+        location,
         findings,
     );
     let client = match &spec.client {
-        Some(spec) => client(spec, &spot.key("client"), findings).map(Some),
+        Some(spec) => client(spec, &location.key("client"), findings).map(Some),
         None => Some(None),
     };
-    let scopes = scopes(&spec.scopes, &spot.key("scopes"), findings);
+    let scopes = scopes(&spec.scopes, &location.key("scopes"), findings);
     Some(Provider::TokenExchange {
         endpoint: endpoint?,
         client: client?,
@@ -210,12 +214,12 @@ fn token_exchange(
 
 fn endpoint(
     (url, revoke_url, ca_file): (&str, Option<&String>, Option<&String>),
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<TokenEndpoint> {
-    let sound = https_url(url, &spot.key("tokenUrl"), findings);
+    let sound = https_url(url, &location.key("tokenUrl"), findings);
     let revocation_sound =
-        revoke_url.is_none_or(|url| https_url(url, &spot.key("revokeUrl"), findings));
+        revoke_url.is_none_or(|url| https_url(url, &location.key("revokeUrl"), findings));
     (sound && revocation_sound).then(|| TokenEndpoint {
         url: url.to_owned(),
         revoke_url: revoke_url.cloned(),
@@ -223,22 +227,26 @@ fn endpoint(
     })
 }
 
-fn client(spec: &OauthClientSpec, spot: &Spot<'_>, findings: &Findings) -> Option<OauthClient> {
-    let id = said(&spec.id, &spot.key("id"), findings);
+fn client(
+    spec: &OauthClientSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<OauthClient> {
+    let id = said(&spec.id, &location.key("id"), findings);
     let auth = match (&spec.secret, &spec.key) {
         (Some(secret), None) => {
-            let secret = source(secret, &spot.key("secret"), findings);
+            let secret = source(secret, &location.key("secret"), findings);
             secret.map(|secret| match spec.secret_by {
                 None | Some(SecretBySpec::Basic) => ClientAuth::Basic(secret),
                 Some(SecretBySpec::Post) => ClientAuth::Post(secret),
             })
         }
         (None, Some(key)) => {
-            signing_key(key, &spot.key("key"), findings).map(ClientAuth::PrivateKeyJwt)
+            signing_key(key, &location.key("key"), findings).map(ClientAuth::PrivateKeyJwt)
         }
         (None, None) | (Some(_), Some(_)) => {
             findings.error(
-                spot,
+                location,
                 "conflicting-keys",
                 "a client proves itself in exactly one way",
                 "write `secret` or `key`",
@@ -252,9 +260,13 @@ fn client(spec: &OauthClientSpec, spot: &Spot<'_>, findings: &Findings) -> Optio
     })
 }
 
-fn signing_key(spec: &SigningKeySpec, spot: &Spot<'_>, findings: &Findings) -> Option<SigningKey> {
+fn signing_key(
+    spec: &SigningKeySpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<SigningKey> {
     Some(SigningKey {
-        key: source(&spec.private_key, &spot.key("privateKey"), findings)?,
+        key: source(&spec.private_key, &location.key("privateKey"), findings)?,
         key_id: spec.key_id.clone(),
         algorithm: match spec.algorithm {
             None | Some(SigningAlgorithmSpec::Rs256) => SigningAlgorithm::Rs256,
@@ -265,10 +277,10 @@ fn signing_key(spec: &SigningKeySpec, spot: &Spot<'_>, findings: &Findings) -> O
     })
 }
 
-fn jwt(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provider> {
-    let claims = claims(spec, spot, findings);
-    let key = signing_key(&spec.key, &spot.key("key"), findings);
-    let exchange = exchange(spec, spot, findings);
+fn jwt(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Option<Provider> {
+    let claims = claims(spec, location, findings);
+    let key = signing_key(&spec.key, &location.key("key"), findings);
+    let exchange = exchange(spec, location, findings);
     Some(Provider::Jwt {
         claims: claims?,
         key: key?,
@@ -276,17 +288,17 @@ fn jwt(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Provider>
     })
 }
 
-fn claims(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwtClaims> {
-    let issuer = said(&spec.issuer, &spot.key("issuer"), findings);
+fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Option<JwtClaims> {
+    let issuer = said(&spec.issuer, &location.key("issuer"), findings);
     let lifetime = match &spec.lifetime {
-        Some(text) => duration(text, &spot.key("lifetime"), findings),
+        Some(text) => duration(text, &location.key("lifetime"), findings),
         None => Some(LIFETIME),
     };
     let mut sound = true;
     if lifetime.is_some_and(|lifetime| lifetime > LONGEST_LIFETIME) {
         sound = false;
         findings.error(
-            &spot.key("lifetime"),
+            &location.key("lifetime"),
             "bad-duration",
             "a minted token lives one hour at most",
             "write `1h` or less; a new one is minted in time",
@@ -295,7 +307,7 @@ fn claims(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwtCla
     if lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {
         sound = false;
         findings.error(
-            &spot.key("lifetime"),
+            &location.key("lifetime"),
             "bad-duration",
             "a minted token's life begins a minute ago, and nearly nothing would be left of it",
             "write `2m` or more",
@@ -305,7 +317,7 @@ fn claims(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwtCla
         if REGISTERED.contains(&claim.as_str()) {
             sound = false;
             findings.error(
-                &spot.key("claims").key_name(claim),
+                &location.key("claims").key_name(claim),
                 "bad-claim",
                 "this claim is not set here",
                 "use `issuer`, `subject`, `audience` and `lifetime`; the others are set by us",
@@ -327,26 +339,30 @@ fn claims(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwtCla
     clippy::option_option,
     reason = "the outer one says whether it is usable"
 )]
-fn exchange(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Option<JwtExchange>> {
+fn exchange(
+    spec: &JwtSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Option<JwtExchange>> {
     match (&spec.grant, &spec.installation) {
         (None, None) => Some(None),
         (Some(grant), None) => {
-            let spot = spot.key("grant");
+            let location = location.key("grant");
             let written = (
                 grant.token_url.as_str(),
                 grant.revoke_url.as_ref(),
                 grant.ca_file.as_ref(),
             );
-            let endpoint = endpoint(written, &spot, findings);
-            let scopes = scopes(&grant.scopes, &spot.key("scopes"), findings);
+            let endpoint = endpoint(written, &location, findings);
+            let scopes = scopes(&grant.scopes, &location.key("scopes"), findings);
             Some(Some(JwtExchange::Grant {
                 endpoint: endpoint?,
                 scopes: scopes?,
             }))
         }
         (None, Some(installation)) => {
-            let spot = spot.key("installation");
-            https_url(&installation.url, &spot.key("url"), findings).then(|| {
+            let location = location.key("installation");
+            https_url(&installation.url, &location.key("url"), findings).then(|| {
                 Some(JwtExchange::Installation {
                     url: installation.url.clone(),
                     ca_file: installation.ca_file.as_ref().map(PathBuf::from),
@@ -355,7 +371,7 @@ fn exchange(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Opti
         }
         (Some(_), Some(_)) => {
             findings.error(
-                &spot.key_name("installation"),
+                &location.key_name("installation"),
                 "conflicting-keys",
                 "a minted token is handed in at one place only",
                 "keep one of `grant` and `installation`",
@@ -366,7 +382,7 @@ fn exchange(spec: &JwtSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Opti
 }
 
 /// Scopes as RFC 6749 (section 3.3) writes them: visible ASCII without quotes and backslashes.
-fn scopes(scopes: &[String], spot: &Spot<'_>, findings: &Findings) -> Option<Vec<String>> {
+fn scopes(scopes: &[String], location: &Location<'_>, findings: &Findings) -> Option<Vec<String>> {
     let mut sound = true;
     for (index, scope) in scopes.iter().enumerate() {
         let is_scope = !scope.is_empty()
@@ -376,7 +392,7 @@ fn scopes(scopes: &[String], spot: &Spot<'_>, findings: &Findings) -> Option<Vec
         if !is_scope {
             sound = false;
             findings.error(
-                &spot.index(index),
+                &location.index(index),
                 "bad-scope",
                 "this is not one scope",
                 "write each scope as an entry of its own",

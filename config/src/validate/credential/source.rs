@@ -6,7 +6,7 @@ use crate::{
     model::{SecretSource, VaultEngine},
     resource::{ExecSpec, SecretReference, VaultEngineSpec, VaultKey},
     validate::fields::{duration, said},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// Where KV v2 is mounted by default, in Vault as in `OpenBao`.
@@ -19,15 +19,15 @@ const LONGEST_EXEC: Duration = Duration::from_mins(1);
 
 pub(super) fn source(
     reference: &SecretReference,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<SecretSource> {
     match reference {
         SecretReference::File(path) => {
-            let path = said(path, &spot.key("file"), findings)?;
+            let path = said(path, &location.key("file"), findings)?;
             if !path.contains('/') {
                 findings.error(
-                    &spot.key("file"),
+                    &location.key("file"),
                     "inline-secret",
                     "this is not the path of a file",
                     "write where the file is, such as `/run/secrets/qase/token`; never the secret",
@@ -37,27 +37,27 @@ pub(super) fn source(
             Some(SecretSource::File(PathBuf::from(path)))
         }
         SecretReference::KubernetesSecret(secret) => {
-            let spot = spot.key("kubernetesSecret");
-            let name = said(&secret.name, &spot.key("name"), findings);
-            let key = said(&secret.key, &spot.key("key"), findings);
+            let location = location.key("kubernetesSecret");
+            let name = said(&secret.name, &location.key("name"), findings);
+            let key = said(&secret.key, &location.key("key"), findings);
             Some(SecretSource::KubernetesSecret {
                 name: name?,
                 key: key?,
             })
         }
-        SecretReference::Vault(field) => vault(field, &spot.key("vault"), findings),
-        SecretReference::Exec(helper) => exec(helper, &spot.key("exec"), findings),
+        SecretReference::Vault(field) => vault(field, &location.key("vault"), findings),
+        SecretReference::Exec(helper) => exec(helper, &location.key("exec"), findings),
     }
 }
 
-fn vault(field: &VaultKey, spot: &Spot<'_>, findings: &Findings) -> Option<SecretSource> {
+fn vault(field: &VaultKey, location: &Location<'_>, findings: &Findings) -> Option<SecretSource> {
     let mount = vault_path(
         field.mount.as_deref().unwrap_or(MOUNT),
-        &spot.key("mount"),
+        &location.key("mount"),
         findings,
     );
-    let path = vault_path(&field.path, &spot.key("path"), findings);
-    let key = said(&field.key, &spot.key("key"), findings);
+    let path = vault_path(&field.path, &location.key("path"), findings);
+    let key = said(&field.key, &location.key("key"), findings);
     Some(SecretSource::Vault {
         mount: mount?,
         path: path?,
@@ -73,7 +73,7 @@ fn vault(field: &VaultKey, spot: &Spot<'_>, findings: &Findings) -> Option<Secre
 /// something else.
 pub(in crate::validate) fn vault_path(
     text: &str,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<String> {
     let sound = !text.is_empty()
@@ -85,7 +85,7 @@ pub(in crate::validate) fn vault_path(
         });
     if !sound {
         findings.error(
-            spot,
+            location,
             "bad-path",
             "this is not a path within Vault",
             "write it without a `/` at its ends, such as `qa/slack`",
@@ -94,26 +94,26 @@ pub(in crate::validate) fn vault_path(
     sound.then(|| text.to_owned())
 }
 
-fn exec(helper: &ExecSpec, spot: &Spot<'_>, findings: &Findings) -> Option<SecretSource> {
+fn exec(helper: &ExecSpec, location: &Location<'_>, findings: &Findings) -> Option<SecretSource> {
     let absolute = helper
         .command
         .first()
         .is_some_and(|program| program.starts_with('/'));
     if !absolute {
         findings.error(
-            &spot.key("command"),
+            &location.key("command"),
             "bad-command",
             "this does not name a program by its absolute path",
             "write the program and each of its arguments, such as `[/usr/local/bin/helper, slack]`",
         );
     }
     let timeout = match &helper.timeout {
-        Some(text) => duration(text, &spot.key("timeout"), findings),
+        Some(text) => duration(text, &location.key("timeout"), findings),
         None => Some(EXEC_TIMEOUT),
     };
     if timeout.is_some_and(|timeout| timeout > LONGEST_EXEC) {
         findings.error(
-            &spot.key("timeout"),
+            &location.key("timeout"),
             "bad-duration",
             "a request waits for the helper, for one minute at most",
             "write `1m` or less",

@@ -10,7 +10,7 @@ use crate::{
         TrustDomainSpec,
     },
     spiffe::TrustDomainName,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 const AUDIENCE: &str = "countersign";
@@ -21,7 +21,7 @@ const LONGEST_CACHE: Duration = Duration::from_mins(5);
 const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
 /// Kubernetes makes no token for less.
 const SHORTEST_LIFE: Duration = Duration::from_mins(10);
-/// A token that leaks is good until its end.
+/// A leaked token can be used until it expires.
 const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
 
 /// What kubeadm calls its issuer.
@@ -34,7 +34,7 @@ pub(super) struct Identity {
 
 pub(super) fn identity(
     spec: Option<&IdentitySpec>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Identity> {
     let Some(spec) = spec else {
@@ -45,17 +45,17 @@ pub(super) fn identity(
     };
     if spec.issuers.is_empty() && spec.trust_domains.is_empty() {
         findings.error(
-            spot,
+            location,
             "empty-list",
             "nobody vouches for callers, so that all would be refused",
             "add `issuers:` or `trustDomains:`, or leave `identity` out for the gateway's own cluster",
         );
         return None;
     }
-    let issuers = each(&spec.issuers, &spot.key("issuers"), |spec, spot| {
-        issuer(spec, spot, findings)
+    let issuers = each(&spec.issuers, &location.key("issuers"), |spec, location| {
+        issuer(spec, location, findings)
     });
-    let trust_domains = trust_domains(&spec.trust_domains, &spot.key("trustDomains"), findings);
+    let trust_domains = trust_domains(&spec.trust_domains, &location.key("trustDomains"), findings);
     let (issuers, trust_domains) = (issuers?, trust_domains?);
     let mut sound = true;
     for (index, issuer) in issuers.iter().enumerate() {
@@ -66,7 +66,7 @@ pub(super) fn identity(
         {
             sound = false;
             findings.error(
-                &spot.key("issuers").index(index),
+                &location.key("issuers").index(index),
                 "duplicate-issuer",
                 "another issuer has this name or `iss` claim",
                 "give each a name and an issuer of its own",
@@ -81,19 +81,19 @@ pub(super) fn identity(
 
 fn trust_domains(
     specs: &[TrustDomainSpec],
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<TrustDomain>> {
-    let domains = each(specs, spot, |spec, spot| {
+    let domains = each(specs, location, |spec, location| {
         let name = TrustDomainName::parse(&spec.name).inspect_err(|error| {
             findings.error(
-                &spot.key("name"),
+                &location.key("name"),
                 "bad-trust-domain",
                 error.to_string(),
                 "write the name alone, as in `prod.example.com`, without `spiffe://`",
             );
         });
-        let bundle = bundle(&spec.bundle, &spot.key("bundle"), findings);
+        let bundle = bundle(&spec.bundle, &location.key("bundle"), findings);
         Some(TrustDomain {
             name: name.ok()?,
             bundle: bundle?,
@@ -108,7 +108,7 @@ fn trust_domains(
         {
             sound = false;
             findings.error(
-                &spot.index(index).key("name"),
+                &location.index(index).key("name"),
                 "duplicate-trust-domain",
                 "another trust domain has this name",
                 "put all its roots into one bundle",
@@ -118,10 +118,10 @@ fn trust_domains(
     sound.then_some(domains)
 }
 
-fn bundle(spec: &BundleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<BundleSource> {
+fn bundle(spec: &BundleSpec, location: &Location<'_>, findings: &Findings) -> Option<BundleSource> {
     match (&spec.file, &spec.workload_api) {
         (Some(file), None) => {
-            let file = said(file, &spot.key("file"), findings)?;
+            let file = said(file, &location.key("file"), findings)?;
             Some(BundleSource::File(PathBuf::from(file)))
         }
         (None, Some(address)) => {
@@ -129,7 +129,7 @@ fn bundle(spec: &BundleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Bun
             let socket = socket.filter(|socket| socket.is_absolute());
             if socket.is_none() {
                 findings.error(
-                    &spot.key("workloadApi"),
+                    &location.key("workloadApi"),
                     "bad-socket",
                     "this is no address of a Unix socket",
                     "write an absolute path, as in `unix:///run/spire/agent.sock`; the agent must be on this machine",
@@ -139,7 +139,7 @@ fn bundle(spec: &BundleSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Bun
         }
         (None, None) | (Some(_), Some(_)) => {
             findings.error(
-                spot,
+                location,
                 "conflicting-keys",
                 "a bundle comes from exactly one place",
                 "give `file` or `workloadApi`",
@@ -168,17 +168,17 @@ fn own_cluster() -> Issuer {
     }
 }
 
-fn issuer(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Issuer> {
-    let name = said(&spec.name, &spot.key("name"), findings);
-    let issuer = said(&spec.issuer, &spot.key("issuer"), findings);
+fn issuer(spec: &IssuerSpec, location: &Location<'_>, findings: &Findings) -> Option<Issuer> {
+    let name = said(&spec.name, &location.key("name"), findings);
+    let issuer = said(&spec.issuer, &location.key("issuer"), findings);
     let audience = match &spec.audience {
-        Some(audience) => said(audience, &spot.key("audience"), findings),
+        Some(audience) => said(audience, &location.key("audience"), findings),
         None => Some(AUDIENCE.to_owned()),
     };
-    let max_token_life = max_token_life(spec, spot, findings);
-    let jwks = jwks(&spec.jwks, &spot.key("jwks"), findings);
+    let max_token_life = max_token_life(spec, location, findings);
+    let jwks = jwks(&spec.jwks, &location.key("jwks"), findings);
     let token_review = match &spec.token_review {
-        Some(review) => token_review(review, &spot.key("tokenReview"), findings).map(Some),
+        Some(review) => token_review(review, &location.key("tokenReview"), findings).map(Some),
         None => Some(None),
     };
     Some(Issuer {
@@ -191,12 +191,16 @@ fn issuer(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Iss
     })
 }
 
-fn max_token_life(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+fn max_token_life(
+    spec: &IssuerSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Duration> {
     let Some(text) = &spec.max_token_life else {
         return Some(MAX_TOKEN_LIFE);
     };
-    let spot = spot.key("maxTokenLife");
-    let life = duration(text, &spot, findings)?;
+    let location = location.key("maxTokenLife");
+    let life = duration(text, &location, findings)?;
     if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
         return Some(life);
     }
@@ -206,24 +210,24 @@ fn max_token_life(spec: &IssuerSpec, spot: &Spot<'_>, findings: &Findings) -> Op
         "a token that leaks would be good for longer than 30 days"
     };
     let remedy = "write 10 minutes (`10m`) to 30 days (`720h`); `24h` is the default";
-    findings.error(&spot, "bad-duration", problem, remedy);
+    findings.error(&location, "bad-duration", problem, remedy);
     None
 }
 
-fn jwks(spec: &JwksSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwksSource> {
+fn jwks(spec: &JwksSpec, location: &Location<'_>, findings: &Findings) -> Option<JwksSource> {
     match (&spec.url, &spec.file, &spec.ca_file) {
         (Some(url), None, ca_file) => {
-            safe_url(url, &spot.key("url"), findings).then(|| JwksSource::Url {
+            safe_url(url, &location.key("url"), findings).then(|| JwksSource::Url {
                 url: url.clone(),
                 ca_file: ca_file.as_ref().map(PathBuf::from),
             })
         }
         (None, Some(file), None) => {
-            said(file, &spot.key("file"), findings).map(|file| JwksSource::File(file.into()))
+            said(file, &location.key("file"), findings).map(|file| JwksSource::File(file.into()))
         }
         (None | Some(_), _, _) => {
             findings.error(
-                spot,
+                location,
                 "conflicting-keys",
                 "the keys come from exactly one place",
                 "give `url`, perhaps with `caFile`, or `file` alone",
@@ -235,16 +239,16 @@ fn jwks(spec: &JwksSpec, spot: &Spot<'_>, findings: &Findings) -> Option<JwksSou
 
 fn token_review(
     spec: &TokenReviewSpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<TokenReview> {
     let cache_for = match &spec.cache_for {
-        Some(text) => duration(text, &spot.key("cacheFor"), findings)?,
+        Some(text) => duration(text, &location.key("cacheFor"), findings)?,
         None => CACHE_FOR,
     };
     if cache_for > LONGEST_CACHE {
         findings.error(
-            &spot.key("cacheFor"),
+            &location.key("cacheFor"),
             "bad-duration",
             "a deleted pod would keep its access for longer than 5 minutes",
             "write at most `5m`",
@@ -252,18 +256,22 @@ fn token_review(
         return None;
     }
     Some(TokenReview {
-        cluster: cluster(&spec.cluster, &spot.key("cluster"), findings)?,
+        cluster: cluster(&spec.cluster, &location.key("cluster"), findings)?,
         cache_for,
     })
 }
 
-pub(super) fn cluster(spec: &ClusterSpec, spot: &Spot<'_>, findings: &Findings) -> Option<Cluster> {
+pub(super) fn cluster(
+    spec: &ClusterSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Cluster> {
     let api = match spec {
         ClusterSpec::InCluster => return Some(Cluster::in_cluster()),
         ClusterSpec::Api(api) => api,
     };
-    let token_file = said(&api.token_file, &spot.key("tokenFile"), findings);
-    safe_url(&api.url, &spot.key("url"), findings).then_some(Cluster {
+    let token_file = said(&api.token_file, &location.key("tokenFile"), findings);
+    safe_url(&api.url, &location.key("url"), findings).then_some(Cluster {
         url: api.url.trim_end_matches('/').to_owned(),
         ca_file: api.ca_file.as_ref().map(PathBuf::from),
         token_file: PathBuf::from(token_file?),

@@ -7,7 +7,7 @@ use crate::{
     memory::{self, in_binary},
     model::{Limits, Unidentified},
     resource::{LimitsSpec, UnidentifiedSpec},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// The longest that a connection may rest on which nobody was proven.
@@ -15,33 +15,38 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 
 pub(super) fn limits(
     spec: Option<&LimitsSpec>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Limits> {
     let mut limits = Limits::default();
     let Some(spec) = spec else {
         return Some(limits);
     };
-    let sound = counts(spec, &mut limits, spot, findings);
-    let sound = waits(spec, &mut limits, spot, findings) && sound;
+    let sound = counts(spec, &mut limits, location, findings);
+    let sound = waits(spec, &mut limits, location, findings) && sound;
     let unidentified = unidentified(
         spec.unidentified.as_ref(),
-        &spot.key("unidentified"),
+        &location.key("unidentified"),
         findings,
     );
     limits.unidentified = unidentified?;
-    let sound = sound && budget(spec, &mut limits, spot, findings);
+    let sound = sound && budget(spec, &mut limits, location, findings);
     sound.then_some(limits)
 }
 
 /// Compares the bounds with the memory that they have. Where that is not written it is found at
 /// start, so that what does not fit into the chart's container may be meant.
-fn budget(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn budget(
+    spec: &LimitsSpec,
+    limits: &mut Limits,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> bool {
     if let Some(memory) = spec.memory {
         limits.memory = Some(memory);
         if memory < memory::LEAST {
             findings.error(
-                &spot.key("memory"),
+                &location.key("memory"),
                 "bad-limit",
                 "this is too little memory to serve anyone",
                 format!("write at least {}", memory::LEAST),
@@ -52,7 +57,7 @@ fn budget(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
     let memory = limits.memory.unwrap_or(memory::CHART / memory::PART);
     let mut fitted = limits.clone();
     memory::fit(&mut fitted, memory);
-    // What is written is meant.
+    // Bounds that are written are not reduced.
     if spec.connections.is_some() {
         fitted.connections = limits.connections;
     }
@@ -61,19 +66,19 @@ fn budget(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
     }
     let excesses = memory::excesses(&fitted, memory);
     for excess in &excesses {
-        let spot = spot.key(excess.key);
+        let location = location.key(excess.key);
         let (product, room) = (in_binary(excess.product), in_binary(excess.room));
         let most = excess.most;
         if limits.memory.is_some() {
             findings.error(
-                &spot,
+                &location,
                 "over-budget",
                 format!("this comes to {product}, and limits.memory has {room} for it"),
                 format!("write {most} at most, or raise limits.memory"),
             );
         } else {
             findings.warning(
-                &spot,
+                &location,
                 "over-budget",
                 format!("this comes to {product}; a container of 256Mi has {room} for it"),
                 format!(
@@ -85,7 +90,12 @@ fn budget(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
     limits.memory.is_none() || excesses.is_empty()
 }
 
-fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn counts(
+    spec: &LimitsSpec,
+    limits: &mut Limits,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> bool {
     let mut sound = true;
     for (key, written, limit) in [
         ("connections", spec.connections, &mut limits.connections),
@@ -103,7 +113,7 @@ fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
         ),
     ] {
         if let Some(written) = written {
-            match at_least_one(written, &spot.key(key), findings) {
+            match at_least_one(written, &location.key(key), findings) {
                 Some(count) => *limit = count,
                 None => sound = false,
             }
@@ -111,7 +121,7 @@ fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
     }
     if let Some(leaves) = spec.leaves {
         limits.leaves = leaves;
-        sound &= at_least_one(leaves, &spot.key("leaves"), findings).is_some();
+        sound &= at_least_one(leaves, &location.key("leaves"), findings).is_some();
     }
     // None at all is how replays are switched off.
     if let Some(bytes) = spec.replay_bytes {
@@ -120,7 +130,12 @@ fn counts(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fi
     sound
 }
 
-fn waits(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Findings) -> bool {
+fn waits(
+    spec: &LimitsSpec,
+    limits: &mut Limits,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> bool {
     let mut sound = true;
     for (key, written, limit) in [
         ("headTimeout", &spec.head_timeout, &mut limits.head_timeout),
@@ -157,7 +172,7 @@ fn waits(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fin
         ("drain", &spec.drain, &mut limits.drain),
     ] {
         if let Some(written) = written {
-            match fields::duration(written, &spot.key(key), findings) {
+            match fields::duration(written, &location.key(key), findings) {
                 Some(wait) => *limit = wait,
                 None => sound = false,
             }
@@ -168,7 +183,7 @@ fn waits(spec: &LimitsSpec, limits: &mut Limits, spot: &Spot<'_>, findings: &Fin
 
 fn unidentified(
     spec: Option<&UnidentifiedSpec>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Unidentified> {
     let mut bounds = Unidentified::default();
@@ -177,13 +192,13 @@ fn unidentified(
     };
     let count = |written: Option<u64>, key| match written {
         None => Some(None),
-        Some(written) => at_least_one(written, &spot.key(key), findings).map(Some),
+        Some(written) => at_least_one(written, &location.key(key), findings).map(Some),
     };
     let connections = count(spec.connections, "connections");
     let per_source = count(spec.per_source, "perSource");
     let rest = match &spec.rest {
         None => Some(bounds.rest),
-        Some(written) => rest(written, &spot.key("rest"), findings),
+        Some(written) => rest(written, &location.key("rest"), findings),
     };
     let (connections, per_source) = (connections?, per_source?);
     bounds.rest = rest?;
@@ -192,7 +207,7 @@ fn unidentified(
     bounds.per_source = per_source.unwrap_or(bounds.connections.div_ceil(2));
     if bounds.per_source > bounds.connections {
         findings.error(
-            &spot.key("perSource"),
+            &location.key("perSource"),
             "bad-limit",
             "one source could have more than there are",
             "write no more than `connections` has",
@@ -202,11 +217,11 @@ fn unidentified(
     Some(bounds)
 }
 
-fn rest(written: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
-    let rest = fields::duration(written, spot, findings)?;
+fn rest(written: &str, location: &Location<'_>, findings: &Findings) -> Option<Duration> {
+    let rest = fields::duration(written, location, findings)?;
     if rest > LONGEST_REST {
         findings.error(
-            spot,
+            location,
             "bad-limit",
             "whoever has proven nothing would hold a connection for long",
             "write a minute at most",
@@ -216,11 +231,11 @@ fn rest(written: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration>
     Some(rest)
 }
 
-fn at_least_one(written: u64, spot: &Spot<'_>, findings: &Findings) -> Option<usize> {
+fn at_least_one(written: u64, location: &Location<'_>, findings: &Findings) -> Option<usize> {
     let count = usize::try_from(written).ok().filter(|count| *count > 0);
     if count.is_none() {
         findings.error(
-            spot,
+            location,
             "bad-limit",
             "this bound is out of range",
             "write a number above zero; nothing here is unlimited",

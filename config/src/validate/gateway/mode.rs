@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use crate::{
     model::{ListenerMode, Transparency},
     resource::{ListenerModeSpec, ListenerSpec, TransparencySpec},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 pub(super) fn mode(
     spec: &ListenerSpec,
     address: Option<SocketAddr>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<ListenerMode> {
     match spec.mode {
@@ -20,7 +20,7 @@ pub(super) fn mode(
                 return Some(ListenerMode::Explicit);
             }
             findings.error(
-                &spot.key("transparency"),
+                &location.key("transparency"),
                 "conflicting-keys",
                 "only a transparent listener takes steered connections",
                 "add `mode: transparent`, or leave `transparency` out",
@@ -28,7 +28,7 @@ pub(super) fn mode(
             None
         }
         Some(ListenerModeSpec::Transparent) => {
-            let sound = transparent_is_sound(spec, address, spot, findings);
+            let sound = transparent_is_sound(spec, address, location, findings);
             sound.then_some(ListenerMode::Transparent(match spec.transparency {
                 None | Some(TransparencySpec::Redirect) => Transparency::Redirect,
                 Some(TransparencySpec::Tproxy) => Transparency::Tproxy,
@@ -37,18 +37,18 @@ pub(super) fn mode(
     }
 }
 
-/// Every reason why it is not, told at once.
+/// Checks the other keys of a transparent listener, and reports every conflict.
 fn transparent_is_sound(
     spec: &ListenerSpec,
     address: Option<SocketAddr>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> bool {
     let mut sound = true;
     if spec.identity.is_none() {
         sound = false;
         findings.error(
-            &spot.key("mode"),
+            &location.key("mode"),
             "missing-identity",
             "clients that do not know of the gateway cannot say who they are",
             "add `identity: { tokenFile: ... }` with the pod's own projected token",
@@ -57,7 +57,7 @@ fn transparent_is_sound(
     if spec.tls.is_some() {
         sound = false;
         findings.error(
-            &spot.key("tls"),
+            &location.key("tls"),
             "conflicting-keys",
             "a transparent listener has no certificate of its own: clients ask for that of their destination",
             "leave `tls` out, or use `mode: explicit`",
@@ -66,7 +66,7 @@ fn transparent_is_sound(
     if spec.plaintext.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
         sound = false;
         findings.error(
-            &spot.key("address"),
+            &location.key("address"),
             "plaintext-listener",
             "whoever's connections are routed to this address would act as this pod",
             "listen on 127.0.0.1 or [::1], or say that it is meant: `plaintext: allowed`",

@@ -9,7 +9,7 @@ use crate::{
         credential::vault_path,
         fields::{safe_url, said},
     },
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 const STATE_DIRECTORY: &str = "/var/lib/countersign/state";
@@ -19,7 +19,7 @@ const KUBERNETES_MOUNT: &str = "kubernetes";
 
 pub(super) fn state(
     gateway: &GatewaySpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<StateStore> {
     let Some(spec) = &gateway.state else {
@@ -36,7 +36,7 @@ pub(super) fn state(
     ) = (spec, &spec.key_file)
     {
         findings.error(
-            &spot.key_name("keyFile"),
+            &location.key_name("keyFile"),
             "conflicting-keys",
             "only a directory's files are encrypted by us",
             "leave it out, or keep the state in a `directory`",
@@ -45,26 +45,26 @@ pub(super) fn state(
     }
     match (&spec.directory, &spec.kubernetes, &spec.vault) {
         (Some(directory), None, None) => Some(StateStore::Directory {
-            path: PathBuf::from(said(directory, &spot.key("directory"), findings)?),
+            path: PathBuf::from(said(directory, &location.key("directory"), findings)?),
             key_file: spec.key_file.as_ref().map(PathBuf::from),
         }),
         (None, Some(kubernetes), None) => {
-            let spot = spot.key("kubernetes").key("namespace");
-            let namespace = said(&kubernetes.namespace, &spot, findings)?;
+            let location = location.key("kubernetes").key("namespace");
+            let namespace = said(&kubernetes.namespace, &location, findings)?;
             Some(StateStore::Kubernetes { namespace })
         }
         (None, None, Some(vault)) => {
-            let spot = spot.key("vault");
+            let location = location.key("vault");
             if gateway.vault.is_none() {
                 findings.error(
-                    &spot,
+                    &location,
                     "missing-key",
                     "nothing says which Vault this is",
                     "add `vault:` with its `address` and `auth` to the gateway",
                 );
             }
-            let mount = vault_path(&vault.mount, &spot.key("mount"), findings);
-            let path = vault_path(&vault.path, &spot.key("path"), findings);
+            let mount = vault_path(&vault.mount, &location.key("mount"), findings);
+            let path = vault_path(&vault.path, &location.key("path"), findings);
             gateway.vault.as_ref()?;
             Some(StateStore::Vault {
                 mount: mount?,
@@ -73,7 +73,7 @@ pub(super) fn state(
         }
         (None | Some(_), _, _) => {
             findings.error(
-                spot,
+                location,
                 "conflicting-keys",
                 "state is kept in exactly one place",
                 "write one of `directory`, `kubernetes` and `vault`",
@@ -83,18 +83,22 @@ pub(super) fn state(
     }
 }
 
-pub(super) fn vault(spec: &VaultSpec, spot: &Spot<'_>, findings: &Findings) -> Option<VaultServer> {
-    let sound = safe_url(&spec.address, &spot.key("address"), findings);
+pub(super) fn vault(
+    spec: &VaultSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<VaultServer> {
+    let sound = safe_url(&spec.address, &location.key("address"), findings);
     let auth = match &spec.auth {
         VaultAuthSpec::TokenFile(file) => {
-            let spot = spot.key("auth").key("tokenFile");
-            said(file, &spot, findings).map(|file| VaultAuth::TokenFile(PathBuf::from(file)))
+            let location = location.key("auth").key("tokenFile");
+            said(file, &location, findings).map(|file| VaultAuth::TokenFile(PathBuf::from(file)))
         }
         VaultAuthSpec::Kubernetes(kubernetes) => {
-            let spot = spot.key("auth").key("kubernetes");
-            let role = said(&kubernetes.role, &spot.key("role"), findings);
+            let location = location.key("auth").key("kubernetes");
+            let role = said(&kubernetes.role, &location.key("role"), findings);
             let mount = kubernetes.mount.as_deref().unwrap_or(KUBERNETES_MOUNT);
-            let mount = vault_path(mount, &spot.key("mount"), findings);
+            let mount = vault_path(mount, &location.key("mount"), findings);
             let token_file = match &kubernetes.token_file {
                 Some(file) => PathBuf::from(file),
                 None => Cluster::in_cluster().token_file,

@@ -15,12 +15,12 @@ use crate::{
     host::Host,
     model::{TrustRoots, Upstream, UpstreamProxy},
     resource::UpstreamSpec,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 pub(super) fn upstream(
     spec: Option<&UpstreamSpec>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Upstream> {
     let Some(spec) = spec else {
@@ -33,12 +33,12 @@ pub(super) fn upstream(
     };
     let allow_addresses = each(
         &spec.allow_addresses,
-        &spot.key("allowAddresses"),
-        |text, spot| range(text, spot, findings),
+        &location.key("allowAddresses"),
+        |text, location| range(text, location, findings),
     );
-    let resolve = resolve(&spec.resolve, &spot.key("resolve"), findings);
+    let resolve = resolve(&spec.resolve, &location.key("resolve"), findings);
     let proxy = match &spec.proxy {
-        Some(text) => proxy(text, &spot.key("proxy"), findings).map(Some),
+        Some(text) => proxy(text, &location.key("proxy"), findings).map(Some),
         None => Some(None),
     };
     Some(Upstream {
@@ -53,13 +53,13 @@ pub(super) fn upstream(
 }
 
 /// An absolute `http` or `https` URL.
-pub(super) fn http_url(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<()> {
+pub(super) fn http_url(text: &str, location: &Location<'_>, findings: &Findings) -> Option<()> {
     let valid = Uri::from_str(text).is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()
     });
     if !valid {
         findings.error(
-            spot,
+            location,
             "bad-url",
             "this is not an http or https URL",
             "write a whole URL, such as `http://otel-collector:4317`",
@@ -69,14 +69,14 @@ pub(super) fn http_url(text: &str, spot: &Spot<'_>, findings: &Findings) -> Opti
 }
 
 /// A CIDR, or one address. A range that means everything is hardly meant.
-fn range(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<IpNet> {
+fn range(text: &str, location: &Location<'_>, findings: &Findings) -> Option<IpNet> {
     let parsed = IpNet::from_str(text)
         .ok()
         .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     match parsed {
         Some(range) if range.prefix_len() == 0 => {
             findings.error(
-                spot,
+                location,
                 "bad-address",
                 "this would let every address be dialled, the cloud's metadata service included",
                 "name the private ranges that are needed",
@@ -86,7 +86,7 @@ fn range(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<IpNet> {
         Some(range) => Some(range),
         None => {
             findings.error(
-                spot,
+                location,
                 "bad-address",
                 "this is not a range of addresses",
                 "write a CIDR such as `10.1.0.0/16`",
@@ -98,7 +98,7 @@ fn range(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<IpNet> {
 
 fn resolve(
     entries: &BTreeMap<String, String>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<BTreeMap<(Host, u16), SocketAddr>> {
     let mut resolved = BTreeMap::new();
@@ -108,7 +108,7 @@ fn resolve(
         if key.is_none() {
             sound = false;
             findings.error(
-                &spot.key_name(authority),
+                &location.key_name(authority),
                 "bad-host",
                 "this is not a host with a port",
                 "write both, such as `\"slack.com:443\"`",
@@ -117,7 +117,7 @@ fn resolve(
         let Ok(address) = SocketAddr::from_str(address) else {
             sound = false;
             findings.error(
-                &spot.key(authority),
+                &location.key(authority),
                 "bad-address",
                 "this is not an IP address with a port",
                 "write both, such as `\"127.0.0.1:8443\"`",
@@ -129,7 +129,7 @@ fn resolve(
         {
             sound = false;
             findings.error(
-                &spot.key_name(authority),
+                &location.key_name(authority),
                 "duplicate-key",
                 "another entry means the same host and port",
                 "keep one of them",
@@ -145,14 +145,14 @@ fn host_and_port(text: &str) -> Option<(Host, u16)> {
     Some((Host::parse(host).ok()?, port))
 }
 
-fn proxy(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<UpstreamProxy> {
+fn proxy(text: &str, location: &Location<'_>, findings: &Findings) -> Option<UpstreamProxy> {
     let parsed = text
         .strip_prefix("http://")
         .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
         .and_then(host_and_port);
     if parsed.is_none() {
         findings.error(
-            spot,
+            location,
             "bad-url",
             "this is not the address of an HTTP proxy",
             "write `http://host:port`, without user name and password",

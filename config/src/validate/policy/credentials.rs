@@ -6,7 +6,7 @@ use super::{super::head::Written, Known};
 use crate::{
     model::{Credential, Provider, ResourceName, SlotName, Target},
     resource::AccessPolicySpec,
-    yaml::{Findings, Spot, read::did_you_mean},
+    yaml::{Findings, Location, read::did_you_mean},
 };
 
 /// The slot of Slack's users' tokens.
@@ -19,37 +19,37 @@ pub(super) fn credentials(
     findings: &Findings,
 ) -> Option<Vec<(SlotName, Arc<Credential>)>> {
     let spec = &written.spec;
-    let spot = written.spot();
-    let check = |reference: &str, spot: &Spot<'_>| {
+    let location = written.location();
+    let check = |reference: &str, location: &Location<'_>| {
         let namespace = written.namespace();
         let credential = known
             .credentials
-            .resolve(reference, namespace, spot, findings)?;
-        usable_here(credential, namespace, &spec.target, spot, findings)
+            .resolve(reference, namespace, location, findings)?;
+        usable_here(credential, namespace, &spec.target, location, findings)
             .then(|| Arc::clone(credential))
     };
     match (&spec.credential, &spec.credentials) {
         (None, None) => Some(Vec::new()),
         (Some(reference), None) => {
-            let spot = spot.key("credential");
-            let credential = check(reference, &spot)?;
+            let location = location.key("credential");
+            let credential = check(reference, &location)?;
             let filled = vec![(target?.slots.default.clone(), credential)];
-            ends_no_bot(&filled, |_| spot, findings).then_some(filled)
+            ends_no_bot(&filled, |_| location, findings).then_some(filled)
         }
         (None, Some(by_slot)) => {
-            let spot = spot.key("credentials");
+            let location = location.key("credentials");
             let mut filled = Vec::new();
             for (slot, reference) in by_slot {
-                let credential = check(reference, &spot.key(slot));
-                let slot = target.and_then(|target| self::slot(slot, target, &spot, findings));
+                let credential = check(reference, &location.key(slot));
+                let slot = target.and_then(|target| self::slot(slot, target, &location, findings));
                 filled.extend(slot.zip(credential));
             }
-            let sound = ends_no_bot(&filled, |slot| spot.key(slot), findings);
+            let sound = ends_no_bot(&filled, |slot| location.key(slot), findings);
             (sound && filled.len() == by_slot.len()).then_some(filled)
         }
         (Some(_), Some(_)) => {
             findings.error(
-                &spot.key_name("credential"),
+                &location.key_name("credential"),
                 "conflicting-keys",
                 "`credential` and `credentials` say the same thing twice",
                 "keep `credentials`, with a slot for each",
@@ -63,7 +63,7 @@ pub(super) fn credentials(
 /// may ask for that by leaving it idle. Whose token it will be is known by the slot that it fills.
 fn ends_no_bot<'s>(
     filled: &[(SlotName, Arc<Credential>)],
-    spot: impl Fn(&str) -> Spot<'s>,
+    location: impl Fn(&str) -> Location<'s>,
     findings: &Findings,
 ) -> bool {
     let mut sound = true;
@@ -75,7 +75,7 @@ fn ends_no_bot<'s>(
         if rotates && credential.revoke_when_idle && !filled.iter().any(is_users) {
             sound = false;
             findings.error(
-                &spot(slot),
+                &location(slot),
                 "revokes-bot",
                 format!(
                     "`{}` has `revokeWhenIdle`, and ending a bot's token (`auth.revoke`) deactivates the \
@@ -89,11 +89,16 @@ fn ends_no_bot<'s>(
     sound
 }
 
-fn slot(slot: &str, target: &Target, spot: &Spot<'_>, findings: &Findings) -> Option<SlotName> {
+fn slot(
+    slot: &str,
+    target: &Target,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<SlotName> {
     let found = target.slots.names.iter().find(|name| ***name == *slot);
     if found.is_none() {
         findings.error(
-            &spot.key_name(slot),
+            &location.key_name(slot),
             "unknown-slot",
             format!("the target `{}` has no slot `{slot}`", target.name),
             did_you_mean(slot, target.slots.names.iter().map(|name| &**name)),
@@ -107,7 +112,7 @@ fn usable_here(
     credential: &Credential,
     namespace: &str,
     target: &str,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> bool {
     let allowed = credential
@@ -116,7 +121,7 @@ fn usable_here(
         .any(|allowed| allowed == namespace);
     if !allowed {
         findings.error(
-            spot,
+            location,
             "credential-not-allowed",
             format!(
                 "the credential `{}` may not be used in the namespace `{namespace}`",
@@ -128,7 +133,7 @@ fn usable_here(
     let same_target = credential.target == ResourceName::cluster_wide(target);
     if !same_target {
         findings.error(
-            spot,
+            location,
             "credential-of-other-target",
             format!(
                 "the credential `{}` is for the target `{}`, the policy for `{target}`",

@@ -5,16 +5,16 @@ use std::{num::NonZeroU32, time::Duration};
 use super::super::fields::duration;
 use crate::{
     model::Rate,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// How long a request may wait for the end of an API's rate limit.
-pub(super) fn wait(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Duration> {
+pub(super) fn wait(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Duration> {
     const LONGEST: Duration = Duration::from_mins(1);
-    let wait = duration(text, spot, findings)?;
+    let wait = duration(text, location, findings)?;
     if wait > LONGEST {
         findings.error(
-            spot,
+            location,
             "bad-duration",
             "no request waits this long for a rate limit",
             "write a minute (`1m`) at most",
@@ -25,7 +25,7 @@ pub(super) fn wait(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<D
 }
 
 /// `60/m`: how many requests in a second, a minute or an hour.
-pub(super) fn rate(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Rate> {
+pub(super) fn rate(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Rate> {
     let parsed = text.split_once('/').and_then(|(requests, unit)| {
         let seconds = match unit {
             "s" => 1,
@@ -40,7 +40,7 @@ pub(super) fn rate(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<R
     });
     if parsed.is_none() {
         findings.error(
-            spot,
+            location,
             "bad-rate",
             "this is not a rate",
             "write requests and unit, such as `60/m`; the units are `s`, `m` and `h`",

@@ -4,19 +4,19 @@ use crate::{
     condition::Condition,
     model::Target,
     resource::AccessPolicySpec,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// Reports what would need a look into requests.
 pub(super) fn check(
     spec: &AccessPolicySpec,
     target: &Target,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) {
-    let report = |spot: &Spot<'_>, what: &str| {
+    let report = |location: &Location<'_>, what: &str| {
         findings.error(
-            spot,
+            location,
             "not-decrypted",
             format!(
                 "the target `{}` is not decrypted (`intercept: false`), so {what}",
@@ -27,38 +27,38 @@ pub(super) fn check(
     };
     if spec.credential.is_some() {
         report(
-            &spot.key_name("credential"),
+            &location.key_name("credential"),
             "no credential can be attached",
         );
     }
     if spec.credentials.is_some() {
         report(
-            &spot.key_name("credentials"),
+            &location.key_name("credentials"),
             "no credential can be attached",
         );
     }
     for (index, rule) in spec.allow.iter().enumerate() {
-        let spot = spot.key("allow").index(index);
+        let location = location.key("allow").index(index);
         if !rule.methods.is_empty() {
-            report(&spot.key_name("methods"), "methods are not seen");
+            report(&location.key_name("methods"), "methods are not seen");
         }
         if !rule.paths.is_empty() {
-            report(&spot.key_name("paths"), "paths are not seen");
+            report(&location.key_name("paths"), "paths are not seen");
         }
     }
     let Some(conditions) = &spec.conditions else {
         return;
     };
-    let spot = spot.key("conditions");
+    let location = location.key("conditions");
     if conditions.wait_for_rate_limit.is_some() {
-        let spot = spot.key_name("waitForRateLimit");
-        report(&spot, "rate limits of its API are not seen");
+        let location = location.key_name("waitForRateLimit");
+        report(&location, "rate limits of its API are not seen");
     }
     let when = conditions.when.as_deref().map(Condition::parse);
     if let Some(Ok(condition)) = when
         && condition.reads_requests()
     {
         let what = "`when` cannot ask for the method, path or query of a request";
-        report(&spot.key_name("when"), what);
+        report(&location.key_name("when"), what);
     }
 }

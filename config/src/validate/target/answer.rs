@@ -6,17 +6,17 @@ use super::super::fields::each;
 use crate::{
     model::{AuthFailure, AuthFailureAction, AuthFailureBlame, RefusalShape},
     resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, RefusalSpec},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 pub(super) fn auth_failure(
     spec: &AuthFailureSpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<AuthFailure> {
     if !spec.json.is_empty() && !spec.text.is_empty() {
         findings.error(
-            &spot.key_name("text"),
+            &location.key_name("text"),
             "conflicting-keys",
             "a body is JSON or a bare text, not both",
             "keep one of `json` and `text`",
@@ -25,15 +25,15 @@ pub(super) fn auth_failure(
     }
     if spec.status.is_empty() && spec.json.is_empty() && spec.text.is_empty() {
         findings.error(
-            spot,
+            location,
             "missing-key",
             "this would take every answer for a failed credential",
             "add `status:`, `json:` or `text:`",
         );
         return None;
     }
-    each(&spec.status, &spot.key("status"), |status, spot| {
-        http_status(*status, spot, findings)
+    each(&spec.status, &location.key("status"), |status, location| {
+        http_status(*status, location, findings)
     })?;
     Some(AuthFailure {
         status: spec.status.clone(),
@@ -61,12 +61,12 @@ pub(super) fn auth_failure(
     })
 }
 
-fn http_status(status: u16, spot: &Spot<'_>, findings: &Findings) -> Option<u16> {
+fn http_status(status: u16, location: &Location<'_>, findings: &Findings) -> Option<u16> {
     if (200..=599).contains(&status) {
         return Some(status);
     }
     findings.error(
-        spot,
+        location,
         "bad-status",
         "this is not the HTTP status of an answer",
         "write a status from 200 to 599",
@@ -76,17 +76,17 @@ fn http_status(status: u16, spot: &Spot<'_>, findings: &Findings) -> Option<u16>
 
 pub(super) fn refusal(
     spec: &RefusalSpec,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<RefusalShape> {
-    let status = http_status(spec.status, &spot.key("status"), findings);
+    let status = http_status(spec.status, &location.key("status"), findings);
     let content_type = spec
         .content_type
         .clone()
         .unwrap_or_else(|| "application/json".to_owned());
     if HeaderValue::from_str(&content_type).is_err() {
         findings.error(
-            &spot.key("contentType"),
+            &location.key("contentType"),
             "bad-header",
             "this cannot stand in a header",
             "write a media type such as `application/json`",

@@ -49,7 +49,12 @@ impl<'t> Claims<'t> {
             {
                 reported.push(other);
                 findings.error(
-                    &head.document.spot().key("spec").key("hosts").index(index),
+                    &head
+                        .document
+                        .location()
+                        .key("spec")
+                        .key("hosts")
+                        .index(index),
                     "overlapping-targets",
                     format!("`{host}` belongs to the target `{}` as well", other.name),
                     format!(

@@ -5,14 +5,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 use crate::{
     host::{Host, HostPattern},
     model::{Probe, Route, Target},
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// The base with its hosts, and those of its routes and probe, under the domains that are given.
 pub(super) fn moved<'b>(
     base: &'b Target,
     domains: &BTreeMap<String, String>,
-    spot: &Spot<'_>,
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Cow<'b, Target>> {
     if domains.is_empty() {
@@ -23,7 +23,7 @@ pub(super) fn moved<'b>(
         if !base.hosts.iter().any(|host| is_under(host, from)) {
             sound = false;
             findings.error(
-                &spot.key_name(from),
+                &location.key_name(from),
                 "unknown-domain",
                 format!("no host of the target `{}` is under this domain", base.name),
                 "name a domain of its hosts, such as `slack.com`",
@@ -36,7 +36,7 @@ pub(super) fn moved<'b>(
         {
             sound = false;
             findings.error(
-                &spot.key(from),
+                &location.key(from),
                 "bad-host",
                 "this is no domain",
                 "write the domain to take instead, such as `slack-gov.com`",

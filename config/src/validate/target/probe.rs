@@ -16,7 +16,7 @@ use crate::{
     model::{Probe, Route, SlotName, Target},
     path::CanonicalPath,
     resource::ProbeSpec,
-    yaml::{Findings, Spot},
+    yaml::{Findings, Location},
 };
 
 /// What a probe is checked against; `None` is what was reported already.
@@ -35,18 +35,18 @@ struct Place {
 }
 
 impl Checks<'_> {
-    pub(super) fn probe(&self, spec: &ProbeSpec, spot: &Spot<'_>) -> Option<Probe> {
-        let method = method(&spec.method, &spot.key("method"), self.findings);
+    pub(super) fn probe(&self, spec: &ProbeSpec, location: &Location<'_>) -> Option<Probe> {
+        let method = method(&spec.method, &location.key("method"), self.findings);
         let every = match &spec.every {
-            Some(text) => duration(text, &spot.key("every"), self.findings),
+            Some(text) => duration(text, &location.key("every"), self.findings),
             None => Some(Probe::DEFAULT_EVERY),
         };
         let place = match (&spec.url, &spec.path) {
-            (Some(url), None) => self.at_url(url, &spot.key("url")),
-            (None, Some(path)) => self.at_path(path, &spot.key("path")),
+            (Some(url), None) => self.at_url(url, &location.key("url")),
+            (None, Some(path)) => self.at_path(path, &location.key("path")),
             (None, None) | (Some(_), Some(_)) => {
                 self.findings.error(
-                    spot,
+                    location,
                     "conflicting-keys",
                     "a probe goes to one URL, or to one path at the host of the request that waits for it",
                     "give one of `url` and `path`",
@@ -57,7 +57,7 @@ impl Checks<'_> {
         let slot = slot_at(&place.hosts, &place.path, self.routes?);
         if slot.is_none() {
             self.findings.error(
-                spot,
+                location,
                 "probe-without-credential",
                 "no credential would be put on the probe: the route it takes denies it, attaches none, or has answers that are not looked into",
                 "name a path that a route with `attach` is for",
@@ -74,7 +74,7 @@ impl Checks<'_> {
         })
     }
 
-    fn at_url(&self, url: &str, spot: &Spot<'_>) -> Option<Place> {
+    fn at_url(&self, url: &str, location: &Location<'_>) -> Option<Place> {
         let uri = Uri::from_str(url).ok();
         let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
         let host = uri
@@ -85,7 +85,7 @@ impl Checks<'_> {
             .and_then(|path| CanonicalPath::check(path).ok());
         let (Some(host), Some(path)) = (host, path) else {
             self.findings.error(
-                spot,
+                location,
                 "bad-url",
                 "this is not an https URL with a canonical path",
                 "write a whole URL, such as `https://slack.com/api/auth.test`",
@@ -96,7 +96,7 @@ impl Checks<'_> {
         let of_target = self.hosts?.iter().any(|own| own.matches(&host));
         if !of_target || !self.ports?.contains(&port) {
             self.findings.error(
-                spot,
+                location,
                 "host-not-of-target",
                 "the probe would take the credential to a host or port that is not the target's",
                 "name a host that is among `hosts`, and one of `ports`",
@@ -110,12 +110,12 @@ impl Checks<'_> {
         })
     }
 
-    fn at_path(&self, path: &str, spot: &Spot<'_>) -> Option<Place> {
+    fn at_path(&self, path: &str, location: &Location<'_>) -> Option<Place> {
         let parsed = PathAndQuery::from_str(path).ok();
         let path = parsed.and_then(|path| CanonicalPath::check(&path).ok());
         if path.is_none() {
             self.findings.error(
-                spot,
+                location,
                 "bad-path",
                 "this is not a canonical path",
                 "write path and query, such as `/v1/project?limit=1`",

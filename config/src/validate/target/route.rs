@@ -7,7 +7,7 @@ use crate::{
     host::HostPattern,
     model::{Attach, Place, Route, Slots, Strip, Template},
     resource::{AttachSpec, RouteSpec, StripSpec},
-    yaml::{Findings, Spot, read::did_you_mean},
+    yaml::{Findings, Location, read::did_you_mean},
 };
 
 /// What a route is checked against; `None` is what was reported already.
@@ -18,20 +18,20 @@ pub(super) struct RouteChecks<'a> {
 }
 
 impl RouteChecks<'_> {
-    pub(super) fn route(&self, spec: &RouteSpec, spot: &Spot<'_>) -> Option<Route> {
+    pub(super) fn route(&self, spec: &RouteSpec, location: &Location<'_>) -> Option<Route> {
         let host = match &spec.host {
-            Some(host) => self.host(host, &spot.key("host")).map(Some),
+            Some(host) => self.host(host, &location.key("host")).map(Some),
             None => Some(None),
         };
         let deny = spec.deny.is_some();
-        let paths = path_patterns(&spec.paths, deny, &spot.key("paths"), self.findings);
+        let paths = path_patterns(&spec.paths, deny, &location.key("paths"), self.findings);
         let attach = match &spec.attach {
-            Some(attach) => self.attach(attach, &spot.key("attach")).map(Some),
+            Some(attach) => self.attach(attach, &location.key("attach")).map(Some),
             None => Some(None),
         };
         if deny && spec.attach.is_some() {
             self.findings.error(
-                &spot.key_name("attach"),
+                &location.key_name("attach"),
                 "conflicting-keys",
                 "a route that denies attaches nothing",
                 "keep one of `deny` and `attach`",
@@ -39,7 +39,7 @@ impl RouteChecks<'_> {
         }
         if spec.paths.is_empty() && spec.attach.as_ref().is_some_and(|a| a.path.is_some()) {
             self.findings.warning(
-                &spot.key("attach").key_name("path"),
+                &location.key("attach").key_name("path"),
                 "rewrites-any-path",
                 "this route puts the secret in place of every path; a request whose first segment is \
                  not the secret's is refused",
@@ -47,7 +47,7 @@ impl RouteChecks<'_> {
             );
         }
         let strip = match &spec.strip {
-            Some(strip) => self.strip(strip, &spot.key("strip")),
+            Some(strip) => self.strip(strip, &location.key("strip")),
             None => Some(Strip::default()),
         };
         Some(Route {
@@ -60,12 +60,12 @@ impl RouteChecks<'_> {
         })
     }
 
-    fn host(&self, text: &str, spot: &Spot<'_>) -> Option<HostPattern> {
-        let pattern = host_pattern(text, spot, self.findings)?;
+    fn host(&self, text: &str, location: &Location<'_>) -> Option<HostPattern> {
+        let pattern = host_pattern(text, location, self.findings)?;
         let hosts = self.hosts?;
         if !hosts.iter().any(|host| host.overlaps(&pattern)) {
             self.findings.error(
-                spot,
+                location,
                 "host-not-of-target",
                 format!("`{text}` is not among the target's hosts"),
                 "add it to `hosts`, or name one that is there",
@@ -75,7 +75,7 @@ impl RouteChecks<'_> {
         Some(pattern)
     }
 
-    fn attach(&self, spec: &AttachSpec, spot: &Spot<'_>) -> Option<Attach> {
+    fn attach(&self, spec: &AttachSpec, location: &Location<'_>) -> Option<Attach> {
         let slots = self.slots?;
         let slot = match &spec.slot {
             None => Some(slots.default.clone()),
@@ -83,7 +83,7 @@ impl RouteChecks<'_> {
                 let found = slots.names.iter().find(|name| ***name == **slot).cloned();
                 if found.is_none() {
                     self.findings.error(
-                        &spot.key("slot"),
+                        &location.key("slot"),
                         "unknown-slot",
                         format!("the target has no slot `{slot}`"),
                         did_you_mean(slot, slots.names.iter().map(|name| &**name)),
@@ -92,16 +92,16 @@ impl RouteChecks<'_> {
                 found
             }
         };
-        let place = self.place(spec, spot);
+        let place = self.place(spec, location);
         Some(Attach {
             slot: slot?,
             place: place?,
         })
     }
 
-    fn place(&self, spec: &AttachSpec, spot: &Spot<'_>) -> Option<Place> {
+    fn place(&self, spec: &AttachSpec, location: &Location<'_>) -> Option<Place> {
         let value = |findings| match &spec.value {
-            Some(value) => template(value, &spot.key("value"), findings),
+            Some(value) => template(value, &location.key("value"), findings),
             None => Some(Template {
                 before: String::new(),
                 after: String::new(),
@@ -109,11 +109,11 @@ impl RouteChecks<'_> {
         };
         match (&spec.header, &spec.query, &spec.path) {
             (Some(header), None, None) => {
-                let name = header_name(header, &spot.key("header"), self.findings);
+                let name = header_name(header, &location.key("header"), self.findings);
                 let value = value(self.findings)?;
                 if HeaderValue::from_str(&format!("{}{}", value.before, value.after)).is_err() {
                     self.findings.error(
-                        &spot.key("value"),
+                        &location.key("value"),
                         "bad-header",
                         "this cannot stand in a header",
                         "use visible ASCII characters and spaces only",
@@ -127,11 +127,11 @@ impl RouteChecks<'_> {
                 value: value(self.findings)?,
             }),
             (None, None, Some(path)) if spec.value.is_none() => Some(Place::Path {
-                value: template(path, &spot.key("path"), self.findings)?,
+                value: template(path, &location.key("path"), self.findings)?,
             }),
             _ => {
                 self.findings.error(
-                    spot,
+                    location,
                     "conflicting-keys",
                     "a credential goes to exactly one place",
                     "give `header` and `value`, or `query` and `value`, or `path` alone",
@@ -141,10 +141,12 @@ impl RouteChecks<'_> {
         }
     }
 
-    fn strip(&self, spec: &StripSpec, spot: &Spot<'_>) -> Option<Strip> {
-        let headers = each(&spec.headers, &spot.key("headers"), |header, spot| {
-            header_name(header, spot, self.findings)
-        })?;
+    fn strip(&self, spec: &StripSpec, location: &Location<'_>) -> Option<Strip> {
+        let headers = each(
+            &spec.headers,
+            &location.key("headers"),
+            |header, location| header_name(header, location, self.findings),
+        )?;
         Some(Strip {
             headers,
             form_fields: spec.form_fields.clone(),
@@ -153,7 +155,7 @@ impl RouteChecks<'_> {
     }
 }
 
-fn template(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Template> {
+fn template(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Template> {
     match text.split_once("{token}") {
         Some((before, after)) if !after.contains("{token}") => Some(Template {
             before: before.to_owned(),
@@ -161,7 +163,7 @@ fn template(text: &str, spot: &Spot<'_>, findings: &Findings) -> Option<Template
         }),
         Some(_) | None => {
             findings.error(
-                spot,
+                location,
                 "bad-template",
                 "this does not say once where the credential goes",
                 "write `{token}` once, such as `Bearer {token}`",

@@ -28,7 +28,7 @@ pub(super) fn target(
     ] {
         if given {
             findings.error(
-                &written.spot().key_name(key),
+                &written.location().key_name(key),
                 "not-decrypted",
                 format!("with `intercept: false` nobody sees requests, so `{key}` means nothing"),
                 "remove it, or let the target be decrypted",

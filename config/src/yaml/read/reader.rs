@@ -16,7 +16,7 @@ use super::{
 use crate::{
     resource::{CLUSTER, IN_CLUSTER, SECRET_REFERENCE},
     yaml::{
-        Findings, Key, Node, Source, Spot, Value, default::DefaultDeserializer, node::FEW_KEYS,
+        Findings, Key, Location, Node, Source, Value, default::DefaultDeserializer, node::FEW_KEYS,
     },
 };
 
@@ -77,8 +77,8 @@ impl<'de> Reader<'de, '_> {
             Some(key) if !self.node.is_scalar() => (key.line, key.column),
             _ => (self.node.line, self.node.column),
         };
-        let spot = Spot::position(self.source, line, column);
-        self.findings.error(&spot, code, message, remedy);
+        let location = Location::position(self.source, line, column);
+        self.findings.error(&location, code, message, remedy);
     }
 
     /// Reports an error of the type itself, which nothing here could see beforehand. What stands
@@ -114,10 +114,10 @@ impl<'de> Reader<'de, '_> {
         );
     }
 
-    fn at(&self, key: &Key<'_>) -> Spot<'_> {
-        Spot {
+    fn at(&self, key: &Key<'_>) -> Location<'_> {
+        Location {
             width: key.width,
-            ..Spot::position(self.source, key.line, key.column)
+            ..Location::position(self.source, key.line, key.column)
         }
     }
 

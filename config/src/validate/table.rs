@@ -9,20 +9,20 @@ use crate::{
     model::ResourceName,
     resource::Kind,
     yaml::{
-        Findings, Spot,
+        Findings, Location,
         read::{closest, did_you_mean},
     },
 };
 
 /// The resources of one kind.
 #[derive(Debug)]
-pub(super) struct Shelf<T> {
+pub(super) struct ResourceTable<T> {
     kind: Kind,
     /// `None` is a resource that is written but broken.
     entries: BTreeMap<ResourceName, Option<Arc<T>>>,
 }
 
-impl<T> Shelf<T> {
+impl<T> ResourceTable<T> {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             kind,
@@ -37,7 +37,7 @@ impl<T> Shelf<T> {
         findings: &Findings,
         check: impl Fn(&Written<'d, S>) -> Option<T>,
     ) -> Self {
-        let mut shelf = Self::new(kind);
+        let mut table = Self::new(kind);
         for head in heads.iter().filter(|head| head.kind == kind) {
             let spec = head::spec(head, findings);
             let Some(name) = head.name.clone() else {
@@ -51,10 +51,10 @@ impl<T> Shelf<T> {
                 })
             });
             if !head.duplicate {
-                shelf.put(name, value);
+                table.put(name, value);
             }
         }
-        shelf
+        table
     }
 
     /// Puts a resource there; `None` if it is broken.
@@ -83,7 +83,7 @@ impl<T> Shelf<T> {
         &self,
         reference: &str,
         namespace: &str,
-        spot: &Spot<'_>,
+        location: &Location<'_>,
         findings: &Findings,
     ) -> Option<&Arc<T>> {
         let name = if !self.kind.is_namespaced() {
@@ -97,7 +97,7 @@ impl<T> Shelf<T> {
             return entry.as_ref();
         }
         findings.error(
-            spot,
+            location,
             "dangling-reference",
             format!("there is no {} `{name}`", self.kind),
             self.remedy(&name, namespace, findings),

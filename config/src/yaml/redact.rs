@@ -12,9 +12,9 @@ use crate::shown::disturbs;
 const HIDDEN: char = '…';
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 160;
-/// So many lines above are looked at; what is deeper in something is hidden.
+/// How many lines above are searched for a secret-like key; where that is not enough, the line is hidden.
 const MOST_ABOVE: usize = 10_000;
-/// Of a line above, so many bytes at its end are looked at.
+/// How many bytes at the end of each of these lines are searched.
 const LONGEST_ABOVE: usize = 4096;
 /// What a name with a secret in it usually contains.
 const SECRET_WORDS: [&str; 7] = [
@@ -90,7 +90,7 @@ pub(crate) fn text(text: &str) -> String {
     shown
 }
 
-/// As much of a text as can be shown, and somewhat more: a secret that is cut off is known still.
+/// The part of a text that can be shown, and enough beyond it to recognise a secret that is cut off.
 fn beginning(text: &str) -> &str {
     const ENOUGH: usize = LONGEST_LINE * 32;
     &text[..text.floor_char_boundary(ENOUGH)]
@@ -169,7 +169,7 @@ fn beneath_secret(line: &str, before: &str) -> bool {
         }
         let outer = indent(above);
         if outer < inner || nearest {
-            // Of an endless line, what is nearest.
+            // Of a very long line, its end.
             let above =
                 &above[above.ceil_char_boundary(above.len().saturating_sub(LONGEST_ABOVE))..];
             if keys(above)
