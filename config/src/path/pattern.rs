@@ -94,8 +94,9 @@ impl PathPatterns {
     }
 
     fn any_matches(&self, path: &str) -> bool {
-        let literal = |literal: &Box<str>| order(literal, path, self.lenient);
-        self.literals.binary_search_by(literal).is_ok()
+        self.literals
+            .binary_search_by(|literal| order(literal, path, self.lenient))
+            .is_ok()
             || self
                 .globs
                 .iter()
