@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    crate::cli::main()
+    countersign::cli::main()
 }
