@@ -6,13 +6,13 @@
 //! What the decision log's own thread does is not counted.
 
 use bytes::Bytes;
-use countersign::app;
 use countersign_config::{
     host::Host,
     load,
     path::CanonicalPath,
     policy::{CallerFacts, Decision, RequestFacts},
 };
+use countersign_gateway::app;
 use countersign_tests::{
     client::{Client, Session},
     fake::Protocol,

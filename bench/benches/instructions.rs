@@ -9,8 +9,8 @@ mod pieces;
 
 use std::hint::black_box;
 
-use countersign::destination::Authority;
 use countersign_config::path::CanonicalPath;
+use countersign_core::destination::Authority;
 use gungraun::{Callgrind, EventKind, prelude::*};
 use http::{request::Parts, uri::PathAndQuery};
 use pieces::{Asked, Callers, Echo, Heads, Records};

@@ -6,8 +6,8 @@ mod pieces;
 
 use std::{hint::black_box, time::Duration};
 
-use countersign::destination::Authority;
 use countersign_config::path::CanonicalPath;
+use countersign_core::destination::Authority;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::uri::PathAndQuery;
 use pieces::{Asked, Callers, Echo, Heads, Leaves, Records};

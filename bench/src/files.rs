@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::fake::{Authority, Issuer, TokenRequest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

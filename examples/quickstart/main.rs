@@ -16,12 +16,12 @@ use std::{fs, path::PathBuf, sync::Arc};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Parser;
-use countersign::{
+use countersign_config::{load, model::Gateway};
+use countersign_core::clock::Clock;
+use countersign_gateway::{
     app::{self, StartError},
-    clock::Clock,
     observe::DecisionLog,
 };
-use countersign_config::{load, model::Gateway};
 use countersign_tests::{
     client::{Answer, Client},
     fake::Received,

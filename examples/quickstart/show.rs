@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{client::Answer, fake::Received, world::World};
 use http::HeaderMap;
 use serde_json::Value;

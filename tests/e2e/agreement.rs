@@ -1,12 +1,13 @@
 //! `explain` and the running gateway must say the same of every request: one table drives both.
 
 use bytes::Bytes;
-use countersign::{authorize, clock::Clock, destination::Authority, reason::Reason};
 use countersign_config::{
     load,
     path::CanonicalPath,
     policy::{CallerFacts, Decision, PolicySet, RequestFacts},
 };
+use countersign_core::{clock::Clock, destination::Authority, reason::Reason};
+use countersign_gateway::authorize;
 use countersign_tests::{
     gateway::Gateway,
     world::{Options, World},

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Failure,
     fake::{KeyKind, Misbehaviour, Protocol, TokenRequest},

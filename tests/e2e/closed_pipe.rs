@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
-use countersign::cli::Cli;
+use countersign::Cli;
 use countersign_tests::{
     process::{self, Process, admin},
     world::World,

@@ -178,7 +178,7 @@ pub(crate) fn mounts<'p>(
 pub(crate) fn is_a_command(container: &Container) {
     let line =
         std::iter::once("countersign").chain(container.args.iter().flatten().map(String::as_str));
-    if let Err(error) = countersign::cli::Cli::try_parse_from(line) {
+    if let Err(error) = countersign::Cli::try_parse_from(line) {
         panic!("{}: {error}", container.name);
     }
 }

@@ -8,7 +8,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Client,
     fake::Moment,

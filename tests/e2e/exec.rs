@@ -3,7 +3,7 @@
 use std::{fs, process::ExitCode};
 
 use clap::Parser;
-use countersign::cli::Cli;
+use countersign::Cli;
 use countersign_tests::world::World;
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use clap::Parser;
-use countersign::cli::{
+use countersign::{
     Cli,
     environment::{self, TrustFiles},
 };

@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use countersign::{
+use countersign_config::model::Cluster;
+use countersign_core::{
     clock::Clock,
     control_plane::TransportError,
     kube::{Kube, KubeError, WatchEvent},
     secret::Secret,
 };
-use countersign_config::model::Cluster;
 use countersign_tests::fake::{ApiServer, Authority, Grant, Issuer};
 use http::StatusCode;
 use tempfile::TempDir;

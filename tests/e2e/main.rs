@@ -9,6 +9,7 @@ mod closed_pipe;
 mod cluster_object;
 mod conditions;
 mod crash;
+mod crates;
 mod curl;
 mod drain;
 mod echoed;

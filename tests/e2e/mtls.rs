@@ -8,11 +8,11 @@ mod rotation;
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use countersign::clock::Clock;
 use countersign_config::{
     model::{self, BundleSource, ClientTrust, ListenerTls},
     spiffe::TrustDomainName,
 };
+use countersign_core::clock::Clock;
 use countersign_tests::{
     fake::{Pair, TrustDomain},
     gateway::Gateway,

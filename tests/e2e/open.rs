@@ -3,8 +3,8 @@
 
 use std::{fs, net::SocketAddr};
 
-use countersign::clock::Clock;
 use countersign_config::{host::Host, model::Unmatched};
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::{Ask, Client, Stream, read_head},
     fake::{Protocol, TokenRequest},

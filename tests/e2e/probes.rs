@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Client,
     fake::Misbehaviour,

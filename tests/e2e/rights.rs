@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Client,
     fake::{Grant, Moment},

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::{Answer, Client},
     fake::{Moment, Protocol},

@@ -8,7 +8,7 @@ mod vault;
 use std::{fs, time::Duration};
 
 use bytes::Bytes;
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     gateway::Gateway,
     world::{Options, World},

@@ -11,17 +11,15 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign::{
-    clock::Clock,
-    credential::{
-        StateError,
-        state::{State, Version},
-    },
-    vault::Vault,
-};
 use countersign_config::{
     load,
     model::{self, ResourceName},
+};
+use countersign_core::clock::Clock;
+use countersign_credential::{
+    StateError,
+    state::{State, Version},
+    vault::Vault,
 };
 use countersign_tests::{
     fake::{Authority, Grant},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use countersign::ca::Ca;
+use countersign_gateway::ca::Ca;
 use countersign_tests::{
     fake::{Memory, Received, Slack},
     gateway::Gateway,

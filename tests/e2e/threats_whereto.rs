@@ -2,7 +2,7 @@
 //! ends a value.
 
 use bytes::Bytes;
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::{Answer, Client},
     gateway::Gateway,

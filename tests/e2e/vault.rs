@@ -6,13 +6,9 @@ mod session;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use countersign::{
-    clock::Clock,
-    control_plane::TransportError,
-    secret::Secret,
-    vault::{Vault, VaultError},
-};
 use countersign_config::model::{VaultAuth, VaultServer};
+use countersign_core::{clock::Clock, control_plane::TransportError, secret::Secret};
+use countersign_credential::vault::{Vault, VaultError};
 use countersign_tests::{
     fake::{Authority, Issuer, TokenRequest},
     openbao::OpenBao,

@@ -2,11 +2,11 @@
 
 use std::{fs, net::SocketAddr};
 
-use countersign::{
+use countersign_config::{load, model};
+use countersign_gateway::{
     app::{self, Reloader},
     observe::{DecisionLog, MemoryLog},
 };
-use countersign_config::{load, model};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{client::Client, world::World};

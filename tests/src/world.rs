@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use tempfile::TempDir;
 
 use crate::fake::{ApiServer, Authority, Issuer, Qase, Slack, TokenRequest};

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use countersign::pipeline::Search;
+use countersign_gateway::pipeline::Search;
 
 const SECRET: &[u8] = b"xoxb-123456789012-1234567890123-abcdefghijklmnopqrstuvwx";
 const TEXT: &[u8] = b"{\"ok\":true,\"channel\":\"C0123456789\",\"ts\":\"1503435956.000247\"},";

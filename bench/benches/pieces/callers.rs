@@ -2,12 +2,9 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use countersign::{
-    clock::Clock,
-    identify::{Caller, Identifier, Proof},
-    secret::Secret,
-};
 use countersign_config::load;
+use countersign_core::{clock::Clock, secret::Secret};
+use countersign_identity::{Caller, Identifier, Proof};
 use countersign_tests::fake::{Authority, Issuer, TokenRequest};
 use futures_util::FutureExt;
 use tempfile::TempDir;

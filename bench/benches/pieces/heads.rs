@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
-use countersign::{destination::Authority, inject, secret::Secret};
 use countersign_config::{model::Route, path::CanonicalPath, policy::Decision};
+use countersign_core::{destination::Authority, secret::Secret};
+use countersign_upstream::inject;
 use http::{Method, Request, request::Parts};
 
 use super::Asked;
@@ -41,7 +42,7 @@ impl Heads {
             path: CanonicalPath::check(path).expect("it is canonical"),
             authority: Authority::with_port("slack.com:443").expect("it is canonical"),
             secret: Secret::new("xoxb-123456789012-1234567890123-abcdefghijklmnopqrst".to_owned()),
-            route: grant.route.clone(),
+            route: grant.route().clone(),
             parts,
         }
     }

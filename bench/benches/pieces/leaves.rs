@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
-use countersign::{ca::Ca, clock::Clock};
 use countersign_config::host::{Host, HostPattern};
+use countersign_core::clock::Clock;
+use countersign_gateway::ca::Ca;
 use tempfile::TempDir;
 
 /// A CA that may issue for `*.bench.test`.

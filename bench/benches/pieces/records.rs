@@ -9,13 +9,11 @@ use std::{
     thread,
 };
 
-use countersign::{
-    clock::Clock,
-    destination::Authority,
-    metrics::Metrics,
-    observe::{ByteCounts, CallerPart, DecisionLog, Outcome, PolicyPart, Recorder, TargetPart},
-};
 use countersign_config::model::Policy;
+use countersign_core::{clock::Clock, destination::Authority, metrics::Metrics};
+use countersign_gateway::observe::{
+    ByteCounts, CallerPart, DecisionLog, Outcome, PolicyPart, Recorder, TargetPart,
+};
 use http::{Method, uri::PathAndQuery};
 
 use super::dashboard;

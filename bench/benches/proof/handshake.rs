@@ -2,11 +2,12 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use countersign::{clock::Clock, identify::Identifier};
 use countersign_config::{
     model::{BundleSource, TrustDomain},
     spiffe::TrustDomainName,
 };
+use countersign_core::clock::Clock;
+use countersign_identity::Identifier;
 use countersign_tests::fake::Authority;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,

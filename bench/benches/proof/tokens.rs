@@ -1,12 +1,9 @@
 //! Tokens that prove nothing.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign::{
-    clock::Clock,
-    identify::{Identifier, Proof},
-    secret::Secret,
-};
 use countersign_config::model::{Issuer, JwksSource};
+use countersign_core::{clock::Clock, secret::Secret};
+use countersign_identity::{Identifier, Proof};
 use futures_util::FutureExt as _;
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::fake::{Authority, Issuer, TokenRequest};
 use serde_json::json;
 

@@ -43,24 +43,55 @@ impl Decision<'_> {
     }
 }
 
-/// Why and how a request may go.
+/// Why and how a request may go. Its fields are private and the decision is its only maker, so that
+/// what it says was decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'s> {
+    pub(crate) workload: &'s Arc<Workload>,
+    pub(crate) policy: &'s Arc<Policy>,
+    pub(crate) rule: Option<usize>,
+    pub(crate) would_deny: Option<DenyReason>,
+    pub(crate) target: &'s Arc<Target>,
+    pub(crate) route: &'s Route,
+    pub(crate) credential: Option<(&'s Attach, &'s Arc<Credential>)>,
+}
+
+impl<'s> Grant<'s> {
     /// The workload in whose name.
-    pub workload: &'s Arc<Workload>,
+    pub fn workload(&self) -> &'s Arc<Workload> {
+        self.workload
+    }
+
     /// The policy that permits it (or observes it).
-    pub policy: &'s Arc<Policy>,
+    pub fn policy(&self) -> &'s Arc<Policy> {
+        self.policy
+    }
+
     /// The index of the allow rule that matched; `None` if none did and an observing policy let
     /// it through.
-    pub rule: Option<usize>,
+    pub fn rule(&self) -> Option<usize> {
+        self.rule
+    }
+
     /// What an enforced policy would have refused it for; only with [`Mode::Observe`].
-    pub would_deny: Option<DenyReason>,
+    pub fn would_deny(&self) -> Option<DenyReason> {
+        self.would_deny
+    }
+
     /// The target.
-    pub target: &'s Arc<Target>,
+    pub fn target(&self) -> &'s Arc<Target> {
+        self.target
+    }
+
     /// The target's route, already checked not to be a denied one.
-    pub route: &'s Route,
+    pub fn route(&self) -> &'s Route {
+        self.route
+    }
+
     /// The credential to attach and where; `None` sends none.
-    pub credential: Option<(&'s Attach, &'s Arc<Credential>)>,
+    pub fn credential(&self) -> Option<(&'s Attach, &'s Arc<Credential>)> {
+        self.credential
+    }
 }
 
 impl DenyReason {

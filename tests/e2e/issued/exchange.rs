@@ -1,6 +1,6 @@
 //! The pod's own token, exchanged: for this pod alone, until its run ends.
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use countersign_tests::{fake::TokenRequest, world::Options};
 use http::StatusCode;
 use jiff::SignedDuration;

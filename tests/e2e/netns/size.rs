@@ -70,7 +70,7 @@ async fn a_thousand_connections_cost_little_memory() -> anyhow::Result<()> {
         return Ok(());
     }
     // The ends of all connections that the relay does not have are this process's.
-    countersign::cli::open_files::raise_limit();
+    countersign_core::open_files::raise_limit();
     let scene = Scene::start(TUNNEL).await?;
     let _gateway = scene.gateway(0).await?;
     let mut pod = Pod::start(&scene, &[0]).await?;

@@ -17,8 +17,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign::relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings};
 use countersign_config::model::{ClientTrust, ListenerTls};
+use countersign_relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings};
 use countersign_tests::{
     client::Client, gateway::Gateway, listener_files::ListenerFiles, world::World,
 };
@@ -82,7 +82,7 @@ pub(crate) struct Pod {
     pub(crate) http: SocketAddr,
     pub(crate) token_file: PathBuf,
     health: SocketAddr,
-    world_clock: countersign::clock::Clock,
+    world_clock: countersign_core::clock::Clock,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
     directory: TempDir,

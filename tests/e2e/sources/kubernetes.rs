@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use countersign::{kube::Kube, secret::Secret};
 use countersign_config::model::Cluster;
+use countersign_core::{kube::Kube, secret::Secret};
 use countersign_tests::{
     fake::{Grant, Misbehaviour},
     kube_apiserver::KubeApiServer,

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use countersign::{
-    credential::{Credentials, Issued, Tools},
-    forward::Forwarder,
-};
 use countersign_config::{load, model::Credential};
+use countersign_credential::{Credentials, Issued, Tools};
 use countersign_tests::{openbao::OpenBao, redis::Redis};
+use countersign_upstream::forward::Forwarder;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 

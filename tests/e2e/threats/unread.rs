@@ -1,7 +1,7 @@
 //! Hosts that are not decrypted (`intercept: false`): a tunnel by policy, for that host alone.
 
-use countersign::clock::Clock;
 use countersign_config::model::Unmatched;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::{Ask, Client, Failure, converse},
     fake::TokenRequest,

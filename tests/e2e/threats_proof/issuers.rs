@@ -28,7 +28,7 @@ pub(super) async fn absolute(site: &Site, token: &str, uri: &str) -> anyhow::Res
 async fn t73_two_issuers_with_one_subject_share_no_connection() -> anyhow::Result<()> {
     let mut other = None;
     let authority = countersign_tests::fake::Authority::default();
-    let clock = countersign::clock::Clock::system();
+    let clock = countersign_core::clock::Clock::system();
     let second = Issuer::start(&authority, clock).await?;
     second.set_url("https://other-cluster.example");
     let mut site = Site::with(Options::default(), |world, gateway| {

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use countersign::clock::Clock;
 use countersign_config::model::JwksSource;
+use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Session,
     fake::{KeyKind, Protocol},

@@ -188,7 +188,7 @@ async fn t69_probes_are_answered_beside_a_thousand_that_stall(
     #[case] said: &[u8],
 ) -> anyhow::Result<()> {
     // Both ends of each connection are in this process.
-    countersign::cli::open_files::raise_limit();
+    countersign_core::open_files::raise_limit();
     let site = Site::start().await?;
     let admin = site.gateway.admin().expect("there is an admin endpoint");
     let mut stalled = Vec::new();

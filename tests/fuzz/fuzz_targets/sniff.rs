@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 
 // The file itself: it depends on nothing, so the target builds in seconds.
-#[path = "../../../proxy/src/accept/sniff.rs"]
+#[path = "../../../proxy/core/src/wire/sniff.rs"]
 mod sniff;
 
 use sniff::{MOST, Malformed, Sniffer, Spoken};

@@ -7,15 +7,13 @@
 use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use countersign::{
-    clock::Clock,
-    credential::{Credentials, Issued, Tools},
-    forward::Forwarder,
-};
 use countersign_config::{
     load,
     model::{Credential, Gateway, TrustRoots},
 };
+use countersign_core::clock::Clock;
+use countersign_credential::{Credentials, Issued, Tools};
+use countersign_upstream::forward::Forwarder;
 use tokio::sync::mpsc;
 
 #[tokio::main(flavor = "current_thread")]

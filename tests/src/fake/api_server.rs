@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use jiff::SignedDuration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

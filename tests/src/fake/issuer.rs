@@ -17,7 +17,7 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use countersign::clock::Clock;
+use countersign_core::clock::Clock;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 

@@ -1,0 +1,238 @@
+//! `countersign ca`: shows the interception CA and exports what clients must trust.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use countersign_config::{model::CaSource, shown::escaped};
+use countersign_core::clock::Clock;
+use countersign_gateway::ca::{self, Ca, CertificateSummary};
+
+use super::{
+    files::{load_gateway, write_public},
+    output,
+};
+
+/// Show the interception CA, or export what clients must trust
+#[derive(Debug, Args)]
+pub struct CaCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Subjects, fingerprints, validity, and the hosts that the intermediate is constrained to
+    Show {
+        #[command(flatten)]
+        location: Location,
+    },
+    /// Write the certificates that clients must trust
+    Export(Export),
+}
+
+/// Where the CA is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Location {
+    /// The CA's directory
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// The gateway's file, which names the directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(flatten)]
+    location: Location,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Bundle)]
+    format: Format,
+    /// The file to write; standard output if it is not given
+    #[arg(long, value_name = "FILE", required_if_eq("format", "pkcs12"))]
+    out: Option<PathBuf>,
+    /// The password of a PKCS#12 trust store. Java's own convention is the default; it is no
+    /// secret, since the store holds public certificates only
+    #[arg(long, value_name = "TEXT", default_value = Self::JAVA_PASSWORD)]
+    password: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Our root certificate alone, PEM
+    Pem,
+    /// The system's roots and ours, PEM
+    Bundle,
+    /// The system's roots and ours, as a PKCS#12 trust store for Java
+    Pkcs12,
+}
+
+impl CaCommand {
+    /// Does what the command line says.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let mut stdout = output::raw_stdout();
+        match self.action {
+            Action::Show { location } => show(&location.directory()?, &mut stdout)?,
+            Action::Export(export) => export.run(&mut stdout)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Location {
+    fn directory(self) -> anyhow::Result<PathBuf> {
+        match (self.directory, self.config) {
+            (Some(directory), _) => Ok(directory),
+            (None, Some(config)) => {
+                let CaSource::Directory(directory) = load_gateway(&config)?.ca;
+                Ok(directory)
+            }
+            (None, None) => anyhow::bail!("--directory or --config must be given"),
+        }
+    }
+}
+
+impl Export {
+    const JAVA_PASSWORD: &str = "changeit";
+
+    fn run(self, stdout: &mut impl Write) -> anyhow::Result<()> {
+        // No leaf is minted here.
+        let ca = Ca::open(&self.location.directory()?, Clock::system(), 0)?;
+        let contents = match self.format {
+            Format::Pem => ca.root_pem().into_bytes(),
+            Format::Bundle => ca.bundle_pem()?.into_bytes(),
+            Format::Pkcs12 => ca.pkcs12(&self.password)?,
+        };
+        if let Some(out) = self.out {
+            return write_public(&out, &contents)
+                .with_context(|| format!("{} cannot be written", out.display()));
+        }
+        stdout.write_all(&contents)?;
+        // What ends without a line end would be written at the exit, where errors go unseen.
+        Ok(stdout.flush()?)
+    }
+}
+
+fn show(directory: &Path, out: &mut impl Write) -> anyhow::Result<()> {
+    let (root, intermediate) = ca::describe(directory)?;
+    writeln!(out, "root")?;
+    show_certificate(&root, out)?;
+    writeln!(out)?;
+    let Some(intermediate) = intermediate else {
+        writeln!(
+            out,
+            "no intermediate was issued yet: nothing is intercepted"
+        )?;
+        return Ok(());
+    };
+    writeln!(out, "intermediate, issued last")?;
+    show_certificate(&intermediate, out)?;
+    for (what, names) in [
+        ("permitted", &intermediate.permitted),
+        ("excluded ", &intermediate.excluded),
+    ] {
+        writeln!(out, "  {what}    {}", list(names))?;
+    }
+    Ok(())
+}
+
+fn show_certificate(certificate: &CertificateSummary, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "  subject      {}", escaped(&certificate.subject))?;
+    writeln!(out, "  SHA-256      {}", certificate.sha256)?;
+    writeln!(out, "  valid from   {}", certificate.not_before)?;
+    writeln!(out, "  valid until  {}", certificate.not_after)
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "nothing named".to_owned(),
+        names => {
+            let shown: Vec<_> = names.iter().map(|name| escaped(name)).collect();
+            shown.join("\n               ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use countersign_config::host::HostPattern;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        ca: CaCommand,
+    }
+
+    fn made() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = Ca::open_or_create(directory.path(), Clock::system(), 1).unwrap();
+        let hosts = ["slack.com", "api.qase.io"].map(|text| HostPattern::parse(text).unwrap());
+        ca.constrain(hosts.iter()).unwrap();
+        directory
+    }
+
+    #[test]
+    fn show_names_the_hosts_and_the_dates() {
+        let directory = made();
+        let mut out = Vec::new();
+        show(directory.path(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let expected = "permitted    api.qase.io and below\n               slack.com and below\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(
+            text.contains("excluded     0.0.0.0/0\n               ::/0\n"),
+            "{text}"
+        );
+        assert_eq!(text.matches("SHA-256").count(), 2);
+    }
+
+    #[rstest]
+    #[case("pem", b"-----BEGIN CERTIFICATE")]
+    #[case("bundle", b"-----BEGIN CERTIFICATE")]
+    #[case("pkcs12", b"\x30")]
+    fn export_writes_a_file_that_others_may_read(#[case] format: &str, #[case] begins: &[u8]) {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = made();
+        let out = directory.path().join("out");
+        let line = ["ca", "export", "--format", format, "--directory"].map(Into::into);
+        let line =
+            line.into_iter()
+                .chain([directory.path().into(), "--out".into(), out.clone().into()]);
+        let line: Vec<std::ffi::OsString> = line.collect();
+        Line::try_parse_from(line).unwrap().ca.run().unwrap();
+        let contents = std::fs::read(&out).unwrap();
+        assert!(contents.starts_with(begins));
+        assert!(!String::from_utf8_lossy(&contents).contains("PRIVATE"));
+        let mode = std::fs::metadata(&out).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+    }
+
+    #[rstest]
+    #[case::no_place(&["ca", "show"])]
+    #[case::two_places(&["ca", "show", "--directory", "a", "--config", "b"])]
+    #[case::binary_to_the_terminal(&["ca", "export", "--directory", "a", "--format", "pkcs12"])]
+    fn a_line_that_makes_no_sense_is_refused(#[case] line: &[&str]) {
+        Line::try_parse_from(line).unwrap_err();
+    }
+
+    #[test]
+    fn a_directory_without_a_ca_is_not_made_into_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = show(directory.path(), &mut Vec::new()).unwrap_err();
+        assert!(
+            error.to_string().contains("start the gateway once"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

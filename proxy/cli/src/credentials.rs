@@ -1,0 +1,314 @@
+//! `countersign credentials`: what a running gateway holds, and how it stands.
+
+use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use comfy_table::{Table, presets};
+use countersign_config::shown::disturbs_lines;
+use countersign_core::redact::printable;
+use countersign_credential::{CredentialStatus, CredentialsStatus, health::HealthStatus};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::output;
+
+/// How long the gateway may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer, in bytes.
+const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Shows the credentials that a running gateway holds, and how they stand: never their values. Asks
+/// its admin endpoint.
+#[derive(Debug, Args)]
+pub(super) struct CredentialsCommand {
+    /// The gateway's admin endpoint.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl CredentialsCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let admin = self.admin;
+        let text = runtime
+            .block_on(ask_in_time(admin))
+            .with_context(|| format!("cannot ask {admin}; is it the gateway's observe.admin?"))?;
+        let status: CredentialsStatus =
+            serde_json::from_slice(&text).context("this is no gateway's answer")?;
+        let mut stdout = output::stdout();
+        if self.json {
+            let json = serde_json::to_string_pretty(&status)?;
+            writeln!(stdout, "{}", quiet(&json))?;
+        } else {
+            write_table(&status, &mut stdout)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn ask_in_time(admin: SocketAddr) -> anyhow::Result<Bytes> {
+    let asking = tokio::time::timeout(TIMEOUT, ask(admin));
+    asking.await.context("it did not answer in time")?
+}
+
+async fn ask(admin: SocketAddr) -> anyhow::Result<Bytes> {
+    let stream = TcpStream::connect(admin).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get("/credentials")
+        .header(header::HOST, admin.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let answering = async {
+        let answer = sender.send_request(request).await?;
+        if answer.status() != StatusCode::OK {
+            bail!("the answer was {}", answer.status());
+        }
+        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
+        let body = body.await.map_err(|error| anyhow::anyhow!(error))?;
+        Ok(body.to_bytes())
+    };
+    tokio::pin!(answering);
+    tokio::select! {
+        answer = &mut answering => answer,
+        ended = connection => {
+            ended?;
+            answering.await
+        }
+    }
+}
+
+fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    if status.credentials.is_empty() {
+        writeln!(out, "no policy uses a credential")?;
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "CREDENTIAL",
+        "PROVIDER",
+        "STATE",
+        "GEN",
+        "AGE",
+        "EXPIRES IN",
+        "LAST USE",
+        "LAST ERROR",
+    ]);
+    for credential in &status.credentials {
+        table.add_row(row(credential));
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    for credential in &status.credentials {
+        if let Some(unheeded) = &credential.unheeded {
+            let name = printable(&credential.name);
+            writeln!(out, "{name}: {}", printable(unheeded))?;
+        }
+        if let Some(health) = &credential.health {
+            write_health(&credential.name, health, out)?;
+        }
+    }
+    if status.omitted > 0 {
+        writeln!(out, "and {} more", status.omitted)?;
+    }
+    Ok(())
+}
+
+/// What its API says of a credential, a line for each matter.
+fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    if let Some(rejected) = &health.rejected {
+        lines.push(rejected.clone());
+    }
+    for (whose, rejected) in &health.held_back {
+        lines.push(format!("{whose}: {rejected}"));
+    }
+    if let Some(why) = &health.not_probed {
+        lines.push(format!("not probed: {why}"));
+    }
+    if let Some(probe) = &health.probe {
+        let detail = probe.detail.as_ref();
+        let detail = detail
+            .map(|detail| format!(" ({detail})"))
+            .unwrap_or_default();
+        let (finding, at) = (&probe.finding, probe.at.round(jiff::Unit::Second)?);
+        let mut line = format!("probed at {at}: {finding}{detail}");
+        for (name, text) in &probe.shows {
+            write!(line, ", {name} {text}")?;
+        }
+        lines.push(line);
+    }
+    if let Some(scopes) = &health.scopes {
+        lines.push(format!("has the scopes {}", scopes.granted.join(", ")));
+        if !scopes.unused.is_empty() {
+            lines.push(format!("never needed {}", scopes.unused.join(", ")));
+        }
+        if !scopes.lacking.is_empty() {
+            lines.push(format!("lacks {}", scopes.lacking.join("; ")));
+        }
+    }
+    for (what, seconds) in &health.limited {
+        let what = if what.is_empty() { "all" } else { what };
+        lines.push(format!("rate limit of {what} for {}", brief(*seconds)));
+    }
+    for line in lines {
+        writeln!(out, "{}: {}", printable(name), printable(&line))?;
+    }
+    Ok(())
+}
+
+fn row(credential: &CredentialStatus) -> Vec<String> {
+    let name = match &credential.caller {
+        Some(caller) => format!("{} of {caller}", credential.name),
+        None => credential.name.clone(),
+    };
+    let error = match (&credential.last_error, credential.last_error_s) {
+        (Some(error), Some(age)) => format!("{error} ({} ago)", brief(age)),
+        (Some(error), None) => error.clone(),
+        (None, _) => "-".to_owned(),
+    };
+    let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), brief);
+    let cells = [
+        name,
+        credential.provider.clone(),
+        credential.state.as_str().to_owned(),
+        credential
+            .generation
+            .map_or_else(|| "-".to_owned(), |generation| generation.to_string()),
+        time(credential.age_s),
+        time(credential.expires_in_s),
+        time(credential.last_use_s),
+        error,
+    ];
+    cells
+        .iter()
+        .map(|cell| printable(cell).into_owned())
+        .collect()
+}
+
+/// JSON whose texts do not disturb a terminal, and say the same.
+fn quiet(json: &str) -> String {
+    let mut quiet = String::with_capacity(json.len());
+    for character in json.chars() {
+        if !disturbs_lines(character) {
+            quiet.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            write!(quiet, "\\u{unit:04x}").expect("writing to a String does not fail");
+        }
+    }
+    quiet
+}
+
+/// `59s`, `3m20s`, `2h05m`, `3d04h`.
+fn brief(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_credential::{
+        CredentialState,
+        health::{ProbeStatus, ScopesStatus},
+    };
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0, "0s")]
+    #[case(59, "59s")]
+    #[case(200, "3m20s")]
+    #[case(7_500, "2h05m")]
+    #[case(273_600, "3d04h")]
+    fn times_are_brief(#[case] seconds: u64, #[case] expected: &str) {
+        assert_eq!(brief(seconds), expected);
+    }
+
+    #[test]
+    fn t72_json_disturbs_no_terminal_and_says_the_same() {
+        let written = serde_json::json!({ "a": "\u{1b}\u{9b}31m\u{202e}\n\u{e4}" });
+        let shown = quiet(&serde_json::to_string_pretty(&written).unwrap());
+        assert!(!shown.contains(disturbs_lines), "{shown:?}");
+        assert!(shown.contains("\\u009b31m\\u202e\\n\u{e4}"), "{shown}");
+        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, written);
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_and_no_escape_of_others() {
+        let credential = CredentialStatus {
+            name: "qa/example".into(),
+            provider: "tokenExchange".into(),
+            caller: Some("system:serviceaccount:qa:a".into()),
+            state: CredentialState::Stale,
+            generation: Some(3),
+            age_s: Some(200),
+            expires_in_s: None,
+            last_use_s: Some(1),
+            last_error: Some("\u{1b}[31mred".into()),
+            last_error_s: Some(5),
+            unheeded: Some("revokeWhenIdle is not\u{1b} heeded".into()),
+            health: Some(HealthStatus {
+                rejected: None,
+                held_back: [("qa/o\u{1b}ther at slack.com".into(), "no".into())].into(),
+                not_probed: Some("no policy permits it".into()),
+                probe: Some(ProbeStatus {
+                    finding: "works".into(),
+                    detail: None,
+                    generation: 3,
+                    at: "2026-11-23T05:10:00.5Z".parse().unwrap(),
+                    shows: [("team".into(), "Ac\u{1b}me".into())].into(),
+                }),
+                scopes: Some(ScopesStatus {
+                    granted: vec!["chat:write".into(), "files:read".into()],
+                    unused: vec!["files:read".into()],
+                    lacking: vec!["users:read,users:read.email".into()],
+                }),
+                limited: [("slack.com/api/chat.postMessage".into(), 30)].into(),
+            }),
+        };
+        let status = CredentialsStatus {
+            credentials: vec![credential],
+            omitted: 2,
+        };
+        let mut out = Vec::new();
+        write_table(&status, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for expected in [
+            "qa/example of system:",
+            "stale",
+            "3m20s",
+            "5s ago",
+            "and 2 more",
+            "qa/example: probed at 2026-11-23T05:10:01Z: works, team Ac",
+            "qa/example: has the scopes chat:write, files:read\n",
+            "qa/example: never needed files:read\n",
+            "qa/example: not probed: no policy permits it\n",
+            "at slack.com: no\n",
+            "qa/example: revokeWhenIdle is not",
+            "qa/example: lacks users:read,users:read.email\n",
+            "rate limit of slack.com/api/chat.postMessage for 30s\n",
+        ] {
+            assert!(text.contains(expected), "{text}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}

@@ -1,0 +1,165 @@
+//! `countersign explain`: how a request would be decided, by the very code that decides it.
+
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use countersign_config::{
+    load,
+    path::CanonicalPath,
+    policy::{CallerFacts, Decision, PodFacts, PolicySet, RequestFacts},
+    shown::{escaped, escaped_lines},
+};
+use countersign_core::{
+    clock::Clock,
+    destination::{Authority, HTTPS},
+};
+use countersign_gateway::authorize;
+use http::{Method, Uri, uri::PathAndQuery};
+use jiff::Timestamp;
+
+use super::{output, report};
+
+/// Says how a request would be decided, and what every rule had to do with it. Exit code 0 if it
+/// would be permitted, 3 if not.
+#[derive(Debug, Args)]
+pub(super) struct ExplainCommand {
+    /// A directory or file of resources.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The caller: `system:serviceaccount:NAMESPACE:NAME`, or a SPIFFE ID.
+    #[arg(long = "as", value_name = "SUBJECT")]
+    subject: String,
+    /// The issuer's name; needed only where workloads of several clusters are told apart.
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// The caller's CronJob.
+    #[arg(long, value_name = "NAME")]
+    cron_job: Option<String>,
+    /// A label of the caller's pod.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// An image of the caller's pod, by digest.
+    #[arg(long = "image", value_name = "IMAGE")]
+    images: Vec<String>,
+    /// The moment, as in RFC 3339; now unless given.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// The request's method.
+    method: Method,
+    /// The request's URL.
+    url: Uri,
+}
+
+/// The exit code for a request that would be refused.
+const REFUSED: u8 = 3;
+
+impl ExplainCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let loaded = match load::resources(&[&self.directory]) {
+            Ok(loaded) => loaded,
+            Err(problems) => return report::problems(&problems),
+        };
+        let (authority, path) = self.destination()?;
+        let (caller, assumed) = self.caller(&loaded.policies)?;
+        let request = RequestFacts {
+            host: authority.host(),
+            port: authority.port(),
+            method: &self.method,
+            path: &path,
+        };
+        let at = self.at.unwrap_or_else(|| Clock::system().now());
+        let explanation = loaded.policies.explain(&caller, &request, at);
+        let mut stdout = output::stdout();
+        if let Some(cluster) = assumed {
+            writeln!(
+                stdout,
+                "assumed: --cluster {}, the only one that selectors name",
+                escaped(&cluster)
+            )?;
+        }
+        let text = explanation.to_string();
+        writeln!(stdout, "{}", escaped_lines(&text))?;
+        let refused = match &explanation.decision {
+            Decision::Permit(_) => None,
+            Decision::Deny(denial) => Some(authorize::reason(denial.reason)),
+            Decision::Unmatched => Some(countersign_core::reason::Reason::HostUnmatched),
+        };
+        let Some(reason) = refused else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let facts = reason.facts();
+        writeln!(stdout, "reason: {}\nremedy: {}", facts.code, facts.remedy)?;
+        Ok(ExitCode::from(REFUSED))
+    }
+
+    fn destination(&self) -> anyhow::Result<(Authority, CanonicalPath)> {
+        if self.url.scheme_str() != Some("https") {
+            bail!("the URL must start with https://; nothing else gets a credential");
+        }
+        let written = self.url.authority().context("the URL has no host")?;
+        let authority = Authority::with_default_port(written.as_str(), HTTPS)?;
+        let root = PathAndQuery::from_static("/");
+        let path = CanonicalPath::check(self.url.path_and_query().unwrap_or(&root))?;
+        Ok((authority, path))
+    }
+
+    /// The facts of the caller, and the cluster if it was assumed.
+    fn caller(&self, policies: &PolicySet) -> anyhow::Result<(CallerFacts, Option<Arc<str>>)> {
+        let mut facts = CallerFacts {
+            cluster: self.cluster.as_deref().map(Into::into),
+            kubernetes: self.kubernetes(),
+            ..CallerFacts::default()
+        };
+        if self.subject.starts_with("spiffe://") {
+            facts.spiffe_id = Some(self.subject.as_str().into());
+            return Ok((facts, None));
+        }
+        let account = self.subject.strip_prefix("system:serviceaccount:");
+        let (namespace, name) = account
+            .and_then(|account| account.split_once(':'))
+            .context("--as wants system:serviceaccount:NAMESPACE:NAME or a SPIFFE ID")?;
+        facts.namespace = Some(namespace.into());
+        facts.service_account = Some(name.into());
+        let assumed = if facts.cluster.is_none() {
+            only_cluster(policies)
+        } else {
+            None
+        };
+        if let Some(cluster) = &assumed {
+            facts.cluster = Some(Arc::clone(cluster));
+        }
+        Ok((facts, assumed))
+    }
+
+    /// What the Kubernetes API would say, if any of it was given.
+    fn kubernetes(&self) -> Option<Arc<PodFacts>> {
+        let given = self.cron_job.is_some() || !self.labels.is_empty() || !self.images.is_empty();
+        given.then(|| {
+            Arc::new(PodFacts {
+                labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+                images: self.images.clone(),
+                cron_job: self.cron_job.clone(),
+                ..PodFacts::default()
+            })
+        })
+    }
+}
+
+/// The cluster that selectors name, if they all name the same.
+fn only_cluster(policies: &PolicySet) -> Option<Arc<str>> {
+    let selectors = policies
+        .workloads()
+        .iter()
+        .flat_map(|workload| &workload.selectors);
+    let mut clusters = selectors.filter_map(|selector| selector.cluster.as_deref());
+    let first = clusters.next()?;
+    clusters
+        .all(|cluster| cluster == first)
+        .then(|| first.into())
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,142 @@
+//! What people type: one file a command.
+
+pub mod ca;
+mod check;
+mod credentials;
+pub mod environment;
+mod exec;
+mod explain;
+mod files;
+mod output;
+mod report;
+mod run;
+mod schema;
+mod steer;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use countersign_config::shown::{disturbs_lines, escaped, escaped_lines};
+
+/// Gives pods access to HTTP APIs without giving them secrets.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway.
+    Run(run::RunCommand),
+    /// Carry a pod's connections to a gateway.
+    Relay(countersign_relay::command::RelayCommand),
+    /// Send a pod's connections to its relay, by firewall rules.
+    Steer(steer::SteerCommand),
+    /// Check resources: every problem at once, with its place and remedy.
+    Check(check::CheckCommand),
+    /// Say how a request would be decided, and why.
+    Explain(explain::ExplainCommand),
+    /// Show the credentials that a running gateway holds, never their values.
+    Credentials(credentials::CredentialsCommand),
+    /// Run one command under a local gateway, with proxy and CA variables set.
+    Exec(exec::ExecCommand),
+    /// Show or export the interception CA.
+    Ca(ca::CaCommand),
+    /// Print the JSON Schema of the resources.
+    Schema(schema::SchemaCommand),
+}
+
+/// Does what the command line of this process says, and tells what went wrong.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let failed = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli.run(),
+        Err(error) => return usage(error, &arguments),
+    };
+    failed.unwrap_or_else(|error| {
+        // Nobody may be listening.
+        drop(write!(anstream::stderr().lock(), "{}", told(&error)));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error with all that caused it, each on a line.
+fn told(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let mut text = format!("Error: {}\n", escaped(&causes.next().unwrap_or_default()));
+    for (index, cause) in causes.enumerate() {
+        if index == 0 {
+            text.push_str("\nCaused by:\n");
+        }
+        text.push_str("    ");
+        text.push_str(&escaped(&cause));
+        text.push('\n');
+    }
+    text
+}
+
+/// Tells what is wrong with the arguments, which are others' text; or shows help.
+fn usage(error: clap::Error, arguments: &[OsString]) -> ExitCode {
+    let shown = arguments
+        .iter()
+        .map(|argument| escaped(&argument.to_string_lossy()).into_owned());
+    let error = Cli::try_parse_from(shown).err().unwrap_or(error);
+    let code = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+    let text = error.render().to_string();
+    if !text.contains(disturbs_lines) {
+        drop(error.print());
+        return code;
+    }
+    // From the environment, or a text that only stands for an argument when it is not escaped.
+    drop(write!(
+        anstream::stderr().lock(),
+        "{}",
+        escaped_lines(&text)
+    ));
+    code
+}
+
+impl Cli {
+    /// Runs the command. One whose output nobody reads to its end stops there, without a word.
+    ///
+    /// # Errors
+    /// When it cannot be carried out; a command that only found something to complain of says so
+    /// by its exit code.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let done = self.command.run();
+        done.or_else(|error| output::exit_code(&error).ok_or(error))
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(command) => command.run(),
+            Self::Relay(command) => command.run(),
+            Self::Steer(command) => command.run(),
+            Self::Check(command) => command.run(),
+            Self::Explain(command) => command.run(),
+            Self::Credentials(command) => command.run(),
+            Self::Exec(command) => command.run(),
+            Self::Ca(command) => command.run(),
+            Self::Schema(command) => command.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn t72_an_error_is_told_on_lines_of_its_own_making() {
+        let cause = std::io::Error::other("a\nError: forged\u{1b}[2J");
+        let error = Err::<(), _>(cause).context("b\u{202e}").unwrap_err();
+        let expected = "Error: b\\u{202e}\n\nCaused by:\n    a\\u{a}Error: forged\\u{1b}[2J\n";
+        assert_eq!(told(&error), expected);
+    }
+}

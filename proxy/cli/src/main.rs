@@ -1,0 +1,7 @@
+//! The `countersign` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    countersign::main()
+}

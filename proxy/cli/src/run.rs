@@ -1,0 +1,80 @@
+//! `countersign run`: the gateway.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use countersign_config::load;
+use countersign_core::{
+    clock::Clock,
+    logging::{self, LogFormat},
+    open_files, reaper,
+};
+use countersign_gateway::app::{self, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::report;
+
+/// How long threads that wait for a disk or a name may hold up the end.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
+/// Runs a gateway until SIGTERM or SIGINT; SIGHUP reloads the resources.
+#[derive(Debug, Args)]
+pub(super) struct RunCommand {
+    /// The file that describes the gateway.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The process log's format, on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    log: LogFormat,
+    /// How many threads serve; one for each core unless given.
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<usize>,
+}
+
+impl RunCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let _log = logging::init(self.log)?;
+        let (gateway, warnings) = match load::gateway(&self.config) {
+            Ok(loaded) => loaded,
+            Err(problems) => return report::problems(&problems),
+        };
+        report::to_stderr(&warnings)?;
+        open_files::raise_limit();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if let Some(threads) = self.threads {
+            builder.worker_threads(threads.max(1));
+        }
+        let runtime = builder
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let ended = runtime.block_on(async {
+            reaper::start();
+            let app = match app::build(gateway, Clock::system()).await {
+                Ok(app) => app,
+                Err(StartError::Resources(problems)) => return report::problems(&problems),
+                Err(error) => return Err(error.into()),
+            };
+            for (name, address) in app.addresses() {
+                tracing::info!(listener = %name, %address, "listening");
+            }
+            if let Some(address) = app.admin_address() {
+                tracing::info!(%address, "admin endpoint");
+            }
+            let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
+            app.run(async move {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    // Without a terminal there is no SIGINT to wait for.
+                    result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending().await },
+                }
+            })
+            .await;
+            Ok(ExitCode::SUCCESS)
+        });
+        // A file on a disk that does not answer must not keep the process.
+        runtime.shutdown_timeout(LAST_THREADS);
+        ended
+    }
+}

@@ -1,0 +1,111 @@
+//! `countersign steer`: the rules that send a pod's connections to the relay.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Args;
+use countersign_relay::steer::{
+    Family, Steering, Wish,
+    apply::{self, Format},
+    check::{self, Finding},
+    iptables, nft,
+};
+use ipnet::IpNet;
+
+use super::output;
+
+/// Prints, applies, removes or checks the rules that send a pod's connections to the relay.
+///
+/// As an init container, `--apply --check` fails closed: it ends with 0 only when connections were
+/// seen to come back.
+#[derive(Debug, Args)]
+pub(super) struct SteerCommand {
+    /// The relay's uid. It passes the rules, together with the gid: give it to nothing else.
+    #[arg(long, default_value_t = 1337)]
+    uid: u32,
+    /// The relay's gid.
+    #[arg(long, default_value_t = 1337)]
+    gid: u32,
+    /// The port that connections are redirected to.
+    #[arg(long, default_value_t = 15001)]
+    port: u16,
+    /// Destination ports to leave alone; 53 is DNS over TCP.
+    #[arg(
+        long = "exclude-port",
+        value_name = "PORT",
+        value_delimiter = ',',
+        default_value = "53"
+    )]
+    exclude_ports: Vec<u16>,
+    /// Destinations to leave alone.
+    #[arg(long = "exclude-cidr", value_name = "CIDR", value_delimiter = ',')]
+    exclude_networks: Vec<IpNet>,
+    /// The only destination ports to steer; all unless given.
+    #[arg(long = "only-port", value_name = "PORT", value_delimiter = ',')]
+    only_ports: Vec<u16>,
+    /// Whose rules.
+    #[arg(long, value_enum, default_value_t = Format::Nft)]
+    format: Format,
+    /// Put the rules in force; needs `NET_ADMIN`.
+    #[arg(long)]
+    apply: bool,
+    /// Take the rules away; needs `NET_ADMIN`.
+    #[arg(long, conflicts_with_all = ["apply", "check"])]
+    remove: bool,
+    /// Prove that the rules in force redirect; before the relay runs.
+    #[arg(long)]
+    check: bool,
+}
+
+impl SteerCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut out = output::stdout();
+        if self.remove {
+            apply::remove(self.format)?;
+            writeln!(out, "removed")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let steering = Steering::new(Wish {
+            uid: self.uid,
+            gid: self.gid,
+            port: self.port,
+            exclude_ports: self.exclude_ports,
+            exclude_networks: self.exclude_networks,
+            only_ports: self.only_ports,
+        })?;
+        if self.apply {
+            apply::apply(&steering, self.format)?;
+            writeln!(out, "applied")?;
+        }
+        if self.check {
+            for finding in check::check(&steering)? {
+                writeln!(out, "{}", told(finding))?;
+            }
+        }
+        if !self.apply && !self.check {
+            print(&steering, self.format, &mut out)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(steering: &Steering, format: Format, out: &mut impl Write) -> std::io::Result<()> {
+    match format {
+        Format::Nft => write!(out, "{}", nft::ruleset(steering)),
+        Format::Iptables => {
+            let none = iptables::Present::default();
+            writeln!(out, "# iptables-restore --noflush")?;
+            write!(out, "{}", iptables::rules(steering, Family::V4, none))?;
+            writeln!(out, "# ip6tables-restore --noflush")?;
+            write!(out, "{}", iptables::rules(steering, Family::V6, none))
+        }
+    }
+}
+
+fn told(finding: Finding) -> &'static str {
+    match finding {
+        Finding::Redirected(Family::V4) => "IPv4: connections come back",
+        Finding::Redirected(Family::V6) => "IPv6: connections come back",
+        Finding::NoRoute(Family::V4) => "IPv4: there is no route out",
+        Finding::NoRoute(Family::V6) => "IPv6: there is no route out",
+    }
+}

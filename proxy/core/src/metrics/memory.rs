@@ -1,0 +1,86 @@
+//! The memory budget in metrics: how large it is, who holds it, and what was refused for want of it.
+
+use std::{fmt, sync::OnceLock};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::{
+    Metrics,
+    labels::{MemoryLabel, ShortLabels},
+};
+
+/// The budget, and what of it is held: by unidentified connections, by workloads.
+pub(crate) type Reading = [usize; 3];
+
+impl Metrics {
+    /// From now on the memory budget is told by this. The first call counts.
+    pub fn watch_memory(&self, read: impl Fn() -> Reading + Send + Sync + 'static) {
+        self.0.memory.watch(read);
+    }
+
+    /// Something was refused or closed for want of memory; `class` says whose it was.
+    pub fn memory_refused(&self, class: &'static str, reason: &'static str) {
+        self.0.memory.refused(class, reason);
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Memory {
+    total: Gauge,
+    held: Family<MemoryLabel, Gauge>,
+    refused: Family<ShortLabels, Counter>,
+    /// Asked when the metrics are: what each request takes is not told here.
+    read: OnceLock<Box<dyn Fn() -> Reading + Send + Sync>>,
+}
+
+impl Memory {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "memory_budget",
+            "What all peers together can make the gateway hold",
+            Unit::Bytes,
+            self.total.clone(),
+        );
+        registry.register_with_unit(
+            "memory_held",
+            "What of the memory budget is held, by unidentified connections and by workloads",
+            Unit::Bytes,
+            self.held.clone(),
+        );
+        registry.register(
+            "memory_refused",
+            "What was refused or closed for want of memory, by whose it was and the reason",
+            self.refused.clone(),
+        );
+    }
+
+    pub(super) fn watch(&self, read: impl Fn() -> Reading + Send + Sync + 'static) {
+        self.read.get_or_init(|| Box::new(read));
+    }
+
+    pub(super) fn refused(&self, class: &'static str, reason: &'static str) {
+        self.refused
+            .get_or_create(&ShortLabels { class, reason })
+            .inc();
+    }
+
+    /// Brings the gauges up to date.
+    pub(super) fn refresh(&self) {
+        let Some(read) = self.read.get() else { return };
+        let [total, unidentified, workloads] =
+            read().map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.total.set(total);
+        for (class, bytes) in [("unidentified", unidentified), ("workload", workloads)] {
+            self.held.get_or_create(&MemoryLabel { class }).set(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory")
+    }
+}

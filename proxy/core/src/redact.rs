@@ -1,0 +1,118 @@
+//! The last line of defence: whatever looks like a credential is taken out of free text before it
+//! is recorded or logged.
+//!
+//! Secrets of ours are [`crate::secret::Secret`] and cannot be shown in the first place. This is
+//! for texts that others wrote: an API's error, a caller's path, a library's message.
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use regex::Regex;
+
+/// What a redacted part is replaced with.
+pub const REDACTED: &str = "[redacted]";
+
+/// Deliberately broad: a lost word in a message costs less than a leaked token. No pattern runs
+/// across a quote or a backslash, so that a line of JSON stays one.
+static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
+    let patterns = [
+        // Slack's tokens by their prefixes, rotating and refresh tokens among them.
+        r"xox[a-z](?:\.xox[bp])?-[0-9A-Za-z_-]{10,}",
+        r"x(?:app|wfp)-[0-9A-Za-z_-]{10,}",
+        // Slack's webhooks: the path is the secret. Alone it is known by its team id, which our
+        // placeholder (`/services/countersign/...`) does not have.
+        r#"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[^\s"\\]+"#,
+        r#"/(?:services|workflows|triggers)/[TE][0-9A-Z]{6,}/[^\s"\\]+"#,
+        // Authorization values.
+        r#"(?i:bearer)\s+[^\s"\\]{8,}"#,
+        r"(?i:basic)\s+[0-9A-Za-z+/]{16,}={0,2}",
+        // JWTs, whole or cut off.
+        r"eyJ[0-9A-Za-z_-]{10,}(?:\.[0-9A-Za-z_-]+){0,2}",
+        // Qase's tokens, and other 256-bit values in hex.
+        r"\b[0-9a-fA-F]{64}\b",
+        // Fields of a query or form, and userinfo.
+        r#"(?i:token|secret|password)=[^\s"\\&]+"#,
+        r#"://[^/\s"\\:@]*:[^/\s"\\@]+@"#,
+    ];
+    Regex::new(&patterns.join("|")).expect("the patterns are constant and tested")
+});
+
+/// `text` without anything that looks like a credential. Borrows when there is nothing to do.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    CREDENTIALS.replace_all(text, REDACTED)
+}
+
+/// For people's tools that print fields of records; JSON has its own escapes.
+pub use countersign_config::shown::escaped as printable;
+
+/// Whether a character must not reach a terminal or a log as it is.
+pub use countersign_config::shown::disturbs as needs_escape;
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::bot("bad xoxb-1234567890-abcdef here", "bad [redacted] here")]
+    #[case::user("xoxp-1234567890-abcdef", "[redacted]")]
+    #[case::rotating("xoxe.xoxb-1-MyAbCdEf0123", "[redacted]")]
+    #[case::refresh("xoxe-1-MyAbCdEf0123", "[redacted]")]
+    #[case::app("xapp-1-A012345-abcdef", "[redacted]")]
+    #[case::workflow("xwfp-1-A012345-abcdef", "[redacted]")]
+    #[case::too_short_for_a_token("xoxb-short", "xoxb-short")]
+    #[case::no_such_prefix("oxb-1234567890-abcdef", "oxb-1234567890-abcdef")]
+    #[case::webhook(
+        "POST https://hooks.slack.com/services/T0/B0/zzz failed",
+        "POST https://[redacted] failed"
+    )]
+    #[case::webhook_gov("hooks.slack-gov.com/workflows/T0/B0/zzz", "[redacted]")]
+    #[case::webhook_path("/services/T01234567/B01234567/zzz", "[redacted]")]
+    #[case::placeholder_path("/services/countersign/nightly", "/services/countersign/nightly")]
+    #[case::bearer("Authorization: Bearer abcdefgh", "Authorization: [redacted]")]
+    #[case::bearer_other_case("authorization: bearer abcdefgh", "authorization: [redacted]")]
+    #[case::basic(
+        "Proxy-Authorization: Basic eHg6eW91LWZvdW5kLW1l",
+        "Proxy-Authorization: [redacted]"
+    )]
+    #[case::basic_in_english("a basic credential", "a basic credential")]
+    #[case::jwt(
+        "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln rejected",
+        "token [redacted] rejected"
+    )]
+    #[case::jwt_cut_off("eyJhbGciOiJSUzI1NiJ9", "[redacted]")]
+    #[case::qase(
+        "Token: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.",
+        "Token: [redacted]."
+    )]
+    #[case::sha1_is_no_token(
+        "/v1/result/DEMO/0123456789abcdef0123456789abcdef01234567",
+        "/v1/result/DEMO/0123456789abcdef0123456789abcdef01234567"
+    )]
+    #[case::form(
+        "grant_type=x&refresh_token=abc&a=b",
+        "grant_type=x&refresh_[redacted]&a=b"
+    )]
+    #[case::userinfo("http://user:pass@proxy:3128", "http[redacted]proxy:3128")]
+    #[case::json_stays_json(
+        r#"{"a":"Bearer abcdefgh","b":"token=x"}"#,
+        r#"{"a":"[redacted]","b":"[redacted]"}"#
+    )]
+    #[case::plain(
+        "the upstream reset the connection",
+        "the upstream reset the connection"
+    )]
+    fn takes_out_credentials(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(redact(text), expected);
+    }
+
+    #[rstest]
+    #[case("plain text, also \u{e9}", "plain text, also \u{e9}")]
+    #[case("\u{1b}[31mred", "\\u{1b}[31mred")]
+    #[case("a\r\nb", "a\\u{d}\\u{a}b")]
+    #[case("\u{9b}2J", "\\u{9b}2J")]
+    #[case("\u{202e}gnp", "\\u{202e}gnp")]
+    fn escapes_for_terminals(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(printable(text), expected);
+    }
+}

@@ -1,0 +1,384 @@
+//! Listening addresses, and what is done with each connection that comes in.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use countersign_config::model::{self, ListenerMode, Transparency};
+use countersign_core::{
+    reason::Reason,
+    secret::Secret,
+    slots::{NoPlace, Share},
+    wire::{activity::Activity, meter::Overrun, original_destination, protocol::Protocol},
+};
+use countersign_identity::{Caller, Identifier, IdentifyError, OwnToken, Proof, TrustDomains};
+use rustix::io::Errno;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    Entrance, ListenerCertificate, TlsError,
+    explicit::Explicit,
+    metered::Metered,
+    serve,
+    session::within_proof,
+    transparent::{Steering, Transparent},
+};
+use crate::{app::Rooms, pipeline, refusal::Refusal};
+
+/// How long, and for how many bytes, a client may take to notice that its certificate was refused.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, not ours, or not permitted.
+    #[error("listener `{name}` cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Only with `CAP_NET_ADMIN` may a socket answer from addresses that are not this machine's.
+    #[error("listener `{name}` with `transparency: tproxy` needs CAP_NET_ADMIN")]
+    Privilege {
+        /// The listener.
+        name: String,
+    },
+    /// It is transparent, and nothing says who its clients are.
+    #[error("listener `{name}` is transparent and has no identity")]
+    NoIdentity {
+        /// The listener.
+        name: String,
+    },
+    /// Its certificate cannot be used.
+    #[error("listener `{name}`: {source}")]
+    Tls {
+        /// The listener.
+        name: String,
+        /// Why.
+        source: TlsError,
+    },
+}
+
+/// The identity of whatever comes in at a sidecar's listener: the pod's own token.
+#[derive(Debug)]
+pub struct OwnIdentity(OwnToken);
+
+impl OwnIdentity {
+    /// The pod's identity. A token that the client presents besides must be of the same subject and
+    /// pod: another pod's token has no business here.
+    pub(super) async fn caller(
+        &self,
+        identifier: &Identifier,
+        presented: Option<&Secret>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let token = self.0.read().await?;
+        let own = identifier.by_token(&token, Proof::OwnToken).await?;
+        if let Some(presented) = presented {
+            let other = identifier
+                .by_token(presented, Proof::ServiceAccountToken)
+                .await?;
+            let pods = (&other.facts().pod, &own.facts().pod);
+            let another_pod = matches!(pods, (Some(other), Some(own)) if other != own);
+            if other.subject() != own.subject() || other.issuer() != own.issuer() || another_pod {
+                let detail =
+                    "the client presented the token of another workload or pod than this one";
+                return Err(Refusal::new(Reason::IdentityInvalid, detail));
+            }
+        }
+        Ok(own)
+    }
+}
+
+/// A listener that is bound and not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    name: Arc<str>,
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ListenerCertificate>>,
+    own: Option<Arc<OwnIdentity>>,
+    steering: Option<Steering>,
+}
+
+impl Bound {
+    /// Binds a listener. Where it asks for client certificates, they are those of `trusted`.
+    ///
+    /// # Errors
+    /// When its address or certificate cannot be used, or nothing says who its clients are.
+    pub async fn bind(
+        listener: &model::Listener,
+        trusted: &Arc<TrustDomains>,
+    ) -> Result<Self, ListenError> {
+        let name = listener.name.clone();
+        let tls = match &listener.tls {
+            None => None,
+            Some(tls) => Some(Arc::new(ListenerCertificate::load(tls, trusted).map_err(
+                |source| ListenError::Tls {
+                    name: name.clone(),
+                    source,
+                },
+            )?)),
+        };
+        let own = listener
+            .own_token_file
+            .as_ref()
+            .map(|file| Arc::new(OwnIdentity(OwnToken::new(file))));
+        let steering = match listener.mode {
+            ListenerMode::Explicit => None,
+            ListenerMode::Transparent(transparency) => {
+                let own = own.clone();
+                let own = own.ok_or_else(|| ListenError::NoIdentity { name: name.clone() })?;
+                Some(Steering { transparency, own })
+            }
+        };
+        let (socket, address) = bind(listener).await?;
+        Ok(Self {
+            name: name.as_str().into(),
+            socket,
+            address,
+            tls,
+            own,
+            steering,
+        })
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address it is bound to, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its certificate, to be reloaded when the files change.
+    pub fn certificate(&self) -> Option<&Arc<ListenerCertificate>> {
+        self.tls.as_ref()
+    }
+
+    /// Accepts connections until the gateway drains. It never stops because places are taken:
+    /// a newcomer has one, and somebody else may have to go for it.
+    pub async fn run(self, rooms: Arc<Rooms>) {
+        loop {
+            let accepted = tokio::select! {
+                () = rooms.drain.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::error!(listener = %self.name, %error, "cannot accept a connection");
+                    if is_shortage(&error) {
+                        rooms.slots.evict();
+                    }
+                    // Trying at once would only spin.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(purse) = rooms.budget.admit() else {
+                // Counted there. Whoever waits in the system's queue finds room when others have left.
+                continue;
+            };
+            let incoming = Incoming {
+                entrance: Entrance {
+                    purse,
+                    listener: Arc::clone(&self.name),
+                    client,
+                    original_destination: None,
+                    slot: Arc::new(rooms.slots.enter(&self.name, client.ip())),
+                },
+                tls: self.tls.clone(),
+                own: self.own.clone(),
+                steering: self.steering.clone(),
+                rooms: Arc::clone(&rooms),
+            };
+            rooms.tasks.spawn(incoming.serve_within_place(stream));
+        }
+    }
+}
+
+/// Whether file descriptors or memory are short, of which a stranger's are the first to be given up.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno)
+    })
+}
+
+async fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |source: io::Error| {
+        let name = listener.name.clone();
+        let tproxy = listener.mode == ListenerMode::Transparent(Transparency::Tproxy);
+        if tproxy && source.kind() == io::ErrorKind::PermissionDenied {
+            return ListenError::Privilege { name };
+        }
+        ListenError::Bind {
+            name,
+            address: listener.address,
+            source,
+        }
+    };
+    let bound = match listener.mode {
+        ListenerMode::Explicit => TcpListener::bind(listener.address).await,
+        ListenerMode::Transparent(transparency) => {
+            original_destination::bind(listener.address, transparency).await
+        }
+    };
+    let socket = bound.map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok((socket, address))
+}
+
+/// A connection that just came in.
+struct Incoming {
+    entrance: Entrance,
+    tls: Option<Arc<ListenerCertificate>>,
+    own: Option<Arc<OwnIdentity>>,
+    steering: Option<Steering>,
+    rooms: Arc<Rooms>,
+}
+
+impl Incoming {
+    /// Serves for as long as the connection may keep its place.
+    async fn serve_within_place(self, stream: TcpStream) {
+        // What comes in at a pod's own gateway is the pod's.
+        if self.own.is_some()
+            && let Err(refusal) = self.entrance.slot.prove(|| Share::Own)
+        {
+            return self.record(refusal.into());
+        }
+        let slot = Arc::clone(&self.entrance.slot);
+        slot.within(self.serve(stream)).await;
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        // Without it the first small answer waits for the client's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the client left at once");
+        }
+        if let Some(steering) = self.steering {
+            let transparent = Transparent {
+                closing: self.rooms.drain.child_token(),
+                rooms: self.rooms,
+                entrance: self.entrance,
+                steering,
+            };
+            return transparent.serve(stream).await;
+        }
+        match self.tls.clone() {
+            None => self.speak(stream, Protocol::Http1, None).await,
+            Some(certificate) => self.greet(stream, &certificate).await,
+        }
+    }
+
+    async fn greet(self, stream: TcpStream, certificate: &ListenerCertificate) {
+        let acceptor = TlsAcceptor::from(certificate.config());
+        let limit = self.rooms.limits.handshake_timeout;
+        let stream = Metered::new(stream, &self.entrance.purse);
+        let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());
+        let (outcome, refused) = countersign_identity::observed(handshake).await;
+        match (outcome, refused) {
+            (Ok(Ok(stream)), _) => self.greeted(stream).await,
+            (Ok(Err((_, stream))), Some(refused)) => {
+                self.record(IdentifyError::from(refused).into());
+                linger(stream).await;
+            }
+            (Ok(Err((error, _))), None) if let Some(overrun) = Overrun::of(&error) => {
+                self.record(overrun.into());
+            }
+            (Ok(Err((error, _))), None) => self.record_handshake(&format!("it failed: {error}")),
+            (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),
+        }
+    }
+
+    /// The certificate is checked once more: in a resumed session the handshake does not do it.
+    async fn greeted(self, mut stream: TlsStream<Metered<TcpStream>>) {
+        self.entrance.slot.greeted();
+        stream.get_mut().0.greeted();
+        let (_, connection) = stream.get_ref();
+        let protocol = Protocol::from_alpn(connection.alpn_protocol());
+        let chain = connection.peer_certificates();
+        let certificate = chain.map(|chain| self.rooms.identifier.by_svid(chain));
+        let certificate = match certificate.transpose() {
+            Ok(certificate) => certificate,
+            Err(error) => return self.record(error.into()),
+        };
+        if let Some(caller) = &certificate {
+            if let Err(refusal) = self.takes_share_of(caller) {
+                return self.record(refusal.into());
+            }
+            if let Err(short) = self.rooms.claim(&self.entrance, caller) {
+                return self.record(short.into());
+            }
+        }
+        self.speak(Box::new(stream), protocol, certificate).await;
+    }
+
+    fn takes_share_of(&self, caller: &Caller) -> Result<(), NoPlace> {
+        let share = || self.rooms.snapshots.load_full().share_of(caller);
+        self.entrance.slot.prove(share)
+    }
+
+    async fn speak<IO>(self, stream: IO, protocol: Protocol, certificate: Option<Arc<Caller>>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new();
+        let closing = self.rooms.drain.child_token();
+        let explicit = Arc::new(Explicit {
+            rooms: Arc::clone(&self.rooms),
+            entrance: self.entrance.clone(),
+            activity: Arc::clone(&activity),
+            closing: closing.clone(),
+            own: self.own.clone(),
+            certificate: certificate.clone(),
+        });
+        let served = serve::serve(
+            stream,
+            protocol,
+            &self.rooms.limits,
+            serve::Room::of(&self.entrance),
+            Arc::clone(&activity),
+            closing.clone(),
+            |request| Arc::clone(&explicit).handle(request),
+        );
+        let (served, clock) = (pin!(served), &self.rooms.clock);
+        let served = within_proof(certificate.as_deref(), clock, &closing, served);
+        if let Err(error) = served.await
+            && serve::is_worth_telling(&error, &activity)
+        {
+            pipeline::record_broken(&self.rooms, &self.entrance, None, &activity, &error);
+        }
+    }
+
+    fn record_handshake(&self, what: &str) {
+        let detail = format!("the TLS handshake with the proxy itself: {what}");
+        self.record(Refusal::new(Reason::ClientTls, detail));
+    }
+
+    fn record(&self, refusal: Refusal) {
+        let mut record = self.rooms.recorder.open();
+        record.entered(&self.entrance);
+        pipeline::close(record, refusal);
+    }
+}
+
+/// Lets the client read the alert. By TLS 1.3 it may have sent a request already, and closing upon
+/// unread bytes would reset the connection before the alert is read.
+async fn linger(mut stream: Metered<TcpStream>) {
+    let last = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether the client read it or left is the same now.
+    drop(tokio::time::timeout(LINGER, last).await);
+}

@@ -1,0 +1,108 @@
+//! A stream on which a TLS handshake is under way: what is read of it may be put together to long
+//! messages, and is charged for as it comes.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use countersign_core::{
+    budget::{Charge, Purse},
+    wire::meter::Overrun,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a handshake usually takes, in bytes; a connection's fixed part has room for it.
+const USUAL: usize = 4 * 1024;
+
+/// A stream whose handshake is charged for until it is over.
+#[derive(Debug)]
+pub(super) struct Metered<IO> {
+    stream: IO,
+    handshake: Option<Handshake>,
+}
+
+#[derive(Debug)]
+struct Handshake {
+    charge: Charge,
+    read: usize,
+}
+
+impl<IO> Metered<IO> {
+    /// Charges `purse` for the handshake that begins.
+    pub(super) fn new(stream: IO, purse: &Arc<Purse>) -> Self {
+        Self {
+            stream,
+            handshake: Some(Handshake {
+                charge: purse.charge(),
+                read: 0,
+            }),
+        }
+    }
+
+    /// The handshake is over, and nothing is left of it.
+    pub(super) fn greeted(&mut self) {
+        self.handshake = None;
+    }
+}
+
+impl Handshake {
+    /// The buffer doubles.
+    fn read(&mut self, bytes: usize) -> Result<(), Overrun> {
+        self.read += bytes;
+        if self.read <= USUAL {
+            return Ok(());
+        }
+        let held = 2 * self.read;
+        self.charge.set(held).map_err(Overrun::Short)
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Metered<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some(handshake) = &mut self.handshake else {
+            return polled;
+        };
+        ready!(polled)?;
+        handshake.read(buffer.filled().len() - before)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Metered<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

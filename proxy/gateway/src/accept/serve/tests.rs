@@ -1,0 +1,176 @@
+use bytes::Bytes;
+use countersign_core::slots::{self, Share, Slots};
+use rstest::rstest;
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncReadExt as _, DuplexStream};
+
+use super::*;
+
+/// Serves one side of a pipe, answering each request with its path.
+async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
+    let activity = Activity::new();
+    let requests = Arc::clone(&activity);
+    let handle = move |request: Request<Incoming>| {
+        let busy = requests.begin();
+        let path = Bytes::from(request.uri().path().to_owned());
+        async move { Response::new(Answer::whole(path, busy)) }
+    };
+    let limits = Limits::default();
+    let (slot, purse) = (proven(), Purse::unshared());
+    serve(
+        stream,
+        Protocol::Http1,
+        &limits,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
+        activity,
+        closing,
+        handle,
+    )
+    .await
+}
+
+/// The place of a connection whose caller is proven.
+fn proven() -> Slot {
+    let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
+    let slot = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
+    slot.prove(|| Share::Own).unwrap();
+    slot
+}
+
+/// Reads one answer, whose body is `path`.
+async fn answer(client: &mut DuplexStream, path: &str) {
+    let mut seen = Vec::new();
+    let end = format!("\r\n\r\n{path}");
+    while !seen.ends_with(end.as_bytes()) {
+        seen.push(client.read_u8().await.unwrap());
+    }
+    assert!(seen.starts_with(b"HTTP/1.1 200 "));
+}
+
+/// Sends these pieces, each after so many pauses as stand before it, and reads an answer for each
+/// path.
+#[rstest]
+#[case::nothing_between(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+#[case::half_a_head(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b"), (3, " HTTP/1.1\r\nHost: h\r\n\r\n")])]
+#[case::an_empty_line(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n\r\n"), (3, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+#[case::one_byte_first(&[(0, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), (3, "G"), (3, "ET /b HTTP/1.1\r\nHost: h\r\n\r\n")])]
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_paused_goes_on_where_it_was(#[case] pieces: &[(u32, &str)]) {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let talk = async {
+        for (pauses, piece) in pieces {
+            tokio::time::sleep(*pauses * PAUSE).await;
+            client.write_all(piece.as_bytes()).await.unwrap();
+        }
+        answer(&mut client, "/a").await;
+        answer(&mut client, "/b").await;
+        drop(client);
+    };
+    let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
+    served.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_that_nobody_read_is_never_a_request() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let talk = async {
+        let head = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nx";
+        client.write_all(head).await.unwrap();
+        answer(&mut client, "/a").await;
+        tokio::time::sleep(3 * PAUSE).await;
+        // Whether it can still be written is all the same: nothing answers.
+        let _ = client
+            .write_all(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await;
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+    };
+    let (served, ()) = futures_util::join!(echo(server, CancellationToken::new()), talk);
+    served.unwrap();
+}
+
+#[rstest]
+#[case::before_its_pause(0)]
+#[case::in_its_pause(3)]
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rests_is_closed_by_the_drain(#[case] pauses: u32) {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let closing = CancellationToken::new();
+    let talk = async {
+        let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        answer(&mut client, "/a").await;
+        tokio::time::sleep(pauses * PAUSE).await;
+        closing.cancel();
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    };
+    let (served, ()) = futures_util::join!(echo(server, closing.clone()), talk);
+    served.unwrap();
+}
+
+/// A client of HTTP/2 that makes no room for its answer, or says nothing but PING, is listened to as
+/// long as what it has proven is worth.
+#[rstest]
+#[case::no_request(&[], false, 5..=7)]
+#[case::proven(&[], true, 20..=602)]
+#[case::proven_answer_not_taken(&[HEADERS], true, 20..=602)]
+#[tokio::test(start_paused = true)]
+async fn t63_a_stranger_over_http2_is_given_up_soon(
+    #[case] frames: &[&[u8]],
+    #[case] is_proven: bool,
+    #[case] seconds: std::ops::RangeInclusive<u64>,
+) {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // INITIAL_WINDOW_SIZE is 0.
+    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
+    let stranger = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
+    let slot = if is_proven { proven() } else { stranger };
+    let activity = Activity::new();
+    let requests = Arc::clone(&activity);
+    let handle = move |_: Request<Incoming>| {
+        let busy = requests.begin();
+        async move { Response::new(Answer::whole(Bytes::from_static(b"no"), busy)) }
+    };
+    let start = tokio::time::Instant::now();
+    let (limits, purse) = (Limits::default(), Purse::unshared());
+    let served = serve(
+        server,
+        Protocol::Http2,
+        &limits,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
+        activity,
+        CancellationToken::new(),
+        handle,
+    );
+    let talk = async {
+        for bytes in [&[PREFACE, SETTINGS][..], frames].concat() {
+            client.write_all(bytes).await.unwrap();
+        }
+        loop {
+            client.write_all(PING).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = served => {
+            let elapsed = start.elapsed().as_secs();
+            assert!(seconds.contains(&elapsed), "{elapsed}");
+        }
+        () = talk => {}
+    }
+}
+
+/// `GET https://h/`, without a body.
+const HEADERS: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01h";

@@ -1,0 +1,339 @@
+//! What the client's side of a tunnel says of where it goes, told from its bytes as they come: the
+//! name in each `ClientHello` that is not encrypted, and the host of each HTTP/1 request.
+//!
+//! Nothing in here reads a socket. What cannot be a request or a `ClientHello` is not looked at
+//! any further, so that other protocols are carried as they are.
+
+use countersign_config::host::Host;
+use countersign_core::{
+    reason::Reason,
+    wire::sniff::{self, Malformed, Sniffer, Spoken},
+};
+
+use super::requests::Requests;
+use crate::refusal::Refusal;
+
+/// The longest first line that is waited for, in bytes.
+const LONGEST_LINE: usize = 8 * 1024;
+
+/// The header that a load balancer puts before a connection; the first version is a line.
+const PROXY_V1: &[u8] = b"PROXY ";
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+const RECORD_HEADER: usize = 5;
+/// RFC 8446, section 5.1.
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+/// RFC 8446, section 4.
+const CLIENT_HELLO: u8 = 1;
+
+/// What is to become of the bytes that were looked at.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// They do not tell yet, and wait for more.
+    More,
+    /// So many may go.
+    Pass(usize),
+    /// So many may go, if what they name may be reached.
+    Names(Named, usize),
+    /// All may go, and what follows need not be looked at.
+    Free,
+    /// None may go.
+    Refuse(Refusal),
+}
+
+/// Where a client wants to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// By what it says so.
+    pub(super) by: By,
+    /// The host; `None` if it says none.
+    pub(super) host: Option<Host>,
+    /// Whether the host may be another than the one that is named (ECH).
+    pub(super) hidden: bool,
+}
+
+/// By what a client names a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// SNI.
+    Tls,
+    /// A request in clear.
+    Http,
+}
+
+/// Looks at the bytes of one client.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: State,
+    head_bytes: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The protocol is not known.
+    Opening(Sniffer),
+    /// A line that is no request; kept to find one that a lenient server takes for such.
+    Line(Vec<u8>),
+    /// HTTP/1.
+    Requests(Box<Requests>),
+    /// Behind a `ClientHello`, which a server may ask for once more in clear (RFC 8446, section
+    /// 4.1.2), also behind early data.
+    Greeted { early_data: bool, again: Sniffer },
+    /// Within a record of early data.
+    Early(usize),
+    /// There is nothing to look at.
+    Free,
+}
+
+impl Watch {
+    /// A watch over a client that has said nothing. No head may be larger than `head_bytes`.
+    pub(super) fn new(head_bytes: usize) -> Self {
+        Self {
+            state: State::Opening(Sniffer::default()),
+            head_bytes,
+        }
+    }
+
+    /// Looks at what is held back: all bytes that have not passed, from the first.
+    pub(super) fn look(&mut self, held: &[u8]) -> Look {
+        let look = match &mut self.state {
+            State::Opening(sniffer) if sniff::begins_as_tls(held) => match sniffer.look(held) {
+                Ok(None) => Look::More,
+                Ok(Some(Spoken::Tls(hello))) => {
+                    let told = sniffer.told();
+                    self.state = State::Greeted {
+                        early_data: hello.early_data,
+                        again: Sniffer::default(),
+                    };
+                    names(&hello, told)
+                }
+                Ok(Some(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown)) => Look::Free,
+                Err(Malformed(what)) => Look::Refuse(Refusal::new(Reason::ClientTls, what)),
+            },
+            State::Opening(_) if begins_oddly(held) => Look::Refuse(Refusal::new(
+                Reason::ClientTls,
+                "another record stands before the ClientHello",
+            )),
+            State::Opening(_) => self.opening(held),
+            State::Line(line) => further(line, held),
+            State::Requests(requests) => match requests.look(held, self.head_bytes) {
+                Ok(look) => look,
+                Err(refusal) => Look::Refuse(refusal),
+            },
+            State::Greeted { early_data, again } => match greeted(held, *early_data, again) {
+                Greeted::Look(look) => look,
+                Greeted::Early(length) => {
+                    self.state = State::Early(length);
+                    return self.look(held);
+                }
+            },
+            State::Early(left) => {
+                let here = held.len().min(*left);
+                *left -= here;
+                if *left == 0 {
+                    self.state = State::Greeted {
+                        early_data: true,
+                        again: Sniffer::default(),
+                    };
+                }
+                Look::Pass(here)
+            }
+            State::Free => Look::Free,
+        };
+        if let Look::Free = look {
+            self.state = State::Free;
+        }
+        if let State::Requests(requests) = &self.state
+            && requests.has_switched()
+        {
+            self.state = State::Opening(Sniffer::default());
+        }
+        look
+    }
+
+    /// What it means that nothing follows what is held back.
+    pub(super) fn ended(&self, held: &[u8]) -> Look {
+        match &self.state {
+            State::Opening(_) if sniff::begins_as_tls(held) => {
+                let detail = "the ClientHello is not complete";
+                Look::Refuse(Refusal::new(Reason::ClientTls, detail))
+            }
+            State::Requests(_) => {
+                let detail = "the client stopped within the head of a request";
+                Look::Refuse(Refusal::new(Reason::RequestMalformed, detail))
+            }
+            State::Opening(_)
+            | State::Line(_)
+            | State::Greeted { .. }
+            | State::Early(_)
+            | State::Free => Look::Free,
+        }
+    }
+
+    /// The first line, unless it is TLS. A server ignores empty lines before it (RFC 9112,
+    /// section 2.2).
+    fn opening(&mut self, held: &[u8]) -> Look {
+        if held.starts_with(PROXY_V2) {
+            return proxy_header();
+        }
+        let empty = held.iter().take_while(|byte| b"\r\n".contains(byte));
+        let line = &held[empty.count()..];
+        if line.is_empty() || PROXY_V2.starts_with(held) {
+            return bounded(held.len());
+        }
+        if !begins_as_request(line) {
+            // The first byte of a record alone tells nothing yet.
+            if held.len() == 1 && begins_oddly(&[held[0], 3]) {
+                return Look::More;
+            }
+            if line[0].is_ascii_uppercase() || is_binary(line[0]) {
+                return Look::Free;
+            }
+            self.state = State::Line(Vec::new());
+            return self.look(held);
+        }
+        let Some(end) = memchr::memchr(b'\n', line) else {
+            return bounded(held.len());
+        };
+        match sniff::judge_line(&line[..end]) {
+            Spoken::Http1 => {
+                self.state = State::Requests(Box::default());
+                self.look(held)
+            }
+            Spoken::Tls(_) | Spoken::Http2 | Spoken::Unknown => other_line(&line[..end]),
+        }
+    }
+}
+
+fn names(hello: &sniff::Hello, told: usize) -> Look {
+    let host = match hello.server_name.as_deref().map(Host::parse) {
+        // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
+        None | Some(Ok(Host::Ip(_))) => None,
+        Some(Ok(host @ Host::Name(_))) => Some(host),
+        Some(Err(error)) => {
+            let detail = format!("SNI: {error}");
+            return Look::Refuse(Refusal::new(Reason::AuthorityInvalid, detail));
+        }
+    };
+    let named = Named {
+        by: By::Tls,
+        host,
+        hidden: hello.encrypted,
+    };
+    Look::Names(named, told)
+}
+
+/// A method and a blank, as far as they are there. Methods are upper case to every server that
+/// minds at all; what is not is looked at as it passes.
+fn begins_as_request(line: &[u8]) -> bool {
+    let method = line.iter().take_while(|byte| sniff::is_token(**byte));
+    let blank = line.get(method.count());
+    line[0].is_ascii_uppercase() && blank.is_none_or(|byte| b" \t".contains(byte))
+}
+
+/// A record of TLS that some servers pass over before the `ClientHello`.
+fn begins_oddly(held: &[u8]) -> bool {
+    matches!(held, [CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA, 3, ..])
+}
+
+fn is_binary(byte: u8) -> bool {
+    byte == 0x7f || byte < b' ' && !b"\t\r\n".contains(&byte)
+}
+
+fn bounded(held: usize) -> Look {
+    if held <= LONGEST_LINE {
+        return Look::More;
+    }
+    let detail = "the first line has no end";
+    Look::Refuse(Refusal::new(Reason::TunnelUnreadable, detail))
+}
+
+/// Behind it anything may follow, as if it came from somebody else.
+fn proxy_header() -> Look {
+    let detail = "the client writes the header of a load balancer (PROXY)";
+    Look::Refuse(Refusal::new(Reason::TunnelUnreadable, detail))
+}
+
+/// A first line that is no request of HTTP/1 as it must be.
+fn other_line(line: &[u8]) -> Look {
+    if line.starts_with(PROXY_V1) {
+        return proxy_header();
+    }
+    if line.starts_with(b"PRI * HTTP/2") {
+        let detail =
+            "the client speaks HTTP/2 in clear, whose names cannot be told without its tables";
+        return Look::Refuse(Refusal::new(Reason::TunnelUnreadable, detail));
+    }
+    let resembles = line
+        .windows(b"http/".len())
+        .any(|word| word.eq_ignore_ascii_case(b"http/"));
+    if resembles {
+        let detail = "the first line resembles a request and is none";
+        return Look::Refuse(Refusal::new(Reason::RequestMalformed, detail));
+    }
+    Look::Free
+}
+
+/// Lets a line go as it comes, but for its end: until then no server acts on it.
+fn further(line: &mut Vec<u8>, held: &[u8]) -> Look {
+    let empty = if line.is_empty() {
+        held.iter()
+            .take_while(|byte| b"\r\n".contains(byte))
+            .count()
+    } else {
+        0
+    };
+    let end = memchr::memchr(b'\n', &held[empty..]).map(|end| empty + end);
+    let part = &held[empty..end.unwrap_or(held.len())];
+    if part.iter().copied().any(is_binary) || line.len() + part.len() > LONGEST_LINE {
+        return Look::Free;
+    }
+    line.extend_from_slice(part);
+    match end {
+        Some(_) => other_line(line),
+        None => Look::Pass(held.len()),
+    }
+}
+
+enum Greeted {
+    Look(Look),
+    /// A record of early data of this length.
+    Early(usize),
+}
+
+/// The next record behind a `ClientHello`.
+fn greeted(held: &[u8], early_data: bool, again: &mut Sniffer) -> Greeted {
+    let [kind, _, _, high, low, rest @ ..] = held else {
+        let may_matter = held.first().is_none_or(|kind| {
+            [CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE].contains(kind)
+                || early_data && *kind == APPLICATION_DATA
+        });
+        return Greeted::Look(if may_matter { Look::More } else { Look::Free });
+    };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    Greeted::Look(match (*kind, rest) {
+        (APPLICATION_DATA, _) if early_data => return Greeted::Early(RECORD_HEADER + length),
+        (CHANGE_CIPHER_SPEC | HANDSHAKE, []) => Look::More,
+        (CHANGE_CIPHER_SPEC, _) if length == 1 => Look::Pass(RECORD_HEADER + 1),
+        // A warning ends nothing.
+        (ALERT, [] | [_]) if length == 2 => Look::More,
+        (ALERT, _) if length == 2 => Look::Pass(RECORD_HEADER + 2),
+        (HANDSHAKE, [CLIENT_HELLO, ..]) => match again.look(held) {
+            Ok(None) => Look::More,
+            Ok(Some(Spoken::Tls(hello))) => {
+                let told = again.told();
+                *again = Sniffer::default();
+                names(&hello, told)
+            }
+            // What follows a finished handshake may begin like a hello, and is none.
+            Ok(Some(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown)) | Err(_) => Look::Free,
+        },
+        _ => Look::Free,
+    })
+}
+
+#[cfg(test)]
+mod tests;

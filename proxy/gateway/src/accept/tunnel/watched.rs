@@ -1,0 +1,215 @@
+//! A client's stream of which only what was looked at is read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use countersign_core::{destination::Authority, reason::Reason, wire::rewound::Rewound};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+use super::{
+    judge::{Judge, Verdict},
+    watch::{Look, Watch},
+};
+use crate::{observe::ByteCounts, refusal::Refusal};
+
+/// What one read makes room for; a post-quantum `ClientHello` fits.
+const ROOM: usize = 2048;
+
+/// Why the stream is not carried any further.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// What it is for may not be reached.
+    Refused(Refusal),
+    /// It is decrypted instead, by this name.
+    Intercept(Authority),
+}
+
+/// Holds back a head or a `ClientHello` until it is whole and judged, and nothing else. Its reads
+/// fail once it has come to a stop.
+#[derive(Debug)]
+pub(super) struct Watched<IO> {
+    stream: IO,
+    judge: Judge,
+    watch: Watch,
+    bytes: Arc<ByteCounts>,
+    held: BytesMut,
+    /// So much of what is held may go.
+    passed: usize,
+    /// Nothing more is looked at.
+    free: bool,
+    /// What is held was looked at, and does not tell.
+    waiting: bool,
+    limit: Duration,
+    overdue: Option<Pin<Box<Sleep>>>,
+    stop: Option<Stop>,
+}
+
+impl<IO> Watched<IO> {
+    /// Looks at `stream`. What has begun must be whole within `limit`.
+    pub(super) fn new(stream: IO, judge: Judge, bytes: Arc<ByteCounts>, limit: Duration) -> Self {
+        Self {
+            stream,
+            watch: Watch::new(judge.rooms.limits.head_bytes),
+            judge,
+            bytes,
+            held: BytesMut::new(),
+            passed: 0,
+            free: false,
+            waiting: false,
+            limit,
+            overdue: None,
+            stop: None,
+        }
+    }
+
+    /// What it came to, if to a stop.
+    pub(super) fn stopped(&mut self) -> Option<Stop> {
+        self.stop.take()
+    }
+
+    /// Whether the client speaks TLS, as far as it has said anything that was held back.
+    pub(super) fn greets(&self) -> bool {
+        self.held.first() == Some(&22)
+    }
+
+    /// The stream with what was held back before it.
+    pub(super) fn into_rewound(self) -> Rewound<IO> {
+        Rewound::new(self.held.into(), self.stream)
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> io::Error {
+        self.stop = Some(Stop::Refused(refusal));
+        stopped()
+    }
+
+    /// Does what was found.
+    fn follow(&mut self, look: Look) -> io::Result<()> {
+        match look {
+            Look::More => self.waiting = true,
+            Look::Pass(count) => self.passed = count,
+            Look::Free => {
+                self.free = true;
+                self.passed = self.held.len();
+            }
+            Look::Refuse(refusal) => return Err(self.refuse(refusal)),
+            Look::Names(named, count) => {
+                match self.judge.judge(&named, self.bytes.response() == 0) {
+                    Ok(Verdict::Carry) => self.passed = count,
+                    Ok(Verdict::Intercept(authority)) => {
+                        self.stop = Some(Stop::Intercept(authority));
+                        return Err(stopped());
+                    }
+                    Err(refusal) => return Err(self.refuse(refusal)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out what may go.
+    fn hand_out(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.passed.min(buffer.remaining());
+        buffer.put_slice(&self.held[..count]);
+        self.held.advance(count);
+        self.passed -= count;
+        self.overdue = None;
+        if self.held.is_empty() {
+            // Not kept for the connection's life: it may be large.
+            self.held = BytesMut::new();
+        }
+    }
+
+    fn poll_overdue(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let limit = self.limit;
+        let overdue = self
+            .overdue
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if overdue.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        let detail = format!("the client did not finish what it began within {limit:?}");
+        Err(self.refuse(Refusal::new(Reason::HeadTimeout, detail)))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.stop.is_some() {
+                return Poll::Ready(Err(stopped()));
+            }
+            if this.passed > 0 {
+                this.hand_out(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            if this.free {
+                return Pin::new(&mut this.stream).poll_read(context, buffer);
+            }
+            if !this.held.is_empty() && !this.waiting {
+                let look = this.watch.look(&this.held);
+                this.follow(look)?;
+                continue;
+            }
+            if !this.held.is_empty() {
+                this.poll_overdue(context)?;
+            }
+            this.held.reserve(ROOM);
+            let before = this.held.len();
+            ready!(poll_more(&mut this.stream, &mut this.held, context))?;
+            this.waiting = false;
+            if this.held.len() == before {
+                if this.held.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let look = this.watch.ended(&this.held);
+                this.follow(look)?;
+            }
+        }
+    }
+}
+
+/// Reads once; nothing was read at the stream's end.
+fn poll_more(
+    stream: &mut (impl AsyncRead + Unpin),
+    held: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut read = std::pin::pin!(tokio::io::AsyncReadExt::read_buf(stream, held));
+    read.as_mut().poll(context)
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the tunnel is not carried any further")
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,353 @@
+//! The certificates that clients are shown where a connection is intercepted.
+//!
+//! Three levels keep a loss small. The **root** is what clients trust; its key lies in one file
+//! and is in memory only while an intermediate is being issued. The **intermediate** lives for
+//! days and in memory only, and its name constraints are exactly the intercepted hosts, so that a
+//! stolen one can impersonate those for some days and nothing else. A **leaf** is for one exact
+//! host, minted on demand after policy has allowed interception, with a key that is never a CA's.
+//!
+//! [`Ca::leaf`] is on the path of every intercepted connection: it takes no lock but the cache's.
+
+mod bundle;
+mod describe;
+mod intercepted;
+mod intermediate;
+mod parse;
+mod resumption;
+mod root;
+mod serve;
+mod store;
+#[cfg(test)]
+mod tests;
+mod validity;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+};
+
+use arc_swap::ArcSwapOption;
+use countersign_config::host::{Host, HostPattern};
+use countersign_core::{clock::Clock, files};
+use jiff::{SignedDuration, Timestamp};
+use moka::ops::compute::Op;
+use rustls::ServerConfig;
+
+use self::{
+    intercepted::Intercepted,
+    intermediate::{Intermediate, Leaf},
+    root::Root,
+    serve::ServerTemplate,
+};
+
+pub use self::describe::{CertificateSummary, describe};
+
+/// How long a failed reissue of a still valid intermediate is not tried again.
+const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Why the CA cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// There is no CA in the directory.
+    #[error("{} does not exist; start the gateway once, which makes it", .0.display())]
+    Missing(PathBuf),
+    /// A file or directory could not be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: read, write...
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Others than the owner can read the key, or put another in its place.
+    #[error("{} has mode {mode:04o}, which lets others {danger}; run: chmod {remedy} {0}", path.display())]
+    Permissions {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they allow.
+        danger: &'static str,
+        /// The bits that would do.
+        remedy: &'static str,
+    },
+    /// The file does not hold what was written there.
+    #[error(
+        "{} is damaged: {reason}; restore it from a backup, or remove it and have clients trust the new root that the next start makes",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The root is outside its validity.
+    #[error("the root in {} is valid from {not_before} to {not_after} only; check this machine's clock, or remove the file and have clients trust the new root that the next start makes", path.display())]
+    Expired {
+        /// The file.
+        path: PathBuf,
+        /// The first moment of its validity.
+        not_before: Timestamp,
+        /// The last moment of its validity.
+        not_after: Timestamp,
+    },
+    /// The root's file was replaced while the gateway ran.
+    #[error("{} holds another root than at start; restart the gateway to use it", .0.display())]
+    RootChanged(PathBuf),
+    /// No intercepted host covers this one.
+    #[error("{0} is not an intercepted host")]
+    NotIntercepted(Host),
+    /// A certificate could not be made.
+    #[error("cannot issue a certificate: {0}")]
+    Issue(#[from] rcgen::Error),
+    /// The system's random numbers failed.
+    #[error("no random numbers are to be had")]
+    Random,
+    /// The TLS library refused a key or setting.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The system has no root certificates.
+    #[error(
+        "no system root certificates were found ({0}); install the ca-certificates package or set SSL_CERT_FILE"
+    )]
+    SystemRoots(String),
+    /// A PKCS#12 trust store could not be written.
+    #[error("cannot write a PKCS#12 trust store: {0}")]
+    TrustStore(#[from] p12_keystore::error::Error),
+}
+
+/// A root, the intermediate beneath it, and the leaves minted so far.
+pub struct Ca {
+    directory: PathBuf,
+    clock: Clock,
+    root: Root,
+    template: ServerTemplate,
+    /// `None` until something is intercepted.
+    intermediate: ArcSwapOption<Intermediate>,
+    issuing: Mutex<Issuing>,
+    leaves: moka::sync::Cache<Host, Arc<Leaf>>,
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ca")
+            .field("directory", &self.directory)
+            .field("leaves", &self.leaves.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the issuing of intermediates remembers; its lock is held while one is issued.
+#[derive(Default)]
+struct Issuing {
+    generation: u64,
+    retry_at: Option<Timestamp>,
+}
+
+impl Ca {
+    /// Opens the CA in `directory`, and makes its root if there is none. Of several processes that
+    /// start at once, one makes the root and all use it. At most `leaves` leaves are kept.
+    pub fn open_or_create(directory: &Path, clock: Clock, leaves: u64) -> Result<Self, CaError> {
+        store::prepare_directory(directory)?;
+        let root = Root::load_or_create(directory, clock.now())?;
+        Self::new(directory, clock, leaves, root)
+    }
+
+    /// Opens the CA in `directory`; one that is not there is an error.
+    pub fn open(directory: &Path, clock: Clock, leaves: u64) -> Result<Self, CaError> {
+        let root = Root::load(directory, clock.now())?;
+        Self::new(directory, clock, leaves, root)
+    }
+
+    fn new(directory: &Path, clock: Clock, leaves: u64, root: Root) -> Result<Self, CaError> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            clock,
+            root,
+            template: ServerTemplate::new()?,
+            intermediate: ArcSwapOption::empty(),
+            issuing: Mutex::default(),
+            leaves: moka::sync::Cache::new(leaves),
+        })
+    }
+
+    /// Says which hosts are intercepted. Where they differ from before, a new intermediate is
+    /// issued that is constrained to them, and no leaf of the old one is handed out again.
+    ///
+    /// X.509 can constrain a DNS name only together with its subdomains (RFC 5280, 4.2.1.10) and
+    /// knows no wildcards, so the certificate permits `slack.com` and what is below it for
+    /// `wss*.slack.com`. [`Ca::leaf`] itself mints for hosts that match a pattern and no others.
+    pub fn constrain<'a>(
+        &self,
+        hosts: impl Iterator<Item = &'a HostPattern>,
+    ) -> Result<(), CaError> {
+        let hosts = Intercepted::new(hosts);
+        let mut issuing = self.lock_issuing();
+        let now = self.clock.now();
+        match self.intermediate.load_full() {
+            None if hosts.is_empty() => Ok(()),
+            Some(_) if hosts.is_empty() => self.withdraw(),
+            Some(current) if *current.hosts() == hosts && current.is_valid(now) => Ok(()),
+            Some(_) | None => self.issue(&mut issuing, hosts, now).map(drop),
+        }
+    }
+
+    /// The TLS configuration that answers for `host`, with a leaf that is valid now.
+    pub fn leaf(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
+        let now = self.clock.now();
+        let intermediate = self.current(host, now)?;
+        if let Some(leaf) = self.leaves.get(host)
+            && leaf.is_fresh(&intermediate, now)
+        {
+            return Ok(leaf.config());
+        }
+        self.mint(&intermediate, host, now)
+    }
+
+    /// The same on a thread that serves others. A new intermediate needs the root's key from its
+    /// file, and leaves a copy there: that is done beside it, and where the disk does not answer the
+    /// present one is used on, as long as it holds.
+    pub async fn leaf_in_time(self: &Arc<Self>, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
+        let now = self.clock.now();
+        let current = self.intermediate.load_full();
+        let Some(current) = current.filter(|current| !current.is_fresh(now)) else {
+            return self.leaf(host);
+        };
+        let (ca, name) = (Arc::clone(self), host.clone());
+        let renewed: io::Result<_> =
+            files::beside(&self.directory, move |_| Ok(ca.leaf(&name))).await;
+        match renewed {
+            Ok(leaf) => leaf,
+            Err(_) if current.is_valid(now) => self.mint(&current, host, now),
+            Err(source) => Err(store::io_error("read", &self.directory, source)),
+        }
+    }
+
+    /// The root certificate, PEM.
+    pub fn root_pem(&self) -> String {
+        bundle::pem(self.root.certificate())
+    }
+
+    /// The system's roots and ours, PEM: what a client trusts that takes one file for all.
+    pub fn bundle_pem(&self) -> Result<String, CaError> {
+        bundle::with_system_roots(self.root.certificate())
+    }
+
+    /// The system's roots and ours as a PKCS#12 trust store, as Java reads it. It holds public
+    /// certificates only; the password guards their integrity, not a secret.
+    pub fn pkcs12(&self, password: &str) -> Result<Vec<u8>, CaError> {
+        bundle::pkcs12(self.root.certificate(), password)
+    }
+
+    /// The intermediate in force, reissued first if less than half of its life is left.
+    fn current(&self, host: &Host, now: Timestamp) -> Result<Arc<Intermediate>, CaError> {
+        match self.intermediate.load_full() {
+            Some(current) if current.is_fresh(now) => Ok(current),
+            Some(current) => self.renew(current, host, now),
+            None => Err(CaError::NotIntercepted(host.clone())),
+        }
+    }
+
+    /// Reissues the intermediate, which reads one small file, every few days. While `seen` is
+    /// still valid only one caller does that and the others go on; a failure is only logged.
+    fn renew(
+        &self,
+        seen: Arc<Intermediate>,
+        host: &Host,
+        now: Timestamp,
+    ) -> Result<Arc<Intermediate>, CaError> {
+        let usable = seen.is_valid(now);
+        let mut issuing = match self.issuing.try_lock() {
+            Ok(issuing) => issuing,
+            Err(TryLockError::WouldBlock) if usable => return Ok(seen),
+            Err(TryLockError::WouldBlock) => self.lock_issuing(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        };
+        let Some(current) = self.intermediate.load_full() else {
+            return Err(CaError::NotIntercepted(host.clone()));
+        };
+        let retry_later = issuing.retry_at.is_some_and(|at| now < at);
+        if current.is_fresh(now) || (current.is_valid(now) && retry_later) {
+            return Ok(current);
+        }
+        match self.issue(&mut issuing, current.hosts().clone(), now) {
+            Ok(renewed) => Ok(renewed),
+            Err(error) if current.is_valid(now) => {
+                tracing::warn!(
+                    %error,
+                    valid_until = %current.not_after(),
+                    "cannot reissue the interception CA's intermediate; the present one is used on"
+                );
+                issuing.retry_at = Some(validity::after(now, RETRY_AFTER));
+                Ok(current)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Issues an intermediate and puts it in force.
+    fn issue(
+        &self,
+        issuing: &mut Issuing,
+        hosts: Intercepted,
+        now: Timestamp,
+    ) -> Result<Arc<Intermediate>, CaError> {
+        issuing.generation += 1;
+        let intermediate = Intermediate::issue(&self.root, hosts, issuing.generation, now)?;
+        let intermediate = Arc::new(intermediate);
+        issuing.retry_at = None;
+        self.intermediate.store(Some(Arc::clone(&intermediate)));
+        self.leaves.invalidate_all();
+        let copy = self.directory.join(store::INTERMEDIATE_FILE);
+        if let Err(error) =
+            store::replace(&copy, bundle::pem(intermediate.certificate()).as_bytes())
+        {
+            // Only `ca show` reads this copy, and the directory may rightly be read-only.
+            tracing::warn!(%error, "cannot keep a copy of the intermediate for `ca show`");
+        }
+        Ok(intermediate)
+    }
+
+    /// Puts the intermediate out of force: nothing is intercepted any more.
+    fn withdraw(&self) -> Result<(), CaError> {
+        self.intermediate.store(None);
+        self.leaves.invalidate_all();
+        store::remove(&self.directory.join(store::INTERMEDIATE_FILE))
+    }
+
+    /// Mints a leaf unless another caller just did; callers for one host wait for each other.
+    fn mint(
+        &self,
+        intermediate: &Intermediate,
+        host: &Host,
+        now: Timestamp,
+    ) -> Result<Arc<ServerConfig>, CaError> {
+        if !intermediate.hosts().contains(host) {
+            return Err(CaError::NotIntercepted(host.clone()));
+        }
+        let mut config = None;
+        self.leaves
+            .entry_by_ref(host)
+            .and_try_compute_with(|kept| {
+                if let Some(kept) = kept
+                    && kept.value().is_fresh(intermediate, now)
+                {
+                    config = Some(kept.value().config());
+                    return Ok::<_, CaError>(Op::Nop);
+                }
+                let leaf = intermediate.mint(host, &self.template, now)?;
+                config = Some(leaf.config());
+                Ok(Op::Put(Arc::new(leaf)))
+            })?;
+        Ok(config.expect("the closure ran, and set it wherever it did not fail"))
+    }
+
+    fn lock_issuing(&self) -> MutexGuard<'_, Issuing> {
+        // Nothing is left half-done in `Issuing` by a panic: its fields are independent.
+        self.issuing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

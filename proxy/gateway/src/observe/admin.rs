@@ -1,0 +1,258 @@
+//! The admin endpoint: health, readiness, version, metrics and how credentials stand, read-only.
+//!
+//! Anyone who reaches the port may read it, so nothing here is secret and nothing can be changed.
+//! Connections are bounded in number and in time, and accepted without end: a newcomer has the place
+//! of one that says nothing, so that no number of stalling clients keeps the kubelet from its probe.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use countersign_core::{
+    metrics::Metrics,
+    redact::redact,
+    slots::{Bounds, Slot, Slots},
+};
+use countersign_credential::{Credentials, CredentialsStatus, health::Healths};
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde::Serialize;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// Connections at a time, of which one source has no more than half.
+const CONNECTIONS: usize = 128;
+
+/// How long the head of a request may take, all in all.
+const HEAD_TIME: Duration = Duration::from_secs(2);
+
+/// The most bytes of a head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// How long one connection may last. It serves one request: whoever has his answer needs no place.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+
+/// The longest reload error that is shown, in bytes.
+const ERROR_BYTES: usize = 4096;
+
+/// What the endpoint tells. Cheap to clone; clones share.
+#[derive(Debug, Clone)]
+pub struct AdminState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    metrics: Metrics,
+    /// Held while they are written: one scrape at a time is enough work.
+    scraping: tokio::sync::Mutex<()>,
+    status: ArcSwap<Status>,
+    credentials: OnceLock<(Arc<Credentials>, Arc<Healths>)>,
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+struct Status {
+    /// The listeners are bound and a revision is in force.
+    ready: bool,
+    /// No new connections are taken.
+    draining: bool,
+    /// The revision in force.
+    revision: Option<Arc<str>>,
+    /// Why the newest revision was not taken; the one in force is older.
+    reload_error: Option<String>,
+    listeners: Vec<ListenerStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ListenerStatus {
+    name: Arc<str>,
+    address: SocketAddr,
+}
+
+impl AdminState {
+    /// A gateway that is not ready yet.
+    pub fn new(metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
+            metrics,
+            scraping: tokio::sync::Mutex::default(),
+            status: ArcSwap::default(),
+            credentials: OnceLock::new(),
+        }))
+    }
+
+    /// The credentials to tell of: how they stand and fare, never what they are. The first ones
+    /// stay.
+    pub fn set_credentials(&self, credentials: &Arc<Credentials>, healths: &Arc<Healths>) {
+        self.0
+            .credentials
+            .get_or_init(|| (Arc::clone(credentials), Arc::clone(healths)));
+    }
+
+    /// Whether requests can be served.
+    pub fn set_ready(&self, ready: bool) {
+        self.change(|status| status.ready = ready);
+    }
+
+    /// Whether the gateway is on its way out; it is not ready then.
+    pub fn set_draining(&self, draining: bool) {
+        self.change(|status| status.draining = draining);
+    }
+
+    /// The revision in force.
+    pub fn set_revision(&self, revision: &Arc<str>) {
+        self.change(|status| status.revision = Some(Arc::clone(revision)));
+    }
+
+    /// Why the newest revision was not taken; `None` once one was.
+    pub fn set_reload_error(&self, error: Option<&str>) {
+        let error = error.map(|error| {
+            let mut error = redact(error).into_owned();
+            error.truncate(error.floor_char_boundary(ERROR_BYTES));
+            error
+        });
+        self.change(|status| status.reload_error.clone_from(&error));
+    }
+
+    /// The listeners and the addresses they really have.
+    pub fn set_listeners(&self, listeners: impl IntoIterator<Item = (Arc<str>, SocketAddr)>) {
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .map(|(name, address)| ListenerStatus { name, address })
+            .collect();
+        self.change(|status| status.listeners.clone_from(&listeners));
+    }
+
+    fn change(&self, change: impl Fn(&mut Status)) {
+        self.0.status.rcu(|status| {
+            let mut status = Status::clone(status);
+            change(&mut status);
+            status
+        });
+    }
+}
+
+/// Serves until `shutdown` is ready; then open connections are dropped.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let router = router(state);
+    let slots = Slots::new(
+        Bounds {
+            identified: 0,
+            strangers: CONNECTIONS,
+            per_source: CONNECTIONS / 2,
+        },
+        None,
+    );
+    let name = Arc::from("admin");
+    let mut connections = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                let slot = slots.enter(&name, client.ip());
+                connections.spawn(answer(stream, router.clone(), slot));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: waiting is the remedy.
+                tracing::warn!(%error, "an admin connection cannot be accepted");
+                slots.evict();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Answers one request, unless the connection must make room before it is there.
+async fn answer(stream: TcpStream, router: Router<()>, slot: Slot) {
+    let service = TowerToHyperService::new(router);
+    let asked = service_fn(|request| {
+        slot.asks();
+        service.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), asked);
+    slot.within(async {
+        match tokio::time::timeout(CONNECTION_TIME, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an admin connection failed"),
+            Err(_) => tracing::debug!("an admin connection took too long"),
+        }
+    })
+    .await;
+}
+
+fn router(state: AdminState) -> Router<()> {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/version", get(version))
+        .route("/metrics", get(metrics))
+        .route("/credentials", get(credentials))
+        .with_state(state)
+}
+
+async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible> {
+    let status = state.0.status.load_full();
+    let code = if status.ready && !status.draining {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    Ok((code, Json(&*status)).into_response())
+}
+
+async fn version() -> Json<serde_json::Value> {
+    Json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// Names, times and errors only: [`CredentialsStatus`] has no room for a value.
+async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus> {
+    let credentials = state.0.credentials.get();
+    let status = credentials.map(|(all, healths)| all.status().with(healths));
+    Json(status.unwrap_or_default())
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let _one_at_a_time = state.0.scraping.lock().await;
+    match state.0.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! What the metrics take from a record.
+
+use super::record::Closed;
+use countersign_core::metrics::{Finished, Metrics};
+
+/// Counts a finished request.
+pub(super) fn finished(metrics: &Metrics, closed: &Closed) {
+    let entry = &closed.entry;
+    metrics.finished(&Finished {
+        outcome: closed.outcome.name(),
+        reason: closed.outcome.reason(),
+        target: entry.target.as_ref().and_then(|part| part.name.as_ref()),
+        policy: entry.policy.as_ref().map(|part| &part.policy.name),
+        overhead: entry.timing.overhead(),
+        credential: entry
+            .credential
+            .as_ref()
+            .map(|part| (&part.name, part.age_s)),
+        upstream: entry
+            .upstream
+            .as_ref()
+            .map(|part| (part.status, part.reused)),
+        total: closed.total,
+        bytes: closed.bytes,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Outcome, fixture};
+
+    #[test]
+    fn a_record_is_counted_by_names_only() {
+        let (recorder, _log) = fixture::recorder();
+        let mut record = recorder.open();
+        fixture::fill(&mut record);
+        record.close(Outcome::Permitted);
+        let text = recorder.metrics().encode().unwrap();
+        for line in [
+            r#"countersign_requests_total{outcome="permitted",reason="permitted",target="slack",policy="qa/dashboard-posts-to-slack"} 1"#,
+            "countersign_overhead_seconds_count 1",
+            r#"countersign_request_duration_seconds_count{target="slack"} 1"#,
+            r#"countersign_request_body_bytes_total{target="slack"} 512"#,
+            r#"countersign_response_body_bytes_total{target="slack"} 1024"#,
+            r#"countersign_upstream_responses_total{target="slack",class="2xx",reused="true"} 1"#,
+            r#"countersign_credential_age_seconds{credential="qa/slack-bot"} 812"#,
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+        }
+        for foreign in [
+            "chat.postMessage",
+            "channel_not_found",
+            "slack.com",
+            "10.0.0.7",
+        ] {
+            assert!(!text.contains(foreign), "{foreign}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The fields of a decision record. `docs/decision-record.md` explains each as it stands in JSON.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use countersign_config::{
+    model::{Policy, ResourceName, SlotName, Workload},
+    policy::Nearest,
+};
+use countersign_core::destination::Authority;
+use http::{Method, uri::PathAndQuery};
+use uuid::Uuid;
+
+use super::CUT;
+
+/// What is known of one request so far. Each room fills in its own part; a part that stays
+/// `None` was not reached.
+///
+/// Filling it in clones reference counts, never text.
+#[derive(Debug)]
+pub struct Entry {
+    /// A version 7 UUID; it is in the answer too (`Proxy-Status`, refusals).
+    pub id: Uuid,
+    /// The trace the caller's `traceparent` speaks of.
+    pub trace_id: Option<TraceId>,
+    /// The listener's name.
+    pub listener: Option<Arc<str>>,
+    /// The peer of the client's connection. For diagnosis; it proves nothing.
+    pub client: Option<SocketAddr>,
+    /// Where a steered connection was going, by the caller's DNS.
+    pub original_destination: Option<SocketAddr>,
+    /// The proven caller.
+    pub caller: Option<Arc<CallerPart>>,
+    /// The workload in whose name.
+    pub workload: Option<Arc<Workload>>,
+    /// The policy that decided.
+    pub policy: Option<PolicyPart>,
+    /// Where the request was to go.
+    pub target: Option<TargetPart>,
+    /// The credential that was put on it.
+    pub credential: Option<CredentialPart>,
+    /// The upstream that answered, or failed to.
+    pub upstream: Option<UpstreamPart>,
+    /// Body bytes, counted by whoever moves them.
+    pub bytes: Bytes,
+    /// How long each step took.
+    pub timing: Timing,
+    /// For a policy miss: the rule that came nearest, and what kept it from matching.
+    pub nearest: Option<Nearest>,
+    /// The operator's sentence, for what was refused or failed.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+impl Entry {
+    /// An entry that knows nothing but its id.
+    pub(super) fn new(id: Uuid) -> Self {
+        Self {
+            id,
+            trace_id: None,
+            listener: None,
+            client: None,
+            original_destination: None,
+            caller: None,
+            workload: None,
+            policy: None,
+            target: None,
+            credential: None,
+            upstream: None,
+            bytes: Bytes::default(),
+            timing: Timing::default(),
+            nearest: None,
+            detail: None,
+        }
+    }
+}
+
+/// A trace id of W3C Trace Context; never zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// Reads the trace id of a `traceparent` header (W3C Trace Context, section 3.2.2). `None` if
+    /// it is not well formed, in which case the specification wants it ignored.
+    pub fn from_traceparent(header: &[u8]) -> Option<Self> {
+        let lower_hex = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let (known, rest) = header.split_at_checked(55)?;
+        let (version, trace, parent, flags) =
+            (&known[0..2], &known[3..35], &known[36..52], &known[53..55]);
+        let dashes = [known[2], known[35], known[52]] == *b"---";
+        let ends = rest.is_empty() || (version != b"00" && rest.starts_with(b"-"));
+        let well_formed = dashes
+            && ends
+            && version != b"ff"
+            && [version, trace, parent, flags].into_iter().all(lower_hex)
+            && parent.iter().any(|byte| *byte != b'0');
+        if !well_formed {
+            return None;
+        }
+        let mut id = 0;
+        for byte in trace {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                letter => letter - b'a' + 10,
+            };
+            id = id << 4 | u128::from(digit);
+        }
+        (id != 0).then_some(Self(id))
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who called, and how that was proven. Made once a connection and shared by its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerPart {
+    /// The kind of proof, for example `service-account-token`.
+    pub proof: &'static str,
+    /// The configured name of the issuer or trust domain that vouched.
+    pub issuer: Option<Arc<str>>,
+    /// The token's `sub`, or the SPIFFE ID.
+    pub subject: Option<Arc<str>>,
+    /// The pod's name.
+    pub pod: Option<Arc<str>>,
+    /// The token's `jti`, or the certificate's serial number.
+    pub token_id: Option<Arc<str>>,
+}
+
+/// The policy that decided.
+#[derive(Debug, Clone)]
+pub struct PolicyPart {
+    /// The policy; its mode is recorded too.
+    pub policy: Arc<Policy>,
+    /// The index of the allow rule that matched.
+    pub rule: Option<usize>,
+    /// The revision of the resources it belongs to.
+    pub revision: Arc<str>,
+    /// What an enforced policy would have refused the request for.
+    pub would_refuse: Option<&'static str>,
+}
+
+/// Where a request was to go.
+#[derive(Debug, Clone)]
+pub struct TargetPart {
+    /// The target's name, if one has this host.
+    pub name: Option<ResourceName>,
+    /// The canonical authority.
+    pub authority: Authority,
+    /// The request's method; `None` for a tunnel.
+    pub method: Option<Method>,
+    /// The caller's path, not what was sent upstream: for a webhook that is the secret.
+    pub path: Option<PathOnly>,
+    /// What the client spoke: `h2`, `http/1.1`, `http/1.0`, `connect` or `websocket`.
+    pub protocol: &'static str,
+}
+
+/// A path whose query cannot be recorded by mistake.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PathOnly(PathAndQuery);
+
+impl PathOnly {
+    /// The path, raw.
+    pub fn as_str(&self) -> &str {
+        self.0.path()
+    }
+
+    /// The same in memory of its own, and cut where it is longer than `most`.
+    pub(super) fn trimmed(&self, most: usize) -> Self {
+        let path = self.as_str();
+        let kept = &path[..path.floor_char_boundary(most)];
+        let copied = if kept.len() == path.len() {
+            bytes::Bytes::copy_from_slice(path.as_bytes())
+        } else {
+            format!("{kept}{CUT}").into()
+        };
+        // What was a path still is one; else it stays as it is.
+        PathAndQuery::from_maybe_shared(copied).map_or_else(|_| self.clone(), Self)
+    }
+}
+
+impl From<PathAndQuery> for PathOnly {
+    fn from(path: PathAndQuery) -> Self {
+        Self(path)
+    }
+}
+
+impl fmt::Debug for PathOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// The credential that was put on a request; never its value.
+#[derive(Debug, Clone)]
+pub struct CredentialPart {
+    /// The resource's name.
+    pub name: ResourceName,
+    /// The target's slot it fills.
+    pub slot: SlotName,
+    /// Counts the values obtained for it since the gateway started.
+    pub generation: u64,
+    /// Seconds since this value was obtained.
+    pub age_s: u64,
+    /// Seconds until it expires; `None` if it does not, as far as is known.
+    pub expires_in_s: Option<u64>,
+    /// Whether it served although its source failed when it was asked last.
+    pub stale: bool,
+    /// A value that the API rejected.
+    pub rejected: Option<RejectedPart>,
+}
+
+/// A value that the API rejected before it was replaced, or in spite of that.
+#[derive(Debug, Clone)]
+pub struct RejectedPart {
+    /// The value's generation.
+    pub generation: u64,
+    /// What the API said, if it did. Redacted when it is recorded.
+    pub api_error: Option<String>,
+}
+
+/// The upstream's side of a request.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamPart {
+    /// The address that was checked and dialled; `None` if it came to none.
+    pub address: Option<SocketAddr>,
+    /// Whether the connection was used before.
+    pub reused: bool,
+    /// The status of the response.
+    pub status: Option<u16>,
+    /// The API's own error code, if it has one and said so. Redacted when it is recorded.
+    pub api_error: Option<String>,
+    /// Whether the request was sent a second time with a new credential.
+    pub replayed: bool,
+    /// Whether the answer held the credential that the request carried.
+    pub echoed: bool,
+}
+
+/// Shared counters of body bytes.
+pub type Bytes = Arc<ByteCounts>;
+
+/// Body bytes in both directions; for a tunnel all bytes. Framing is not counted.
+#[derive(Debug, Default)]
+pub struct ByteCounts {
+    request: AtomicU64,
+    response: AtomicU64,
+}
+
+impl ByteCounts {
+    /// Counts bytes from the client.
+    pub fn add_request(&self, bytes: u64) {
+        self.request.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes to the client.
+    pub fn add_response(&self, bytes: u64) {
+        self.response.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes from the client so far.
+    pub fn request(&self) -> u64 {
+        self.request.load(Ordering::Relaxed)
+    }
+
+    /// Bytes to the client so far.
+    pub fn response(&self) -> u64 {
+        self.response.load(Ordering::Relaxed)
+    }
+}
+
+/// How long the steps of a request took. A step that was not reached took no time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timing {
+    /// Proving the caller; nothing on a connection that is proven already.
+    pub identify: Duration,
+    /// The decision.
+    pub authorize: Duration,
+    /// Obtaining the credential.
+    pub credential: Duration,
+    /// Resolving, dialling and greeting the upstream; nothing on a reused connection.
+    pub connect: Duration,
+    /// From opening the record to the head of the upstream's response.
+    pub first_byte: Option<Duration>,
+}
+
+impl Timing {
+    /// What we add to a request before it is sent on.
+    pub fn overhead(&self) -> Duration {
+        self.identify + self.authorize + self.credential
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::sampled("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true)]
+    #[case::later_version("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", true)]
+    #[case::version_00_is_exact(
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        false
+    )]
+    #[case::later_version_needs_dash(
+        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.",
+        false
+    )]
+    #[case::forbidden_version("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false)]
+    #[case::upper_case("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false)]
+    #[case::zero_trace("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false)]
+    #[case::zero_parent("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false)]
+    #[case::shifted_dash("00-4bf92f3577b34da6a3ce929d0e0e473-600f067aa0ba902b7-01", false)]
+    #[case::short("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0", false)]
+    #[case::empty("", false)]
+    fn reads_traceparent(#[case] header: &str, #[case] valid: bool) {
+        let id = TraceId::from_traceparent(header.as_bytes()).map(|id| id.to_string());
+        assert_eq!(
+            id.as_deref(),
+            valid.then_some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
+    }
+
+    #[test]
+    fn a_path_shows_no_query() {
+        let path = PathOnly::from(PathAndQuery::from_static("/v1/run?token=canary"));
+        assert_eq!(path.as_str(), "/v1/run");
+        assert_eq!(format!("{path:?}"), "\"/v1/run\"");
+    }
+}

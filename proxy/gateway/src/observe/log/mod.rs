@@ -1,0 +1,355 @@
+//! The decision log: bounded queues and the one thread that writes what is in them.
+//!
+//! The request path never waits for a disk or a pipe. When a queue is full, or the sink cannot
+//! be written, records are lost and counted: in `countersign_decisions_dropped_total` at once, and
+//! by a `countersign.dropped/v1` line in the log itself as soon as it can be written again.
+//!
+//! Records of proven callers have a queue and a file of their own, so that no stranger can crowd
+//! them out; and no workload can take the queue from another.
+
+mod class;
+mod digest;
+mod file;
+mod lane;
+mod memory;
+mod top;
+mod writer;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use countersign_config::model::DecisionSink;
+use countersign_core::{
+    clock::Clock,
+    metrics::{Class, Metrics},
+};
+use tokio::sync::oneshot;
+
+pub(super) use self::digest::Summary;
+pub use self::memory::MemoryLog;
+use self::{
+    class::class_of,
+    lane::{Bounds, Lane, Outlet, lane},
+    writer::{Outputs, Writer},
+};
+use super::{count, record::Closed};
+
+/// Records of one class that wait to be written.
+const LANE_RECORDS: usize = 8192;
+
+/// What the records of proven callers may hold while they wait.
+const IDENTIFIED: Bounds = Bounds {
+    records: LANE_RECORDS,
+    bytes: 8 * 1024 * 1024,
+};
+
+/// What all others may hold.
+const UNIDENTIFIED: Bounds = Bounds {
+    records: LANE_RECORDS,
+    bytes: 4 * 1024 * 1024,
+};
+
+/// The most bytes that wait in a decision log.
+pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
+
+/// Where finished records go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DecisionLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    way: Way,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// To the writer's thread.
+    Queues(Queues),
+    /// For tests: at once, on the caller's thread.
+    Memory(MemoryLog),
+}
+
+/// The ends that records are put into.
+#[derive(Debug)]
+struct Queues {
+    identified: Lane,
+    unidentified: Lane,
+    control: SyncSender<Control>,
+    writer: Arc<OnceLock<Thread>>,
+}
+
+/// The ends that the writer takes them from.
+#[derive(Debug)]
+struct Inlet {
+    identified: Outlet,
+    unidentified: Outlet,
+    control: Receiver<Control>,
+    writer: Arc<OnceLock<Thread>>,
+}
+
+/// What the ends of the queues both know.
+#[derive(Debug, Clone, Default)]
+struct Counts(Arc<CountsInner>);
+
+#[derive(Debug, Default)]
+struct CountsInner {
+    /// Lost records that no line in the log stands for yet.
+    identified_dropped: AtomicU64,
+    unidentified_dropped: AtomicU64,
+    observer: OnceLock<(Metrics, Clock)>,
+}
+
+#[derive(Debug)]
+enum Control {
+    /// Open the files again: a tool has moved them.
+    Reopen,
+    /// Write what came before, answer, and end.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Why a decision log cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The file cannot be opened for appending.
+    #[error("the decision log {path} cannot be opened")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system gave no thread.
+    #[error("the decision log's thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// The records left in the queue could not be written in time; they are lost.
+#[derive(Debug, thiserror::Error)]
+#[error("the decision log could not be written in time")]
+pub struct DrainTimedOut;
+
+impl DecisionLog {
+    /// Opens the sink and starts the thread that writes to it. Never waits for whoever is at the
+    /// other end.
+    pub fn start(sink: &DecisionSink) -> Result<Self, LogError> {
+        let outputs = match sink {
+            DecisionSink::Stdout => Outputs::stream(Box::new(io::stdout())),
+            DecisionSink::File(path) => {
+                Outputs::files(path).map_err(|(path, source)| LogError::Open { path, source })?
+            }
+        };
+        Self::write_to(outputs)
+    }
+
+    /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
+    pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
+        Self::write_to(Outputs::stream(writer))
+    }
+
+    fn write_to(outputs: Outputs) -> Result<Self, LogError> {
+        let (log, inlet) = Self::queues(IDENTIFIED, UNIDENTIFIED);
+        let writer = Writer::new(outputs, log.0.counts.clone());
+        thread::Builder::new()
+            .name("decisions".into())
+            .spawn(move || writer.run(&inlet))
+            .map_err(LogError::Thread)?;
+        Ok(log)
+    }
+
+    /// For tests: a log that keeps its records, readable as soon as they are closed.
+    pub fn memory() -> (Self, MemoryLog) {
+        let memory = MemoryLog::default();
+        let log = Self(Arc::new(Shared {
+            way: Way::Memory(memory.clone()),
+            counts: Counts::default(),
+        }));
+        (log, memory)
+    }
+
+    /// Opens the files again at their paths, after a tool has moved them. Does nothing for other
+    /// sinks, nor when this was just asked: the writer finds out by itself within a second.
+    pub fn reopen(&self) {
+        if let Way::Queues(queues) = &self.0.way {
+            if queues.control.try_send(Control::Reopen).is_err() {
+                tracing::debug!("the decision log is busy or closed: not asked to reopen");
+            }
+            queues.wake();
+        }
+    }
+
+    /// Waits until everything written so far is in the sink, at most for `within`, and ends the
+    /// writer. Records closed afterwards are lost and counted.
+    pub async fn shutdown(&self, within: Duration) -> Result<(), DrainTimedOut> {
+        let Way::Queues(queues) = &self.0.way else {
+            return Ok(());
+        };
+        let drained = async {
+            let (done, answer) = oneshot::channel();
+            let mut message = Control::Shutdown(done);
+            loop {
+                match queues.control.try_send(message) {
+                    Ok(()) => break,
+                    Err(TrySendError::Disconnected(_)) => return Ok(()),
+                    Err(TrySendError::Full(back)) => message = back,
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            queues.wake();
+            // An answer that never comes means that the writer ended some other way.
+            answer.await.map_err(|_| DrainTimedOut)
+        };
+        tokio::time::timeout(within, drained)
+            .await
+            .unwrap_or(Err(DrainTimedOut))
+    }
+
+    /// From now on, counts in `metrics`; the first call wins.
+    pub(super) fn count_in(&self, metrics: &Metrics, clock: &Clock) {
+        self.0
+            .counts
+            .0
+            .observer
+            .get_or_init(|| (metrics.clone(), clock.clone()));
+    }
+
+    /// Hands a finished record over, without waiting.
+    pub(super) fn write(&self, closed: Box<Closed>) {
+        match &self.0.way {
+            Way::Memory(memory) => {
+                self.0.counts.record(&closed);
+                memory.push(&closed);
+            }
+            Way::Queues(queues) => {
+                let class = class_of(&closed);
+                match queues.lane(class).put(closed) {
+                    Ok(()) => queues.wake(),
+                    Err(closed) => {
+                        // The writer will not see it: the request itself still counts.
+                        self.0.counts.record(&closed);
+                        self.0.counts.dropped(class, 1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A log and the other end of its queues.
+    fn queues(identified: Bounds, unidentified: Bounds) -> (Self, Inlet) {
+        let (identified, identified_outlet) = lane(identified);
+        let (unidentified, unidentified_outlet) = lane(unidentified);
+        let (control, asked) = sync_channel(4);
+        let writer = Arc::default();
+        let inlet = Inlet {
+            identified: identified_outlet,
+            unidentified: unidentified_outlet,
+            control: asked,
+            writer: Arc::clone(&writer),
+        };
+        let log = Self(Arc::new(Shared {
+            way: Way::Queues(Queues {
+                identified,
+                unidentified,
+                control,
+                writer,
+            }),
+            counts: Counts::default(),
+        }));
+        (log, inlet)
+    }
+}
+
+impl Queues {
+    fn lane(&self, class: Class) -> &Lane {
+        match class {
+            Class::Identified => &self.identified,
+            Class::Unidentified => &self.unidentified,
+        }
+    }
+
+    /// Wakes the writer if it rests. One that has not begun yet will look by itself.
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+}
+
+impl Inlet {
+    /// The current thread is the writer from now on.
+    fn wake_me(&self) {
+        self.writer.get_or_init(thread::current);
+    }
+
+    /// Whether all logs are dropped.
+    fn is_closed(&self) -> bool {
+        self.identified.is_closed()
+    }
+}
+
+impl Counts {
+    /// Counts a finished request.
+    fn record(&self, closed: &Closed) {
+        if let Some((metrics, _)) = self.0.observer.get() {
+            count::finished(metrics, closed);
+        }
+    }
+
+    /// Counts lost records.
+    fn dropped(&self, class: Class, count: u64) {
+        self.untold(class).fetch_add(count, Ordering::Relaxed);
+        if let Some((metrics, _)) = self.0.observer.get() {
+            metrics.decisions_dropped(class, count);
+        }
+    }
+
+    /// Counts a record that is told in a summary only.
+    fn summarized(&self, class: Class) {
+        if let Some((metrics, _)) = self.0.observer.get() {
+            metrics.decision_summarized(class);
+        }
+    }
+
+    /// Counts a failed attempt to write.
+    fn write_failed(&self) {
+        if let Some((metrics, _)) = self.0.observer.get() {
+            metrics.decision_write_failed();
+        }
+    }
+
+    /// The lost records that no line stands for yet; the caller must write one.
+    fn take_dropped(&self, class: Class) -> u64 {
+        self.untold(class).swap(0, Ordering::Relaxed)
+    }
+
+    /// Puts back what [`Self::take_dropped`] gave, when its line could not be written.
+    fn untake_dropped(&self, class: Class, count: u64) {
+        self.untold(class).fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn untold(&self, class: Class) -> &AtomicU64 {
+        match class {
+            Class::Identified => &self.0.identified_dropped,
+            Class::Unidentified => &self.0.unidentified_dropped,
+        }
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        self.0
+            .observer
+            .get()
+            .map_or_else(|| Clock::system().now(), |(_, clock)| clock.now())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! The thread that turns records into lines.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use countersign_core::metrics::Class;
+use tokio::time::Instant;
+
+use super::{
+    super::document,
+    Control, Counts, Inlet, LANE_RECORDS,
+    digest::{Digest, Summary},
+    file::{self, RotatingFile},
+};
+
+/// A batch is written when it has this many bytes, or when nothing waits.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Strangers' records that are looked at before those of proven callers are again.
+const STRANGERS: usize = 512;
+
+/// How long the writer lets records gather before it writes them. Without this it would be woken for
+/// every record, which at thousands a second costs more than writing them: a quarter of the
+/// gateway's CPU time in our bench.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How long the writer rests when nothing wakes it: a summary may be due.
+const REST: Duration = Duration::from_secs(1);
+
+/// The least time between two complaints about a sink that cannot be written.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Where lines go.
+pub(super) enum Output {
+    /// Standard output, or whatever else takes bytes.
+    Stream(Box<dyn Write + Send>),
+    /// A file, rotated by size.
+    File(RotatingFile),
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream(_) => "Stream",
+            Self::File(_) => "File",
+        })
+    }
+}
+
+impl Output {
+    /// Writes whole lines, all or, for a file, none of them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
+            Self::File(file) => file.append(lines),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(_) => Ok(()),
+            Self::File(file) => file.reopen(),
+        }
+    }
+}
+
+/// Where the records of the two classes go.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    /// Those of proven callers.
+    pub(super) identified: Output,
+    /// All others, where they do not go to the same.
+    pub(super) unidentified: Option<Output>,
+}
+
+impl Outputs {
+    /// Everything to one stream.
+    pub(super) fn stream(stream: Box<dyn Write + Send>) -> Self {
+        Self {
+            identified: Output::Stream(stream),
+            unidentified: None,
+        }
+    }
+
+    /// Two files, the one beside the other; or, if the path is no file, everything there.
+    pub(super) fn files(path: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let open = |path: PathBuf, bounds| match RotatingFile::open(&path, bounds) {
+            Ok(file) => Ok(file),
+            Err(error) => Err((path, error)),
+        };
+        let identified = open(path.to_owned(), file::IDENTIFIED)?;
+        let unidentified = if identified.rotates() {
+            let file = open(file::beside(path), file::UNIDENTIFIED)?;
+            Some(Output::File(file))
+        } else {
+            None
+        };
+        Ok(Self {
+            identified: Output::File(identified),
+            unidentified,
+        })
+    }
+
+    fn of(&mut self, class: Class) -> &mut Output {
+        match (class, &mut self.unidentified) {
+            (Class::Unidentified, Some(output)) => output,
+            (Class::Identified, _) | (Class::Unidentified, None) => &mut self.identified,
+        }
+    }
+}
+
+/// Lines of one class that are about to be written.
+#[derive(Debug)]
+struct Batch {
+    lines: Vec<u8>,
+    /// How many records they are.
+    records: u64,
+}
+
+impl Batch {
+    fn with_room(room: usize) -> Self {
+        Self {
+            lines: Vec::with_capacity(room),
+            records: 0,
+        }
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the writer's own thread: nothing else runs on it, and no request waits for it"
+)]
+fn gather() {
+    thread::sleep(GATHER);
+}
+
+/// The writing end of a decision log.
+#[derive(Debug)]
+pub(super) struct Writer {
+    outputs: Outputs,
+    counts: Counts,
+    digest: Digest,
+    identified: Batch,
+    unidentified: Batch,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(outputs: Outputs, counts: Counts) -> Self {
+        Self {
+            outputs,
+            counts,
+            digest: Digest::new(Instant::now()),
+            identified: Batch::with_room(BATCH_BYTES + 16 * 1024),
+            unidentified: Batch::with_room(0),
+            complained: None,
+        }
+    }
+
+    /// Writes until it is told to shut down or all logs are dropped.
+    pub(super) fn run(mut self, inlet: &Inlet) {
+        inlet.wake_me();
+        loop {
+            let closed = inlet.is_closed();
+            let mut control = inlet.control.try_recv().ok();
+            self.write_waiting(inlet);
+            let now = Instant::now();
+            let over = self.digest.over(now);
+            self.summarize(over);
+            if closed || matches!(control, Some(Control::Shutdown(_))) {
+                let rest = self.digest.end();
+                self.summarize(rest);
+            }
+            self.write_batches();
+            match control.take() {
+                Some(Control::Shutdown(done)) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(());
+                    return;
+                }
+                Some(Control::Reopen) => self.reopen(),
+                None if closed => return,
+                None => {
+                    thread::park_timeout(REST);
+                    gather();
+                }
+            }
+        }
+    }
+
+    /// Takes what waits: of proven callers first, and of strangers now and then, so that neither
+    /// waits for all of the other.
+    fn write_waiting(&mut self, inlet: &Inlet) {
+        for _ in 0..LANE_RECORDS.div_ceil(STRANGERS) {
+            let mut more = false;
+            while !more && let Some(closed) = inlet.identified.next() {
+                self.add(Class::Identified, &closed);
+                more = self.identified.lines.len() >= BATCH_BYTES;
+            }
+            if more {
+                self.write_batch(Class::Identified);
+            }
+            let mut strangers = 0;
+            while strangers < STRANGERS
+                && let Some(closed) = inlet.unidentified.next()
+            {
+                strangers += 1;
+                self.add(Class::Unidentified, &closed);
+            }
+            if self.unidentified.lines.len() >= BATCH_BYTES {
+                self.write_batch(Class::Unidentified);
+            }
+            if !more && strangers < STRANGERS {
+                break;
+            }
+        }
+    }
+
+    /// Counts a record, and adds it to its batch or to a summary.
+    fn add(&mut self, class: Class, closed: &super::Closed) {
+        self.counts.record(closed);
+        if !self.digest.admits(closed) {
+            self.counts.summarized(class);
+            return;
+        }
+        let batch = self.batch(class);
+        document::write_line(closed, &mut batch.lines);
+        batch.records += 1;
+    }
+
+    fn summarize(&mut self, summaries: Vec<Summary>) {
+        let now = self.counts.now();
+        for summary in summaries {
+            let batch = self.batch(summary.class);
+            document::write_summary(&summary, now, &mut batch.lines);
+        }
+    }
+
+    fn batch(&mut self, class: Class) -> &mut Batch {
+        match class {
+            Class::Identified => &mut self.identified,
+            Class::Unidentified => &mut self.unidentified,
+        }
+    }
+
+    fn write_batches(&mut self) {
+        for class in Class::ALL {
+            self.write_batch(class);
+        }
+    }
+
+    /// Writes a batch, preceded by a line for what was lost before it.
+    fn write_batch(&mut self, class: Class) {
+        let dropped = self.counts.take_dropped(class);
+        let now = self.counts.now();
+        let batch = self.batch(class);
+        if dropped > 0 {
+            let records = std::mem::take(&mut batch.lines);
+            document::write_dropped(dropped, class, now, &mut batch.lines);
+            batch.lines.extend_from_slice(&records);
+        }
+        let lines = std::mem::take(&mut batch.lines);
+        let records = std::mem::take(&mut batch.records);
+        if !lines.is_empty()
+            && let Err(error) = self.outputs.of(class).write(&lines)
+        {
+            self.counts.untake_dropped(class, dropped);
+            self.counts.dropped(class, records);
+            self.counts.write_failed();
+            self.complain(&error);
+        }
+        let batch = self.batch(class);
+        batch.lines = lines;
+        batch.lines.clear();
+    }
+
+    fn reopen(&mut self) {
+        for class in Class::ALL {
+            if let Err(error) = self.outputs.of(class).reopen() {
+                self.complain(&error);
+            }
+        }
+    }
+
+    /// Says so in the process log, but not for every record.
+    fn complain(&mut self, error: &io::Error) {
+        let due = self
+            .complained
+            .is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
+        if due {
+            self.complained = Some(Instant::now());
+            tracing::error!(%error, "the decision log cannot be written; records are being lost");
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The record of one request: opened at accept, closed exactly once.
+
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use countersign_core::{
+    clock::Clock,
+    metrics::Metrics,
+    reason::Reason,
+    wire::activity::{Activity, Violation},
+};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{DecisionLog, Entry};
+
+/// The operator's sentence for a request whose connection gave way to others.
+const GAVE_WAY: &str = "limits.connections are open, this workload held more than its share of them, and another wanted its own";
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went through, whatever the upstream said to it.
+    Permitted,
+    /// We did not let it go.
+    Refused {
+        /// The stable reason code.
+        reason: &'static str,
+        /// Whose fault it is.
+        blame: &'static str,
+    },
+    /// It was permitted, but the upstream or the client broke it.
+    Failed {
+        /// The stable reason code.
+        reason: &'static str,
+        /// Whose fault it is.
+        blame: &'static str,
+    },
+    /// It was carried on without being decrypted.
+    Tunnelled,
+}
+
+impl Outcome {
+    /// What a record that nobody concluded ends with: the client went away and its task was
+    /// dropped.
+    const ABANDONED: Self = Self::Failed {
+        reason: "client_gone",
+        blame: "caller",
+    };
+
+    /// What a record ends with that a panic dropped: a bug of ours, not of whoever called.
+    const PANICKED: Self = Self::Failed {
+        reason: "internal",
+        blame: "gateway",
+    };
+
+    /// The same, once the gateway itself cuts off what is left when it ends.
+    const CUT_OFF: Self = Self::Failed {
+        reason: Reason::Draining.facts().code,
+        blame: Reason::Draining.facts().blame.as_str(),
+    };
+
+    /// What a record that nobody concluded ends with if its connection gave way to others.
+    const SHED: Self = Self::Failed {
+        reason: Reason::ShareExceeded.facts().code,
+        blame: Reason::ShareExceeded.facts().blame.as_str(),
+    };
+
+    /// What a record that nobody concluded ends with if its client broke HTTP.
+    const BROKEN_HTTP: Self = Self::Refused {
+        reason: Reason::RequestMalformed.facts().code,
+        blame: Reason::RequestMalformed.facts().blame.as_str(),
+    };
+
+    /// The outcome's name in records and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Permitted => "permitted",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Tunnelled => "tunnelled",
+        }
+    }
+
+    /// The reason code; that of a request which went through is the outcome's name.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Permitted | Self::Tunnelled => self.name(),
+            Self::Refused { reason, .. } | Self::Failed { reason, .. } => reason,
+        }
+    }
+
+    /// Whose fault it is, if there is a fault.
+    pub fn blame(&self) -> Option<&'static str> {
+        match self {
+            Self::Permitted | Self::Tunnelled => None,
+            Self::Refused { blame, .. } | Self::Failed { blame, .. } => Some(blame),
+        }
+    }
+}
+
+/// Opens records. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Recorder(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: DecisionLog,
+    metrics: Metrics,
+    clock: Clock,
+    cutting_off: AtomicBool,
+}
+
+impl Recorder {
+    /// A recorder that writes to `log`, which from then on counts what it writes in `metrics`. A
+    /// log counts in the metrics of its first recorder only.
+    pub fn new(log: DecisionLog, metrics: Metrics, clock: Clock) -> Self {
+        log.count_in(&metrics, &clock);
+        Self(Arc::new(Shared {
+            log,
+            metrics,
+            clock,
+            cutting_off: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on a record that is dropped was cut off by the gateway's end, not by its client.
+    pub fn cut_off(&self) {
+        self.0.cutting_off.store(true, Ordering::Release);
+    }
+
+    /// Opens the record of a request that was just accepted.
+    pub fn open(&self) -> Record {
+        let time = self.0.clock.now();
+        Record {
+            open: Some(Box::new(Closed {
+                time,
+                entry: Entry::new(new_id(time)),
+                outcome: Outcome::ABANDONED,
+                total: Duration::ZERO,
+                bytes: (0, 0),
+            })),
+            opened: Instant::now(),
+            recorder: self.clone(),
+            client: None,
+        }
+    }
+
+    /// The metrics, for what is no request: connections, reloads, credential fetches.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The log, for draining it at the end.
+    pub fn log(&self) -> &DecisionLog {
+        &self.0.log
+    }
+}
+
+/// What is handed to the log. Boxed when the record is opened, so that closing it allocates
+/// nothing.
+#[derive(Debug)]
+pub(super) struct Closed {
+    /// When the request was accepted.
+    pub(super) time: Timestamp,
+    /// Everything that was filled in.
+    pub(super) entry: Entry,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// From opening to closing.
+    pub(super) total: Duration,
+    /// Body bytes at closing, request and response: the counters may still move.
+    pub(super) bytes: (u64, u64),
+}
+
+/// The open record of one request. Derefs to its [`Entry`].
+///
+/// It is closed by [`Record::close`], or when it is dropped: then with the outcome that
+/// [`Record::conclude`] set, or else as failed because the client went away.
+#[derive(Debug)]
+#[must_use = "dropping a record closes it as `client_gone`"]
+pub struct Record {
+    /// Empty only while it is dropped.
+    open: Option<Box<Closed>>,
+    opened: Instant,
+    recorder: Recorder,
+    /// The client's connection, for whether it broke HTTP rather than left.
+    client: Option<Arc<Activity>>,
+}
+
+impl Record {
+    /// Notes on which connection the request came.
+    pub(crate) fn came_on(&mut self, client: &Arc<Activity>) {
+        self.client = Some(Arc::clone(client));
+    }
+
+    /// How the client broke HTTP, if it did: then it has not simply left.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.client.as_ref()?.violation()
+    }
+
+    /// Whether its connection was closed in favour of others.
+    fn gave_way(&self) -> bool {
+        let client = self.client.as_ref();
+        client.is_some_and(|client| client.why_shed().is_some())
+    }
+
+    /// Closes the record.
+    pub fn close(mut self, outcome: Outcome) {
+        self.conclude(outcome);
+    }
+
+    /// Takes the record back: others are made of what it was opened for.
+    pub(crate) fn withdraw(mut self) {
+        self.open = None;
+    }
+
+    /// Sets the outcome that the record will be closed with when it is dropped. The last one
+    /// counts.
+    pub fn conclude(&mut self, outcome: Outcome) {
+        if let Some(open) = &mut self.open {
+            open.outcome = outcome;
+        }
+    }
+
+    /// The time since the record was opened.
+    pub fn elapsed(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    fn finish(&mut self) -> Option<Box<Closed>> {
+        let mut closed = self.open.take()?;
+        let cut_off = || self.recorder.0.cutting_off.load(Ordering::Acquire);
+        if closed.outcome == Outcome::ABANDONED {
+            if std::thread::panicking() {
+                closed.outcome = Outcome::PANICKED;
+            } else if cut_off() {
+                closed.outcome = Outcome::CUT_OFF;
+            } else if self.gave_way() {
+                closed.outcome = Outcome::SHED;
+                closed.entry.detail = Some(GAVE_WAY.into());
+            } else if let Some(Violation(what)) = self.violation() {
+                closed.outcome = Outcome::BROKEN_HTTP;
+                closed.entry.detail = Some(what.into());
+            }
+        }
+        closed.total = self.opened.elapsed();
+        closed.bytes = (closed.entry.bytes.request(), closed.entry.bytes.response());
+        Some(closed)
+    }
+
+    /// Closes the record past its log.
+    #[cfg(test)]
+    pub(super) fn take_closed(&mut self, outcome: Outcome) -> Box<Closed> {
+        self.conclude(outcome);
+        self.finish().expect("it was open")
+    }
+}
+
+impl Deref for Record {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.open.as_ref().expect("emptied only by drop").entry
+    }
+}
+
+impl DerefMut for Record {
+    fn deref_mut(&mut self) -> &mut Entry {
+        &mut self.open.as_mut().expect("emptied only by drop").entry
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(closed) = self.finish() {
+            self.recorder.0.log.write(closed);
+        }
+    }
+}
+
+/// A version 7 UUID of the given time (RFC 9562, section 5.7).
+///
+/// `Uuid::now_v7` would read the machine's clock, and ask the kernel for random bits each time.
+fn new_id(time: Timestamp) -> Uuid {
+    let Some(random) = RANDOM.with_borrow_mut(Random::next) else {
+        return Uuid::now_v7();
+    };
+    let millis = u64::try_from(time.as_millisecond()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random::new()) };
+}
+
+/// Random bits for ids, many at a time: aws-lc's generator costs nearly the same for one and for all.
+struct Random {
+    bits: [[u8; 10]; 64],
+    used: usize,
+}
+
+impl Random {
+    const fn new() -> Self {
+        let bits = [[0; 10]; 64];
+        Self {
+            used: bits.len(),
+            bits,
+        }
+    }
+
+    fn next(&mut self) -> Option<[u8; 10]> {
+        if self.used == self.bits.len() {
+            aws_lc_rs::rand::fill(self.bits.as_flattened_mut()).ok()?;
+            self.used = 0;
+        }
+        self.used += 1;
+        Some(self.bits[self.used - 1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{super::fixture, *};
+
+    const REFUSED: Outcome = Outcome::Refused {
+        reason: "path_denied",
+        blame: "caller",
+    };
+
+    #[rstest]
+    #[case(Outcome::Permitted, "permitted", "permitted", None)]
+    #[case(Outcome::Tunnelled, "tunnelled", "tunnelled", None)]
+    #[case(REFUSED, "refused", "path_denied", Some("caller"))]
+    #[case(
+        Outcome::Failed { reason: "upstream_reset", blame: "upstream" },
+        "failed", "upstream_reset", Some("upstream")
+    )]
+    fn is_closed_once_with_its_outcome(
+        #[case] outcome: Outcome,
+        #[case] name: &str,
+        #[case] reason: &str,
+        #[case] blame: Option<&str>,
+    ) {
+        let (recorder, log) = fixture::recorder();
+        recorder.open().close(outcome);
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["outcome"], name);
+        assert_eq!(records[0]["reason"], reason);
+        assert_eq!(records[0]["blame"].as_str(), blame);
+    }
+
+    #[test]
+    fn a_dropped_record_says_that_the_client_is_gone() {
+        let (recorder, log) = fixture::recorder();
+        drop(recorder.open());
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["outcome"], "failed");
+        assert_eq!(records[0]["reason"], "client_gone");
+        assert_eq!(records[0]["blame"], "caller");
+    }
+
+    #[test]
+    fn a_record_that_a_panic_drops_blames_the_gateway() {
+        let (recorder, log) = fixture::recorder();
+        let panicked = std::thread::spawn(move || {
+            let _record = recorder.open();
+            panic!("as this test wants");
+        });
+        assert!(panicked.join().is_err());
+        let records = log.all();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0]["reason"], "internal");
+        assert_eq!(records[0]["blame"], "gateway");
+    }
+
+    #[test]
+    fn a_dropped_record_keeps_the_outcome_it_was_given_last() {
+        let (recorder, log) = fixture::recorder();
+        let mut record = recorder.open();
+        record.conclude(Outcome::Permitted);
+        record.conclude(REFUSED);
+        drop(record);
+        assert_eq!(log.all()[0]["outcome"], "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_task_closes_its_record() {
+        let (recorder, mut log) = fixture::recorder();
+        let record = recorder.open();
+        let task = tokio::spawn(async move {
+            let _record = record;
+            std::future::pending::<()>().await;
+        });
+        tokio::time::advance(Duration::from_millis(3)).await;
+        assert!(log.all().is_empty());
+        task.abort();
+        let closed = log.next().await;
+        assert_eq!(closed["reason"], "client_gone");
+        assert_eq!(closed["timing_us"]["total"], 3000);
+    }
+
+    #[test]
+    fn the_counters_are_read_at_closing() {
+        let (recorder, log) = fixture::recorder();
+        let record = recorder.open();
+        let bytes = Arc::clone(&record.bytes);
+        bytes.add_request(3);
+        bytes.add_response(5);
+        record.close(Outcome::Permitted);
+        bytes.add_request(100);
+        assert_eq!(log.all()[0]["bytes"]["request"], 3);
+        assert_eq!(log.all()[0]["bytes"]["response"], 5);
+    }
+
+    #[test]
+    fn ids_are_distinct_and_tell_the_time() {
+        let (recorder, _log) = fixture::recorder();
+        let (one, other) = (recorder.open(), recorder.open());
+        assert_ne!(one.id, other.id);
+        assert_eq!(one.id.get_version_num(), 7);
+        let (secs, nanos) = one.id.get_timestamp().unwrap().to_unix();
+        let at = i64::try_from(secs).unwrap() * 1000 + i64::from(nanos) / 1_000_000;
+        assert_eq!(at, fixture::clock().now().as_millisecond());
+    }
+}

@@ -1,0 +1,63 @@
+//! Each room's error, turned into a refusal: its reason, its sentence, and when to try again.
+
+use std::time::Duration;
+
+use super::Refusal;
+use countersign_core::{budget::Short, reason::Reason, slots::NoPlace, wire::meter::Overrun};
+use countersign_credential::CredentialError;
+use countersign_identity::IdentifyError;
+use countersign_upstream::{forward::ForwardError, inject::InjectError};
+
+impl From<InjectError> for Refusal {
+    fn from(error: InjectError) -> Self {
+        match error {
+            InjectError::Memory(short) => short.into(),
+            error => Self::new(error.reason(), error.to_string()),
+        }
+    }
+}
+
+impl From<Short> for Refusal {
+    fn from(short: Short) -> Self {
+        let mut refusal = Self::new(short.reason(), short.to_string());
+        refusal.retry_after = Some(Duration::from_secs(1));
+        refusal
+    }
+}
+
+impl From<Overrun> for Refusal {
+    fn from(overrun: Overrun) -> Self {
+        match overrun {
+            Overrun::Unproven(_) => Self::new(Reason::HeadTooLarge, overrun.to_string()),
+            Overrun::Short(short) => short.into(),
+        }
+    }
+}
+
+impl From<CredentialError> for Refusal {
+    fn from(error: CredentialError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(error: NoPlace) -> Self {
+        Self::new(Reason::ShareExceeded, error.to_string())
+    }
+}
+
+impl From<ForwardError> for Refusal {
+    fn from(error: ForwardError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}
+
+impl From<IdentifyError> for Refusal {
+    fn from(error: IdentifyError) -> Self {
+        let mut refusal = Self::new(error.reason(), error.to_string());
+        if let IdentifyError::Throttled { again, .. } = error {
+            refusal.retry_after = Some(again);
+        }
+        refusal
+    }
+}

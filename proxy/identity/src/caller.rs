@@ -1,0 +1,241 @@
+//! A proven caller.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
+
+use countersign_config::policy::CallerFacts;
+use countersign_core::{
+    bearer::Bearer,
+    budget::{Account, Budget},
+    clock::Clock,
+    flight::LastTime,
+    secret::Secret,
+};
+use jiff::Timestamp;
+
+use super::{jwks::Vouched, review::Standing, svid::Svid};
+
+/// How a caller was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// By a projected service-account token that it presented.
+    ServiceAccountToken,
+    /// By the X.509-SVID of its connection.
+    X509Svid,
+    /// By the token file of the pod that it shares with this gateway.
+    OwnToken,
+}
+
+impl Proof {
+    /// The stable name in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceAccountToken => "service-account-token",
+            Self::X509Svid => "x509-svid",
+            Self::OwnToken => "own-token",
+        }
+    }
+}
+
+/// A caller that was proven. Whoever holds one may rely on all that it says; only this module's
+/// parent makes them.
+pub struct Caller {
+    pub(super) facts: CallerFacts,
+    pub(super) proof: Proof,
+    pub(super) issuer: Arc<str>,
+    pub(super) subject: Arc<str>,
+    pub(super) token_id: Option<Arc<str>>,
+    /// The token itself, for who exchanges it for another; one copy in all.
+    pub(super) token: Option<Arc<Secret>>,
+    pub(super) expires_at: Timestamp,
+    pub(super) key: [u8; 32],
+    /// When the proof was last checked against the issuer's keys.
+    pub(super) verified: LastTime,
+    /// The key that it was checked with, which its issuer may withdraw; certificates have `svid`.
+    pub(super) vouched: Option<Arc<Vouched>>,
+    /// What the API server says of it, where it is asked.
+    pub(super) standing: Option<Arc<Standing>>,
+    /// The certificate of its connection, where it has one.
+    pub(super) svid: Option<Arc<Svid>>,
+    /// Where what it makes the gateway hold is counted; looked up once.
+    pub(super) account: OnceLock<Arc<Account>>,
+}
+
+impl Caller {
+    /// A caller by certificate. Its namespace and service account are not facts: the path of a
+    /// SPIFFE ID is a convention of each trust domain, and policy names the whole ID.
+    pub(super) fn of_svid(svid: Svid, key: [u8; 32]) -> Self {
+        let verified = LastTime::never();
+        verified.mark();
+        Self {
+            facts: CallerFacts {
+                cluster: None,
+                namespace: None,
+                service_account: None,
+                pod: None,
+                spiffe_id: Some(svid.id.shared()),
+                kubernetes: None,
+            },
+            proof: Proof::X509Svid,
+            issuer: svid.id.trust_domain().shared(),
+            subject: svid.id.shared(),
+            token_id: Some(svid.serial.as_ref().into()),
+            token: None,
+            expires_at: svid.not_after,
+            key,
+            verified,
+            vouched: None,
+            standing: None,
+            svid: Some(Arc::new(svid)),
+            account: OnceLock::new(),
+        }
+    }
+
+    /// The caller by token, with the SPIFFE ID of its connection; `None` if they are not the same
+    /// service account.
+    pub(super) fn of_both(token: &Self, certificate: &Self) -> Option<Self> {
+        let svid = certificate.svid.as_ref()?;
+        let facts = &token.facts;
+        let of_token = (
+            facts.namespace.as_deref()?,
+            facts.service_account.as_deref()?,
+        );
+        if svid.id.service_account() != Some(of_token) {
+            return None;
+        }
+        let verified = LastTime::never();
+        verified.mark();
+        Some(Self {
+            facts: CallerFacts {
+                spiffe_id: Some(svid.id.shared()),
+                ..facts.clone()
+            },
+            proof: token.proof,
+            issuer: Arc::clone(&token.issuer),
+            subject: Arc::clone(&token.subject),
+            token_id: token.token_id.clone(),
+            token: token.token.clone(),
+            expires_at: token.expires_at.min(certificate.expires_at),
+            key: token.key,
+            verified,
+            vouched: token.vouched.clone(),
+            standing: token.standing.clone(),
+            svid: Some(Arc::clone(svid)),
+            account: OnceLock::new(),
+        })
+    }
+
+    /// What policy may decide by.
+    pub fn facts(&self) -> &CallerFacts {
+        &self.facts
+    }
+
+    /// How it was proven.
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// The name, in our configuration, of the issuer that vouched for it.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Who it is in its issuer's terms, such as `system:serviceaccount:qa:nightly-dashboard`.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Who it is among the callers of all issuers. A subject has no space in it, so that no two
+    /// pairs of names read the same.
+    pub fn full_name(&self) -> String {
+        format!("{} {}", self.issuer, self.subject)
+    }
+
+    /// The token's `jti`, or the serial number of the certificate.
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
+    }
+
+    /// The end of its proof; there is no leeway.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Whether its proof has come to its end.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
+    }
+
+    /// Where what it makes the gateway hold is counted; looked up once.
+    pub fn account(&self, budget: &Budget) -> &Arc<Account> {
+        self.account
+            .get_or_init(|| budget.account_of(&self.issuer, &self.subject))
+    }
+
+    /// The SHA-256 of its proof, whole, for use as a cache's key.
+    pub fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+}
+
+impl Bearer for Caller {
+    fn key(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    fn token(&self) -> Option<&Secret> {
+        self.token.as_deref()
+    }
+
+    fn described(&self) -> String {
+        let name = self.full_name();
+        match &self.facts.pod {
+            Some(pod) => format!("{name} ({pod})"),
+            None => name,
+        }
+    }
+
+    fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Completes when the run that the token was given to is over: the token has expired, its issuer
+    /// has withdrawn the key, or the API server, where it is asked, does not accept it any more. It is
+    /// asked twice a minute at most; one that cannot be asked proves nothing.
+    fn over<'a>(&'a self, clock: &'a Clock) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let withdrawn = async {
+                match &self.standing {
+                    None => std::future::pending().await,
+                    Some(standing) => standing.withdrawn().await,
+                }
+            };
+            let other_keys = async {
+                match &self.vouched {
+                    None => std::future::pending().await,
+                    Some(vouched) => vouched.withdrawn().await,
+                }
+            };
+            tokio::select! {
+                () = clock.until(self.expires_at) => {}
+                () = other_keys => {}
+                () = withdrawn => {}
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("subject", &self.subject)
+            .field("issuer", &self.issuer)
+            .field("proof", &self.proof)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}

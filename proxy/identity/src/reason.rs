@@ -1,0 +1,54 @@
+//! Why a proof does not count, in answers, records and metrics. No `_`: a new way to fail asks for its
+//! reason here.
+
+use super::{IdentifyError, SvidError};
+use countersign_core::reason::Reason;
+
+impl IdentifyError {
+    /// Why, in answers, records and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            IdentifyError::Malformed(_) | IdentifyError::UnsupportedScheme => {
+                Reason::IdentityMalformed
+            }
+            IdentifyError::UnknownIssuer => Reason::IdentityIssuerUnknown,
+            IdentifyError::AlgorithmNotAllowed
+            | IdentifyError::UnknownKey
+            | IdentifyError::BadSignature
+            | IdentifyError::BadClaims(_)
+            | IdentifyError::ReviewMismatch { .. } => Reason::IdentityInvalid,
+            IdentifyError::WrongAudience { .. } => Reason::IdentityAudience,
+            IdentifyError::Expired => Reason::IdentityExpired,
+            IdentifyError::NotYetValid => Reason::IdentityNotYetValid,
+            IdentifyError::KeysUnavailable { .. } | IdentifyError::OwnTokenUnavailable { .. } => {
+                Reason::IdentityKeysUnavailable
+            }
+            IdentifyError::ReviewUnavailable { .. } => Reason::IdentityReviewUnavailable,
+            IdentifyError::Revoked { .. } => Reason::IdentityRevoked,
+            IdentifyError::KeyWithdrawn { .. } => Reason::IdentityKeyWithdrawn,
+            IdentifyError::LivesTooLong { .. } => Reason::IdentityTooLongLived,
+            IdentifyError::Throttled { .. } => Reason::IdentityThrottled,
+            IdentifyError::Certificate(error) => certificate(error),
+            IdentifyError::Mismatch { .. } => Reason::IdentityMismatch,
+        }
+    }
+}
+
+/// Why a certificate was refused.
+fn certificate(error: &SvidError) -> Reason {
+    match error {
+        SvidError::Bounds(_) => Reason::IdentityChain,
+        SvidError::Unreadable
+        | SvidError::UriNames(_)
+        | SvidError::SpiffeId(_)
+        | SvidError::Authority
+        | SvidError::NoKeyUsage
+        | SvidError::NoDigitalSignature
+        | SvidError::SigningKeyUsage(_)
+        | SvidError::Chain { .. } => Reason::IdentityInvalid,
+        SvidError::UntrustedDomain { .. } => Reason::IdentityIssuerUnknown,
+        SvidError::NoBundle { .. } => Reason::IdentityKeysUnavailable,
+        SvidError::Expired { .. } => Reason::IdentityExpired,
+        SvidError::NotYetValid { .. } => Reason::IdentityNotYetValid,
+    }
+}

@@ -1,0 +1,160 @@
+//! The roots of one trust domain, from a file: PEM, or the SPIFFE bundle format (a JWK set, SPIFFE
+//! Trust Domain and Bundle, section 4).
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use countersign_core::files;
+use jiff::Timestamp;
+use rustls::{
+    RootCertStore,
+    crypto::aws_lc_rs,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use serde::Deserialize;
+
+use super::ChainFault;
+use crate::from_json_object;
+
+/// The most roots one bundle may have; there are two or three while one replaces another.
+const MAX_ROOTS: usize = 256;
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the bundle {} cannot be used: {fault}", file.display())]
+pub struct BundleError {
+    file: PathBuf,
+    fault: Fault,
+}
+
+/// What is wrong with a bundle.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error("it is neither PEM certificates nor a SPIFFE bundle")]
+    NoBundle,
+    #[error("it has more than 256 roots")]
+    TooMany,
+    #[error("its key {0} has the use `x509-svid` and not exactly one certificate in `x5c`")]
+    X5c(usize),
+    #[error("its certificate {0} is no root that can be used")]
+    Root(usize),
+    #[error("no check can be made with it: {0}")]
+    Verifier(rustls::server::VerifierBuilderError),
+}
+
+/// The roots, ready for use.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    /// `None` vouches for nobody: a SPIFFE bundle may have no X.509 authority.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Key>,
+}
+
+/// An authority. Those for other uses, such as `jwt-svid`, and those without one are passed over,
+/// as the standard demands.
+#[derive(Deserialize)]
+struct Key {
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    #[serde(default)]
+    x5c: Vec<String>,
+}
+
+impl Bundle {
+    pub(super) fn read(file: &Path) -> Result<Self, BundleError> {
+        let read = || Self::parse(&files::read_now(file)?);
+        read().map_err(|fault| BundleError {
+            file: file.to_owned(),
+            fault,
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let certificates = if bytes.trim_ascii_start().first() == Some(&b'{') {
+            of_key_set(bytes)?
+        } else {
+            of_pem(bytes)?
+        };
+        Self::of(certificates)
+    }
+
+    /// A bundle of these roots.
+    pub(super) fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Fault> {
+        if certificates.len() > MAX_ROOTS {
+            return Err(Fault::TooMany);
+        }
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in certificates.into_iter().enumerate() {
+            roots.add(certificate).map_err(|_| Fault::Root(index))?;
+        }
+        if roots.is_empty() {
+            return Ok(Self { verifier: None });
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(Fault::Verifier)?;
+        Ok(Self {
+            verifier: Some(verifier),
+        })
+    }
+
+    /// Whether a path leads from the leaf to one of the roots.
+    pub(super) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<(), ChainFault> {
+        let verifier = self.verifier.as_ref().ok_or(ChainFault::NoRoot)?;
+        // Before 1970 nothing is valid.
+        let since_epoch = Duration::try_from(now.as_duration()).unwrap_or(Duration::ZERO);
+        let now = UnixTime::since_unix_epoch(since_epoch);
+        verifier.verify_client_cert(leaf, rest, now)?;
+        Ok(())
+    }
+}
+
+/// A file without any certificate is one that is half written, or another file.
+fn of_pem(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Fault::NoBundle)?;
+    if certificates.is_empty() {
+        return Err(Fault::NoBundle);
+    }
+    Ok(certificates)
+}
+
+fn of_key_set(json: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let set: KeySet = from_json_object(json).ok_or(Fault::NoBundle)?;
+    let mut certificates = Vec::new();
+    for (index, key) in set.keys.into_iter().enumerate() {
+        if key.usage.as_deref() != Some("x509-svid") {
+            continue;
+        }
+        let [certificate] = &key.x5c[..] else {
+            return Err(Fault::X5c(index));
+        };
+        let der = STANDARD.decode(certificate);
+        certificates.push(der.map_err(|_| Fault::X5c(index))?.into());
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+pub(super) fn parse(bytes: &[u8]) -> Result<Bundle, String> {
+    Bundle::parse(bytes).map_err(|fault| fault.to_string())
+}

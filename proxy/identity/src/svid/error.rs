@@ -1,0 +1,138 @@
+//! Which rule a certificate breaks.
+
+use countersign_config::spiffe::{SpiffeId, SpiffeIdError};
+use countersign_core::chain::ChainError;
+use jiff::Timestamp;
+use rustls::CertificateError;
+
+/// Why a certificate is no X.509-SVID that is trusted here, as a sentence about it. An ID is told
+/// where there is one, but is proven only when there is no error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SvidError {
+    /// Its chain is too large to be looked at.
+    #[error(transparent)]
+    Bounds(#[from] ChainError),
+    /// It is not DER, or an extension that matters is broken or there twice.
+    #[error("it cannot be parsed")]
+    Unreadable,
+    /// None or several URI SANs (X.509-SVID, section 2).
+    #[error("it has {0} URI SANs; an X.509-SVID has exactly one")]
+    UriNames(usize),
+    /// The URI is not the SPIFFE ID of a workload.
+    #[error("its URI SAN is not the SPIFFE ID of a workload: {0}")]
+    SpiffeId(#[from] SpiffeIdError),
+    /// A CA's certificate identifies no workload (section 4.1).
+    #[error("it is a CA's; only a leaf identifies a workload")]
+    Authority,
+    /// There is no key usage (section 4.3).
+    #[error("it has no key usage; an X.509-SVID's has digitalSignature")]
+    NoKeyUsage,
+    /// The key may not sign handshakes.
+    #[error("its key usage lacks digitalSignature")]
+    NoDigitalSignature,
+    /// The key may sign certificates or revocation lists.
+    #[error("its key usage has {0}, which is for authorities alone")]
+    SigningKeyUsage(&'static str),
+    /// Nobody here knows its trust domain.
+    #[error("{id} is of a trust domain that is not configured")]
+    UntrustedDomain {
+        /// Who it says it is.
+        id: SpiffeId,
+    },
+    /// The agent that its trust domain's bundle comes from gives none.
+    #[error(
+        "{id}: the SPIFFE Workload API gives no bundle for its trust domain; is the agent there, and does it know the gateway?"
+    )]
+    NoBundle {
+        /// Who it says it is.
+        id: SpiffeId,
+    },
+    /// Its `notAfter` has passed.
+    #[error("{id} expired at {not_after}")]
+    Expired {
+        /// Who it says it is.
+        id: SpiffeId,
+        /// When it ended.
+        not_after: Timestamp,
+    },
+    /// Its `notBefore` lies ahead.
+    #[error("{id} is not valid before {not_before}; compare the clocks")]
+    NotYetValid {
+        /// Who it says it is.
+        id: SpiffeId,
+        /// When it begins.
+        not_before: Timestamp,
+    },
+    /// The bundle of its trust domain does not vouch for it.
+    #[error("{id}: {fault}")]
+    Chain {
+        /// Who it says it is.
+        id: SpiffeId,
+        /// What is wrong.
+        fault: ChainFault,
+    },
+}
+
+/// What is wrong with a chain (RFC 5280, section 6).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChainFault {
+    /// No path leads to a root of the bundle.
+    #[error("no root in the bundle of its trust domain vouches for it")]
+    NoRoot,
+    /// An intermediate is outside of its life.
+    #[error("a certificate of its chain has expired or is not valid yet")]
+    Lifetime,
+    /// An extended key usage without `clientAuth`.
+    #[error("its extended key usage is not for TLS clients")]
+    Purpose,
+    /// Anything else.
+    #[error("its chain is not good: {0}")]
+    Other(Box<str>),
+}
+
+impl SvidError {
+    /// What the client is told: the TLS library makes this an alert (RFC 8446, section 6.2).
+    pub(super) fn alert(&self) -> CertificateError {
+        match self {
+            Self::Bounds(error) => (*error).into(),
+            Self::Unreadable => CertificateError::BadEncoding,
+            Self::UriNames(_)
+            | Self::SpiffeId(_)
+            | Self::Authority
+            | Self::NoKeyUsage
+            | Self::NoDigitalSignature
+            | Self::SigningKeyUsage(_) => CertificateError::InvalidPurpose,
+            Self::UntrustedDomain { .. } | Self::NoBundle { .. } => CertificateError::UnknownIssuer,
+            Self::Expired { .. } => CertificateError::Expired,
+            Self::NotYetValid { .. } => CertificateError::NotValidYet,
+            Self::Chain { fault, .. } => match fault {
+                ChainFault::NoRoot => CertificateError::UnknownIssuer,
+                ChainFault::Lifetime => CertificateError::Expired,
+                ChainFault::Purpose => CertificateError::InvalidPurpose,
+                ChainFault::Other(_) => CertificateError::BadEncoding,
+            },
+        }
+    }
+}
+
+impl From<rustls::Error> for ChainFault {
+    fn from(error: rustls::Error) -> Self {
+        // The library's enums are open: what has no name here is told in its words.
+        match error {
+            // A root of the right name with another key, as after a root's renewal.
+            rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) => Self::NoRoot,
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => Self::Lifetime,
+            rustls::Error::InvalidCertificate(
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+            ) => Self::Purpose,
+            other => Self::Other(other.to_string().into()),
+        }
+    }
+}

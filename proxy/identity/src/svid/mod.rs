@@ -1,0 +1,211 @@
+//! X.509-SVIDs: who a client's certificate says it is, believed only if the roots of its own
+//! trust domain vouch for it.
+//!
+//! The same check stands in two places. During the handshake [`verifier`] refuses what must be
+//! refused, so that the client gets an alert; after it [`TrustDomains::check`] makes the caller,
+//! also when the session was resumed and no certificate was shown again.
+
+mod agent;
+mod bundle;
+mod certificate;
+mod error;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use bundle::BundleError;
+pub use error::{ChainFault, SvidError};
+pub use verifier::observed;
+
+use std::{path::Path, sync::Arc};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use countersign_config::{
+    model::{self, BundleSource},
+    spiffe::{SpiffeId, TrustDomainName},
+};
+use countersign_core::{chain, clock::Clock, metrics::Metrics};
+use jiff::Timestamp;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use bundle::Bundle;
+use certificate::Leaf;
+
+/// The trust domains whose workloads are known here, each with a bundle of its own.
+#[derive(Debug)]
+pub struct TrustDomains {
+    domains: Box<[Arc<TrustDomain>]>,
+    clock: Clock,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct TrustDomain {
+    name: TrustDomainName,
+    source: BundleSource,
+    /// `None` as long as, or once again, its agent gives none: then nobody is vouched for.
+    bundle: ArcSwapOption<Bundle>,
+}
+
+impl TrustDomain {
+    fn file(&self) -> Option<&Path> {
+        match &self.source {
+            BundleSource::File(file) => Some(file),
+            BundleSource::WorkloadApi(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&Path> {
+        match &self.source {
+            BundleSource::File(_) => None,
+            BundleSource::WorkloadApi(socket) => Some(socket),
+        }
+    }
+}
+
+/// A certificate that was checked.
+#[derive(Debug)]
+pub(super) struct Svid {
+    pub(super) id: SpiffeId,
+    pub(super) not_after: Timestamp,
+    pub(super) serial: Box<str>,
+    chain: Box<[CertificateDer<'static>]>,
+    domain: Arc<TrustDomain>,
+    /// The bundle that it was last checked against.
+    bundle: ArcSwap<Bundle>,
+}
+
+impl TrustDomains {
+    /// Reads the bundles.
+    pub(super) fn load(domains: &[model::TrustDomain], clock: Clock) -> Result<Self, BundleError> {
+        let load = |domain: &model::TrustDomain| {
+            let bundle = match &domain.bundle {
+                BundleSource::File(file) => Some(Arc::new(Bundle::read(file)?)),
+                BundleSource::WorkloadApi(_) => None,
+            };
+            Ok(Arc::new(TrustDomain {
+                name: domain.name.clone(),
+                source: domain.bundle.clone(),
+                bundle: ArcSwapOption::new(bundle),
+            }))
+        };
+        Ok(Self {
+            domains: domains.iter().map(load).collect::<Result<_, _>>()?,
+            clock,
+            changed: watch::Sender::new(()),
+        })
+    }
+
+    /// The bundles' files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.domains.iter().filter_map(|domain| domain.file())
+    }
+
+    /// Reads the bundles again. One that cannot be used stays as it was, and is told of.
+    pub fn reload(&self) -> Vec<BundleError> {
+        let reload = |domain: &Arc<TrustDomain>| match Bundle::read(domain.file()?) {
+            Ok(bundle) => {
+                domain.bundle.store(Some(Arc::new(bundle)));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let errors = self.domains.iter().filter_map(reload).collect();
+        self.changed.send_replace(());
+        errors
+    }
+
+    /// Follows the agents that bundles come from, for as long as it is polled.
+    pub async fn follow(&self, metrics: &Metrics) {
+        let mut sockets: Vec<&Path> = self.domains.iter().filter_map(|it| it.socket()).collect();
+        sockets.sort();
+        sockets.dedup();
+        let agents = sockets.into_iter().map(|socket| {
+            let of_this = |domain: &&Arc<TrustDomain>| domain.socket() == Some(socket);
+            let domains = self.domains.iter().filter(of_this).cloned().collect();
+            agent::follow(socket, domains, &self.changed, metrics)
+        });
+        futures_util::future::join_all(agents).await;
+    }
+
+    /// Completes once every trust domain has had a bundle.
+    pub async fn complete(&self) {
+        let mut changes = self.changes();
+        let missing = |domain: &Arc<TrustDomain>| domain.bundle.load().is_none();
+        while self.domains.iter().any(missing) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Is told whenever a bundle may be another one.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// What asks clients for certificates and refuses those that are no good; a client may have
+    /// none.
+    pub fn verifier(self: &Arc<Self>) -> Arc<dyn ClientCertVerifier> {
+        verifier::verifier(Arc::clone(self))
+    }
+
+    /// Everything there is to check about a chain, leaf first.
+    pub(super) fn check(&self, chain: &[CertificateDer<'_>]) -> Result<Svid, SvidError> {
+        let (leaf, rest) = chain.split_first().ok_or(SvidError::Unreadable)?;
+        chain::bounded(leaf, rest)?;
+        let Leaf {
+            id,
+            not_before,
+            not_after,
+            serial,
+        } = Leaf::parse(leaf)?;
+        // The ID itself says who must vouch for it: no other domain's roots are even looked at.
+        let mut domains = self.domains.iter();
+        let domain = domains.find(|domain| domain.name == *id.trust_domain());
+        let Some(domain) = domain else {
+            return Err(SvidError::UntrustedDomain { id });
+        };
+        let now = self.clock.now();
+        if now < not_before {
+            return Err(SvidError::NotYetValid { id, not_before });
+        }
+        if not_after <= now {
+            return Err(SvidError::Expired { id, not_after });
+        }
+        let Some(bundle) = domain.bundle.load_full() else {
+            return Err(SvidError::NoBundle { id });
+        };
+        if let Err(fault) = bundle.verify(leaf, rest, now) {
+            return Err(SvidError::Chain { id, fault });
+        }
+        Ok(Svid {
+            id,
+            not_after,
+            serial,
+            chain: chain
+                .iter()
+                .cloned()
+                .map(CertificateDer::into_owned)
+                .collect(),
+            domain: Arc::clone(domain),
+            bundle: ArcSwap::new(bundle),
+        })
+    }
+
+    /// Whether the trust domain still vouches for a certificate of an open connection: checked
+    /// anew when its bundle has changed, else this costs two atomic loads.
+    pub(super) fn confirm(&self, svid: &Svid) -> Result<(), SvidError> {
+        let current = svid.domain.bundle.load();
+        if let Some(current) = &*current
+            && Arc::ptr_eq(&svid.bundle.load(), current)
+        {
+            return Ok(());
+        }
+        let fresh = self.check(&svid.chain)?;
+        svid.bundle.store(fresh.bundle.into_inner());
+        Ok(())
+    }
+}

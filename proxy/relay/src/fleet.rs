@@ -1,0 +1,327 @@
+//! All gateways: found by name, watched, and asked in turn until one answers.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use countersign_config::host::Host;
+use countersign_core::{clock::Clock, destination::Authority};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{HOST, PROXY_AUTHORIZATION},
+};
+use http_body_util::{Either, Empty};
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    answer::{RelayError, Unreached},
+    connection::{Lease, Outgoing, Unanswered},
+    dial::Dialer,
+    gateway::Gateway,
+    settings::GatewayName,
+};
+
+/// How often names are looked up and gateways that fail are tried again.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+
+/// How soon that is done again while no gateway is well; then each time twice as long. At a pod's
+/// start the app waits for it.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// A name server that does not answer must not stop the watch.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The most gateways that are asked for one tunnel.
+const MOST_ATTEMPTS: usize = 4;
+
+/// How long one gateway may take to answer CONNECT. It may have to dial the upstream first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// An established tunnel.
+pub(super) struct Tunnel {
+    pub(super) stream: TokioIo<Upgraded>,
+    /// Held as long as the tunnel is open.
+    pub(super) lease: Lease,
+}
+
+/// A gateway's answer other than success.
+pub(super) struct Refused {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    pub(super) gateway: Arc<Gateway>,
+}
+
+/// Why there is no tunnel.
+pub(super) enum NoTunnel {
+    /// A gateway said no.
+    Refused(Box<Refused>),
+    /// None could be asked.
+    Failed(RelayError),
+}
+
+impl From<RelayError> for NoTunnel {
+    fn from(error: RelayError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// All gateways.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    names: Vec<GatewayName>,
+    dialer: Arc<Dialer>,
+    clock: Clock,
+    known: ArcSwap<Vec<Arc<Gateway>>>,
+    turn: AtomicUsize,
+    ended: Arc<Notify>,
+}
+
+impl Fleet {
+    /// Gateways that were not looked up yet.
+    pub(super) fn new(names: Vec<GatewayName>, dialer: Dialer, clock: Clock) -> Self {
+        Self {
+            names,
+            dialer: Arc::new(dialer),
+            clock,
+            known: ArcSwap::default(),
+            turn: AtomicUsize::new(0),
+            ended: Arc::default(),
+        }
+    }
+
+    /// All addresses that are known.
+    pub(super) fn known(&self) -> Arc<Vec<Arc<Gateway>>> {
+        self.known.load_full()
+    }
+
+    /// The proof to send along, read from its file now.
+    pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, RelayError> {
+        Ok(self.dialer.proof().authorization(self.clock.now()).await?)
+    }
+
+    /// Looks up names and tries gateways, until it is dropped.
+    pub(super) async fn watch(&self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            self.look_up().await;
+            match self.dialer.proof().fingerprint().await {
+                Ok(current) => {
+                    let known = self.known();
+                    let probes: FuturesUnordered<_> =
+                        known.iter().map(|gateway| gateway.probe(current)).collect();
+                    probes.collect::<()>().await;
+                }
+                // What is open goes on; the next connection will say it again.
+                Err(error) => tracing::warn!(%error, "cannot show who this pod is"),
+            }
+            let any_well = self.known().iter().any(|gateway| gateway.is_well());
+            tokio::select! {
+                () = tokio::time::sleep(pause(any_well, &mut retry)) => {}
+                () = self.ended.notified() => {}
+            }
+        }
+    }
+
+    /// Opens a tunnel through the first gateway that has an answer.
+    pub(super) async fn tunnel(&self, authority: &Authority) -> Result<Tunnel, NoTunnel> {
+        let authorization = self.authorization().await?;
+        let asked = self
+            .each(|gateway| {
+                let request = connect_request(authority, authorization.clone());
+                async move {
+                    let (response, lease) = ask(&gateway, request).await?;
+                    Ok(Refused {
+                        response,
+                        lease,
+                        gateway,
+                    })
+                }
+            })
+            .await?;
+        if !asked.response.status().is_success() {
+            return Err(NoTunnel::Refused(Box::new(asked)));
+        }
+        let stream = hyper::upgrade::on(asked.response)
+            .await
+            .map_err(|error| RelayError::broken(&error))?;
+        Ok(Tunnel {
+            stream: TokioIo::new(stream),
+            lease: asked.lease,
+        })
+    }
+
+    /// A place for a request in absolute form, which can be sent once only.
+    pub(super) async fn lease(&self) -> Result<Lease, RelayError> {
+        let mut unreached = Unreached::default();
+        for gateway in self.in_turn() {
+            match gateway.lease().await {
+                Ok(lease) => return Ok(lease),
+                Err(error) => unreached.add(&gateway, &error),
+            }
+        }
+        Err(unreached.into())
+    }
+
+    /// Asks gateways in turn; one that cannot be reached or has no place (503) is passed over.
+    async fn each<F>(&self, attempt: impl Fn(Arc<Gateway>) -> F) -> Result<Refused, RelayError>
+    where
+        F: Future<Output = Result<Refused, String>>,
+    {
+        let mut unreached = Unreached::default();
+        let mut no_place = None;
+        for gateway in self.in_turn() {
+            match timeout(CONNECT_TIMEOUT, attempt(Arc::clone(&gateway))).await {
+                Ok(Ok(answer)) if answer.response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                    tracing::info!(gateway = %gateway.name(), address = %gateway.address(), "the gateway answered 503");
+                    no_place = Some(answer);
+                }
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => unreached.add(&gateway, &error),
+                Err(_) => {
+                    let error = format!("no answer to CONNECT within {CONNECT_TIMEOUT:?}");
+                    unreached.add(&gateway, &error);
+                }
+            }
+        }
+        // The last word of a gateway tells more than that others were silent.
+        no_place.ok_or_else(|| unreached.into())
+    }
+
+    /// The gateways to ask: those that are well first, each time another one, then the others.
+    fn in_turn(&self) -> impl Iterator<Item = Arc<Gateway>> + use<> {
+        let known = self.known.load();
+        let (mut well, mut unwell): (Vec<_>, Vec<_>) =
+            known.iter().cloned().partition(|gateway| gateway.is_well());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        for group in [&mut well, &mut unwell] {
+            if !group.is_empty() {
+                let first = turn % group.len();
+                group.rotate_left(first);
+            }
+        }
+        well.into_iter().chain(unwell).take(MOST_ATTEMPTS)
+    }
+
+    /// Addresses that are still there keep their connections.
+    async fn look_up(&self) {
+        let before = self.known();
+        let mut after = Vec::new();
+        for name in &self.names {
+            match addresses(name).await {
+                Ok(addresses) => {
+                    for address in addresses {
+                        let same = |gateway: &&Arc<Gateway>| {
+                            gateway.address() == address && gateway.name() == name
+                        };
+                        let gateway = before.iter().find(same).cloned();
+                        after.push(gateway.unwrap_or_else(|| {
+                            let (dialer, clock) = (Arc::clone(&self.dialer), self.clock.clone());
+                            let ended = Arc::clone(&self.ended);
+                            Gateway::new(name.clone(), address, dialer, clock, ended)
+                        }));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(gateway = %name, %error, "the gateway's name cannot be looked up");
+                    let old = before.iter().filter(|gateway| gateway.name() == name);
+                    after.extend(old.cloned());
+                }
+            }
+        }
+        self.known.store(Arc::new(after));
+    }
+}
+
+/// How long to wait until gateways are looked at again.
+fn pause(any_well: bool, retry: &mut Duration) -> Duration {
+    if any_well {
+        *retry = FIRST_RETRY;
+        return WATCH_EVERY;
+    }
+    let pause = *retry;
+    *retry = (pause * 2).min(WATCH_EVERY);
+    pause
+}
+
+async fn ask(
+    gateway: &Arc<Gateway>,
+    mut request: Request<Outgoing>,
+) -> Result<(Response<Incoming>, Lease), String> {
+    // A connection that was closed in good order while we took it: once more on a new one.
+    for last in [false, true] {
+        let mut lease = gateway.lease().await.map_err(|error| error.to_string())?;
+        if lease.is_http1()
+            && let Some(authority) = request.uri().authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(Unanswered {
+                unsent: Some(unsent),
+                ..
+            }) if !last => request = unsent,
+            Err(Unanswered { error, .. }) => {
+                gateway.tell(Err(&error));
+                return Err(format!("the connection broke: {error}"));
+            }
+        }
+    }
+    Err("its connections close at once".to_owned())
+}
+
+fn connect_request(authority: &Authority, authorization: Option<HeaderValue>) -> Request<Outgoing> {
+    let mut request = Request::new(Either::Left(Empty::new()));
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() =
+        Uri::try_from(authority.to_string()).expect("a canonical authority is a URI");
+    if let Some(authorization) = authorization {
+        request
+            .headers_mut()
+            .insert(PROXY_AUTHORIZATION, authorization);
+    }
+    request
+}
+
+/// The addresses behind a name, by the system's resolver: hosts file and search domains count.
+async fn addresses(name: &GatewayName) -> Result<BTreeSet<SocketAddr>, std::io::Error> {
+    match name.host() {
+        Host::Ip(address) => Ok(BTreeSet::from([SocketAddr::new(*address, name.port())])),
+        Host::Name(host) => {
+            let found = tokio::net::lookup_host((host.to_string(), name.port()));
+            match timeout(LOOKUP_TIMEOUT, found).await {
+                Ok(found) => Ok(found?.collect()),
+                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_soon_and_then_less_often() {
+        let mut retry = FIRST_RETRY;
+        let mut pauses = |any_well: bool, times: usize| {
+            let next = |_| pause(any_well, &mut retry).as_millis();
+            (0..times).map(next).collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false, 7), [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(pauses(true, 2), [5000, 5000]);
+        assert_eq!(pauses(false, 2), [250, 500]);
+    }
+}

@@ -1,0 +1,296 @@
+//! The relay in a pod: it carries the pod's connections to a gateway, and shows there who the pod
+//! is. It holds no secret and no policy; it does not look into what it carries.
+//!
+//! To a gateway it is an ordinary client of an HTTPS proxy: CONNECT over TLS, by HTTP/2 with many
+//! tunnels on few connections, or by HTTP/1.1. Connections come in at a local HTTP proxy port, for
+//! apps that have proxy variables, and at a port that `countersign steer` redirects all others to.
+
+mod answer;
+mod carry;
+mod clear;
+pub mod command;
+mod connection;
+mod dial;
+mod fleet;
+mod gateway;
+mod health;
+mod local;
+mod proof;
+mod redirected;
+mod settings;
+pub mod steer;
+
+pub use proof::Proof;
+pub use settings::{CONNECTIONS, GatewayName, Settings};
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use countersign_core::{
+    clock::Clock,
+    slots::{Bounds, Slot, Slots},
+};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use dial::Dialer;
+use fleet::Fleet;
+
+/// How long after SIGTERM the relay goes on though nothing is open: what an app began before may
+/// still wait to be accepted.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// How many may ask at once whether the relay is ready.
+const PROBES: usize = 64;
+
+/// Why a relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no gateway to carry to.
+    #[error("no gateway is given")]
+    NoGateway,
+    /// It would lend the pod's identity to its neighbours.
+    #[error("{0} is not a loopback address: whoever reaches it would act as this pod")]
+    NotLoopback(SocketAddr),
+    /// There is nothing to check gateways by.
+    #[error("{0}")]
+    GatewayCa(String),
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// What every connection shares.
+#[derive(Debug)]
+struct Shared {
+    fleet: Fleet,
+    /// Everything that is carried.
+    tasks: TaskTracker,
+    /// Cancelled on SIGTERM: nothing is asked of us any more.
+    draining: CancellationToken,
+    /// Cancelled when the time to drain is over.
+    cut: CancellationToken,
+    /// Our own listeners, which nothing must be redirected from.
+    own: Vec<SocketAddr>,
+}
+
+/// A relay that is bound and not yet carrying.
+#[derive(Debug)]
+pub struct Relay {
+    http: Vec<TcpListener>,
+    redirected: Vec<TcpListener>,
+    health: Option<TcpListener>,
+    shared: Arc<Shared>,
+    slots: Slots,
+    drain: Duration,
+}
+
+/// What comes in at a listener.
+#[derive(Debug, Clone, Copy)]
+enum Entrance {
+    Http,
+    Redirected,
+    Health,
+}
+
+impl Relay {
+    /// Binds everything; what can fail at start fails here.
+    ///
+    /// # Errors
+    /// When an address cannot be had or must not be used, or the gateway CA cannot be read.
+    pub async fn bind(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        if settings.gateways.is_empty() {
+            return Err(StartError::NoGateway);
+        }
+        let dialer = Dialer::new(settings.gateway_ca, settings.proof)
+            .await
+            .map_err(|error| StartError::GatewayCa(error.to_string()))?;
+        let http = bind_loopback(&settings.http)?;
+        let redirected = bind_loopback(&settings.redirected)?;
+        let health = settings.health.map(bind).transpose()?;
+        let listeners = http.iter().chain(&redirected).chain(&health);
+        let own = listeners.map(local_address).collect::<Result<_, _>>()?;
+        Ok(Self {
+            http,
+            redirected,
+            health,
+            shared: Arc::new(Shared {
+                fleet: Fleet::new(settings.gateways, dialer, clock),
+                tasks: TaskTracker::new(),
+                draining: CancellationToken::new(),
+                cut: CancellationToken::new(),
+                own,
+            }),
+            slots: Slots::new(places(settings.connections), None),
+            drain: settings.drain,
+        })
+    }
+
+    /// The addresses it is bound to, with their real ports: those of the HTTP proxy, those for
+    /// redirected connections, then that of readiness.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.own
+    }
+
+    /// Carries until `shutdown` completes, then until nothing is open, at most for the time to
+    /// drain. While it drains it goes on accepting: an app that is finishing may need one more
+    /// connection, and a native sidecar is stopped only when the apps are gone.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            http,
+            redirected,
+            health,
+            shared,
+            slots,
+            drain,
+        } = self;
+        let stop = CancellationToken::new();
+        let watch = Arc::clone(&shared);
+        let watch = tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            watch.fleet.watch().await;
+        }));
+        let entrances = http
+            .into_iter()
+            .map(|socket| (socket, Entrance::Http))
+            .chain(
+                redirected
+                    .into_iter()
+                    .map(|socket| (socket, Entrance::Redirected)),
+            )
+            .chain(health.map(|socket| (socket, Entrance::Health)));
+        for (socket, entrance) in entrances {
+            // Readiness has places of its own, or a busy relay would be called dead.
+            let slots = match entrance {
+                Entrance::Health => Slots::new(places(PROBES), None),
+                Entrance::Http | Entrance::Redirected => slots.clone(),
+            };
+            let accepting = accept(socket, entrance, Arc::clone(&shared), slots);
+            tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
+        }
+
+        shutdown.await;
+        tracing::info!(open = shared.tasks.len(), limit = ?drain, "draining");
+        shared.draining.cancel();
+        shared.tasks.close();
+        let quiet = async {
+            tokio::time::sleep(LAST_CALL).await;
+            shared.tasks.wait().await;
+        };
+        if timeout(drain, quiet).await.is_err() {
+            tracing::warn!(
+                open = shared.tasks.len(),
+                "the time to drain is over; what is open is cut"
+            );
+        }
+        stop.cancel();
+        shared.cut.cancel();
+        // The watch ends at its next await; that it was cancelled is no news.
+        drop(watch.await);
+    }
+}
+
+/// Places for so many connections that carry something, and for as many that do not yet: one of
+/// these is closed for a newcomer, so that accepting never stops.
+fn places(connections: usize) -> Bounds {
+    Bounds {
+        identified: connections,
+        strangers: connections,
+        per_source: connections,
+    }
+}
+
+async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, slots: Slots) {
+    let name = Arc::from("relay");
+    loop {
+        let (stream, client) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: trying at once would only spin.
+                tracing::error!(%error, "cannot accept a connection");
+                slots.evict();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the client left at once");
+        }
+        let slot = Arc::new(slots.enter(&name, client.ip()));
+        let connection = serve(stream, entrance, Arc::clone(&shared), slot);
+        match entrance {
+            // What is open there keeps nobody from draining.
+            Entrance::Health => drop(tokio::spawn(connection)),
+            Entrance::Http | Entrance::Redirected => drop(shared.tasks.spawn(connection)),
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot: Arc<Slot>) {
+    let place = Arc::clone(&slot);
+    let served = async {
+        match entrance {
+            Entrance::Http => local::serve(stream, shared, slot).await,
+            Entrance::Redirected => redirected::serve(stream, &shared, &slot).await,
+            Entrance::Health => health::serve(stream, shared, &slot).await,
+        }
+    };
+    place.within(served).await;
+}
+
+/// Binds loopback addresses. Where the pod has no IPv6, its loopback is left out, if another
+/// address remains.
+fn bind_loopback(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        if !address.ip().is_loopback() {
+            return Err(StartError::NotLoopback(*address));
+        }
+        match bind(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if addresses.len() > 1 && address.is_ipv6() && is_without_ipv6(&error) => {
+                tracing::info!(%address, "there is no IPv6 here");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+fn is_without_ipv6(error: &StartError) -> bool {
+    let StartError::Bind { source, .. } = error else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::AddrNotAvailable
+        || source.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// Binds one address. An IPv6 socket takes IPv6 only, so that the same port can be had for both.
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1024)?;
+        TcpListener::from_std(socket.into())
+    };
+    bound().map_err(|source| StartError::Bind { address, source })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Bind {
+        address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        source,
+    })
+}

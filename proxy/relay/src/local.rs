@@ -1,0 +1,230 @@
+//! The local HTTP proxy port: CONNECT and requests in absolute form, for apps that have proxy
+//! variables. What a gateway answers is passed on as it is.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use countersign_core::{
+    destination::Authority,
+    slots::{Share, Slot},
+};
+use http::{
+    HeaderName, Method, Request, Response,
+    header::{CONNECTION, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::{
+    Shared,
+    answer::RelayError,
+    carry::carry,
+    connection::{Held, Outgoing, Unanswered},
+    fleet::{NoTunnel, Refused},
+};
+
+/// How long a client may take over a request's head, or rest between two.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The most bytes of a request's head.
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
+
+/// What is for the next hop only (RFC 9110, section 7.6.1), besides what `Connection` nominates.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A gateway's answer, or our own.
+pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
+
+/// Serves one client until it leaves or the relay drains.
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Arc<Slot>) {
+    let draining = shared.draining.clone();
+    let service = service_fn(move |request| {
+        let (shared, slot) = (Arc::clone(&shared), Arc::clone(&slot));
+        async move { Ok::<_, Infallible>(handle(request, &shared, slot).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // One that has said all that it will still gets its answer.
+        .half_close(true)
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client of the HTTP proxy port broke off");
+    }
+}
+
+async fn handle(mut request: Request<Incoming>, shared: &Arc<Shared>, slot: Arc<Slot>) -> Answer {
+    slot.asks();
+    let upgrade = hyper::upgrade::on(&mut request);
+    let answered = if request.method() == Method::CONNECT {
+        connect(&request, upgrade, shared, slot).await
+    } else {
+        forward(request, shared, &slot).await
+    };
+    answered.unwrap_or_else(|error| not_carried(&error))
+}
+
+/// Says so in the log, and to the client.
+pub(super) fn not_carried(error: &RelayError) -> Answer {
+    tracing::warn!(reason = error.code(), %error, "a request was not carried");
+    error.answer().map(|body| Either::Left(Full::new(body)))
+}
+
+async fn connect(
+    request: &Request<Incoming>,
+    upgrade: OnUpgrade,
+    shared: &Arc<Shared>,
+    slot: Arc<Slot>,
+) -> Result<Answer, RelayError> {
+    let authority = request
+        .uri()
+        .authority()
+        .and_then(|written| Authority::with_port(written.as_str()).ok())
+        .ok_or(RelayError::Malformed("CONNECT names no host and port"))?;
+    let tunnel = match shared.fleet.tunnel(&authority).await {
+        Ok(tunnel) => tunnel,
+        Err(NoTunnel::Refused(refused)) => return Ok(pass_on(*refused, &authority)),
+        Err(NoTunnel::Failed(error)) => return Err(error),
+    };
+    slot.prove(|| Share::Own)?;
+    let cut = shared.cut.clone();
+    let carried = async move {
+        match upgrade.await {
+            Ok(client) => carry(TokioIo::new(client), tunnel, cut).await,
+            Err(error) => tracing::debug!(%error, "the client left before its tunnel stood"),
+        }
+    };
+    shared
+        .tasks
+        .spawn(async move { slot.within(carried).await });
+    Ok(Response::new(Either::Left(Full::default())))
+}
+
+/// A gateway's refusal, whole: status, reason, body.
+fn pass_on(refused: Refused, authority: &Authority) -> Answer {
+    let Refused {
+        response,
+        lease,
+        gateway,
+    } = refused;
+    tracing::info!(
+        gateway = %gateway.name(),
+        status = response.status().as_u16(),
+        target = %authority,
+        "the gateway refused a tunnel"
+    );
+    let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
+    strip_hop_by_hop(response.headers_mut());
+    response
+}
+
+/// A request in absolute form: the gateway is a proxy too, and gets it as it is.
+pub(super) async fn forward(
+    request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    slot: &Slot,
+) -> Result<Answer, RelayError> {
+    let (mut parts, body) = request.into_parts();
+    let authority = match (parts.uri.scheme(), parts.uri.authority()) {
+        (Some(_), Some(authority)) => authority.clone(),
+        _ => {
+            return Err(RelayError::Malformed(
+                "the request is not one to a proxy: use CONNECT or an absolute URI",
+            ));
+        }
+    };
+    strip_hop_by_hop(&mut parts.headers);
+    parts.headers.remove(PROXY_AUTHORIZATION);
+    if let Some(authorization) = shared.fleet.authorization().await? {
+        parts.headers.insert(PROXY_AUTHORIZATION, authorization);
+    }
+    let named = parts.headers.remove(HOST);
+    if named.is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes()) {
+        return Err(RelayError::Malformed("Host differs from the URI"));
+    }
+    parts.version = http::Version::HTTP_11;
+    let mut request: Request<Outgoing> = Request::from_parts(parts, Either::Right(body));
+    // A connection that was closed in good order while we took it: once more on a new one.
+    for last in [false, true] {
+        let mut lease = shared.fleet.lease().await?;
+        if lease.is_http1() {
+            let host = authority.as_str().parse().map_err(|_| {
+                RelayError::Malformed("the URI's authority cannot stand in a header")
+            })?;
+            request.headers_mut().insert(HOST, host);
+        }
+        match lease.send(request).await {
+            Ok(response) => {
+                slot.prove(|| Share::Own)?;
+                let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
+                strip_hop_by_hop(response.headers_mut());
+                return Ok(response);
+            }
+            Err(Unanswered {
+                unsent: Some(unsent),
+                ..
+            }) if !last => request = unsent,
+            Err(Unanswered { error, .. }) => return Err(RelayError::broken(&error)),
+        }
+    }
+    Err(RelayError::Broken(
+        "its connections close at once".to_owned(),
+    ))
+}
+
+fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        // What is no header name nominates nothing.
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_nominates_goes_and_the_rest_stays() {
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("x-yours", "2"),
+            ("te", "trailers"),
+            ("proxy-status", "countersign; details=\"x\""),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["proxy-status", "x-yours"]);
+    }
+}

@@ -1,0 +1,23 @@
+//! The `countersign-relay` binary: what `countersign relay` does, without the rest.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Parser;
+use countersign_config::shown::escaped;
+use countersign_relay::command::RelayCommand;
+
+#[derive(Debug, Parser)]
+#[command(name = "countersign-relay", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    relay: RelayCommand,
+}
+
+fn main() -> ExitCode {
+    Cli::parse().relay.run().unwrap_or_else(|error| {
+        let error = format!("{error:#}");
+        // Nobody may be listening.
+        drop(writeln!(std::io::stderr(), "Error: {}", escaped(&error)));
+        ExitCode::FAILURE
+    })
+}

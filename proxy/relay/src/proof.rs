@@ -1,0 +1,290 @@
+//! How the pod proves who it is: a projected token or an X.509-SVID, read from files at the moment
+//! they are needed, so that what the kubelet or the SPIFFE driver replaced is used at once.
+//!
+//! The relay judges neither; the gateway does. It only refuses to send what cannot be right: a
+//! file that is no token, or a token that says itself that it is over.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use countersign_core::{
+    files,
+    secret::Secret,
+    secret_file::{self, SecretFileError},
+};
+use http::HeaderValue;
+use jiff::{SignedDuration, Timestamp};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+/// How often a file that is missing or empty is read again, and after how long: a writer that does
+/// not replace its file by renaming leaves it empty for a moment.
+const READS: usize = 4;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How far a token's end may lie behind our clock before we call it expired; within that, the
+/// gateway judges by its own.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the pod shows.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A projected service-account token, sent as `Proxy-Authorization: Bearer`.
+    Token(PathBuf),
+    /// An X.509-SVID, shown in the TLS handshake with the gateway.
+    Certificate {
+        /// The chain, PEM.
+        certificate: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// Why there is nothing to show. Never says what a file held.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum ProofError {
+    #[error("the token file {} {source}", path.display())]
+    Token {
+        path: PathBuf,
+        source: SecretFileError,
+    },
+    #[error("the token in {} expired at {at}: it is not being renewed", path.display())]
+    Expired { path: PathBuf, at: Timestamp },
+    #[error("{} cannot be read ({kind})", path.display())]
+    Unreadable { path: PathBuf, kind: io::ErrorKind },
+    #[error("{} holds no PEM {what}", path.display())]
+    Pem { path: PathBuf, what: &'static str },
+}
+
+/// A certificate chain and its key.
+pub(super) struct Svid {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Tells one certificate file's content from the next.
+pub(super) type Fingerprint = [u8; 32];
+
+impl Proof {
+    /// The header that a request to the gateway bears; `None` if the certificate is the proof.
+    pub(super) async fn authorization(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<HeaderValue>, ProofError> {
+        let path = match self {
+            Self::Certificate { .. } => return Ok(None),
+            Self::Token(path) => path,
+        };
+        let token = read_patiently(path)
+            .await
+            .map_err(|source| ProofError::Token {
+                path: path.clone(),
+                source,
+            })?;
+        if let Some(at) = expiry(&token)
+            && at + SKEW < now
+        {
+            return Err(ProofError::Expired {
+                path: path.clone(),
+                at,
+            });
+        }
+        let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| ProofError::Token {
+            path: path.clone(),
+            source: SecretFileError::NotText,
+        })?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// The certificate to show in the handshake, if that is the proof.
+    pub(super) async fn svid(&self) -> Result<Option<Svid>, ProofError> {
+        let (certificate, key) = match self {
+            Self::Token(_) => return Ok(None),
+            Self::Certificate { certificate, key } => (certificate, key),
+        };
+        let pem = Zeroizing::new(read(certificate).await?);
+        let what = "certificate chain";
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| not_pem(certificate, what))?;
+        if chain.is_empty() {
+            return Err(not_pem(certificate, what));
+        }
+        // Kubernetes' pod certificates come as one file with both. It is read once: between two
+        // readings it might be replaced.
+        let key_pem = if key == certificate {
+            pem.clone()
+        } else {
+            Zeroizing::new(read(key).await?)
+        };
+        let key =
+            PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| not_pem(key, "private key"))?;
+        Ok(Some(Svid {
+            chain,
+            key,
+            fingerprint: fingerprint(&pem),
+        }))
+    }
+
+    /// What certificate the file holds now.
+    pub(super) async fn fingerprint(&self) -> Result<Option<Fingerprint>, ProofError> {
+        match self {
+            Self::Token(_) => Ok(None),
+            Self::Certificate { certificate, .. } => {
+                Ok(Some(fingerprint(&read(certificate).await?)))
+            }
+        }
+    }
+}
+
+async fn read_patiently(path: &std::path::Path) -> Result<Secret, SecretFileError> {
+    let mut reads = 1;
+    loop {
+        match secret_file::read(path).await {
+            Err(SecretFileError::Missing | SecretFileError::Empty) if reads < READS => {
+                reads += 1;
+                tokio::time::sleep(READ_AGAIN_AFTER).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// When a token says that it ends; `None` for one that is no JWT, which the gateway judges.
+fn expiry(token: &Secret) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    let payload = token.expose().split('.').nth(1)?;
+    let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    Timestamp::from_second(claims.exp).ok()
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, ProofError> {
+    files::read(path)
+        .await
+        .map_err(|error| ProofError::Unreadable {
+            path: path.to_owned(),
+            kind: error.kind(),
+        })
+}
+
+fn not_pem(path: &std::path::Path, what: &'static str) -> ProofError {
+    ProofError::Pem {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn token(exp: &str) -> String {
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}"));
+        format!("e30.{payload}.signature")
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    async fn shown(content: Option<&str>, now: Timestamp) -> Result<HeaderValue, ProofError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let shown = Proof::Token(path).authorization(now).await;
+        shown.map(|header| header.expect("a token is shown in a header"))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_shown_as_bearer_and_never_printed() {
+        let value = shown(Some(&format!("{}\n", token("1000"))), at(900))
+            .await
+            .unwrap();
+        assert_eq!(value.to_str().unwrap(), format!("Bearer {}", token("1000")));
+        assert_eq!(format!("{value:?}"), "Sensitive");
+    }
+
+    #[rstest]
+    #[case::within_skew(token("1000"), 1060, false)]
+    #[case::over(token("1000"), 1061, true)]
+    #[case::no_jwt("opaque".to_owned(), 1061, false)]
+    #[case::text_for_a_number(token("\"1000\""), 1061, false)]
+    #[tokio::test]
+    async fn only_what_says_itself_that_it_is_over_is_held_back(
+        #[case] token: String,
+        #[case] now: i64,
+        #[case] held_back: bool,
+    ) {
+        let shown = shown(Some(&token), at(now)).await;
+        assert_eq!(
+            matches!(shown, Err(ProofError::Expired { .. })),
+            held_back,
+            "{shown:?}"
+        );
+    }
+
+    #[rstest]
+    #[case(None, "does not exist")]
+    #[case(Some(" \n"), "is empty")]
+    #[case(Some("a b"), "is not one line of visible ASCII")]
+    #[tokio::test(start_paused = true)]
+    async fn says_what_is_wrong_with_the_file(#[case] content: Option<&str>, #[case] what: &str) {
+        let error = shown(content, at(0)).await.unwrap_err().to_string();
+        assert!(error.ends_with(what), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_just_being_written_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "").unwrap();
+        let proof = Proof::Token(path.clone());
+        let reading = proof.authorization(at(0));
+        let writing = async {
+            tokio::time::sleep(READ_AGAIN_AFTER / 2).await;
+            std::fs::write(&path, "late").unwrap();
+        };
+        let (shown, ()) = tokio::join!(reading, writing);
+        assert_eq!(shown.unwrap().unwrap(), "Bearer late");
+    }
+
+    #[tokio::test]
+    async fn certificate_and_key_may_be_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("credentialbundle.pem");
+        let issued = rcgen::generate_simple_self_signed(["pod".to_owned()]).unwrap();
+        let (key, certificate) = (issued.signing_key.serialize_pem(), issued.cert.pem());
+        std::fs::write(&file, format!("{key}{certificate}")).unwrap();
+        let proof = Proof::Certificate {
+            certificate: file.clone(),
+            key: file,
+        };
+        let svid = proof.svid().await.unwrap().unwrap();
+        assert_eq!(svid.chain, [issued.cert.der().clone()]);
+        assert_eq!(svid.key.secret_der(), issued.signing_key.serialized_der());
+        assert_eq!(proof.fingerprint().await.unwrap(), Some(svid.fingerprint));
+    }
+}

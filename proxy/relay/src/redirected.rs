@@ -1,0 +1,182 @@
+//! Connections that steering rules redirected here.
+//!
+//! A TLS client tells the name it wants in SNI, and the gateway is asked for that name: it resolves
+//! it itself, so that the app's DNS has no say in where a credential goes. HTTP in clear tells it
+//! in `Host`, request by request. All else is asked for by the address it was meant for.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use countersign_config::host::Host;
+use countersign_core::{
+    destination::Authority,
+    slots::{Share, Slot},
+    wire::{
+        first_bytes::{self, Told},
+        protocol::Protocol,
+        rewound::Rewound,
+        sniff::Spoken,
+    },
+};
+use socket2::SockRef;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use super::{Shared, answer::RelayError, carry::carry, clear, fleet::NoTunnel};
+
+/// How long a client may take to say what it speaks; then the server may be the one to begin.
+const FIRST_BYTES: Duration = Duration::from_secs(3);
+
+/// What ends a TLS handshake so that the client's own message tells that it was refused, or that
+/// something is broken here (RFC 8446, section 6.2).
+const ACCESS_DENIED: u8 = 49;
+const INTERNAL_ERROR: u8 = 80;
+
+/// Carries one redirected connection, or closes it and says why.
+pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Arc<Slot>) {
+    let destination = match destination(&stream, shared) {
+        Ok(destination) => destination,
+        Err(error) => return closed(None, &error),
+    };
+    let first = first_bytes::read(&mut stream, FIRST_BYTES).await;
+    let clear = match &first.told {
+        Told::Spoken(Spoken::Http1) => Some(Protocol::Http1),
+        Told::Spoken(Spoken::Http2) => Some(Protocol::Http2),
+        Told::Spoken(Spoken::Tls(_) | Spoken::Unknown)
+        | Told::Malformed(_)
+        | Told::Nothing
+        | Told::Left => None,
+    };
+    if let Some(protocol) = clear {
+        let stream = Rewound::new(first.bytes, stream);
+        return clear::serve(stream, protocol, destination, shared, slot).await;
+    }
+    let is_tls = matches!(first.told, Told::Spoken(Spoken::Tls(_)));
+    let authority = match authority(&first.told, destination) {
+        Ok(Some(authority)) => authority,
+        Ok(None) => return tracing::debug!(%destination, "a client left without a word"),
+        Err(error) => return closed(Some(destination), &error),
+    };
+    slot.asks();
+    let failed = match shared.fleet.tunnel(&authority).await {
+        Ok(tunnel) => match slot.prove(|| Share::Own) {
+            Ok(()) => {
+                let stream = Rewound::new(first.bytes, stream);
+                return carry(stream, tunnel, shared.cut.clone()).await;
+            }
+            Err(full) => NoTunnel::Failed(full.into()),
+        },
+        Err(failed) => failed,
+    };
+    let description = match failed {
+        NoTunnel::Failed(error) => {
+            closed(Some(destination), &error);
+            INTERNAL_ERROR
+        }
+        NoTunnel::Refused(refused) => {
+            tracing::warn!(
+                gateway = %refused.gateway.name(),
+                status = refused.response.status().as_u16(),
+                target = %authority,
+                %destination,
+                "the gateway refused a redirected connection, which is closed"
+            );
+            ACCESS_DENIED
+        }
+    };
+    if is_tls && let Err(error) = stream.write_all(&[21, 3, 3, 0, 2, 2, description]).await {
+        tracing::debug!(%error, "the client left before it was told");
+    }
+}
+
+/// What to ask a gateway for; `None` if the client is gone.
+fn authority(told: &Told, destination: SocketAddr) -> Result<Option<Authority>, RelayError> {
+    let by_address = Authority::new(Host::Ip(destination.ip()), destination.port());
+    let hello = match told {
+        Told::Spoken(Spoken::Tls(hello)) => hello,
+        Told::Spoken(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown) | Told::Nothing => {
+            return Ok(Some(by_address));
+        }
+        Told::Malformed(malformed) => return Err(RelayError::Hello(malformed.0)),
+        Told::Left => return Ok(None),
+    };
+    let Some(name) = &hello.server_name else {
+        return Ok(Some(by_address));
+    };
+    match Host::parse(name) {
+        Ok(name @ Host::Name(_)) => Ok(Some(Authority::new(name, destination.port()))),
+        // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
+        Ok(Host::Ip(_)) => Ok(Some(by_address)),
+        Err(error) => Err(RelayError::Hello(error.0)),
+    }
+}
+
+fn closed(destination: Option<SocketAddr>, error: &RelayError) {
+    let destination = destination.map(tracing::field::display);
+    tracing::warn!(
+        reason = error.code(),
+        destination,
+        %error,
+        "a redirected connection was closed"
+    );
+}
+
+/// Where the client was going, before the rules of iptables or nftables redirected it.
+fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayError> {
+    let unknown = |error: std::io::Error| RelayError::NoDestination(error.to_string());
+    let socket = SockRef::from(stream);
+    let local = stream.local_addr().map_err(unknown)?;
+    let original = match local {
+        SocketAddr::V4(_) => socket.original_dst_v4(),
+        SocketAddr::V6(_) => socket.original_dst_v6(),
+    };
+    let original = original
+        .map_err(unknown)?
+        .as_socket()
+        .ok_or_else(|| RelayError::NoDestination("it is no internet address".to_owned()))?;
+    let gateways = shared.fleet.known();
+    let is_gateway = gateways.iter().any(|gateway| gateway.address() == original);
+    if original == local || shared.own.contains(&original) || is_gateway {
+        return Err(RelayError::Loop(original));
+    }
+    Ok(original)
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::wire::sniff::{Hello, Malformed};
+    use rstest::rstest;
+
+    use super::*;
+
+    fn hello(name: Option<&str>) -> Told {
+        Told::Spoken(Spoken::Tls(Hello {
+            server_name: name.map(str::to_owned),
+            encrypted: false,
+            early_data: false,
+        }))
+    }
+
+    #[rstest]
+    #[case::name(hello(Some("Slack.com")), Some("slack.com:8443"))]
+    #[case::no_name(hello(None), Some("192.0.2.7:8443"))]
+    #[case::address(hello(Some("203.0.113.9")), Some("192.0.2.7:8443"))]
+    #[case::server_speaks_first(Told::Nothing, Some("192.0.2.7:8443"))]
+    #[case::something_else(Told::Spoken(Spoken::Unknown), Some("192.0.2.7:8443"))]
+    #[case::gone(Told::Left, None)]
+    fn a_name_is_asked_for_by_name(#[case] told: Told, #[case] expected: Option<&str>) {
+        let destination = "192.0.2.7:8443".parse().unwrap();
+        let asked = authority(&told, destination).unwrap();
+        let asked = asked.map(|authority| authority.to_string());
+        assert_eq!(asked.as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case(hello(Some("slack..com")))]
+    #[case(Told::Malformed(Malformed("the ClientHello is not complete")))]
+    fn what_names_no_host_is_not_carried(#[case] told: Told) {
+        let destination = "192.0.2.7:8443".parse().unwrap();
+        assert!(matches!(
+            authority(&told, destination),
+            Err(RelayError::Hello(_))
+        ));
+    }
+}

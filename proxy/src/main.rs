@@ -1,7 +1,0 @@
-//! The `countersign` binary.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    countersign::cli::main()
-}

@@ -1,0 +1,298 @@
+//! The connections of one pool key.
+
+mod lease;
+
+pub(super) use lease::Lease;
+
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use countersign_core::destination::Authority;
+use http::{HeaderValue, uri};
+use tokio::time::Instant;
+
+use super::{
+    error::ForwardError,
+    http1::Http1,
+    http2::{Http2, Stream},
+    pool::lock,
+    tls::Protocol,
+    turns::{CallerId, Free, Turns},
+};
+
+/// The port that is not written in `Host` and `:authority`.
+const HTTPS: u16 = 443;
+
+/// The connections of one pool key, and how their requests name the authority.
+pub(super) struct Endpoint {
+    authority: Authority,
+    host: HeaderValue,
+    uri_authority: uri::Authority,
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    protocol: Option<Protocol>,
+    /// HTTP/1.1 connections in use, and connections being opened.
+    busy: usize,
+    /// HTTP/1.1 connections at rest, the last used at the end.
+    idle: Vec<Idle>,
+    shared: Vec<Shared>,
+    /// Whether a connection is being opened that others can use too.
+    probing: bool,
+    turns: Turns,
+}
+
+struct Idle {
+    connection: Box<Http1>,
+    since: Instant,
+}
+
+struct Shared {
+    connection: Arc<Http2>,
+    /// What the sweep saw last: since when nobody has used it.
+    uses: u64,
+    since: Instant,
+}
+
+/// What a request is to do.
+pub(super) enum Step {
+    /// Use a stream of a shared connection.
+    Stream(Stream),
+    /// Use this connection, unless it turns out to be closed.
+    Reuse(Box<Http1>, Lease),
+    /// Open a connection.
+    Open(Lease),
+    /// Wait until something has changed.
+    Wait,
+}
+
+impl Endpoint {
+    /// An endpoint without connections.
+    pub(super) fn new(
+        authority: &Authority,
+        protocol: Option<Protocol>,
+        most: usize,
+    ) -> Result<Self, ForwardError> {
+        let text = if authority.port() == HTTPS {
+            authority.host().to_string()
+        } else {
+            authority.to_string()
+        };
+        let unsendable = |reason: String| ForwardError::Unsendable { reason };
+        Ok(Self {
+            authority: authority.clone(),
+            host: HeaderValue::from_str(&text).map_err(|error| unsendable(error.to_string()))?,
+            uri_authority: text
+                .parse()
+                .map_err(|error: uri::InvalidUri| unsendable(error.to_string()))?,
+            most,
+            state: Mutex::new(State {
+                protocol,
+                ..State::default()
+            }),
+        })
+    }
+
+    /// Where the connections lead.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The value of `Host`.
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The value of `:authority`.
+    pub(super) fn uri_authority(&self) -> &uri::Authority {
+        &self.uri_authority
+    }
+
+    /// What can be done at once, unless others come first. With `fresh`, connections at rest are not
+    /// used.
+    pub(super) fn step(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
+        let mut state = lock(&self.state);
+        if state.turns.has_waiting() && state.turns.is_somebodys(state.free(self.most)) {
+            return Step::Wait;
+        }
+        self.take(&mut state, caller, fresh)
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State, caller: CallerId, fresh: bool) -> Step {
+        state.shared.retain(|shared| !shared.connection.is_closed());
+        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        if held.may_stream(free) {
+            let mut shared = state.shared.iter();
+            let stream = shared.find_map(|one| Stream::reserve(&one.connection, self, caller));
+            if let Some(stream) = stream {
+                state.turns.change(caller, |held| held.streams += 1);
+                return Step::Stream(stream);
+            }
+        } else if free.streams > 0 {
+            return Step::Wait;
+        }
+        if !held.may_connect(free) {
+            return Step::Wait;
+        }
+        if fresh {
+            // One at rest may be as stale as the one before; it makes room.
+            state.idle.pop();
+        } else if let Some(idle) = state.idle.pop() {
+            return Step::Reuse(idle.connection, self.lease(state, caller, false));
+        }
+        if state.open() >= self.most {
+            return Step::Wait;
+        }
+        let probing = match state.protocol {
+            Some(Protocol::Http1) => false,
+            Some(Protocol::Http2) | None if state.probing => return Step::Wait,
+            Some(Protocol::Http2) | None => true,
+        };
+        state.probing |= probing;
+        Step::Open(self.lease(state, caller, probing))
+    }
+
+    /// What can be done, as soon as something can; never [`Step::Wait`].
+    pub(super) async fn wait(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
+        let take = |state: &mut State| match self.take(state, caller, fresh) {
+            Step::Wait => None,
+            step @ (Step::Stream(_) | Step::Reuse(..) | Step::Open(_)) => Some(step),
+        };
+        lease::in_turn(self, caller, take).await
+    }
+
+    /// The place of a connection that will serve one request only, as soon as there is one.
+    pub(super) async fn wait_for_place(self: &Arc<Self>, caller: CallerId) -> Lease {
+        lease::in_turn(self, caller, |state| self.take_place(state, caller)).await
+    }
+
+    fn take_place(self: &Arc<Self>, state: &mut State, caller: CallerId) -> Option<Lease> {
+        let may = state.turns.held(caller).may_connect(state.free(self.most));
+        if !may || (state.open() >= self.most && state.idle.pop().is_none()) {
+            return None;
+        }
+        let mut lease = self.lease(state, caller, false);
+        lease.keep = false;
+        Some(lease)
+    }
+
+    /// Whether all the connections that may be open are.
+    pub(super) fn is_full(&self) -> bool {
+        lock(&self.state).open() >= self.most
+    }
+
+    /// Whether this caller holds all that it may.
+    pub(super) fn has_its_part(&self, caller: CallerId) -> bool {
+        let state = lock(&self.state);
+        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        !held.may_connect(free) || !held.may_stream(free)
+    }
+
+    /// Whether there is something that callers with less may take.
+    pub(super) fn has_free(&self) -> bool {
+        let free = lock(&self.state).free(self.most);
+        free.connections > 0 || free.streams > 0
+    }
+
+    /// Whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.state).open() == 0
+    }
+
+    /// Wakes the request that is next.
+    pub(super) fn notify(&self) {
+        self.tell_next(&mut lock(&self.state));
+    }
+
+    fn tell_next(&self, state: &mut State) {
+        if state.turns.has_waiting() {
+            let free = state.free(self.most);
+            state.turns.tell_next(free);
+        }
+    }
+
+    /// A stream of a shared connection has ended.
+    pub(super) fn stream_ended(&self, caller: CallerId) {
+        let mut state = lock(&self.state);
+        state.turns.change(caller, |held| held.streams -= 1);
+        self.tell_next(&mut state);
+    }
+
+    /// Closes connections that have rested for `idle_timeout`, or that the upstream has closed.
+    pub(super) fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let ended = |idle: &mut Idle| {
+            idle.since + idle_timeout <= now || !idle.connection.poll_usable(&mut cx)
+        };
+        let idle: Vec<_> = state.idle.extract_if(.., ended).collect();
+        let expired = |shared: &mut Shared| shared.expired(now, idle_timeout);
+        let shared: Vec<_> = state.shared.extract_if(.., expired).collect();
+        drop(guard);
+        if !idle.is_empty() || !shared.is_empty() {
+            // They are closed here, where nobody waits for the lock.
+            drop((idle, shared));
+            self.notify();
+        }
+    }
+
+    fn lease(self: &Arc<Self>, state: &mut State, caller: CallerId, probing: bool) -> Lease {
+        state.busy += 1;
+        state.turns.change(caller, |held| held.connections += 1);
+        Lease {
+            endpoint: Arc::clone(self),
+            caller,
+            probing,
+            keep: true,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let state = lock(&self.state);
+        (state.busy, state.idle.len(), state.shared.len())
+    }
+}
+
+impl State {
+    fn open(&self) -> usize {
+        self.busy + self.idle.len() + self.shared.len()
+    }
+
+    /// What is free, of `most` connections. Those at rest are.
+    fn free(&self, most: usize) -> Free {
+        let connections = most.saturating_sub(self.busy + self.shared.len());
+        let streams = match self.shared.first() {
+            None => 0,
+            Some(first) => {
+                let here = self.shared.iter().map(|shared| shared.connection.room());
+                here.sum::<usize>() + connections * first.connection.most_streams()
+            }
+        };
+        Free {
+            connections,
+            streams,
+        }
+    }
+}
+
+impl Shared {
+    fn expired(&mut self, now: Instant, idle_timeout: Duration) -> bool {
+        if self.connection.is_closed() {
+            return true;
+        }
+        let uses = self.connection.uses();
+        if uses != self.uses || self.connection.streams() > 0 {
+            self.uses = uses;
+            self.since = now;
+        }
+        self.since + idle_timeout <= now
+    }
+}

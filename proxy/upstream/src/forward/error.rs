@@ -1,0 +1,246 @@
+//! What can go wrong on the way to an upstream, and whose fault it is.
+
+use std::{
+    error::Error as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{address::Forbidden, body::BodyMeter};
+use countersign_core::chain::ChainError;
+
+/// Why a request, or the rest of its response, did not come through. Its text is the sentence for
+/// the operator and holds no secret.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ForwardError {
+    /// The name service did not answer, or said that there is no such name.
+    #[error("{name} could not be resolved: {reason}")]
+    Resolve {
+        /// The name asked for.
+        name: String,
+        /// What the resolver said.
+        reason: String,
+    },
+    /// The name exists but has no address.
+    #[error("{name} has no address")]
+    NoAddress {
+        /// The name asked for.
+        name: String,
+    },
+    /// Every address of the host is one that must not be dialled.
+    #[error("the address {address} must not be dialled: it is {reason}")]
+    AddressForbidden {
+        /// The first such address.
+        address: IpAddr,
+        /// What kind of address it is.
+        reason: Forbidden,
+    },
+    /// The request would have come back to this proxy.
+    #[error("{address} is this proxy itself")]
+    OwnAddress {
+        /// The address that would have been dialled.
+        address: SocketAddr,
+    },
+    /// No address accepted a connection.
+    #[error("no connection to {address}: {reason}")]
+    Connect {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::ErrorKind,
+    },
+    /// Resolving, dialling and the TLS handshake together took too long.
+    #[error("no connection within {limit:?}")]
+    ConnectTimeout {
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// All connections that one authority and credential may have were busy, for too long.
+    #[error("all {connections} connections to this upstream were busy for {limit:?}")]
+    Overloaded {
+        /// The bound.
+        connections: usize,
+        /// How long the request waited.
+        limit: Duration,
+    },
+    /// The caller held its part of the connections that its workload may have, for too long.
+    #[error(
+        "this caller held its part of the {connections} connections to this upstream for {limit:?}"
+    )]
+    PartTaken {
+        /// The bound for all callers.
+        connections: usize,
+        /// How long the request waited.
+        limit: Duration,
+    },
+    /// The corporate proxy did not open a tunnel.
+    #[error("the proxy {proxy} opened no tunnel: {reason}")]
+    ProxyRefused {
+        /// Its address.
+        proxy: SocketAddr,
+        /// What it answered, in our words.
+        reason: String,
+    },
+    /// The upstream's certificate does not prove that it is the host asked for.
+    #[error("the upstream's certificate was not accepted: {reason}")]
+    TlsBadCertificate {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The upstream's chain is too large to be looked at.
+    #[error("the upstream's certificate was not looked at: {0}")]
+    TlsChain(ChainError),
+    /// The TLS handshake failed for another reason.
+    #[error("no TLS with the upstream: {reason}")]
+    TlsHandshake {
+        /// What went wrong.
+        reason: String,
+    },
+    /// The response head did not come in time once the request was sent.
+    #[error("no answer within {limit:?}")]
+    ResponseTimeout {
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// The upstream closed or reset the connection or the stream before its answer was whole.
+    #[error("the upstream broke off: {reason}")]
+    Reset {
+        /// What was seen.
+        reason: String,
+    },
+    /// The upstream has not acted on the request, and it was not, or could not be, sent again.
+    #[error("the upstream did not take the request: {reason}")]
+    NotTaken {
+        /// What was seen, and what hinders.
+        reason: String,
+    },
+    /// What the upstream sent is not HTTP as it must be.
+    #[error("the upstream's answer is malformed: {reason}")]
+    MalformedResponse {
+        /// What was seen.
+        reason: String,
+    },
+    /// The upstream neither took nor sent any of a body for too long.
+    #[error("the upstream stood still for {limit:?} amid a body")]
+    BodyIdle {
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// The client broke off its request body.
+    #[error("the client broke off its request body")]
+    ClientBody,
+    /// The client sent nothing of its request body for too long.
+    #[error("the client sent nothing of its request body for {limit:?}")]
+    ClientBodyIdle {
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// The request cannot be put into the upstream's protocol.
+    #[error("the request cannot be sent as it is: {reason}")]
+    Unsendable {
+        /// What is in the way.
+        reason: String,
+    },
+}
+
+/// Why no [`Forwarder`](super::Forwarder) could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file with further roots cannot be read.
+    #[error("cannot read the roots in {}: {reason}", path.display())]
+    RootsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is not one root that an upstream's certificate could be checked against.
+    #[error("no root certificates were found on this system: {reason}")]
+    NoRoots {
+        /// What the search said.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// There is no Tokio runtime to work in.
+    #[error("the upstream client must be made within a Tokio runtime")]
+    NoRuntime,
+}
+
+impl ForwardError {
+    /// Says why a TLS handshake failed.
+    pub(super) fn from_handshake(error: &io::Error) -> Self {
+        let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match reason {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                match ChainError::in_handshake(reason) {
+                    Some(error) => Self::TlsChain(error),
+                    None => Self::TlsBadCertificate {
+                        reason: reason.to_string(),
+                    },
+                }
+            }
+            Some(error @ rustls::Error::NoCertificatesPresented) => Self::TlsBadCertificate {
+                reason: error.to_string(),
+            },
+            Some(other) => Self::TlsHandshake {
+                reason: other.to_string(),
+            },
+            None => Self::TlsHandshake {
+                reason: error.kind().to_string(),
+            },
+        }
+    }
+
+    /// Says why hyper gave up, and whether the client is to blame: its failing body ends the
+    /// upstream connection too, so the body's own word counts most.
+    pub fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
+        if meter.is_some_and(BodyMeter::failed) {
+            return Self::ClientBody;
+        }
+        let reason = describe(error);
+        if error.is_parse() || malformed_body(error) {
+            Self::MalformedResponse { reason }
+        } else if error.is_user() {
+            Self::Unsendable { reason }
+        } else {
+            Self::Reset { reason }
+        }
+    }
+}
+
+/// hyper's sentence and those beneath it, which name the io error or the HTTP/2 reason.
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Broken framing reaches us as an io error of these kinds, or as the library's own complaint.
+fn malformed_body(error: &hyper::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+            );
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,320 @@
+//! Where each HTTP/1.1 response begins and ends, read as strictly as the requests are.
+//!
+//! hyper's client takes a bare LF for a line end, reads to the connection's end what has a transfer
+//! coding that it does not know, and skips interim responses without end. This follows the bytes
+//! that hyper is about to read and says what is wrong with them (RFC 9112, sections 2.2, 4 to 7);
+//! it changes nothing. It also finds out whether the connection can be relied on afterwards.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use countersign_core::wire::lines::{self, Fault};
+
+/// The most interim responses (1xx) to one request.
+const MOST_INTERIM: u8 = 16;
+
+/// What a request asks for, as far as it says where its response ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A response with a body.
+    Content,
+    /// A response to HEAD.
+    Head,
+    /// A response that may be a 101.
+    Upgrade,
+}
+
+const NOTHING: u8 = 0;
+const CONTENT: u8 = 1;
+const HEAD: u8 = 2;
+const UPGRADE: u8 = 3;
+
+/// What whoever sends requests and whoever follows the responses tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    asked: AtomicU8,
+    begun: AtomicBool,
+    last: AtomicBool,
+}
+
+impl Progress {
+    /// A request is about to be sent; one response to it is awaited.
+    pub(super) fn ask(&self, asked: Asked) {
+        let asked = match asked {
+            Asked::Content => CONTENT,
+            Asked::Head => HEAD,
+            Asked::Upgrade => UPGRADE,
+        };
+        self.begun.store(false, Ordering::Relaxed);
+        self.asked.store(asked, Ordering::Release);
+    }
+
+    /// Whether a byte has come since the last request.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection must not serve another request: what was sent on it leaves doubt
+    /// about where a response ends, or there was more than was asked for.
+    pub(super) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) -> Option<Asked> {
+        let asked = match self.asked.swap(NOTHING, Ordering::AcqRel) {
+            CONTENT => Asked::Content,
+            HEAD => Asked::Head,
+            UPGRADE => Asked::Upgrade,
+            _ => return None,
+        };
+        self.begun.store(true, Ordering::Relaxed);
+        Some(asked)
+    }
+
+    fn doubt(&self) {
+        self.last.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The place in an upstream's bytes.
+#[derive(Debug)]
+pub(super) struct Framing {
+    state: State,
+    asked: Asked,
+    interim: u8,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// The longest line, in bytes.
+    longest: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Before the first byte of a response.
+    Between,
+    /// In a status line.
+    Start,
+    /// In the headers.
+    Headers(Head),
+    /// In a body, or a chunk, with so many bytes to come.
+    Body { left: u64, chunked: bool },
+    /// Before a chunk's size.
+    ChunkSize,
+    /// Behind a chunk's data.
+    ChunkEnd,
+    /// In a chunked body's trailers.
+    Trailers,
+    /// In what has no end but the connection's: a body, another protocol, what nobody asked for, or
+    /// what follows a fault.
+    Endless,
+}
+
+/// What the head has said so far.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    status: u16,
+    http10: bool,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Framing {
+    /// At the beginning of a connection.
+    pub(super) fn new(longest_line: usize) -> Self {
+        Self {
+            state: State::Between,
+            asked: Asked::Content,
+            interim: 0,
+            line: Vec::new(),
+            longest: longest_line,
+        }
+    }
+
+    /// Follows the bytes that came next.
+    pub(super) fn follow(&mut self, bytes: &[u8], progress: &Progress) -> Result<(), Fault> {
+        let followed = self.advance(bytes, progress);
+        if followed.is_err() {
+            progress.doubt();
+            self.state = State::Endless;
+            self.line = Vec::new();
+        }
+        followed
+    }
+
+    fn advance(&mut self, mut bytes: &[u8], progress: &Progress) -> Result<(), Fault> {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Endless => return Ok(()),
+                State::Between => {
+                    self.begin(progress);
+                    continue;
+                }
+                State::Body { left, chunked } => {
+                    let here = left.min(bytes.len() as u64);
+                    // No more than the slice is long, so it fits.
+                    bytes = &bytes[usize::try_from(here).unwrap_or(bytes.len())..];
+                    self.state = State::body(left - here, chunked);
+                    continue;
+                }
+                State::Start
+                | State::Headers(_)
+                | State::ChunkSize
+                | State::ChunkEnd
+                | State::Trailers => {}
+            }
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                self.line.extend_from_slice(bytes);
+                return self.bounded();
+            };
+            let (last, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            if self.line.is_empty() {
+                self.line(last, progress)?;
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(last);
+                self.line(&line, progress)?;
+                line.clear();
+                self.line = line;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, progress: &Progress) {
+        self.interim = 0;
+        self.state = if let Some(asked) = progress.take() {
+            self.asked = asked;
+            State::Start
+        } else {
+            progress.doubt();
+            State::Endless
+        };
+    }
+
+    fn bounded(&self) -> Result<(), Fault> {
+        if self.line.len() <= self.longest {
+            Ok(())
+        } else {
+            Err("a line is too long")
+        }
+    }
+
+    /// Takes a line, which is given without its LF.
+    fn line(&mut self, line: &[u8], progress: &Progress) -> Result<(), Fault> {
+        let line = lines::whole(line)?;
+        self.state = match self.state {
+            State::Start => State::Headers(status_line(line)?),
+            State::Headers(head) if line.is_empty() => self.end(head, progress)?,
+            State::Headers(mut head) => {
+                head.header(line)?;
+                State::Headers(head)
+            }
+            State::ChunkSize => match lines::chunk_size(line)? {
+                0 => State::Trailers,
+                size => State::body(size, true),
+            },
+            State::ChunkEnd if line.is_empty() => State::ChunkSize,
+            State::ChunkEnd => return Err("a chunk is longer than its size"),
+            State::Trailers if line.is_empty() => State::Between,
+            State::Trailers => {
+                lines::field(line)?;
+                State::Trailers
+            }
+            state @ (State::Between | State::Body { .. } | State::Endless) => state,
+        };
+        Ok(())
+    }
+
+    /// The state behind a head (RFC 9112, section 6.3).
+    fn end(&mut self, head: Head, progress: &Progress) -> Result<State, Fault> {
+        if head.chunked && head.http10 {
+            return Err("HTTP/1.0 has no Transfer-Encoding");
+        }
+        if head.chunked && head.length.is_some() {
+            // The length is dropped, see `settle`.
+            progress.doubt();
+        }
+        Ok(match head.status {
+            101 if self.asked == Asked::Upgrade && !head.http10 => State::Endless,
+            101 => return Err("101 without a request to switch protocols"),
+            100..=199 => {
+                self.interim += 1;
+                if self.interim > MOST_INTERIM {
+                    return Err("there are too many interim responses");
+                }
+                State::Start
+            }
+            204 if head.chunked || head.length.is_some_and(|length| length > 0) => {
+                progress.doubt();
+                State::Between
+            }
+            204 | 304 => State::Between,
+            _ if self.asked == Asked::Head => State::Between,
+            _ if head.chunked => State::ChunkSize,
+            _ => match head.length {
+                Some(length) => State::body(length, false),
+                None => State::Endless,
+            },
+        })
+    }
+}
+
+impl State {
+    fn body(left: u64, chunked: bool) -> Self {
+        match (left, chunked) {
+            (0, true) => Self::ChunkEnd,
+            (0, false) => Self::Between,
+            (left, chunked) => Self::Body { left, chunked },
+        }
+    }
+}
+
+/// The beginning of a head; what else is in the line is hyper's to judge.
+fn status_line(line: &[u8]) -> Result<Head, Fault> {
+    const FAULT: Fault = "the status line is malformed";
+    let (http10, rest) = match line.split_at_checked(9) {
+        Some((b"HTTP/1.1 ", rest)) => (false, rest),
+        Some((b"HTTP/1.0 ", rest)) => (true, rest),
+        Some(_) | None => return Err(FAULT),
+    };
+    let (status, reason) = rest.split_at_checked(3).ok_or(FAULT)?;
+    if !matches!(reason.first(), None | Some(b' ')) {
+        return Err(FAULT);
+    }
+    let status = lines::digits(status).and_then(|status| u16::try_from(status).ok());
+    Ok(Head {
+        status: status.filter(|status| *status >= 100).ok_or(FAULT)?,
+        http10,
+        length: None,
+        chunked: false,
+    })
+}
+
+impl Head {
+    fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let (name, value) = lines::field(line)?;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            // One value, however often it is said (RFC 9112, section 6.3).
+            for value in value.split(|byte| *byte == b',') {
+                let length = lines::digits(value.trim_ascii());
+                let length = length.ok_or("Content-Length is no number")?;
+                if self.length.is_some_and(|before| before != length) {
+                    return Err("there are different Content-Lengths");
+                }
+                self.length = Some(length);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked {
+                return Err("there is more than one Transfer-Encoding");
+            }
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("Transfer-Encoding is not `chunked` alone");
+            }
+            self.chunked = true;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

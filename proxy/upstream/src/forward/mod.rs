@@ -1,0 +1,391 @@
+//! The one upstream client: everything that leaves this proxy leaves through a [`Forwarder`].
+//!
+//! It resolves, checks and dials (`connect`), keeps connections apart by [`Outbound`] (`pool`,
+//! `endpoint`), speaks HTTP/1.1 or HTTP/2 as the upstream prefers (`http1`, `http2`), and streams
+//! bodies both ways. Where a request goes is said by its [`Outbound`] alone; `Host` and the request's own
+//! authority are overwritten, never read.
+//!
+//! A request that an upstream may have acted on is not sent again. It is sent once more, on another
+//! connection, if none of it was written; if an upstream says by HTTP/2 that it has not acted on it; or
+//! if it is idempotent and a connection that had rested was closed before a byte of its answer came
+//! (`again`).
+
+mod address;
+mod again;
+mod body;
+mod connect;
+mod corporate;
+mod dial;
+mod dialled;
+mod endpoint;
+mod error;
+mod handshake;
+mod http1;
+mod http2;
+mod line;
+mod names;
+mod outbound;
+mod pool;
+mod reason;
+mod resolve;
+mod response;
+mod served;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod tls;
+mod turns;
+mod upgrade;
+
+pub use address::{Forbidden, classify};
+pub use body::{BodyMeter, ClientBodyError, NotKept, RequestBody};
+pub use error::{ForwardError, SetupError};
+pub use handshake::asks as asks_for_websocket;
+pub use http1::{follow, settle};
+pub use outbound::Outbound;
+pub use response::UpstreamBody;
+pub use tls::Protocol;
+pub use turns::CallerId;
+pub use upgrade::{UpgradeAnswer, Upgraded};
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use countersign_config::{
+    host::Host,
+    model::{Limits, Upstream},
+};
+use countersign_core::destination::Authority;
+use http::{Request, Response, request::Parts};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    again::Again,
+    connect::Connector,
+    endpoint::{Endpoint, Lease, Step},
+    handshake::Handshake,
+    http1::{Http1, Switch},
+    http2::Http2,
+    line::{Line, ready_line, ready_stream},
+    pool::Pool,
+    timer::Waits,
+};
+
+/// Sends requests to upstreams over verified TLS, and opens tunnels.
+pub struct Forwarder {
+    connector: Connector,
+    pool: Arc<Pool>,
+    waits: Waits,
+    connect_timeout: Duration,
+    connections: usize,
+    head_bytes: usize,
+}
+
+/// A response and the connection it came by.
+#[derive(Debug)]
+pub struct Sent {
+    /// The response, its head complete.
+    pub response: Response<UpstreamBody>,
+    /// The connection.
+    pub connection: ConnectionInfo,
+}
+
+/// What records say of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The address dialled; a corporate proxy's own where there is one.
+    pub address: SocketAddr,
+    /// Whether it had served another request before.
+    pub reused: bool,
+    /// The HTTP it speaks.
+    pub protocol: Protocol,
+    /// How long this request waited for it; zero if one was at rest.
+    pub connect: Duration,
+}
+
+impl Forwarder {
+    /// Loads the roots, and reads the system's resolver configuration. `own_addresses` are this
+    /// proxy's listeners and its admin endpoint, which are never dialled.
+    ///
+    /// Must be called within a Tokio runtime, in which connections are then kept.
+    pub fn new(
+        upstream: &Upstream,
+        limits: &Limits,
+        own_addresses: Vec<SocketAddr>,
+    ) -> Result<Self, SetupError> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(SetupError::NoRuntime);
+        }
+        Ok(Self {
+            connector: Connector::new(upstream, own_addresses)?,
+            pool: Pool::new(limits),
+            waits: Waits {
+                response: limits.response_timeout,
+                body_idle: limits.body_idle_timeout,
+            },
+            connect_timeout: limits.connect_timeout,
+            connections: limits.upstream_connections,
+            head_bytes: limits.head_bytes,
+        })
+    }
+
+    /// Sets this proxy's own addresses, once they are bound.
+    pub fn set_own_addresses(&self, own_addresses: Vec<SocketAddr>) {
+        self.connector.set_own(own_addresses);
+    }
+
+    /// This proxy's own addresses.
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.connector.own()
+    }
+
+    /// Whether `address` is one of this proxy's own listeners or its admin endpoint.
+    pub fn is_own_listener(&self, address: SocketAddr) -> bool {
+        self.connector.is_own(address)
+    }
+
+    /// Whether a connection from `from` to `to` is one that this proxy opened a moment ago. Whoever
+    /// has read bytes from it can rely on the answer.
+    pub fn has_dialled(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.connector.dialled().contains(from, to)
+    }
+
+    /// The hosts to which requests were sent at this address of late.
+    pub fn hosts_at(&self, address: SocketAddr) -> Arc<[Host]> {
+        self.connector.served().hosts_at(address)
+    }
+
+    /// Sends a request to the authority of `outbound` and waits for the head of the response.
+    ///
+    /// Of the request's URI only path and query count. Hop-by-hop headers must be gone already.
+    pub async fn send(
+        &self,
+        outbound: &Outbound,
+        request: Request<RequestBody>,
+    ) -> Result<Sent, ForwardError> {
+        self.send_for(CallerId::GATEWAY, outbound, request).await
+    }
+
+    /// The same for a caller, who has a fair part of the connections and no more.
+    pub async fn send_for(
+        &self,
+        caller: CallerId,
+        outbound: &Outbound,
+        request: Request<RequestBody>,
+    ) -> Result<Sent, ForwardError> {
+        self.send_copied(caller, outbound, request, None).await
+    }
+
+    /// Like [`Self::send_for`]; `head` is a copy of the request's, where there is one anyway.
+    pub async fn send_copied(
+        &self,
+        caller: CallerId,
+        outbound: &Outbound,
+        mut request: Request<RequestBody>,
+        head: Option<&Parts>,
+    ) -> Result<Sent, ForwardError> {
+        let endpoint = self.pool.endpoint(outbound)?;
+        let (line, connection) = self.checkout(&endpoint, caller, false).await?;
+        let again = Again::of(&mut request, head, &connection);
+        let failed = match line.exchange(&endpoint, request, self.waits).await {
+            Ok(response) => {
+                return Ok(Sent {
+                    response,
+                    connection,
+                });
+            }
+            Err(failed) => failed,
+        };
+        // Boxed, as it is rare.
+        Box::pin(async {
+            let request = again.after(failed, &connection)?;
+            let (line, connection) = self.checkout(&endpoint, caller, true).await?;
+            match line.exchange(&endpoint, request, self.waits).await {
+                Ok(response) => Ok(Sent {
+                    response,
+                    connection,
+                }),
+                Err(failed) => Err(again::given_up(failed, &connection)),
+            }
+        })
+        .await
+    }
+
+    /// Sends a request for a WebSocket, by HTTP/1.1 on a connection of its own. A 101 that does not
+    /// answer it is malformed.
+    ///
+    /// `Connection` and `Upgrade` are sent as they are in the request.
+    pub async fn upgrade(
+        &self,
+        caller: CallerId,
+        outbound: &Outbound,
+        request: Request<RequestBody>,
+    ) -> Result<UpgradeAnswer, ForwardError> {
+        let unsendable = || ForwardError::Unsendable {
+            reason: "it is no WebSocket handshake".into(),
+        };
+        let handshake = Handshake::of(request.headers()).ok_or_else(unsendable)?;
+        let endpoint = self.pool.endpoint(outbound)?;
+        let start = Instant::now();
+        let deadline = start + self.connect_timeout;
+        let lease = timeout_at(deadline, endpoint.wait_for_place(caller))
+            .await
+            .map_err(|_| self.no_connection(&endpoint, caller))?;
+        let connecting = Box::pin(self.connector.connect_http1(endpoint.authority()));
+        let connected = timeout_at(deadline, connecting)
+            .await
+            .map_err(|_| self.connect_timed_out())??;
+        let connection = ConnectionInfo {
+            address: connected.address,
+            reused: false,
+            protocol: Protocol::Http1,
+            connect: start.elapsed(),
+        };
+        let line = Http1::new(connected.stream, connected.address, self.head_bytes).await?;
+        let request = http1::prepare(request, &endpoint);
+        Ok(match line.upgrade(lease, request, self.waits).await? {
+            Switch::Switched {
+                response,
+                stream,
+                read,
+                lease,
+            } => {
+                let malformed = |fault| ForwardError::MalformedResponse {
+                    reason: format!("a 101 that does not answer the handshake: {fault}"),
+                };
+                handshake.check(response.headers()).map_err(malformed)?;
+                UpgradeAnswer::Switched {
+                    response,
+                    stream: Upgraded::new(read, stream, lease),
+                    connection,
+                }
+            }
+            Switch::Refused(response) => UpgradeAnswer::Refused(Sent {
+                response,
+                connection,
+            }),
+        })
+    }
+
+    /// Opens a connection for a tunnel, whose bytes are neither read nor changed: resolved,
+    /// checked and dialled like any other. The address is the corporate proxy's where there is
+    /// one.
+    pub async fn tunnel(
+        &self,
+        authority: &Authority,
+    ) -> Result<(TcpStream, SocketAddr), ForwardError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        timeout_at(deadline, Box::pin(self.connector.tcp(authority)))
+            .await
+            .map_err(|_| self.connect_timed_out())?
+    }
+
+    /// A connection for one request: one at rest, a stream of a shared one, or a new one.
+    async fn checkout(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        caller: CallerId,
+        fresh: bool,
+    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+        loop {
+            match endpoint.step(caller, fresh) {
+                Step::Stream(stream) => return Ok(ready_stream(stream, Duration::ZERO)),
+                Step::Reuse(line, lease) => {
+                    if let Some(ready) = ready_line(line, lease, Duration::ZERO).await {
+                        return Ok(ready);
+                    }
+                }
+                step @ (Step::Open(_) | Step::Wait) => {
+                    // Boxed, so that a request that finds a connection does not carry the
+                    // room for opening one.
+                    let slowly = self.checkout_slowly(endpoint, caller, fresh, step);
+                    return Box::pin(slowly).await;
+                }
+            }
+        }
+    }
+
+    /// The same where there is nothing to use at once.
+    async fn checkout_slowly(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        caller: CallerId,
+        fresh: bool,
+        mut step: Step,
+    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+        let start = Instant::now();
+        let deadline = start + self.connect_timeout;
+        loop {
+            match step {
+                Step::Stream(stream) => return Ok(ready_stream(stream, start.elapsed())),
+                Step::Reuse(line, lease) => {
+                    if let Some(ready) = ready_line(line, lease, start.elapsed()).await {
+                        return Ok(ready);
+                    }
+                }
+                Step::Open(lease) => {
+                    let (line, mut connection) = timeout_at(deadline, self.open(lease))
+                        .await
+                        .map_err(|_| self.connect_timed_out())??;
+                    connection.connect = start.elapsed();
+                    return Ok((line, connection));
+                }
+                Step::Wait => {}
+            }
+            step = timeout_at(deadline, endpoint.wait(caller, fresh))
+                .await
+                .map_err(|_| self.no_connection(endpoint, caller))?;
+        }
+    }
+
+    async fn open(&self, mut lease: Lease) -> Result<(Line, ConnectionInfo), ForwardError> {
+        let endpoint = Arc::clone(lease.endpoint());
+        let connected = self.connector.connect(endpoint.authority()).await?;
+        let (stream, address) = (connected.stream, connected.address);
+        self.pool.learn(endpoint.authority(), connected.protocol);
+        let line = match connected.protocol {
+            Protocol::Http1 => {
+                lease.found_http1();
+                Line::Http1(Http1::new(stream, address, self.head_bytes).await?, lease)
+            }
+            Protocol::Http2 => {
+                let endpoint = Arc::downgrade(&endpoint);
+                let shared = Http2::new(stream, address, self.head_bytes, endpoint).await?;
+                Line::Http2(lease.share(shared))
+            }
+        };
+        let connection = ConnectionInfo {
+            address,
+            reused: false,
+            protocol: connected.protocol,
+            connect: Duration::ZERO,
+        };
+        Ok((line, connection))
+    }
+
+    /// Why there was none in time.
+    fn no_connection(&self, endpoint: &Endpoint, caller: CallerId) -> ForwardError {
+        let (connections, limit) = (self.connections, self.connect_timeout);
+        if endpoint.has_its_part(caller) && endpoint.has_free() {
+            ForwardError::PartTaken { connections, limit }
+        } else if endpoint.is_full() {
+            ForwardError::Overloaded { connections, limit }
+        } else {
+            self.connect_timed_out()
+        }
+    }
+
+    fn connect_timed_out(&self) -> ForwardError {
+        ForwardError::ConnectTimeout {
+            limit: self.connect_timeout,
+        }
+    }
+}
+
+impl fmt::Debug for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forwarder").finish_non_exhaustive()
+    }
+}

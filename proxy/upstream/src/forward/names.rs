@@ -1,0 +1,214 @@
+//! Asking the name servers. Of a name for which they keep a request waiting, those after it wait for a
+//! second only: one attempt goes on for all of them, and what it finds is remembered by the resolver.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use countersign_core::{flight::Flight, outage::PROMPT};
+use hickory_resolver::{TokioResolver, net::NetError};
+use smallvec::SmallVec;
+use tokio::time::{Instant, timeout};
+
+/// The most names that are known to be slow.
+const MOST: usize = 1024;
+
+/// The addresses of a name.
+pub(super) type Found = Result<SmallVec<[IpAddr; 8]>, NameError>;
+
+/// Why there are none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NameError {
+    /// The name has no address.
+    NoAddress,
+    /// The name servers did not say, or there is no such name.
+    Failed(Arc<str>),
+}
+
+/// A resolver, and the names for which its servers do not answer.
+pub(super) struct Names {
+    resolver: TokioResolver,
+    slow: Mutex<HashMap<Box<str>, Arc<Flight<Found>>>>,
+}
+
+/// Notes a name as slow when it is dropped, which also a request that gives up does.
+struct Watch<'a> {
+    names: &'a Names,
+    name: &'a str,
+    began: Instant,
+    answered: bool,
+}
+
+impl Names {
+    pub(super) fn new(resolver: TokioResolver) -> Arc<Self> {
+        Arc::new(Self {
+            resolver,
+            slow: Mutex::default(),
+        })
+    }
+
+    /// The addresses of a name, given with its final dot.
+    pub(super) async fn lookup(self: &Arc<Self>, name: &str) -> Found {
+        let Some(flight) = self.known_slow(name) else {
+            return self.watched(name).await;
+        };
+        let attempt = flight.join(|| {
+            let (names, name) = (Arc::clone(self), name.to_owned());
+            async move { names.again(&name).await }
+        });
+        match timeout(PROMPT, attempt).await {
+            Ok(found) => found.unwrap_or_else(|lost| Err(failed(&lost))),
+            Err(_elapsed) => Err(failed(&"the name servers do not answer")),
+        }
+    }
+
+    async fn watched(&self, name: &str) -> Found {
+        let mut watch = Watch {
+            names: self,
+            name,
+            began: Instant::now(),
+            answered: false,
+        };
+        let found = self.ask(name).await;
+        watch.answered = !matches!(found, Err(NameError::Failed(_)));
+        found
+    }
+
+    /// Asks for a name that was slow, and forgets that it was if it is no more.
+    async fn again(&self, name: &str) -> Found {
+        let began = Instant::now();
+        let found = self.ask(name).await;
+        let is_slow = matches!(found, Err(NameError::Failed(_))) && began.elapsed() >= PROMPT;
+        if !is_slow {
+            self.slow().remove(name);
+        }
+        found
+    }
+
+    async fn ask(&self, name: &str) -> Found {
+        match self.resolver.lookup_ip(name).await {
+            Ok(found) => {
+                let found: SmallVec<_> = found.iter().collect();
+                if found.is_empty() {
+                    return Err(NameError::NoAddress);
+                }
+                Ok(found)
+            }
+            Err(error) if has_no_address(&error) => Err(NameError::NoAddress),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn known_slow(&self, name: &str) -> Option<Arc<Flight<Found>>> {
+        self.slow().get(name).map(Arc::clone)
+    }
+
+    fn slow(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Flight<Found>>>> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if self.answered || self.began.elapsed() < PROMPT {
+            return;
+        }
+        let mut slow = self.names.slow();
+        if slow.len() < MOST {
+            let flight = || Arc::new(Flight::new());
+            slow.entry(self.name.into()).or_insert_with(flight);
+        }
+    }
+}
+
+fn has_no_address(error: &NetError) -> bool {
+    error.is_no_records_found() && !error.is_nx_domain()
+}
+
+fn failed(error: &impl ToString) -> NameError {
+    NameError::Failed(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use hickory_resolver::{
+        config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+        net::runtime::TokioRuntimeProvider,
+    };
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// A name server that takes questions and answers none.
+    async fn silent() -> (Arc<Names>, Arc<AtomicUsize>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let asked = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut question = [0; 512];
+            while socket.recv(&mut question).await.is_ok() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut connection = ConnectionConfig::udp();
+        connection.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        (Names::new(builder.build().unwrap()), asked)
+    }
+
+    fn looks_up(names: &Arc<Names>, name: &'static str) -> tokio::task::JoinHandle<Found> {
+        let names = Arc::clone(names);
+        tokio::spawn(async move { names.lookup(name).await })
+    }
+
+    async fn pass(time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_hangs_costs_a_request_a_second() {
+        let (names, asked) = silent().await;
+        let asked_more_than = async |times: usize| {
+            let waiting = tokio::time::timeout(Duration::from_secs(4), async {
+                while asked.load(Ordering::SeqCst) <= times {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            });
+            waiting.await.expect("it is asked");
+        };
+        // The first gives up, as a request does whose time is over.
+        let first = looks_up(&names, "api.test.");
+        asked_more_than(0).await;
+        pass(PROMPT).await;
+        first.abort();
+        assert!(first.await.is_err());
+        for _ in 0..3 {
+            let next = looks_up(&names, "api.test.");
+            // It has begun to wait.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            pass(PROMPT).await;
+            let found = tokio::time::timeout(Duration::from_secs(2), next).await;
+            let found = found.expect("it does not wait").unwrap();
+            assert_eq!(found, Err(failed(&"the name servers do not answer")));
+        }
+        // Another name is not suspected.
+        let other = looks_up(&names, "other.test.");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        pass(PROMPT).await;
+        let waited = tokio::time::timeout(Duration::from_millis(100), other).await;
+        assert!(waited.is_err(), "it is the first for its name");
+    }
+}

@@ -1,0 +1,149 @@
+//! TLS towards upstreams: always verified.
+
+use std::{
+    io::{self, Cursor},
+    path::Path,
+    sync::Arc,
+};
+
+use countersign_config::{host::Host, model::TrustRoots};
+use countersign_core::{chain, ciphers, files};
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::error::{ForwardError, SetupError};
+
+/// Which HTTP a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// As in records: `h1`, `h2`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "h1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+/// Makes verified TLS connections.
+#[derive(Clone)]
+pub(super) struct Tls {
+    any: TlsConnector,
+    http1: TlsConnector,
+}
+
+impl Tls {
+    /// Loads the roots. Sessions are resumed per server name; no early data is sent, as it could
+    /// be replayed.
+    pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
+        let roots = Arc::new(load_roots(roots)?);
+        let mut any = chain::trusting(roots, ciphers::provider())?.with_no_client_auth();
+        any.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut http1 = any.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            any: Arc::new(any).into(),
+            http1: Arc::new(http1).into(),
+        })
+    }
+
+    /// Greets `host` and learns which HTTP it speaks. Without an answer to ALPN it is HTTP/1.1.
+    pub(super) async fn connect(
+        &self,
+        host: &Host,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, Protocol), ForwardError> {
+        let stream = handshake(&self.any, host, stream).await?;
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            Some(_) | None => Protocol::Http1,
+        };
+        Ok((stream, protocol))
+    }
+
+    /// Greets `host` for HTTP/1.1 alone, as upgrades need it.
+    pub(super) async fn connect_http1(
+        &self,
+        host: &Host,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ForwardError> {
+        handshake(&self.http1, host, stream).await
+    }
+}
+
+async fn handshake(
+    connector: &TlsConnector,
+    host: &Host,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, ForwardError> {
+    let name = match host {
+        Host::Name(name) => ServerName::try_from(name.to_string()),
+        Host::Ip(address) => Ok(ServerName::IpAddress((*address).into())),
+    }
+    .map_err(|error| ForwardError::TlsHandshake {
+        reason: error.to_string(),
+    })?;
+    connector
+        .connect(name, stream)
+        .await
+        .map_err(|error| ForwardError::from_handshake(&error))
+}
+
+fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
+    let (mut store, file) = match roots {
+        TrustRoots::System => return system(),
+        // Without a root of its own the system's part is empty, and the file's remain.
+        TrustRoots::SystemAnd(file) => {
+            let (store, _) = chain::system();
+            if store.is_empty() {
+                tracing::warn!(
+                    "the system has no root certificates; those of the file are trusted"
+                );
+            }
+            (store, file)
+        }
+        TrustRoots::Only(file) => (RootCertStore::empty(), file),
+    };
+    add_file(&mut store, file).map_err(|reason| SetupError::RootsFile {
+        path: file.clone(),
+        reason,
+    })?;
+    Ok(store)
+}
+
+fn system() -> Result<RootCertStore, SetupError> {
+    let (store, errors) = chain::system();
+    if store.is_empty() {
+        let reasons: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        return Err(SetupError::NoRoots {
+            reason: reasons.join("; "),
+        });
+    }
+    Ok(store)
+}
+
+/// Adds every certificate of a PEM file; one that is not usable is an error, since somebody
+/// relies on it.
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
+    let pem = files::read_now(path).map_err(|error: io::Error| error.to_string())?;
+    let mut found = false;
+    for certificate in CertificateDer::pem_reader_iter(Cursor::new(pem)) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate).map_err(|error| error.to_string())?;
+        found = true;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err("there is no certificate in it".into())
+    }
+}
