@@ -3,7 +3,7 @@
 //! A [`Record`] is opened when a request is accepted, is filled in by the rooms it passes, rides on
 //! the response body, and is closed exactly once. The request path only fills in an [`Entry`] and
 //! hands it over; the decision log's own thread turns it into JSON and counts it in the
-//! [`Metrics`]. Both are made of the same entry, so they cannot disagree.
+//! [`Metrics`](countersign_core::metrics::Metrics). Both are made of the same entry, so they cannot disagree.
 
 pub mod admin;
 mod count;
