@@ -77,9 +77,9 @@ fn confirm(callers: Callers) -> Callers {
 }
 
 #[library_benchmark]
-#[bench::permitted(args = [Asked::permitted(3)], config = measured(695_317))]
-#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(695_317))]
-#[bench::refused(args = [Asked::refused(3)], config = measured(1_160_217))]
+#[bench::permitted(args = [Asked::permitted(3)], config = measured(307_517))]
+#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(307_517))]
+#[bench::refused(args = [Asked::refused(3)], config = measured(723_717))]
 fn decide(asked: Asked) -> Asked {
     for _ in 0..CALLS {
         drop(black_box(asked.decide()));
