@@ -85,7 +85,7 @@ impl Sniffer {
         self.next
     }
 
-    /// The answer when nothing more comes, or when [`MOST`] bytes did not tell.
+    /// The answer when nothing more comes, or when `MOST` bytes did not tell.
     ///
     /// # Errors
     /// When a `ClientHello` has begun and not ended.
