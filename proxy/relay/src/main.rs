@@ -21,3 +21,20 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn it_takes_what_the_command_takes_and_says_what_it_is() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for word in ["Carries the pod's connections", "--gateway", "--token-file"] {
+            assert!(help.contains(word), "{word}\n{help}");
+        }
+    }
+}

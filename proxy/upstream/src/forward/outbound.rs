@@ -18,12 +18,21 @@ const OURSELVES: &str = "countersign";
 /// - [`Outbound::unmatched`]: no target has the host, and the configuration lets such requests pass;
 ///   no credential goes with it.
 ///
-/// ```compile_fail,E0451
+/// ```
 /// use countersign_core::destination::Authority;
-/// use countersign_config::model::ResourceName;
+/// use countersign_upstream::forward::Outbound;
 ///
-/// fn forged(authority: Authority, workload: ResourceName) -> countersign_upstream::forward::Outbound {
-///     countersign_upstream::forward::Outbound { authority, workload, credential: None, caller: None }
+/// fn without_a_credential(authority: &Authority) -> Outbound {
+///     Outbound::unmatched(authority, "the caller")
+/// }
+/// ```
+///
+/// ```compile_fail,E0616
+/// use countersign_core::destination::Authority;
+/// use countersign_upstream::forward::Outbound;
+///
+/// fn elsewhere(outbound: &mut Outbound, authority: Authority) {
+///     outbound.authority = authority;
 /// }
 /// ```
 ///
