@@ -15,6 +15,7 @@ use countersign_core::{
     clock::Clock,
     metrics::Metrics,
     slots::{Bounds, Slots},
+    wire::listen::listen,
 };
 use countersign_credential::{Credentials, Tools, health::Healths};
 use countersign_identity::{Caller, Identifier};
@@ -208,9 +209,9 @@ pub async fn build_with_log(
         tasks: Tasks::default(),
         drain: CancellationToken::new(),
     });
-    let listeners = bind(&gateway, &rooms).await?;
+    let listeners = bind(&gateway, &rooms)?;
     let admin = match gateway.observe.admin {
-        Some(address) => Some(bind_admin(address).await?),
+        Some(address) => Some(bind_admin(address)?),
         None => None,
     };
     let certificates = listeners.iter().filter_map(Bound::certificate);
@@ -231,10 +232,10 @@ pub async fn build_with_log(
     Ok(app)
 }
 
-async fn bind(gateway: &Gateway, rooms: &Rooms) -> Result<Vec<Bound>, ListenError> {
+fn bind(gateway: &Gateway, rooms: &Rooms) -> Result<Vec<Bound>, ListenError> {
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
     for listener in &gateway.listeners {
-        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains()).await?);
+        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains())?);
     }
     Ok(listeners)
 }
@@ -379,8 +380,6 @@ fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
         .collect()
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Admin { address, source })
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listen(address).map_err(|source| StartError::Admin { address, source })
 }

@@ -28,8 +28,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use countersign_core::{
     clock::Clock,
     slots::{Bounds, Slot, Slots},
+    wire::listen::listen_with,
 };
-use socket2::{Domain, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -274,18 +274,11 @@ fn is_without_ipv6(error: &StartError) -> bool {
 
 /// Binds one address. An IPv6 socket takes IPv6 only, so that the same port can be had for both.
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1024)?;
-        TcpListener::from_std(socket.into())
-    };
-    bound().map_err(|source| StartError::Bind { address, source })
+    let bound = listen_with(address, |options| match address {
+        SocketAddr::V4(_) => Ok(()),
+        SocketAddr::V6(_) => options.set_only_v6(true),
+    });
+    bound.map_err(|source| StartError::Bind { address, source })
 }
 
 fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {

@@ -1,6 +1,7 @@
 //! The place of one connection.
 
 use std::{
+    future::poll_fn,
     net::{IpAddr, Ipv6Addr},
     pin::pin,
     sync::{
@@ -50,6 +51,8 @@ pub(super) enum Stage {
     Greeted,
     /// It has asked for something, and its proof is being looked at.
     Asking,
+    /// Nothing of what it sent was read yet: it may be anything.
+    New,
 }
 
 /// What is known of a connection's place, by its holder and by the registry.
@@ -75,7 +78,7 @@ impl Place {
             number,
             source: client.into(),
             listener: Arc::clone(listener),
-            stage: AtomicU8::new(Stage::Silent as u8),
+            stage: AtomicU8::new(Stage::New as u8),
             refused: AtomicU8::new(0),
             proven: AtomicBool::new(false),
             shed: OnceLock::new(),
@@ -95,6 +98,18 @@ impl Place {
 
     pub(super) fn prove(&self) {
         self.proven.store(true, Ordering::Release);
+    }
+
+    /// What it sent first was read, if it sent anything.
+    pub(super) fn looked_at(&self) {
+        if self.stage() == Stage::New as u8 {
+            self.set_stage(Stage::Silent);
+        }
+    }
+
+    /// Whether nobody knows yet what it wants.
+    pub(super) fn is_new(&self) -> bool {
+        self.stage() == Stage::New as u8
     }
 
     /// Counts it as what it is now.
@@ -227,8 +242,18 @@ impl Slot {
         tokio::select! {
             biased;
             _ = self.shed() => {}
-            () = connection => {}
+            () = self.look_at(connection) => {}
         }
+    }
+
+    async fn look_at(&self, connection: impl Future<Output = ()>) {
+        let mut connection = pin!(connection);
+        poll_fn(|context| {
+            let polled = connection.as_mut().poll(context);
+            self.place.looked_at();
+            polled
+        })
+        .await;
     }
 }
 

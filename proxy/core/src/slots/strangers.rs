@@ -25,7 +25,8 @@ struct Pool {
 }
 
 impl Strangers {
-    /// Takes a newcomer in. If there are too many then, the one that gives way for it is returned.
+    /// Takes a newcomer in. If there are too many then, the one that gives way is returned; the newcomer
+    /// itself where nobody was looked at yet.
     pub(super) fn enter(
         &mut self,
         place: Arc<Place>,
@@ -33,15 +34,21 @@ impl Strangers {
     ) -> Option<(Arc<Place>, Shed)> {
         let pool = self.0.entry(Arc::clone(place.listener())).or_default();
         let source = place.source;
-        let gone = if pool.of(source) >= bounds.per_source {
-            pool.give_way(Some(source))
-                .map(|gone| (gone, Shed::SourceFull))
+        let crowded = if pool.of(source) >= bounds.per_source {
+            Some((Some(source), Shed::SourceFull))
         } else if pool.all.len() >= bounds.strangers {
-            pool.give_way(pool.fullest())
-                .map(|gone| (gone, Shed::ListenerFull))
+            Some((pool.fullest(), Shed::ListenerFull))
         } else {
             None
         };
+        let gone = crowded.and_then(|(source, why)| Some((pool.least(source)?, why)));
+        if let Some((least, why)) = &gone {
+            if least.is_new() {
+                // Those before it are next to be looked at.
+                return Some((place, *why));
+            }
+            pool.remove(least.number);
+        }
         pool.insert(place);
         gone
     }
@@ -49,7 +56,8 @@ impl Strangers {
     /// Takes out the one that should go first, of the listener that has most.
     pub(super) fn give_way(&mut self) -> Option<Arc<Place>> {
         let pool = self.0.values_mut().max_by_key(|pool| pool.all.len())?;
-        pool.give_way(pool.fullest())
+        let least = pool.least(pool.fullest())?;
+        pool.remove(least.number)
     }
 
     /// Takes one out; false if it was none.
@@ -81,21 +89,19 @@ impl Pool {
         (*count > 1).then_some(*source)
     }
 
-    /// Takes out the one of a source, or of all, that has come least far; of these the oldest.
-    fn give_way(&mut self, source: Option<Source>) -> Option<Arc<Place>> {
-        let chosen = match source.and_then(|source| self.by_source.get(&source)) {
+    /// The one of a source, or of all, that has come least far; of these the oldest.
+    fn least(&self, source: Option<Source>) -> Option<Arc<Place>> {
+        let least = match source.and_then(|source| self.by_source.get(&source)) {
             Some(numbers) => {
                 let places = numbers.iter().filter_map(|number| self.all.get(number));
                 places.take(LOOK).min_by_key(|place| place.stage())
             }
-            None => self
-                .all
-                .values()
-                .take(LOOK)
-                .min_by_key(|place| place.stage()),
+            None => {
+                let places = self.all.values().take(LOOK);
+                places.min_by_key(|place| place.stage())
+            }
         };
-        let number = chosen?.number;
-        self.remove(number)
+        least.map(Arc::clone)
     }
 
     fn insert(&mut self, place: Arc<Place>) {

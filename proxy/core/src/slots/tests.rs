@@ -19,7 +19,15 @@ fn slots(identified: usize, strangers: usize, per_source: usize) -> Slots {
     Slots::new(bounds, Some(Metrics::new()))
 }
 
+/// A stranger that has said nothing of use yet.
 fn enter(slots: &Slots, from: &str) -> Slot {
+    let slot = arrive(slots, from);
+    slot.place.looked_at();
+    slot
+}
+
+/// A stranger that was not looked at yet.
+fn arrive(slots: &Slots, from: &str) -> Slot {
     slots.enter(&"proxy".into(), from.parse().unwrap())
 }
 
@@ -110,6 +118,24 @@ fn who_was_refused_goes_before_who_is_silent_and_who_asks_goes_last() {
         assert_eq!(why(expected), Some(Shed::Resources));
     }
     assert!(!slots.evict(), "nobody is left");
+}
+
+/// Otherwise a flood has each closed before it is its turn to be read.
+#[test]
+fn who_was_not_looked_at_yet_stays_for_that_and_the_newest_goes() {
+    let slots = slots(9, 3, 2);
+    let first = [NODE, NODE, NODE].map(|from| arrive(&slots, from));
+    assert_eq!(
+        first.each_ref().map(why),
+        [None, None, Some(Shed::SourceFull)]
+    );
+    let other = [OTHER, OTHER].map(|from| arrive(&slots, from));
+    assert_eq!(other.each_ref().map(why), [None, Some(Shed::ListenerFull)]);
+    first[1].place.looked_at();
+    let newcomer = arrive(&slots, NODE);
+    assert_eq!(why(&first[1]), Some(Shed::SourceFull), "it was silent");
+    assert_eq!([&first[0], &newcomer].map(why), [None, None]);
+    assert_eq!(slots.open(), (3, 0));
 }
 
 #[test]

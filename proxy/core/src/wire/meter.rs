@@ -103,6 +103,11 @@ impl Meter {
         self.holds(self.since_idle.min(narrow(window)) + blocks)
     }
 
+    /// Whether a proven caller's.
+    pub(super) fn is_identified(&self) -> bool {
+        self.purse.is_identified()
+    }
+
     /// Nothing is held any more.
     pub(super) fn rests(&mut self) {
         // Giving back cannot fail.

@@ -8,6 +8,7 @@ pub mod frames;
 pub mod framing;
 pub mod half_closed;
 pub mod lines;
+pub mod listen;
 pub mod meter;
 pub mod original_destination;
 pub mod overrides;

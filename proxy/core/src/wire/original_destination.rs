@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use countersign_config::model::Transparency;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// The destination that the client dialled, IPv4 as such also on a socket for both families.
 ///
@@ -19,18 +19,6 @@ pub fn original_destination(
     match transparency {
         Transparency::Redirect => redirected_from(stream, local.is_ipv4()).map(canonical),
         Transparency::Tproxy => Ok(local),
-    }
-}
-
-/// Binds the socket that takes steered connections; for `TPROXY` one that may answer from
-/// addresses that are not this machine's.
-///
-/// # Errors
-/// When the address cannot be had, or `TPROXY` not without `CAP_NET_ADMIN`.
-pub async fn bind(address: SocketAddr, transparency: Transparency) -> io::Result<TcpListener> {
-    match transparency {
-        Transparency::Redirect => TcpListener::bind(address).await,
-        Transparency::Tproxy => bind_transparent(address),
     }
 }
 
@@ -52,36 +40,7 @@ fn redirected_from(stream: &TcpStream, ipv4: bool) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the original destination is no IP address"))
 }
 
-#[cfg(target_os = "linux")]
-fn bind_transparent(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-
-    /// As Tokio's own listeners have it.
-    const BACKLOG: i32 = 1024;
-
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv4() {
-        socket.set_ip_transparent_v4(true)?;
-    } else {
-        socket.set_ip_transparent_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
 #[cfg(not(target_os = "linux"))]
 fn redirected_from(_stream: &TcpStream, _ipv4: bool) -> io::Result<SocketAddr> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn bind_transparent(_address: SocketAddr) -> io::Result<TcpListener> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -26,6 +26,11 @@ use super::{
 };
 use crate::wire::timer::LazyTimer;
 
+/// How many bytes are read before others have a turn: of a client, and of one that has proven
+/// nothing.
+const PIECE: usize = 128 * 1024;
+const STRANGERS_PIECE: usize = 16 * 1024;
+
 pin_project! {
     /// A client's stream that fails with `TimedOut` when a head that has begun is not complete in
     /// time, or when the client takes nothing of what is written for too long. Its timers exist
@@ -38,6 +43,8 @@ pin_project! {
         activity: Arc<Activity>,
         heads: Option<Heads>,
         meter: Option<Meter>,
+        // How much was read since others had a turn.
+        piece: usize,
         writes: Writes,
         half_closed: Option<Box<HalfClosed>>,
     }
@@ -86,6 +93,7 @@ impl<IO> ClientStream<IO> {
             activity,
             heads: None,
             meter: None,
+            piece: 0,
             writes: Writes {
                 limit,
                 waiting_since: None,
@@ -249,6 +257,13 @@ fn note(
     }
 }
 
+fn longest_piece(meter: Option<&Meter>) -> usize {
+    match meter {
+        Some(meter) if !meter.is_identified() => STRANGERS_PIECE,
+        Some(_) | None => PIECE,
+    }
+}
+
 impl<IO: AsyncWrite> ClientStream<IO> {
     /// To hyper such a client is one that says nothing, until its last answer has ended.
     fn poll_half_closed(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -291,8 +306,17 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
             buffer.put_slice(&this.ahead.split_to(count));
             return Poll::Ready(Ok(()));
         }
+        if *this.piece >= STRANGERS_PIECE && *this.piece >= longest_piece(this.meter.as_ref()) {
+            *this.piece = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = this.stream.poll_read(context, buffer);
+        *this.piece += buffer.filled().len() - before;
+        if polled.is_pending() {
+            *this.piece = 0;
+        }
         if polled.is_ready() {
             let fresh = buffer.filled().get(before..).unwrap_or_default();
             if !fresh.is_empty() {

@@ -7,7 +7,12 @@ use countersign_core::{
     reason::Reason,
     secret::Secret,
     slots::{NoPlace, Share},
-    wire::{activity::Activity, meter::Overrun, original_destination, protocol::Protocol},
+    wire::{
+        activity::Activity,
+        listen::{listen, listen_transparent},
+        meter::Overrun,
+        protocol::Protocol,
+    },
 };
 use countersign_identity::{Caller, Identifier, IdentifyError, OwnToken, Proof, TrustDomains};
 use rustix::io::Errno;
@@ -112,7 +117,7 @@ impl Bound {
     ///
     /// # Errors
     /// When its address or certificate cannot be used, or nothing says who its clients are.
-    pub async fn bind(
+    pub fn bind(
         listener: &model::Listener,
         trusted: &Arc<TrustDomains>,
     ) -> Result<Self, ListenError> {
@@ -138,7 +143,7 @@ impl Bound {
                 Some(Steering { transparency, own })
             }
         };
-        let (socket, address) = bind(listener).await?;
+        let (socket, address) = bind(listener)?;
         Ok(Self {
             name: name.as_str().into(),
             socket,
@@ -214,7 +219,7 @@ fn is_shortage(error: &io::Error) -> bool {
     })
 }
 
-async fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
+fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |source: io::Error| {
         let name = listener.name.clone();
         let tproxy = listener.mode == ListenerMode::Transparent(Transparency::Tproxy);
@@ -228,9 +233,9 @@ async fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), L
         }
     };
     let bound = match listener.mode {
-        ListenerMode::Explicit => TcpListener::bind(listener.address).await,
-        ListenerMode::Transparent(transparency) => {
-            original_destination::bind(listener.address, transparency).await
+        ListenerMode::Transparent(Transparency::Tproxy) => listen_transparent(listener.address),
+        ListenerMode::Explicit | ListenerMode::Transparent(Transparency::Redirect) => {
+            listen(listener.address)
         }
     };
     let socket = bound.map_err(failed)?;

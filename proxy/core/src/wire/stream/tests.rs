@@ -1,3 +1,4 @@
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -227,4 +228,33 @@ async fn an_answer_amid_an_interim_response_follows_it() {
     let mut rest = [0; 19];
     client.read_exact(&mut rest).await.unwrap();
     assert_eq!(&rest, b"\r\nHTTP/1.1 200 OK\r\n");
+}
+
+/// How much is read at a time, of what came all at once, before other tasks have a turn.
+fn pieces(meter: Option<Meter>) -> (usize, usize) {
+    let (mut client, server) = tokio::io::duplex(4 * PIECE);
+    let stream = ClientStream::new(server, Activity::new(), LIMIT);
+    let mut stream = match meter {
+        Some(meter) => stream.charged_by(meter),
+        None => stream,
+    };
+    let sent = client.write_all(&[0; 3 * PIECE]).now_or_never();
+    sent.expect("there is room").unwrap();
+    let mut read = || {
+        let mut piece = 0;
+        while let Some(count) = stream.read(&mut [0; 8 * 1024]).now_or_never() {
+            piece += count.unwrap();
+        }
+        piece
+    };
+    (read(), read())
+}
+
+#[test]
+fn one_client_after_the_other_is_read_and_strangers_in_small_pieces() {
+    let metrics = crate::metrics::Metrics::new();
+    let purse = crate::budget::Budget::new(1 << 20, &metrics).admit();
+    let meter = Meter::new(&purse.unwrap(), 1024);
+    assert_eq!(pieces(Some(meter)), (STRANGERS_PIECE, STRANGERS_PIECE));
+    assert_eq!(pieces(None), (PIECE, PIECE));
 }
