@@ -12,7 +12,9 @@ use std::{
     fs,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -34,6 +36,8 @@ pub(crate) enum Attack {
     Nothing,
     /// A process that turns on one core and asks nothing: what a neighbour costs.
     Neighbour,
+    /// The same on every core.
+    Neighbours,
     /// Client certificates whose chain is costly to build a path through.
     ClientChain,
     /// The same from an upstream of the attacker's.
@@ -103,6 +107,7 @@ pub(crate) async fn run(attack: Attack, directory: &Path, stretch: Duration) -> 
         match attack {
             Attack::Nothing => tokio::time::sleep(stretch).await,
             Attack::Neighbour => turn(plan),
+            Attack::Neighbours => turn_on_every_core(plan),
             Attack::ClientChain => tls::client_chains(plan).await?,
             Attack::ServerChain => tls::server_chains(plan).await?,
             Attack::Handshakes => tls::handshakes(plan).await?,
@@ -159,6 +164,15 @@ fn turn(plan: &Plan) {
     while !plan.is_over() {
         std::hint::spin_loop();
     }
+}
+
+fn turn_on_every_core(plan: &'static Plan) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| turn(plan));
+        }
+    });
 }
 
 /// Does the same in so many tasks, each over and over until the time is over.
