@@ -113,23 +113,54 @@ async fn a_connection_that_rests_is_closed_by_the_drain(#[case] pauses: u32) {
     served.unwrap();
 }
 
-/// A client of HTTP/2 that makes no room for its answer, or says nothing but PING, is listened to as
-/// long as what it has proven is worth.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// `INITIAL_WINDOW_SIZE` is 0.
+const NO_WINDOW: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+
+/// `GET https://h/`, without a body.
+const HEADERS: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01h";
+
+/// The same with a body that does not end.
+const ENDLESS: &[u8] = b"\0\0\x06\x01\x04\0\0\0\x01\x83\x87\x84\x41\x01h";
+
+/// Room for one more byte of the answer.
+const WINDOW: &[u8] = b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\x01";
+
+/// One byte more of the body.
+const DATA: &[u8] = b"\0\0\x01\0\0\0\0\0\x01a";
+
+const GREETING: [&[u8]; 2] = [PREFACE, NO_WINDOW];
+
+const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// A client that makes no room for its answer, makes it byte by byte, or says nothing that counts is
+/// listened to as long as what it has proven is worth.
 #[rstest]
-#[case::no_request(&[], false, 5..=7)]
-#[case::proven(&[], true, 20..=602)]
-#[case::proven_answer_not_taken(&[HEADERS], true, 20..=602)]
+#[case::no_request(Protocol::Http2, &[], PING, false, 5..=7)]
+#[case::answer_not_taken(Protocol::Http2, &[HEADERS], PING, false, 5..=11)]
+#[case::answer_taken_by_bytes(Protocol::Http2, &[HEADERS], WINDOW, false, 5..=17)]
+#[case::body_without_end(Protocol::Http2, &[ENDLESS], DATA, false, 5..=11)]
+#[case::proven(Protocol::Http2, &[], PING, true, 20..=602)]
+#[case::proven_answer_not_taken(Protocol::Http2, &[HEADERS], PING, true, 20..=602)]
+#[case::http1_no_request(Protocol::Http1, &[], b"\r\n", false, 5..=11)]
+#[case::http1_answer_not_taken(Protocol::Http1, &[REQUEST], b"", false, 5..=11)]
+#[case::http1_answers_not_taken(Protocol::Http1, &[REQUEST, REQUEST, REQUEST], REQUEST, false, 5..=11)]
 #[tokio::test(start_paused = true)]
-async fn t63_a_stranger_over_http2_is_given_up_soon(
-    #[case] frames: &[&[u8]],
+async fn t63_a_stranger_is_given_up_soon(
+    #[case] protocol: Protocol,
+    #[case] begins: &[&[u8]],
+    #[case] goes_on: &[u8],
     #[case] is_proven: bool,
     #[case] seconds: std::ops::RangeInclusive<u64>,
 ) {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    // INITIAL_WINDOW_SIZE is 0.
-    const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
-    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
-    let (mut client, server) = tokio::io::duplex(1 << 20);
+    // Nothing that the client is sent is read, and little of it finds room.
+    let (mut client, server) = tokio::io::duplex(match protocol {
+        Protocol::Http1 => 64,
+        Protocol::Http2 => 1 << 20,
+    });
     let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
     let stranger = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
     let slot = if is_proven { proven() } else { stranger };
@@ -143,7 +174,7 @@ async fn t63_a_stranger_over_http2_is_given_up_soon(
     let (limits, purse) = (Limits::default(), Purse::unshared());
     let served = serve(
         server,
-        Protocol::Http2,
+        protocol,
         &limits,
         Room {
             slot: &slot,
@@ -153,12 +184,16 @@ async fn t63_a_stranger_over_http2_is_given_up_soon(
         CancellationToken::new(),
         handle,
     );
+    let greeting = match protocol {
+        Protocol::Http1 => &[][..],
+        Protocol::Http2 => &GREETING,
+    };
     let talk = async {
-        for bytes in [&[PREFACE, SETTINGS][..], frames].concat() {
+        for bytes in [greeting, begins].concat() {
             client.write_all(bytes).await.unwrap();
         }
         loop {
-            client.write_all(PING).await.unwrap();
+            client.write_all(goes_on).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -171,6 +206,3 @@ async fn t63_a_stranger_over_http2_is_given_up_soon(
         () = talk => {}
     }
 }
-
-/// `GET https://h/`, without a body.
-const HEADERS: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01h";
