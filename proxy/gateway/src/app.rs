@@ -223,6 +223,10 @@ pub async fn build_with_log(
         admin,
         state,
     };
+    let recorder = app.rooms.recorder.clone();
+    app.rooms
+        .slots
+        .tell(move |proven, source, why| recorder.shed(proven, source, why.as_str()));
     app.state
         .set_credentials(&app.rooms.credentials, &app.rooms.healths);
     app.rooms

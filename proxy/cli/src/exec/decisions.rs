@@ -62,6 +62,9 @@ fn sentence(record: &Value, verbose: bool) -> Option<String> {
             Some("countersign.summary/v1") => {
                 format!("{count} more were refused like those before")
             }
+            Some("countersign.shed/v1") => {
+                format!("{count} connections were closed in favour of others")
+            }
             _ => format!("{count} decisions could not be shown"),
         });
     }
@@ -102,6 +105,7 @@ mod tests {
         r#"{"schema":"countersign.dropped/v1","count":3,"time":"2026-11-23T05:10:03.412Z"}"#;
     const SUMMARY: &str =
         r#"{"schema":"countersign.summary/v1","class":"identified","count":70,"reasons":[]}"#;
+    const SHED: &str = r#"{"schema":"countersign.shed/v1","class":"identified","count":2}"#;
 
     fn told(verbose: bool, lines: &[&str]) -> String {
         let mut narrator = Narrator::new(Vec::new(), verbose, None);
@@ -114,10 +118,11 @@ mod tests {
     #[test]
     fn only_what_went_wrong_is_told() {
         assert_eq!(
-            told(false, &[PERMITTED, REFUSED, EARLY, SUMMARY, DROPPED]),
+            told(false, &[PERMITTED, REFUSED, EARLY, SUMMARY, SHED, DROPPED]),
             "countersign: refused POST slack.com:443/api/auth.revoke (path-not-allowed): no rule allows it\\u{1b}[2J\n\
              countersign: refused (no-proof)\n\
              countersign: 70 more were refused like those before\n\
+             countersign: 2 connections were closed in favour of others\n\
              countersign: 3 decisions could not be shown\n"
         );
     }

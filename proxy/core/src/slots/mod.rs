@@ -18,9 +18,10 @@ mod tests;
 pub use place::Slot;
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -112,8 +113,18 @@ struct Shared {
     bounds: Bounds,
     /// `None` where connections are not counted.
     metrics: Option<Metrics>,
+    /// Who is told of those that were closed.
+    teller: OnceLock<Teller>,
     next: AtomicU64,
     taken: Mutex<Taken>,
+}
+
+struct Teller(Box<dyn Fn(bool, IpAddr, Shed) + Send + Sync>);
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Teller")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -128,9 +139,16 @@ impl Slots {
         Self(Arc::new(Shared {
             bounds,
             metrics,
+            teller: OnceLock::new(),
             next: AtomicU64::new(0),
             taken: Mutex::default(),
         }))
+    }
+
+    /// From now on `tell` is told who is closed in favour of others: whether its caller was proven, from
+    /// where it came, and why. The first call counts.
+    pub fn tell(&self, tell: impl Fn(bool, IpAddr, Shed) + Send + Sync + 'static) {
+        self.0.teller.get_or_init(|| Teller(Box::new(tell)));
     }
 
     /// The place of a connection that just came in. There always is one: where strangers have none
@@ -198,10 +216,14 @@ impl Slots {
     }
 
     fn shed(&self, place: &Place, why: Shed) {
-        if place.shed(why)
-            && let Some(metrics) = &self.0.metrics
-        {
+        if !place.shed(why) {
+            return;
+        }
+        if let Some(metrics) = &self.0.metrics {
             metrics.connection_shed(place.is_proven(), why.as_str());
+        }
+        if let Some(Teller(tell)) = self.0.teller.get() {
+            tell(place.is_proven(), place.source.address(), why);
         }
     }
 

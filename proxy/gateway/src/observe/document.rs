@@ -17,7 +17,7 @@ use super::{
     CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart, TargetPart,
     UpstreamPart,
     json::{Key, Object, key},
-    log::Summary,
+    log::{Summary, Tally},
     record::Closed,
 };
 
@@ -29,6 +29,9 @@ pub(super) const DROPPED_SCHEMA: &str = "countersign.dropped/v1";
 
 /// The schema of a line that stands for refusals which were counted and not written.
 const SUMMARY_SCHEMA: &str = "countersign.summary/v1";
+
+/// The schema of a line that stands for connections which were closed in favour of others.
+const SHED_SCHEMA: &str = "countersign.shed/v1";
 
 /// The longest line: container runtimes split what is longer than 16 KiB.
 const LINE_BYTES: usize = 15 * 1024;
@@ -86,6 +89,31 @@ pub(super) fn write_summary(summary: &Summary, time: Timestamp, line: &mut Vec<u
         summary.targets.named(),
         |json, (authority, count)| {
             json.shown(key!("authority"), Some(authority));
+            json.number(key!("count"), count);
+        },
+    );
+    json.close();
+    line.push(b'\n');
+}
+
+/// Appends the line that stands for connections which were closed in favour of others.
+pub(super) fn write_shed(tally: &Tally, time: Timestamp, line: &mut Vec<u8>) {
+    let mut json = Object::open(line);
+    json.text(key!("schema"), SHED_SCHEMA);
+    json.shown(key!("time"), Some(format_args!("{time:.3}")));
+    json.text(key!("class"), tally.class.name());
+    json.number(key!("count"), tally.count);
+    json.shown(key!("first"), Some(format_args!("{:.3}", tally.first)));
+    json.shown(key!("last"), Some(format_args!("{:.3}", tally.last)));
+    json.list(key!("reasons"), &tally.reasons, |json, (reason, count)| {
+        json.text(key!("reason"), *reason);
+        json.number(key!("count"), *count);
+    });
+    json.list(
+        key!("sources"),
+        tally.sources.named(),
+        |json, (address, count)| {
+            json.shown(key!("address"), Some(address));
             json.number(key!("count"), count);
         },
     );

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    net::IpAddr,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use countersign_core::{
     clock::Clock,
-    metrics::Metrics,
+    metrics::{Class, Metrics},
     reason::Reason,
     wire::activity::{Activity, Violation},
 };
@@ -152,6 +153,16 @@ impl Recorder {
             recorder: self.clone(),
             client: None,
         }
+    }
+
+    /// Counts a connection that was closed in favour of others; the log tells of it in sum.
+    pub(crate) fn shed(&self, proven: bool, source: IpAddr, why: &'static str) {
+        let class = if proven {
+            Class::Identified
+        } else {
+            Class::Unidentified
+        };
+        self.0.log.shed(class, source, why);
     }
 
     /// The metrics, for what is no request: connections, reloads, credential fetches.

@@ -12,11 +12,13 @@ mod digest;
 mod file;
 mod lane;
 mod memory;
+mod shed;
 mod top;
 mod writer;
 
 use std::{
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -34,13 +36,14 @@ use countersign_core::{
 };
 use tokio::sync::oneshot;
 
-pub(super) use self::digest::Summary;
 pub use self::memory::MemoryLog;
 use self::{
     class::class_of,
     lane::{Bounds, Lane, Outlet, lane},
+    shed::ShedConnections,
     writer::{Outputs, Writer},
 };
+pub(super) use self::{digest::Summary, shed::Tally};
 use super::{count, record::Closed};
 
 /// Records of one class that wait to be written.
@@ -106,6 +109,7 @@ struct CountsInner {
     /// Lost records that no line in the log stands for yet.
     identified_dropped: AtomicU64,
     unidentified_dropped: AtomicU64,
+    shed: ShedConnections,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
@@ -241,6 +245,12 @@ impl DecisionLog {
                 }
             }
         }
+    }
+
+    /// Counts a connection that was closed in favour of others; the log will tell of it in sum.
+    pub(super) fn shed(&self, class: Class, source: IpAddr, why: &'static str) {
+        let counts = &self.0.counts;
+        counts.0.shed.add(class, source, why, counts.now());
     }
 
     /// A log and the other end of its queues.

@@ -16,6 +16,7 @@ use super::{
     Control, Counts, Inlet, LANE_RECORDS,
     digest::{Digest, Summary},
     file::{self, RotatingFile},
+    shed::Tally,
 };
 
 /// A batch is written when it has this many bytes, or when nothing waits.
@@ -172,9 +173,13 @@ impl Writer {
             let now = Instant::now();
             let over = self.digest.over(now);
             self.summarize(over);
+            let shed = self.counts.0.shed.due(now);
+            self.tell_shed(&shed);
             if closed || matches!(control, Some(Control::Shutdown(_))) {
                 let rest = self.digest.end();
                 self.summarize(rest);
+                let shed = self.counts.0.shed.end();
+                self.tell_shed(&shed);
             }
             self.write_batches();
             match control.take() {
@@ -238,6 +243,14 @@ impl Writer {
         for summary in summaries {
             let batch = self.batch(summary.class);
             document::write_summary(&summary, now, &mut batch.lines);
+        }
+    }
+
+    fn tell_shed(&mut self, tallies: &[Tally]) {
+        let now = self.counts.now();
+        for tally in tallies {
+            let batch = self.batch(tally.class);
+            document::write_shed(tally, now, &mut batch.lines);
         }
     }
 
