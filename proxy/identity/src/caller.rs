@@ -68,7 +68,7 @@ pub struct Caller {
 impl Caller {
     /// A caller by certificate. Its namespace and service account are not facts: the path of a
     /// SPIFFE ID is a convention of each trust domain, and policy names the whole ID.
-    pub(super) fn of_svid(svid: Svid, key: [u8; 32]) -> Self {
+    pub(super) fn of_svid(svid: Svid) -> Self {
         let verified = LastTime::never();
         verified.mark();
         Self {
@@ -86,7 +86,7 @@ impl Caller {
             token_id: Some(svid.serial.as_ref().into()),
             token: None,
             expires_at: svid.not_after,
-            key,
+            key: svid.key(),
             verified,
             vouched: None,
             standing: None,

@@ -28,7 +28,6 @@ mod token;
 pub use caller::{Caller, Proof};
 pub use error::{IdentifyError, SetupError};
 pub use own_token::OwnToken;
-pub use svid::observed;
 pub use svid::{BundleError, ChainFault, SvidError, TrustDomains};
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -56,6 +55,16 @@ const IDLE: Duration = Duration::from_mins(10);
 /// How long a token is taken by its hash alone; then its signature is checked again, against the
 /// keys of that moment.
 const REVERIFY: Duration = Duration::from_mins(5);
+
+/// Runs a TLS handshake, and tells whom the certificate is of that was shown in it, if one was. Nobody
+/// is proven before the handshake is complete.
+pub async fn observed<F: Future>(
+    handshake: F,
+) -> (F::Output, Option<Result<Arc<Caller>, SvidError>>) {
+    let (outcome, judged) = svid::observed(handshake).await;
+    let caller = judged.map(|judged| judged.map(|svid| Arc::new(Caller::of_svid(svid))));
+    (outcome, caller)
+}
 
 /// Turns proofs into callers.
 #[derive(Debug)]
@@ -179,8 +188,7 @@ impl Identifier {
     /// shown that the client holds the leaf's key.
     pub fn by_svid(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<Caller>, IdentifyError> {
         let svid = self.trust_domains.check(chain)?;
-        let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
-        Ok(Arc::new(Caller::of_svid(svid, sha256(leaf))))
+        Ok(Arc::new(Caller::of_svid(svid)))
     }
 
     /// The caller that token and certificate prove together, if they name the same workload: the

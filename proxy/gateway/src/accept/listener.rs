@@ -290,30 +290,32 @@ impl Incoming {
         let limit = self.rooms.limits.handshake_timeout;
         let stream = Metered::new(stream, &self.entrance.purse);
         let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());
-        let (outcome, refused) = countersign_identity::observed(handshake).await;
-        match (outcome, refused) {
-            (Ok(Ok(stream)), _) => self.greeted(stream).await,
-            (Ok(Err((_, stream))), Some(refused)) => {
+        let (outcome, shown) = countersign_identity::observed(handshake).await;
+        match (outcome, shown) {
+            (Ok(Ok(stream)), shown) => self.greeted(stream, shown.and_then(Result::ok)).await,
+            (Ok(Err((_, stream))), Some(Err(refused))) => {
                 self.record(IdentifyError::from(refused).into());
                 linger(stream).await;
             }
-            (Ok(Err((error, _))), None) if let Some(overrun) = Overrun::of(&error) => {
+            (Ok(Err((error, _))), _) if let Some(overrun) = Overrun::of(&error) => {
                 self.record(overrun.into());
             }
-            (Ok(Err((error, _))), None) => self.record_handshake(&format!("it failed: {error}")),
+            (Ok(Err((error, _))), _) => self.record_handshake(&format!("it failed: {error}")),
             (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),
         }
     }
 
-    /// The certificate is checked once more: in a resumed session the handshake does not do it.
-    async fn greeted(self, mut stream: TlsStream<Metered<TcpStream>>) {
+    /// In a resumed session no certificate was shown, and the one from before is checked again.
+    async fn greeted(self, mut stream: TlsStream<Metered<TcpStream>>, shown: Option<Arc<Caller>>) {
         self.entrance.slot.greeted();
         stream.get_mut().0.greeted();
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::from_alpn(connection.alpn_protocol());
-        let chain = connection.peer_certificates();
-        let certificate = chain.map(|chain| self.rooms.identifier.by_svid(chain));
-        let certificate = match certificate.transpose() {
+        let again = || {
+            let chain = connection.peer_certificates()?;
+            Some(self.rooms.identifier.by_svid(chain))
+        };
+        let certificate = match shown.map(Ok).or_else(again).transpose() {
             Ok(certificate) => certificate,
             Err(error) => return self.record(error.into()),
         };

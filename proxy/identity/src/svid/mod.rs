@@ -15,7 +15,7 @@ mod verifier;
 
 pub use bundle::BundleError;
 pub use error::{ChainFault, SvidError};
-pub use verifier::observed;
+pub(super) use verifier::observed;
 
 use std::{path::Path, sync::Arc};
 
@@ -75,6 +75,13 @@ pub(super) struct Svid {
     domain: Arc<TrustDomain>,
     /// The bundle that it was last checked against.
     bundle: ArcSwap<Bundle>,
+}
+
+impl Svid {
+    /// The hash that the caller is known by.
+    pub(super) fn key(&self) -> [u8; 32] {
+        super::sha256(self.chain.first().map_or(&[], |leaf| leaf.as_ref()))
+    }
 }
 
 impl TrustDomains {

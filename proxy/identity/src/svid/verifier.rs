@@ -12,21 +12,24 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use super::{SvidError, TrustDomains};
+use super::{Svid, SvidError, TrustDomains};
 
 tokio::task_local! {
     /// An alert has no room for the reason, and the library's error none beside the alert; so the
-    /// handshake leaves it here for the record.
-    static REFUSED: RefCell<Option<SvidError>>;
+    /// handshake leaves it here for the record. What it accepts it leaves here too, as a check costs
+    /// as much as the rest of the handshake.
+    static JUDGED: RefCell<Option<Judged>>;
 }
 
-/// Runs a handshake; if a certificate was refused in it, tells why.
-pub async fn observed<F: Future>(handshake: F) -> (F::Output, Option<SvidError>) {
+type Judged = Result<Svid, SvidError>;
+
+/// Runs a handshake, and tells what became of the certificate, if one was shown in it.
+pub(crate) async fn observed<F: Future>(handshake: F) -> (F::Output, Option<Judged>) {
     let run = async {
         let outcome = handshake.await;
-        (outcome, REFUSED.with(RefCell::take))
+        (outcome, JUDGED.with(RefCell::take))
     };
-    REFUSED.scope(RefCell::new(None), run).await
+    JUDGED.scope(RefCell::new(None), run).await
 }
 
 pub(super) fn verifier(domains: Arc<TrustDomains>) -> Arc<dyn ClientCertVerifier> {
@@ -62,15 +65,14 @@ impl ClientCertVerifier for SvidVerifier {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<_> = [leaf].into_iter().chain(rest).cloned().collect();
-        match self.domains.check(&chain) {
+        let judged = self.domains.check(&chain);
+        let verified = match &judged {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(error) => {
-                let alert = error.alert();
-                // Outside of `observed` nobody asks.
-                let _unobserved = REFUSED.try_with(|refused| refused.replace(Some(error)));
-                Err(Error::InvalidCertificate(alert))
-            }
-        }
+            Err(error) => Err(Error::InvalidCertificate(error.alert())),
+        };
+        // Outside of `observed` nobody asks.
+        let _unobserved = JUDGED.try_with(|slot| slot.replace(Some(judged)));
+        verified
     }
 
     fn verify_tls12_signature(
