@@ -1,9 +1,9 @@
 //! Whose turn it is at an endpoint whose connections are scarce.
 //!
 //! The connections of one pool key are a workload's, and each of its callers (usually a pod) has a
-//! fair part of them: a caller may take one more while it holds fewer than are free. So one alone may
-//! hold half, two a third each, and something is always left for the next. Who must wait is served by
-//! how little his caller holds, then by how long he has waited.
+//! fair part of them: a caller may take one more while it holds less than seven times what would then
+//! be free. So one alone may hold seven eighths, two together fourteen fifteenths, and something is left for
+//! the next. Whoever waits is served by how little its caller holds, then by how long it has waited.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,6 +12,10 @@ use std::{
 };
 
 use tokio::sync::Notify;
+
+/// How many times what is left free a caller may hold. No exchange is broken off for another caller, so
+/// that something must be left for one that comes later, and more than one caller can stall.
+const OF_FREE: usize = 7;
 
 /// Who a request is from, as far as fairness is concerned: a hash of whatever tells callers apart.
 /// Callers that share one by accident share their part of the connections, and nothing else.
@@ -65,12 +69,12 @@ pub(super) struct Free {
 impl Held {
     /// Whether it may take one more connection.
     pub(super) fn may_connect(self, free: Free) -> bool {
-        self.connections < free.connections.max(1)
+        may_take_one(self.connections, free.connections)
     }
 
     /// Whether it may take one more stream.
     pub(super) fn may_stream(self, free: Free) -> bool {
-        self.streams < free.streams.max(1)
+        may_take_one(self.streams, free.streams)
     }
 
     /// Whether it may take what there is to take.
@@ -81,6 +85,11 @@ impl Held {
             self.may_connect(free)
         }
     }
+}
+
+/// Whoever holds nothing may take the last one.
+fn may_take_one(held: usize, free: usize) -> bool {
+    held == 0 || held < OF_FREE * free.saturating_sub(1)
 }
 
 impl Turns {
@@ -222,9 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_holds_half_and_something_is_left_for_the_next() {
-        assert_eq!(fill(256, 1), [128]);
-        assert_eq!(fill(256, 3), [64, 64, 64]);
+    fn one_alone_holds_most_and_something_is_left_for_the_next() {
+        assert_eq!(fill(256, 1), [224]);
+        assert_eq!(fill(256, 3), [82, 81, 81]);
+        assert_eq!(fill(8, 1), [7]);
         assert_eq!(fill(2, 1), [1]);
         assert_eq!(fill(2, 2), [1, 1]);
         assert_eq!(fill(1, 1), [1]);
@@ -248,12 +258,12 @@ mod tests {
     #[test]
     fn who_has_his_part_is_passed_over() {
         let mut turns = Turns::default();
-        turns.change(A, |held| held.connections = 3);
+        turns.change(A, |held| held.connections = 14);
         let greedy = waiter(&mut turns, A);
         turns.tell_next(connections(3));
         assert!(!is_told(&greedy));
         assert!(!turns.is_somebodys(connections(3)));
-        turns.change(A, |held| held.connections = 2);
+        turns.change(A, |held| held.connections = 13);
         turns.tell_next(connections(3));
         assert!(is_told(&greedy));
     }
@@ -261,7 +271,7 @@ mod tests {
     #[test]
     fn streams_count_where_there_are_some() {
         let mut turns = Turns::default();
-        turns.change(A, |held| held.streams = 8);
+        turns.change(A, |held| held.streams = 49);
         let greedy = waiter(&mut turns, A);
         let free = |streams| Free {
             connections: 100,
