@@ -31,6 +31,16 @@ use super::{
 /// How long a client of HTTP/2 may take nothing of what it is sent.
 const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// What one client of HTTP/2 may have at once, and send before it is read: requests, the head of each,
+/// and bytes of one and of all together.
+const STREAMS: u32 = 32;
+const HEAD_LIST: u32 = 16 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+
+/// What of one answer may wait to be sent to it.
+const SEND_BUFFER: usize = 16 * 1024;
+
 /// Serves one client until it leaves or the relay drains.
 pub(super) async fn serve(
     stream: Rewound<TcpStream>,
@@ -66,9 +76,7 @@ pub(super) async fn serve(
         Protocol::Http2 => {
             let stream = ClientStream::new(stream, Activity::new(), STALL_TIMEOUT);
             let stream = stream.with_frames(HEAD_TIMEOUT);
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
+            let connection = http2().serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 biased;
@@ -83,6 +91,18 @@ pub(super) async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%destination, %error, "a client that speaks HTTP in clear broke off");
     }
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_LIST)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    builder
 }
 
 async fn handle(
@@ -172,6 +192,7 @@ fn parse(named: &str, port: u16) -> Result<Authority, RelayError> {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -184,6 +205,34 @@ mod tests {
         let request = in_absolute_form(request, "192.0.2.7:80".parse().unwrap())?;
         assert!(!request.headers().contains_key(HOST));
         Ok(request.uri().to_string())
+    }
+
+    /// The library's own bounds come to 4 MiB for each connection.
+    #[tokio::test]
+    async fn a_client_of_http2_is_told_how_little_it_may_have() {
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        let service = service_fn(async |_: Request<Incoming>| {
+            Ok::<_, Infallible>(http::Response::new(
+                http_body_util::Empty::<bytes::Bytes>::new(),
+            ))
+        });
+        let serving = tokio::spawn(http2().serve_connection(TokioIo::new(server), service));
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        client.write_all(preface).await.unwrap();
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[3], 4, "it begins with SETTINGS");
+        let mut settings = vec![0; usize::from(head[2])];
+        client.read_exact(&mut settings).await.unwrap();
+        let told = |wanted: u8| {
+            let setting = settings.chunks(6).find(|setting| setting[1] == wanted);
+            setting.map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+        };
+        // RFC 9113, section 6.5.2.
+        assert_eq!(told(3), Some(STREAMS));
+        assert_eq!(told(4), Some(STREAM_WINDOW));
+        assert_eq!(told(6), Some(HEAD_LIST));
+        serving.abort();
     }
 
     #[rstest]
