@@ -21,7 +21,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Command};
 
 use crate::{
     site::soon,
-    threats_memory::{Endless, endless_form},
+    threats_memory::{Endless, OTHER, endless_form},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -97,18 +97,8 @@ fn uuid() -> String {
     name.to_string_lossy().into_owned()
 }
 
-const OTHER: &str = "
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: other, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  purpose: Honest
-  environment: test
-  reviewBy: 2099-06-30
-  match:
-    - { cluster: prod-eu, serviceAccount: other }
----
+/// What the other workload may do.
+const RIGHT: &str = "
 apiVersion: countersign.dev/v1alpha1
 kind: AccessPolicy
 metadata: { name: other-reads-qase, namespace: qa }
@@ -134,7 +124,7 @@ async fn scene() -> anyhow::Result<Option<(Process, Container, World)>> {
         ..Options::default()
     })
     .await?;
-    world.write_policy("other.yaml", OTHER)?;
+    world.write_policy("other.yaml", &[OTHER, RIGHT].concat())?;
     let process = container.run(&world).await?;
     Ok(Some((process, container, world)))
 }

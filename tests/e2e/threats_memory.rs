@@ -27,8 +27,8 @@ const MIB: usize = 1024 * 1024;
 /// The smallest budget that there is.
 const MEMORY: usize = 16 * MIB;
 
-/// Another workload, with the same right.
-const OTHER: &str = "
+/// Another workload.
+pub(crate) const OTHER: &str = "
 apiVersion: countersign.dev/v1alpha1
 kind: Workload
 metadata: { name: other, namespace: qa }
@@ -39,7 +39,10 @@ spec:
   reviewBy: 2099-06-30
   match:
     - { cluster: prod-eu, serviceAccount: other }
----
+---";
+
+/// Its right, the same as the attacker's.
+const RIGHT: &str = "
 apiVersion: countersign.dev/v1alpha1
 kind: AccessPolicy
 metadata: { name: other-uses-example, namespace: qa }
@@ -57,7 +60,7 @@ async fn little_memory() -> anyhow::Result<Site> {
     let change = |world: &World, gateway: &mut countersign_config::model::Gateway| {
         gateway.limits.memory = Some(MEMORY as u64);
         gateway.limits.unidentified.per_source = 10_000;
-        Ok(world.write_policy("other.yaml", OTHER)?)
+        Ok(world.write_policy("other.yaml", &[OTHER, RIGHT].concat())?)
     };
     Site::with(Options::default(), change).await
 }
