@@ -64,8 +64,8 @@ pub const SEND_BUFFER: u64 = 16 * KIB;
 /// A request in progress over HTTP/2, without its head: what waits to be sent, and the state.
 pub const REQUEST: u64 = 2 * SEND_BUFFER;
 
-/// An answer that is small enough to cost nothing more than its request.
-pub const SMALL_ANSWER: u64 = 8 * KIB;
+/// A body that is small enough to cost nothing more than its request.
+pub const SMALL_BODY: u64 = 8 * KIB;
 
 /// A piece of an answer over HTTP/1.1, and the buffer that it is read into.
 pub const PIECE: u64 = 64 * KIB;
@@ -76,6 +76,17 @@ pub const ANSWER: u64 = 3 * PIECE;
 
 /// What an upstream may send of one answer over HTTP/2 before it is read.
 pub const UPSTREAM_WINDOW: u64 = 256 * KIB;
+
+/// A request's body that its upstream does not take: what waits to be written.
+pub const UPLOAD: u64 = PIECE;
+
+/// A connection to an upstream, in use or at rest: its TLS session, and the buffers it is read into and
+/// written from.
+pub const UPSTREAM: u64 = 32 * KIB;
+
+/// What a steered client says first: the bytes, and the message that they are put together to, whose
+/// buffer doubles.
+pub const FIRST_BYTES: u64 = 3 * HANDSHAKE;
 
 /// A form is read into one buffer, and what is kept of it is written to another.
 pub const FORM_FACTOR: u64 = 2;

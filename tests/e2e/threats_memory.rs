@@ -60,6 +60,8 @@ async fn little_memory() -> anyhow::Result<Site> {
     let change = |world: &World, gateway: &mut countersign_config::model::Gateway| {
         gateway.limits.memory = Some(MEMORY as u64);
         gateway.limits.unidentified.per_source = 10_000;
+        // What rests upstream is held too.
+        gateway.limits.upstream_idle_timeout = Duration::from_secs(1);
         Ok(world.write_policy("other.yaml", &[OTHER, RIGHT].concat())?)
     };
     Site::with(Options::default(), change).await

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{
-    CARRIED, CONNECTION, CONNECTION_WINDOW, DECISIONS, FORM_FACTOR, HANDSHAKE, HEAD_FACTOR, KIB,
-    MIB, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW,
-    UPSTREAM_WINDOW, alone, unidentified,
+    CARRIED, CONNECTION, CONNECTION_WINDOW, DECISIONS, FIRST_BYTES, FORM_FACTOR, HANDSHAKE,
+    HEAD_FACTOR, KIB, MIB, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD,
+    UNIDENTIFIED_WINDOW, UPLOAD, UPSTREAM, UPSTREAM_WINDOW, alone, unidentified,
 };
 use crate::model::Limits;
+
+/// Any number.
+const ANY: u64 = u64::MAX;
 
 /// Where a holder's memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub struct Holder {
     pub what: &'static str,
     /// The bound for one, in bytes.
     pub one: u64,
-    /// How many there may be.
+    /// How many there may be; [`ANY`] if only the memory of its place bounds them.
     pub many: u64,
     /// Where it comes from.
     pub place: Place,
@@ -54,6 +57,7 @@ impl Holder {
     pub fn all(limits: &Limits) -> Vec<Self> {
         let mut all = unproven(limits);
         all.extend(proven(limits));
+        all.extend(requests(limits));
         all.extend(beside(limits));
         all
     }
@@ -77,6 +81,7 @@ fn unproven(limits: &Limits) -> Vec<Holder> {
     vec![
         of("a connection without proof", CONNECTION, CLOSED),
         of("its TLS handshake", 2 * HANDSHAKE, CLOSED),
+        of("what a steered client says first", FIRST_BYTES, CLOSED),
         of(
             "its head, HTTP/1.1",
             HEAD_FACTOR * head,
@@ -90,17 +95,23 @@ fn unproven(limits: &Limits) -> Vec<Holder> {
     ]
 }
 
-fn proven(limits: &Limits) -> Vec<Holder> {
-    let connections = count(limits.connections);
-    let streams = connections.saturating_mul(STREAMS);
-    let head = count(limits.head_bytes);
-    let of = |what, one, many, sheds| Holder {
+const OF_CONNECTION: &str = "closed with `memory_share` or `memory_short`";
+
+fn of_workload(what: &'static str, one: u64, many: u64, sheds: &'static str) -> Holder {
+    Holder {
         what,
         one,
         many,
         place: Place::Workload,
         sheds,
-    };
+    }
+}
+
+/// What connections of proven callers hold.
+fn proven(limits: &Limits) -> Vec<Holder> {
+    let connections = count(limits.connections);
+    let head = count(limits.head_bytes);
+    let of = of_workload;
     vec![
         of(
             "a connection with its tunnel",
@@ -124,8 +135,17 @@ fn proven(limits: &Limits) -> Vec<Holder> {
             "header blocks and windows, HTTP/2",
             CONNECTION_WINDOW + HEAD_FACTOR * head,
             connections,
-            "closed with `memory_share` or `memory_short`",
+            OF_CONNECTION,
         ),
+    ]
+}
+
+/// What their requests hold, and the tunnels that they open.
+fn requests(limits: &Limits) -> Vec<Holder> {
+    let streams = count(limits.connections).saturating_mul(STREAMS);
+    let head = count(limits.head_bytes);
+    let of = of_workload;
+    vec![
         of(
             "a request in progress, HTTP/2",
             REQUEST + head,
@@ -156,7 +176,25 @@ fn proven(limits: &Limits) -> Vec<Holder> {
             streams,
             REFUSED,
         ),
+        of(
+            "a request's body that its upstream does not take",
+            UPLOAD,
+            streams,
+            REFUSED,
+        ),
+        of(
+            "a connection to an upstream, in use or at rest",
+            UPSTREAM,
+            ANY,
+            REFUSED,
+        ),
         of("a stream that is carried unread", CARRIED, streams, REFUSED),
+        of(
+            "what is held back of it until it is known where it goes",
+            HEAD_FACTOR * head,
+            streams,
+            OF_CONNECTION,
+        ),
     ]
 }
 
@@ -201,14 +239,16 @@ pub fn render(limits: &Limits, memory: u64) -> String {
             Place::Workload => "its workload",
             Place::Beside => "beside the budget",
         };
+        let (many, product) = match holder.many {
+            ANY => ("any".into(), "any".into()),
+            many => (many.to_string(), in_binary(holder.product())),
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {place} | {} |",
+            "| {} | {} | {many} | {product} | {} | {place} | {} |",
             holder.what,
             in_binary(holder.one),
-            holder.many,
-            in_binary(holder.product()),
             in_binary(holder.most(memory)),
             holder.sheds,
         );

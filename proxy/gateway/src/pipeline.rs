@@ -31,6 +31,7 @@ use countersign_upstream::{
     inject::{self, FormBounds},
 };
 use http::{Request, Response, header::EXPECT, request::Parts};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -54,8 +55,8 @@ pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Re
     let upgrade = upgrade::wanted(&mut request);
     let (parts, body) = request.into_parts();
     let waits_for_our_word = parts.headers.contains_key(EXPECT);
+    let room = in_progress(&session.purse, &parts, &body.size_hint());
     let mut body = Some(body);
-    let room = in_progress(&session.purse, &parts);
     let told = match room {
         Ok(room) => {
             busy.holds(room);
@@ -296,7 +297,7 @@ async fn forward(
     let sent = session
         .rooms
         .forwarder
-        .send_copied(session.caller_id, permit.outbound(), request, copy)
+        .send_copied(session.requester(), permit.outbound(), request, copy)
         .await;
     match sent {
         Ok(sent) => {

@@ -43,7 +43,8 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
         Told::Spoken(Spoken::Tls(_) | Spoken::Unknown)
         | Told::Malformed(_)
         | Told::Nothing
-        | Told::Left => None,
+        | Told::Left
+        | Told::Overrun(_) => None,
     };
     if let Some(protocol) = clear {
         let stream = Rewound::new(first.bytes, stream);
@@ -96,7 +97,7 @@ fn authority(told: &Told, destination: SocketAddr) -> Result<Option<Authority>, 
             return Ok(Some(by_address));
         }
         Told::Malformed(malformed) => return Err(RelayError::Hello(malformed.0)),
-        Told::Left => return Ok(None),
+        Told::Left | Told::Overrun(_) => return Ok(None),
     };
     let Some(name) = &hello.server_name else {
         return Ok(Some(by_address));

@@ -11,6 +11,7 @@ use std::sync::{
 use super::{
     Account, Budget, Short,
     account::{Claim, Class},
+    narrow,
 };
 
 /// What a purse takes at a time, in bytes.
@@ -94,6 +95,15 @@ impl Purse {
         self.identified
             .store(account.class == Class::Workload, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Room of the same account for something that may outlive this.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn beside(&self, bytes: u64) -> Result<Arc<Self>, Short> {
+        let account = Arc::clone(&self.state().account);
+        Self::open(&self.budget, &account, narrow(bytes))
     }
 
     /// Something that will grow.

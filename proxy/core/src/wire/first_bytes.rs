@@ -7,7 +7,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::sniff::{self, Malformed, Sniffer, Spoken};
+use super::{
+    meter::Overrun,
+    sniff::{self, Malformed, Sniffer, Spoken},
+};
 
 /// What one read makes room for; a post-quantum `ClientHello` fits.
 const ROOM: usize = 2048;
@@ -32,6 +35,8 @@ pub enum Told {
     Nothing,
     /// It left without a word.
     Left,
+    /// There was no memory for more.
+    Overrun(Overrun),
 }
 
 /// Reads until the bytes tell, for `limit` at most.
@@ -55,13 +60,14 @@ async fn read_on(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> 
             Ok(Some(spoken)) => return Told::Spoken(spoken),
             Err(malformed) => return Told::Malformed(malformed),
         }
-        bytes.reserve(ROOM);
+        // Not doubled: a long hello is the exception.
+        bytes.reserve_exact(ROOM);
         let left = u64::try_from(sniff::MOST - bytes.len()).unwrap_or(0);
         let ended = match (&mut *stream).take(left).read_buf(bytes).await {
             Ok(0) => true,
             Ok(_) => false,
             // Reset: it left, whatever it began to say.
-            Err(_) => return Told::Left,
+            Err(error) => return Overrun::of(&error).map_or(Told::Left, Told::Overrun),
         };
         if ended && bytes.is_empty() {
             return Told::Left;

@@ -7,10 +7,11 @@
 use std::{fmt, io, sync::Arc};
 
 use countersign_config::memory::{
-    CONNECTION_WINDOW, HEAD_FACTOR, REQUEST, UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW,
+    CONNECTION_WINDOW, HEAD_FACTOR, REQUEST, SMALL_BODY, UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW,
+    UPLOAD,
 };
-
 use http::request::Parts;
+use http_body::SizeHint;
 
 use crate::budget::{Charge, Purse, Short, narrow};
 
@@ -131,12 +132,36 @@ impl Meter {
 /// What a header takes besides its name and value, in bytes.
 const HEADER: usize = 64;
 
-/// What a request over HTTP/2 holds while it is in progress, which a connection can have many of. A
-/// few bytes can stand for a long head there (RFC 7541), so that what was read does not tell.
-pub fn in_progress(purse: &Arc<Purse>, parts: &Parts) -> Result<Option<Charge>, Short> {
-    if parts.version != http::Version::HTTP_2 {
+/// What a request holds while it is in progress: of its body what its upstream does not take, and over
+/// HTTP/2, where a connection can have many, its head. A few bytes can stand for a long one there
+/// (RFC 7541), so that what was read does not tell.
+pub fn in_progress(
+    purse: &Arc<Purse>,
+    parts: &Parts,
+    body: &SizeHint,
+) -> Result<Option<Charge>, Short> {
+    let mut bytes = most_held(body, UPLOAD);
+    if parts.version == http::Version::HTTP_2 {
+        bytes += narrow(REQUEST) + head(parts);
+    }
+    if bytes == 0 {
         return Ok(None);
     }
+    let mut charge = purse.charge();
+    charge.set(bytes)?;
+    Ok(Some(charge))
+}
+
+/// What of a body of this size may be held, if it is no more than `most`, in bytes.
+pub fn most_held(size: &SizeHint, most: u64) -> usize {
+    match size.exact() {
+        Some(length) if length <= SMALL_BODY => 0,
+        length => narrow(length.unwrap_or(most).min(most)),
+    }
+}
+
+/// The head of a request, in bytes.
+fn head(parts: &Parts) -> usize {
     let fields = parts.headers.iter();
     let head: usize = fields
         .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
@@ -145,9 +170,7 @@ pub fn in_progress(purse: &Arc<Purse>, parts: &Parts) -> Result<Option<Charge>, 
         .uri
         .path_and_query()
         .map_or(0, |path| path.as_str().len());
-    let mut charge = purse.charge();
-    charge.set(narrow(REQUEST) + head + target)?;
-    Ok(Some(charge))
+    head + target
 }
 
 #[cfg(test)]

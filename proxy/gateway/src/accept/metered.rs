@@ -8,8 +8,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use countersign_config::memory::{FIRST_BYTES, HANDSHAKE};
 use countersign_core::{
-    budget::{Charge, Purse},
+    budget::{Charge, Purse, narrow},
     wire::meter::Overrun,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,16 +29,29 @@ pub(super) struct Metered<IO> {
 struct Handshake {
     charge: Charge,
     read: usize,
+    /// How many bytes are held for one that is read.
+    factor: usize,
 }
 
 impl<IO> Metered<IO> {
     /// Charges `purse` for the handshake that begins.
     pub(super) fn new(stream: IO, purse: &Arc<Purse>) -> Self {
+        // The buffer doubles.
+        Self::with_factor(stream, purse, 2)
+    }
+
+    /// Charges `purse` for what is read until the client has told what it wants.
+    pub(super) fn first_bytes(stream: IO, purse: &Arc<Purse>) -> Self {
+        Self::with_factor(stream, purse, narrow(FIRST_BYTES / HANDSHAKE))
+    }
+
+    fn with_factor(stream: IO, purse: &Arc<Purse>, factor: usize) -> Self {
         Self {
             stream,
             handshake: Some(Handshake {
                 charge: purse.charge(),
                 read: 0,
+                factor,
             }),
         }
     }
@@ -49,13 +63,12 @@ impl<IO> Metered<IO> {
 }
 
 impl Handshake {
-    /// The buffer doubles.
     fn read(&mut self, bytes: usize) -> Result<(), Overrun> {
         self.read += bytes;
         if self.read <= USUAL {
             return Ok(());
         }
-        let held = 2 * self.read;
+        let held = self.factor * self.read;
         self.charge.set(held).map_err(Overrun::Short)
     }
 }

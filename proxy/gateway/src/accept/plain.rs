@@ -3,13 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_core::{destination::Authority, wire::activity::Busy};
+use countersign_config::memory;
+use countersign_core::{
+    budget::narrow,
+    destination::Authority,
+    wire::{activity::Busy, meter::in_progress},
+};
 use countersign_identity::Caller;
 use countersign_upstream::{
-    forward::{self, BodyMeter, ForwardError, Outbound, RequestBody},
+    forward::{self, BodyMeter, ForwardError, Outbound, RequestBody, Requester},
     inject,
 };
 use http::{HeaderValue, Request, Response, Uri, Version, header::HOST, request::Parts};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
@@ -34,12 +40,16 @@ impl Passing<'_> {
         self,
         mut parts: Parts,
         body: Incoming,
-        busy: Busy,
+        mut busy: Busy,
     ) -> Response<Answer> {
         let mut record = self.rooms.recorder.open();
         record.entered(self.entrance);
         record.called_by(self.caller);
         record.passing(&self.received, &parts);
+        let mut room = match in_progress(&self.entrance.purse, &parts, &body.size_hint()) {
+            Ok(room) => room.unwrap_or_else(|| self.entrance.purse.charge()),
+            Err(short) => return pipeline::refused(record, short.into(), busy),
+        };
         let meter = Arc::new(BodyMeter::default());
         let secure = parts.uri.scheme_str() == Some("https");
         inject::pass(&mut parts, self.received.authority(), self.received.path());
@@ -50,7 +60,15 @@ impl Passing<'_> {
             self.in_clear(request, &meter, &mut record).await
         };
         match sent {
-            Ok(response) => Answer::passed(response, record, meter, busy),
+            Ok(response) => {
+                // What the client does not take of it waits here.
+                let answer = response.body().most_held();
+                if let Err(short) = room.set(room.bytes() + answer) {
+                    return pipeline::refused(record, short.into(), busy);
+                }
+                busy.holds(Some(room));
+                Answer::passed(response, record, meter, busy)
+            }
             Err(error) => pipeline::refused(record, error.into(), busy),
         }
     }
@@ -61,9 +79,9 @@ impl Passing<'_> {
         record: &mut Record,
     ) -> Result<Response<pipeline::Upstream>, ForwardError> {
         let outbound = Outbound::unmatched(self.received.authority(), &self.caller.full_name());
-        let caller = caller_id(self.caller);
+        let requester = Requester::new(caller_id(self.caller), &self.entrance.purse);
         let forwarder = &self.rooms.forwarder;
-        let sent = forwarder.send_for(caller, &outbound, request).await?;
+        let sent = forwarder.send_for(requester, &outbound, request).await?;
         record.answered(&sent);
         Ok(sent
             .response
@@ -84,6 +102,8 @@ impl Passing<'_> {
         let failed = |error: hyper::Error| ForwardError::from_hyper(&error, Some(meter));
         let (mut sender, connection) = http1::Builder::new()
             .max_header_size(head_bytes)
+            // Else a piece of an answer may be 400 KiB.
+            .max_buf_size(narrow(memory::PIECE).max(head_bytes))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(failed)?;

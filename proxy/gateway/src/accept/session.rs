@@ -11,7 +11,7 @@ use countersign_core::{
     wire::{activity::Activity, protocol::Protocol},
 };
 use countersign_identity::Caller;
-use countersign_upstream::forward::CallerId;
+use countersign_upstream::forward::{CallerId, Requester};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,7 +51,7 @@ pub struct Session {
     /// The tunnel the requests come through; `None` for requests in absolute form.
     pub tunnel: Option<Tunnel>,
     /// Whose part of upstream connections its requests take.
-    pub(crate) caller_id: CallerId,
+    caller_id: CallerId,
     /// What the requests make the gateway hold.
     pub purse: Arc<Purse>,
     /// What records say of the caller; made once.
@@ -93,6 +93,11 @@ impl Session {
             purse,
             recognition: ArcSwapOption::empty(),
         }
+    }
+
+    /// For whom its requests are sent on.
+    pub(crate) fn requester(&self) -> Requester<'_> {
+        Requester::new(self.caller_id, &self.purse)
     }
 
     /// The workloads the caller is in `snapshot`; worked out once a revision.

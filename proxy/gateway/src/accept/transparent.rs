@@ -36,6 +36,7 @@ use super::{
     clear::Clear,
     intercept::{Intercepted, Way},
     listener::OwnIdentity,
+    metered::Metered,
     serve, tunnel,
 };
 use crate::{app::Rooms, authorize, pipeline, refusal::Refusal};
@@ -80,13 +81,14 @@ impl Transparent {
             Err(refusal) => return self.refuse(None, None, refusal),
         };
         let limit = self.rooms.limits.handshake_timeout;
+        let mut metered = Metered::first_bytes(&mut stream, &self.entrance.purse);
         let first = tokio::select! {
             biased;
             () = self.closing.cancelled() => {
                 let refusal = Refusal::new(Reason::Draining, "the client had said nothing yet");
                 return self.refuse(None, None, refusal);
             }
-            first = first_bytes::read(&mut stream, limit) => first,
+            first = first_bytes::read(&mut metered, limit) => first,
         };
         // Not asked before: by the time a connection of ours brings bytes, it is known as such.
         if self
@@ -130,6 +132,7 @@ impl Transparent {
             }
             Told::Malformed(malformed) => Refusal::new(Reason::ClientTls, malformed.0),
             Told::Left => Refusal::new(Reason::ClientGone, "the client left without a word"),
+            Told::Overrun(overrun) => overrun.into(),
         };
         self.refuse(None, Some(&by_address(original)), refusal);
     }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use countersign_config::memory;
 use countersign_core::{
     reason::Reason,
-    wire::{activity::Busy, timer::LazyTimer},
+    wire::{activity::Busy, meter::most_held, timer::LazyTimer},
 };
 use countersign_upstream::{
     forward::{BodyMeter, ForwardError},
@@ -136,6 +137,14 @@ impl Upstream {
             timer: LazyTimer::default(),
             waiting_since: None,
         })
+    }
+
+    /// How much of it may be held while its client does not take it, in bytes.
+    pub(crate) fn most_held(&self) -> usize {
+        match self {
+            Self::Pooled(body) => body.most_held(),
+            Self::Plain(plain) => most_held(&plain.body.size_hint(), memory::ANSWER),
+        }
     }
 
     fn poll_frame(

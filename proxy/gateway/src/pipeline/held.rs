@@ -15,13 +15,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_config::{memory, model::Target};
-use countersign_core::budget::{Charge, narrow};
+use countersign_config::model::Target;
+use countersign_core::budget::Charge;
 use countersign_upstream::{
     detect::{Seen, Verdict},
     forward::{ForwardError, UpstreamBody},
 };
-use http::{HeaderMap, Response, Version};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout_at};
@@ -82,20 +82,12 @@ impl From<UpstreamBody> for Resumed {
     }
 }
 
-/// How much of an answer may be held while its client does not take it, in bytes.
-pub(super) fn room_for(response: &Response<UpstreamBody>) -> usize {
-    let length = response.body().size_hint().exact();
-    if length.is_some_and(|length| length <= memory::SMALL_ANSWER) {
-        return 0;
-    }
-    let most = match response.version() {
-        Version::HTTP_2 => memory::SEND_BUFFER + memory::UPSTREAM_WINDOW,
-        _ => memory::ANSWER,
-    };
-    narrow(length.unwrap_or(most).min(most))
-}
-
 impl Resumed {
+    /// How much of it may be held while its client does not take it, in bytes.
+    pub(super) fn most_held(&self) -> usize {
+        self.rest.most_held()
+    }
+
     /// What is held back of it is charged for; where that cannot be, no more is held back. `room` is for
     /// what its client does not take.
     pub(super) fn charged(mut self, charge: Charge, room: Charge) -> Self {

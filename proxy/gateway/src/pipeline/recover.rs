@@ -28,7 +28,7 @@ use super::{
     aftermath::{Aftermath, Carried, Trouble},
     answer::Streamed,
     api_error::ApiError,
-    held::{self, Resumed},
+    held::Resumed,
 };
 use crate::{accept::Session, authorize::Permit, observe::Record, refusal::Refusal};
 
@@ -334,7 +334,7 @@ impl<'s> Exchange<'_, 's> {
     ) -> Result<http::Response<Resumed>, Refusal> {
         let purse = &self.session.purse;
         let mut room = purse.charge();
-        room.set(held::room_for(&response))
+        room.set(response.body().most_held())
             .map_err(|short| Refusal::from(short).at(permit_target(self.permit)))?;
         Ok(response.map(|body| Resumed::from(body).charged(purse.charge(), room)))
     }

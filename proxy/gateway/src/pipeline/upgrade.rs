@@ -61,12 +61,16 @@ impl Upgrade {
         let answer = session
             .rooms
             .forwarder
-            .upgrade(session.caller_id, permit.outbound(), request)
+            .upgrade(session.requester(), permit.outbound(), request)
             .await;
         match answer.map_err(|error| Refusal::from(error).at(permit.grant().target()))? {
             UpgradeAnswer::Refused(sent) => {
                 record.answered(&sent);
-                let response = sent.response.map(Resumed::from);
+                let (held, mut room) = (session.purse.charge(), session.purse.charge());
+                room.set(sent.response.body().most_held())
+                    .map_err(|short| Refusal::from(short).at(permit.grant().target()))?;
+                let response = sent.response;
+                let response = response.map(|body| Resumed::from(body).charged(held, room));
                 let carried = armed.as_ref().map(Carried::of);
                 let aftermath = Aftermath::new(session, permit, &response, carried, None);
                 let meter = Arc::new(BodyMeter::default());

@@ -48,6 +48,9 @@ impl From<NoPlace> for Refusal {
 
 impl From<ForwardError> for Refusal {
     fn from(error: ForwardError) -> Self {
+        if let ForwardError::Memory(short) = error {
+            return short.into();
+        }
         Self::new(error.reason(), error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{address::Forbidden, body::BodyMeter};
-use countersign_core::chain::ChainError;
+use countersign_core::{budget::Short, chain::ChainError};
 
 /// Why a request, or the rest of its response, did not come through. Its text is the sentence for
 /// the operator and holds no secret.
@@ -75,6 +75,9 @@ pub enum ForwardError {
         /// How long the request waited.
         limit: Duration,
     },
+    /// There is no memory for one more connection.
+    #[error(transparent)]
+    Memory(#[from] Short),
     /// The corporate proxy did not open a tunnel.
     #[error("the proxy {proxy} opened no tunnel: {reason}")]
     ProxyRefused {

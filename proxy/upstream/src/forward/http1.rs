@@ -37,6 +37,7 @@ use self::{
     wire::Wire,
 };
 use super::{
+    Room,
     body::{BodyMeter, RequestBody},
     endpoint::{Endpoint, Lease},
     error::ForwardError,
@@ -53,6 +54,7 @@ pub(super) struct Http1 {
     pub(super) timer: LazyTimer,
     progress: Arc<Progress>,
     address: SocketAddr,
+    room: Room,
 }
 
 /// A request that failed, and the request itself if none of it was sent.
@@ -75,11 +77,12 @@ impl From<ForwardError> for Failed {
 
 impl Http1 {
     /// Makes HTTP/1.1 of a connection. `head_bytes` bounds a response head; hyper bounds the
-    /// number of its headers to 100.
+    /// number of its headers to 100. It keeps `room` for as long as it is open.
     pub(super) async fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
         head_bytes: usize,
+        room: Room,
     ) -> Result<Box<Self>, ForwardError> {
         let progress = Arc::new(Progress::default());
         let stream = Wire::new(stream, Arc::clone(&progress), head_bytes);
@@ -96,6 +99,7 @@ impl Http1 {
             timer: LazyTimer::default(),
             progress,
             address,
+            room,
         }))
     }
 
@@ -164,6 +168,7 @@ impl Http1 {
             stream: Box::new(parts.io.into_inner().into_inner()),
             read: parts.read_buf,
             lease,
+            room: self.room,
         })
     }
 
@@ -230,7 +235,7 @@ impl Http1 {
                 }
             }))
         });
-        response.map(|body| UpstreamBody::detached(body, task, lease, watch))
+        response.map(|body| UpstreamBody::detached(body, task, lease, watch, self.room))
     }
 }
 
@@ -258,6 +263,7 @@ pub(super) enum Switch {
         stream: Box<TlsStream<TcpStream>>,
         read: bytes::Bytes,
         lease: Lease,
+        room: Room,
     },
     /// By an ordinary response.
     Refused(Response<UpstreamBody>),

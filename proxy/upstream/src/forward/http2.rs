@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::wire::timer::LazyTimer;
+use countersign_config::memory;
+use countersign_core::{budget::narrow, wire::timer::LazyTimer};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, uri::Scheme};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{
+    Room,
     body::RequestBody,
     endpoint::Endpoint,
     error::ForwardError,
@@ -43,7 +45,7 @@ const MOST_STREAMS: u32 = 16;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
 
 /// What of one request body may wait in memory to be written.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = narrow(memory::UPLOAD);
 
 /// While streams are open, a silent peer is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -60,6 +62,7 @@ pub(super) struct Http2 {
     retired: AtomicBool,
     /// Timers of streams that have ended, for those to come.
     timers: Mutex<Vec<LazyTimer>>,
+    _room: Room,
 }
 
 /// The right to one stream.
@@ -72,11 +75,12 @@ pub(super) struct Stream {
 
 impl Http2 {
     /// Makes HTTP/2 of a connection, which from now on is driven by a task. `head_bytes` bounds a
-    /// response head.
+    /// response head. It keeps `room` for as long as it is open.
     pub(super) async fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
         head_bytes: usize,
+        room: Room,
         endpoint: Weak<Endpoint>,
     ) -> Result<Arc<Self>, ForwardError> {
         let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
@@ -99,6 +103,7 @@ impl Http2 {
             uses: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             timers: Mutex::default(),
+            _room: room,
         });
         tokio::spawn(async move {
             let result = poll_fn(|cx| {

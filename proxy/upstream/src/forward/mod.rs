@@ -52,9 +52,10 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_config::{
     host::Host,
+    memory,
     model::{Limits, Upstream},
 };
-use countersign_core::destination::Authority;
+use countersign_core::{budget::Purse, destination::Authority};
 use http::{Request, Response, request::Parts};
 use tokio::{
     net::TcpStream,
@@ -82,6 +83,39 @@ pub struct Forwarder {
     connections: usize,
     head_bytes: usize,
 }
+
+/// For whom something is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Requester<'r> {
+    caller: CallerId,
+    room: Option<&'r Arc<Purse>>,
+}
+
+impl<'r> Requester<'r> {
+    /// A caller, from whose memory a connection takes that is opened for it.
+    pub fn new(caller: CallerId, room: &'r Arc<Purse>) -> Self {
+        Self {
+            caller,
+            room: Some(room),
+        }
+    }
+
+    /// Room for one more connection.
+    fn room(self) -> Result<Room, ForwardError> {
+        let room = self.room.map(|purse| purse.beside(memory::UPSTREAM));
+        Ok(room.transpose()?)
+    }
+}
+
+/// The gateway, whose own connections are few.
+impl From<CallerId> for Requester<'_> {
+    fn from(caller: CallerId) -> Self {
+        Self { caller, room: None }
+    }
+}
+
+/// What a connection takes for as long as it is open.
+type Room = Option<Arc<Purse>>;
 
 /// A response and the connection it came by.
 #[derive(Debug)]
@@ -165,29 +199,30 @@ impl Forwarder {
         outbound: &Outbound,
         request: Request<RequestBody>,
     ) -> Result<Sent, ForwardError> {
-        self.send_for(CallerId::GATEWAY, outbound, request).await
+        self.send_for(CallerId::GATEWAY.into(), outbound, request)
+            .await
     }
 
     /// The same for a caller, who has a fair part of the connections and no more.
     pub async fn send_for(
         &self,
-        caller: CallerId,
+        requester: Requester<'_>,
         outbound: &Outbound,
         request: Request<RequestBody>,
     ) -> Result<Sent, ForwardError> {
-        self.send_copied(caller, outbound, request, None).await
+        self.send_copied(requester, outbound, request, None).await
     }
 
     /// Like [`Self::send_for`]; `head` is a copy of the request's, where there is one anyway.
     pub async fn send_copied(
         &self,
-        caller: CallerId,
+        requester: Requester<'_>,
         outbound: &Outbound,
         mut request: Request<RequestBody>,
         head: Option<&Parts>,
     ) -> Result<Sent, ForwardError> {
         let endpoint = self.pool.endpoint(outbound)?;
-        let (line, connection) = self.checkout(&endpoint, caller, false).await?;
+        let (line, connection) = self.checkout(&endpoint, requester, false).await?;
         let again = Again::of(&mut request, head, &connection);
         let failed = match line.exchange(&endpoint, request, self.waits).await {
             Ok(response) => {
@@ -201,7 +236,7 @@ impl Forwarder {
         // Boxed, as it is rare.
         Box::pin(async {
             let request = again.after(failed, &connection)?;
-            let (line, connection) = self.checkout(&endpoint, caller, true).await?;
+            let (line, connection) = self.checkout(&endpoint, requester, true).await?;
             match line.exchange(&endpoint, request, self.waits).await {
                 Ok(response) => Ok(Sent {
                     response,
@@ -219,7 +254,7 @@ impl Forwarder {
     /// `Connection` and `Upgrade` are sent as they are in the request.
     pub async fn upgrade(
         &self,
-        caller: CallerId,
+        requester: Requester<'_>,
         outbound: &Outbound,
         request: Request<RequestBody>,
     ) -> Result<UpgradeAnswer, ForwardError> {
@@ -230,9 +265,10 @@ impl Forwarder {
         let endpoint = self.pool.endpoint(outbound)?;
         let start = Instant::now();
         let deadline = start + self.connect_timeout;
-        let lease = timeout_at(deadline, endpoint.wait_for_place(caller))
+        let lease = timeout_at(deadline, endpoint.wait_for_place(requester.caller))
             .await
-            .map_err(|_| self.no_connection(&endpoint, caller))?;
+            .map_err(|_| self.no_connection(&endpoint, requester.caller))?;
+        let room = requester.room()?;
         let connecting = Box::pin(self.connector.connect_http1(endpoint.authority()));
         let connected = timeout_at(deadline, connecting)
             .await
@@ -243,7 +279,7 @@ impl Forwarder {
             protocol: Protocol::Http1,
             connect: start.elapsed(),
         };
-        let line = Http1::new(connected.stream, connected.address, self.head_bytes).await?;
+        let line = Http1::new(connected.stream, connected.address, self.head_bytes, room).await?;
         let request = http1::prepare(request, &endpoint);
         Ok(match line.upgrade(lease, request, self.waits).await? {
             Switch::Switched {
@@ -251,6 +287,7 @@ impl Forwarder {
                 stream,
                 read,
                 lease,
+                room,
             } => {
                 let malformed = |fault| ForwardError::MalformedResponse {
                     reason: format!("a 101 that does not answer the handshake: {fault}"),
@@ -258,7 +295,7 @@ impl Forwarder {
                 handshake.check(response.headers()).map_err(malformed)?;
                 UpgradeAnswer::Switched {
                     response,
-                    stream: Upgraded::new(read, stream, lease),
+                    stream: Upgraded::new(read, stream, lease, room),
                     connection,
                 }
             }
@@ -286,11 +323,11 @@ impl Forwarder {
     async fn checkout(
         &self,
         endpoint: &Arc<Endpoint>,
-        caller: CallerId,
+        requester: Requester<'_>,
         fresh: bool,
     ) -> Result<(Line, ConnectionInfo), ForwardError> {
         loop {
-            match endpoint.step(caller, fresh) {
+            match endpoint.step(requester.caller, fresh) {
                 Step::Stream(stream) => return Ok(ready_stream(stream, Duration::ZERO)),
                 Step::Reuse(line, lease) => {
                     if let Some(ready) = ready_line(line, lease, Duration::ZERO).await {
@@ -300,7 +337,7 @@ impl Forwarder {
                 step @ (Step::Open(_) | Step::Wait) => {
                     // Boxed, so that a request that finds a connection does not carry the
                     // room for opening one.
-                    let slowly = self.checkout_slowly(endpoint, caller, fresh, step);
+                    let slowly = self.checkout_slowly(endpoint, requester, fresh, step);
                     return Box::pin(slowly).await;
                 }
             }
@@ -311,7 +348,7 @@ impl Forwarder {
     async fn checkout_slowly(
         &self,
         endpoint: &Arc<Endpoint>,
-        caller: CallerId,
+        requester: Requester<'_>,
         fresh: bool,
         mut step: Step,
     ) -> Result<(Line, ConnectionInfo), ForwardError> {
@@ -326,7 +363,7 @@ impl Forwarder {
                     }
                 }
                 Step::Open(lease) => {
-                    let (line, mut connection) = timeout_at(deadline, self.open(lease))
+                    let (line, mut connection) = timeout_at(deadline, self.open(lease, requester))
                         .await
                         .map_err(|_| self.connect_timed_out())??;
                     connection.connect = start.elapsed();
@@ -334,13 +371,18 @@ impl Forwarder {
                 }
                 Step::Wait => {}
             }
-            step = timeout_at(deadline, endpoint.wait(caller, fresh))
+            step = timeout_at(deadline, endpoint.wait(requester.caller, fresh))
                 .await
-                .map_err(|_| self.no_connection(endpoint, caller))?;
+                .map_err(|_| self.no_connection(endpoint, requester.caller))?;
         }
     }
 
-    async fn open(&self, mut lease: Lease) -> Result<(Line, ConnectionInfo), ForwardError> {
+    async fn open(
+        &self,
+        mut lease: Lease,
+        requester: Requester<'_>,
+    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+        let room = requester.room()?;
         let endpoint = Arc::clone(lease.endpoint());
         let connected = self.connector.connect(endpoint.authority()).await?;
         let (stream, address) = (connected.stream, connected.address);
@@ -348,11 +390,12 @@ impl Forwarder {
         let line = match connected.protocol {
             Protocol::Http1 => {
                 lease.found_http1();
-                Line::Http1(Http1::new(stream, address, self.head_bytes).await?, lease)
+                let line = Http1::new(stream, address, self.head_bytes, room).await?;
+                Line::Http1(line, lease)
             }
             Protocol::Http2 => {
                 let endpoint = Arc::downgrade(&endpoint);
-                let shared = Http2::new(stream, address, self.head_bytes, endpoint).await?;
+                let shared = Http2::new(stream, address, self.head_bytes, room, endpoint).await?;
                 Line::Http2(lease.share(shared))
             }
         };

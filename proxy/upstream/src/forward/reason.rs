@@ -20,6 +20,7 @@ impl ForwardError {
             ForwardError::ConnectTimeout { .. } | ForwardError::ResponseTimeout { .. } => {
                 Reason::UpstreamTimeout
             }
+            ForwardError::Memory(short) => short.reason(),
             ForwardError::Overloaded { .. } => Reason::Overloaded,
             ForwardError::PartTaken { .. } => Reason::UpstreamShareExceeded,
             ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,

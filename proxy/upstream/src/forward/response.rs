@@ -7,7 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_core::wire::timer::LazyTimer;
+use countersign_config::memory;
+use countersign_core::wire::{meter::most_held, timer::LazyTimer};
 use http::{
     HeaderMap, HeaderName,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
@@ -16,7 +17,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{endpoint::Lease, error::ForwardError, http1::Http1, http2::Stream, timer::Watch};
+use super::{
+    Room, endpoint::Lease, error::ForwardError, http1::Http1, http2::Stream, timer::Watch,
+};
 
 /// The body of an upstream's response.
 ///
@@ -36,6 +39,7 @@ enum Link {
     Detached {
         _task: Option<AbortOnDropHandle<()>>,
         _lease: Lease,
+        _room: Room,
         timer: LazyTimer,
     },
     /// A stream of a shared connection.
@@ -68,12 +72,14 @@ impl UpstreamBody {
         task: Option<AbortOnDropHandle<()>>,
         lease: Lease,
         watch: Watch,
+        room: Room,
     ) -> Self {
         Self {
             incoming,
             link: Link::Detached {
                 _task: task,
                 _lease: lease,
+                _room: room,
                 timer: LazyTimer::default(),
             },
             watch,
@@ -86,6 +92,15 @@ impl UpstreamBody {
             link: Link::Stream(stream),
             watch,
         }
+    }
+
+    /// How much of it may be held while its client does not take it, in bytes.
+    pub fn most_held(&self) -> usize {
+        let most = match self.link {
+            Link::Stream(_) => memory::SEND_BUFFER + memory::UPSTREAM_WINDOW,
+            Link::Driven(..) | Link::Detached { .. } | Link::Ended => memory::ANSWER,
+        };
+        most_held(&self.size_hint(), most)
     }
 
     /// Lets go of the connection at the end of the body: it serves the next request if both

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{ConnectionInfo, Sent, endpoint::Lease};
+use super::{ConnectionInfo, Room, Sent, endpoint::Lease};
 
 /// How an upstream answered a request for an upgrade.
 #[derive(Debug)]
@@ -37,14 +37,21 @@ pub struct Upgraded {
     read: Bytes,
     stream: Box<TlsStream<TcpStream>>,
     _lease: Lease,
+    _room: Room,
 }
 
 impl Upgraded {
-    pub(super) fn new(read: Bytes, stream: Box<TlsStream<TcpStream>>, lease: Lease) -> Self {
+    pub(super) fn new(
+        read: Bytes,
+        stream: Box<TlsStream<TcpStream>>,
+        lease: Lease,
+        room: Room,
+    ) -> Self {
         Self {
             read,
             stream,
             _lease: lease,
+            _room: room,
         }
     }
 }

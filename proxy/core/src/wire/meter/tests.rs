@@ -1,4 +1,5 @@
 use http::{HeaderValue, Request, Version};
+use http_body::SizeHint;
 use rstest::rstest;
 
 use super::*;
@@ -118,6 +119,24 @@ fn a_request_over_http2_holds_its_head(#[case] version: Version, #[case] charged
     parts.version = version;
     let long = HeaderValue::try_from("x".repeat(60 * KIB)).unwrap();
     parts.headers.insert("x-long", long);
-    let held = in_progress(&purse, &parts).unwrap();
+    let held = in_progress(&purse, &parts, &SizeHint::with_exact(0)).unwrap();
     assert_eq!(held.is_some_and(|held| held.bytes() > 60 * KIB), charged);
+}
+
+#[rstest]
+#[case::none(Some(0), 0)]
+#[case::small(Some(8), 0)]
+#[case::some(Some(20), 20)]
+#[case::much(Some(1 << 20), 64)]
+#[case::unknown(None, 64)]
+fn a_request_holds_what_its_upstream_does_not_take(
+    #[case] kib: Option<u64>,
+    #[case] expected: usize,
+) {
+    let budget = budget();
+    let purse = purse(&budget, true);
+    let (parts, ()) = Request::new(()).into_parts();
+    let size = kib.map_or_else(SizeHint::new, |kib| SizeHint::with_exact(1024 * kib));
+    let held = in_progress(&purse, &parts, &size).unwrap();
+    assert_eq!(held.map_or(0, |held| held.bytes()), expected * KIB);
 }

@@ -185,6 +185,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::ConnectTimeout { .. }
             | ForwardError::Overloaded { .. }
             | ForwardError::PartTaken { .. }
+            | ForwardError::Memory(_)
             | ForwardError::ProxyRefused { .. }
             | ForwardError::TlsBadCertificate { .. }
             | ForwardError::TlsChain(_)

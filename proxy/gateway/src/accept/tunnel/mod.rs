@@ -5,6 +5,7 @@
 //! speaks first need no waiting. Of the client's, a `ClientHello` or the head of a request is held
 //! back until it is whole and judged; bodies, and what is neither, pass as they come.
 
+mod held;
 mod judge;
 mod requests;
 mod watch;
@@ -95,7 +96,7 @@ impl Carried {
             closing: self.closing.clone(),
         };
         let limit = limits.handshake_timeout;
-        let mut client = Watched::new(client, judge, record.bytes.clone(), limit);
+        let mut client = Watched::new(client, judge, record.bytes.clone(), limit, &self.room);
         let ended = pump::carry(&mut client, &mut upstream, &record.bytes, &bounds).await;
         match client.stopped() {
             None => {

@@ -8,21 +8,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
-use countersign_core::{destination::Authority, reason::Reason, wire::rewound::Rewound};
+use bytes::BytesMut;
+use countersign_core::{
+    budget::Purse, destination::Authority, reason::Reason, wire::rewound::Rewound,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
 
 use super::{
+    held::Held,
     judge::{Judge, Verdict},
     watch::{Look, Watch},
 };
 use crate::{observe::ByteCounts, refusal::Refusal};
-
-/// What one read makes room for; a post-quantum `ClientHello` fits.
-const ROOM: usize = 2048;
 
 /// Why the stream is not carried any further.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Watched<IO> {
     judge: Judge,
     watch: Watch,
     bytes: Arc<ByteCounts>,
-    held: BytesMut,
+    held: Held,
     /// So much of what is held may go.
     passed: usize,
     /// Nothing more is looked at.
@@ -54,14 +54,20 @@ pub(super) struct Watched<IO> {
 }
 
 impl<IO> Watched<IO> {
-    /// Looks at `stream`. What has begun must be whole within `limit`.
-    pub(super) fn new(stream: IO, judge: Judge, bytes: Arc<ByteCounts>, limit: Duration) -> Self {
+    /// Looks at `stream`. What has begun must be whole within `limit`, and takes from `room`.
+    pub(super) fn new(
+        stream: IO,
+        judge: Judge,
+        bytes: Arc<ByteCounts>,
+        limit: Duration,
+        room: &Arc<Purse>,
+    ) -> Self {
         Self {
             stream,
             watch: Watch::new(judge.rooms.limits.head_bytes),
             judge,
             bytes,
-            held: BytesMut::new(),
+            held: Held::new(room),
             passed: 0,
             free: false,
             waiting: false,
@@ -83,7 +89,7 @@ impl<IO> Watched<IO> {
 
     /// The stream with what was held back before it.
     pub(super) fn into_rewound(self) -> Rewound<IO> {
-        Rewound::new(self.held.into(), self.stream)
+        Rewound::new(self.held.into_bytes().into(), self.stream)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {
@@ -118,14 +124,9 @@ impl<IO> Watched<IO> {
     /// Hands out what may go.
     fn hand_out(&mut self, buffer: &mut ReadBuf<'_>) {
         let count = self.passed.min(buffer.remaining());
-        buffer.put_slice(&self.held[..count]);
-        self.held.advance(count);
+        self.held.pass(count, buffer);
         self.passed -= count;
         self.overdue = None;
-        if self.held.is_empty() {
-            // Not kept for the connection's life: it may be large.
-            self.held = BytesMut::new();
-        }
     }
 
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -167,9 +168,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
             if !this.held.is_empty() {
                 this.poll_overdue(context)?;
             }
-            this.held.reserve(ROOM);
             let before = this.held.len();
-            ready!(poll_more(&mut this.stream, &mut this.held, context))?;
+            let held = match this.held.with_room() {
+                Ok(held) => held,
+                Err(short) => return Poll::Ready(Err(this.refuse(short.into()))),
+            };
+            ready!(poll_more(&mut this.stream, held, context))?;
             this.waiting = false;
             if this.held.len() == before {
                 if this.held.is_empty() {

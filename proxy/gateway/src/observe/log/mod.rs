@@ -29,8 +29,9 @@ use std::{
     time::Duration,
 };
 
-use countersign_config::model::DecisionSink;
+use countersign_config::{memory::DECISIONS, model::DecisionSink};
 use countersign_core::{
+    budget::narrow,
     clock::Clock,
     metrics::{Class, Metrics},
 };
@@ -63,6 +64,12 @@ const UNIDENTIFIED: Bounds = Bounds {
 
 /// The most bytes that wait in a decision log.
 pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
+
+// The batches are two at most, which grow by doubling; a summary of each caller may be in one.
+const _: () = assert!(
+    QUEUED_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
+    "the records that wait are more than the table of budgets has"
+);
 
 /// Where finished records go. Cheap to clone.
 #[derive(Debug, Clone)]

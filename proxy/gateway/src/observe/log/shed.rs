@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
+use countersign_core::metrics::Class;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::top::Top;
-use crate::metrics::Class;
 
 /// How often they are told of.
 const EVERY: Duration = Duration::from_secs(10);

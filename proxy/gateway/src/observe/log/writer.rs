@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A batch is written when it has this many bytes, or when nothing waits.
-const BATCH_BYTES: usize = 256 * 1024;
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
 /// Strangers' records that are looked at before those of proven callers are again.
 const STRANGERS: usize = 512;

@@ -23,7 +23,7 @@ fn bounded(ca: &Ca, server: &Server, upstream_connections: usize) -> Forwarder {
 
 async fn send(forwarder: &Forwarder, from: &str, path: &str) -> Result<Sent, ForwardError> {
     forwarder
-        .send_for(caller(from), &key(), get(path))
+        .send_for(caller(from).into(), &key(), get(path))
         .await
 }
 

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use countersign_config::model::{Limits, ResourceName};
+use countersign_config::{
+    memory,
+    model::{Limits, ResourceName},
+};
+use countersign_core::{budget::Budget, metrics::Metrics};
 use http_body_util::BodyExt;
 use rstest::rstest;
 use tokio::sync::Notify;
 
 use super::support::{self, Ca, HOST, Server, get, key, post, read, read_head, soon, write};
-use crate::forward::{ForwardError, Forwarder, Outbound, RequestBody};
+use crate::forward::{CallerId, ForwardError, Forwarder, Outbound, RequestBody, Requester};
 
 #[rstest]
 #[case::h1("http/1.1")]
@@ -76,6 +80,44 @@ async fn a_connection_closed_at_rest_is_replaced_and_the_request_sent_once() {
     let second = soon(forwarder.send(&key(), post("/", body))).await.unwrap();
     assert!(!second.connection.reused);
     assert_eq!(read(second).await, "ok");
+}
+
+/// Also while it is at rest; and with another connection open for its caller there may be no room.
+#[rstest]
+#[case::h1("http/1.1")]
+#[case::h2("h2")]
+#[tokio::test]
+async fn a_connection_takes_of_its_callers_memory_as_long_as_it_is_open(#[case] alpn: &str) {
+    let ca = Ca::new();
+    let server = Server::start(&ca, HOST, &[alpn]).await;
+    let forwarder = support::forwarder(&ca, server.address);
+    let budget = Budget::new(4 * memory::UPSTREAM, &Metrics::new());
+    let account = budget.account_of("issuer", "subject");
+    let room = budget.open_for(&account, 0).unwrap();
+    let other = |name: &str| Outbound {
+        workload: ResourceName::cluster_wide(name),
+        ..key()
+    };
+    let send = |key: Outbound| {
+        let (forwarder, requester) = (&forwarder, Requester::new(CallerId::of("a"), &room));
+        async move { forwarder.send_for(requester, &key, get("/hello")).await }
+    };
+    for name in ["one", "one", "two"] {
+        read(soon(send(other(name))).await.unwrap()).await;
+    }
+    let open = usize::try_from(2 * memory::UPSTREAM).unwrap();
+    assert_eq!(budget.held(), (0, open));
+    let refused = soon(send(other("three"))).await.unwrap_err();
+    assert!(matches!(refused, ForwardError::Memory(_)), "{refused}");
+    // What is open serves on.
+    read(soon(send(other("one"))).await.unwrap()).await;
+    drop(forwarder);
+    let closed = async {
+        while budget.held().1 > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(closed).await;
 }
 
 /// Until the sweep, which looks at connections at rest, has seen the close.

@@ -42,7 +42,7 @@ async fn after_101_the_bytes_are_the_other_protocols() {
     })
     .await;
     let forwarder = support::forwarder(&ca, address);
-    let answer = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
+    let answer = soon(forwarder.upgrade(CallerId::GATEWAY.into(), &key(), websocket()))
         .await
         .unwrap();
     let UpgradeAnswer::Switched {
@@ -74,7 +74,7 @@ async fn t21_any_other_answer_is_an_ordinary_response(#[case] alpn: &[&str]) {
     let ca = Ca::new();
     let server = Server::start(&ca, HOST, alpn).await;
     let forwarder = support::forwarder(&ca, server.address);
-    let answer = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
+    let answer = soon(forwarder.upgrade(CallerId::GATEWAY.into(), &key(), websocket()))
         .await
         .unwrap();
     let UpgradeAnswer::Refused(sent) = answer else {
@@ -108,7 +108,7 @@ async fn t74_a_101_that_does_not_answer_is_malformed_and_closed(#[case] headers:
     })
     .await;
     let forwarder = support::forwarder(&ca, address);
-    let error = soon(forwarder.upgrade(CallerId::GATEWAY, &key(), websocket()))
+    let error = soon(forwarder.upgrade(CallerId::GATEWAY.into(), &key(), websocket()))
         .await
         .unwrap_err();
     assert!(
