@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
 /// The smallest RSA modulus, in bytes (RFC 7518, section 3.3: 2048 bits).
 const MIN_RSA_BYTES: usize = 256;
@@ -93,15 +96,17 @@ impl KeySet {
     /// asks for; a set without any useful one is an error.
     pub(super) fn parse(document: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
-        struct Document {
-            keys: Vec<Value>,
+        struct Document<'d> {
+            #[serde(borrow)]
+            keys: Listed<'d>,
         }
-        let document: Document = super::from_json_object(document).ok_or(KeySetError::NotASet)?;
-        if document.keys.len() > MAX_KEYS {
+        let document: Document<'_> =
+            super::from_json_object(document).ok_or(KeySetError::NotASet)?;
+        if document.keys.more {
             return Err(KeySetError::TooMany);
         }
-        let mut keys = Vec::with_capacity(document.keys.len());
-        for (index, key) in document.keys.into_iter().enumerate() {
+        let mut keys = Vec::with_capacity(document.keys.first.len());
+        for (index, key) in document.keys.first.into_iter().enumerate() {
             match Key::parse(key) {
                 Ok(key) => keys.push(key),
                 Err(reason) => tracing::debug!(index, reason, "a key of a JWK set is passed over"),
@@ -172,12 +177,47 @@ impl KeySet {
     }
 }
 
-impl Key {
-    fn parse(value: Value) -> Result<Self, &'static str> {
-        if !value.is_object() {
-            return Err("it is no JWK");
+/// As many keys as a set may have, each as it is written: a document of numbers or brackets is walked
+/// through, and nothing of it is built.
+struct Listed<'d> {
+    first: Vec<&'d RawValue>,
+    more: bool,
+}
+
+impl<'de: 'd, 'd> Deserialize<'de> for Listed<'d> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Listed<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of keys")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listed<'de>, A::Error> {
+                let mut first = Vec::new();
+                while first.len() < MAX_KEYS
+                    && let Some(key) = list.next_element()?
+                {
+                    first.push(key);
+                }
+                let mut more = false;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    more = true;
+                }
+                Ok(Listed { first, more })
+            }
         }
-        let jwk: Jwk = serde_json::from_value(value).map_err(|_| "it is no JWK")?;
+
+        deserializer.deserialize_seq(List)
+    }
+}
+
+impl Key {
+    fn parse(written: &RawValue) -> Result<Self, &'static str> {
+        let jwk = super::from_json_object(written.get().as_bytes());
+        let jwk: Jwk = jwk.ok_or("it is no JWK")?;
         let fingerprint = jwk.fingerprint();
         if jwk.usage.is_some_and(|usage| usage != "sig") {
             return Err("its `use` is not `sig`");

@@ -38,7 +38,7 @@ use countersign_config::{model, policy::CallerFacts};
 use countersign_core::{clock::Clock, flight::LastTime, secret::Secret};
 use moka::{ops::compute::Op, sync::Cache};
 use rustls_pki_types::CertificateDer;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
 use claims::{Claims, Demands};
 use jwks::{Jwks, Vouched};
@@ -377,7 +377,7 @@ impl Issuer {
 
 /// Parses a JSON object. Left to itself serde would also take an array for a struct, its elements
 /// for the fields in their order.
-fn from_json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+fn from_json_object<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Option<T> {
     let is_object = json.trim_ascii_start().first() == Some(&b'{');
     // Why it is none is not told: the parser's error shows parts of it.
     is_object
