@@ -58,6 +58,9 @@ pub const CONNECTION_WINDOW: u64 = 512 * KIB;
 /// [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] of a connection that came without proof.
 pub const UNIDENTIFIED_WINDOW: u64 = 64 * KIB;
 
+/// All that a connection may send over HTTP/2 before any proof, in frames of whatever kind.
+pub const UNIDENTIFIED_TOTAL: u64 = 256 * KIB;
+
 /// What may wait to be sent on a stream.
 pub const SEND_BUFFER: u64 = 16 * KIB;
 

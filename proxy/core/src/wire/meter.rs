@@ -7,8 +7,8 @@
 use std::{fmt, io, sync::Arc};
 
 use countersign_config::memory::{
-    CONNECTION_WINDOW, HEAD_FACTOR, REQUEST, SMALL_BODY, UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW,
-    UPLOAD,
+    CONNECTION_WINDOW, HEAD_FACTOR, REQUEST, SMALL_BODY, UNIDENTIFIED_HEAD, UNIDENTIFIED_TOTAL,
+    UNIDENTIFIED_WINDOW, UPLOAD,
 };
 use http::request::Parts;
 use http_body::SizeHint;
@@ -27,6 +27,8 @@ pub struct Meter {
     head: usize,
     /// What came over HTTP/2 since no request was in progress.
     since_idle: usize,
+    /// All that came over HTTP/2 without proof: frames that are not kept cost time all the same.
+    unproven: usize,
 }
 
 /// Why no more is read from a client.
@@ -75,6 +77,7 @@ impl Meter {
             purse: Arc::clone(purse),
             head,
             since_idle: 0,
+            unproven: 0,
         }
     }
 
@@ -95,9 +98,12 @@ impl Meter {
         self.since_idle += bytes;
         let window = if self.purse.is_identified() {
             CONNECTION_WINDOW
+        } else if self.unproven + bytes > narrow(UNIDENTIFIED_TOTAL) {
+            return Err(Overrun::Unproven(narrow(UNIDENTIFIED_TOTAL)));
         } else if self.since_idle > narrow(UNIDENTIFIED_WINDOW) {
             return Err(Overrun::Unproven(narrow(UNIDENTIFIED_WINDOW)));
         } else {
+            self.unproven += bytes;
             UNIDENTIFIED_WINDOW
         };
         let blocks = self.since_idle.min(narrow(HEAD_FACTOR) * self.head);

@@ -93,6 +93,23 @@ fn little_comes_over_http2_before_any_proof() {
     assert_eq!(meter.read(1, false), Err(Overrun::Unproven(most)));
 }
 
+/// PING and SETTINGS are not kept, and yet somebody must read them.
+#[test]
+fn what_comes_over_http2_before_any_proof_is_bounded_in_all() {
+    let budget = budget();
+    let (stranger, caller) = (purse(&budget, false), purse(&budget, true));
+    let mut meter = Meter::new(&stranger, 64 * KIB);
+    let most = narrow(UNIDENTIFIED_TOTAL);
+    for _ in 0..most / KIB {
+        meter.read(KIB, true).unwrap();
+    }
+    assert_eq!(meter.read(1, true), Err(Overrun::Unproven(most)));
+    let mut meter = Meter::new(&caller, 64 * KIB);
+    for _ in 0..2 * most / KIB {
+        meter.read(KIB, true).unwrap();
+    }
+}
+
 #[test]
 fn whatever_is_read_is_refused_when_memory_is_short() {
     let budget = budget();
