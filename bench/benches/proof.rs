@@ -3,10 +3,16 @@
 
 #[path = "proof/chains.rs"]
 mod chains;
+#[path = "proof/first_bytes.rs"]
+mod first_bytes;
+#[path = "proof/frames.rs"]
+mod frames;
 #[path = "proof/handshake.rs"]
 mod handshake;
 #[path = "proof/tokens.rs"]
 mod tokens;
+#[path = "proof/visits.rs"]
+mod visits;
 
 use std::{hint::black_box, time::Duration};
 
@@ -19,6 +25,8 @@ fn main() {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     handshake::measure();
     tokens::measure();
+    first_bytes::measure();
+    visits::measure();
 }
 
 /// Prints the median of what one run takes; `prepare` does not count.

@@ -1,5 +1,7 @@
 //! Tokens that prove nothing.
 
+use std::path::PathBuf;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_config::model::{Issuer, JwksSource};
 use countersign_core::{clock::Clock, secret::Secret};
@@ -19,15 +21,7 @@ pub(crate) fn measure() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("jwks.json");
     std::fs::write(&file, keys().to_string()).expect("a file");
-    let issuer = Issuer {
-        name: "prod-eu".into(),
-        issuer: ISS.into(),
-        audience: "countersign".into(),
-        max_token_life: std::time::Duration::from_hours(24),
-        jwks: JwksSource::File(file),
-        token_review: None,
-    };
-    let identifier = Identifier::new(&[issuer], Clock::system()).expect("a file");
+    let identifier = Identifier::new(&[issuer(file)], Clock::system()).expect("a file");
     // The keys are read with the first.
     let first = token("rsa-2048", "RS256", 0, 256);
     let read = identifier.by_token(&first, Proof::ServiceAccountToken);
@@ -51,6 +45,14 @@ pub(crate) fn measure() {
         ("PS512 by 8192 bits", "rsa-8192", "PS512", 1024, 0),
         ("ES256", "p256", "ES256", 64, 0),
         ("ES384", "p384", "ES384", 96, 0),
+        ("EdDSA", "ed25519", "EdDSA", 64, 0),
+        (
+            "PS512 by 8192 bits, 4 keys of its name",
+            "four",
+            "PS512",
+            1024,
+            0,
+        ),
     ] {
         let prepare = || {
             number += 1;
@@ -68,6 +70,34 @@ pub(crate) fn measure() {
     refuse(&known);
     report("bad signature, known", || (), |()| refuse(&known));
     not_ours(refuse);
+    sets(&runtime);
+}
+
+/// A set of keys, as it is read when a token names a key that was not there: once a second at most.
+fn sets(runtime: &Runtime) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = |number: usize| rsa(&format!("key-{number}"), 1024);
+    let document = json!({"keys": (0..64).map(key).collect::<Vec<_>>()}).to_string();
+    let many = format!("{{\"keys\":[{}1]}}", "1,".repeat(500_000));
+    let nested = format!("{{\"keys\":[{{\"kty\":[{}1]}}]}}", "1,".repeat(500_000));
+    for (what, document) in [
+        ("64 keys of 8192 bits", document),
+        ("1 MB of numbers", many),
+        ("1 MB of numbers in one", nested),
+    ] {
+        let file = directory.path().join("jwks.json");
+        std::fs::write(&file, document).expect("a file");
+        let token = token("none", "RS256", 0, 256);
+        let prepare = || Identifier::new(&[issuer(file.clone())], Clock::system()).expect("a file");
+        report(
+            &format!("keys of an issuer, {what}"),
+            prepare,
+            |identifier| {
+                let read = identifier.by_token(&token, Proof::ServiceAccountToken);
+                assert!(runtime.block_on(read).is_err());
+            },
+        );
+    }
 }
 
 /// Reads what is no token of an issuer of ours.
@@ -100,26 +130,54 @@ fn not_ours(refuse: impl Fn(&Secret)) {
     }
 }
 
-fn keys() -> Value {
-    let rsa = |name: &str, bytes: usize| {
-        // A modulus of the right form; nobody knows how to sign for it.
-        let mut modulus = vec![0x5b; bytes];
-        modulus[0] |= 0x80;
-        modulus[bytes - 1] |= 1;
-        json!({"kty": "RSA", "kid": name, "n": encode(&modulus), "e": "AQAB"})
-    };
+fn issuer(keys: PathBuf) -> Issuer {
+    Issuer {
+        name: "prod-eu".into(),
+        issuer: ISS.into(),
+        audience: "countersign".into(),
+        max_token_life: std::time::Duration::from_hours(24),
+        jwks: JwksSource::File(keys),
+        token_review: None,
+    }
+}
+
+fn rsa(name: &str, bytes: usize) -> Value {
+    of(name, bytes, 0x5b)
+}
+
+/// A modulus of the right form; nobody knows how to sign for it.
+fn of(name: &str, bytes: usize, fill: u8) -> Value {
+    let mut modulus = vec![fill; bytes];
+    modulus[0] |= 0x80;
+    modulus[bytes - 1] |= 1;
+    json!({"kty": "RSA", "kid": name, "n": encode(&modulus), "e": "AQAB"})
+}
+
+/// One of each kind, and as many of one name as there may be.
+pub(crate) fn keys() -> Value {
     let ec = |name: &str, curve: &str, algorithm, length: usize| {
         let pair = KeyPair::generate_for(algorithm).expect("a key can be made");
         let (x, y) = pair.der_bytes()[1..].split_at(length);
         json!({"kty": "EC", "kid": name, "crv": curve, "x": encode(x), "y": encode(y)})
     };
+    let edwards = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key can be made");
     json!({"keys": [
         rsa("rsa-2048", 256),
         rsa("rsa-4096", 512),
         rsa("rsa-8192", 1024),
         ec("p256", "P-256", &rcgen::PKCS_ECDSA_P256_SHA256, 32),
         ec("p384", "P-384", &rcgen::PKCS_ECDSA_P384_SHA384, 48),
+        json!({"kty": "OKP", "kid": "ed25519", "crv": "Ed25519", "x": encode(edwards.der_bytes())}),
+        of("four", 1024, 0x51),
+        of("four", 1024, 0x52),
+        of("four", 1024, 0x53),
+        of("four", 1024, 0x54),
     ]})
+}
+
+/// A token whose signature is wrong, another for each number.
+pub(crate) fn bad(number: usize) -> Secret {
+    token("rsa-2048", "RS256", number, 256)
 }
 
 fn token(kid: &str, algorithm: &str, number: usize, signature: usize) -> Secret {
@@ -136,7 +194,11 @@ fn padded(kid: &str, number: usize, pad: usize) -> Secret {
 
 /// A signature in the range of its key, and wrong.
 fn of_parts(header: &Value, payload: &str, signature: usize) -> Secret {
-    let signature = encode(&vec![0x33; signature]);
+    let mut signature = vec![0x33; signature];
+    // The largest part of Ed25519's scalar.
+    signature.pop();
+    signature.push(3);
+    let signature = encode(&signature);
     let text = format!(
         "{}.{}.{signature}",
         encode(header.to_string().as_bytes()),

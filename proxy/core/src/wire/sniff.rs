@@ -7,7 +7,7 @@
 //! it usually is over the former.
 
 /// The most first bytes that are looked at; what is not told by then is not told.
-pub(crate) const MOST: usize = 64 * 1024;
+pub const MOST: usize = 64 * 1024;
 
 /// The longest method that is taken for one of HTTP.
 const LONGEST_METHOD: usize = 32;
