@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use countersign::wire::sniff::{MOST, Sniffer};
+use countersign_core::wire::sniff::{MOST, Sniffer};
 
 use super::report;
 

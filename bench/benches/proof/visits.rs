@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use countersign::{app, clock::Clock};
 use countersign_config::load;
+use countersign_core::clock::Clock;
+use countersign_gateway::app;
 use countersign_tests::fake::Authority;
 use rustix::thread::{Pid, gettid};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, client::Resumption};

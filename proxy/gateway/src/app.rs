@@ -14,7 +14,7 @@ use countersign_core::{
     budget::{self, Budget, Purse, Short},
     clock::Clock,
     metrics::Metrics,
-    slots::{Bounds, Slots},
+    slots::{Bounds, Shed, Slots},
     wire::listen::listen,
 };
 use countersign_credential::{Credentials, Tools, health::Healths};
@@ -223,10 +223,7 @@ pub async fn build_with_log(
         admin,
         state,
     };
-    let recorder = app.rooms.recorder.clone();
-    app.rooms
-        .slots
-        .tell(move |proven, source, why| recorder.shed(proven, source, why.as_str()));
+    tell_who_gives_way(&app.rooms);
     app.state
         .set_credentials(&app.rooms.credentials, &app.rooms.healths);
     app.rooms
@@ -256,6 +253,12 @@ fn shares(memory: u64, limits: &Limits, metrics: &Metrics) -> (Budget, Slots) {
     let strangers = slots.clone();
     budget.evict_by(move || strangers.evict());
     (budget, slots)
+}
+
+fn tell_who_gives_way(rooms: &Rooms) {
+    let recorder = rooms.recorder.clone();
+    let tell = move |proven, source, why: Shed| recorder.shed(proven, source, why.as_str());
+    rooms.slots.tell(tell);
 }
 
 impl App {

@@ -1,15 +1,11 @@
-use std::{io::Read as _, time::Duration};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use rstest::rstest;
 use tokio::time::Instant;
 
 use super::*;
-use crate::{
-    clock::Clock,
-    observe::{DecisionLog, Recorder},
-    wire::activity::{Activity, Busy},
-};
+use crate::wire::activity::{Activity, Busy};
 
 const NODE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
@@ -64,30 +60,19 @@ fn the_oldest_stranger_gives_way_to_a_newcomer() {
     assert_eq!(slots.open(), (2, 0));
 }
 
-/// There may be thousands a second, so they are told in sum.
-#[tokio::test]
-async fn who_gives_way_is_told_in_the_log() {
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let log = DecisionLog::to_writer(Box::new(writer)).unwrap();
-    let recorder = Recorder::new(log.clone(), Metrics::new(), Clock::system());
+#[test]
+fn it_is_told_who_gives_way_and_from_where() {
     let slots = slots(9, 1, 1);
-    let told = recorder.clone();
-    slots.tell(move |proven, source, why| told.shed(proven, source, why.as_str()));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    slots.tell(move |proven, source, why| log.lock().unwrap().push((proven, source, why)));
     let _open = [NODE, NODE, "2001:db8::1"].map(|from| enter(&slots, from));
-    log.shutdown(Duration::from_secs(10)).await.unwrap();
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(told["schema"], "countersign.shed/v1");
-    assert_eq!(told["class"], "unidentified");
-    assert_eq!(told["count"], 2);
-    let reasons = serde_json::json!([
-        { "reason": "source_full", "count": 1 },
-        { "reason": "listener_full", "count": 1 },
-    ]);
-    assert_eq!(told["reasons"], reasons);
-    let sources = serde_json::json!([{ "address": NODE, "count": 2 }]);
-    assert_eq!(told["sources"], sources);
+    let node = NODE.parse().unwrap();
+    let expected = [
+        (false, node, Shed::SourceFull),
+        (false, node, Shed::ListenerFull),
+    ];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[test]

@@ -38,6 +38,31 @@ fn metric(recorder: &Recorder, line: &str) -> bool {
     text.lines().any(|there| there == line)
 }
 
+#[tokio::test]
+async fn connections_that_gave_way_are_told_in_sum() {
+    let (mut reader, writer) = io::pipe().unwrap();
+    let log = DecisionLog::to_writer(Box::new(writer)).unwrap();
+    let recorder = recorder(&log);
+    let node = IpAddr::from([192, 0, 2, 1]);
+    for why in ["source_full", "listener_full", "source_full"] {
+        recorder.shed(false, node, why);
+    }
+    log.shutdown(SOON).await.unwrap();
+    let mut text = String::new();
+    io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["schema"], "countersign.shed/v1");
+    assert_eq!(told["class"], "unidentified");
+    assert_eq!(told["count"], 3);
+    let reasons = serde_json::json!([
+        { "reason": "source_full", "count": 2 },
+        { "reason": "listener_full", "count": 1 },
+    ]);
+    assert_eq!(told["reasons"], reasons);
+    let sources = serde_json::json!([{ "address": "192.0.2.1", "count": 3 }]);
+    assert_eq!(told["sources"], sources);
+}
+
 /// A log whose writer is not running yet, so that its queue fills up.
 fn stalled(path: &Path, records: usize) -> (DecisionLog, impl FnOnce() + Send + 'static) {
     let bounds = Bounds {
