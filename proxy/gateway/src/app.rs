@@ -15,7 +15,6 @@ use countersign_core::{
     clock::Clock,
     metrics::Metrics,
     slots::{Bounds, Shed, Slots},
-    wire::listen::listen,
 };
 use countersign_credential::{Credentials, Tools, health::Healths};
 use countersign_identity::{Caller, Identifier};
@@ -211,7 +210,7 @@ pub async fn build_with_log(
     });
     let listeners = bind(&gateway, &rooms)?;
     let admin = match gateway.observe.admin {
-        Some(address) => Some(bind_admin(address)?),
+        Some(address) => Some(bind_admin(address).await?),
         None => None,
     };
     let certificates = listeners.iter().filter_map(Bound::certificate);
@@ -387,6 +386,8 @@ fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
         .collect()
 }
 
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    listen(address).map_err(|source| StartError::Admin { address, source })
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Admin { address, source })
 }

@@ -1,15 +1,16 @@
 //! The place of one connection.
 
 use std::{
-    future::poll_fn,
     net::{IpAddr, Ipv6Addr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
+    task::{Context, Poll},
 };
 
+use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tokio::{sync::Notify, time::Instant};
 
@@ -249,18 +250,28 @@ impl Slot {
         tokio::select! {
             biased;
             _ = self.shed() => {}
-            () = self.look_at(connection) => {}
+            () = Looked { connection, place: &self.place } => {}
         }
     }
+}
 
-    async fn look_at(&self, connection: impl Future<Output = ()>) {
-        let mut connection = pin!(connection);
-        poll_fn(|context| {
-            let polled = connection.as_mut().poll(context);
-            self.place.looked_at();
-            polled
-        })
-        .await;
+pin_project! {
+    /// What belongs to a connection; once it was polled, the connection was looked at.
+    struct Looked<'p, C> {
+        #[pin]
+        connection: C,
+        place: &'p Place,
+    }
+}
+
+impl<C: Future> Future for Looked<'_, C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
+        let this = self.project();
+        let polled = this.connection.poll(context);
+        this.place.looked_at();
+        polled
     }
 }
 

@@ -91,15 +91,13 @@ impl Pool {
 
     /// The one of a source, or of all, that has come least far; of these the oldest.
     fn least(&self, source: Option<Source>) -> Option<Arc<Place>> {
-        let least = match source.and_then(|source| self.by_source.get(&source)) {
-            Some(numbers) => {
-                let places = numbers.iter().filter_map(|number| self.all.get(number));
-                places.take(LOOK).min_by_key(|place| place.stage())
-            }
-            None => {
-                let places = self.all.values().take(LOOK);
-                places.min_by_key(|place| place.stage())
-            }
+        let numbers = source.and_then(|source| self.by_source.get(&source));
+        let least = if let Some(numbers) = numbers {
+            let places = numbers.iter().filter_map(|number| self.all.get(number));
+            places.take(LOOK).min_by_key(|place| place.stage())
+        } else {
+            let places = self.all.values().take(LOOK);
+            places.min_by_key(|place| place.stage())
         };
         least.map(Arc::clone)
     }

@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use countersign_config::model::{self, ListenerMode, Transparency};
 use countersign_core::{
+    budget::Purse,
     reason::Reason,
     secret::Secret,
     slots::{NoPlace, Share},
@@ -35,6 +36,10 @@ use crate::{app::Rooms, pipeline, refusal::Refusal};
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
+
+/// How often memory for a newcomer is asked for, and how long between.
+const TRIES: usize = 200;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -189,8 +194,8 @@ impl Bound {
                     continue;
                 }
             };
-            let Ok(purse) = rooms.budget.admit() else {
-                // Counted there. Whoever waits in the system's queue finds room when others have left.
+            // Counted there, if there is none. Others wait in the system's queue meanwhile.
+            let Some(purse) = admitted(&rooms).await else {
                 continue;
             };
             let incoming = Incoming {
@@ -209,6 +214,18 @@ impl Bound {
             rooms.tasks.spawn(incoming.serve_within_place(stream));
         }
     }
+}
+
+/// Memory for a newcomer. Strangers that were closed for it give theirs back when their tasks have
+/// ended, which takes a moment; `None` if it takes long.
+async fn admitted(rooms: &Rooms) -> Option<Arc<Purse>> {
+    for _ in 0..TRIES {
+        if let Ok(purse) = rooms.budget.admit() {
+            return Some(purse);
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+    None
 }
 
 /// Whether file descriptors or memory are short, of which a stranger's are the first to be given up.

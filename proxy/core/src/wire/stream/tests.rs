@@ -238,7 +238,7 @@ fn pieces(meter: Option<Meter>) -> (usize, usize) {
         Some(meter) => stream.charged_by(meter),
         None => stream,
     };
-    let sent = client.write_all(&[0; 3 * PIECE]).now_or_never();
+    let sent = client.write_all(&vec![0; 3 * PIECE]).now_or_never();
     sent.expect("there is room").unwrap();
     let mut read = || {
         let mut piece = 0;
