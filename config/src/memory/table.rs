@@ -30,7 +30,7 @@ pub struct Holder {
     pub what: &'static str,
     /// The bound for one, in bytes.
     pub one: u64,
-    /// How many there may be; [`ANY`] if only the memory of its place bounds them.
+    /// How many there may be; `ANY` if only the memory of its place bounds them.
     pub many: u64,
     /// Where it comes from.
     pub place: Place,
