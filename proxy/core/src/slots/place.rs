@@ -110,8 +110,12 @@ impl Place {
 
     /// What it sent first was read, if it sent anything.
     pub(super) fn looked_at(&self) {
-        if self.stage() == Stage::New as u8 {
-            self.set_stage(Stage::Silent);
+        if self.is_new() {
+            // A task of the connection may have told more meanwhile, which stands.
+            let (new, silent) = (Stage::New as u8, Stage::Silent as u8);
+            let _ = self
+                .stage
+                .compare_exchange(new, silent, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
