@@ -180,11 +180,6 @@ impl Budget {
             Class::Unidentified => left / 2,
             Class::Workload => left.saturating_mul(2),
         };
-        // What is on its way back is the account's own where strangers make room for a stranger.
-        let own = match account.class {
-            Class::Unidentified => own.saturating_sub(coming),
-            Class::Workload => own,
-        };
         let may = bytes <= free && own.saturating_add(bytes) <= most;
         if !may {
             self.give(account, bytes);

@@ -70,17 +70,6 @@ fn whoever_comes_later_finds_room() {
     assert!(budget.admit().is_ok());
 }
 
-/// What the one that was closed holds comes back only when its task has ended.
-#[test]
-fn a_newcomer_has_the_room_of_the_stranger_that_was_closed_for_it() {
-    let budget = budget();
-    let held: Vec<_> = std::iter::from_fn(|| budget.admit().ok()).collect();
-    assert!(!held.is_empty());
-    assert!(budget.admit().is_err(), "nobody makes room");
-    budget.evict_by(|| true);
-    assert!(budget.admit().is_ok());
-}
-
 #[test]
 fn what_is_refused_is_not_counted_and_what_is_dropped_is_given_back() {
     let budget = budget();
