@@ -7,7 +7,6 @@
 
 mod default;
 mod node;
-mod quick;
 pub(crate) mod read;
 pub(crate) mod redact;
 mod split;
@@ -35,7 +34,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Document<'s> {
     pub(crate) source: &'s Source,
-    pub(crate) root: Node<'s>,
+    pub(crate) root: Node,
 }
 
 impl Document<'_> {
@@ -56,7 +55,7 @@ impl Document<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Location<'a> {
     source: &'a Source,
-    node: Option<&'a Node<'a>>,
+    node: Option<&'a Node>,
     line: usize,
     column: usize,
     width: usize,

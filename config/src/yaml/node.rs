@@ -1,6 +1,6 @@
 //! One value of a document, with its place.
 
-use std::{borrow::Cow, cell::OnceCell, collections::HashMap, fmt};
+use std::{cell::OnceCell, collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,8 +10,8 @@ use serde_saphyr::Spanned;
 
 /// A value and where it stands; lines and columns count from 1.
 #[derive(Debug)]
-pub(crate) struct Node<'s> {
-    pub(crate) value: Value<'s>,
+pub(crate) struct Node {
+    pub(crate) value: Value,
     pub(crate) line: usize,
     pub(crate) column: usize,
     /// Its length in characters, 1 for mappings and lists.
@@ -25,29 +25,29 @@ pub(super) const FEW_KEYS: usize = 16;
 
 /// What a value is.
 #[derive(Debug)]
-pub(crate) enum Value<'s> {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Integer(i64),
     Unsigned(u64),
     Float(f64),
-    Text(Cow<'s, str>),
-    List(Vec<Node<'s>>),
+    Text(String),
+    List(Vec<Node>),
     /// In the order of the text, duplicates included.
-    Map(Vec<(Key<'s>, Node<'s>)>),
+    Map(Vec<(Key, Node)>),
 }
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(crate) struct Key<'s> {
-    pub(crate) text: Cow<'s, str>,
+pub(crate) struct Key {
+    pub(crate) text: String,
     pub(crate) line: usize,
     pub(crate) column: usize,
     pub(crate) width: usize,
 }
 
-impl<'s> Node<'s> {
-    pub(super) fn new(value: Value<'s>, line: usize, column: usize, width: usize) -> Self {
+impl Node {
+    pub(super) fn new(value: Value, line: usize, column: usize, width: usize) -> Self {
         Self {
             value,
             line,
@@ -58,7 +58,7 @@ impl<'s> Node<'s> {
     }
 
     /// The first entry with this key.
-    pub(crate) fn entry(&self, name: &str) -> Option<(&Key<'s>, &Node<'s>)> {
+    pub(crate) fn entry(&self, name: &str) -> Option<(&Key, &Node)> {
         match &self.value {
             Value::Map(entries) => {
                 let at = if entries.len() > FEW_KEYS {
@@ -80,7 +80,7 @@ impl<'s> Node<'s> {
     }
 
     /// The entry of a list.
-    pub(crate) fn item(&self, index: usize) -> Option<&Node<'s>> {
+    pub(crate) fn item(&self, index: usize) -> Option<&Node> {
         match &self.value {
             Value::List(items) => items.get(index),
             Value::Null
@@ -150,18 +150,18 @@ impl<'s> Node<'s> {
 struct Index(HashMap<String, usize>);
 
 impl Index {
-    fn new(entries: &[(Key<'_>, Node<'_>)]) -> Self {
+    fn new(entries: &[(Key, Node)]) -> Self {
         let mut index = HashMap::with_capacity(entries.len());
         for (at, (key, _)) in entries.iter().enumerate() {
-            index.entry(key.text.to_string()).or_insert(at);
+            index.entry(key.text.clone()).or_insert(at);
         }
         Self(index)
     }
 }
 
-impl<'de> Deserialize<'de> for Node<'static> {
+impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Value<'static>>::deserialize(deserializer)?;
+        let spanned = Spanned::<Value>::deserialize(deserializer)?;
         let at = spanned.referenced;
         let width = match &spanned.value {
             Value::List(_) | Value::Map(_) => 1,
@@ -177,13 +177,13 @@ impl<'de> Deserialize<'de> for Node<'static> {
     }
 }
 
-impl<'de> Deserialize<'de> for Key<'static> {
+impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<String>::deserialize(deserializer)?;
         let at = spanned.referenced;
         Ok(Self {
             width: spanned.value.chars().count().max(1),
-            text: Cow::Owned(spanned.value),
+            text: spanned.value,
             line: size(at.line()).max(1),
             column: size(at.column()).max(1),
         })
@@ -195,7 +195,7 @@ pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-impl<'de> Deserialize<'de> for Value<'static> {
+impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
@@ -204,7 +204,7 @@ impl<'de> Deserialize<'de> for Value<'static> {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'static>;
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a YAML value")
@@ -243,7 +243,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Owned(value)))
+        Ok(Value::Text(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -256,7 +256,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Key<'static>>()? {
+        while let Some(key) = map.next_key::<Key>()? {
             if key.text == "<<" {
                 return Err(A::Error::custom("merge keys (`<<`) are not supported"));
             }

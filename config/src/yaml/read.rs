@@ -22,8 +22,8 @@ use reader::{Place, Reader};
 /// Reads a `T`; `None` if anything about it had to be reported.
 pub(crate) fn read<'de, T: Deserialize<'de>>(
     source: &Source,
-    key: Option<&Key<'_>>,
-    node: &'de Node<'de>,
+    key: Option<&Key>,
+    node: &'de Node,
     findings: &Findings,
 ) -> Option<T> {
     let before = findings.count();

@@ -2,7 +2,7 @@
 
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
 
-use super::{Document, Findings, Location, Node, Source, Value, node::size, quick};
+use super::{Document, Findings, Location, Node, Source, Value, node::size};
 
 /// How deep lists and mappings may stand in each other. No resource comes near it; each level takes
 /// stack, and a reload has no more of it than any thread.
@@ -12,30 +12,22 @@ const MAX_DEPTH: usize = 32;
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
     let mut documents = Vec::new();
     for (lines_before, text) in split(&source.text) {
-        let root = match quick::parse(text, lines_before) {
-            Some(root) => root,
-            None if text.lines().all(is_blank) => continue,
-            None => match full(text) {
-                Ok(mut root) => {
-                    root.shift(lines_before);
-                    root
-                }
-                Err(error) => {
-                    report(source, lines_before, text, &error, findings);
-                    continue;
-                }
-            },
+        if text.lines().all(is_blank) {
+            continue;
+        }
+        let mut root: Node = match serde_saphyr::from_str_with_options(text, options()) {
+            Ok(root) => root,
+            Err(error) => {
+                report(source, lines_before, text, &error, findings);
+                continue;
+            }
         };
+        root.shift(lines_before);
         if !matches!(root.value, Value::Null) {
             documents.push(Document { source, root });
         }
     }
     documents
-}
-
-/// The document's tree by a parser of all of YAML.
-fn full(text: &str) -> Result<Node<'static>, serde_saphyr::Error> {
-    serde_saphyr::from_str_with_options(text, options())
 }
 
 /// The texts between document markers, each with the number of lines before it. A line that
@@ -130,6 +122,3 @@ fn gist(text: &str) -> &str {
         .map_or(line, |(gist, _)| gist)
         .trim()
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,7 +13,7 @@ use crate::yaml::{Key, Node, default::DefaultDeserializer};
 
 pub(super) struct List<'de, 'r> {
     pub(super) reader: Reader<'de, 'r>,
-    pub(super) items: std::slice::Iter<'de, Node<'de>>,
+    pub(super) items: std::slice::Iter<'de, Node>,
 }
 
 impl<'de> SeqAccess<'de> for List<'de, '_> {
@@ -44,7 +44,7 @@ pub(super) struct Map<'de, 'r, E, A> {
 
 /// The value to the key that was given last.
 enum MapValue<'de> {
-    There(&'de Key<'de>, &'de Node<'de>),
+    There(&'de Key, &'de Node),
     Absent(&'static str),
 }
 
@@ -61,7 +61,7 @@ impl<'de, 'r, E, A> Map<'de, 'r, E, A> {
 
 impl<'de, E, A> MapAccess<'de> for Map<'de, '_, E, A>
 where
-    E: Iterator<Item = &'de (Key<'de>, Node<'de>)>,
+    E: Iterator<Item = &'de (Key, Node)>,
     A: Iterator<Item = &'static str>,
 {
     type Error = ReadError;
@@ -98,7 +98,7 @@ pub(super) struct Choice<'de, 'r> {
     /// Of the name and its value together.
     pub(super) reader: Reader<'de, 'r>,
     pub(super) name: &'de str,
-    pub(super) value: Option<&'de (Key<'de>, Node<'de>)>,
+    pub(super) value: Option<&'de (Key, Node)>,
 }
 
 impl<'de, 'r> Choice<'de, 'r> {

@@ -28,7 +28,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of_key(key: &Key<'_>) -> Self {
+    pub(super) fn of_key(key: &Key) -> Self {
         Self {
             line: key.line,
             column: key.column,
@@ -42,15 +42,15 @@ pub(super) struct Reader<'de, 'r> {
     pub(super) source: &'r Source,
     /// `None` for list entries and the document itself.
     pub(super) key: Option<Place>,
-    pub(super) node: &'de Node<'de>,
+    pub(super) node: &'de Node,
     pub(super) findings: &'r Findings,
 }
 
 /// The entries of a mapping that are read.
-type Entries<'de> = SmallVec<[&'de (Key<'de>, Node<'de>); 8]>;
+type Entries<'de> = SmallVec<[&'de (Key, Node); 8]>;
 
 impl<'de> Reader<'de, '_> {
-    pub(super) fn below(self, key: Option<&Key<'_>>, node: &'de Node<'de>) -> Self {
+    pub(super) fn below(self, key: Option<&Key>, node: &'de Node) -> Self {
         Self {
             key: key.map(Place::of_key),
             node,
@@ -96,7 +96,7 @@ impl<'de> Reader<'de, '_> {
         DefaultDeserializer
     }
 
-    fn unknown_key(self, key: &Key<'_>, known: &[&str]) {
+    fn unknown_key(self, key: &Key, known: &[&str]) {
         self.findings.error(
             &self.at(key),
             "unknown-key",
@@ -105,7 +105,7 @@ impl<'de> Reader<'de, '_> {
         );
     }
 
-    fn duplicate_key(self, key: &Key<'_>) {
+    fn duplicate_key(self, key: &Key) {
         self.findings.error(
             &self.at(key),
             "duplicate-key",
@@ -114,7 +114,7 @@ impl<'de> Reader<'de, '_> {
         );
     }
 
-    fn at(&self, key: &Key<'_>) -> Location<'_> {
+    fn at(&self, key: &Key) -> Location<'_> {
         Location {
             width: key.width,
             ..Location::position(self.source, key.line, key.column)
@@ -122,7 +122,7 @@ impl<'de> Reader<'de, '_> {
     }
 
     /// The entries of a mapping with any keys; of those with the same key the first.
-    fn entries(self, entries: &'de [(Key<'de>, Node<'de>)]) -> Entries<'de> {
+    fn entries(self, entries: &'de [(Key, Node)]) -> Entries<'de> {
         let mut seen = HashSet::new();
         let mut repeats = |at: usize| {
             let (key, _) = &entries[at];
@@ -146,7 +146,7 @@ impl<'de> Reader<'de, '_> {
     /// The entries whose keys are known, and the known keys that are absent.
     fn fields(
         self,
-        entries: &'de [(Key<'de>, Node<'de>)],
+        entries: &'de [(Key, Node)],
         known: &'static [&'static str],
     ) -> (Entries<'de>, impl Iterator<Item = &'static str> + use<>) {
         let mut there: SmallVec<[bool; 32]> = SmallVec::from_elem(false, known.len());
