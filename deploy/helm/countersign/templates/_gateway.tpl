@@ -42,6 +42,6 @@ spec:
   {{- end }}
   observe:
     decisions: { stdout: json }
-    # The kubelet probes the pod's address, which loopback does not answer.
+    # The kubelet probes the pod's address, not loopback.
     admin: {{ printf "%s:9901" .Values.gateway.listenAddress | quote }}
 {{- end -}}

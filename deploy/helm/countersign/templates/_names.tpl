@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Room is left in the 63 characters of a DNS label for what is appended. */}}
+{{/* Shorter than the 63 characters of a DNS label, so that suffixes fit. */}}
 {{- define "countersign.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
@@ -13,7 +13,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Roles of a cluster have no namespace: its name keeps two releases apart. */}}
+{{/* A ClusterRole has no namespace, so its name must differ between two releases. */}}
 {{- define "countersign.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "countersign.fullname" .) -}}
 {{- end -}}

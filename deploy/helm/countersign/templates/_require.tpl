@@ -1,4 +1,4 @@
-{{/* What would install and then not work is refused here, with what to do instead. */}}
+{{/* Refuses values that would install but not work, and says what to do instead. */}}
 {{- define "countersign.require" -}}
 {{- if and (not .Values.ca.existingSecret) (not .Values.persistence.enabled) -}}
 {{- fail "the gateway would make a new root at each start, which no pod trusts: set ca.existingSecret, or persistence.enabled=true" -}}
