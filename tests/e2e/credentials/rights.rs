@@ -1,0 +1,398 @@
+//! The right to keep a rotated token is proven before anything is spent, and what could not be kept at
+//! once is kept before the gateway ends.
+
+use std::{fs, process::Command, time::Duration};
+
+use countersign_core::clock::Clock;
+use countersign_tests::{
+    client::Client,
+    fake::{Grant, Moment},
+    gateway::Gateway,
+    openbao::OpenBao,
+    process::Process,
+    world::{Options, World},
+};
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use rstest::rstest;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    credentials::rotation::{REFRESH_TOKEN, world_with},
+    credentials::state::{NAMESPACE, keep_in_directory, keep_in_secrets, keep_in_vault},
+};
+
+/// The longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SECRET: &str = "countersign-state.qa.slack-bot";
+
+/// A world whose bot token rotates, by a clock that stands still.
+async fn world() -> anyhow::Result<World> {
+    let clock = Clock::manual(Clock::system().now());
+    let options = Options {
+        clock,
+        ..Options::default()
+    };
+    world_with(options, REFRESH_TOKEN).await
+}
+
+/// Lets time pass by tokio's clock, which runs on afterwards: other processes take real time.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+async fn call(client: &Client) -> anyhow::Result<Value> {
+    let request = Request::post("https://slack.com/api/auth.test")
+        .header(header::AUTHORIZATION, "Bearer xoxb-dummy")
+        .body(Full::default())?;
+    Ok(timeout(PATIENCE, client.send(request)).await??.json())
+}
+
+async fn until_good(client: &Client) -> anyhow::Result<()> {
+    let good = async {
+        while call(client).await?["ok"] != true {
+            sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, good).await?
+}
+
+/// How often Slack was asked for a token.
+fn spent(world: &World) -> usize {
+    world.slack.received().at("/api/oauth.v2.access").len()
+}
+
+/// Calls, is refused because of what the state's store does not allow, and nothing was spent; the
+/// operator's sentence.
+async fn refused(world: &World, gateway: &mut Gateway) -> anyhow::Result<String> {
+    let client = gateway
+        .client(world)
+        .bearer(&world.token("qa", "nightly-dashboard"));
+    let answer = call(&client).await?;
+    assert_eq!(answer["error"], "credential_state_unusable", "{answer}");
+    let record = gateway.decisions().next().await;
+    assert_eq!(record["blame"], "operator", "{record}");
+    assert_eq!(spent(world), 0, "nothing may be sent to Slack");
+    let detail = record["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("nothing is sent to Slack"), "{detail}");
+    Ok(detail.to_owned())
+}
+
+/// Works from now on, and after a restart without another refresh.
+async fn works_and_is_kept(world: &World, gateway: Gateway) -> anyhow::Result<()> {
+    let token = world.token("qa", "nightly-dashboard");
+    until_good(&gateway.client(world).bearer(&token)).await?;
+    assert_eq!(world.slack.refreshes(), 1);
+    gateway.stop().await?;
+    let gateway = Gateway::start(world).await?;
+    until_good(&gateway.client(world).bearer(&token)).await?;
+    assert_eq!(world.slack.refreshes(), 1);
+    Ok(())
+}
+
+#[rstest]
+#[case::update(&["get", "create"], "may not update Secret")]
+#[case::create(&["get", "update"], "may not create Secret")]
+#[case::both(&["get"], "may not create and update Secret")]
+#[case::all(&[], "may not get and create and update Secret")]
+#[case::get(&["create", "update"], "may not get Secret")]
+#[case::those_of_a_reader(&["get", "list", "watch"], "may not create and update Secret")]
+#[case::patch_is_no_update(&["get", "create", "patch"], "may not update Secret")]
+#[tokio::test]
+async fn a_role_that_lacks_a_verb_spends_nothing(
+    #[case] verbs: &[&str],
+    #[case] told: &str,
+) -> anyhow::Result<()> {
+    let world = world().await?;
+    keep_in_secrets(&world, &world.api_server.url())?;
+    world.api_server.grant(Grant::all(NAMESPACE, verbs));
+    let mut gateway = Gateway::start(&world).await?;
+    let detail = refused(&world, &mut gateway).await?;
+    assert!(detail.contains(told), "{detail}");
+    assert!(detail.contains("verbs: [create]"), "{detail}");
+    let named = format!("resourceNames: [{SECRET}], verbs: [get, update]");
+    assert!(detail.contains(&named), "{detail}");
+    assert!(world.api_server.secret(NAMESPACE, SECRET).is_none());
+
+    // The role is mended.
+    world.api_server.revoke_grants();
+    world.api_server.grant(Grant::all(NAMESPACE, &["create"]));
+    world
+        .api_server
+        .grant(Grant::one(NAMESPACE, SECRET, &["get", "update"]));
+    pass(Duration::from_secs(6)).await;
+    works_and_is_kept(&world, gateway).await
+}
+
+#[tokio::test]
+async fn what_a_role_lacks_is_not_asked_with_every_request() -> anyhow::Result<()> {
+    let world = world().await?;
+    keep_in_secrets(&world, &world.api_server.url())?;
+    world
+        .api_server
+        .grant(Grant::all(NAMESPACE, &["get", "create"]));
+    let mut gateway = Gateway::start(&world).await?;
+    let tries = || {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
+        world.api_server.received().at(&path).len()
+    };
+    refused(&world, &mut gateway).await?;
+    let once = tries();
+    for _ in 0..3 {
+        // The slot itself remembers a failure for a second.
+        pass(Duration::from_millis(1_100)).await;
+        refused(&world, &mut gateway).await?;
+    }
+    assert_eq!(tries(), once);
+    pass(Duration::from_secs(5)).await;
+    refused(&world, &mut gateway).await?;
+    assert!(
+        tries() > once,
+        "it is looked again whether the role was mended"
+    );
+    Ok(())
+}
+
+/// Who makes the Secret beforehand need not let the gateway create any.
+#[tokio::test]
+async fn a_secret_that_is_there_needs_no_create() -> anyhow::Result<()> {
+    let world = world().await?;
+    keep_in_secrets(&world, &world.api_server.url())?;
+    let empty = r#"{"format":1,"serial":0,"seeds":[],"pair":null,"attempt":null}"#;
+    let data = [("state", empty.as_bytes())];
+    world.api_server.set_secret(NAMESPACE, SECRET, &data);
+    world
+        .api_server
+        .grant(Grant::one(NAMESPACE, SECRET, &["get"]));
+    let mut gateway = Gateway::start(&world).await?;
+    let detail = refused(&world, &mut gateway).await?;
+    assert!(detail.contains("may not update Secret"), "{detail}");
+    world
+        .api_server
+        .grant(Grant::one(NAMESPACE, SECRET, &["update"]));
+    pass(Duration::from_secs(6)).await;
+    works_and_is_kept(&world, gateway).await
+}
+
+#[rstest]
+#[case::update(r#"["create", "read"]"#, "lacks update for")]
+#[case::create(r#"["read", "update"]"#, "lacks create for")]
+#[case::a_readers(r#"["read"]"#, "lacks create and update for")]
+#[case::a_writers(r#"["create", "update"]"#, "lacks read for")]
+#[case::denied(r#"["deny"]"#, "lacks create and read and update for")]
+#[tokio::test]
+async fn a_vault_policy_that_lacks_a_capability_spends_nothing(
+    #[case] capabilities: &str,
+    #[case] told: &str,
+) -> anyhow::Result<()> {
+    let world = world().await?;
+    let Some(bao) = OpenBao::start(&world.authority).await? else {
+        return Ok(());
+    };
+    let policy = |capabilities: &str| {
+        format!(r#"path "secret/data/countersign/*" {{ capabilities = {capabilities} }}"#)
+    };
+    let token = bao.token(&policy(capabilities), "1h").await?;
+    keep_in_vault(&world, &bao.url(), bao.ca_pem(), &token)?;
+    let mut gateway = Gateway::start(&world).await?;
+    let detail = refused(&world, &mut gateway).await?;
+    assert!(detail.contains(told), "{detail}");
+    let all = r#"capabilities = ["create", "read", "update"]"#;
+    assert!(detail.contains(all), "{detail}");
+
+    let whole = policy(r#"["create", "read", "update"]"#);
+    let token = bao.token(&whole, "1h").await?;
+    fs::write(world.directory().join("vault-token"), token)?;
+    pass(Duration::from_secs(6)).await;
+    works_and_is_kept(&world, gateway).await
+}
+
+/// A file system of a few pages.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    /// `None` where none can be mounted, which was then said loudly.
+    fn mount(at: std::path::PathBuf, options: &str) -> anyhow::Result<Option<Self>> {
+        fs::create_dir_all(&at)?;
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&at);
+        if !command.output().is_ok_and(|output| output.status.success()) {
+            countersign_tests::skipped("no file system can be mounted here");
+            return Ok(None);
+        }
+        Ok(Some(Self(at)))
+    }
+
+    fn remount(&self, options: &str) -> anyhow::Result<()> {
+        let mut command = Command::new("mount");
+        command
+            .args(["-o", &format!("remount,{options}")])
+            .arg(&self.0);
+        anyhow::ensure!(command.status()?.success(), "it cannot be remounted");
+        Ok(())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        drop(unmounted);
+    }
+}
+
+#[rstest]
+#[case::read_only("ro,mode=0700", "ReadOnlyFilesystem", "rw")]
+#[case::no_room("size=4k,mode=0700", "StorageFull", "size=1m")]
+#[case::room_for_one_document("size=12k,mode=0700", "StorageFull", "size=1m")]
+#[case::no_more_files("nr_inodes=3,mode=0700", "StorageFull", "nr_inodes=100")]
+#[tokio::test]
+async fn a_directory_without_room_spends_nothing(
+    #[case] options: &str,
+    #[case] kind: &str,
+    #[case] mended: &str,
+) -> anyhow::Result<()> {
+    let world = world().await?;
+    let directory = world.directory().join("small");
+    let Some(small) = Small::mount(directory.clone(), options)? else {
+        return Ok(());
+    };
+    keep_in_directory(&world, &directory)?;
+    let mut gateway = Gateway::start(&world).await?;
+    let client = gateway
+        .client(&world)
+        .bearer(&world.token("qa", "nightly-dashboard"));
+    let request = Request::post("https://slack.com/api/auth.test").body(Full::default())?;
+    let answer = timeout(PATIENCE, client.send(request)).await??;
+    // It may pass, so that it is said in HTTP.
+    assert_eq!(
+        answer.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        answer.text()
+    );
+    let record = gateway.decisions().next().await;
+    assert_eq!(
+        record["reason"], "credential_source_unavailable",
+        "{record}"
+    );
+    let words = match kind {
+        "ReadOnlyFilesystem" => "read-only filesystem",
+        _ => "no storage space",
+    };
+    let detail = record["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains(words), "{detail}");
+    assert_eq!(spent(&world), 0, "nothing may be sent to Slack");
+    small.remount(mended)?;
+    works_and_is_kept(&world, gateway).await
+}
+
+/// A gateway whose store fails from the moment at which Slack has the token, which the caller saw.
+async fn stranded(world: &World) -> anyhow::Result<Process> {
+    keep_in_secrets(world, &world.api_server.url())?;
+    let verbs = ["get", "create", "update"];
+    world.api_server.grant(Grant::all(NAMESPACE, &verbs));
+    let mut process = Process::start(world, None).await?;
+    let client = process
+        .client()
+        .bearer(&world.token("qa", "nightly-dashboard"));
+    let hold = world.slack.hold_refresh(Moment::BeforeActing);
+    let losing = async {
+        timeout(PATIENCE, hold.reached()).await?;
+        world
+            .api_server
+            .set_outage(Some(StatusCode::SERVICE_UNAVAILABLE));
+        hold.release();
+        anyhow::Ok(())
+    };
+    let (answer, lost) = tokio::join!(call(&client), losing);
+    lost?;
+    assert_eq!(
+        answer?["ok"],
+        Value::Null,
+        "it is not used before it is kept"
+    );
+    process
+        .said(|printed| printed.contains("a new token cannot be kept").then_some(()))
+        .await?;
+    Ok(process)
+}
+
+async fn terminated(process: &mut Process) -> anyhow::Result<()> {
+    process.signal("TERM").await?;
+    process
+        .said(|printed| printed.contains("draining").then_some(()))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_kept_is_kept_before_the_end() -> anyhow::Result<()> {
+    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
+    let mut process = stranded(&world).await?;
+    terminated(&mut process).await?;
+    world.api_server.set_outage(None);
+    assert!(process.ended().await?.success());
+    let printed = process.printed();
+    assert!(printed.contains("the new token is kept now"), "{printed}");
+
+    let process = Process::start(&world, None).await?;
+    let client = process
+        .client()
+        .bearer(&world.token("qa", "nightly-dashboard"));
+    until_good(&client).await?;
+    assert_eq!(world.slack.refreshes(), 1, "what was kept is used");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_kept_is_kept_without_a_request() -> anyhow::Result<()> {
+    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
+    let mut process = stranded(&world).await?;
+    world.api_server.set_outage(None);
+    process
+        .said(|printed| printed.contains("the new token is kept now").then_some(()))
+        .await?;
+    process.kill().await?;
+    let process = Process::start(&world, None).await?;
+    let client = process
+        .client()
+        .bearer(&world.token("qa", "nightly-dashboard"));
+    until_good(&client).await?;
+    assert_eq!(world.slack.refreshes(), 1, "a kill takes nothing any more");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_kept_to_the_end_is_told_with_its_remedy() -> anyhow::Result<()> {
+    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
+    let mut process = stranded(&world).await?;
+    terminated(&mut process).await?;
+    assert!(process.ended().await?.success());
+    let printed = process.printed();
+    let told = printed
+        .lines()
+        .find(|line| line.contains("could not be kept before the end"));
+    let told: Value = serde_json::from_str(told.unwrap_or_default())?;
+    assert_eq!(told["level"], "ERROR", "{told}");
+    assert_eq!(told["credential"], "qa/slack-bot");
+    assert!(
+        told["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("503")),
+        "{told}"
+    );
+    let remedy = "reinstall the app";
+    assert!(
+        told["message"]
+            .as_str()
+            .is_some_and(|text| text.contains(remedy))
+    );
+    assert!(!printed.contains("xoxe"), "no token is told");
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Tokens that live for ever, or nearly: `identity.issuers[].maxTokenLife`.
+
+use std::time::Duration;
+
+use countersign_core::clock::Clock;
+use countersign_tests::{
+    client::Failure,
+    fake::TokenRequest,
+    world::{Options, World},
+};
+use jiff::SignedDuration;
+use rstest::rstest;
+
+use crate::harness::site::{Site, get};
+
+/// A token that lives so long, whose claims may be changed.
+fn living(
+    world: &World,
+    life: SignedDuration,
+    change: impl FnOnce(&mut serde_json::Value),
+) -> String {
+    let mut request = TokenRequest::new("qa", "nightly-dashboard");
+    request.lifetime = life;
+    let mut claims = world.issuer.claims(&request);
+    change(&mut claims);
+    world.issuer.sign(&world.issuer.header(), &claims)
+}
+
+#[rstest]
+#[case::a_day(SignedDuration::from_hours(24), None, true)]
+#[case::a_second_more(SignedDuration::from_secs(24 * 3600 + 1), None, false)]
+#[case::ten_years(SignedDuration::from_hours(10 * 365 * 24), None, false)]
+#[case::raised(SignedDuration::from_hours(48), Some(48), true)]
+#[case::raised_and_more(SignedDuration::from_secs(48 * 3600 + 1), Some(48), false)]
+#[case::lowered(SignedDuration::from_hours(2), Some(1), false)]
+#[tokio::test]
+async fn t66_a_token_that_lives_too_long_is_refused(
+    #[case] life: SignedDuration,
+    #[case] hours: Option<u64>,
+    #[case] good: bool,
+) -> anyhow::Result<()> {
+    let options = Options {
+        clock: Clock::manual(Clock::system().now()),
+        ..Options::default()
+    };
+    let mut site = Site::with(options, |_, gateway| {
+        if let Some(hours) = hours {
+            gateway.issuers[0].max_token_life = Duration::from_hours(hours);
+        }
+        Ok(())
+    })
+    .await?;
+    site.token = living(&site.world, life, |_| {});
+    let answer = site.client().send(get("/some")).await;
+    let record = site.record().await?;
+    if good {
+        assert_eq!(answer?.text(), "GET /some");
+        assert_eq!(record["outcome"], "permitted", "{record}");
+        return Ok(());
+    }
+    let Err(Failure::Refused(answer)) = answer else {
+        anyhow::bail!("CONNECT was not refused");
+    };
+    assert_eq!(answer.status, 407);
+    assert_eq!(record["reason"], "identity_too_long_lived", "{record}");
+    let detail = record["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("longer than the issuer's maxTokenLife of"),
+        "{detail}"
+    );
+    assert_eq!(site.api.memory().count(), 0);
+    Ok(())
+}
+
+/// The tokens of Secrets of type `kubernetes.io/service-account-token` have no end at all.
+#[tokio::test]
+async fn t66_a_token_without_an_end_is_refused() -> anyhow::Result<()> {
+    let mut site = Site::start().await?;
+    site.token = living(&site.world, SignedDuration::from_hours(1), |claims| {
+        let claims = claims.as_object_mut().expect("an object");
+        for name in ["exp", "iat", "nbf"] {
+            claims.remove(name);
+        }
+    });
+    assert!(site.client().send(get("/some")).await.is_err());
+    let record = site.record().await?;
+    assert_eq!(record["reason"], "identity_invalid", "{record}");
+    let detail = record["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("`exp`"), "{detail}");
+    Ok(())
+}

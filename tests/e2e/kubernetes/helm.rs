@@ -1,0 +1,232 @@
+//! The chart, linted and rendered by Helm itself. Each object is read by Kubernetes' own types,
+//! and the Gateway and the policies within as a gateway reads them.
+
+mod checks;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use countersign_config::{load, model::Gateway};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, PodSpec},
+};
+use rstest::rstest;
+
+use crate::{
+    harness::support::{chosen, tests_directory},
+    kubernetes::cluster_object::{Object, is_a_command, is_apart_from_its_node, is_restricted},
+};
+
+/// One set of values, and how often each kind comes of it.
+struct Set {
+    values: &'static [&'static str],
+    kinds: &'static [(&'static str, usize)],
+}
+
+const DEFAULTS: Set = Set {
+    values: &[],
+    kinds: &[
+        ("ClusterRole", 1),
+        ("ClusterRoleBinding", 1),
+        ("ConfigMap", 2),
+        ("Deployment", 1),
+        ("NetworkPolicy", 1),
+        ("PersistentVolumeClaim", 1),
+        ("PodDisruptionBudget", 1),
+        ("Service", 2),
+        ("ServiceAccount", 1),
+    ],
+};
+
+const SEVERAL: Set = Set {
+    values: &["several.yaml"],
+    kinds: &[
+        ("ClusterRole", 1),
+        ("ClusterRoleBinding", 1),
+        ("ConfigMap", 2),
+        ("Deployment", 1),
+        ("NetworkPolicy", 3),
+        ("PodDisruptionBudget", 1),
+        ("Service", 2),
+        ("ServiceAccount", 1),
+    ],
+};
+
+const BARE: Set = Set {
+    values: &["bare.yaml"],
+    kinds: &[("ConfigMap", 2), ("Deployment", 1), ("Service", 2)],
+};
+
+#[rstest]
+#[case::defaults(&DEFAULTS)]
+#[case::several(&SEVERAL)]
+#[case::bare(&BARE)]
+fn the_chart_renders_what_a_cluster_and_a_gateway_accept(#[case] set: &Set) {
+    let Some(helm) = Helm::find() else { return };
+    let mut arguments = Vec::new();
+    for values in set.values {
+        let file = tests_directory().join("e2e/kubernetes/helm").join(values);
+        arguments.extend(["--values".to_owned(), file.display().to_string()]);
+    }
+    for file in ["access", "credentials", "workload"] {
+        let path = root().join(format!("examples/nightly-dashboard/policy/{file}.yaml"));
+        arguments.push("--set-file".to_owned());
+        arguments.push(format!(r"policies.{file}\.yaml={}", path.display()));
+    }
+
+    succeeded(&helm.run(&["lint", "--strict"], &arguments));
+    let rendered = succeeded(&helm.run(&["template", "release", "--namespace=egress"], &arguments));
+    let objects = Object::read_all(&rendered);
+    assert_eq!(kinds(&objects), set.kinds.iter().copied().collect());
+
+    let deployment = one(&objects, |object| match object {
+        Object::Deployment(deployment) => Some(&**deployment),
+        _ => None,
+    });
+    let pod = pod_of(deployment);
+    let [container] = pod.containers.as_slice() else {
+        panic!("the pod is the gateway alone")
+    };
+    is_apart_from_its_node(pod);
+    is_restricted(pod, container);
+    is_a_command(container);
+    checks::selectors(&objects, deployment);
+    checks::rights(&objects, pod);
+
+    let directory = tempfile::tempdir().expect("there is a place for files");
+    let gateway = load_gateway(&objects, directory.path());
+    load_policies(&objects, directory.path());
+    checks::paths(&gateway, pod, container, &objects);
+    checks::ports(&gateway, container);
+    let grace = deployment_grace(pod);
+    let drain = gateway.limits.drain.as_secs();
+    assert!(grace >= drain + 10, "{grace} s are too few for {drain} s");
+}
+
+#[rstest]
+#[case::no_common_root("replicaCount=2", "several gateways need a common root")]
+#[case::one_state_for_several(
+    "replicaCount=2,ca.existingSecret=root",
+    "cannot share one state directory"
+)]
+#[case::a_root_that_is_lost("persistence.enabled=false", "a new root at each start")]
+#[case::a_key_that_is_none("replicas=2", "additional properties 'replicas' not allowed")]
+#[case::a_policy_file_that_is_not_read(r"policies.access\.txt=x", "'access.txt' not allowed")]
+#[case::clear_text_issuer("gateway.cluster.issuer=http://issuer", "does not match pattern")]
+#[case::no_such_mode("gateway.unmatched=allow", "must be one of 'deny', 'tunnel'")]
+#[case::no_certificate("tls.existingSecret=", "minLength")]
+#[case::no_account("serviceAccount.create=false", "serviceAccount.name is needed")]
+fn the_chart_refuses_what_could_not_work(#[case] values: &str, #[case] reason: &str) {
+    let Some(helm) = Helm::find() else { return };
+    let set = format!("--set={values}");
+    let output = helm.run(&["template", "release"], &[set]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "it was rendered");
+    assert!(said.contains(reason), "{said}");
+}
+
+/// Helm, with a home of its own.
+struct Helm {
+    program: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl Helm {
+    /// The one that `tests/run` installs; says so if it is not there.
+    fn find() -> Option<Self> {
+        let usual = tests_directory().join(".venv/bin/helm");
+        Some(Self {
+            program: chosen("COUNTERSIGN_TEST_HELM", &usual)?,
+            home: tempfile::tempdir().expect("there is a place for a home"),
+        })
+    }
+
+    fn run(&self, command: &[&str], arguments: &[String]) -> Output {
+        Command::new(&self.program)
+            .args(command)
+            .arg(root().join("deploy/helm/countersign"))
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .output()
+            .expect("helm starts")
+    }
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout
+}
+
+fn kinds(objects: &[Object]) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    for object in objects {
+        *kinds.entry(object.kind()).or_default() += 1;
+    }
+    kinds
+}
+
+#[track_caller]
+fn one<'o, T: ?Sized>(objects: &'o [Object], pick: impl Fn(&'o Object) -> Option<&'o T>) -> &'o T {
+    let mut found = objects.iter().filter_map(pick);
+    let first = found.next().expect("there is one");
+    assert!(found.next().is_none(), "there is one only");
+    first
+}
+
+fn pod_of(deployment: &Deployment) -> &PodSpec {
+    let spec = deployment.spec.as_ref().expect("it has a spec");
+    spec.template.spec.as_ref().expect("it has a pod")
+}
+
+fn deployment_grace(pod: &PodSpec) -> u64 {
+    let grace = pod.termination_grace_period_seconds.expect("it is set");
+    u64::try_from(grace).expect("it is no debt")
+}
+
+fn config_maps(objects: &[Object]) -> impl Iterator<Item = &ConfigMap> {
+    objects.iter().filter_map(|object| match object {
+        Object::ConfigMap(map) => Some(map),
+        _ => None,
+    })
+}
+
+fn load_gateway(objects: &[Object], directory: &Path) -> Gateway {
+    let text = config_maps(objects)
+        .find_map(|map| map.data.as_ref()?.get("gateway.yaml"))
+        .expect("there is a gateway.yaml");
+    let file = directory.join("gateway.yaml");
+    fs::write(&file, text).expect("a file can be written");
+    match load::gateway(&file) {
+        Ok((gateway, warnings)) if warnings.0.is_empty() => gateway,
+        Ok((_, problems)) | Err(problems) => panic!("{problems}\n{text}"),
+    }
+}
+
+fn load_policies(objects: &[Object], directory: &Path) {
+    let policy = directory.join("policy");
+    fs::create_dir(&policy).expect("a directory can be made");
+    let files = config_maps(objects)
+        .filter_map(|map| map.data.as_ref())
+        .find(|data| !data.contains_key("gateway.yaml"))
+        .expect("the policies are in a ConfigMap of their own");
+    assert_eq!(files.len(), 3);
+    for (name, text) in files {
+        fs::write(policy.join(name), text).expect("a file can be written");
+    }
+    let loaded = load::resources(&[policy]).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.warnings.0.is_empty(), "{}", loaded.warnings);
+    assert!(loaded.policies.intercepted_hosts().count() > 0);
+}
+
+fn root() -> &'static Path {
+    tests_directory().parent().expect("the workspace is above")
+}

@@ -1,0 +1,7 @@
+//! The process: its output, its log, its records, and its end.
+
+mod canary;
+mod closed_pipe;
+mod drain;
+mod first_process;
+mod sinks;

@@ -1,0 +1,179 @@
+//! An API that is broken, or a client that vanishes: each with a reason of its own, blamed on
+//! whoever did it; the next request succeeds, and nothing is left behind.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use countersign_config::model;
+use countersign_tests::{
+    client::Session,
+    fake::{Misbehaviour, Protocol},
+    process,
+    world::{Options, World},
+};
+use http::{Method, Request, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use rstest::rstest;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::harness::site::{HOST, Site, get, soon};
+
+/// A site whose gateway waits no longer than a test should.
+async fn impatient() -> anyhow::Result<Site> {
+    let waits = |_: &World, gateway: &mut model::Gateway| {
+        gateway.limits.connect_timeout = Duration::from_millis(500);
+        gateway.limits.response_timeout = Duration::from_millis(500);
+        gateway.limits.body_idle_timeout = Duration::from_millis(500);
+        Ok(())
+    };
+    Site::with(Options::default(), waits).await
+}
+
+#[rstest]
+#[case(Misbehaviour::ResetOnAccept, 502, "upstream_connect")]
+#[case(Misbehaviour::StallBeforeTls, 504, "upstream_timeout")]
+#[case(Misbehaviour::NoTls, 502, "upstream_connect")]
+#[case(Misbehaviour::WrongName, 502, "upstream_certificate")]
+#[case(Misbehaviour::UntrustedAuthority, 502, "upstream_certificate")]
+#[case(Misbehaviour::ExpiredCertificate, 502, "upstream_certificate")]
+#[case(Misbehaviour::Garbage, 502, "upstream_broken")]
+#[case(Misbehaviour::ResetAfterRequest, 502, "upstream_broken")]
+#[case(Misbehaviour::Stall, 504, "upstream_timeout")]
+#[case(Misbehaviour::ResetInBody, 200, "upstream_broken")]
+#[case(Misbehaviour::StallInBody, 200, "upstream_broken")]
+#[tokio::test]
+async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
+    #[case] how: Misbehaviour,
+    #[case] status: u16,
+    #[case] reason: &str,
+    #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
+) -> anyhow::Result<()> {
+    let mut site = impatient().await?;
+    site.api_speaks(upstream);
+    site.api.misbehave(Some(how));
+    let mut session = site.client().over(Protocol::Http2).open(HOST).await?;
+    match soon("an answer", session.send(get("/some"))).await? {
+        Ok(answer) => {
+            let told = answer.header("proxy-status").unwrap_or_default();
+            assert_eq!(answer.status.as_u16(), status);
+            assert!(told.contains(reason), "{told}");
+        }
+        // A body that was broken off must not look like a whole one.
+        Err(error) => assert_eq!(status, 200, "{error}"),
+    }
+    let record = site.record().await?;
+    assert_eq!(record["reason"], reason, "{record}");
+    assert_eq!(record["outcome"], "failed", "{record}");
+    assert_eq!(record["blame"], "upstream", "{record}");
+    assert!(
+        record["detail"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{record}"
+    );
+
+    site.api.misbehave(None);
+    // The same client connection lives on.
+    let answer = soon("an answer", session.send(get("/well"))).await??;
+    assert_eq!(answer.text(), "GET /well");
+    assert_eq!(site.record().await?["outcome"], "permitted");
+    drop(session);
+    // The stand-in that stalls before TLS does not see that it was left.
+    let stalled = usize::from(how == Misbehaviour::StallBeforeTls);
+    nothing_is_left(&mut site, stalled).await
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_that_vanishes_within_its_body_is_recorded_and_leaves_nothing(
+    #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
+) -> anyhow::Result<()> {
+    let mut site = Site::start().await?;
+    site.api_speaks(upstream);
+    let mut stream = site.client().tls_stream(HOST).await?;
+    let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&[b'x'; 1000]).await?;
+    stream.flush().await?;
+    // The beginning has come back, so that the request is under way on both sides.
+    let head = soon(
+        "the head",
+        countersign_tests::client::read_head(&mut stream),
+    )
+    .await??;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    drop(stream);
+    let record = site.record().await?;
+    assert_eq!(record["reason"], "client_gone", "{record}");
+    assert_eq!(record["blame"], "caller");
+    assert_eq!(record["bytes"]["request"], 1000, "{record}");
+    let answer = site.client().send(get("/well")).await?;
+    assert_eq!(answer.status, StatusCode::OK);
+    site.record().await?;
+    nothing_is_left(&mut site, 0).await
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_client_that_vanishes_before_its_answer_is_recorded_and_leaves_nothing(
+    #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
+) -> anyhow::Result<()> {
+    let mut site = Site::start().await?;
+    site.api.misbehave(Some(Misbehaviour::Stall));
+    let mut session = site.client().over(client).open(HOST).await?;
+    let waiting = tokio::spawn(async move { session.start(get("/slow")).await.map(drop) });
+    assert!(
+        site.api
+            .memory()
+            .wait_for(1, crate::harness::site::PATIENCE)
+            .await
+    );
+    waiting.abort();
+    let record = site.record().await?;
+    assert_eq!(record["reason"], "client_gone", "{record}");
+    site.api.misbehave(None);
+    let answer = site.client().send(get("/well")).await?;
+    assert_eq!(answer.text(), "GET /well");
+    site.record().await?;
+    nothing_is_left(&mut site, 0).await
+}
+
+/// An upload whose client stops sending is ended, and blamed on the client.
+#[tokio::test]
+async fn a_client_whose_body_stands_still_is_told_so() -> anyhow::Result<()> {
+    let mut site = impatient().await?;
+    let client = site.client().over(Protocol::Http2);
+    let mut session = Session::over(client.tls_stream(HOST).await?).await?;
+    let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"first")));
+    let never = futures_util::stream::pending();
+    let frames = futures_util::StreamExt::chain(futures_util::stream::iter([first]), never);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("https://{HOST}/some"))
+        .body(StreamBody::new(frames))?;
+    let answer = soon("an answer", session.send(request)).await??;
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
+    let record = site.record().await?;
+    assert_eq!(record["reason"], "body_stalled", "{record}");
+    assert_eq!(record["blame"], "caller");
+    drop(session);
+    nothing_is_left(&mut site, 0).await
+}
+
+/// No client connection is open any more, and upstream no more than rests in the pool.
+async fn nothing_is_left(site: &mut Site, stalled: usize) -> anyhow::Result<()> {
+    let admin = site.gateway.admin().expect("there is an admin endpoint");
+    soon("the closing of what is open", async {
+        loop {
+            let metrics = process::admin(admin, "/metrics").await?;
+            let open = "countersign_client_connections{listener=\"proxy\"} ";
+            let open = metrics.lines().find_map(|line| line.strip_prefix(open));
+            if open == Some("0") && site.api.open_connections() <= 1 + stalled {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await?
+}

@@ -1,0 +1,7 @@
+//! Clients as they are published reach Slack and Qase without a secret.
+
+mod curl;
+mod exec;
+mod node;
+mod python;
+mod rust;

@@ -1,0 +1,3 @@
+//! What the source itself is held to.
+
+mod crates;
