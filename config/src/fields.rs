@@ -1,15 +1,15 @@
 //! Names of query and form fields as servers understand them.
 //!
-//! Servers differ in how they read a field's name. What reads two names as one here is what some
-//! server does; none does all of it. So that two names which any server takes for one are told to
-//! be alike, they are compared by what is left once everything is folded away.
+//! Servers parse field names differently. Each rule here is applied by some server; no server applies
+//! all of them. Two names that any server could take for the same field must be recognised as equal, so
+//! names are compared after all these differences are folded away.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// Decodes a name or value as it stands in a query or form: `+` is a space, `%XX` a byte, and
-/// `%uXXXX` a character, as IIS has it.
+/// Decodes a name or value of a query or form: `+` is a space, `%XX` a byte, and `%uXXXX` a character,
+/// as in IIS.
 pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     if !raw.iter().any(|byte| b"+%".contains(byte)) {
         return Cow::Borrowed(raw);
@@ -46,8 +46,8 @@ fn wide(text: &[u8]) -> Option<char> {
         .and_then(char::from_u32)
 }
 
-/// What is left of a decoded name: its case is gone, and so is all from a NUL or bracket on, white
-/// space, a byte order mark and other control characters; `.` and a space within are `_`.
+/// A decoded name in folded form: lower case; cut at the first NUL or bracket; without white space, byte
+/// order marks and other control characters; `.` and inner spaces become `_`.
 pub fn fold(name: &[u8]) -> Cow<'_, str> {
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
     if name.iter().all(plain) {

@@ -1,9 +1,9 @@
-//! What operators write, made usable.
+//! The operator's resources in usable form.
 //!
-//! This crate is pure: no sockets, no async, no clock of its own. It reads YAML
-//! ([`resource`]), turns it into values that cannot be wrong ([`model`]) or reports
-//! every mistake at once with its place and remedy, and answers the one question of
-//! the request path: may this caller make this request now ([`policy`]).
+//! This crate is pure: no sockets, no async, no clock of its own. It reads YAML ([`resource`]), converts
+//! it to values that cannot be invalid ([`model`]) or reports every mistake at once with its place and
+//! remedy, and answers the one question of the request path: may this caller make this request now
+//! ([`policy`]).
 
 pub mod condition;
 pub mod fields;

@@ -1,4 +1,4 @@
-//! Reading a directory of YAML files into one [`PolicySet`], whole or not at all.
+//! Reads a directory of YAML files into one [`PolicySet`], completely or not at all.
 
 mod files;
 
@@ -25,7 +25,7 @@ const CATALOG: [(&str, &str); 3] = [
     ("catalog/qase.yaml", include_str!("catalog/qase.yaml")),
 ];
 
-/// A usable revision and what is worth a warning about it.
+/// A usable revision and its warnings.
 #[derive(Debug)]
 pub struct Loaded {
     /// The resources.
@@ -34,19 +34,18 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Loads every `*.yaml` and `*.yml` file of the given directories (or single files), in the order
-/// of their names, with the catalog beneath them. The error holds every problem there is, not
-/// the first, and the warnings besides.
+/// Loads every `*.yaml` and `*.yml` file of the given directories (or single files), in the order of
+/// their names, on top of the catalog. The error has all problems, not only the first, and the warnings.
 pub fn resources<P: AsRef<Path>>(paths: &[P]) -> Result<Loaded, Problems> {
     load(paths, None)
 }
 
-/// The same, with warnings about what is over or overdue at `now`.
+/// The same, with warnings about what has expired or is overdue at `now`.
 pub fn resources_at<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Result<Loaded, Problems> {
     load(paths, Some(now))
 }
 
-/// Loads the file that starts a gateway, and the warnings about it.
+/// Loads the Gateway file, with its warnings.
 pub fn gateway(path: &Path) -> Result<(Gateway, Problems), Problems> {
     let findings = Findings::default();
     let sources = files::read(&[path], &findings);
@@ -108,13 +107,13 @@ fn finish(findings: Findings) -> Problems {
     problems
 }
 
-/// The first six bytes, in hex, of a SHA-256 over the operator's texts in their order. The names
-/// of the files are left out: renaming one changes nothing.
+/// The first six bytes, in hex, of a SHA-256 over the operator's texts in their order. File names are
+/// not included: renaming a file changes nothing.
 fn revision(sources: &[Source]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for source in sources {
         context.update(source.text.as_bytes());
-        // Moving text from one file to the next must not go unnoticed.
+        // A separator, so that moving text from one file to the next changes the hash.
         context.update(&[0]);
     }
     let mut first = [0; 8];

@@ -1,97 +1,96 @@
-//! What peers can make a gateway hold: for each holder how much one is, how many there may be, and
-//! what sheds it. The gateway takes its sizes from here, validation compares an operator's bounds
-//! with them, and `docs/budgets.md` shows them.
+//! The memory that peers can make a gateway hold: for each holder the size of one, how many there can
+//! be, and what happens at the limit. The gateway takes its sizes from here, validation compares an
+//! operator's bounds with them, and `docs/budgets.md` shows them.
 //!
-//! `limits.memory` is the budget of all that grows by what peers do. What has bounds of its own (the
-//! process, its caches and queues) lies beside it, in the part of the container's memory that the
-//! budget leaves free.
+//! `limits.memory` is the budget for everything that peers can make grow. Things with bounds of their
+//! own (the process, its caches and queues) are not part of the budget; they use the rest of the
+//! container's memory.
 
 mod table;
 
-pub use table::{Holder, Place, in_binary, render};
+pub use table::{Account, Holder, in_binary, render};
 
 use crate::model::Limits;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// The budget is the container's memory divided by this. The rest is the process's own, the
-/// allocator's (which keeps what was freed) and the kernel's for our sockets.
+/// The budget is the container's memory divided by this. The rest is for the process itself, the
+/// allocator (which keeps freed memory) and the kernel's buffers for our sockets.
 pub const PART: u64 = 2;
 
-/// The container's memory unless an operator says otherwise: the chart's.
+/// The container's memory in the Helm chart, used as the default.
 pub const CHART: u64 = 256 * MIB;
 
-/// The least budget that serves anyone.
+/// The smallest useful budget.
 pub const LEAST: u64 = 16 * MIB;
 
 /// A client's connection: its tasks, hyper's two buffers of 8 KiB, TLS.
 pub const CONNECTION: u64 = 24 * KIB;
 
-/// What an intercepted tunnel needs besides: a second TLS session, and a session's state.
+/// The additional memory of an intercepted tunnel: a second TLS session, and its state.
 pub const TUNNEL: u64 = 8 * KIB;
 
-/// The same over HTTP/2, where it has buffers of its own.
+/// The same over HTTP/2, where the tunnel has buffers of its own.
 pub const TUNNEL_OVER_HTTP2: u64 = CONNECTION;
 
-/// A stream that is carried unread: a buffer in each direction.
+/// A tunnelled stream: a buffer in each direction.
 pub const CARRIED: u64 = 2 * PUMP_BUFFER;
 
-/// The buffer of a carried stream in one direction.
+/// The buffer of a tunnelled stream in one direction.
 pub const PUMP_BUFFER: u64 = 16 * KIB;
 
-/// The head of a request on a connection that no proven request has come on yet.
+/// The largest request head on an unidentified connection.
 pub const UNIDENTIFIED_HEAD: u64 = 16 * KIB;
 
-/// The longest TLS handshake message that is put together (RFC 8446 allows 16 MiB; rustls this).
+/// The longest TLS handshake message that is reassembled (RFC 8446 allows 16 MiB; this is rustls'
+/// limit).
 pub const HANDSHAKE: u64 = 64 * KIB;
 
-/// Requests at once on a client's HTTP/2 connection.
+/// Concurrent requests on a client's HTTP/2 connection.
 pub const STREAMS: u64 = 128;
 
-/// What one stream of a client may send before it is read.
+/// The receive window of one client stream.
 pub const STREAM_WINDOW: u64 = 256 * KIB;
 
-/// The same of all streams of a connection together.
+/// The receive window of a client connection.
 pub const CONNECTION_WINDOW: u64 = 512 * KIB;
 
-/// [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] of a connection that came without proof.
+/// [`STREAM_WINDOW`] and [`CONNECTION_WINDOW`] of an unidentified connection.
 pub const UNIDENTIFIED_WINDOW: u64 = 64 * KIB;
 
-/// All that a connection may send over HTTP/2 before any proof, in frames of whatever kind.
+/// The total of all HTTP/2 frames that a connection may send before its first proof.
 pub const UNIDENTIFIED_TOTAL: u64 = 256 * KIB;
 
-/// What may wait to be sent on a stream.
+/// The send buffer of a stream.
 pub const SEND_BUFFER: u64 = 16 * KIB;
 
-/// A request in progress over HTTP/2, without its head: what waits to be sent, and the state.
+/// A request in progress over HTTP/2, without its head: its send buffers and state.
 pub const REQUEST: u64 = 2 * SEND_BUFFER;
 
-/// A body that is small enough to cost nothing more than its request.
+/// A body that is so small that it needs no memory beyond its request's.
 pub const SMALL_BODY: u64 = 8 * KIB;
 
-/// A piece of an answer over HTTP/1.1, and the buffer that it is read into.
+/// The largest chunk of a response over HTTP/1.1, and the buffer that it is read into.
 pub const PIECE: u64 = 64 * KIB;
 
-/// An answer whose client does not take it: what is read ahead of an upstream of HTTP/1.1, a piece, and
-/// what waits to be sent.
+/// A response that its client does not read: the buffer read ahead from an HTTP/1.1 upstream, one chunk,
+/// and the data waiting to be sent.
 pub const ANSWER: u64 = 3 * PIECE;
 
-/// What an upstream may send of one answer over HTTP/2 before it is read.
+/// The receive window of one upstream response over HTTP/2.
 pub const UPSTREAM_WINDOW: u64 = 256 * KIB;
 
-/// A request's body that its upstream does not take: what waits to be written.
+/// A request's body that its upstream does not read: the data waiting to be written.
 pub const UPLOAD: u64 = PIECE;
 
-/// A connection to an upstream, in use or at rest: its TLS session, and the buffers it is read into and
-/// written from.
+/// An upstream connection, in use or idle: its TLS session, and its read and write buffers.
 pub const UPSTREAM: u64 = 32 * KIB;
 
-/// What a steered client says first: the bytes, and the message that they are put together to, whose
-/// buffer doubles.
+/// The first bytes of a redirected client: the bytes, and the reassembled message, whose buffer doubles.
 pub const FIRST_BYTES: u64 = 3 * HANDSHAKE;
 
-/// A form is read into one buffer, and what is kept of it is written to another.
+/// A form is read into one buffer, and the part that is kept is written to another.
 pub const FORM_FACTOR: u64 = 2;
 
 /// A head is read into a buffer that doubles.
@@ -110,28 +109,28 @@ pub const fn unidentified(memory: u64) -> u64 {
     memory / 3
 }
 
-/// So many connections are the most that `memory` holds.
+/// The most connections that fit into `memory`.
 pub const fn most_connections(memory: u64) -> u64 {
     memory / (CONNECTION + TUNNEL)
 }
 
-/// A bound that `memory` cannot keep.
+/// A bound that does not fit into the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excess {
     /// Its key under `limits`.
     pub key: &'static str,
-    /// What it comes to, in bytes.
+    /// The memory that it could use, in bytes.
     pub product: u64,
-    /// What there is for it, in bytes.
+    /// The memory that is available for it, in bytes.
     pub room: u64,
     /// The largest value that fits.
     pub most: u64,
 }
 
-/// Every bound of `limits` that `memory` bytes cannot keep.
+/// Every bound of `limits` that does not fit into `memory` bytes.
 pub fn excesses(limits: &Limits, memory: u64) -> Vec<Excess> {
     let bytes = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    // One item must fit beside a workload that holds all it may.
+    // One item must fit even if one workload holds as much as it may.
     let room = memory / 3;
     let items = [
         ("headBytes", bytes(limits.head_bytes), HEAD_FACTOR),
@@ -165,7 +164,7 @@ pub fn excesses(limits: &Limits, memory: u64) -> Vec<Excess> {
         .collect()
 }
 
-/// As many connections as `memory` holds, if that is fewer.
+/// Reduces the number of connections to what fits into `memory`.
 pub fn fit(limits: &mut Limits, memory: u64) {
     let fewer = |count: &mut usize, most| {
         *count = usize::try_from(most).unwrap_or(usize::MAX).min(*count);

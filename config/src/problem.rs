@@ -1,4 +1,4 @@
-//! Every mistake with its place and its remedy; never with a value, which may be secret.
+//! Every mistake with its place and remedy; never with a value, which may be secret.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::shown;
 pub enum Severity {
     /// The resources cannot be used.
     Error,
-    /// They can, but probably not as meant.
+    /// They can be used, but probably not as intended.
     Warning,
 }
 
@@ -26,7 +26,7 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
-    /// Where; `None` for what is wrong with no file in particular.
+    /// Where; `None` if it concerns no file in particular.
     pub place: Option<Place>,
 }
 
@@ -35,13 +35,13 @@ pub struct Problem {
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// The line; 0 means the file as a whole.
+    /// The line; 0 is the whole file.
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
-    /// How many characters are meant.
+    /// How many characters it covers.
     pub width: usize,
-    /// The text of that line as it may be shown: secrets are hidden.
+    /// The text of that line, with secrets hidden.
     pub snippet: String,
 }
 
@@ -50,7 +50,7 @@ pub struct Place {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problem {
-    /// The finding as a person reads it: message, `file:line:column`, the line, the remedy.
+    /// The finding for people: message, `file:line:column`, the line, the remedy.
     pub fn render(&self, styled: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -82,7 +82,7 @@ impl Problem {
 }
 
 impl Place {
-    /// What is meant, as bytes of the snippet. Hiding may have shortened the line.
+    /// The range in the snippet, in bytes. Hiding secrets may have shortened the line.
     fn span(&self) -> std::ops::Range<usize> {
         let length = self.snippet.len();
         let byte = |character: usize| {
@@ -111,7 +111,7 @@ impl Problems {
             .count()
     }
 
-    /// Every finding as a person reads it, an empty line between them.
+    /// Every finding for people, separated by empty lines.
     pub fn render(&self, styled: bool) -> String {
         let mut text = String::new();
         for problem in &self.0 {
@@ -124,7 +124,7 @@ impl Problems {
         text
     }
 
-    /// Puts them in the order of files, lines and columns; what has no place comes first.
+    /// Sorts by file, line and column; findings without a place come first.
     pub(crate) fn sort(&mut self) {
         self.0.sort_by(|a, b| {
             let key = |problem: &Problem| {
@@ -138,7 +138,7 @@ impl Problems {
     }
 }
 
-/// One line a finding, for logs: `file:line:column: code: message; remedy`.
+/// One line per finding, for logs: `file:line:column: code: message; remedy`.
 impl std::fmt::Display for Problems {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! JSON Schema from the same types, for editors and for `countersign schema`.
+//! JSON Schema generated from the same types, for editors and for `countersign schema`.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};

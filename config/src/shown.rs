@@ -1,10 +1,10 @@
-//! Texts of others on a terminal or in a log: whatever could move the cursor, colour it, forge a
-//! line or turn text about is escaped. There is one set of such characters, and it is here.
+//! Foreign text on a terminal or in a log: whatever could move the cursor, change colours, forge a line
+//! or reverse text is escaped. This is the only set of such characters.
 
 use std::{borrow::Cow, path::Path};
 
-/// Whether a character must not reach a terminal as it is: controls (C1 and DEL too), line
-/// separators, marks that have no width, and those that turn the direction of text.
+/// Whether a character must not reach a terminal: controls (C1 and DEL too), line separators, characters
+/// without width, and those that change the direction of text.
 pub fn disturbs(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -18,12 +18,12 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     escape(text, disturbs)
 }
 
-/// A text of several lines, which stay such.
+/// A text of several lines; line ends stay.
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     escape(text, disturbs_lines)
 }
 
-/// Whether a character must not stand in a text of several lines.
+/// Whether a character must not occur in a text of several lines.
 pub fn disturbs_lines(character: char) -> bool {
     disturbs(character) && !matches!(character, '\n' | '\t')
 }

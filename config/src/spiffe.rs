@@ -1,8 +1,8 @@
-//! SPIFFE IDs and trust domain names, by the letter of the SPIFFE-ID standard (section 2).
+//! SPIFFE IDs and trust domain names, exactly as in the SPIFFE-ID standard (section 2).
 //!
-//! The standard leaves no room for two spellings of one identity: no upper case in the trust
-//! domain, no percent-encoding, no empty or dot segments, no query. What is not already in that one
-//! form is refused rather than normalised, so that comparing two IDs is comparing two texts.
+//! The standard allows only one spelling of an identity: no upper case in the trust domain, no
+//! percent-encoding, no empty or dot segments, no query. Anything else is refused and not normalised, so
+//! comparing two IDs is comparing two texts.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,7 @@ const MAX_ID: usize = 2048;
 /// The longest trust domain name in bytes (section 2.1).
 const MAX_TRUST_DOMAIN: usize = 255;
 
-/// Why a text is no SPIFFE ID, or no trust domain name.
+/// Why a text is not a SPIFFE ID, or not a trust domain name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SpiffeIdError {
     /// Another scheme, or none.
@@ -26,12 +26,12 @@ pub enum SpiffeIdError {
         "the trust domain is not 1 to 255 lower-case letters, digits, dots, dashes and underscores"
     )]
     TrustDomain,
-    /// No path: that names the trust domain itself, which is no workload.
-    #[error("it names a trust domain and no workload in it")]
+    /// No path: that names the trust domain itself, which is not a workload.
+    #[error("it names a trust domain, but no workload in it")]
     NoPath,
-    /// A path that is not in the one form that is allowed.
+    /// A path that is not in canonical form.
     #[error(
-        "a segment of the path is empty, `.` or `..`, or has other characters than letters, digits, dots, dashes and underscores"
+        "a segment of the path is empty, `.` or `..`, or has characters other than letters, digits, dots, dashes and underscores"
     )]
     Path,
 }
@@ -41,7 +41,7 @@ pub enum SpiffeIdError {
 pub struct TrustDomainName(Arc<str>);
 
 impl TrustDomainName {
-    /// Takes a name in the one form that the standard allows.
+    /// Accepts a name in canonical form only.
     pub fn parse(name: &str) -> Result<Self, SpiffeIdError> {
         let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         let sound = (1..=MAX_TRUST_DOMAIN).contains(&name.len()) && name.bytes().all(allowed);
@@ -75,7 +75,7 @@ pub struct SpiffeId {
 }
 
 impl SpiffeId {
-    /// Takes an ID in the one form that the standard allows.
+    /// Accepts an ID in canonical form only.
     pub fn parse(text: &str) -> Result<Self, SpiffeIdError> {
         if text.len() > MAX_ID {
             return Err(SpiffeIdError::TooLong);
@@ -108,18 +108,18 @@ impl SpiffeId {
         Arc::clone(&self.text)
     }
 
-    /// The trust domain that vouches for it.
+    /// The trust domain that issued it.
     pub fn trust_domain(&self) -> &TrustDomainName {
         &self.trust_domain
     }
 
-    /// The path, from its first slash.
+    /// The path, with its first slash.
     pub fn path(&self) -> &str {
         &self.text["spiffe://".len() + self.trust_domain.0.len()..]
     }
 
     /// Namespace and service account, if the path is exactly `/ns/NAMESPACE/sa/NAME`: the form that
-    /// SPIRE, Istio and cert-manager's csi-driver-spiffe give to Kubernetes' service accounts.
+    /// SPIRE, Istio and cert-manager's csi-driver-spiffe use for Kubernetes' service accounts.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         let (namespace, name) = self.path().strip_prefix("/ns/")?.split_once("/sa/")?;
         (!namespace.contains('/') && !name.contains('/')).then_some((namespace, name))

@@ -11,7 +11,7 @@ use super::{ConditionError, ENVIRONMENT};
 
 /// The most nodes of an expression.
 pub(super) const MAX_NODES: usize = 256;
-/// The most levels of one.
+/// The deepest nesting of an expression.
 pub(super) const MAX_DEPTH: u16 = 32;
 /// The longest regular expression, in bytes: it is compiled for every evaluation.
 const MAX_PATTERN: usize = 128;
@@ -27,7 +27,7 @@ const CALLER_FIELDS: [&str; 7] = [
     "cronJob",
 ];
 
-/// Operators under the names that the parser gives them, and functions.
+/// Operators, by the parser's names for them, and functions.
 const FUNCTIONS: [&str; 43] = [
     "_?_:_",
     "_&&_",
@@ -74,7 +74,7 @@ const FUNCTIONS: [&str; 43] = [
     "type",
 ];
 
-/// What an expression looks at, so that nothing else need be built to evaluate it.
+/// What an expression reads, so that only these values are built for an evaluation.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -92,9 +92,10 @@ pub(super) struct Uses {
 /// Which fields of the query an expression reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reads {
-    /// Their names, as they are written.
+    /// Their names, as written in the expression.
     pub names: BTreeSet<String>,
-    /// Whether it looks at the query in another way too: then every text in it may be a name.
+    /// Whether it also reads the query in another way. Then every text in the expression may be a field
+    /// name.
     pub any: bool,
 }
 
@@ -112,7 +113,7 @@ pub(super) fn check(expression: &IdedExpr) -> Result<(Uses, Reads), ConditionErr
     Ok((walk.uses, reads))
 }
 
-/// False if the result is certainly something else. The rest shows when it is evaluated.
+/// False if the result is certainly not a boolean. Other mistakes show when it is evaluated.
 fn may_be_bool(expression: &Expr) -> bool {
     match expression {
         Expr::Literal(literal) => matches!(literal, LiteralValue::Boolean(_)),
@@ -137,7 +138,7 @@ fn may_be_bool(expression: &Expr) -> bool {
     }
 }
 
-/// The name of a variable of ours that has fields.
+/// The name of one of our variables that has fields.
 fn root(expression: &Expr) -> Option<&str> {
     match expression {
         Expr::Ident(name) if name == "request" || name == "caller" => Some(name),
@@ -204,7 +205,7 @@ impl<'e> Walk<'e> {
                 Ok(())
             }
             "request" | "caller" => Err(ConditionError(format!(
-                "`{name}` must be followed by one of its fields"
+                "`{name}` must be followed by a field name"
             ))),
             _ => Err(ConditionError(format!(
                 "unknown variable `{name}` (known are request, caller and now)"
@@ -277,7 +278,7 @@ impl<'e> Walk<'e> {
         request == Some("request") && select.field == "query" && !select.test
     }
 
-    /// Counts `request.query`, of which one field is read.
+    /// Counts a use of `request.query` that reads one field.
     fn query(&mut self) {
         self.uses.request = true;
         self.uses.query = true;
@@ -308,7 +309,8 @@ impl<'e> Walk<'e> {
         } = comprehension;
         self.bound.extend([iter_var.as_str(), accu_var.as_str()]);
         self.bound.extend(iter_var2.as_deref());
-        // The range is visited with the variables bound, so that no comprehension hides there.
+        // The variables are bound while the range is visited, so that a comprehension inside the range
+        // is also found.
         for part in [iter_range, accu_init, loop_cond, loop_step, result] {
             self.visit(part, depth + 1)?;
         }
@@ -324,7 +326,7 @@ fn text(expression: &Expr) -> Option<&str> {
     }
 }
 
-/// A pattern must be a literal, so that no caller chooses one, and must compile.
+/// A pattern must be a literal, so that no caller can choose one, and it must compile.
 fn check_pattern(call: &CallExpr) -> Result<(), ConditionError> {
     let Some(IdedExpr {
         expr: Expr::Literal(LiteralValue::String(pattern)),
@@ -347,7 +349,7 @@ fn check_pattern(call: &CallExpr) -> Result<(), ConditionError> {
     };
     match trial.target.as_deref_mut().or(trial.args.first_mut()) {
         Some(subject) => *subject = text,
-        None => return Err(ConditionError::new("`matches` needs a text to look at")),
+        None => return Err(ConditionError::new("`matches` needs a text to match")),
     }
     let trial = IdedExpr {
         id: 0,
@@ -355,5 +357,5 @@ fn check_pattern(call: &CallExpr) -> Result<(), ConditionError> {
     };
     Value::resolve(&trial, &Context::with_env(ENVIRONMENT.clone()))
         .map(drop)
-        .map_err(|_| ConditionError::new("the pattern of `matches` is no regular expression"))
+        .map_err(|_| ConditionError::new("the pattern of `matches` is not a regular expression"))
 }

@@ -1,4 +1,4 @@
-//! What a condition may look at, as CEL values.
+//! The values that a condition can read, as CEL values.
 
 use std::{
     borrow::Cow,
@@ -14,9 +14,9 @@ use crate::{
     policy::{CallerFacts, RequestFacts},
 };
 
-/// The longest query that is taken apart, in bytes.
+/// The longest query that is parsed, in bytes.
 const MAX_QUERY: usize = 8192;
-/// The most fields of one.
+/// The most fields of a query.
 const MAX_FIELDS: usize = 256;
 
 type Fields = HashMap<Key, Value>;
@@ -63,7 +63,7 @@ pub(super) fn caller(caller: &CallerFacts) -> Value {
 }
 
 pub(super) fn timestamp(now: Timestamp) -> Result<Value, ConditionError> {
-    // A sub-second part of a moment before 1970 is negative in jiff, never in chrono.
+    // The sub-second part of a time before 1970 is negative in jiff, never in chrono.
     let nanoseconds = now.subsec_nanosecond().rem_euclid(1_000_000_000);
     let seconds = now.as_second() - i64::from(now.subsec_nanosecond() < 0);
     u32::try_from(nanoseconds)
@@ -73,13 +73,14 @@ pub(super) fn timestamp(now: Timestamp) -> Result<Value, ConditionError> {
         .ok_or_else(|| ConditionError::new("the time is out of range"))
 }
 
-/// The query's fields, decoded as in a form; only those that are read, if these are known.
+/// The query's fields, decoded as in a form. If it is known which fields the expression reads, only
+/// these.
 ///
-/// Servers differ in how they read a query, and a caller might use that to show us one thing and
-/// the server another. A field that repeats is a list, because servers differ in which one counts,
-/// and fails where a text is expected. A field that is read must stand in one spelling, the one in
-/// which it is read: another that some server takes for the same ([`fold`]) is an error, and so is
-/// a `;` before or behind it, which is a separator to some.
+/// Servers parse queries differently, and a caller could use this to show one value to us and another to
+/// the server. A repeated field is a list, because servers differ in which one counts; a list fails
+/// where a text is expected. A field that is read must have exactly the spelling that the expression
+/// uses. Another spelling that some server takes for the same field ([`fold`]) is an error, and so is a
+/// `;` before or after it, which some servers treat as a separator.
 fn query(raw: &str, reads: &Reads) -> Result<Fields, ConditionError> {
     if raw.len() > MAX_QUERY {
         return Err(ConditionError::new("the query is longer than 8,192 bytes"));
@@ -123,7 +124,7 @@ fn query(raw: &str, reads: &Reads) -> Result<Fields, ConditionError> {
     Ok(seen.into_values().filter_map(Field::into_entry).collect())
 }
 
-/// What was sent under one name.
+/// The values sent under one name.
 #[derive(Default)]
 struct Field {
     name: Option<String>,
@@ -141,11 +142,11 @@ impl Field {
     }
 }
 
-/// The policy's own spelling is told, never the request's.
+/// The message has the policy's own spelling, never the request's.
 fn ambiguous(folded: &str, read: &BTreeMap<Cow<'_, str>, &str>) -> ConditionError {
     match read.get(folded) {
         Some(name) => ConditionError(format!(
-            "the query has `{name}` in a way that servers read differently"
+            "the query has `{name}` in a form that servers read differently"
         )),
         None => ambiguous_name(),
     }

@@ -1,13 +1,13 @@
-//! CEL conditions, with a bound on what one may cost.
+//! CEL conditions, with a bound on their cost.
 //!
-//! The language has no budget of its own, so a condition is bounded when it is read (length,
-//! size, depth, no comprehension within another, no regular expression taken from the request)
-//! and what it is asked about is bounded too. It knows three variables:
+//! The language has no budget of its own. So a condition is bounded when it is parsed (length, size, depth, no
+//! nested comprehensions, no regular expression from the request), and its input is bounded too. It knows
+//! three variables:
 //!
 //! | variable | what |
 //! |---|---|
-//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats). A field that the expression reads, in a spelling that some servers take for the same, is an error |
-//! | `caller` | `cluster`, `namespace`, `serviceAccount`, `spiffeId`, `pod`, `labels`, `cronJob`; what is not known is absent, and using it without `has()` is an error |
+//! | `request` | `method`, `host`, `port`, `path` (as sent), `query` (a map; fields decoded as in a form; a list of strings where a field repeats). It is an error if a field that the expression reads has another spelling that some servers take for the same |
+//! | `caller` | `cluster`, `namespace`, `serviceAccount`, `spiffeId`, `pod`, `labels`, `cronJob`; unknown ones are absent, and using an absent one without `has()` is an error |
 //! | `now` | a timestamp |
 
 mod bounds;
@@ -73,7 +73,7 @@ impl Condition {
             .map_err(|errors| {
                 let first = errors.errors.first();
                 ConditionError(first.map_or_else(
-                    || "it is no CEL expression".to_owned(),
+                    || "it is not a CEL expression".to_owned(),
                     |error| {
                         let (line, column) = error.pos;
                         format!("line {line}, column {column}: {}", error.msg)
@@ -124,12 +124,12 @@ impl Condition {
         }
     }
 
-    /// Whether what it says of one request may change with time alone.
+    /// Whether its result for one request can change with time alone.
     pub fn depends_on_time(&self) -> bool {
         self.0.uses.now
     }
 
-    /// Whether it asks for more of a request than where it goes.
+    /// Whether it reads more of a request than host and port.
     pub fn reads_requests(&self) -> bool {
         self.0.uses.content
     }
@@ -152,14 +152,14 @@ impl Condition {
                 overload.argument_types().join(", ")
             ),
             ExecutionError::FunctionError { function, .. } => {
-                format!("`{function}` cannot use the value it was given")
+                format!("`{function}` cannot use its argument")
             }
             ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
                 "division by zero".to_owned()
             }
             ExecutionError::Overflow(..) => "a number is too large".to_owned(),
             ExecutionError::IndexOutOfBounds(_) => "an index is out of bounds".to_owned(),
-            // The enum is CEL's and grows; what is not named here is told without detail.
+            // CEL's enum is non-exhaustive; other variants get a message without detail.
             _ => "a value has the wrong type".to_owned(),
         })
     }

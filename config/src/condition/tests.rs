@@ -51,9 +51,9 @@ const LIMIT: &str = "!has(request.query.limit) || int(request.query.limit) <= 10
 #[case::repeated_encoded("/v1/run/DEMO?limit=1&%6Cimit=500", Err("`int` does not take list"))]
 #[case::no_number(
     "/v1/run/DEMO?limit=SECRET",
-    Err("`int` cannot use the value it was given")
+    Err("`int` cannot use its argument")
 )]
-#[case::empty("/v1/run/DEMO?limit", Err("`int` cannot use the value it was given"))]
+#[case::empty("/v1/run/DEMO?limit", Err("`int` cannot use its argument"))]
 #[case::not_utf8("/v1/run/DEMO?limit=%FF", Err("the query is not UTF-8"))]
 fn the_limit_of_the_nightly_dashboard(#[case] target: &str, #[case] expected: Result<bool, &str>) {
     let result = holds_for(LIMIT, target, &caller());
@@ -114,7 +114,7 @@ fn a_field_in_a_spelling_of_its_own_is_there_as_it_is_written() {
     assert_eq!(holds_for(condition, target, &caller()), Ok(true));
 }
 
-/// Each condition would hold if the server's spelling of the field were overlooked.
+/// Each condition would hold if the server's spelling of the field were not considered.
 #[rstest]
 #[case::case("limit=5&LIMIT=500")]
 #[case::case_alone("LIMIT=500")]
@@ -148,7 +148,7 @@ fn t71_a_field_that_is_read_stands_in_one_spelling(
     assert!(!error.contains("500"), "{error}");
 }
 
-/// The near misses: what the condition does not read is nobody's business.
+/// The near misses: fields that the condition does not read are not checked.
 #[rstest]
 #[case::another("limits=5&limit_=6&xlimit=7")]
 #[case::others_are_ambiguous("a=1&A=2&b[]=3&b[]=4&c%00=5&d.e=6&d_e=7")]
@@ -229,7 +229,7 @@ fn what_it_is_asked_about_is_bounded() {
     let long = |length: usize| format!("/?a={}", "x".repeat(length - 2));
     assert_eq!(holds_for(condition, &long(8192), &caller()), Ok(true));
     assert!(holds_for(condition, &long(8193), &caller()).is_err());
-    // A condition that does not look at the query does not mind.
+    // A condition that does not read the query accepts any query.
     assert_eq!(
         holds_for("request.port == 443", &long(8193), &caller()),
         Ok(true)
@@ -253,7 +253,7 @@ fn deep_nesting_is_no_crash(#[case] before: &str, #[case] core: &str, #[case] af
     let text = before.repeat(levels) + core + &after.repeat(levels);
     match Condition::parse(&text) {
         Err(_) => {}
-        // An even number of `!` in a row is folded away by the parser.
+        // The parser folds an even number of `!` in a row.
         Ok(_) => assert_eq!(before, "! "),
     }
 }

@@ -1,8 +1,8 @@
 //! Hosts and host patterns, in one canonical spelling.
 //!
-//! Policy, credential, connection pool, certificate and dialling all compare the one [`Host`]
-//! that was parsed here. What two parsers could understand differently (an address in an odd
-//! spelling, a name in two alphabets) is an error rather than something to repair.
+//! Policy, credential, connection pool, certificate and dialling all compare the one [`Host`] that was
+//! parsed here. A text that two parsers could understand differently (an address in an odd spelling, a
+//! name in two alphabets) is an error and is not repaired.
 
 mod pattern;
 #[cfg(test)]
@@ -26,7 +26,7 @@ const MAX_NAME: usize = 253;
 /// The longest label (RFC 1035, 2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// A host in its one spelling: a DNS name or an IP address. Cheap to clone.
+/// A host in canonical form: a DNS name or an IP address. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
     /// A DNS name.
@@ -35,25 +35,25 @@ pub enum Host {
     Ip(IpAddr),
 }
 
-/// A DNS name: lower case, A-labels, no trailing dot, and nothing that reads as an address.
-/// Made only by [`Host::parse`].
+/// A DNS name: lower case, A-labels, no trailing dot, and not readable as an address. Made only by
+/// [`Host::parse`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostName(Arc<str>);
 
-/// Why a text is no host.
+/// Why a text is not a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a host name or address: {0}")]
 pub struct HostError(pub &'static str);
 
 impl Host {
-    /// Parses a host as it stands in an authority, a `Host` header or SNI: without port, IPv6 in
-    /// brackets or bare. Upper case and one trailing dot are folded; a U-label, a wildcard,
-    /// userinfo, an empty label, a label over 63 or a name over 253 bytes is an error, and so is
-    /// anything that some resolvers read as an IPv4 address though it is not written as one
-    /// (`127.1`, `0x7f000001`, `2130706433`).
+    /// Parses a host from an authority, a `Host` header or SNI: without port, IPv6 with or without
+    /// brackets. Upper case and one trailing dot are folded. These are errors: a U-label, a wildcard,
+    /// userinfo, an empty label, a label over 63 or a name over 253 bytes, and anything that some
+    /// resolvers read as an IPv4 address though it is not written as one (`127.1`, `0x7f000001`,
+    /// `2130706433`).
     ///
-    /// Labels are letters, digits, hyphens (not at either end) and underscores, which no host
-    /// name should have and some do. A label that starts with `xn--` must be valid (UTS 46).
+    /// Labels are letters, digits, hyphens (not at either end) and underscores, which are invalid in
+    /// host names but in use. A label that starts with `xn--` must be valid (UTS 46).
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if let Some(rest) = text.strip_prefix('[') {
             let inside = rest
@@ -62,14 +62,14 @@ impl Host {
             return match inside.parse::<Ipv6Addr>() {
                 Ok(ip) => Ok(Self::Ip(ip.into())),
                 Err(_) => Err(HostError(
-                    "brackets hold something else than an IPv6 address",
+                    "brackets contain something other than an IPv6 address",
                 )),
             };
         }
         if text.contains(':') {
             return match text.parse::<Ipv6Addr>() {
                 Ok(ip) => Ok(Self::Ip(ip.into())),
-                Err(_) => Err(HostError("a colon stands only in an IPv6 address")),
+                Err(_) => Err(HostError("a colon is only allowed in an IPv6 address")),
             };
         }
         if let Ok(ip) = text.parse::<Ipv4Addr>() {
@@ -110,7 +110,7 @@ impl Host {
     }
 }
 
-/// As it stands in an authority: IPv6 in brackets.
+/// As in an authority: IPv6 in brackets.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -190,15 +190,15 @@ fn check_label(label: &str) -> Result<(), HostError> {
         return Err(HostError("a label has at most 63 bytes"));
     }
     if label.contains('*') {
-        return Err(HostError("a host has no wildcard"));
+        return Err(HostError("a host cannot have a wildcard"));
     }
     if !label.bytes().all(is_label_byte) {
         return Err(HostError(
-            "a label has letters, digits, hyphens and underscores only",
+            "a label can have only letters, digits, hyphens and underscores",
         ));
     }
     if label.starts_with('-') || label.ends_with('-') {
-        return Err(HostError("a label neither starts nor ends with a hyphen"));
+        return Err(HostError("a label cannot start or end with a hyphen"));
     }
     Ok(())
 }
@@ -207,10 +207,10 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// Checks that a label which claims to be an A-label is one: that it decodes, and that what it
-/// decodes to is encoded just so. Other labels pass.
+/// Checks that a label which looks like an A-label is one: it decodes, and its decoded form encodes to
+/// the same label. Other labels pass.
 fn check_a_label(label: &str) -> Result<(), HostError> {
-    const BAD: HostError = HostError("a label starts with `xn--` but is no valid A-label");
+    const BAD: HostError = HostError("a label starts with `xn--` but is not a valid A-label");
     if !label.starts_with("xn--") {
         return Ok(());
     }
@@ -235,8 +235,8 @@ fn check_a_label(label: &str) -> Result<(), HostError> {
     }
 }
 
-/// The "ends in a number" check of the WHATWG URL standard: `inet_aton` and its kin take decimal,
-/// octal and hexadecimal numbers, and fewer than four of them.
+/// The "ends in a number" check of the WHATWG URL standard: `inet_aton` and similar functions accept
+/// decimal, octal and hexadecimal numbers, and fewer than four of them.
 fn reads_as_ipv4(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     if last.bytes().all(|byte| byte.is_ascii_digit()) {

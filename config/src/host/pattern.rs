@@ -8,11 +8,11 @@ use super::{Host, HostError, MAX_LABEL, MAX_NAME, check_label, is_label_byte};
 
 /// An exact host, or a name with one `*` in its leftmost label.
 ///
-/// The `*` never stands for a dot. As the whole label (`*.example.com`) it stands for one label;
-/// as a part of one (`wss*.slack.com`) for zero or more characters, so that `wss.slack.com` and
-/// `wss-primary.slack.com` both match. A partial wildcard matches no A-label (`xn--...`), whose
-/// spelling says nothing of the name it stands for (RFC 9525, 6.3). At least two labels must
-/// follow the wildcard's.
+/// The `*` never matches a dot. As the whole label (`*.example.com`) it matches one label. As part of a
+/// label (`wss*.slack.com`) it matches zero or more characters, so `wss.slack.com` and
+/// `wss-primary.slack.com` both match. A partial wildcard matches no A-label (`xn--...`), because the
+/// spelling of an A-label is unrelated to its name (RFC 9525, 6.3). At least two labels must follow the
+/// wildcard's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPattern(Kind);
 
@@ -38,10 +38,10 @@ impl HostPattern {
         };
         let (before, rest) = (&text[..star], &text[star + 1..]);
         if rest.contains('*') {
-            return Err(HostError("a pattern has at most one `*`"));
+            return Err(HostError("a pattern can have only one `*`"));
         }
         if before.contains('.') {
-            return Err(HostError("`*` may stand in the leftmost label only"));
+            return Err(HostError("`*` is only allowed in the leftmost label"));
         }
         let (after, suffix) = rest
             .split_once('.')
@@ -53,7 +53,7 @@ impl HostPattern {
                     "at least two labels must follow the label with `*`",
                 ));
             }
-            Host::Ip(_) => return Err(HostError("an address has no wildcard")),
+            Host::Ip(_) => return Err(HostError("an address cannot have a wildcard")),
         };
         let wildcard = Wildcard {
             before: before.to_ascii_lowercase().into(),
@@ -64,7 +64,7 @@ impl HostPattern {
         Ok(Self(Kind::Wildcard(wildcard)))
     }
 
-    /// Whether `host` is meant. Does not allocate.
+    /// Whether `host` matches. Does not allocate.
     pub fn matches(&self, host: &Host) -> bool {
         match (&self.0, host) {
             (Kind::Exact(exact), host) => exact == host,
@@ -77,7 +77,7 @@ impl HostPattern {
         }
     }
 
-    /// The host, if the pattern means exactly one.
+    /// The host, if the pattern matches exactly one.
     pub fn exact(&self) -> Option<&Host> {
         match &self.0 {
             Kind::Exact(host) => Some(host),
@@ -85,7 +85,7 @@ impl HostPattern {
         }
     }
 
-    /// What is right of the wildcard label, without a leading dot; `None` for an exact host.
+    /// The part to the right of the wildcard label, without a leading dot; `None` for an exact host.
     pub fn suffix(&self) -> Option<&str> {
         match &self.0 {
             Kind::Exact(_) => None,
@@ -93,7 +93,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether some host matches both. Exact: neither too careful nor too lenient.
+    /// Whether some host matches both. The result is exact in both directions.
     pub fn overlaps(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Kind::Exact(host), _) => other.matches(host),
@@ -135,11 +135,11 @@ impl Wildcard {
             .all(is_label_byte)
         {
             return Err(HostError(
-                "a label with `*` has letters, digits, hyphens and underscores besides it",
+                "a label with `*` can otherwise have only letters, digits, hyphens and underscores",
             ));
         }
         if self.before.starts_with('-') || self.after.ends_with('-') {
-            return Err(HostError("a label neither starts nor ends with a hyphen"));
+            return Err(HostError("a label cannot start or end with a hyphen"));
         }
         if self.before.starts_with("xn--") {
             return Err(HostError("`*` cannot be a part of an A-label (`xn--...`)"));
@@ -161,8 +161,8 @@ impl Wildcard {
 
     /// Some label that matches both, if there is one.
     ///
-    /// Such a label starts with the longer `before` and ends with the longer `after`; that leaves
-    /// one candidate for each length, as what lies between them, if anything, is free.
+    /// Such a label starts with the longer `before` and ends with the longer `after`. For each length
+    /// that leaves one candidate, because any characters between them are free.
     fn common_label(&self, other: &Self) -> Option<String> {
         if self.suffix != other.suffix {
             return None;
@@ -184,8 +184,8 @@ fn longer<'t>(one: &'t str, two: &'t str) -> &'t str {
     if one.len() >= two.len() { one } else { two }
 }
 
-/// The text of this length that starts with `before` and ends with `after`, which may share
-/// characters; `a` fills what is free.
+/// The text of this length that starts with `before` and ends with `after`, which may share characters;
+/// free characters are `a`.
 fn join(before: &str, after: &str, length: usize) -> Option<String> {
     let gap = length.saturating_sub(before.len() + after.len());
     let shared = (before.len() + after.len()).saturating_sub(length);
@@ -194,7 +194,7 @@ fn join(before: &str, after: &str, length: usize) -> Option<String> {
     (text.len() == length && text.ends_with(after)).then_some(text)
 }
 
-/// Parses an exact host in which operators may write U-labels.
+/// Parses an exact host; operators may write U-labels.
 fn parse_written(text: &str) -> Result<Host, HostError> {
     let ascii = if text.is_ascii() {
         Cow::Borrowed(text)
@@ -209,7 +209,7 @@ fn parse_written(text: &str) -> Result<Host, HostError> {
             .map_err(|_| HostError("it cannot be written in A-labels"))?
     };
     match Host::parse(&ascii)? {
-        Host::Ip(_) if !text.is_ascii() => Err(HostError("an address is written in ASCII")),
+        Host::Ip(_) if !text.is_ascii() => Err(HostError("an address must be written in ASCII")),
         host => Ok(host),
     }
 }

@@ -1,8 +1,8 @@
-//! Which files are read, and reading them.
+//! Finds the files to read, and reads them.
 //!
-//! Only what lies directly in a directory counts, and nothing whose name begins with a dot. A
-//! mounted `ConfigMap` therefore reads right: its visible names are symbolic links by way of
-//! `..data`, and the dated directories behind it are passed over.
+//! Only files directly in a directory count, and none whose name begins with a dot. So a mounted
+//! `ConfigMap` is read correctly: its visible names are symbolic links through `..data`, and the dated
+//! directories behind it are skipped.
 
 use std::{
     collections::BTreeSet,
@@ -17,15 +17,15 @@ use crate::{
     yaml::{Findings, Source},
 };
 
-/// Far more than any set of resources needs; a guard against pointing at the wrong file.
+/// Far more than any set of resources needs; guards against a wrong path.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 const TOO_LARGE: &str = "it is larger than 4 MiB";
 /// The same for all files together.
 const LARGEST_WHOLE: u64 = 64 * 1024 * 1024;
 
-/// Reads all files; what cannot be read is a finding that names it.
+/// Reads all files; a file that cannot be read is a finding that names it.
 pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Source> {
-    let mut seen = Seen::default();
+    let mut seen = FilesRead::default();
     let mut sources = Vec::new();
     for path in paths {
         let path = path.as_ref();
@@ -42,9 +42,9 @@ pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Sour
     sources
 }
 
-/// What was read.
+/// The files read so far.
 #[derive(Default)]
-struct Seen {
+struct FilesRead {
     files: BTreeSet<PathBuf>,
     bytes: u64,
 }
@@ -77,15 +77,15 @@ fn is_resource_file(name: &str) -> bool {
         && extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-/// Reads a file unless it was read under another name or by way of another directory.
-fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Source> {
+/// Reads a file unless it was already read under another name or through another directory.
+fn read_once(path: &Path, seen: &mut FilesRead, findings: &Findings) -> Option<Source> {
     match try_read(path, seen) {
         Ok(text) => text.map(|text| {
             if text.trim().is_empty() {
                 whole_file(
                     path,
                     "empty-file",
-                    "the file is empty, as if it were half written",
+                    "the file is empty; it may be half written",
                     "finish it, or remove it",
                     findings,
                 );
@@ -103,7 +103,7 @@ fn read_once(path: &Path, seen: &mut Seen, findings: &Findings) -> Option<Source
     }
 }
 
-fn try_read(path: &Path, seen: &mut Seen) -> io::Result<Option<String>> {
+fn try_read(path: &Path, seen: &mut FilesRead) -> io::Result<Option<String>> {
     let found = fs::metadata(path)?;
     if !found.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -115,7 +115,7 @@ fn try_read(path: &Path, seen: &mut Seen) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    // It may have grown since.
+    // The file may have grown after its size was checked.
     fs::File::open(path)?
         .take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)?;
@@ -138,7 +138,7 @@ fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
         path,
         "unreadable",
         &format!("{} cannot be read: {error}", shown::path(path)),
-        "see that it exists and that this process may read it",
+        "check that it exists and that this process can read it",
         findings,
     );
 }

@@ -6,6 +6,7 @@ use crate::model;
 mod catalog;
 mod credentials;
 mod deep;
+mod destinations;
 mod documents;
 mod files;
 mod gateways;
@@ -14,7 +15,6 @@ mod mistakes;
 mod several;
 mod shown;
 mod unread;
-mod whereto;
 
 /// Resources without a mistake.
 const BASE: &str = include_str!("../../tests/resources/base.yaml");
@@ -62,7 +62,7 @@ fn the_documented_policy_loads() {
 #[test]
 fn the_documented_target_replaces_the_catalogs() {
     let loaded = resources(&[examples("policy"), examples("override")]).unwrap();
-    // Its webhooks do not say which paths they are for.
+    // The base's webhook routes have no `paths`.
     assert_eq!(
         outline(&loaded.warnings),
         ["19: rewrites-any-path", "13: digest-incomplete"]

@@ -14,13 +14,13 @@ const ANY: u64 = u64::MAX;
 
 /// Where a holder's memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// From the part of `limits.memory` that unidentified connections share.
+pub enum Account {
+    /// The part of `limits.memory` that unidentified connections share.
     Unidentified,
-    /// From what a workload may have of `limits.memory`.
+    /// The part of `limits.memory` that one workload can have.
     Workload,
-    /// From what lies beside it; bounded by itself.
-    Beside,
+    /// Not part of the budget; has a bound of its own.
+    Outside,
 }
 
 /// Something that peers can make grow.
@@ -30,11 +30,11 @@ pub struct Holder {
     pub what: &'static str,
     /// The bound for one, in bytes.
     pub one: u64,
-    /// How many there may be; `ANY` if only the memory of its place bounds them.
+    /// How many there can be; `ANY` if only the memory limits their number.
     pub many: u64,
     /// Where it comes from.
-    pub place: Place,
-    /// What happens when there is no more.
+    pub account: Account,
+    /// What happens at the limit.
     pub sheds: &'static str,
 }
 
@@ -44,12 +44,13 @@ impl Holder {
         self.one.saturating_mul(self.many)
     }
 
-    /// The most that all of its kind hold: the product, or what the place they take it from has.
+    /// The most that all of this kind can hold: the product, or the memory of their account if that is
+    /// less.
     pub fn most(&self, memory: u64) -> u64 {
-        match self.place {
-            Place::Unidentified => self.product().min(unidentified(memory)),
-            Place::Workload => self.product().min(alone(memory)),
-            Place::Beside => self.product(),
+        match self.account {
+            Account::Unidentified => self.product().min(unidentified(memory)),
+            Account::Workload => self.product().min(alone(memory)),
+            Account::Outside => self.product(),
         }
     }
 
@@ -58,7 +59,7 @@ impl Holder {
         let mut all = unproven(limits);
         all.extend(proven(limits));
         all.extend(requests(limits));
-        all.extend(beside(limits));
+        all.extend(outside(limits));
         all
     }
 }
@@ -67,7 +68,7 @@ const CLOSED: &str = "the oldest unidentified connection is closed, then the new
 const REFUSED: &str =
     "503 `memory_share` for the workload that holds most, 503 `memory_short` for others";
 
-/// So many at one listener.
+/// The limits of one listener.
 fn unproven(limits: &Limits) -> Vec<Holder> {
     let connections = count(limits.unidentified.connections);
     let head = count(limits.head_bytes).min(UNIDENTIFIED_HEAD);
@@ -75,13 +76,17 @@ fn unproven(limits: &Limits) -> Vec<Holder> {
         what,
         one,
         many: connections,
-        place: Place::Unidentified,
+        account: Account::Unidentified,
         sheds,
     };
     vec![
         of("a connection without proof", CONNECTION, CLOSED),
         of("its TLS handshake", 2 * HANDSHAKE, CLOSED),
-        of("what a steered client says first", FIRST_BYTES, CLOSED),
+        of(
+            "the first bytes of a redirected client",
+            FIRST_BYTES,
+            CLOSED,
+        ),
         of(
             "its head, HTTP/1.1",
             HEAD_FACTOR * head,
@@ -102,12 +107,12 @@ fn of_workload(what: &'static str, one: u64, many: u64, sheds: &'static str) -> 
         what,
         one,
         many,
-        place: Place::Workload,
+        account: Account::Workload,
         sheds,
     }
 }
 
-/// What connections of proven callers hold.
+/// The memory of identified callers' connections.
 fn proven(limits: &Limits) -> Vec<Holder> {
     let connections = count(limits.connections);
     let head = count(limits.head_bytes);
@@ -140,7 +145,7 @@ fn proven(limits: &Limits) -> Vec<Holder> {
     ]
 }
 
-/// What their requests hold, and the tunnels that they open.
+/// The memory of their requests, and of the tunnels that they open.
 fn requests(limits: &Limits) -> Vec<Holder> {
     let streams = count(limits.connections).saturating_mul(STREAMS);
     let head = count(limits.head_bytes);
@@ -159,38 +164,38 @@ fn requests(limits: &Limits) -> Vec<Holder> {
             REFUSED,
         ),
         of(
-            "a request's body, kept to be sent once more",
+            "a request's body, kept for a replay",
             count(limits.replay_bytes),
             streams,
             "it is not kept",
         ),
         of(
-            "the beginning of an answer, held until it is judged",
+            "the beginning of a response, held until it is checked",
             count(limits.inspect_bytes),
             streams,
-            "it goes on unjudged",
+            "it is passed on unchecked",
         ),
         of(
-            "an answer that its client does not take",
+            "a response that its client does not read",
             SEND_BUFFER + UPSTREAM_WINDOW,
             streams,
             REFUSED,
         ),
         of(
-            "a request's body that its upstream does not take",
+            "a request's body that its upstream does not read",
             UPLOAD,
             streams,
             REFUSED,
         ),
         of(
-            "a connection to an upstream, in use or at rest",
+            "an upstream connection, in use or idle",
             UPSTREAM,
             ANY,
             REFUSED,
         ),
-        of("a stream that is carried unread", CARRIED, streams, REFUSED),
+        of("a tunnelled stream", CARRIED, streams, REFUSED),
         of(
-            "what is held back of it until it is known where it goes",
+            "its first bytes, held back until the destination is known",
             HEAD_FACTOR * head,
             streams,
             OF_CONNECTION,
@@ -198,17 +203,17 @@ fn requests(limits: &Limits) -> Vec<Holder> {
     ]
 }
 
-fn beside(limits: &Limits) -> Vec<Holder> {
+fn outside(limits: &Limits) -> Vec<Holder> {
     let of = |what, one, many, sheds| Holder {
         what,
         one,
         many,
-        place: Place::Beside,
+        account: Account::Outside,
         sheds,
     };
-    let oldest = "the one used longest ago is let go";
+    let oldest = "the least recently used is dropped";
     vec![
-        of("the process at rest", 21 * MIB, 1, "nothing"),
+        of("the idle process", 21 * MIB, 1, "nothing"),
         of(
             "records that wait to be written",
             DECISIONS,
@@ -216,10 +221,10 @@ fn beside(limits: &Limits) -> Vec<Holder> {
             "the record is dropped and counted",
         ),
         of("leaf certificates", 8 * KIB, limits.leaves, oldest),
-        of("proven callers", 3 * KIB / 2, 10_000, oldest),
-        of("credentials of single callers", KIB, 10_000, oldest),
-        of("addresses that were dialled", 128, 16 * 1024, oldest),
-        of("names that were resolved", KIB, 4_096, oldest),
+        of("identified callers", 3 * KIB / 2, 10_000, oldest),
+        of("credentials of one caller each", KIB, 10_000, oldest),
+        of("upstream addresses", 128, 16 * 1024, oldest),
+        of("resolved names", KIB, 4_096, oldest),
         of("admin connections", 32 * KIB, 64, "the next one waits"),
     ]
 }
@@ -231,13 +236,13 @@ fn count(count: usize) -> u64 {
 /// The table in Markdown.
 pub fn render(limits: &Limits, memory: u64) -> String {
     let mut text = String::from(
-        "| what | one | how many | product | at most | from | what sheds it |\n|---|---|---|---|---|---|---|\n",
+        "| what | one | how many | product | at most | from | what happens at the limit |\n|---|---|---|---|---|---|---|\n",
     );
     for holder in Holder::all(limits) {
-        let place = match holder.place {
-            Place::Unidentified => "unidentified",
-            Place::Workload => "its workload",
-            Place::Beside => "beside the budget",
+        let account = match holder.account {
+            Account::Unidentified => "unidentified",
+            Account::Workload => "its workload",
+            Account::Outside => "outside the budget",
         };
         let (many, product) = match holder.many {
             ANY => ("any".into(), "any".into()),
@@ -246,7 +251,7 @@ pub fn render(limits: &Limits, memory: u64) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {many} | {product} | {} | {place} | {} |",
+            "| {} | {} | {many} | {product} | {} | {account} | {} |",
             holder.what,
             in_binary(holder.one),
             in_binary(holder.most(memory)),
@@ -256,7 +261,7 @@ pub fn render(limits: &Limits, memory: u64) -> String {
     text
 }
 
-/// Bytes in the largest binary unit of which there are at least two.
+/// Bytes, in the largest binary unit that gives at least two.
 pub fn in_binary(bytes: u64) -> String {
     let units = [(MIB * KIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= 2 * unit) {

@@ -15,13 +15,13 @@ fn no_holder_of_the_defaults_comes_to_more_than_there_is() {
     let (limits, memory) = defaults();
     assert_eq!(excesses(&limits, memory), []);
     for holder in Holder::all(&limits) {
-        let (most, room) = match holder.place {
-            Place::Unidentified => (holder.most(memory), unidentified(memory)),
-            Place::Workload => (holder.most(memory), alone(memory)),
-            Place::Beside => (holder.product(), CHART - memory),
+        let (most, room) = match holder.account {
+            Account::Unidentified => (holder.most(memory), unidentified(memory)),
+            Account::Workload => (holder.most(memory), alone(memory)),
+            Account::Outside => (holder.product(), CHART - memory),
         };
         assert!(most <= room, "{}: {most} > {room}", holder.what);
-        // What is taken before it grows may come to any product, but one must fit.
+        // Memory that is reserved from the budget can have any product, but one item must fit.
         assert!(
             holder.one <= room / 2 || holder.many == 1,
             "{}",
@@ -35,7 +35,7 @@ fn what_lies_beside_the_budget_fits_there_and_leaves_a_quarter_to_the_allocator(
     let (limits, memory) = defaults();
     let beside: u64 = Holder::all(&limits)
         .iter()
-        .filter(|holder| holder.place == Place::Beside)
+        .filter(|holder| holder.account == Account::Outside)
         .map(Holder::product)
         .sum();
     let reserve = CHART - memory;
@@ -90,7 +90,7 @@ fn the_document_shows_this_table() {
     );
 }
 
-/// The chart's container is the one that the table is about.
+/// The table in the documentation is for the chart's container.
 #[test]
 fn the_chart_gives_what_the_defaults_are_made_for() {
     let values = include_str!("../../../deploy/helm/countersign/values.yaml");

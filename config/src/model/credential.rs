@@ -1,4 +1,4 @@
-//! With what: where secret material lives and how it becomes a credential.
+//! With what: where secret material is stored and how it becomes a credential.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use super::ResourceName;
 use crate::host::Host;
 
-/// Secret material and how it becomes what is put on a request. Holds no secret itself.
+/// Where secret material is stored, and how it becomes the value on a request. Holds no secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// `namespace/name`.
@@ -18,13 +18,13 @@ pub struct Credential {
     pub provider: Provider,
     /// The namespaces whose policies may use it; never empty.
     pub allowed_namespaces: Vec<String>,
-    /// The day by which a person must have replaced it.
+    /// The day by which a person must replace it.
     pub rotate_by: Option<Date>,
-    /// The longest time one obtained value may be used, whatever its issuer says.
+    /// The longest time for which one value may be used, whatever its issuer says.
     pub max_age: Option<Duration>,
-    /// After this time without use it is dropped. Default 10 minutes.
+    /// After this time without use the value is released. Default 10 minutes.
     pub idle_after: Duration,
-    /// Whether its issuer is told when it is dropped, so that it ends there too.
+    /// Whether a released value is also revoked at its issuer.
     pub revoke_when_idle: bool,
 }
 
@@ -33,15 +33,14 @@ pub struct Credential {
 pub enum Provider {
     /// Used as it is stored.
     Static {
-        /// Where the token lives.
+        /// Where the token is stored.
         token: SecretSource,
     },
-    /// A user's name and password, as HTTP Basic has them (RFC 7617): what is put on a request is
-    /// their base64.
+    /// A user name and password for HTTP Basic (RFC 7617); their base64 is put on the request.
     Basic {
         /// The user's name; without a colon.
         username: String,
-        /// Where the password lives.
+        /// Where the password is stored.
         password: SecretSource,
     },
     /// Slack's token rotation (`oauth.v2.access`).
@@ -50,27 +49,27 @@ pub enum Provider {
         host: Host,
         /// The app's client id; public.
         client_id: String,
-        /// Where the app's client secret lives.
+        /// Where the app's client secret is stored.
         client_secret: SecretSource,
-        /// What the first refresh is made with; what follows is kept in the state store.
+        /// The token for the first refresh; later ones are kept in the state store.
         seed: SlackSeed,
     },
-    /// An access token for ourselves (RFC 6749, section 4.4).
+    /// An access token for the gateway itself (RFC 6749, section 4.4).
     ClientCredentials {
         /// Who issues it.
         endpoint: TokenEndpoint,
-        /// As whom we ask.
+        /// The OAuth client that requests it.
         client: OauthClient,
         /// The scopes to ask for.
         scopes: Vec<String>,
-        /// The `audience` to ask for, where the issuer wants one.
+        /// The `audience` to ask for, if the issuer needs one.
         audience: Option<String>,
     },
-    /// The pod's own token becomes the upstream's (RFC 8693). Each caller gets its own.
+    /// The pod's own token, exchanged for one of the upstream (RFC 8693). Each caller gets its own.
     TokenExchange {
         /// Who exchanges it.
         endpoint: TokenEndpoint,
-        /// As whom we ask; `None` if the pod's token is all that is asked for.
+        /// The OAuth client that requests it; `None` if the pod's token is sufficient.
         client: Option<OauthClient>,
         /// The scopes to ask for.
         scopes: Vec<String>,
@@ -79,13 +78,13 @@ pub enum Provider {
         /// The URI of the service it is for.
         resource: Option<String>,
     },
-    /// A token that we mint and sign (RFC 7519), used as it is or handed in for another.
+    /// A token that the gateway mints and signs (RFC 7519), used directly or exchanged for another.
     Jwt {
-        /// What it says.
+        /// Its claims.
         claims: JwtClaims,
-        /// What it is signed with.
+        /// Its signing key.
         key: SigningKey,
-        /// What it is handed in for; `None` puts the minted token itself on requests.
+        /// The exchange; `None` puts the minted token itself on requests.
         exchange: Option<JwtExchange>,
     },
 }
@@ -119,9 +118,9 @@ impl Provider {
 /// What Slack's rotation starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlackSeed {
-    /// Where the first refresh token lives.
+    /// Where the first refresh token is stored.
     RefreshToken(SecretSource),
-    /// Where a long-lived token lives, which `oauth.v2.exchange` turns into a rotating pair, once.
+    /// Where a long-lived token is stored, which `oauth.v2.exchange` exchanges once for a rotating pair.
     LongLivedToken(SecretSource),
 }
 
@@ -130,22 +129,22 @@ pub enum SlackSeed {
 pub struct TokenEndpoint {
     /// Its `https` URL.
     pub url: String,
-    /// Where a token is revoked when no run uses it any more (RFC 7009).
+    /// Where a token is revoked when it is no longer used (RFC 7009).
     pub revoke_url: Option<String>,
-    /// PEM roots to trust for both instead of those of `upstream.roots`.
+    /// PEM roots for both instead of those of `upstream.roots`.
     pub ca_file: Option<PathBuf>,
 }
 
-/// As whom a token endpoint is asked.
+/// The client at a token endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OauthClient {
     /// The client id; public.
     pub id: String,
-    /// How it proves itself.
+    /// How it authenticates.
     pub auth: ClientAuth,
 }
 
-/// How an OAuth 2.0 client proves itself.
+/// How an OAuth 2.0 client authenticates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientAuth {
     /// `client_secret_basic`.
@@ -156,10 +155,10 @@ pub enum ClientAuth {
     PrivateKeyJwt(SigningKey),
 }
 
-/// What a JWT is signed with.
+/// The key that signs a JWT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningKey {
-    /// Where the PEM private key lives.
+    /// Where the PEM private key is stored.
     pub key: SecretSource,
     /// The `kid` header.
     pub key_id: Option<String>,
@@ -180,7 +179,7 @@ pub enum SigningAlgorithm {
     EdDsa,
 }
 
-/// What a minted JWT says, besides `iat`, `exp` and `jti`.
+/// The claims of a minted JWT, in addition to `iat`, `exp` and `jti`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtClaims {
     /// `iss`.
@@ -189,13 +188,13 @@ pub struct JwtClaims {
     pub subject: Option<String>,
     /// `aud`.
     pub audience: Option<String>,
-    /// From `iat`, which lies a minute back, to `exp`; two minutes at least, one hour at most.
+    /// From `iat`, which is one minute in the past, to `exp`; between two minutes and one hour.
     pub lifetime: Duration,
     /// Further claims; none of the registered ones above.
     pub further: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
-/// What a minted JWT is handed in for.
+/// What a minted JWT is exchanged for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtExchange {
     /// An access token (RFC 7523, section 2.1).
@@ -205,17 +204,17 @@ pub enum JwtExchange {
         /// The scopes to ask for.
         scopes: Vec<String>,
     },
-    /// A GitHub App's installation token: a POST with the JWT as `Authorization: Bearer`, answered
-    /// by `token` and `expires_at`.
+    /// A GitHub App's installation token: a POST with the JWT as `Authorization: Bearer`; the response
+    /// has `token` and `expires_at`.
     Installation {
         /// The URL, such as `https://api.github.com/app/installations/1/access_tokens`.
         url: String,
-        /// PEM roots to trust for it instead of those of `upstream.roots`.
+        /// PEM roots for its certificates instead of those of `upstream.roots`.
         ca_file: Option<PathBuf>,
     },
 }
 
-/// Where a secret lives.
+/// Where a secret is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// A file, read again when it changes.
@@ -229,7 +228,7 @@ pub enum SecretSource {
     },
     /// A field of a secret in Vault or `OpenBao`.
     Vault {
-        /// The secrets engine's mount; `secret` unless given.
+        /// The secrets engine's mount. Default: `secret`.
         mount: String,
         /// The secret's path beneath the mount.
         path: String,
@@ -238,7 +237,7 @@ pub enum SecretSource {
         /// What kind of engine it is.
         engine: VaultEngine,
     },
-    /// What an operator's helper prints.
+    /// The output of an operator's helper.
     Exec {
         /// The program, by its absolute path, and its arguments.
         command: Vec<String>,
@@ -252,6 +251,6 @@ pub enum SecretSource {
 pub enum VaultEngine {
     /// Key and value, version 2.
     Kv2,
-    /// One that makes a secret for us with a lease, such as `database`.
+    /// One that makes a secret for the gateway, with a lease, such as `database`.
     Dynamic,
 }

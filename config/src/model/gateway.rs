@@ -1,4 +1,4 @@
-//! The file that starts a gateway.
+//! The Gateway file.
 
 use std::{
     collections::BTreeMap,
@@ -20,19 +20,19 @@ pub struct Gateway {
     pub name: String,
     /// Where it listens; never empty.
     pub listeners: Vec<Listener>,
-    /// Who vouches for service-account tokens.
+    /// The issuers of service-account tokens.
     pub issuers: Vec<Issuer>,
-    /// Who vouches for X.509-SVIDs.
+    /// The trust domains of X.509-SVIDs.
     pub trust_domains: Vec<TrustDomain>,
     /// Where the resources come from; never empty.
     pub resources: Vec<ResourceSource>,
-    /// Where the interception CA lives.
+    /// Where the interception CA is stored.
     pub ca: CaSource,
     /// Where rotated secret material is kept.
     pub state: StateStore,
-    /// The API server that Kubernetes Secrets are read from and state is kept in.
+    /// The API server for reading Kubernetes Secrets and keeping state.
     pub kubernetes: Cluster,
-    /// The Vault or `OpenBao` that secrets are read from and state is kept in.
+    /// The Vault or `OpenBao` for reading secrets and keeping state.
     pub vault: Option<VaultServer>,
     /// What happens to traffic that no target matches.
     pub unmatched: Unmatched,
@@ -53,9 +53,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// How clients address it.
     pub mode: ListenerMode,
-    /// TLS towards the client; `None` is plain TCP, which beyond loopback had to be asked for.
+    /// TLS towards the client; `None` is plain TCP, which needs explicit consent beyond loopback.
     pub tls: Option<ListenerTls>,
-    /// For a sidecar gateway: the pod's own token file is the identity of whatever comes in here.
+    /// For a sidecar gateway: the pod's own token file, which identifies all connections to this
+    /// listener.
     pub own_token_file: Option<PathBuf>,
 }
 
@@ -64,21 +65,20 @@ pub struct Listener {
 pub enum ListenerMode {
     /// An HTTP proxy: CONNECT and absolute-form requests.
     Explicit,
-    /// Steered connections, by their original destination; such a listener has a token file.
+    /// Redirected connections, by their original destination; such a listener has a token file.
     Transparent(Transparency),
 }
 
-/// How the kernel hands steered connections over, and so where their original destination stands.
+/// How the kernel redirects connections, which determines where their original destination is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transparency {
-    /// netfilter's `REDIRECT` rewrites the destination and remembers the original
-    /// (`SO_ORIGINAL_DST`).
+    /// netfilter's `REDIRECT` rewrites the destination and remembers the original (`SO_ORIGINAL_DST`).
     Redirect,
-    /// `TPROXY` leaves the destination as it is. The listener needs `CAP_NET_ADMIN`.
+    /// `TPROXY` keeps the destination. The listener needs `CAP_NET_ADMIN`.
     Tproxy,
 }
 
-/// A listener's TLS, files reloaded when they change.
+/// A listener's TLS; the files are reloaded when they change.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     /// PEM certificate chain, leaf first.
@@ -107,11 +107,11 @@ pub struct Issuer {
     pub issuer: String,
     /// What `aud` must contain.
     pub audience: String,
-    /// The longest time for which a token may have been made.
+    /// The longest accepted lifetime of a token.
     pub max_token_life: Duration,
     /// Where its public keys come from.
     pub jwks: JwksSource,
-    /// Whether the API server is asked too.
+    /// Whether the API server also reviews tokens.
     pub token_review: Option<TokenReview>,
 }
 
@@ -122,20 +122,20 @@ pub enum JwksSource {
     Url {
         /// The URL.
         url: String,
-        /// PEM roots to trust for it instead of the system's.
+        /// PEM roots for its certificates instead of the system's.
         ca_file: Option<PathBuf>,
     },
     /// A file, read again when it changes.
     File(PathBuf),
 }
 
-/// Asking the API server whether a token still stands.
+/// Token reviews by the API server.
 #[derive(Debug, Clone)]
 pub struct TokenReview {
     /// Which API server.
     pub cluster: Cluster,
-    /// How long a yes is remembered. A deleted pod keeps access for so long, and for the ten seconds
-    /// for which the API server itself remembers that a token was good.
+    /// How long a positive review is cached. A deleted pod keeps access for this time, plus the ten
+    /// seconds for which the API server itself caches a valid token.
     pub cache_for: Duration,
 }
 
@@ -153,23 +153,23 @@ pub struct TrustDomain {
 pub enum BundleSource {
     /// PEM or SPIFFE bundle JSON, read again when it changes.
     File(PathBuf),
-    /// The agent that answers the SPIFFE Workload API at this Unix socket.
+    /// The Unix socket of an agent that serves the SPIFFE Workload API.
     WorkloadApi(PathBuf),
 }
 
 /// Where resources come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResourceSource {
-    /// Every `*.yaml` and `*.yml` file in a directory, not below it.
+    /// Every `*.yaml` and `*.yml` file in a directory, without subdirectories.
     Directory(PathBuf),
     /// The cluster's custom resources.
     Kubernetes,
 }
 
-/// Where the interception CA lives.
+/// Where the interception CA is stored.
 #[derive(Debug, Clone)]
 pub enum CaSource {
-    /// Made there at first start, mode 0600.
+    /// A directory; the CA is made there at first start, mode 0600.
     Directory(PathBuf),
 }
 
@@ -180,7 +180,7 @@ pub enum StateStore {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// The file that holds the key they are encrypted with.
+        /// The file with the key that encrypts them.
         key_file: Option<PathBuf>,
     },
     /// Secrets in a namespace.
@@ -204,12 +204,12 @@ pub struct Cluster {
     pub url: String,
     /// PEM roots to trust for it.
     pub ca_file: Option<PathBuf>,
-    /// The token file the gateway authenticates with, read afresh.
+    /// The token file with which the gateway authenticates, read again each time.
     pub token_file: PathBuf,
 }
 
 impl Cluster {
-    /// That of the cluster the gateway runs in, as Kubernetes shows it to pods.
+    /// The API server of the cluster in which the gateway runs, from the pod's environment.
     pub fn in_cluster() -> Self {
         let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
         Self {
@@ -225,15 +225,15 @@ impl Cluster {
 pub struct VaultServer {
     /// Its base URL, without a trailing slash.
     pub address: String,
-    /// PEM roots to trust for it instead of the system's.
+    /// PEM roots for its certificates instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// What is sent as `X-Vault-Namespace`.
+    /// The value of `X-Vault-Namespace`.
     pub namespace: Option<String>,
-    /// How the gateway proves itself to it.
+    /// How the gateway authenticates.
     pub auth: VaultAuth,
 }
 
-/// How a gateway proves itself to Vault.
+/// How a gateway authenticates to Vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VaultAuth {
     /// By its own service-account token (`auth/MOUNT/login`).
@@ -242,7 +242,7 @@ pub enum VaultAuth {
         role: String,
         /// Where the method is mounted.
         mount: String,
-        /// The token's file, read afresh.
+        /// The token's file, read again each time.
         token_file: PathBuf,
     },
     /// By a Vault token in a file, read again when it changes.
@@ -254,7 +254,7 @@ pub enum VaultAuth {
 pub enum Unmatched {
     /// Refused.
     Deny,
-    /// Carried on without being decrypted and without a credential.
+    /// Tunnelled without being decrypted and without a credential.
     Tunnel,
 }
 
@@ -264,29 +264,29 @@ pub type AddressRange = IpNet;
 /// How upstreams are reached.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// What their certificates are checked against.
+    /// The roots for their certificates.
     pub roots: TrustRoots,
-    /// Private ranges that may be dialled all the same.
+    /// Private address ranges that are allowed.
     pub allow_addresses: Vec<AddressRange>,
-    /// `host:port` to be dialled elsewhere, as by curl's `--connect-to`. Such an address is the
-    /// operator's word and is dialled wherever it is.
+    /// `host:port` to be dialled at another address, as with curl's `--connect-to`. These addresses are
+    /// not checked: the operator chose them.
     pub resolve: BTreeMap<(Host, u16), SocketAddr>,
     /// A corporate proxy to go through.
     pub proxy: Option<UpstreamProxy>,
 }
 
-/// What upstream certificates are checked against.
+/// The roots for upstream certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustRoots {
     /// The system's roots.
     System,
     /// The system's roots and those in a PEM file.
     SystemAnd(PathBuf),
-    /// Those in a PEM file alone.
+    /// Only those in a PEM file.
     Only(PathBuf),
 }
 
-/// A corporate HTTP proxy, asked by CONNECT.
+/// A corporate HTTP proxy, used by CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamProxy {
     /// Its host.
@@ -309,7 +309,7 @@ pub struct Observe {
 /// The admin endpoint's address.
 pub type Admin = SocketAddr;
 
-/// Where decision records go, one JSON object a line.
+/// Where decision records go, one JSON object per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecisionSink {
     /// Standard output.
@@ -321,12 +321,12 @@ pub enum DecisionSink {
 /// The bounds of caches, queues, headers and waits; all configurable, none unlimited.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The bytes that all peers together can make the gateway hold. `None`: half of what the
-    /// process may have, found at start.
+    /// The most memory in bytes that all peers together can make the gateway hold. `None`: half of the
+    /// memory that the process can have, determined at start.
     pub memory: Option<u64>,
-    /// Open client connections of proven callers. Default 10,000, or as many as `memory` holds.
+    /// Open client connections of identified callers. Default 10,000, or as many as fit into `memory`.
     pub connections: usize,
-    /// Client connections on which nobody was proven yet.
+    /// Unidentified client connections.
     pub unidentified: Unidentified,
     /// The bytes of a request head. Default 64 KiB.
     pub head_bytes: usize,
@@ -334,15 +334,15 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// The time for a client's TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
-    /// The time to resolve, dial and greet an upstream. Default 10 s.
+    /// The time to resolve and connect to an upstream, handshake included. Default 10 s.
     pub connect_timeout: Duration,
     /// The time for an upstream's response head once the request was sent. Default 300 s.
     pub response_timeout: Duration,
-    /// The time neither body may stand still. Default 300 s.
+    /// The longest time without progress in either body. Default 300 s.
     pub body_idle_timeout: Duration,
-    /// The time a client connection may rest between requests. Default 300 s.
+    /// The longest idle time of a client connection. Default 300 s.
     pub client_idle_timeout: Duration,
-    /// The time an unused upstream connection is kept. Default 60 s.
+    /// The longest idle time of an upstream connection. Default 60 s.
     pub upstream_idle_timeout: Duration,
     /// Open upstream connections to one authority with one credential. Default 256.
     pub upstream_connections: usize,

@@ -1,6 +1,6 @@
 //! The usable form of the resources: parsed, cross-checked, immutable.
 //!
-//! Only `validate` makes these; whoever holds one may rely on every field.
+//! Only `validate` makes these, so every field can be relied on.
 
 mod credential;
 mod gateway;

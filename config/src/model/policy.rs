@@ -13,17 +13,17 @@ use crate::{condition::Condition, host::HostPattern, path::PathPatterns, schedul
 pub struct Policy {
     /// `namespace/name`.
     pub name: ResourceName,
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
-    /// The workloads it speaks of; never empty.
+    /// The workloads that it applies to; never empty.
     pub workloads: Vec<Arc<Workload>>,
     /// Where they may go.
     pub target: Arc<Target>,
-    /// What fills the target's slots; a slot is there at most once.
+    /// What fills the target's slots; each slot at most once.
     pub credentials: Vec<(SlotName, Arc<Credential>)>,
     /// Any one of these permits a request; never empty.
     pub allow: Vec<Rule>,
-    /// All of these must hold besides.
+    /// All of these must hold too.
     pub conditions: Conditions,
     /// Whether it is enforced.
     pub mode: Mode,
@@ -40,19 +40,19 @@ pub struct Rule {
     pub paths: PathPatterns,
 }
 
-/// What must hold besides the rules.
+/// What must hold in addition to the rules.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions {
     /// Recurring windows in which requests are permitted.
     pub schedule: Option<Schedule>,
-    /// The first moment at which the policy permits nothing any more.
+    /// From this time on the policy permits nothing.
     pub not_after: Option<Timestamp>,
     /// A CEL expression that must be true.
     pub when: Option<Condition>,
     /// The most requests in a period, for each workload on its own.
     pub rate: Option<Rate>,
-    /// While the API's own rate limit holds, a request waits this long for its end instead of being
-    /// refused at once. A minute at most.
+    /// If the API's own rate limit applies, a request waits for this time instead of being refused at
+    /// once. At most a minute.
     pub wait_for_rate_limit: Option<Duration>,
 }
 
@@ -61,15 +61,15 @@ pub struct Conditions {
 pub struct Rate {
     /// How many requests.
     pub requests: NonZeroU32,
-    /// In which time: a second, a minute or an hour.
+    /// The period: a second, a minute or an hour.
     pub period: Duration,
 }
 
 /// Whether a policy is enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
-    /// What no rule permits is refused.
+    /// A request that no rule permits is refused.
     Enforce,
-    /// What no rule permits is recorded, and let through.
+    /// A request that no rule permits is recorded and passed on.
     Observe,
 }

@@ -1,4 +1,4 @@
-//! Where: an API, how a credential is attached to a request for it, and how it answers.
+//! Where: an API, how a credential is attached to a request for it, and how it reports failures.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::{
 /// The name of a credential slot, for example `bot`.
 pub type SlotName = Arc<str>;
 
-/// An API that requests may be sent to.
+/// An API to which requests may be sent.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The resource's name, for example `slack`.
     pub name: ResourceName,
-    /// The hosts that belong to it; never empty, and no other target has an overlapping one.
+    /// Its hosts; never empty, and not overlapping with another target's at the same port.
     pub hosts: Vec<HostPattern>,
     /// The ports it may be reached at; never empty.
     pub ports: Vec<u16>,
-    /// Whether connections to it are decrypted. If not, it has one route, for every request, that
+    /// Whether connections to it are decrypted. If not, it has one route for every request, which
     /// attaches and strips nothing, and policies decide about tunnels.
     pub intercept: bool,
     /// The kinds of credential it knows.
@@ -32,11 +32,11 @@ pub struct Target {
     pub routes: Vec<Route>,
     /// How it reports that a credential failed; the first match counts.
     pub auth_failure: Vec<AuthFailure>,
-    /// How to refuse in its own language; `None` is `application/problem+json`.
+    /// How to refuse in the API's own format; `None` is `application/problem+json`.
     pub refusal: Option<RefusalShape>,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<Probe>,
-    /// What a 429 of it speaks of.
+    /// Which requests its 429 applies to.
     pub rate_limit: RateLimitScope,
 }
 
@@ -53,7 +53,7 @@ impl Target {
         }
     }
 
-    /// The route that a request takes: the first that is for it.
+    /// The route for a request: the first that matches.
     pub fn route_for(&self, host: &Host, path: &CanonicalPath) -> Option<&Route> {
         self.routes.iter().find(|route| route.is_for(host, path))
     }
@@ -64,7 +64,7 @@ impl Target {
 pub struct Slots {
     /// The slot that a policy's plain `credential:` fills.
     pub default: SlotName,
-    /// All slots, the default among them.
+    /// All slots, including the default.
     pub names: Vec<SlotName>,
 }
 
@@ -75,24 +75,24 @@ pub struct Route {
     pub host: Option<HostPattern>,
     /// Empty is any path.
     pub paths: PathPatterns,
-    /// Refused always, with this as the reason's detail (for example `credential-endpoint`).
-    /// The paths of such a route match without regard to ASCII case.
+    /// Always refused, with this text as the reason's detail (for example `credential-endpoint`). The
+    /// paths of such a route match without regard to ASCII case.
     pub deny: Option<String>,
     /// The credential to put on the request; `None` sends none.
     pub attach: Option<Attach>,
-    /// What is removed from the caller's request, besides what `attach` sets.
+    /// What is removed from the caller's request, in addition to what `attach` sets.
     pub strip: Strip,
-    /// Whether the bodies of answers may be looked into. Not where they are files.
+    /// Whether response bodies may be inspected. Not where they are files.
     pub inspect_body: bool,
 }
 
 impl Route {
-    /// Whether it is for this request, unless an earlier one is.
+    /// Whether it matches this request. An earlier route may match too.
     pub fn is_for(&self, host: &Host, path: &CanonicalPath) -> bool {
         self.host.as_ref().is_none_or(|own| own.matches(host)) && self.paths.matches(path)
     }
 
-    /// The slot of which a probe on this route would show something.
+    /// The slot that a probe on this route would test.
     pub fn probed_slot(&self) -> Option<&SlotName> {
         let attach = self.attach.as_ref()?;
         (self.deny.is_none() && self.inspect_body).then_some(&attach.slot)
@@ -125,8 +125,8 @@ pub enum Place {
         /// Its value, percent-encoded when it is set.
         value: Template,
     },
-    /// The whole path, as for an incoming webhook whose path is the secret. The secret may be
-    /// the path alone or the whole `https://` URL of a host of this target.
+    /// The whole path, as for an incoming webhook whose path is the secret. The secret is the path alone
+    /// or a whole `https://` URL of a host of this target.
     Path {
         /// The path; must start with `/` once the secret is filled in.
         value: Template,
@@ -142,7 +142,7 @@ pub struct Template {
     pub after: String,
 }
 
-/// What the caller sent that must not go on.
+/// What is removed from the caller's request.
 #[derive(Debug, Clone, Default)]
 pub struct Strip {
     /// Header names.
@@ -158,31 +158,31 @@ pub struct Strip {
 pub struct AuthFailure {
     /// HTTP statuses that mean it; empty: any status.
     pub status: Vec<u16>,
-    /// Top-level members of a JSON body that all must be there, each with one of these values.
-    /// Empty: the body is not looked at.
+    /// Top-level members that a JSON body must have, each with one of these values. Empty: the body is
+    /// not read.
     pub json: Vec<(String, Vec<serde_json::Value>)>,
-    /// The whole body, white space around it aside, is one of these. Empty: the body is not looked
-    /// at. Never together with `json`.
+    /// The whole body, without surrounding white space, is one of these. Empty: the body is not read.
+    /// Never together with `json`.
     pub text: Vec<String>,
     /// What to do then.
     pub then: AuthFailureAction,
-    /// Whose fault it is.
+    /// Who is at fault.
     pub blame: AuthFailureBlame,
 }
 
 impl AuthFailure {
-    /// Whether the status and head of an answer decide it alone.
+    /// Whether the status and head of a response are sufficient to decide.
     pub fn is_status_alone(&self) -> bool {
         self.json.is_empty() && self.text.is_empty()
     }
 }
 
-/// Whose fault it is that a credential failed.
+/// Who is at fault for a failed credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFailureBlame {
-    /// Whoever looks after the credential.
+    /// The person responsible for the credential.
     Operator,
-    /// The gateway itself, such as when the API says that it saw no credential at all.
+    /// The gateway itself, for example if the API says that it received no credential.
     Gateway,
 }
 
@@ -193,11 +193,11 @@ pub enum AuthFailureAction {
     RefreshAndReplay,
     /// Read the secret's source again; send once more only if it changed.
     RereadSource,
-    /// Pass the answer on and record what it said.
+    /// Pass the response on and record what it says.
     Report,
 }
 
-/// A refusal in the API's own language.
+/// A refusal in the API's own format.
 #[derive(Debug, Clone)]
 pub struct RefusalShape {
     /// The HTTP status.
@@ -213,28 +213,28 @@ pub struct RefusalShape {
 pub struct Probe {
     /// Its method.
     pub method: http::Method,
-    /// The hosts of the target at which it may be made; never empty. Which of them it is, policy and
-    /// the request that waits for it say.
+    /// The hosts of the target at which it may be made; never empty. Policy and the waiting request
+    /// determine which of them is used.
     pub hosts: Vec<HostPattern>,
-    /// The port; `None` is that of the request that waits.
+    /// The port; `None` is the waiting request's port.
     pub port: Option<u16>,
     /// Path and query.
     pub path: CanonicalPath,
-    /// The slot whose credentials it shows: the one that the route it takes attaches. At a host where
-    /// another route is for its path it is not made.
+    /// The slot whose credentials it tests: the one that its route attaches. At a host where another
+    /// route matches its path, it is not made.
     pub slot: SlotName,
-    /// How long its answer is good for while the credential is used. Default 10 minutes.
+    /// How long its result is valid while the credential is used. Default 10 minutes.
     pub every: Duration,
-    /// Top-level members of its JSON answer that say whose credential it is, such as `team`.
+    /// Top-level members of its JSON response that say whose credential it is, such as `team`.
     pub shows: Vec<String>,
 }
 
 impl Probe {
-    /// [`Self::every`] unless it is given.
+    /// The default of [`Self::every`].
     pub const DEFAULT_EVERY: Duration = Duration::from_mins(10);
 
-    /// Whether it would show something about its slot's credentials at this host and port: the target's
-    /// route there puts one on it, and its answer may be looked into.
+    /// Whether it tests its slot's credentials at this host and port: the target's route there attaches
+    /// one, and its response may be inspected.
     pub fn fits(&self, target: &Target, host: &Host, port: u16) -> bool {
         let here = self.port.is_none_or(|own| own == port)
             && self.hosts.iter().any(|pattern| pattern.matches(host));
@@ -243,7 +243,7 @@ impl Probe {
     }
 }
 
-/// What an API's 429 speaks of: which further requests would meet the same.
+/// Which further requests an API's 429 applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimitScope {
     /// All that carry the credential.

@@ -1,4 +1,4 @@
-//! Who: a governed non-human identity and what recognises it.
+//! Who: a governed non-human identity and the selectors that match it.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::ResourceName;
 pub struct Workload {
     /// `namespace/name`.
     pub name: ResourceName,
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
-    /// What it is for, in the owner's words.
+    /// Its purpose, in the owner's words.
     pub purpose: Option<String>,
     /// For example `production`.
     pub environment: Option<String>,
-    /// The day its access must have been reviewed by.
+    /// The day by which its access must be reviewed.
     pub review_by: Option<Date>,
-    /// Any one of these recognises it; never empty.
+    /// One of these must match; never empty.
     pub selectors: Vec<Selector>,
 }
 
@@ -29,7 +29,7 @@ pub struct Workload {
 pub struct Selector {
     /// The name of the issuer that vouches for the token.
     pub cluster: Option<String>,
-    /// The namespace of the service account (the resource's own unless written).
+    /// The namespace of the service account. Default: the resource's own.
     pub namespace: Option<String>,
     /// The service account's name.
     pub service_account: Option<String>,

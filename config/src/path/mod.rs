@@ -1,7 +1,7 @@
 //! Paths that were proven canonical, and the patterns that match them.
 //!
-//! A path is judged as it will be sent and never repaired: what a server might read in another
-//! way than we do is refused (THREATS 46).
+//! A path is checked as it will be sent and never repaired. A path that a server might read differently
+//! is refused (THREATS 46).
 
 mod pattern;
 #[cfg(test)]
@@ -13,11 +13,11 @@ use http::uri::PathAndQuery;
 
 /// The path of a request, proven to mean the same to us and to any server.
 ///
-/// It starts with `/` and consists of the characters that RFC 3986 allows in a path, without
-/// `;`. It has no empty, `.` or `..` segment; a trailing `/` is allowed. Percent-escapes are
-/// whole, have upper-case digits and are needed: none stands for an unreserved character. None
-/// stands for `/`, `\`, `;`, a control character, or (`%2541`) the start of another escape;
-/// escapes above ASCII are valid UTF-8, so that no overlong form of any of these gets through.
+/// It starts with `/` and consists of the characters that RFC 3986 allows in a path, without `;`. It has
+/// no empty, `.` or `..` segment; a trailing `/` is allowed. Percent-escapes are complete, have
+/// upper-case digits and are necessary: none encodes an unreserved character. None encodes `/`, `\`,
+/// `;`, a control character, or (`%2541`) the start of another escape. Escapes above ASCII are valid
+/// UTF-8, so that no overlong form of any of these passes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(PathAndQuery);
 
@@ -49,7 +49,7 @@ impl CanonicalPath {
     }
 }
 
-/// What a `*` is in the text that is checked.
+/// How `*` is treated in the text that is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wildcards {
     /// A character like any other.
@@ -99,7 +99,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Checks the escapes of the one character that `text` starts with; returns what stands behind.
+/// Checks the escapes of the character at the start of `text`; returns the rest.
 fn skip_escape(text: &[u8]) -> Result<&[u8], PathProblem> {
     const NOT_UTF8: PathProblem = PathProblem("its percent-escapes are not UTF-8");
     let (first, mut rest) = escaped_byte(text)?;
@@ -131,9 +131,7 @@ fn check_escaped_ascii(byte: u8, behind: &[u8]) -> Result<(), PathProblem> {
     match byte {
         b'/' | b'\\' | b';' => Err(PathProblem("`/`, `\\` or `;` is percent-encoded")),
         _ if byte.is_ascii_control() => Err(PathProblem("a control character is percent-encoded")),
-        _ if is_unreserved(byte) => Err(PathProblem(
-            "a character is percent-encoded that need not be",
-        )),
+        _ if is_unreserved(byte) => Err(PathProblem("a character is percent-encoded without need")),
         b'%' if matches!(behind, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) => {
             Err(PathProblem("it is percent-encoded twice"))
         }
@@ -141,7 +139,7 @@ fn check_escaped_ascii(byte: u8, behind: &[u8]) -> Result<(), PathProblem> {
     }
 }
 
-/// The byte of the escape that `text` starts with, and what stands behind.
+/// The byte of the escape at the start of `text`, and the rest.
 fn escaped_byte(text: &[u8]) -> Result<(u8, &[u8]), PathProblem> {
     let [b'%', high, low, rest @ ..] = text else {
         return Err(PathProblem("a percent-escape is broken"));

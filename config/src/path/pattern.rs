@@ -1,4 +1,4 @@
-//! Matching paths without allocation and in bounded time: by a search among the patterns without a
+//! Matches paths without allocation and in bounded time: by binary search among the patterns without a
 //! wildcard, and segment by segment for the others.
 
 use std::cmp::Ordering;
@@ -9,22 +9,22 @@ use super::{CanonicalPath, PathProblem, Wildcards, check_path};
 const MAX_PATTERNS: usize = 256;
 /// The most bytes of one pattern.
 const MAX_LENGTH: usize = 512;
-/// The most `*` and `**` in one pattern: they are what makes matching slow.
+/// The most `*` and `**` in one pattern, because they make matching slow.
 const MAX_WILDCARDS: usize = 8;
 
-/// Path patterns, any one of which may match. No patterns match every path.
+/// Path patterns, any one of which may match. An empty list matches every path.
 ///
-/// `*` as a whole segment is one segment, not an empty one; as a part of one (`/api/oauth.*`)
-/// zero or more characters, but no `/`. `**` is always a whole segment and any number of
-/// segments, also none: `/v1/**` matches `/v1`, `/v1/` and `/v1/a/b`. A trailing `/` counts:
-/// `/v1/run/` and `/v1/run` are two paths. Percent-escapes are compared as they stand, which is
-/// exact because the path is canonical.
+/// `*` as a whole segment matches one segment that is not empty; as part of a segment (`/api/oauth.*`)
+/// it matches zero or more characters except `/`. `**` is always a whole segment and matches any number
+/// of segments, including none: `/v1/**` matches `/v1`, `/v1/` and `/v1/a/b`. A trailing `/` counts:
+/// `/v1/run/` and `/v1/run` are two paths. Percent-escapes are compared literally, which is exact
+/// because the path is canonical.
 #[derive(Debug, Clone, Default)]
 pub struct PathPatterns {
-    /// Those without a wildcard, sorted by [`order`], so that a long list costs little more than a
+    /// Patterns without a wildcard, sorted by [`order`], so that a long list costs little more than a
     /// short one.
     literals: Box<[Box<str>]>,
-    /// The others; each is tried.
+    /// Patterns with a wildcard; each is tried.
     globs: Box<[Pattern]>,
     written: Box<[String]>,
     lenient: bool,
@@ -33,7 +33,7 @@ pub struct PathPatterns {
 /// A pattern with a wildcard.
 #[derive(Debug, Clone)]
 struct Pattern {
-    /// What every path that matches begins with; most paths are told apart by it.
+    /// The beginning of every path that matches; most paths are rejected by it.
     prefix: Box<str>,
     segments: Box<[Segment]>,
 }
@@ -55,10 +55,10 @@ enum Segment {
 }
 
 impl PathPatterns {
-    /// Parses patterns as operators write them; the error names the pattern's index.
+    /// Parses patterns as operators write them; the error has the pattern's index.
     ///
-    /// `ignore_case` is for patterns that deny: they then match without regard to ASCII case,
-    /// and also with a trailing `/`, since many servers do both.
+    /// `ignore_case` is for patterns that deny: they then match without regard to ASCII case, and also
+    /// with a trailing `/`, because many servers ignore both.
     pub fn parse<S: AsRef<str>>(
         patterns: &[S],
         ignore_case: bool,
@@ -132,7 +132,7 @@ fn parse_one(text: &str) -> Result<Parsed, PathProblem> {
     }
     let before = &text[..star];
     let prefix = if text[star..].starts_with("**") {
-        // It may stand for no segment, and then for no `/` either.
+        // `**` can match no segment; then its `/` is absent too.
         before.strip_suffix('/').unwrap_or(before)
     } else {
         before
@@ -183,8 +183,8 @@ impl Segment {
     }
 }
 
-/// Matches with one step back: when something behind a `**` fails, that `**` takes one segment
-/// more. Earlier ones need no second try, as the later one can take whatever they could.
+/// Matches with one level of backtracking: when something after a `**` fails, that `**` takes one
+/// segment more. Earlier ones need no second try, because the last one can take whatever they could.
 fn match_segments(pattern: &[Segment], path: &str, ignore_case: bool) -> bool {
     let mut wanted = pattern.iter();
     let mut given = path.split('/');
@@ -246,7 +246,7 @@ fn same(one: &[u8], two: &[u8], ignore_case: bool) -> bool {
     }
 }
 
-/// An order in which only those are equal that are [`same`]: by length, then by their bytes.
+/// An order in which only [`same`] texts are equal: by length, then by bytes.
 fn order(one: &str, two: &str, ignore_case: bool) -> Ordering {
     let (one, two) = (one.as_bytes(), two.as_bytes());
     one.len().cmp(&two.len()).then_with(|| {

@@ -153,7 +153,7 @@ fn no_patterns_are_any_path() {
     assert_eq!(some.written(), ["/b"]);
 }
 
-/// The meaning of patterns as plainly as it can be put, exponential and all.
+/// The meaning of patterns in the simplest form, with exponential time.
 fn reference(pattern: &[&str], path: &[&str]) -> bool {
     match (pattern, path) {
         ([], []) => true,
@@ -253,7 +253,7 @@ proptest! {
         );
     }
 
-    /// Whatever passes has no other reading: decoding it changes neither segments nor dots.
+    /// A path that passes has no other reading: decoding it changes neither segments nor dots.
     #[test]
     fn what_is_canonical_survives_decoding(text in "/[a./%25EFC0-9;\\\\]{0,20}") {
         let Ok(target) = PathAndQuery::try_from(text.as_str()) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! The answers a [`PolicySet`](super::PolicySet) gives.
+//! The results of a [`PolicySet`](super::PolicySet).
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use crate::{
     shown::disturbs,
 };
 
-/// What may be done with a connection to a host, before any request was seen.
+/// What may be done with a connection to a host, before its first request.
 #[derive(Debug, Clone)]
 pub enum Interception {
     /// Decrypt: the host is governed, and requests will be decided one by one.
     Intercept(Arc<Target>),
     /// No target with a policy has this host and port.
     Unmatched,
-    /// Carry it on unread, if policy permits the caller a tunnel there.
+    /// Tunnel it without decrypting, if policy permits the caller a tunnel there.
     Carry(Arc<Target>),
-    /// The host is governed, and not at this port.
+    /// The host is governed, but not at this port.
     OtherPort(Arc<Target>),
-    /// The host matches only by a wildcard, and nothing is granted there to this caller, so that
-    /// no certificate is made for it.
+    /// The host matches only a wildcard, and this caller has no grant there, so no certificate is made
+    /// for it.
     Refuse(Denial),
 }
 
-/// The answer to one request.
+/// The decision for one request.
 #[derive(Debug)]
 pub enum Decision<'s> {
-    /// It may go.
+    /// It is permitted.
     Permit(Grant<'s>),
-    /// It may not.
+    /// It is denied.
     Deny(Denial),
     /// No target with a policy has this host and port.
     Unmatched,
 }
 
 impl Decision<'_> {
-    /// Whether the request may go.
+    /// Whether the request is permitted.
     pub fn is_permit(&self) -> bool {
         matches!(self, Self::Permit(_))
     }
 }
 
-/// Why and how a request may go. Its fields are private and the decision is its only maker, so that
-/// what it says was decided.
+/// Why and how a request is permitted. Its fields are private and only the decision makes it, so
+/// everything in it was decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'s> {
     pub(crate) workload: &'s Arc<Workload>,
@@ -57,7 +57,7 @@ pub struct Grant<'s> {
 }
 
 impl<'s> Grant<'s> {
-    /// The workload in whose name.
+    /// The workload that makes the request.
     pub fn workload(&self) -> &'s Arc<Workload> {
         self.workload
     }
@@ -73,7 +73,7 @@ impl<'s> Grant<'s> {
         self.rule
     }
 
-    /// What an enforced policy would have refused it for; only with [`Mode::Observe`].
+    /// Why an enforced policy would have refused; only with [`Mode::Observe`].
     pub fn would_deny(&self) -> Option<DenyReason> {
         self.would_deny
     }
@@ -83,7 +83,7 @@ impl<'s> Grant<'s> {
         self.target
     }
 
-    /// The target's route, already checked not to be a denied one.
+    /// The target's route, already checked not to be a denying one.
     pub fn route(&self) -> &'s Route {
         self.route
     }
@@ -95,7 +95,7 @@ impl<'s> Grant<'s> {
 }
 
 impl DenyReason {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [Self; 10] = [
         Self::WorkloadUnknown,
         Self::TargetNotGranted,
@@ -133,7 +133,7 @@ impl std::fmt::Display for DenyReason {
 }
 
 impl Mismatch {
-    /// Escapes what could act on a terminal or split a log line, and cuts what is long.
+    /// Escapes what could affect a terminal or split a log line, and shortens long texts.
     pub(super) fn new(what: &'static str, expected: &str, actual: &str) -> Self {
         Self {
             what,
@@ -163,7 +163,7 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// How often an expression that uses the time is evaluated again: it does not say when its result
+/// How often an expression that uses the time is evaluated again. It cannot tell when its result
 /// changes.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -173,9 +173,9 @@ impl Grant<'_> {
         self.policy.mode
     }
 
-    /// The first moment after `now` from which time alone may have ended it; `None` if it has no
-    /// end. A policy that only observes refuses nothing, and so has none.
-    pub fn stands_until(&self, now: Timestamp) -> Option<Timestamp> {
+    /// The first time after `now` at which time alone may have ended it; `None` if it has no end. A
+    /// policy that only observes refuses nothing, so it has no end.
+    pub fn valid_until(&self, now: Timestamp) -> Option<Timestamp> {
         if self.mode() == Mode::Observe {
             return None;
         }
@@ -196,14 +196,14 @@ impl Grant<'_> {
     }
 }
 
-/// Why a request may not go. Each is stable: it is in records, metrics and answers.
+/// Why a request is denied. Each name is stable: it is in records, metrics and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DenyReason {
-    /// The caller is no known workload.
+    /// The caller matches no workload.
     WorkloadUnknown,
     /// No policy grants the workload this target.
     TargetNotGranted,
-    /// A policy grants the target, but no rule this request.
+    /// A policy grants the target, but no rule permits this request.
     RequestNotAllowed,
     /// A rule matched outside of the policy's schedule.
     OutsideSchedule,
@@ -221,24 +221,24 @@ pub enum DenyReason {
     SlotNotGranted,
 }
 
-/// A refusal by policy, with the nearest miss.
+/// A denial by policy, with the rule that came closest.
 #[derive(Debug, Clone)]
 pub struct Denial {
     /// Why.
     pub reason: DenyReason,
-    /// The workload the caller was recognised as, if any.
+    /// The caller's workload, if any.
     pub workload: Option<Arc<Workload>>,
     /// The target.
     pub target: Arc<Target>,
-    /// The rule that came nearest, if any policy speaks of this workload and target.
+    /// The rule that came closest, if any policy is for this workload and target.
     pub nearest: Option<Nearest>,
-    /// The selector that came nearest, if the caller is no workload and resembles one.
+    /// The selector that came closest, if the caller matches no workload but resembles one.
     pub nearest_selector: Option<NearestSelector>,
     /// With [`DenyReason::PathDenied`], the `deny` text of the target's route.
     pub denied_by: Option<String>,
 }
 
-/// The workload selector that came nearest to recognising a caller.
+/// The workload selector that came closest to matching a caller.
 #[derive(Debug, Clone)]
 pub struct NearestSelector {
     /// Its workload.
@@ -249,7 +249,7 @@ pub struct NearestSelector {
     pub mismatches: Vec<Mismatch>,
 }
 
-/// The rule that came nearest to permitting, and what kept it from it.
+/// The rule that came closest to permitting, and what did not match.
 #[derive(Debug, Clone)]
 pub struct Nearest {
     /// Its policy.
@@ -265,8 +265,8 @@ pub struct Nearest {
 pub struct Mismatch {
     /// The key in the resource: `methods`, `paths`, `hosts`, `schedule`, `notAfter`, `when`...
     pub what: &'static str,
-    /// What the policy wants.
+    /// What the policy expects.
     pub expected: String,
-    /// What the request has. The query's values are not shown.
+    /// What the request has. The values of the query are not shown.
     pub actual: String,
 }

@@ -1,4 +1,4 @@
-//! Judging one request, and one connection before its first request.
+//! Decides about one request, and about one connection before its first request.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use super::{
     CallerFacts, Decision, Denial, DenyReason, Grant, Interception, PolicySet, Recognised,
     RequestFacts,
-    index::Found,
-    parts::{Ask, Fill, Verdict, allows_host, route_matches},
+    index::GovernedTarget,
+    parts::{Question, SlotFill, Verdict, allows_host, route_matches},
 };
 use crate::{
     host::Host,
     model::{Mode, Policy, ResourceName, Route, Workload},
 };
 
-/// Observes each comparison while a request is judged.
+/// Observes each comparison during a decision.
 pub(super) trait Trace<'s> {
     fn route(&mut self, index: usize, route: &'s Route, matches: bool);
     fn policy(
@@ -25,7 +25,7 @@ pub(super) trait Trace<'s> {
         verdict: Verdict<'s>,
     );
 
-    /// Whether a grant counts; one that does not is passed over.
+    /// Whether a grant counts; one that does not is skipped.
     fn counts(&self, _: &Grant<'s>) -> bool {
         true
     }
@@ -39,7 +39,7 @@ impl<'s> Trace<'s> for NoTrace {
     fn policy(&mut self, _: &'s Arc<Workload>, _: &'s Arc<Policy>, _: Verdict<'s>) {}
 }
 
-/// Lets only grants count that send the same credential.
+/// Counts only grants that send the same credential.
 struct SameCredential<'c>(Option<&'c ResourceName>);
 
 impl<'s> Trace<'s> for SameCredential<'_> {
@@ -52,8 +52,8 @@ impl<'s> Trace<'s> for SameCredential<'_> {
 }
 
 impl PolicySet {
-    /// Judges again whether what a request with this credential opened, a tunnel or a WebSocket, may
-    /// stay open. A policy that would send another credential now does not count.
+    /// Decides again whether a tunnel or a WebSocket, which a request with this credential opened, may
+    /// stay open. A policy that would now send another credential does not count.
     pub fn decide_again(
         &self,
         caller: &CallerFacts,
@@ -61,7 +61,7 @@ impl PolicySet {
         credential: Option<&ResourceName>,
         now: Timestamp,
     ) -> Decision<'_> {
-        let ask = Ask {
+        let ask = Question {
             caller,
             request,
             now,
@@ -73,11 +73,11 @@ impl PolicySet {
         )
     }
 
-    /// The decision for one request. Rates are not counted here: the caller of this function
-    /// holds the counters.
+    /// The decision for one request. Rates are not counted here: the caller of this function holds the
+    /// counters.
     ///
-    /// `who` should be of this policy set ([`Recognised::is_of`]); if it is of another, the
-    /// caller is recognised anew.
+    /// `who` should be from this policy set ([`Recognised::is_of`]); if it is from another, the caller's
+    /// workloads are matched again.
     pub fn decide(
         &self,
         who: &Recognised,
@@ -85,7 +85,7 @@ impl PolicySet {
         request: &RequestFacts<'_>,
         now: Timestamp,
     ) -> Decision<'_> {
-        let ask = Ask {
+        let ask = Question {
             caller,
             request,
             now,
@@ -100,7 +100,7 @@ impl PolicySet {
     pub(super) fn judge<'s>(
         &'s self,
         who: &Recognised,
-        ask: Ask<'_>,
+        ask: Question<'_>,
         trace: &mut impl Trace<'s>,
     ) -> Decision<'s> {
         let Some(found) = self.find(ask.request.host, ask.request.port) else {
@@ -127,13 +127,13 @@ impl PolicySet {
         }
     }
 
-    /// The first enforcing policy that permits; else what an observing one lets through.
+    /// The first enforcing policy that permits; otherwise an observing one.
     fn first_grant<'s>(
         &'s self,
         who: &Recognised,
-        found: Found<'s>,
+        found: GovernedTarget<'s>,
         route: &'s Route,
-        ask: Ask<'_>,
+        ask: Question<'_>,
         trace: &mut impl Trace<'s>,
     ) -> Option<Grant<'s>> {
         let mut observed: Option<Grant<'s>> = None;
@@ -141,9 +141,9 @@ impl PolicySet {
             let verdict = Verdict::of(policy, route, ask);
             trace.policy(workload, policy, verdict);
             let credential = match verdict.fill {
-                Fill::NotNeeded => None,
-                Fill::Filled(attach, credential) => Some((attach, credential)),
-                Fill::Missing(_) => continue,
+                SlotFill::NotNeeded => None,
+                SlotFill::Filled(attach, credential) => Some((attach, credential)),
+                SlotFill::Missing(_) => continue,
             };
             let grant = Grant {
                 workload,
@@ -161,7 +161,7 @@ impl PolicySet {
                 (Mode::Enforce, None) => return Some(grant),
                 (Mode::Enforce, Some(_)) => {}
                 (Mode::Observe, None) => {
-                    // One that would permit goes before one that merely lets through.
+                    // An observing policy that would permit is preferred over one that would not.
                     if observed.is_none_or(|earlier| earlier.would_deny.is_some()) {
                         observed = Some(grant);
                     }
@@ -172,11 +172,11 @@ impl PolicySet {
         observed
     }
 
-    /// The policies that speak of the caller's workloads and the target.
+    /// The policies for the caller's workloads and the target.
     pub(super) fn candidates<'s, 'w>(
         &'s self,
         who: &'w Recognised,
-        found: Found<'s>,
+        found: GovernedTarget<'s>,
     ) -> impl Iterator<Item = (&'s Arc<Workload>, &'s Arc<Policy>)> + use<'s, 'w> {
         self.numbers_of(who).iter().flat_map(move |&workload| {
             self.grants(workload, found.index)
@@ -186,15 +186,15 @@ impl PolicySet {
 
     /// Whether a connection to `host` may be decrypted for this caller.
     ///
-    /// A host that a target names exactly may be, for any identified caller: there are few of
-    /// these. One that is only matched by a wildcard may be if some policy for the caller has a
-    /// rule that could match it (or observes), so that nobody can have certificates made for
-    /// names of their choosing (THREATS 32).
+    /// A host that a target names exactly may be, for any identified caller: there are few of these. A
+    /// host that only a wildcard matches may be if some policy for the caller has a rule that could
+    /// match it (or observes). So no one can have certificates made for names of their choice (THREATS
+    /// 32).
     ///
-    /// `who` must be of this policy set; otherwise it counts as unknown.
+    /// `who` must be from this policy set; otherwise it counts as unknown.
     pub fn interception(&self, who: &Recognised, host: &Host, port: u16) -> Interception {
         let Some(found) = self.find(host, port) else {
-            return match self.governor(host) {
+            return match self.governing_target(host) {
                 Some(target) => Interception::OtherPort(Arc::clone(target)),
                 None => Interception::Unmatched,
             };
@@ -219,7 +219,12 @@ impl PolicySet {
         Interception::Refuse(self.refuse_host(who, found, host))
     }
 
-    pub(super) fn denial(&self, who: &Recognised, found: Found<'_>, reason: DenyReason) -> Denial {
+    pub(super) fn denial(
+        &self,
+        who: &Recognised,
+        found: GovernedTarget<'_>,
+        reason: DenyReason,
+    ) -> Denial {
         Denial {
             reason,
             workload: self.workloads_of(who).next().cloned(),
@@ -231,9 +236,9 @@ impl PolicySet {
     }
 }
 
-/// The first route for the request, unless it denies.
+/// The first matching route, unless it denies.
 fn first_route<'s>(
-    found: Found<'s>,
+    found: GovernedTarget<'s>,
     request: &RequestFacts<'_>,
     trace: &mut impl Trace<'s>,
 ) -> Result<&'s Route, (DenyReason, Option<String>)> {

@@ -1,4 +1,4 @@
-//! What a decision is about: who asks, and for what.
+//! The input of a decision: the caller and the request.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::{host::Host, path::CanonicalPath};
 
-/// What is known of a caller, all of it proven.
+/// What is proven about a caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallerFacts {
     /// The name of the issuer that vouched for its token.
@@ -19,11 +19,11 @@ pub struct CallerFacts {
     pub spiffe_id: Option<Arc<str>>,
     /// Its pod's name.
     pub pod: Option<Arc<str>>,
-    /// What the Kubernetes API says of its pod; `None` when it was not asked.
+    /// What the Kubernetes API says about its pod; `None` if it was not asked.
     pub kubernetes: Option<Arc<PodFacts>>,
 }
 
-/// What the Kubernetes API says of a pod.
+/// What the Kubernetes API says about a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodFacts {
     /// Its labels.
@@ -38,7 +38,7 @@ pub struct PodFacts {
     pub cron_job: Option<String>,
 }
 
-/// What is decided about.
+/// The request to decide about.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestFacts<'a> {
     /// The canonical host.

@@ -1,4 +1,4 @@
-//! One revision of all resources, indexed so that a decision looks only at what can matter.
+//! One revision of all resources, indexed so that a decision reads only what can matter.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,12 +13,12 @@ use crate::{
     model::{Credential, Policy, ResourceName, Target, Workload},
 };
 
-/// Validated resources, as they are compiled into a [`PolicySet`].
+/// Validated resources, the input of a [`PolicySet`].
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
     /// All workloads.
     pub workloads: Vec<Arc<Workload>>,
-    /// All targets, also those that no policy uses.
+    /// All targets, including those that no policy uses.
     pub targets: Vec<Arc<Target>>,
     /// All credentials.
     pub credentials: Vec<Arc<Credential>>,
@@ -32,7 +32,7 @@ pub struct Resources {
 #[derive(Debug)]
 pub struct PolicySet {
     pub(super) revision: Arc<str>,
-    /// Each sorted by name, so that answers do not depend on the order of files.
+    /// Each list is sorted by name, so that decisions do not depend on the order of files.
     pub(super) workloads: Vec<Arc<Workload>>,
     targets: Vec<Arc<Target>>,
     credentials: Vec<Arc<Credential>>,
@@ -41,7 +41,7 @@ pub struct PolicySet {
     governed: Vec<Arc<Target>>,
     /// One host may belong to several, at different ports.
     exact_hosts: HashMap<Host, Vec<u32>>,
-    /// By what follows the wildcard's label.
+    /// By the part after the wildcard's label.
     wildcard_hosts: HashMap<Box<str>, Vec<(HostPattern, u32)>>,
     pub(super) selectors: SelectorIndex,
     /// (workload, governed target) to policies, by index, in the order of their names.
@@ -49,17 +49,17 @@ pub struct PolicySet {
     pub(super) probes: Probes,
 }
 
-/// A governed target that was found for a host and port.
+/// The governed target of a host and port.
 #[derive(Clone, Copy)]
-pub(super) struct Found<'s> {
+pub(super) struct GovernedTarget<'s> {
     pub index: u32,
     pub target: &'s Arc<Target>,
-    /// Whether the target names the host exactly rather than by a wildcard.
+    /// Whether the target names the host exactly, not by a wildcard.
     pub exact: bool,
 }
 
 impl PolicySet {
-    /// Indexes resources that were validated.
+    /// Indexes validated resources.
     pub fn compile(resources: Resources) -> Self {
         let Resources {
             workloads,
@@ -69,7 +69,7 @@ impl PolicySet {
             revision,
         } = resources;
         let policies = by_name(policies, |policy| &policy.name);
-        // What a policy refers to counts, also if it should be missing from the list.
+        // Resources that a policy refers to count even if they are missing from the list.
         let referred = policies.iter().flat_map(|policy| policy.workloads.clone());
         let workloads = by_name(workloads.into_iter().chain(referred), |workload| {
             &workload.name
@@ -99,13 +99,13 @@ impl PolicySet {
         &self.revision
     }
 
-    /// The target that has this host and port and that some policy uses.
+    /// The target of this host and port, if some policy uses it.
     pub fn target(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
         self.find(host, port).map(|found| found.target)
     }
 
-    /// A target that has this host, at whatever port, and that some policy uses.
-    pub fn governor(&self, host: &Host) -> Option<&Arc<Target>> {
+    /// A target with this host, at any port, that some policy uses.
+    pub fn governing_target(&self, host: &Host) -> Option<&Arc<Target>> {
         let (index, _) = self.indices(host).next()?;
         Some(&self.governed[index as usize])
     }
@@ -121,7 +121,7 @@ impl PolicySet {
         &self.workloads
     }
 
-    /// All targets, also those that no policy uses, by name.
+    /// All targets, including those that no policy uses, by name.
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
@@ -136,9 +136,9 @@ impl PolicySet {
         &self.credentials
     }
 
-    pub(super) fn find(&self, host: &Host, port: u16) -> Option<Found<'_>> {
+    pub(super) fn find(&self, host: &Host, port: u16) -> Option<GovernedTarget<'_>> {
         self.indices(host)
-            .map(|(index, exact)| Found {
+            .map(|(index, exact)| GovernedTarget {
                 index,
                 target: &self.governed[index as usize],
                 exact,
@@ -146,7 +146,7 @@ impl PolicySet {
             .find(|found| found.target.ports.contains(&port))
     }
 
-    /// The targets that have the host, and whether they name it exactly; those that do come first.
+    /// The targets with this host, and whether they name it exactly; those that do come first.
     fn indices(&self, host: &Host) -> impl Iterator<Item = (u32, bool)> {
         let exact = self.exact_hosts.get(host).into_iter().flatten();
         let suffix = host.name().and_then(|name| name.split_once('.'));
@@ -174,7 +174,7 @@ impl PolicySet {
     }
 }
 
-/// Sorted by name; of two with one name, which validation excludes, the first.
+/// Sorted by name. Validation excludes duplicates; if there is one, the first counts.
 fn by_name<T>(
     items: impl IntoIterator<Item = Arc<T>>,
     name: impl Fn(&T) -> &ResourceName,

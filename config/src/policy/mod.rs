@@ -1,19 +1,19 @@
 //! The decision: may this caller make this request now. No I/O, no clock, no allocation on the
 //! permitted path.
 //!
-//! A request is judged in this order, and the first that applies is the answer:
+//! A request is decided in this order; the first that applies is the result:
 //!
 //! 1. No governed target has the host and port: [`Decision::Unmatched`].
-//! 2. The caller is no workload: [`DenyReason::WorkloadUnknown`].
+//! 2. The caller matches no workload: [`DenyReason::WorkloadUnknown`].
 //! 3. The target's first route for the request denies it ([`DenyReason::PathDenied`]), or there
-//!    is none ([`DenyReason::NoRoute`]). No policy and no mode softens that.
+//!   is none ([`DenyReason::NoRoute`]). No policy and no mode changes this.
 //! 4. Of the policies for the caller's workloads and the target, in the order of the workloads'
-//!    and then the policies' names: the first enforcing one that permits; else the first
-//!    observing one that would permit; else the first observing one, which lets the request
-//!    through and says what it would have refused it for.
-//! 5. A denial, explained by the rule that came nearest.
+//!   and then the policies' names: the first enforcing one that permits; otherwise the first
+//!   observing one that would permit; otherwise the first observing one, which lets the request
+//!   through and says why it would have refused.
+//! 5. A denial, explained by the rule that came closest.
 //!
-//! A policy that has no credential for the slot that the route needs never permits, whatever its
+//! A policy without a credential for the slot that the route needs never permits, whatever its
 //! mode: there is nothing to send.
 
 mod answer;

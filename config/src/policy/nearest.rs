@@ -1,30 +1,30 @@
-//! Why not: the rule that came nearest to permitting a request.
+//! Why not: the rule that came closest to permitting a request.
 
 use std::sync::Arc;
 
 use super::{
     Denial, DenyReason, Mismatch, Nearest, PolicySet, Recognised,
-    index::Found,
-    parts::{Ask, Fill, RuleParts, hosts_mismatch, unmet, unmet_all},
+    index::GovernedTarget,
+    parts::{Question, RuleParts, SlotFill, hosts_mismatch, unmet, unmet_all},
 };
 use crate::{
     host::Host,
     model::{Mode, Policy, Route, Workload},
 };
 
-/// How near a rule came: the parts that match, of which a path says most and a host more than a
-/// method; then, if all do, the conditions that hold and the credential.
+/// How close a rule came: the parts that match (a path counts more than a host, a host more than a
+/// method); then, if all match, the conditions that hold and the credential.
 type Score = (usize, bool, bool, usize);
 
 impl PolicySet {
-    /// The denial of a request that no policy let through. Of rules that are equally near, the
-    /// first in the order in which they were judged is named.
+    /// The denial of a request that no policy let through. Of equally close rules it names the first
+    /// that was checked.
     pub(super) fn refuse(
         &self,
         who: &Recognised,
-        found: Found<'_>,
+        found: GovernedTarget<'_>,
         route: &Route,
-        ask: Ask<'_>,
+        ask: Question<'_>,
     ) -> Denial {
         let mut best: Option<(Score, &Arc<Workload>, &Arc<Policy>, usize)> = None;
         for (workload, policy) in self.candidates(who, found) {
@@ -57,7 +57,12 @@ impl PolicySet {
     }
 
     /// The denial of a connection to a host that no rule could match.
-    pub(super) fn refuse_host(&self, who: &Recognised, found: Found<'_>, host: &Host) -> Denial {
+    pub(super) fn refuse_host(
+        &self,
+        who: &Recognised,
+        found: GovernedTarget<'_>,
+        host: &Host,
+    ) -> Denial {
         if self.numbers_of(who).is_empty() {
             return self.denial(who, found, DenyReason::WorkloadUnknown);
         }
@@ -83,28 +88,28 @@ impl PolicySet {
 const MOST_FAILURES: usize = 4;
 
 /// How many conditions do not hold, and whether the credential is missing.
-fn failures(policy: &Policy, route: &Route, ask: Ask<'_>) -> usize {
-    let missing = match Fill::of(policy, route) {
-        Fill::Missing(_) => 1,
-        Fill::NotNeeded | Fill::Filled(..) => 0,
+fn failures(policy: &Policy, route: &Route, ask: Question<'_>) -> usize {
+    let missing = match SlotFill::of(policy, route) {
+        SlotFill::Missing(_) => 1,
+        SlotFill::NotNeeded | SlotFill::Filled(..) => 0,
     };
     unmet_all(&policy.conditions, ask, true).len() + missing
 }
 
-/// What keeps a rule of a policy from permitting, and the reason it comes down to. No mismatches
-/// means that it permits.
+/// What prevents a rule of a policy from permitting, and the resulting reason. No mismatches means that
+/// it permits.
 pub(super) fn misses(
     policy: &Policy,
     rule: usize,
     route: &Route,
-    ask: Ask<'_>,
+    ask: Question<'_>,
 ) -> (DenyReason, Vec<Mismatch>) {
     let parts = RuleParts::of(&policy.allow[rule], ask.request);
     let mut mismatches = parts.mismatches(&policy.allow[rule], ask.request);
     mismatches.extend(unmet_all(&policy.conditions, ask, parts.all()));
-    let slot = Fill::of(policy, route).mismatch(policy);
+    let slot = SlotFill::of(policy, route).mismatch(policy);
     let reason = match policy.mode {
-        // An observing policy refuses only what it has no credential for.
+        // An observing policy refuses only if it has no credential.
         Mode::Observe => DenyReason::SlotNotGranted,
         Mode::Enforce if !parts.all() => DenyReason::RequestNotAllowed,
         Mode::Enforce => unmet(&policy.conditions, ask).unwrap_or(DenyReason::SlotNotGranted),

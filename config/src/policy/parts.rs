@@ -1,6 +1,6 @@
 //! The one place that compares a request with a rule, a policy's conditions and a route.
 //!
-//! Deciding, finding the nearest miss and explaining all use these, so that they cannot differ.
+//! The decision, the closest rule and the explanation all use these functions, so they cannot differ.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::{
     model::{Attach, Conditions, Credential, Policy, Route, Rule},
 };
 
-/// A question: who, what, when.
+/// The input of a decision: who, what, when.
 #[derive(Clone, Copy)]
-pub(super) struct Ask<'a> {
+pub(super) struct Question<'a> {
     pub caller: &'a CallerFacts,
     pub request: &'a RequestFacts<'a>,
     pub now: Timestamp,
@@ -70,7 +70,7 @@ impl RuleParts {
     }
 }
 
-/// Whether a rule names no hosts or one for which `test` holds.
+/// Whether a rule names no hosts, or one for which `test` holds.
 pub(super) fn allows_host(rule: &Rule, test: impl Fn(&HostPattern) -> bool) -> bool {
     rule.hosts.is_empty() || rule.hosts.iter().any(test)
 }
@@ -80,13 +80,13 @@ pub(super) fn hosts_mismatch(rule: &Rule, host: &crate::host::Host) -> Mismatch 
     Mismatch::new("hosts", &wanted.join(", "), &host.to_string())
 }
 
-/// Whether a route is for this request.
+/// Whether a route matches this request.
 pub(super) fn route_matches(route: &Route, request: &RequestFacts<'_>) -> bool {
     route.is_for(request.host, request.path)
 }
 
 /// The first condition that does not hold.
-pub(super) fn unmet(conditions: &Conditions, ask: Ask<'_>) -> Option<DenyReason> {
+pub(super) fn unmet(conditions: &Conditions, ask: Question<'_>) -> Option<DenyReason> {
     if !in_schedule(conditions, ask.now) {
         return Some(DenyReason::OutsideSchedule);
     }
@@ -100,11 +100,11 @@ pub(super) fn unmet(conditions: &Conditions, ask: Ask<'_>) -> Option<DenyReason>
     }
 }
 
-/// Every condition that does not hold. `when` is only asked if a rule matched: it is written
+/// Every condition that does not hold. `when` is evaluated only if a rule matched, because it is written
 /// for requests that some rule allows.
 pub(super) fn unmet_all(
     conditions: &Conditions,
-    ask: Ask<'_>,
+    ask: Question<'_>,
     rule_matched: bool,
 ) -> Vec<Mismatch> {
     let mut all = Vec::new();
@@ -153,23 +153,23 @@ fn expired(conditions: &Conditions, now: Timestamp) -> bool {
     conditions.not_after.is_some_and(|end| now >= end)
 }
 
-fn when(conditions: &Conditions, ask: Ask<'_>) -> Result<bool, ConditionError> {
+fn when(conditions: &Conditions, ask: Question<'_>) -> Result<bool, ConditionError> {
     conditions.when.as_ref().map_or(Ok(true), |condition| {
         condition.holds(ask.caller, ask.request, ask.now)
     })
 }
 
-/// What a policy puts where the route wants a credential.
+/// The credential that a policy has for a route.
 #[derive(Clone, Copy)]
-pub(super) enum Fill<'s> {
+pub(super) enum SlotFill<'s> {
     /// The route sends none.
     NotNeeded,
     Filled(&'s Attach, &'s Arc<Credential>),
-    /// The route needs one that the policy does not give.
+    /// The policy has none, but the route needs one.
     Missing(&'s Attach),
 }
 
-impl<'s> Fill<'s> {
+impl<'s> SlotFill<'s> {
     pub(super) fn of(policy: &'s Policy, route: &'s Route) -> Self {
         let Some(attach) = &route.attach else {
             return Self::NotNeeded;
@@ -197,18 +197,18 @@ impl<'s> Fill<'s> {
     }
 }
 
-/// How one policy judges one request.
+/// The result of one policy for one request.
 #[derive(Clone, Copy)]
 pub(super) struct Verdict<'s> {
     /// The first rule that matches.
     pub rule: Option<usize>,
-    /// What is against it, apart from the credential.
+    /// What prevents it, except the credential.
     pub against: Option<DenyReason>,
-    pub fill: Fill<'s>,
+    pub fill: SlotFill<'s>,
 }
 
 impl<'s> Verdict<'s> {
-    pub(super) fn of(policy: &'s Policy, route: &'s Route, ask: Ask<'_>) -> Self {
+    pub(super) fn of(policy: &'s Policy, route: &'s Route, ask: Question<'_>) -> Self {
         let rule = policy
             .allow
             .iter()
@@ -219,12 +219,12 @@ impl<'s> Verdict<'s> {
                 None => Some(DenyReason::RequestNotAllowed),
                 Some(_) => unmet(&policy.conditions, ask),
             },
-            fill: Fill::of(policy, route),
+            fill: SlotFill::of(policy, route),
         }
     }
 
-    /// Whether the policy permits, were it enforced.
+    /// Whether the policy would permit if it were enforced.
     pub(super) fn permits(self) -> bool {
-        self.against.is_none() && !matches!(self.fill, Fill::Missing(_))
+        self.against.is_none() && !matches!(self.fill, SlotFill::Missing(_))
     }
 }

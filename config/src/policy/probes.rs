@@ -1,5 +1,5 @@
-//! Where policy permits the probe of a credential. A probe is a request like any other, and is sent only
-//! to hosts that a rule names.
+//! Where policy permits the probe of a credential. A probe is a request like any other, and goes only to
+//! hosts that a rule names.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ pub(super) struct Permitted {
 pub(super) type Probes = HashMap<ResourceName, Vec<Permitted>>;
 
 impl PolicySet {
-    /// A host and port at which a policy with this credential permits its probe now, though no request
-    /// waits there.
+    /// A host and port at which a policy with this credential permits its probe now, without a waiting
+    /// request.
     ///
-    /// `when` may depend on the caller, and a probe has none: a policy with it permits no probe.
+    /// `when` can depend on the caller, and a probe has none: a policy with `when` permits no probe.
     pub fn probe_place(&self, credential: &ResourceName, now: Timestamp) -> Option<(&Host, u16)> {
         let permitted = self.probes.get(credential)?.iter();
         permitted
@@ -64,7 +64,7 @@ pub(super) fn index(policies: &[Arc<Policy>]) -> Probes {
     all
 }
 
-/// Exact hosts only: a wildcard does not say which hosts exist.
+/// Only exact hosts: a wildcard does not say which hosts exist.
 fn permitted(policy: &Arc<Policy>, probe: &Probe) -> impl Iterator<Item = Permitted> {
     let target = &policy.target;
     let port = probe.port.or(target.ports.first().copied());

@@ -1,4 +1,4 @@
-//! Which workloads a caller is.
+//! Finds the workloads of a caller.
 
 use std::sync::Arc;
 
@@ -12,35 +12,35 @@ use super::{
 };
 use crate::model::{Selector, Workload};
 
-/// The workloads a caller was recognised as, in one revision. Made once a connection and
-/// revision, so that decisions need not match selectors again.
+/// The workloads of a caller, in one revision. Computed once per connection and revision, so that
+/// decisions need not match selectors again.
 #[derive(Debug, Clone)]
 pub struct Recognised {
-    /// The revision whose workloads the numbers mean.
+    /// The revision that the numbers refer to.
     revision: Arc<str>,
-    /// Ascending, so by name.
+    /// Ascending, so also sorted by name.
     workloads: SmallVec<[u32; 4]>,
 }
 
 impl Recognised {
-    /// Whether the caller is no workload at all.
+    /// Whether the caller matches no workload.
     pub fn is_unknown(&self) -> bool {
         self.workloads.is_empty()
     }
 
-    /// Whether it was made by just this policy set, and not by one before a reload.
+    /// Whether it was made by this policy set, and not by one before a reload.
     pub fn is_of(&self, policies: &PolicySet) -> bool {
         Arc::ptr_eq(&self.revision, &policies.revision)
     }
 }
 
-/// Selectors by what they must compare equal on.
+/// Selectors, indexed by the keys that must be equal.
 #[derive(Debug)]
 pub(super) struct SelectorIndex {
     by_spiffe_id: HashMap<Box<str>, Vec<Place>>,
     /// By namespace, then service account.
     by_account: HashMap<Box<str>, HashMap<Box<str>, Vec<Place>>>,
-    /// Those without one of these keys; looked at for every caller.
+    /// Selectors without one of these keys; compared with every caller.
     others: Vec<Place>,
 }
 
@@ -79,7 +79,7 @@ impl SelectorIndex {
         }
     }
 
-    /// Every selector that may recognise the caller.
+    /// Every selector that may match the caller.
     fn candidates<'i>(&'i self, caller: &CallerFacts) -> impl Iterator<Item = Place> + 'i {
         let by_id = caller
             .spiffe_id
@@ -101,7 +101,7 @@ impl SelectorIndex {
 }
 
 impl PolicySet {
-    /// Which workloads this caller is.
+    /// The workloads of this caller.
     pub fn recognise(&self, caller: &CallerFacts) -> Recognised {
         let mut workloads: SmallVec<[u32; 4]> = self
             .selectors
@@ -120,7 +120,7 @@ impl PolicySet {
         }
     }
 
-    /// The workloads that were recognised, by name; none if `who` was made by another revision.
+    /// The workloads in `who`, by name; none if `who` was made by another revision.
     pub fn workloads_of<'s>(
         &'s self,
         who: &Recognised,
@@ -136,8 +136,8 @@ impl PolicySet {
         if who.is_of(self) { &who.workloads } else { &[] }
     }
 
-    /// The selector that came nearest, for a caller that is no workload. Only one that agrees on
-    /// the service account, its namespace or the SPIFFE ID is near.
+    /// The selector that came closest, for a caller that matches no workload. It must agree in the
+    /// service account, its namespace or the SPIFFE ID.
     pub(super) fn nearest_selector(&self, caller: &CallerFacts) -> Option<NearestSelector> {
         let mut best: Option<((usize, usize), &Arc<Workload>, usize)> = None;
         for workload in &self.workloads {
@@ -166,8 +166,8 @@ pub(super) fn recognises(selector: &Selector, caller: &CallerFacts) -> bool {
     compare(selector, caller).all(|part| part.matches())
 }
 
-/// How near a selector is: the parts that prove identity, then all that match. `None` if it has
-/// nothing to do with the caller.
+/// How close a selector is: first the parts that prove identity, then all that match. `None` if it does
+/// not resemble the caller.
 pub(super) fn nearness(selector: &Selector, caller: &CallerFacts) -> Option<(usize, usize)> {
     let matching = |part: &Part<'_>| part.matches();
     let who = compare(selector, caller)
@@ -177,7 +177,7 @@ pub(super) fn nearness(selector: &Selector, caller: &CallerFacts) -> Option<(usi
     (who > 0).then(|| (who, compare(selector, caller).filter(matching).count()))
 }
 
-/// One part of a selector that is present, and what the caller has there.
+/// One part that a selector has, and the caller's value for it.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     what: &'static str,
@@ -195,7 +195,7 @@ enum Test<'a> {
         wanted: &'a str,
         given: Given<'a>,
     },
-    /// Every image must be one of those listed, and there must be one.
+    /// Every image must be in the list, and there must be at least one.
     Images {
         wanted: &'a [String],
         given: Option<&'a [String]>,
@@ -208,7 +208,7 @@ enum Given<'a> {
     NotAsked,
 }
 
-/// The parts of a selector that are present. The order is that of the resource.
+/// The parts that a selector has, in the order of the resource.
 pub(super) fn compare<'a>(
     selector: &'a Selector,
     caller: &'a CallerFacts,
@@ -278,7 +278,7 @@ impl Part<'_> {
     }
 
     pub(super) fn mismatch(&self) -> Option<Mismatch> {
-        const NOT_ASKED: &str = "unknown: it needs the Kubernetes API, which was not asked";
+        const NOT_ASKED: &str = "unknown: this needs the Kubernetes API, which was not queried";
         if self.matches() {
             return None;
         }

@@ -1,12 +1,12 @@
-//! A denial in one sentence: for the caller, who learns no more than what to ask for, and for the
-//! operator, who learns what to change.
+//! A denial in one sentence: for the caller, which learns only what to ask for, and for the operator,
+//! who learns what to change.
 
 use std::fmt::Write;
 
 use super::{Denial, DenyReason, Mismatch, answer::printable};
 
 impl Denial {
-    /// What the calling program is told. It names no policy and no rule.
+    /// The sentence for the calling program. It names no policy and no rule.
     pub fn sentence_for_caller(&self) -> String {
         let workload = self
             .workload
@@ -41,10 +41,10 @@ impl Denial {
             }
             DenyReason::PathDenied => {
                 format!(
-                    "{target} endpoints that hand out or revoke credentials, or are closed for another reason, are denied to every workload"
+                    "{target} endpoints that issue or revoke credentials, or are closed for another reason, are denied to every workload"
                 )
             }
-            DenyReason::NoRoute => format!("the proxy sends no such request to {target}"),
+            DenyReason::NoRoute => format!("the proxy does not send such requests to {target}"),
             DenyReason::SlotNotGranted => {
                 format!(
                     "{workload} has access to {target}, but not with the credential this request needs"
@@ -53,7 +53,8 @@ impl Denial {
         }
     }
 
-    /// What the operator is told: what was compared, and what to change if the request is wanted.
+    /// The sentence for the operator: what was compared, and what to change if the request should be
+    /// permitted.
     pub fn sentence_for_operator(&self) -> String {
         let mut sentence = self.finding();
         let remedy = self.remedy();
@@ -64,7 +65,7 @@ impl Denial {
             };
             append(
                 &mut sentence,
-                &format!("nearest is AccessPolicy {place}"),
+                &format!("the closest is AccessPolicy {place}"),
                 &nearest.mismatches,
             );
         }
@@ -72,7 +73,7 @@ impl Denial {
             let place = format!("{}, match[{}]", nearest.workload.name, nearest.entry);
             append(
                 &mut sentence,
-                &format!("nearest is Workload {place}"),
+                &format!("the closest is Workload {place}"),
                 &nearest.mismatches,
             );
         }
@@ -86,7 +87,7 @@ impl Denial {
             .as_ref()
             .map_or("an unknown workload", |workload| workload.name.as_str());
         match self.reason {
-            DenyReason::WorkloadUnknown => "no Workload recognises the caller".to_owned(),
+            DenyReason::WorkloadUnknown => "no Workload matches the caller".to_owned(),
             DenyReason::TargetNotGranted => {
                 format!("no AccessPolicy grants {workload} the target {target}")
             }
@@ -94,7 +95,7 @@ impl Denial {
                 format!("no rule for {workload} and {target} allows this request")
             }
             DenyReason::OutsideSchedule => {
-                format!("{workload} asked {target} outside of its schedule")
+                format!("{workload} called {target} outside of its schedule")
             }
             DenyReason::PolicyExpired => {
                 format!("the policy for {workload} and {target} has expired")

@@ -11,7 +11,7 @@ use super::or_default;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessPolicySpec {
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
     /// Names of `Workload`s: `name` in the policy's namespace, or `namespace/name`.
     pub workloads: Vec<String>,
@@ -23,7 +23,7 @@ pub struct AccessPolicySpec {
     pub credentials: Option<BTreeMap<String, String>>,
     /// Any one of these permits a request.
     pub allow: Vec<AllowRule>,
-    /// All of these must hold besides.
+    /// All of these must hold too.
     pub conditions: Option<ConditionsSpec>,
     /// Whether it is enforced (the default) or only recorded.
     pub mode: Option<PolicyMode>,
@@ -33,31 +33,31 @@ pub struct AccessPolicySpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowRule {
-    /// Hosts of the target; any of them unless given.
+    /// Hosts of the target. Default: any of them.
     #[serde(default, deserialize_with = "or_default")]
     pub hosts: Vec<String>,
-    /// Methods; any unless given.
+    /// Methods. Default: any.
     #[serde(default, deserialize_with = "or_default")]
     pub methods: Vec<String>,
-    /// Path patterns, `*` for one segment and `**` for any number; any path unless given.
+    /// Path patterns, `*` for one segment and `**` for any number. Default: any path.
     #[serde(default, deserialize_with = "or_default")]
     pub paths: Vec<String>,
 }
 
-/// What must hold besides the rules.
+/// What must hold in addition to the rules.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConditionsSpec {
     /// Recurring windows in which requests are permitted.
     pub schedule: Option<ScheduleSpec>,
-    /// The first moment at which it permits nothing any more: `2027-06-30T00:00:00Z`.
+    /// From this time on it permits nothing: `2027-06-30T00:00:00Z`.
     pub not_after: Option<String>,
     /// A CEL expression over `request` and `caller` that must be true.
     pub when: Option<String>,
     /// The most requests in a period, for each workload: `60/m`; `s`, `m` or `h`.
     pub rate: Option<String>,
-    /// How long a request waits for the end of the API's own rate limit (its 429 with
-    /// `Retry-After`) instead of being refused at once: `5s`; a minute at most.
+    /// How long a request waits for the end of the API's own rate limit (its 429 with `Retry-After`)
+    /// instead of being refused at once: `5s`; at most a minute.
     pub wait_for_rate_limit: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub struct ScheduleSpec {
     pub cron: String,
     /// How long the window stays open: `45m`.
     pub duration: String,
-    /// The IANA name of the time zone the expression is read in.
+    /// The time zone of the expression, as an IANA name.
     pub time_zone: String,
 }
 
@@ -77,8 +77,8 @@ pub struct ScheduleSpec {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum PolicyMode {
-    /// What no rule permits is refused.
+    /// A request that no rule permits is refused.
     Enforce,
-    /// What no rule permits is recorded, and let through.
+    /// A request that no rule permits is recorded and passed on.
     Observe,
 }

@@ -7,9 +7,8 @@ use serde::Deserialize;
 
 use super::or_default;
 
-/// Where secret material lives and how it becomes a credential. Exactly one of the providers
-/// (`static`, `basic`, `slackRotation`, `oauth2ClientCredentials`, `tokenExchange`, `jwt`) is
-/// given.
+/// Where secret material is stored and how it becomes a credential. Exactly one of the providers
+/// (`static`, `basic`, `slackRotation`, `oauth2ClientCredentials`, `tokenExchange`, `jwt`) is given.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CredentialSpec {
@@ -18,7 +17,7 @@ pub struct CredentialSpec {
     /// A token that is used as it is stored.
     #[serde(rename = "static")]
     pub static_token: Option<StaticSpec>,
-    /// A user's name and password.
+    /// A user name and password.
     pub basic: Option<BasicSpec>,
     /// Slack's token rotation.
     pub slack_rotation: Option<SlackRotationSpec>,
@@ -29,15 +28,15 @@ pub struct CredentialSpec {
     pub token_exchange: Option<TokenExchangeSpec>,
     /// A token that the gateway mints and signs.
     pub jwt: Option<JwtSpec>,
-    /// The namespaces whose policies may use it; its own only unless given.
+    /// The namespaces whose policies may use it. Default: its own only.
     pub allowed_namespaces: Option<Vec<String>>,
-    /// The day by which a person must have replaced it: `2027-03-31`.
+    /// The day by which a person must replace it: `2027-03-31`.
     pub rotate_by: Option<String>,
-    /// The longest time one obtained value may be used, whatever its issuer says: `12h`.
+    /// The longest time for which one value may be used, whatever its issuer says: `12h`.
     pub max_age: Option<String>,
-    /// After this time without use it is dropped; `10m` unless given.
+    /// After this time without use the value is released. Default: `10m`.
     pub idle_after: Option<String>,
-    /// That its issuer is told when it is dropped, so that it ends there too.
+    /// Whether a released value is also revoked at its issuer.
     #[serde(default, deserialize_with = "or_default")]
     pub revoke_when_idle: bool,
 }
@@ -46,17 +45,17 @@ pub struct CredentialSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StaticSpec {
-    /// Where the token lives.
+    /// Where the token is stored.
     pub token: SecretReference,
 }
 
-/// A user's name and password.
+/// A user name and password.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BasicSpec {
-    /// The user's name.
+    /// The user name.
     pub username: String,
-    /// Where the password lives.
+    /// Where the password is stored.
     pub password: SecretReference,
 }
 
@@ -66,11 +65,12 @@ pub struct BasicSpec {
 pub struct SlackRotationSpec {
     /// The app's client id; public.
     pub client_id: String,
-    /// Where the app's client secret lives.
+    /// Where the app's client secret is stored.
     pub client_secret: SecretReference,
-    /// Where the first refresh token lives; later ones are kept in the state store.
+    /// Where the first refresh token is stored; later ones are kept in the state store.
     pub refresh_token: Option<SecretReference>,
-    /// Instead: where a long-lived token lives, which is exchanged for a rotating pair, once.
+    /// Instead of `refreshToken`: where a long-lived token is stored, which is exchanged once for a
+    /// rotating pair.
     pub long_lived_token: Option<SecretReference>,
 }
 
@@ -82,9 +82,9 @@ pub struct ClientCredentialsSpec {
     pub token_url: String,
     /// Where a token is revoked (RFC 7009).
     pub revoke_url: Option<String>,
-    /// PEM roots to trust for both instead of those of `upstream.roots`.
+    /// PEM roots for both instead of those of `upstream.roots`.
     pub ca_file: Option<String>,
-    /// As whom the endpoint is asked.
+    /// The OAuth client that requests the token.
     pub client: OauthClientSpec,
     /// The scopes to ask for.
     #[serde(default, deserialize_with = "or_default")]
@@ -101,9 +101,9 @@ pub struct TokenExchangeSpec {
     pub token_url: String,
     /// Where a token is revoked (RFC 7009).
     pub revoke_url: Option<String>,
-    /// PEM roots to trust for both instead of those of `upstream.roots`.
+    /// PEM roots for both instead of those of `upstream.roots`.
     pub ca_file: Option<String>,
-    /// As whom the endpoint is asked; the pod's token alone unless given.
+    /// The OAuth client that requests the token. Default: none; the pod's token is sufficient.
     pub client: Option<OauthClientSpec>,
     /// The scopes to ask for.
     #[serde(default, deserialize_with = "or_default")]
@@ -114,15 +114,15 @@ pub struct TokenExchangeSpec {
     pub resource: Option<String>,
 }
 
-/// As whom a token endpoint is asked: `id`, and `secret` or `key`.
+/// The client at a token endpoint: `id`, and `secret` or `key`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OauthClientSpec {
     /// The client id; public.
     pub id: String,
-    /// Where the client secret lives.
+    /// Where the client secret is stored.
     pub secret: Option<SecretReference>,
-    /// How the secret is sent; `basic` unless given.
+    /// How the secret is sent. Default: `basic`.
     pub secret_by: Option<SecretBySpec>,
     /// The key of `private_key_jwt`.
     pub key: Option<SigningKeySpec>,
@@ -138,15 +138,15 @@ pub enum SecretBySpec {
     Post,
 }
 
-/// What a JWT is signed with.
+/// The key that signs a JWT.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SigningKeySpec {
-    /// Where the PEM private key lives.
+    /// Where the PEM private key is stored.
     pub private_key: SecretReference,
     /// The `kid` header.
     pub key_id: Option<String>,
-    /// The `alg` header: `RS256` unless given.
+    /// The `alg` header. Default: `RS256`.
     pub algorithm: Option<SigningAlgorithmSpec>,
 }
 
@@ -177,20 +177,20 @@ pub struct JwtSpec {
     pub subject: Option<String>,
     /// `aud`.
     pub audience: Option<String>,
-    /// From `iat` to `exp`: 1 hour at most, `10m` unless given.
+    /// From `iat` to `exp`, at most 1 hour. Default: `10m`.
     pub lifetime: Option<String>,
     /// Further claims.
     #[serde(default, deserialize_with = "or_default")]
     pub claims: BTreeMap<String, serde_json::Value>,
-    /// What it is signed with.
+    /// The signing key.
     pub key: SigningKeySpec,
-    /// Hand it in for an access token (RFC 7523, section 2.1).
+    /// Exchanges the token for an access token (RFC 7523, section 2.1).
     pub grant: Option<JwtGrantSpec>,
-    /// Hand it in for a GitHub App's installation token.
+    /// Exchanges the token for a GitHub App's installation token.
     pub installation: Option<InstallationSpec>,
 }
 
-/// Where a minted JWT is handed in for an access token.
+/// Where a minted JWT is exchanged for an access token.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JwtGrantSpec {
@@ -198,24 +198,24 @@ pub struct JwtGrantSpec {
     pub token_url: String,
     /// Where a token is revoked (RFC 7009).
     pub revoke_url: Option<String>,
-    /// PEM roots to trust for both instead of those of `upstream.roots`.
+    /// PEM roots for both instead of those of `upstream.roots`.
     pub ca_file: Option<String>,
     /// The scopes to ask for.
     #[serde(default, deserialize_with = "or_default")]
     pub scopes: Vec<String>,
 }
 
-/// Where a minted JWT is handed in for a GitHub App's installation token.
+/// Where a minted JWT is exchanged for a GitHub App's installation token.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InstallationSpec {
     /// Such as `https://api.github.com/app/installations/1/access_tokens`.
     pub url: String,
-    /// PEM roots to trust for it instead of those of `upstream.roots`.
+    /// PEM roots for its certificates instead of those of `upstream.roots`.
     pub ca_file: Option<String>,
 }
 
-/// Where a secret lives; never the secret itself.
+/// Where a secret is stored; never the secret itself.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum SecretReference {
@@ -225,7 +225,7 @@ pub enum SecretReference {
     KubernetesSecret(KubernetesSecretKey),
     /// A field of a secret in Vault or `OpenBao`.
     Vault(VaultKey),
-    /// What an operator's helper prints.
+    /// The output of an operator's helper.
     Exec(ExecSpec),
 }
 
@@ -243,13 +243,13 @@ pub struct KubernetesSecretKey {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaultKey {
-    /// The secrets engine's mount; `secret` unless given.
+    /// The secrets engine's mount. Default: `secret`.
     pub mount: Option<String>,
     /// The secret's path beneath the mount.
     pub path: String,
     /// The field within it.
     pub key: String,
-    /// What kind of engine it is; `kv2` unless given.
+    /// What kind of engine it is. Default: `kv2`.
     pub engine: Option<VaultEngineSpec>,
 }
 
@@ -259,16 +259,16 @@ pub struct VaultKey {
 pub enum VaultEngineSpec {
     /// Key and value, version 2.
     Kv2,
-    /// One that makes a secret for us with a lease, such as `database`.
+    /// One that makes a secret for the gateway, with a lease, such as `database`.
     Dynamic,
 }
 
-/// What an operator's helper prints.
+/// The output of an operator's helper.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecSpec {
     /// The program, by its absolute path, and its arguments.
     pub command: Vec<String>,
-    /// The time it may take; `10s` unless given.
+    /// The time it may take. Default: `10s`.
     pub timeout: Option<String>,
 }

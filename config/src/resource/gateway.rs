@@ -1,4 +1,4 @@
-//! `Gateway`: the file that starts one. Everything but `resources` has a default.
+//! `Gateway`: configures one gateway. Everything but `resources` has a default.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,22 +18,21 @@ use super::{
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GatewaySpec {
-    /// Where it listens; an explicit proxy at 127.0.0.1:3128 unless given.
+    /// Where it listens. Default: an explicit proxy at 127.0.0.1:3128.
     pub listeners: Option<Vec<ListenerSpec>>,
-    /// Who vouches for callers; the cluster the gateway runs in unless given.
+    /// The issuers and trust domains of callers. Default: the cluster in which the gateway runs.
     pub identity: Option<IdentitySpec>,
     /// Where resources come from.
     pub resources: Vec<ResourceSourceSpec>,
     /// How connections are decrypted.
     pub interception: Option<InterceptionSpec>,
-    /// Where rotated secret material is kept; `/var/lib/countersign/state` unless given.
+    /// Where rotated secret material is kept. Default: `/var/lib/countersign/state`.
     pub state: Option<StateSpec>,
-    /// The API server that Kubernetes Secrets are read from; that of the cluster the gateway runs
-    /// in unless given.
+    /// The API server for Kubernetes Secrets. Default: that of the cluster in which the gateway runs.
     pub kubernetes: Option<ClusterSpec>,
-    /// The Vault or `OpenBao` that secrets are read from.
+    /// The Vault or `OpenBao` for secrets.
     pub vault: Option<VaultSpec>,
-    /// What happens to traffic that no target matches; refused unless given.
+    /// What happens to traffic that no target matches. Default: it is refused.
     pub unmatched: Option<UnmatchedSpec>,
     /// How upstreams are reached.
     pub upstream: Option<UpstreamSpec>,
@@ -51,15 +50,15 @@ pub struct ListenerSpec {
     pub name: String,
     /// Address and port: `127.0.0.1:3128`.
     pub address: String,
-    /// How clients address it; `explicit` unless given.
+    /// How clients address it. Default: `explicit`.
     pub mode: Option<ListenerModeSpec>,
-    /// How connections are steered to a transparent listener; `redirect` unless given.
+    /// How connections are redirected to a transparent listener. Default: `redirect`.
     pub transparency: Option<TransparencySpec>,
     /// TLS towards the client.
     pub tls: Option<ListenerTlsSpec>,
-    /// That a listener without TLS beyond loopback is meant.
+    /// Allows a listener without TLS beyond loopback.
     pub plaintext: Option<Plaintext>,
-    /// For a sidecar gateway: the identity of whatever comes in here.
+    /// For a sidecar gateway: the identity of all connections to this listener.
     pub identity: Option<ListenerIdentitySpec>,
 }
 
@@ -69,11 +68,11 @@ pub struct ListenerSpec {
 pub enum ListenerModeSpec {
     /// An HTTP proxy: CONNECT and absolute-form requests.
     Explicit,
-    /// Steered connections, by their original destination.
+    /// Redirected connections, by their original destination.
     Transparent,
 }
 
-/// How connections are steered to a transparent listener.
+/// How connections are redirected to a transparent listener.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum TransparencySpec {
@@ -83,11 +82,11 @@ pub enum TransparencySpec {
     Tproxy,
 }
 
-/// That clear text beyond loopback is meant.
+/// Allows clear text beyond loopback.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Plaintext {
-    /// Tokens may cross the network in clear.
+    /// Tokens may cross the network in clear text.
     Allowed,
 }
 
@@ -99,7 +98,7 @@ pub struct ListenerTlsSpec {
     pub certificate: String,
     /// A PEM file: the private key.
     pub key: String,
-    /// Whether client certificates are asked for; not unless given.
+    /// Whether client certificates are asked for. Default: they are not.
     pub client_trust: Option<ClientTrustSpec>,
 }
 
@@ -113,7 +112,7 @@ pub enum ClientTrustSpec {
     Spiffe,
 }
 
-/// The identity of whatever comes in at a listener.
+/// The identity of all connections to a listener.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListenerIdentitySpec {
@@ -121,7 +120,7 @@ pub struct ListenerIdentitySpec {
     pub token_file: String,
 }
 
-/// Who vouches for callers.
+/// The issuers and trust domains of callers.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentitySpec {
@@ -141,14 +140,14 @@ pub struct IssuerSpec {
     pub name: String,
     /// The exact `iss` claim.
     pub issuer: String,
-    /// What `aud` must contain; `countersign` unless given.
+    /// What `aud` must contain. Default: `countersign`.
     pub audience: Option<String>,
-    /// The longest time for which a token may have been made, from `iat` to `exp`: 10 minutes to 30
-    /// days; `24h` unless given. A token that lives longer is refused.
+    /// The longest accepted lifetime of a token, from `iat` to `exp`: 10 minutes to 30 days. Default:
+    /// `24h`.
     pub max_token_life: Option<String>,
     /// Where its public keys come from.
     pub jwks: JwksSpec,
-    /// Whether the API server is asked too.
+    /// Whether the API server also reviews tokens.
     pub token_review: Option<TokenReviewSpec>,
 }
 
@@ -158,27 +157,27 @@ pub struct IssuerSpec {
 pub struct JwksSpec {
     /// An `https` URL, or `http` on loopback.
     pub url: Option<String>,
-    /// PEM roots to trust for it instead of the system's.
+    /// PEM roots for its certificates instead of the system's.
     pub ca_file: Option<String>,
     /// A file.
     pub file: Option<String>,
 }
 
-/// Asking the API server whether a token still stands.
+/// Token reviews by the API server.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenReviewSpec {
     /// Which API server.
     pub cluster: ClusterSpec,
-    /// How long a yes is remembered, at most 5 minutes; `10s` unless given. A deleted pod keeps access
-    /// for so long, and for the ten seconds for which the API server remembers its own yes.
+    /// How long a positive review is cached, at most 5 minutes. Default: `10s`. A deleted pod keeps
+    /// access for this time, plus the ten seconds for which the API server itself caches a review.
     pub cache_for: Option<String>,
 }
 
 /// Which API server: `in-cluster`, or a mapping.
 #[derive(Debug, Clone)]
 pub enum ClusterSpec {
-    /// That of the cluster the gateway runs in, with its own service account.
+    /// That of the cluster in which the gateway runs, with its own service account.
     InCluster,
     /// Another.
     Api(ClusterApiSpec),
@@ -192,7 +191,7 @@ pub struct ClusterApiSpec {
     pub url: String,
     /// PEM roots to trust for it.
     pub ca_file: Option<String>,
-    /// The token file the gateway authenticates with.
+    /// The token file with which the gateway authenticates.
     pub token_file: String,
 }
 
@@ -245,7 +244,7 @@ impl JsonSchema for ClusterSpec {
 pub struct TrustDomainSpec {
     /// Its name.
     pub name: String,
-    /// What its certificates are checked against.
+    /// The roots for its certificates.
     pub bundle: BundleSpec,
 }
 
@@ -255,7 +254,7 @@ pub struct TrustDomainSpec {
 pub struct BundleSpec {
     /// PEM or SPIFFE bundle JSON.
     pub file: Option<String>,
-    /// The Unix socket of the agent that answers the SPIFFE Workload API, as
+    /// The Unix socket of an agent that serves the SPIFFE Workload API, as
     /// `unix:///run/spire/agent.sock`.
     pub workload_api: Option<String>,
 }
@@ -270,7 +269,7 @@ pub enum ResourceSourceSpec {
     Kubernetes(KubernetesSourceSpec),
 }
 
-/// The cluster's custom resources; nothing to say about them yet.
+/// The cluster's custom resources; no settings yet.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesSourceSpec {}
@@ -279,15 +278,15 @@ pub struct KubernetesSourceSpec {}
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InterceptionSpec {
-    /// The CA that vouches for the gateway's certificates.
+    /// The CA that signs the gateway's certificates.
     pub ca: CaSpec,
 }
 
-/// Where the interception CA lives.
+/// Where the interception CA is stored.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum CaSpec {
-    /// Made there at first start.
+    /// A directory; the CA is made there at first start.
     Directory(String),
 }
 
@@ -297,7 +296,7 @@ pub enum CaSpec {
 pub enum UnmatchedSpec {
     /// Refused.
     Deny,
-    /// Carried on without being decrypted and without a credential.
+    /// Tunnelled without being decrypted and without a credential.
     Tunnel,
 }
 
@@ -307,7 +306,7 @@ pub enum UnmatchedSpec {
 pub struct UpstreamSpec {
     /// `system`, or a PEM file of roots to add to the system's.
     pub roots: Option<String>,
-    /// Private ranges that may be dialled all the same, as CIDRs.
+    /// Private address ranges that are allowed, as CIDRs.
     #[serde(default, deserialize_with = "or_default")]
     pub allow_addresses: Vec<String>,
     /// `host:port` to be dialled at another `address:port`.
@@ -321,11 +320,11 @@ pub struct UpstreamSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObserveSpec {
-    /// Where decision records go; standard output unless given.
+    /// Where decision records go. Default: standard output.
     pub decisions: Option<DecisionsSpec>,
-    /// The admin endpoint, or `none`; `127.0.0.1:9901` unless given.
+    /// The admin endpoint, or `none`. Default: `127.0.0.1:9901`.
     pub admin: Option<String>,
-    /// Where spans go; nowhere unless given.
+    /// Where spans go. Default: nowhere.
     pub otlp: Option<OtlpSpec>,
 }
 
@@ -343,7 +342,7 @@ pub enum DecisionsSpec {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StdoutFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -360,11 +359,11 @@ pub struct OtlpSpec {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
-    /// The bytes that all peers together can make the gateway hold.
+    /// The most memory in bytes that all peers together can make the gateway hold.
     pub memory: Option<u64>,
-    /// Open client connections of proven callers.
+    /// Open client connections of identified callers.
     pub connections: Option<u64>,
-    /// Client connections on which nobody was proven yet.
+    /// Unidentified client connections.
     pub unidentified: Option<UnidentifiedSpec>,
     /// The bytes of a request head.
     pub head_bytes: Option<u64>,
@@ -372,15 +371,15 @@ pub struct LimitsSpec {
     pub head_timeout: Option<String>,
     /// The time for a client's TLS handshake.
     pub handshake_timeout: Option<String>,
-    /// The time to resolve, dial and greet an upstream.
+    /// The time to resolve and connect to an upstream, handshake included.
     pub connect_timeout: Option<String>,
     /// The time for an upstream's response head.
     pub response_timeout: Option<String>,
-    /// The time neither body may stand still.
+    /// The longest time without progress in either body.
     pub body_idle_timeout: Option<String>,
-    /// The time a client connection may rest between requests.
+    /// The longest idle time of a client connection.
     pub client_idle_timeout: Option<String>,
-    /// The time an unused upstream connection is kept.
+    /// The longest idle time of an upstream connection.
     pub upstream_idle_timeout: Option<String>,
     /// Open upstream connections to one authority with one credential.
     pub upstream_connections: Option<u64>,

@@ -1,7 +1,7 @@
-//! What is written: one file a kind, unknown keys refused.
+//! The resources as they are written: one file per kind, unknown keys refused.
 //!
-//! These types mirror the YAML and promise nothing about it: texts are still texts here. What
-//! is usable is made of them by `validate` alone. Every secret is a reference, never a value.
+//! These types mirror the YAML and check nothing else: texts are still texts here. Only `validate` makes
+//! usable values from them. Every secret is a reference, never a value.
 
 mod access_policy;
 mod credential;
@@ -40,7 +40,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Visitor};
 
-/// The only `apiVersion` there is.
+/// The only `apiVersion`.
 pub const API_VERSION: &str = "countersign.dev/v1alpha1";
 
 /// The serde name of [`SecretReference`]; a text in its place is a pasted secret.
@@ -50,10 +50,10 @@ pub(crate) const SECRET_REFERENCE: &str = "SecretReference";
 pub(crate) const CLUSTER: &str = "ClusterSpec";
 pub(crate) const IN_CLUSTER: &str = "in-cluster";
 
-/// The serde name by which a key says that it need not be there.
+/// The serde name that marks a key as optional.
 pub(crate) const OR_DEFAULT: &str = "OrDefault";
 
-/// Reads a key with a default, so that it can be told from a required one before it is read.
+/// Reads a key with a default, so that it can be distinguished from a required key before it is read.
 fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de> + Default,
@@ -94,7 +94,7 @@ pub enum Kind {
     Credential,
     /// Under which rule.
     AccessPolicy,
-    /// The file that starts a gateway.
+    /// The Gateway file.
     Gateway,
 }
 
@@ -108,7 +108,7 @@ impl Kind {
         Self::Gateway,
     ];
 
-    /// As it is written under `kind`.
+    /// As written under `kind`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workload => "Workload",
@@ -124,7 +124,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether its resources live in a namespace.
+    /// Whether its resources have a namespace.
     pub fn is_namespaced(self) -> bool {
         match self {
             Self::Workload | Self::Credential | Self::AccessPolicy => true,
@@ -139,7 +139,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What names a resource.
+/// The name of a resource, with labels and annotations.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {

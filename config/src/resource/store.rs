@@ -1,4 +1,4 @@
-//! Where a gateway keeps rotated secret material, and the Vault it reads from.
+//! Where a gateway keeps rotated secret material, and the Vault that it reads from.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub struct StateSpec {
     /// Files in a directory.
     pub directory: Option<String>,
-    /// With `directory`: the file that holds the key they are encrypted with, 32 bytes in base64.
+    /// With `directory`: the file with the key that encrypts them, 32 bytes in base64.
     pub key_file: Option<String>,
     /// Secrets in a namespace.
     pub kubernetes: Option<KubernetesStateSpec>,
@@ -41,15 +41,15 @@ pub struct VaultStateSpec {
 pub struct VaultSpec {
     /// Its base URL: `https`, or `http` on loopback.
     pub address: String,
-    /// PEM roots to trust for it instead of the system's.
+    /// PEM roots for its certificates instead of the system's.
     pub ca_file: Option<String>,
-    /// The namespace, sent as `X-Vault-Namespace`.
+    /// The value of `X-Vault-Namespace`.
     pub namespace: Option<String>,
-    /// How the gateway proves itself to it.
+    /// How the gateway authenticates.
     pub auth: VaultAuthSpec,
 }
 
-/// How a gateway proves itself to Vault.
+/// How a gateway authenticates to Vault.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum VaultAuthSpec {
@@ -65,8 +65,8 @@ pub enum VaultAuthSpec {
 pub struct VaultKubernetesSpec {
     /// The role to ask for.
     pub role: String,
-    /// Where the method is mounted; `kubernetes` unless given.
+    /// Where the method is mounted. Default: `kubernetes`.
     pub mount: Option<String>,
-    /// The token's file; the pod's own service-account token unless given.
+    /// The token's file. Default: the pod's own service-account token.
     pub token_file: Option<String>,
 }

@@ -7,25 +7,25 @@ use serde::Deserialize;
 
 use super::or_default;
 
-/// An API: its hosts, how a credential is attached, and how it answers.
+/// An API: its hosts, how a credential is attached, and how it reports failures.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetServiceSpec {
-    /// A target of the catalog to start from: what is given here comes first or replaces.
+    /// A target of the catalog to start from: what is given here comes first or replaces it.
     pub extends: Option<String>,
-    /// With `extends`: domains of it, and what stands in their place here, such as
-    /// `slack.com: slack-gov.com`. Its hosts, and those of its routes and probe, are taken under these.
+    /// With `extends`: domains of the extended target and their replacements here, such as `slack.com:
+    /// slack-gov.com`. Its hosts, and those of its routes and probe, are moved to these domains.
     #[serde(default, deserialize_with = "or_default")]
     pub domains: BTreeMap<String, String>,
     /// Its hosts, exact or with one `*` within the leftmost label.
     #[serde(default, deserialize_with = "or_default")]
     pub hosts: Vec<String>,
-    /// The ports it may be reached at; 443 unless given.
+    /// The ports it may be reached at. Default: 443.
     pub ports: Option<Vec<u16>>,
     /// `false` for hosts that must not be decrypted, such as those whose certificates are pinned:
-    /// policies then decide about tunnels, by workload, host, port and time; `true` unless given.
+    /// policies then decide about tunnels, by workload, host, port and time. Default: `true`.
     pub intercept: Option<bool>,
-    /// The kinds of credential it knows; one called `default` unless given.
+    /// The kinds of credential that it knows. Default: one called `default`.
     pub slots: Option<SlotsSpec>,
     /// What to do by host and path; the first match counts.
     #[serde(default, deserialize_with = "or_default")]
@@ -33,11 +33,11 @@ pub struct TargetServiceSpec {
     /// How it reports that a credential failed; the first match counts.
     #[serde(default, deserialize_with = "or_default")]
     pub auth_failure: Vec<AuthFailureSpec>,
-    /// How to refuse in its own language; `application/problem+json` unless given.
+    /// How to refuse in the API's own format. Default: `application/problem+json`.
     pub refusal: Option<RefusalSpec>,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<ProbeSpec>,
-    /// What its 429 speaks of; `per: credential` unless given.
+    /// Which requests its 429 applies to. Default: `per: credential`.
     pub rate_limit: Option<RateLimitSpec>,
 }
 
@@ -55,18 +55,18 @@ pub struct SlotsSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteSpec {
-    /// A host of the target; any of them unless given.
+    /// A host of the target. Default: any of them.
     pub host: Option<String>,
-    /// Path patterns; any path unless given.
+    /// Path patterns. Default: any path.
     #[serde(default, deserialize_with = "or_default")]
     pub paths: Vec<String>,
-    /// Refuse always; the text becomes the reason's detail.
+    /// Always refuse; the text becomes the reason's detail.
     pub deny: Option<String>,
     /// The credential to put on the request.
     pub attach: Option<AttachSpec>,
-    /// What is removed from the caller's request, besides what `attach` sets.
+    /// What is removed from the caller's request, in addition to what `attach` sets.
     pub strip: Option<StripSpec>,
-    /// `false` where bodies are files, which are never looked into; `true` unless given.
+    /// `false` where bodies are files, which are never inspected. Default: `true`.
     pub inspect_body: Option<bool>,
 }
 
@@ -74,7 +74,7 @@ pub struct RouteSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachSpec {
-    /// The slot whose credential is used; the target's default unless given.
+    /// The slot whose credential is used. Default: the target's default.
     pub slot: Option<String>,
     /// The header to set.
     pub header: Option<String>,
@@ -82,11 +82,11 @@ pub struct AttachSpec {
     pub query: Option<String>,
     /// The whole path to set, with one `{token}`.
     pub path: Option<String>,
-    /// The header's or field's value, with one `{token}`; `{token}` alone unless given.
+    /// The header's or field's value, with one `{token}`. Default: `{token}` alone.
     pub value: Option<String>,
 }
 
-/// What the caller sent that must not go on.
+/// What is removed from the caller's request.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StripSpec {
@@ -105,27 +105,26 @@ pub struct StripSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthFailureSpec {
-    /// HTTP statuses that mean it; any unless given.
+    /// HTTP statuses that mean it. Default: any.
     #[serde(default, deserialize_with = "or_default")]
     pub status: Vec<u16>,
-    /// Top-level members of a JSON body that all must be there, each with this value or one of
-    /// these values.
+    /// Top-level members that a JSON body must have, each with this value or one of these values.
     #[serde(default, deserialize_with = "or_default")]
     pub json: BTreeMap<String, serde_json::Value>,
-    /// The whole body of a text answer is one of these. Not together with `json`.
+    /// The whole body of a text response is one of these. Not together with `json`.
     #[serde(default, deserialize_with = "or_default")]
     pub text: Vec<String>,
     /// What to do then.
     pub then: AuthFailureThen,
-    /// Whose fault it is; the operator's unless given.
+    /// Who is at fault. Default: the operator.
     pub blame: Option<AuthFailureBlameSpec>,
 }
 
-/// Whose fault it is that a credential failed.
+/// Who is at fault for a failed credential.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AuthFailureBlameSpec {
-    /// Whoever looks after the credential.
+    /// The person responsible for the credential.
     Operator,
     /// The gateway: the API saw no credential.
     Gateway,
@@ -139,17 +138,17 @@ pub enum AuthFailureThen {
     RefreshAndReplay,
     /// Read the secret's source again; send once more only if it changed.
     RereadSource,
-    /// Pass the answer on and record what it said.
+    /// Pass the response on and record what it says.
     Report,
 }
 
-/// A refusal in the API's own language.
+/// A refusal in the API's own format.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefusalSpec {
     /// The HTTP status.
     pub status: u16,
-    /// The `Content-Type`; `application/json` unless given.
+    /// The `Content-Type`. Default: `application/json`.
     pub content_type: Option<String>,
     /// The JSON body; `{reason}`, `{message}` and `{id}` inside texts are filled in.
     pub body: serde_json::Value,
@@ -162,26 +161,26 @@ pub struct ProbeSpec {
     /// Its method.
     pub method: String,
     /// Its `https` URL, at a host of the target. It is made where a policy with the credential permits
-    /// that very request, or a request to the same host waits for it.
+    /// this request, or a request to the same host waits for it.
     pub url: Option<String>,
     /// Instead of `url`: its path and query, at the host of the request that waits for it.
     pub path: Option<String>,
-    /// How long its answer is good for while the credential is used; `10m` unless given.
+    /// How long its result is valid while the credential is used. Default: `10m`.
     pub every: Option<String>,
-    /// Top-level members of its JSON answer that say whose credential it is, such as `team`.
+    /// Top-level members of its JSON response that say whose credential it is, such as `team`.
     #[serde(default, deserialize_with = "or_default")]
     pub shows: Vec<String>,
 }
 
-/// What a 429 speaks of.
+/// Which requests a 429 applies to.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitSpec {
-    /// Which further requests would meet the same.
+    /// Which further requests a 429 applies to.
     pub per: RateLimitPer,
 }
 
-/// Which requests a 429 speaks of.
+/// Which further requests a 429 applies to.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum RateLimitPer {

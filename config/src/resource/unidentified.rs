@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The bounds of client connections on which nobody was proven yet; see
-/// [`crate::model::Unidentified`].
+/// The bounds of unidentified client connections; see [`crate::model::Unidentified`].
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnidentifiedSpec {
@@ -12,6 +11,6 @@ pub struct UnidentifiedSpec {
     pub connections: Option<u64>,
     /// Of these, from one address, or from one /64 of IPv6.
     pub per_source: Option<u64>,
-    /// The time one may rest without a request, at most a minute.
+    /// The idle time without a request, at most a minute.
     pub rest: Option<String>,
 }

@@ -11,15 +11,15 @@ use super::or_default;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadSpec {
-    /// Who answers for it.
+    /// Who is responsible for it.
     pub owner: String,
-    /// What it is for, in the owner's words.
+    /// Its purpose, in the owner's words.
     pub purpose: Option<String>,
     /// For example `production`.
     pub environment: Option<String>,
-    /// The day its access must have been reviewed by: `2027-06-30`.
+    /// The day by which its access must be reviewed: `2027-06-30`.
     pub review_by: Option<String>,
-    /// What recognises it. Entries are `ORed`, the keys of an entry `ANDed`.
+    /// What matches it. One of the entries must match, with all its keys.
     #[serde(rename = "match")]
     pub selectors: Vec<SelectorSpec>,
 }
@@ -30,7 +30,7 @@ pub struct WorkloadSpec {
 pub struct SelectorSpec {
     /// The name of the issuer that vouches for the token.
     pub cluster: Option<String>,
-    /// The service account's namespace; the resource's own unless given.
+    /// The service account's namespace. Default: the resource's own.
     pub namespace: Option<String>,
     /// The service account's name.
     pub service_account: Option<String>,
@@ -39,7 +39,7 @@ pub struct SelectorSpec {
     /// Labels the pod must carry. Needs the Kubernetes API.
     #[serde(default, deserialize_with = "or_default")]
     pub pod_labels: BTreeMap<String, String>,
-    /// Image references by digest, of which the pod may use no others. Needs the Kubernetes API.
+    /// Image references by digest; the pod may use no other images. Needs the Kubernetes API.
     #[serde(default, deserialize_with = "or_default")]
     pub images: Vec<String>,
     /// The exact SPIFFE ID of an X.509-SVID.

@@ -1,10 +1,9 @@
-//! The last answer of a schedule and how long it stays true, in one atomic word: a decision may
-//! ask thousands of times a second, and the answer changes twice a day.
+//! The last result of a schedule and how long it stays valid, in one atomic word: decisions may need it
+//! thousands of times a second, and it changes twice a day.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A stretch of time over which a schedule's answer is the same, in seconds since 1970, `until`
-/// exclusive.
+/// A span of time over which a schedule's result is the same, in seconds since 1970, `until` exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub open: bool,
@@ -12,8 +11,8 @@ pub(super) struct Span {
     pub until: i64,
 }
 
-/// At most one remembered [`Span`]: the start in the upper 34 bits (to the year 2514), the length
-/// in 29 (17 years), the answer in the lowest. An empty length is no memory.
+/// At most one remembered [`Span`]: the start in the upper 34 bits (to the year 2514), the length in 29
+/// (17 years), the result in the lowest. Length 0 means that nothing is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Memo(AtomicU64);
 
@@ -34,7 +33,7 @@ impl Memo {
             .then_some(word & 1 == 1)
     }
 
-    /// Keeps a span in place of the last one; what does not fit is cut or not kept.
+    /// Replaces the remembered span; one that does not fit is shortened or not kept.
     pub(super) fn keep(&self, span: Span) {
         let (Ok(from), Ok(until)) = (u64::try_from(span.from), u64::try_from(span.until)) else {
             return;
@@ -72,7 +71,7 @@ mod tests {
         });
         assert_eq!(memo.recall(150), None);
         assert_eq!(memo.recall(200), Some(false));
-        // Cut to the longest span, which is still true as far as it goes.
+        // Shortened to the longest span, which is still correct.
         assert_eq!(memo.recall(1 << 30), None);
     }
 

@@ -1,10 +1,10 @@
-//! Recurring windows of time in a time zone, right across daylight saving changes.
+//! Recurring windows of time in a time zone, correct across daylight saving changes.
 //!
-//! A window opens when a cron expression fires on the zone's wall clock, and stays open for a
-//! length of elapsed time: 45 minutes are 45 minutes, also in the night the clock changes. A time
-//! of day that the change to summer time skips fires when the clock has jumped; one that the
-//! change back repeats fires the first time only. Expressions that repeat within the hour
-//! (`*/10 * * * *`) fire by elapsed time throughout.
+//! A window opens when a cron expression fires on the zone's wall clock, and stays open for a length of
+//! elapsed time: 45 minutes are 45 minutes, even in the night when the clock changes. A time of day that
+//! the change to summer time skips fires when the clock has jumped; one that the change back repeats
+//! fires only the first time. Expressions that repeat within the hour (`*/10 * * * *`) fire by elapsed
+//! time throughout.
 
 mod memo;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub struct Schedule(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     cron: Cron,
-    /// As written, as `Cron` changes case and spaces.
+    /// As written, because `Cron` changes case and spaces.
     written: String,
     zone: TimeZone,
     zone_name: String,
@@ -81,7 +81,8 @@ impl Schedule {
             duration: SignedDuration::try_from(duration).map_err(|_| ScheduleError::Duration)?,
             memo: Memo::default(),
         }));
-        // The calendar repeats every 400 years, so that what does not fire from here never does.
+        // The calendar repeats every 400 years, so an expression that does not fire from here never
+        // fires.
         match schedule.next_open(Timestamp::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(ScheduleError::Never),
@@ -120,8 +121,8 @@ impl Schedule {
         span.open
     }
 
-    /// When the window that is open at `at` closes; `None` if none is. Where windows overlap this is
-    /// the end of the earliest, and the schedule goes on being open.
+    /// When the window that is open at `at` closes; `None` if none is open. If windows overlap this is
+    /// the end of the earliest, and the schedule stays open.
     pub fn closes(&self, at: Timestamp) -> Option<Timestamp> {
         let fires = self.next_open(at.checked_sub(self.0.duration).ok()?)?;
         let open = fires.as_second() <= at.as_second();
@@ -130,7 +131,7 @@ impl Schedule {
 
     /// When the next window opens after `at`; `None` if there is none before the year 5000.
     pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
-        // The only error of a search in valid time is that it found nothing before its limit.
+        // In valid time a search fails only if it finds nothing before its limit.
         self.0
             .cron
             .find_next_occurrence(&self.in_zone(at), false)

@@ -148,8 +148,8 @@ fn a_leap_day_is_no_impossible_day() {
     assert!(!schedule.is_open(at("2027-03-01T00:30:00Z")));
 }
 
-/// One that remembers and one that is made anew for each question, and one that walks through
-/// all firings, over both changes of the clock.
+/// One schedule with a memory, one made anew for each question, and a reference that walks through all
+/// firings, over both changes of the clock.
 #[rstest]
 #[case("30 2 * * *", 45)]
 #[case("15 1 * * *", 100)]

@@ -11,7 +11,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     fields::{date, duration},
-    head::Written,
+    head::Parsed,
     table::ResourceTable,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 const IDLE_AFTER: Duration = Duration::from_mins(10);
 
 pub(super) fn credential(
-    written: &Written<'_, CredentialSpec>,
+    written: &Parsed<'_, CredentialSpec>,
     targets: &ResourceTable<Target>,
     now: Option<Timestamp>,
     findings: &Findings,
@@ -43,8 +43,8 @@ pub(super) fn credential(
         findings.warning(
             &location.key("rotateBy"),
             "rotation-overdue",
-            "this day is over",
-            "replace the secret, and write the next day it is due",
+            "this day has passed",
+            "replace the secret, and write the day when it is due next",
         );
     }
     let max_age = match &spec.max_age {
@@ -62,8 +62,8 @@ pub(super) fn credential(
         findings.error(
             &location.key_name("revokeWhenIdle"),
             "not-revocable",
-            "nothing is issued that could be revoked",
-            "leave it out, or say where a token is revoked: `revokeUrl`",
+            "this credential has nothing that can be revoked",
+            "remove it, or add `revokeUrl`, where tokens are revoked",
         );
         return None;
     }
@@ -81,7 +81,7 @@ pub(super) fn credential(
 }
 
 fn allowed_namespaces(
-    written: &Written<'_, CredentialSpec>,
+    written: &Parsed<'_, CredentialSpec>,
     location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Vec<String>> {
@@ -94,7 +94,7 @@ fn allowed_namespaces(
             &location,
             "empty-list",
             "no namespace may use this credential",
-            "name one, or leave the key out to allow its own",
+            "name one, or remove the key to allow only its own",
         );
         return None;
     }
@@ -106,14 +106,14 @@ fn allowed_namespaces(
                 &location.index(index),
                 "bad-name",
                 "this is not one namespace",
-                "name each namespace; there are no patterns here",
+                "name each namespace; patterns are not supported here",
             );
         }
     }
     sound.then(|| namespaces.clone())
 }
 
-/// Whether there is somebody to tell that a value is no longer needed.
+/// Whether its values can be revoked.
 fn can_be_revoked(provider: &Provider) -> bool {
     match provider {
         Provider::Static { token: source }

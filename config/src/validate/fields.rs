@@ -1,4 +1,4 @@
-//! Reading single fields: dates, durations, methods, hosts. Each reports what it cannot use.
+//! Parses single fields: dates, durations, methods, hosts. Each reports a value that it cannot use.
 
 use std::{str::FromStr, time::Duration};
 
@@ -29,8 +29,12 @@ const METHODS: [&str; 14] = [
     "SEARCH",
 ];
 
-/// A text that says something.
-pub(super) fn said(text: &str, location: &Location<'_>, findings: &Findings) -> Option<String> {
+/// A text that is not blank.
+pub(super) fn non_blank(
+    text: &str,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<String> {
     if text.trim().is_empty() {
         findings.error(
             location,
@@ -52,7 +56,7 @@ pub(super) fn date(text: &str, location: &Location<'_>, findings: &Findings) -> 
             findings.error(
                 location,
                 "bad-date",
-                "this is not a day",
+                "this is not a date",
                 "write year, month and day, such as `2027-06-30`",
             );
             None
@@ -60,7 +64,7 @@ pub(super) fn date(text: &str, location: &Location<'_>, findings: &Findings) -> 
     }
 }
 
-/// A moment: `2027-06-30T00:00:00Z`.
+/// A time: `2027-06-30T00:00:00Z`.
 pub(super) fn timestamp(
     text: &str,
     location: &Location<'_>,
@@ -71,8 +75,8 @@ pub(super) fn timestamp(
             findings.error(
                 location,
                 "bad-date",
-                "this is not a moment in time",
-                "write day, time and offset, such as `2027-06-30T00:00:00Z`",
+                "this is not a time",
+                "write date, time and offset, such as `2027-06-30T00:00:00Z`",
             );
         })
         .ok()
@@ -92,14 +96,14 @@ pub(super) fn duration(
         findings.error(
             location,
             "bad-duration",
-            "this is not a length of time above zero",
+            "this is not a duration above zero",
             "write a number with its unit, such as `10s`, `45m` or `1h30m`",
         );
     }
     parsed
 }
 
-/// A method as it stands in a request.
+/// An HTTP method.
 pub(super) fn method(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Method> {
     let known = METHODS.contains(&text);
     if let (true, Ok(method)) = (known, Method::from_bytes(text.as_bytes())) {
@@ -110,7 +114,8 @@ pub(super) fn method(text: &str, location: &Location<'_>, findings: &Findings) -
         (true, _) => format!("write it in capitals: `{upper}`"),
         (false, Some(close)) => format!("did you mean `{close}`?"),
         (false, None) => {
-            "write a method such as `GET` or `POST`; for any method leave `methods` out".to_owned()
+            "write a method such as `GET` or `POST`; to allow any method, remove `methods`"
+                .to_owned()
         }
     };
     let message = format!("`{text}` is not a method that can be allowed");
@@ -155,7 +160,7 @@ pub(super) fn path_patterns(
                 &location.index(index),
                 "bad-path",
                 problem.to_string(),
-                "write it as it stands in requests, from the first `/`, such as `/v1/run/*`",
+                "write the path as in requests, from the first `/`, such as `/v1/run/*`",
             );
         }
     }
@@ -181,8 +186,8 @@ pub(super) fn header_name(
             findings.error(
                 location,
                 "bad-header",
-                "this is not a header's name",
-                "write the name alone, such as `Authorization`",
+                "this is not a header name",
+                "write only the name, such as `Authorization`",
             );
         })
         .ok()
@@ -194,7 +199,7 @@ pub(super) fn each<T, U>(
     location: &Location<'_>,
     mut read: impl FnMut(&T, &Location<'_>) -> Option<U>,
 ) -> Option<Vec<U>> {
-    // Not `map().collect()`, which would stop at the first that is wrong.
+    // Not `map().collect()`, which would stop at the first mistake.
     let mut usable = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         usable.extend(read(item, &location.index(index)));
@@ -202,7 +207,7 @@ pub(super) fn each<T, U>(
     (usable.len() == items.len()).then_some(usable)
 }
 
-/// `https`, or `http` that does not leave the machine.
+/// `https`, or `http` on loopback.
 pub(super) fn safe_url(url: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let safe = Uri::from_str(url).is_ok_and(|uri| {
         let host = uri.host().and_then(|host| Host::parse(host).ok());
@@ -218,13 +223,13 @@ pub(super) fn safe_url(url: &str, location: &Location<'_>, findings: &Findings) 
             location,
             "bad-url",
             "this is not an https URL",
-            "write a whole URL with `https://`; `http://` is for loopback only",
+            "write a complete URL with `https://`; `http://` is for loopback only",
         );
     }
     safe
 }
 
-/// `https`, wherever it leads: a secret goes there.
+/// `https` always, because a secret is sent there.
 pub(super) fn https_url(url: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let sound = Uri::from_str(url).is_ok_and(|uri| {
         let host = uri.host().is_some_and(|host| Host::parse(host).is_ok());
@@ -238,7 +243,7 @@ pub(super) fn https_url(url: &str, location: &Location<'_>, findings: &Findings)
             location,
             "bad-url",
             "this is not an https URL",
-            "write a whole URL with `https://`, without a user's name",
+            "write a complete URL with `https://`, without a user name",
         );
     }
     sound

@@ -1,4 +1,4 @@
-//! `Gateway`: the file that starts one, with a default for everything but `resources`.
+//! `Gateway`: configures one gateway, with a default for everything but `resources`.
 
 mod identity;
 mod limits;
@@ -9,8 +9,8 @@ mod upstream;
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use super::{
-    fields::{each, said},
-    head::Written,
+    fields::{each, non_blank},
+    head::Parsed,
 };
 use crate::{
     model::{
@@ -28,7 +28,7 @@ const LISTENER: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
 const CA_DIRECTORY: &str = "/var/lib/countersign/ca";
 
-pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
+pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
     let spec = &written.spec;
     let location = written.location();
     let listeners = listeners(
@@ -52,7 +52,7 @@ pub(super) fn gateway(written: &Written<'_, GatewaySpec>, findings: &Findings) -
     };
     let identity = identity?;
     let listeners = listeners?;
-    someone_vouches(&listeners, &identity, &location.key("listeners"), findings)?;
+    has_trust_domain(&listeners, &identity, &location.key("listeners"), findings)?;
     Some(Gateway {
         name: written.name.name().to_owned(),
         listeners,
@@ -94,8 +94,8 @@ fn listeners(
         findings.error(
             location,
             "empty-list",
-            "the gateway would listen nowhere",
-            "add a listener, or leave the key out for 127.0.0.1:3128",
+            "the gateway would have no listener",
+            "add a listener, or remove the key to use 127.0.0.1:3128",
         );
         return None;
     }
@@ -126,8 +126,8 @@ fn listeners(
     sound.then_some(listeners)
 }
 
-/// A listener that asks for SVIDs of no trust domain would refuse every one.
-fn someone_vouches(
+/// A listener that asks for SVIDs but has no trust domain would refuse every client.
+fn has_trust_domain(
     listeners: &[Listener],
     identity: &identity::Identity,
     location: &Location<'_>,
@@ -144,8 +144,8 @@ fn someone_vouches(
         findings.error(
             &location.index(index).key("tls").key("clientTrust"),
             "no-trust-domain",
-            "nobody vouches for client certificates, so that all would be refused",
-            "add `identity.trustDomains`, or leave `clientTrust` out",
+            "no trust domain is configured, so every client certificate would be refused",
+            "add `identity.trustDomains`, or remove `clientTrust`",
         );
         return None;
     }
@@ -153,7 +153,7 @@ fn someone_vouches(
 }
 
 fn listener(spec: &ListenerSpec, location: &Location<'_>, findings: &Findings) -> Option<Listener> {
-    let name = said(&spec.name, &location.key("name"), findings);
+    let name = non_blank(&spec.name, &location.key("name"), findings);
     let address = address(&spec.address, &location.key("address"), findings);
     let mode = mode::mode(spec, address, location, findings);
     if let Some(address) = address
@@ -165,8 +165,8 @@ fn listener(spec: &ListenerSpec, location: &Location<'_>, findings: &Findings) -
         findings.error(
             &location.key("address"),
             "plaintext-listener",
-            "without TLS, tokens would cross the network in clear",
-            "add `tls:`, listen on 127.0.0.1, or say that it is meant: `plaintext: allowed`",
+            "without TLS, tokens would cross the network in clear text",
+            "add `tls:`, listen on 127.0.0.1, or confirm with `plaintext: allowed`",
         );
         return None;
     }
@@ -211,14 +211,14 @@ fn resources(
         findings.error(
             location,
             "empty-list",
-            "the gateway would have no policy, and refuse everything",
+            "the gateway would have no policy and refuse every request",
             "add `- directory: /etc/countersign/policy`",
         );
         return None;
     }
     each(specs, location, |spec, location| match spec {
         ResourceSourceSpec::Directory(directory) => {
-            let directory = said(directory, &location.key("directory"), findings)?;
+            let directory = non_blank(directory, &location.key("directory"), findings)?;
             Some(ResourceSource::Directory(PathBuf::from(directory)))
         }
         ResourceSourceSpec::Kubernetes(_) => Some(ResourceSource::Kubernetes),

@@ -1,4 +1,4 @@
-//! What every resource begins with: `apiVersion`, `kind` and `metadata`.
+//! The beginning of every resource: `apiVersion`, `kind` and `metadata`.
 
 use std::path::Path;
 
@@ -16,32 +16,32 @@ use crate::{
     },
 };
 
-/// A document whose kind is known.
+/// A document with a known kind.
 #[derive(Debug)]
 pub(super) struct Head<'d> {
     pub(super) document: &'d Document<'d>,
     pub(super) kind: Kind,
     /// `None` if its name was reported.
     pub(super) name: Option<ResourceName>,
-    /// Whether the spec of an earlier resource with this name counts, and this one does not.
+    /// Whether an earlier resource has the same name, so that this one does not count.
     pub(super) duplicate: bool,
 }
 
-/// A resource whose structure is right.
+/// A resource with a valid structure.
 #[derive(Debug)]
-pub(super) struct Written<'d, S> {
+pub(super) struct Parsed<'d, S> {
     pub(super) name: ResourceName,
     pub(super) document: &'d Document<'d>,
     pub(super) spec: S,
 }
 
-impl<S> Written<'_, S> {
+impl<S> Parsed<'_, S> {
     /// The place of its spec.
     pub(super) fn location(&self) -> Location<'_> {
         self.document.location().key("spec")
     }
 
-    /// Its namespace, for the kinds that have one.
+    /// Its namespace, for kinds that have one.
     pub(super) fn namespace(&self) -> &str {
         self.name.namespace().unwrap_or_default()
     }
@@ -59,7 +59,7 @@ struct Envelope {
     _spec: IgnoredAny,
 }
 
-/// Reads the heads of all documents; a document without a known kind is a finding and left out.
+/// Reads the heads of all documents. A document without a known kind is reported and left out.
 pub(super) fn read_all<'d>(documents: &'d [Document<'d>], findings: &Findings) -> Vec<Head<'d>> {
     let mut firsts: HashMap<(Kind, ResourceName), &Document<'_>> = HashMap::default();
     let mut heads = Vec::new();
@@ -102,13 +102,13 @@ pub(super) fn specs<'h, 'd: 'h, S: Deserialize<'d>>(
     kind: Kind,
     heads: &'h [Head<'d>],
     findings: &'h Findings,
-) -> impl Iterator<Item = Option<Written<'d, S>>> + 'h {
+) -> impl Iterator<Item = Option<Parsed<'d, S>>> + 'h {
     heads
         .iter()
         .filter(move |head| head.kind == kind)
         .map(move |head| {
             let spec = spec(head, findings);
-            Some(Written {
+            Some(Parsed {
                 name: head.name.clone()?,
                 document: head.document,
                 spec: spec?,
@@ -149,17 +149,17 @@ fn read_one<'d>(document: &'d Document<'d>, findings: &Findings) -> Option<Head<
         findings.error(
             &location.key("apiVersion"),
             "wrong-api-version",
-            format!("`{version}` is not an apiVersion known here"),
+            format!("`{version}` is not a known apiVersion"),
             format!("write `apiVersion: {API_VERSION}`"),
         );
     }
-    // Taken from the tree, so that a mistake beside it does not hide what the spec says.
+    // Read from the tree, so that another mistake does not hide the kind.
     let written = document.root.text("kind")?;
     let Some(kind) = Kind::parse(written) else {
         findings.error(
             &location.key("kind"),
             "wrong-kind",
-            format!("`{written}` is not a kind known here"),
+            format!("`{written}` is not a known kind"),
             did_you_mean(written, Kind::ALL.map(Kind::name)),
         );
         return None;
@@ -189,7 +189,7 @@ fn name(
             &location.key("name"),
             "bad-name",
             "this is not a name",
-            "use lower-case letters, digits, `-` and `.`, a letter or digit at both ends",
+            "use lower-case letters, digits, `-` and `.`, with a letter or digit at both ends",
         );
     }
     match (kind.is_namespaced(), &metadata.namespace) {
@@ -201,7 +201,7 @@ fn name(
                 &location.key("namespace"),
                 "bad-name",
                 "this is not a namespace",
-                "use lower-case letters, digits and `-`, at most 63",
+                "use at most 63 lower-case letters, digits and `-`",
             );
             None
         }
@@ -219,7 +219,7 @@ fn name(
             findings.error(
                 &location.key_name("namespace"),
                 "unknown-key",
-                format!("a {kind} has no namespace"),
+                format!("a {kind} cannot have a namespace"),
                 "remove `namespace` from the metadata",
             );
             valid.then(|| ResourceName::cluster_wide(&metadata.name))
@@ -227,8 +227,8 @@ fn name(
     }
 }
 
-/// The name of a resource whose head was reported, as far as it can be told, so that references
-/// to it are not reported as well.
+/// The name of a resource whose head was reported, as far as it is known, so that references to it are
+/// not reported too.
 fn written_name(kind: Kind, document: &Document<'_>) -> Option<ResourceName> {
     let (_, metadata) = document.root.entry("metadata")?;
     let name = metadata.text("name")?;
@@ -238,7 +238,7 @@ fn written_name(kind: Kind, document: &Document<'_>) -> Option<ResourceName> {
     })
 }
 
-/// An RFC 1123 subdomain, as Kubernetes wants names to be.
+/// An RFC 1123 subdomain, as Kubernetes requires for names.
 fn is_name(text: &str, longest: usize) -> bool {
     text.len() <= longest
         && text.split('.').all(|label| {

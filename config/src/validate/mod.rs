@@ -1,7 +1,7 @@
-//! From what is written to what is usable; the only constructor of [`crate::model`].
+//! Converts resources as written to usable ones; the only constructor of [`crate::model`].
 //!
-//! Everything is looked at, whatever was found before: a resource that is broken stays known by
-//! its name, so that what refers to it is not reported as well.
+//! Everything is checked, whatever was found before. A broken resource stays known by its name, so
+//! references to it are not reported too.
 
 mod credential;
 mod fields;
@@ -25,7 +25,7 @@ use crate::{
 };
 use table::ResourceTable;
 
-/// Everything that could be made usable; complete only if nothing was found wrong.
+/// Everything that is usable; complete only if no error was found.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) workloads: Vec<Arc<Workload>>,
@@ -49,7 +49,7 @@ pub(crate) fn resources(
     let credentials = ResourceTable::fill(Kind::Credential, &heads, findings, |written| {
         credential::credential(written, &targets, now, findings)
     });
-    let known = policy::Known {
+    let known = policy::References {
         workloads: &workloads,
         targets: &targets,
         credentials: &credentials,
@@ -58,7 +58,7 @@ pub(crate) fn resources(
     let policies = ResourceTable::fill(Kind::AccessPolicy, &heads, findings, |written| {
         policy::policy(written, &known, now, findings)
     });
-    // A gateway's file may lie beside its resources; then it is checked with them.
+    // A Gateway file may be among its resources; then it is checked with them.
     for written in head::specs(Kind::Gateway, &heads, findings).flatten() {
         gateway::gateway(&written, findings);
     }
@@ -86,10 +86,7 @@ pub(crate) fn gateway(
         findings.error(
             &head.document.location().key("kind"),
             "wrong-kind",
-            format!(
-                "a {} does not belong into the file that starts a gateway",
-                head.kind
-            ),
+            format!("a {} does not belong in the Gateway file", head.kind),
             "move it to a directory named under `spec.resources`",
         );
     }

@@ -1,4 +1,4 @@
-//! `AccessPolicy`: under which rule. References are resolved here.
+//! `AccessPolicy`: the rules. References are resolved here.
 
 mod credentials;
 mod rate;
@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    fields::{duration, each, host_pattern, method, path_patterns, said, timestamp},
-    head::Written,
+    fields::{duration, each, host_pattern, method, non_blank, path_patterns, timestamp},
+    head::Parsed,
     reach,
     table::ResourceTable,
 };
@@ -22,9 +22,9 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// What a policy may refer to.
+/// The resources that a policy may refer to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'k> {
+pub(super) struct References<'k> {
     pub(super) workloads: &'k ResourceTable<Workload>,
     pub(super) targets: &'k ResourceTable<Target>,
     pub(super) credentials: &'k ResourceTable<Credential>,
@@ -32,14 +32,14 @@ pub(super) struct Known<'k> {
 }
 
 pub(super) fn policy(
-    written: &Written<'_, AccessPolicySpec>,
-    known: &Known<'_>,
+    written: &Parsed<'_, AccessPolicySpec>,
+    known: &References<'_>,
     now: Option<Timestamp>,
     findings: &Findings,
 ) -> Option<Policy> {
     let spec = &written.spec;
     let location = written.location();
-    let owner = said(&spec.owner, &location.key("owner"), findings);
+    let owner = non_blank(&spec.owner, &location.key("owner"), findings);
     let workloads = workloads(written, known.workloads, findings);
     let target = known
         .targets
@@ -86,8 +86,8 @@ fn mode(mode: Option<PolicyMode>, location: &Location<'_>, findings: &Findings) 
             findings.warning(
                 &location.key("mode"),
                 "not-enforced",
-                "this policy is recorded but not enforced: what no rule permits is let through",
-                "write `mode: enforce` once its records show that nothing is missing",
+                "this policy is not enforced: requests that no rule permits are recorded and passed on",
+                "write `mode: enforce` when its records show that no rule is missing",
             );
             Mode::Observe
         }
@@ -95,7 +95,7 @@ fn mode(mode: Option<PolicyMode>, location: &Location<'_>, findings: &Findings) 
 }
 
 fn workloads(
-    written: &Written<'_, AccessPolicySpec>,
+    written: &Parsed<'_, AccessPolicySpec>,
     table: &ResourceTable<Workload>,
     findings: &Findings,
 ) -> Option<Vec<Arc<Workload>>> {
@@ -104,8 +104,8 @@ fn workloads(
         findings.error(
             &location,
             "empty-list",
-            "the policy speaks of no workload, so it can never match",
-            "name at least one",
+            "the policy names no workload, so it can never match",
+            "name at least one workload",
         );
         return None;
     }
@@ -193,7 +193,7 @@ fn conditions(
     })
 }
 
-/// Warns of a policy that is over, or that no window opens any more.
+/// Warns about a policy that has expired, or that no future window opens.
 fn ends(
     end: Timestamp,
     schedule: Option<&Option<Schedule>>,
@@ -205,8 +205,8 @@ fn ends(
         findings.warning(
             &location.key("notAfter"),
             "expired",
-            "this moment has passed, so the policy permits nothing any more",
-            "remove the policy, or write a later moment if it is still needed",
+            "this time has passed, so the policy no longer permits anything",
+            "remove the policy, or write a later time if it is still needed",
         );
     } else if let Some(Some(schedule)) = schedule
         && !schedule.is_open(now)
@@ -215,7 +215,7 @@ fn ends(
         findings.warning(
             &location.key("notAfter"),
             "never-opens",
-            "the schedule does not open again before this moment",
+            "the schedule does not open again before this time",
             "remove the policy, or change its schedule or `notAfter`",
         );
     }
@@ -223,7 +223,7 @@ fn ends(
 
 fn schedule(spec: &ScheduleSpec, location: &Location<'_>, findings: &Findings) -> Option<Schedule> {
     let duration = duration(&spec.duration, &location.key("duration"), findings);
-    // Without a duration the expression and the zone are checked all the same.
+    // Without a valid duration, the expression and the zone are still checked.
     let parsed = Schedule::parse(
         &spec.cron,
         duration.unwrap_or(Duration::from_mins(1)),
@@ -241,17 +241,17 @@ fn schedule(spec: &ScheduleSpec, location: &Location<'_>, findings: &Findings) -
                 ScheduleError::TimeZone => (
                     "timeZone",
                     "bad-time-zone",
-                    "write a name of the IANA database, such as `Europe/Berlin` or `UTC`",
+                    "write a time zone of the IANA database, such as `Europe/Berlin` or `UTC`",
                 ),
                 ScheduleError::Never => (
                     "cron",
                     "impossible-schedule",
-                    "name a day that exists, such as the 28th of February",
+                    "use a day that exists, such as the 28th of February",
                 ),
                 ScheduleError::Duration => (
                     "duration",
                     "bad-duration",
-                    "write a length such as `45m` or `8h`",
+                    "write a duration such as `45m` or `8h`",
                 ),
             };
             findings.error(&location.key(key), code, error.to_string(), remedy);

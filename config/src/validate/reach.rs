@@ -1,9 +1,9 @@
-//! Whether what a rule allows can ever get through the target's routes.
+//! Whether requests that a rule allows can ever pass the target's routes.
 //!
-//! Patterns are tried out on sample requests: each pattern yields paths in which every wildcard
-//! is filled with a word that nobody writes, so that a route matches the sample only if it
-//! covers the wildcard. That finds rules that are dead as a whole; of a wide rule that is dead
-//! in part nothing is said.
+//! Patterns are tested with sample requests. Each pattern yields paths in which every wildcard is filled
+//! with a word that nobody writes, so a route matches the sample only if it covers the wildcard. This
+//! finds rules that never permit anything; a wide rule of which only a part can never permit is not
+//! reported.
 
 use std::{borrow::Cow, cell::RefCell, rc::Rc, str::FromStr, sync::Arc};
 
@@ -17,29 +17,29 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// Stands for a wildcard in samples.
+/// The text for a wildcard in samples.
 const FILLER: &str = "qz0x7";
 
 /// The samples of each target, made when its first policy is checked.
 #[derive(Debug, Default)]
-pub(super) struct Samples(RefCell<HashMap<ResourceName, Rc<OfTarget>>>);
+pub(super) struct Samples(RefCell<HashMap<ResourceName, Rc<TargetSamples>>>);
 
-/// What a target is tried out with.
+/// The samples for one target.
 #[derive(Debug)]
-struct OfTarget {
+struct TargetSamples {
     hosts: Vec<Host>,
-    /// Of the patterns of its routes.
+    /// From the patterns of its routes.
     paths: Vec<CanonicalPath>,
 }
 
 impl Samples {
-    fn of(&self, target: &Target) -> Rc<OfTarget> {
+    fn of(&self, target: &Target) -> Rc<TargetSamples> {
         let mut all = self.0.borrow_mut();
         if let Some(samples) = all.get(&target.name) {
             return Rc::clone(samples);
         }
         let patterns = target.routes.iter().flat_map(|route| route.paths.written());
-        let samples = Rc::new(OfTarget {
+        let samples = Rc::new(TargetSamples {
             hosts: target.hosts.iter().filter_map(sample_host).collect(),
             paths: patterns.flat_map(|written| samples(written)).collect(),
         });
@@ -91,7 +91,7 @@ pub(super) fn check(
     }
 }
 
-/// Sample hosts of the target that the rule speaks of; `None` if one had to be reported.
+/// Sample hosts of the target for the rule; `None` if one had to be reported.
 fn hosts<'s>(
     target: &Target,
     of_target: &'s [Host],
@@ -107,7 +107,7 @@ fn hosts<'s>(
                 &location.index(index),
                 "host-not-of-target",
                 format!(
-                    "`{pattern}` is not among the hosts of the target `{}`, so the rule never matches there",
+                    "`{pattern}` is not among the hosts of the target `{}`, so the rule never matches",
                     target.name
                 ),
                 format!("name one of its hosts: {}", names(&target.hosts)),
@@ -144,8 +144,8 @@ fn names(hosts: &[HostPattern]) -> String {
         .join(", ")
 }
 
-/// A host that the pattern matches; `None` if its label grows too long when the wildcard is filled in,
-/// and then there is nothing to try out.
+/// A host that the pattern matches; `None` if its label becomes too long when the wildcard is filled in.
+/// Then nothing is tested.
 pub(super) fn sample_host(pattern: &HostPattern) -> Option<Host> {
     pattern
         .exact()
@@ -161,9 +161,9 @@ enum Outcome {
     Bare,
 }
 
-/// What the target does with requests that the pattern means. A route that names paths says
-/// more than one for a whole host, so the latter count only if there are none of the former.
-/// Beyond the bound on tries everything counts as let through.
+/// What the target does with requests that match the pattern. A route with paths is more specific than
+/// one for a whole host, so the latter count only if there are none of the former. Beyond the bound on
+/// tries everything counts as let through.
 fn outcomes(
     target: &Target,
     of_routes: &[CanonicalPath],
@@ -174,7 +174,7 @@ fn outcomes(
     let own = samples(pattern);
     let mut paths: Vec<_> = own.iter().collect();
     if !of_routes.is_empty() {
-        // A pattern that is none was reported where it was first parsed.
+        // An invalid pattern was reported where it was first parsed.
         let Ok(pattern) = PathPatterns::parse(&[pattern], false) else {
             return vec![Outcome::Bare];
         };
@@ -208,10 +208,10 @@ fn outcomes(
     if by_path.is_empty() { by_host } else { by_path }
 }
 
-/// Paths that a pattern means, with wildcards filled in; what is not canonical then is no sample.
+/// Paths that match a pattern, with wildcards filled in, without those that are not canonical.
 fn samples(pattern: &str) -> Vec<CanonicalPath> {
     const DEEP: &str = "qz0x7/qz0x7";
-    // Without `**` both would be one.
+    // Without `**` the two would be the same.
     let any: &[&str] = if pattern.contains("**") {
         &[FILLER, DEEP]
     } else {
@@ -226,16 +226,16 @@ fn samples(pattern: &str) -> Vec<CanonicalPath> {
         .collect()
 }
 
-/// Why no request of a pattern gets through.
+/// Why no request for a pattern is let through.
 #[derive(Debug, PartialEq, Eq)]
-enum Dead {
+enum Unreachable {
     Slot(SlotName),
     Denied(String),
     NoRoute,
 }
 
-fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Option<Dead> {
-    let mut worst = Dead::NoRoute;
+fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Option<Unreachable> {
+    let mut worst = Unreachable::NoRoute;
     for outcome in outcomes {
         match outcome {
             Outcome::Bare => return None,
@@ -243,11 +243,11 @@ fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Optio
                 if is_filled(slot) {
                     return None;
                 }
-                worst = Dead::Slot(slot.clone());
+                worst = Unreachable::Slot(slot.clone());
             }
             Outcome::Denied(detail) => {
-                if worst == Dead::NoRoute {
-                    worst = Dead::Denied(detail.clone());
+                if worst == Unreachable::NoRoute {
+                    worst = Unreachable::Denied(detail.clone());
                 }
             }
         }
@@ -255,7 +255,7 @@ fn verdict(outcomes: &[Outcome], is_filled: impl Fn(&SlotName) -> bool) -> Optio
     Some(worst)
 }
 
-impl Dead {
+impl Unreachable {
     fn report(&self, target: &Target, location: &Location<'_>, findings: &Findings) {
         let target = &target.name;
         match self {
@@ -263,15 +263,15 @@ impl Dead {
                 location,
                 "slot-not-filled",
                 format!(
-                    "the target `{target}` sends these requests with its slot `{slot}`, and the policy fills it with no credential"
+                    "the target `{target}` sends these requests with its slot `{slot}`, for which the policy has no credential"
                 ),
                 format!("add `{slot}:` with a credential to the policy's `credentials`"),
             ),
             Self::Denied(detail) => findings.error(
                 location,
                 "path-denied",
-                format!("the target `{target}` refuses these requests to everybody ({detail})"),
-                "remove it; workloads must not reach what hands out or ends credentials, or is no part of the target",
+                format!("the target `{target}` denies these requests to every workload ({detail})"),
+                "remove it; workloads must not reach endpoints that issue or revoke credentials, or that are not part of the target",
             ),
             Self::NoRoute => findings.error(
                 location,

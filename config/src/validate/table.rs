@@ -1,10 +1,10 @@
-//! The resources of one kind by name, those that are broken included.
+//! The resources of one kind by name, including broken ones.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::head::{self, Head, Written};
+use super::head::{self, Head, Parsed};
 use crate::{
     model::ResourceName,
     resource::Kind,
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct ResourceTable<T> {
     kind: Kind,
-    /// `None` is a resource that is written but broken.
+    /// `None` is a resource that is broken.
     entries: BTreeMap<ResourceName, Option<Arc<T>>>,
 }
 
@@ -35,7 +35,7 @@ impl<T> ResourceTable<T> {
         kind: Kind,
         heads: &[Head<'d>],
         findings: &Findings,
-        check: impl Fn(&Written<'d, S>) -> Option<T>,
+        check: impl Fn(&Parsed<'d, S>) -> Option<T>,
     ) -> Self {
         let mut table = Self::new(kind);
         for head in heads.iter().filter(|head| head.kind == kind) {
@@ -44,7 +44,7 @@ impl<T> ResourceTable<T> {
                 continue;
             };
             let value = spec.and_then(|spec| {
-                check(&Written {
+                check(&Parsed {
                     name: name.clone(),
                     document: head.document,
                     spec,
@@ -57,12 +57,12 @@ impl<T> ResourceTable<T> {
         table
     }
 
-    /// Puts a resource there; `None` if it is broken.
+    /// Adds a resource; `None` if it is broken.
     pub(super) fn put(&mut self, name: ResourceName, value: Option<T>) {
         self.entries.insert(name, value.map(Arc::new));
     }
 
-    /// The resource with this very name, if it is there and not broken.
+    /// The resource with exactly this name, unless it is missing or broken.
     pub(super) fn get(&self, name: &ResourceName) -> Option<&Arc<T>> {
         self.entries.get(name)?.as_ref()
     }
@@ -77,8 +77,8 @@ impl<T> ResourceTable<T> {
         self.entries.into_values().flatten().collect()
     }
 
-    /// What a reference means: `name` in the same namespace, or `namespace/name`. One that
-    /// dangles is a finding; one to a broken resource is silently nothing.
+    /// Resolves a reference: `name` in the same namespace, or `namespace/name`. A reference to nothing
+    /// is a finding; one to a broken resource is not.
     pub(super) fn resolve(
         &self,
         reference: &str,

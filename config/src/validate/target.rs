@@ -1,4 +1,4 @@
-//! `TargetService`: where. The operator's replace the catalog's of the same name, or extend one.
+//! `TargetService`: the API. The operator's replace the catalog's of the same name, or extend one.
 
 mod answer;
 mod claims;
@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     fields::{each, host_pattern},
-    head::{self, Head, Written},
+    head::{self, Head, Parsed},
     table::ResourceTable,
 };
 use crate::{
@@ -33,7 +33,7 @@ const MOST_HOSTS: usize = 1024;
 const MOST_SLOTS: usize = 256;
 const MOST_PORTS: usize = 256;
 
-/// All targets: the catalog's, replaced where the operator wrote one of the same name.
+/// All targets: the catalog's, except those that the operator replaced, and the operator's.
 pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> ResourceTable<Target> {
     let (catalog, own): (Vec<_>, Vec<_>) = heads
         .iter()
@@ -59,8 +59,8 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> ResourceTable<Targ
             written.push((name, head));
         }
     }
-    // Those of the catalog that are not replaced come first; of two of the operator's the later
-    // one is reported.
+    // Those of the catalog that are not replaced come first. Of two of the operator's with the same
+    // name, the later one is reported.
     let replaced: HashSet<_> = written.iter().map(|(name, _)| *name).collect();
     let mut claims = Claims::default();
     for target in table
@@ -84,7 +84,7 @@ fn one(
     findings: &Findings,
 ) -> Option<Target> {
     let spec = head::spec::<TargetServiceSpec>(head, findings)?;
-    let written = Written {
+    let written = Parsed {
         name: head.name.clone()?,
         document: head.document,
         spec,
@@ -95,15 +95,15 @@ fn one(
     let base = match &written.spec.extends {
         Some(extends) => {
             let base = extended(extends, &written, base, findings)?;
-            Some(domains::moved(base, domains, &location, findings)?)
+            Some(domains::under_domains(base, domains, &location, findings)?)
         }
         None if domains.is_empty() => None,
         None => {
             findings.error(
                 &written.location().key_name("domains"),
                 "missing-key",
-                "there is no target whose domains could be replaced",
-                "say which by `extends`, or write the hosts themselves",
+                "`domains` needs a target to extend",
+                "name the target with `extends`, or write the hosts themselves",
             );
             return None;
         }
@@ -115,7 +115,7 @@ fn one(
 
 fn extended<'b>(
     extends: &str,
-    written: &Written<'_, TargetServiceSpec>,
+    written: &Parsed<'_, TargetServiceSpec>,
     base: &'b BTreeMap<ResourceName, Target>,
     findings: &Findings,
 ) -> Option<&'b Target> {
@@ -132,7 +132,7 @@ fn extended<'b>(
 }
 
 fn target(
-    written: &Written<'_, TargetServiceSpec>,
+    written: &Parsed<'_, TargetServiceSpec>,
     base: Option<&Target>,
     findings: &Findings,
 ) -> Option<Target> {
@@ -159,7 +159,7 @@ fn target(
         findings.error(
             &location.key("routes"),
             "empty-list",
-            "the target has no routes, so that every request would be refused",
+            "the target has no routes, so every request would be refused",
             "add one, such as `- attach: { header: Authorization, value: \"Bearer {token}\" }`",
         );
     }
@@ -221,7 +221,7 @@ fn hosts(
     findings: &Findings,
 ) -> Option<Vec<HostPattern>> {
     let location = location.key("hosts");
-    few(spec.hosts.len(), MOST_HOSTS, "hosts", &location, findings)?;
+    bounded(spec.hosts.len(), MOST_HOSTS, "hosts", &location, findings)?;
     let mut hosts = each(&spec.hosts, &location, |host, location| {
         host_pattern(host, location, findings)
     })?;
@@ -251,7 +251,7 @@ fn ports(
     let Some(ports) = &spec.ports else {
         return Some(base.map_or_else(|| vec![DEFAULT_PORT], |base| base.ports.clone()));
     };
-    few(
+    bounded(
         ports.len(),
         MOST_PORTS,
         "ports",
@@ -263,7 +263,7 @@ fn ports(
             &location.key("ports"),
             "bad-port",
             "these are not ports",
-            "write ports from 1 to 65535, or leave the key out for 443",
+            "write ports from 1 to 65535, or remove the key to use 443",
         );
         return None;
     }
@@ -285,7 +285,7 @@ fn slots(
             |base| base.slots.clone(),
         ));
     };
-    few(
+    bounded(
         spec.names.len(),
         MOST_SLOTS,
         "slots",
@@ -315,8 +315,8 @@ fn slots(
     Some(Slots { default, names })
 }
 
-/// Reports a list that is longer than anybody needs.
-fn few(
+/// Reports a list that is longer than any API needs.
+fn bounded(
     length: usize,
     most: usize,
     what: &str,
@@ -329,7 +329,7 @@ fn few(
     findings.error(
         location,
         "long-list",
-        format!("a target has {most} {what} at most, and this one {length}"),
+        format!("a target can have at most {most} {what}; this one has {length}"),
         "write several targets",
     );
     None

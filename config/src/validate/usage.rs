@@ -1,13 +1,13 @@
-//! What is written but used by nothing: often a name that was changed in one place only.
+//! Resources that nothing uses: often a name that was changed in only one place.
 
 use foldhash::HashSet;
 
-use super::{head::Head, policy::Known, table::ResourceTable};
+use super::{head::Head, policy::References, table::ResourceTable};
 use crate::{model::Policy, resource::Kind, yaml::Findings};
 
 pub(super) fn unused(
     heads: &[Head<'_>],
-    known: &Known<'_>,
+    known: &References<'_>,
     policies: &ResourceTable<Policy>,
     findings: &Findings,
 ) {

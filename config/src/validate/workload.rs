@@ -1,8 +1,8 @@
 //! `Workload`: who.
 
 use super::{
-    fields::{date, each, said},
-    head::Written,
+    fields::{date, each, non_blank},
+    head::Parsed,
 };
 use crate::{
     model::{Selector, Workload},
@@ -12,12 +12,12 @@ use crate::{
 };
 
 pub(super) fn workload(
-    written: &Written<'_, WorkloadSpec>,
+    written: &Parsed<'_, WorkloadSpec>,
     findings: &Findings,
 ) -> Option<Workload> {
     let spec = &written.spec;
     let location = written.location();
-    let owner = said(&spec.owner, &location.key("owner"), findings);
+    let owner = non_blank(&spec.owner, &location.key("owner"), findings);
     let review_by = match &spec.review_by {
         Some(text) => date(text, &location.key("reviewBy"), findings).map(Some),
         None => Some(None),
@@ -26,7 +26,7 @@ pub(super) fn workload(
         findings.error(
             &location.key("match"),
             "empty-list",
-            "nothing recognises this workload",
+            "nothing matches this workload",
             "add an entry with `serviceAccount` or `spiffeId`",
         );
     }
@@ -57,7 +57,7 @@ fn selector(
         findings.error(
             location,
             "selector-too-wide",
-            "this entry names no identity that can be proven",
+            "this entry has no identity that can be proven",
             "add `serviceAccount` or `spiffeId`",
         );
     }
@@ -92,7 +92,7 @@ fn selector(
     })
 }
 
-/// Selectors compare exactly; what looks like a pattern would match nothing, or surprise.
+/// Selectors compare exactly; a value that looks like a pattern would match nothing, or the wrong thing.
 fn exact(value: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let exact = !value.is_empty() && !value.contains(['*', '?', ' ', '/']);
     if !exact {
@@ -100,7 +100,7 @@ fn exact(value: &str, location: &Location<'_>, findings: &Findings) -> bool {
             location,
             "bad-selector",
             "this is not one exact name",
-            "name one; for several, add an entry for each",
+            "write one name; for several, add an entry for each",
         );
     }
     exact
@@ -119,14 +119,14 @@ fn spiffe_id(id: &str, location: &Location<'_>, findings: &Findings) -> bool {
         .is_ok()
 }
 
-/// An image by digest. A digest that is cut short is only worth a warning: it cannot match.
+/// An image by digest. An incomplete digest is only a warning: it cannot match.
 fn image(image: &str, location: &Location<'_>, findings: &Findings) -> bool {
     let Some((_, digest)) = image.split_once("@sha256:") else {
         findings.error(
             location,
             "image-not-pinned",
-            "the image is not named by its digest",
-            "write it as `registry/name@sha256:...`; a tag can be moved",
+            "the image has no digest",
+            "write it as `registry/name@sha256:...`; a tag can change",
         );
         return false;
     };

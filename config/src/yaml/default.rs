@@ -1,7 +1,7 @@
-//! A deserializer that gives the emptiest value of whatever form is asked for.
+//! A deserializer that gives an empty value of any requested form.
 //!
-//! It replaces what was reported as missing or wrong, so that the rest of a document can still be
-//! read. What is read with its help is never used.
+//! It replaces values that were reported as missing or wrong, so that the rest of a document can still
+//! be read. Values that contain its output are never used.
 
 use serde::{
     Deserializer,

@@ -1,9 +1,9 @@
 //! YAML as a tree in which every node knows its place.
 //!
-//! Resources are not read straight into their types, because serde stops at the first mistake.
-//! A document is parsed into a [`Node`] tree first; [`read`] then reads types from the tree and
-//! collects every structural mistake, and `validate` uses the same tree to find the place of
-//! what it has to say ([`Location`]).
+//! Resources are not read directly into their types, because serde stops at the first mistake. A
+//! document is first parsed into a [`Node`] tree. [`read`] then reads types from the tree and collects
+//! every structural mistake, and `validate` uses the same tree to find the place of each finding
+//! ([`Location`]).
 
 mod default;
 mod node;
@@ -21,12 +21,12 @@ use std::{
 
 use crate::problem::{Place, Problem, Problems, Severity};
 
-/// A file as it was read.
+/// A file and its text.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// Whether it is part of the catalog and not the operator's.
+    /// Whether it is part of the catalog, not the operator's.
     pub(crate) catalog: bool,
 }
 
@@ -50,8 +50,8 @@ impl Document<'_> {
     }
 }
 
-/// A place within a document that can be narrowed key by key. Asking for what is not there
-/// keeps the place of its parent, so that a finding about a missing key points somewhere useful.
+/// A place within a document that can be narrowed key by key. A key that is missing keeps the place of
+/// its parent, so that a finding about it points somewhere useful.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Location<'a> {
     source: &'a Source,
@@ -73,7 +73,7 @@ impl<'a> Location<'a> {
         }
     }
 
-    /// The value of `name`: its own place if it is a scalar, else the place of its key.
+    /// The value of `name`: its own place if it is a scalar, otherwise the place of its key.
     #[must_use]
     pub(crate) fn key(self, name: &str) -> Self {
         match self.node.and_then(|node| node.entry(name)) {
@@ -125,7 +125,7 @@ impl<'a> Location<'a> {
         }
     }
 
-    /// The file and line alone, which cost nothing to tell.
+    /// Only the file and line, which are cheap to find.
     pub(crate) fn file_and_line(&self) -> (&'a Path, usize) {
         (&self.source.path, self.line)
     }
@@ -142,32 +142,32 @@ impl<'a> Location<'a> {
     }
 }
 
-/// More findings than anybody reads; the rest are counted only, so that a wrong file given by
-/// mistake does not keep the loader busy with rendering its lines.
+/// More findings than anybody reads. Further ones are only counted, so that a wrong file does not keep
+/// the loader busy with rendering its lines.
 const MOST_FINDINGS: usize = 1_000;
 
-/// How many names are looked at to suggest one. Enough for a hundred mistakes among ten thousand.
+/// How many names are compared for suggestions. Enough for a hundred mistakes among ten thousand names.
 const MOST_COMPARED: usize = 1_000_000;
 
-/// How often a sample of a request is tried out at a route, to find rules that allow nothing.
+/// How often a sample request is tested against a route, to find rules that allow nothing.
 const MOST_TRIES: usize = 20_000_000;
 
-/// What was found so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     kept: RefCell<Vec<Problem>>,
-    /// Those that were counted only included.
+    /// Including those that were only counted.
     count: Cell<usize>,
     /// The errors among them.
     errors: Cell<usize>,
-    /// How many names were looked at for remedies.
+    /// How many names were compared for remedies.
     compared: Cell<usize>,
-    /// How many samples were tried out.
+    /// How many samples were tested.
     tried: Cell<usize>,
 }
 
 impl Findings {
-    /// Something that keeps the resources from being used.
+    /// A finding that makes the resources unusable.
     pub(crate) fn error(
         &self,
         location: &Location<'_>,
@@ -179,7 +179,7 @@ impl Findings {
         self.add(Severity::Error, place, code, message, remedy);
     }
 
-    /// Something that is probably not meant.
+    /// A finding that is probably not intended.
     pub(crate) fn warning(
         &self,
         location: &Location<'_>,
@@ -191,7 +191,7 @@ impl Findings {
         self.add(Severity::Warning, place, code, message, remedy);
     }
 
-    /// A finding with whatever place it has. Message and remedy are redacted as snippets are.
+    /// A finding with this place. Message and remedy are redacted like snippets.
     pub(crate) fn add(
         &self,
         severity: Severity,
@@ -216,12 +216,13 @@ impl Findings {
         });
     }
 
-    /// Whether a remedy may be looked for among so many names. There is a bound for all together.
+    /// Whether this many names may be compared for a remedy. There is one bound for all findings
+    /// together.
     pub(crate) fn may_compare(&self, names: usize) -> bool {
         self.has_room() && spend(&self.compared, names, MOST_COMPARED)
     }
 
-    /// Whether so many more samples may be tried out. There is a bound for all together.
+    /// Whether this many more samples may be tested. There is one bound for all together.
     pub(crate) fn may_try(&self, samples: usize) -> bool {
         spend(&self.tried, samples, MOST_TRIES)
     }
@@ -240,7 +241,7 @@ impl Findings {
         self.errors.get()
     }
 
-    /// Whether any is an error. More findings than are kept count as one.
+    /// Whether any is an error. More findings than are kept count as an error.
     pub(crate) fn any_error(&self) -> bool {
         self.count.get() > MOST_FINDINGS
             || self
@@ -258,8 +259,8 @@ impl Findings {
             problems.push(Problem {
                 severity: Severity::Error,
                 code: "too-many-problems",
-                message: format!("there are {more} more problems than are shown"),
-                remedy: "mend these first".to_owned(),
+                message: format!("there are {more} more problems, which are not shown"),
+                remedy: "fix these first".to_owned(),
                 place: None,
             });
         }

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-/// A value and where it stands; lines and columns count from 1.
+/// A value and its place; lines and columns count from 1.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) value: Value,
@@ -16,11 +16,11 @@ pub(crate) struct Node {
     pub(crate) column: usize,
     /// Its length in characters, 1 for mappings and lists.
     pub(crate) width: usize,
-    /// Of a large mapping, once a key was asked for.
+    /// The index of a large mapping, built when a key is first looked up.
     index: OnceCell<Box<Index>>,
 }
 
-/// Mappings with more keys are looked through once only, however often they are asked.
+/// Mappings with more keys get an index.
 pub(super) const FEW_KEYS: usize = 16;
 
 /// What a value is.
@@ -33,7 +33,7 @@ pub(crate) enum Value {
     Float(f64),
     Text(String),
     List(Vec<Node>),
-    /// In the order of the text, duplicates included.
+    /// In the order of the text, including duplicates.
     Map(Vec<(Key, Node)>),
 }
 
@@ -111,7 +111,7 @@ impl Node {
         !matches!(self.value, Value::List(_) | Value::Map(_))
     }
 
-    /// What it is, in the words of a message.
+    /// Its form, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
@@ -123,8 +123,8 @@ impl Node {
         }
     }
 
-    /// Moves the node and everything beneath it down, for a document that does not start at
-    /// the file's first line.
+    /// Moves the node and everything below it down, for a document that does not start at the file's
+    /// first line.
     pub(crate) fn shift(&mut self, lines: usize) {
         self.line += lines;
         match &mut self.value {
@@ -145,7 +145,7 @@ impl Node {
     }
 }
 
-/// Where each key of a mapping is first.
+/// The first position of each key of a mapping.
 #[derive(Debug)]
 struct Index(HashMap<String, usize>);
 

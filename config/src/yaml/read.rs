@@ -1,9 +1,9 @@
-//! Reading a type from a [`Node`] tree in one pass, collecting every structural mistake.
+//! Reads a type from a [`Node`] tree in one pass and collects every structural mistake.
 //!
-//! serde stops at the first error, so none may reach it: the deserializer of a node sees beforehand
-//! what its type cannot take (another form, a number out of range, a key that is unknown, missing
-//! or there twice), reports it, and reads a default in its place. A value for which anything was
-//! reported is never returned.
+//! serde stops at the first error, so it must never see one. The deserializer of a node checks
+//! beforehand what its type cannot accept (another form, a number out of range, an unknown, missing or
+//! duplicate key), reports it, and supplies a default. A value for which anything was reported is never
+//! returned.
 
 mod absent;
 mod access;
@@ -40,11 +40,11 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(
 /// What is wrong with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReadError {
-    /// It was reported already, at the innermost place.
+    /// It was already reported, at the innermost place.
     Reported,
-    /// A required key is not there.
+    /// A required key is missing.
     Missing(&'static str),
-    /// Anything else; does not repeat what was written.
+    /// Anything else; does not repeat the value.
     Wrong {
         code: &'static str,
         message: String,
@@ -79,12 +79,12 @@ impl serde::de::Error for ReadError {
         Self::Wrong {
             code: "bad-value",
             message: message.to_string(),
-            remedy: "see `countersign schema` for what may stand here".to_owned(),
+            remedy: "see `countersign schema` for what is allowed here".to_owned(),
         }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        // Not `found` itself: it may quote a secret.
+        // Not `found` itself, which may quote a secret.
         let found = match found {
             Unexpected::Bool(_) => "true or false",
             Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "a number",
@@ -97,7 +97,7 @@ impl serde::de::Error for ReadError {
         Self::form(
             &expected.to_string(),
             found,
-            "write it in the form expected",
+            "write it in the expected form",
         )
     }
 
@@ -105,14 +105,14 @@ impl serde::de::Error for ReadError {
         Self::Wrong {
             code: "bad-value",
             message: format!("the value is out of range: expected {expected}"),
-            remedy: "write a value within the range".to_owned(),
+            remedy: "write a value in this range".to_owned(),
         }
     }
 
     fn unknown_variant(written: &str, expected: &'static [&'static str]) -> Self {
         Self::Wrong {
             code: "unknown-value",
-            message: format!("`{written}` is not known here"),
+            message: format!("unknown value `{written}`"),
             remedy: did_you_mean(written, expected.iter().copied()),
         }
     }
@@ -130,25 +130,25 @@ impl serde::de::Error for ReadError {
     }
 }
 
-/// The remedy for a name that is not known: the closest one, or all of them.
+/// The remedy for an unknown name: the closest known one, or all of them.
 pub(crate) fn did_you_mean<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     if let Some(close) = closest(written, known.iter().copied()) {
         return format!("did you mean `{close}`?");
     }
     match known.as_slice() {
-        [] => "remove it; there is nothing that could stand here".to_owned(),
-        [only] => format!("the only one known here is `{only}`"),
-        several => format!("known here are {}", listed(several)),
+        [] => "remove it; nothing is allowed here".to_owned(),
+        [only] => format!("the only known one is `{only}`"),
+        several => format!("the known ones are {}", listed(several)),
     }
 }
 
-/// The known name that is written nearly like this one.
+/// The known name that is spelled almost like this one.
 pub(crate) fn closest<'n>(
     written: &str,
     known: impl IntoIterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    /// Nobody mistypes longer ones.
+    /// Longer names are not typing errors.
     const LONGEST: usize = 256;
     let length = written.chars().count();
     if length > LONGEST {
@@ -158,7 +158,7 @@ pub(crate) fn closest<'n>(
     let lower = written.to_lowercase();
     known
         .into_iter()
-        // Names of another length are far, and there may be many.
+        // Names of another length differ too much, and there may be many.
         .filter(|name| name.chars().count().abs_diff(length) <= bound)
         .map(|name| {
             let distance = strsim::damerau_levenshtein(&lower, &name.to_lowercase());

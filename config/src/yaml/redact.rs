@@ -1,22 +1,22 @@
-//! What of a file may be shown. A finding must help without repeating a secret that somebody
-//! pasted where a reference belongs.
+//! What may be shown of a file. A finding must help without repeating a secret that somebody pasted
+//! where a reference belongs.
 //!
-//! Three rules, each erring towards hiding: the value of a secret-like key is shown only if it
-//! is a reference; whatever stands beneath such a key likewise; and what looks like a credential
-//! is hidden wherever it stands. All of it works on lines, so that it also holds for text that is
-//! not valid YAML.
+//! Three rules, each of which hides too much rather than too little: the value of a secret-like key is
+//! shown only if it is a reference; so is everything below such a key; and text that looks like a
+//! credential is hidden everywhere. The rules work on lines, so they also apply to text that is not
+//! valid YAML.
 
 use crate::shown::disturbs;
 
-/// What stands for hidden text.
+/// The replacement for hidden text.
 const HIDDEN: char = '…';
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 160;
-/// How many lines above are searched for a secret-like key; where that is not enough, the line is hidden.
+/// How many lines above are searched for a secret-like key. If that is not enough, the line is hidden.
 const MOST_ABOVE: usize = 10_000;
 /// How many bytes at the end of each of these lines are searched.
 const LONGEST_ABOVE: usize = 4096;
-/// What a name with a secret in it usually contains.
+/// Words in the names of secrets.
 const SECRET_WORDS: [&str; 7] = [
     "token",
     "secret",
@@ -26,7 +26,7 @@ const SECRET_WORDS: [&str; 7] = [
     "api_key",
     "privatekey",
 ];
-/// How well-known credentials begin, and what must at least follow.
+/// The beginnings of well-known credentials, and how many characters must at least follow.
 const PREFIXES: [&str; 16] = [
     "xoxe.xox",
     "xoxa-",
@@ -45,7 +45,7 @@ const PREFIXES: [&str; 16] = [
     "glpat-",
     "AKIA",
 ];
-/// After these, the rest of the word is a secret.
+/// The word after one of these is a secret.
 const INTRODUCERS: [&str; 5] = [
     "hooks.slack.com/services/",
     "hooks.slack.com/workflows/",
@@ -54,7 +54,7 @@ const INTRODUCERS: [&str; 5] = [
     "Basic ",
 ];
 
-/// The line with this number (from 1) as it may be shown; empty if there is none.
+/// The line with this number (from 1) as it may be shown; empty if it does not exist.
 pub(crate) fn line(whole: &str, number: usize) -> String {
     let mut end = 0;
     let mut ends = whole.split_inclusive('\n').map(|line| {
@@ -74,8 +74,8 @@ pub(crate) fn line(whole: &str, number: usize) -> String {
     }
 }
 
-/// A text that is no line of a file, such as a message: only what looks like a credential is
-/// hidden, and what would disturb a terminal is replaced, ends of lines too.
+/// A text that is not a line of a file, such as a message: what looks like a credential is hidden, and
+/// what would disturb a terminal, including line ends, is replaced.
 pub(crate) fn text(text: &str) -> String {
     let text = by_introducers(beginning(text));
     let text = by_shape(&text);
@@ -117,8 +117,8 @@ fn by_keys(line: &str, before: &str) -> String {
     }
 }
 
-/// Whether the value of a secret-like key may be shown: it is empty, or a reference in braces
-/// with no other key than a reference has.
+/// Whether the value of a secret-like key may be shown: it is empty, or a reference in braces that has
+/// only the keys of a reference.
 fn is_shown(value: &str) -> bool {
     if value.is_empty() || value.starts_with('#') {
         return true;
@@ -140,7 +140,7 @@ fn is_shown(value: &str) -> bool {
     found.peek().is_some() && found.all(|key| is_part_of_reference(&key, inner))
 }
 
-/// Whether a key and its value belong to a reference. A secret pasted for the path of a file, or
+/// Whether a key and its value belong to a reference. A secret that was pasted as the path of a file, or
 /// for the mapping that names a Kubernetes Secret, does not.
 fn is_part_of_reference(key: &KeyAt<'_>, line: &str) -> bool {
     let value = line[key.end..].trim_start();
@@ -154,8 +154,8 @@ fn is_part_of_reference(key: &KeyAt<'_>, line: &str) -> bool {
     }
 }
 
-/// Whether a line that encloses this one, going by indentation, has a secret-like key, or the
-/// line just before ends in one.
+/// Whether a line that encloses this one by indentation has a secret-like key, or the line directly
+/// before ends with one.
 fn beneath_secret(line: &str, before: &str) -> bool {
     let mut inner = indent(line);
     let mut nearest = true;
@@ -169,7 +169,7 @@ fn beneath_secret(line: &str, before: &str) -> bool {
         }
         let outer = indent(above);
         if outer < inner || nearest {
-            // Of a very long line, its end.
+            // The end of a very long line.
             let above =
                 &above[above.ceil_char_boundary(above.len().saturating_sub(LONGEST_ABOVE))..];
             if keys(above)
@@ -188,7 +188,7 @@ fn beneath_secret(line: &str, before: &str) -> bool {
     false
 }
 
-/// Whether a value goes on in the lines below its key.
+/// Whether a value continues in the lines below its key.
 fn open_ended(value: &str) -> bool {
     let value = value.trim();
     value.is_empty() || value.starts_with(['#', '|', '>', '{', '[', '"', '\'', '&', '!'])
@@ -200,12 +200,12 @@ fn indent(line: &str) -> usize {
 
 struct KeyAt<'a> {
     name: &'a str,
-    /// Just behind the colon.
+    /// Directly after the colon.
     end: usize,
 }
 
-/// Everything in a line that looks like a key: a word, quoted or not, before a colon that ends
-/// the line or stands before a space.
+/// Everything in a line that looks like a key: a word, quoted or not, before a colon at the end of the
+/// line or before a space.
 fn keys(line: &str) -> impl Iterator<Item = KeyAt<'_>> {
     line.match_indices(':').filter_map(|(colon, _)| {
         let after = line[colon + 1..].chars().next();
@@ -229,7 +229,7 @@ fn keys(line: &str) -> impl Iterator<Item = KeyAt<'_>> {
 
 fn is_secret_like(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "");
-    // Where a secret lives is no secret.
+    // The place of a secret is not secret.
     let harmless = key == "kubernetessecret"
         || key.starts_with("tokenreview")
         || ["file", "path", "url", "name", "key"].iter().any(|end| {
@@ -255,7 +255,7 @@ fn by_introducers(text: &str) -> String {
         while let Some(found) = shown[from..].find(introducer) {
             let start = from + found + introducer.len();
             let end = word_end(&shown, start);
-            // `Bearer {token}` is how a target says where the secret goes.
+            // `Bearer {token}` in a target is a template, not a secret.
             if end - start >= 8 && !shown[start..].starts_with('{') {
                 shown.replace_range(start..end, &HIDDEN.to_string());
             }
@@ -282,8 +282,8 @@ fn word_end(text: &str, start: usize) -> usize {
         .map_or(text.len(), |length| start + length)
 }
 
-/// Hides words that look like credentials: a known prefix, a JWT, or a long run of letters and
-/// digits that is not a digest.
+/// Hides words that look like credentials: a known prefix, a JWT, or a long run of letters and digits
+/// that is not a digest.
 fn by_shape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,14 +1,15 @@
-//! A file's documents, each parsed on its own, so that a broken one does not hide the others.
+//! Splits a file into documents and parses each on its own, so that a broken one does not hide the
+//! others.
 
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
 
 use super::{Document, Findings, Location, Node, Source, Value, node::size};
 
-/// How deep lists and mappings may stand in each other. No resource comes near it; each level takes
-/// stack, and a reload has no more of it than any thread.
+/// The deepest nesting of lists and mappings. No resource comes near it. Each level uses stack, and a
+/// reload runs on an ordinary thread.
 const MAX_DEPTH: usize = 32;
 
-/// Parses every document of a file; what does not parse is a finding.
+/// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
     let mut documents = Vec::new();
     for (lines_before, text) in split(&source.text) {
@@ -30,8 +31,8 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
     documents
 }
 
-/// The texts between document markers, each with the number of lines before it. A line that
-/// starts with `---` is a marker wherever it stands: YAML forbids it inside any scalar.
+/// The texts between document markers, each with the number of lines before it. A line that starts with
+/// `---` is always a marker: YAML forbids it inside any scalar.
 fn split(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut part_start, mut part_line) = (0, 0);
@@ -68,12 +69,12 @@ fn is_blank(line: &str) -> bool {
 
 fn options() -> Options {
     serde_saphyr::options! {
-        // Duplicates are reported by `read`, all of them and with their places.
+        // `read` reports all duplicates, with their places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        // Kubernetes does not know merge keys, and they would blur places.
+        // Kubernetes does not support merge keys, and with them places would be wrong.
         merge_keys: MergeKeyPolicy::Error,
         strict_booleans: true,
-        // A date is a text here, and so is everything that only some YAML readers call a number.
+        // A date is a text here, and so is everything that only some YAML parsers read as a number.
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         with_snippet: false,
@@ -108,14 +109,14 @@ fn report(
         "invalid-yaml",
         format!("this is not valid YAML: {}", gist(&said)),
         if line == last {
-            "mend the syntax; if the text ends here too early, the file is half written"
+            "fix the syntax; if the text ends too early, the file may be half written"
         } else {
-            "mend the syntax at or just before this place"
+            "fix the syntax at or just before this place"
         },
     );
 }
 
-/// The first line, without the place, which counts from the document's start.
+/// The first line, without its place, which counts from the document's start.
 fn gist(text: &str) -> &str {
     let line = text.lines().next().unwrap_or(text);
     line.split_once(" at line ")

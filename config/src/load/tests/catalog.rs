@@ -1,4 +1,4 @@
-//! The targets that ship: what each request gets there.
+//! The built-in targets: how each request is handled.
 
 use std::sync::Arc;
 
@@ -334,7 +334,7 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
     let webhooks = |rule: &&AuthFailure| rule.text.iter().any(|code| code == "no_service");
     let webhooks = slack.auth_failure.iter().find(webhooks).unwrap();
     assert_eq!(webhooks.then, AuthFailureAction::RereadSource);
-    // The bytes of files are never looked into, whatever they are labelled.
+    // The bytes of files are never inspected, whatever their content type.
     for route in slack.routes.iter().filter(|route| route.deny.is_none()) {
         let files = route
             .host

@@ -1,11 +1,11 @@
-//! How a credential is obtained: what is right, and one mistake each, with its line.
+//! How a credential is obtained: the valid forms, and one mistake each, with its line.
 
 use rstest::rstest;
 
 use super::{BASE, load_texts, outline, problems};
 use crate::model::Provider;
 
-/// The base, whose credential is obtained like this; the text begins at line 15.
+/// The base, with this provider for its credential; the text begins at line 15.
 fn obtained(by: &str) -> String {
     let fixed = "  static:\n    token: { file: /run/secrets/slack/bot }\n";
     assert_eq!(BASE.matches(fixed).count(), 1);
@@ -128,7 +128,7 @@ fn is_an_error(#[case] by: &str, #[case] expected: &[&str]) {
 const ROTATION: &str = "  slackRotation: { clientId: \"1.2\", clientSecret: { file: /run/a }, refreshToken: { file: \
                         /run/b } }\n";
 
-/// `auth.revoke` with a bot's token deactivates the bot.
+/// `auth.revoke` with a bot token deactivates the bot.
 #[rstest]
 #[case::bot("credential: bot", true, true)]
 #[case::bot_by_slot("credentials: { bot: bot }", true, true)]
@@ -143,7 +143,7 @@ fn a_rotating_token_is_revoked_if_it_is_a_users(
 ) {
     let by = format!("{ROTATION}  revokeWhenIdle: {revoked}\n");
     let text = obtained(&by).replacen("credential: bot", filled, 1);
-    // A method for users where only that slot is filled.
+    // A method for user tokens, if only that slot is filled.
     let text = if filled.contains("{ user") {
         text.replacen("/api/chat.postMessage", "/api/search.messages", 1)
     } else {

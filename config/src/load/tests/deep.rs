@@ -1,4 +1,4 @@
-//! What nests deeply, or means more than is written, is refused before it takes the stack or the
+//! Text that nests deeply, or expands to more than is written, is refused before it uses up the stack or
 //! memory.
 
 use std::thread;
@@ -8,10 +8,10 @@ use rstest::rstest;
 use super::{outline, problems};
 use crate::load::gateway;
 
-/// What a thread of the gateway has.
+/// The stack of a gateway thread.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// What is found in a text as resources, and as a gateway's file.
+/// The findings for a text, read as resources and as a Gateway file.
 fn found(text: String) -> [Vec<String>; 2] {
     let read = move || {
         let directory = tempfile::tempdir().unwrap();
@@ -27,13 +27,13 @@ fn found(text: String) -> [Vec<String>; 2] {
     thread.unwrap().join().unwrap()
 }
 
-/// Lines that are indented each by one more than the one before.
+/// Lines, each indented by one more than the one before.
 fn stairs(line: &str) -> String {
     let lines = (0..1_500).map(|depth| format!("{}{line}\n", " ".repeat(depth)));
     lines.collect()
 }
 
-/// Each line means `of` times what the one before does, `depth` levels deeper.
+/// Each line stands for `of` copies of the one before, `depth` levels deep.
 fn bomb(of: usize, depth: usize) -> String {
     let (open, close) = ("[".repeat(depth), "]".repeat(depth));
     let lines = (1..30).map(|level| {

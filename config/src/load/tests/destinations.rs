@@ -1,5 +1,5 @@
-//! Over the whole catalog, host by host and route by route: a credential goes where policy names, and
-//! nowhere else, whether a pod asks or the gateway for itself.
+//! For the whole catalog, host by host and route by route: a credential goes only where policy permits,
+//! for requests of pods and of the gateway itself.
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
 
@@ -30,7 +30,7 @@ fn now() -> Timestamp {
     "2026-11-23T05:10:00Z".parse().unwrap()
 }
 
-/// A policy that names one place of a target, with every slot filled.
+/// A policy for one place of a target, with every slot filled.
 fn policy(target: &Target, (host, path): &Place, further: &str) -> String {
     let name = &target.name;
     let mut text = String::new();
@@ -64,7 +64,7 @@ fn policy(target: &Target, (host, path): &Place, further: &str) -> String {
     text
 }
 
-/// All places of the catalog that a route speaks of, and near misses of each.
+/// All places that the catalog's routes name, and near misses of each.
 fn places(set: &PolicySet) -> BTreeSet<Place> {
     let fill = |text: &str| text.replace("**", "qz/qz").replace('*', "qz");
     let mut places = BTreeSet::new();
@@ -107,7 +107,7 @@ fn catalogs(name: &str) -> Arc<Target> {
     Arc::clone(found.unwrap())
 }
 
-/// The same with one policy that names this place alone.
+/// The same with one policy that permits only this place.
 fn naming(set: &PolicySet, (host, path): &Place) -> PolicySet {
     let policy = Policy {
         allow: vec![Rule {
@@ -126,7 +126,7 @@ fn naming(set: &PolicySet, (host, path): &Place) -> PolicySet {
     })
 }
 
-/// The credential that a request carries, if it may go.
+/// The credential that a request carries, if it is permitted.
 fn carried(set: &PolicySet, (host, path): &Place) -> Option<String> {
     let host = Host::parse(host).unwrap();
     let path = CanonicalPath::check(&path.parse::<PathAndQuery>().unwrap()).unwrap();
@@ -175,7 +175,7 @@ fn t75_a_credential_goes_only_to_the_place_that_policy_names(
             );
             carrying += usize::from(carried.is_some());
         }
-        // The gateway asks for itself where a pod could, and nowhere else.
+        // The gateway itself may send requests only where a pod could.
         for slot in &target.slots.names {
             let name = ResourceName::namespaced("qa", slot);
             if let Some((host, port)) = set.probe_place(&name, now()) {
@@ -199,7 +199,7 @@ fn every_target_of_the_catalog_is_among_these() {
     assert_eq!(names, tested);
 }
 
-/// A policy that does not permit the probe now, for whatever reason, permits none.
+/// A policy that does not permit the probe now, for whatever reason, permits no probe.
 #[rstest]
 #[case::permitted("/api/auth.test", "", true)]
 #[case::other_path("/api/chat.postMessage", "", false)]

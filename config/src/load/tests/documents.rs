@@ -1,8 +1,8 @@
-//! The examples of documents load as they stand.
+//! The examples in the documentation load unchanged.
 
 use super::{load_texts, outline};
 
-/// What examples of credentials refer to.
+/// The target that credential examples refer to.
 const TARGET: &str = "
 apiVersion: countersign.dev/v1alpha1
 kind: TargetService

@@ -1,4 +1,4 @@
-//! The file that starts a gateway: its mistakes, and what its shorter forms mean.
+//! The Gateway file: its mistakes, and the meaning of its short forms.
 
 use std::{fs, time::Duration};
 
@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<(Gateway, Problems), Problems> {
     super::gateway(&path)
 }
 
-/// The smallest gateway with something added to its spec, at line 5.
+/// The smallest gateway with a text added to its spec, at line 5.
 fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     load(&format!(
         "apiVersion: countersign.dev/v1alpha1\nkind: Gateway\nmetadata: {{ name: main }}\nspec:\n  {spec}\n  resources: [{{ directory: /x }}]\n"

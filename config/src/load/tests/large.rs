@@ -1,5 +1,5 @@
-//! Large resources take time in proportion to their size. None of these would end within a test's
-//! patience if they were compared each with each.
+//! The time for large resources is proportional to their size. With pairwise comparisons none of these
+//! tests would end in time.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! One mistake each, made in resources that are right: which finding, and at which line.
+//! One mistake each, made in valid resources: which finding, and at which line.
 
 use rstest::rstest;
 
@@ -68,7 +68,7 @@ fn the_base_is_right() {
 #[case::other_target("target: slack\n  static", "target: qase\n  static", &["26: credential-of-other-target"])]
 #[case::slot("credential: bot", "credentials: { bott: bot }", &["26: unknown-slot"])]
 #[case::both("credential: bot", "credential: bot\n  credentials: { bot: bot }", &["26: conflicting-keys"])]
-// What can never match.
+// Rules that can never match.
 #[case::no_workloads("workloads: [app]", "workloads: []", &["24: empty-list"])]
 #[case::no_selectors("  match:\n    - serviceAccount: app", "  match: []", &["7: empty-list"])]
 #[case::allows_nothing("allow:\n    - hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "allow: []", &["27: empty-list"])]
@@ -129,7 +129,7 @@ fn every_mistake_of_one_resource_is_told_however_many() {
     );
 }
 
-/// Of each kind of mistake one, each beside and beneath others.
+/// One mistake of each kind, together with others.
 #[test]
 fn a_mistake_hides_no_other_one() {
     let rule =

@@ -1,4 +1,4 @@
-//! Several documents and files: all findings at once, and what they have to do with each other.
+//! Several documents and files: all findings at once, and how they relate.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -209,7 +209,7 @@ fn one_revision_for_one_text() {
 
 fn check_all(text: &str) {
     let found = problems(text);
-    // Rendering must hold for whatever was found.
+    // Rendering must work for every finding.
     let _ = (found.render(true), found.to_string());
 }
 
@@ -221,7 +221,7 @@ proptest! {
         check_all(&text);
     }
 
-    /// A right text, damaged: closer to what people write than noise is.
+    /// A valid text, damaged: closer to what people write than random text.
     #[test]
     fn no_damage_makes_it_panic(
         cuts in proptest::collection::vec((0_usize..1200, 0_usize..40, "[ -~\\n]{0,6}"), 1..4),

@@ -1,9 +1,9 @@
-//! What is printed about resources disturbs no terminal and forges no line, whoever wrote them.
+//! Output about resources disturbs no terminal and forges no line, whoever wrote them.
 
 use super::*;
 use crate::shown::disturbs_lines;
 
-/// As YAML, and what it means.
+/// As YAML, and as its value.
 const ODD: [(&str, &str); 2] = [
     (
         r#""a\u001b[31m\u009b\u202e\nerror: forged""#,
@@ -47,7 +47,7 @@ fn t72_names_of_files_disturb_no_terminal() {
             is_quiet(&resources(&[directory.path()]).unwrap_err());
             is_quiet(&crate::load::gateway(&file).unwrap_err());
         }
-        // Where the first of that name stands is told by its file.
+        // The finding names the file of the first resource with that name.
         let twice = "apiVersion: countersign.dev/v1alpha1\nkind: Workload\nmetadata: { name: a, namespace: b }\nspec: {}\n---\n";
         fs::write(&file, twice.repeat(2)).unwrap();
         is_quiet(&resources(&[directory.path()]).unwrap_err());

@@ -1,4 +1,4 @@
-//! Targets that are not decrypted, and the policies that speak of them.
+//! Targets that are not decrypted, and the policies that refer to them.
 
 use rstest::rstest;
 

@@ -1,4 +1,4 @@
-//! A decision with everything that was looked at on the way, for people.
+//! A decision with all its steps, for people.
 
 mod text;
 
@@ -11,12 +11,12 @@ use super::{
     answer::printable,
     decide::Trace,
     nearest::misses,
-    parts::{Ask, Verdict},
+    parts::{Question, Verdict},
     recognise::{compare, nearness, recognises},
 };
 use crate::model::{Policy, Route, Workload};
 
-/// How a decision came about. [`std::fmt::Display`] tells it as text.
+/// How a decision came about. [`std::fmt::Display`] renders it as text.
 #[derive(Debug)]
 pub struct Explanation<'s> {
     /// The decision, from the same code that decides requests.
@@ -24,60 +24,60 @@ pub struct Explanation<'s> {
     question: String,
     caller: String,
     revision: &'s str,
-    selectors: Vec<SelectorSeen<'s>>,
-    /// Selectors that have nothing to do with the caller.
+    selectors: Vec<SelectorTrace<'s>>,
+    /// The number of selectors that do not resemble the caller.
     other_selectors: usize,
-    routes: Vec<RouteSeen<'s>>,
-    policies: Vec<PolicySeen<'s>>,
+    routes: Vec<RouteTrace<'s>>,
+    policies: Vec<PolicyTrace<'s>>,
 }
 
 #[derive(Debug)]
-struct SelectorSeen<'s> {
+struct SelectorTrace<'s> {
     workload: &'s Arc<Workload>,
     entry: usize,
-    /// Empty if it recognises the caller.
+    /// Empty if the selector matches the caller.
     mismatches: Vec<Mismatch>,
 }
 
 #[derive(Debug)]
-struct RouteSeen<'s> {
+struct RouteTrace<'s> {
     index: usize,
     route: &'s Route,
     matches: bool,
 }
 
 #[derive(Debug)]
-struct PolicySeen<'s> {
+struct PolicyTrace<'s> {
     workload: &'s Arc<Workload>,
     policy: &'s Arc<Policy>,
-    /// Whether it permits, were it enforced.
+    /// Whether it would permit if it were enforced.
     permits: bool,
-    /// For each rule that was looked at what kept it from permitting.
+    /// For each rule that was checked, what did not match.
     rules: Vec<Vec<Mismatch>>,
 }
 
 impl PolicySet {
-    /// The decision for one request, by the very code of [`PolicySet::decide`], and all that was
-    /// looked at for it. For people: it allocates freely.
+    /// The decision for one request, by the same code as [`PolicySet::decide`], with all its steps. For
+    /// people: it allocates freely.
     pub fn explain(
         &self,
         caller: &CallerFacts,
         request: &RequestFacts<'_>,
         now: Timestamp,
     ) -> Explanation<'_> {
-        let ask = Ask {
+        let ask = Question {
             caller,
             request,
             now,
         };
-        let mut seen = Seen {
+        let mut seen = Recorder {
             ask,
             route: None,
             routes: Vec::new(),
             policies: Vec::new(),
         };
         let decision = self.judge(&self.recognise(caller), ask, &mut seen);
-        let Seen {
+        let Recorder {
             routes, policies, ..
         } = seen;
         let (selectors, other_selectors) = self.selectors_seen(caller);
@@ -93,13 +93,13 @@ impl PolicySet {
         }
     }
 
-    fn selectors_seen(&self, caller: &CallerFacts) -> (Vec<SelectorSeen<'_>>, usize) {
+    fn selectors_seen(&self, caller: &CallerFacts) -> (Vec<SelectorTrace<'_>>, usize) {
         let mut near = Vec::new();
         let mut others = 0;
         for workload in &self.workloads {
             for (entry, selector) in workload.selectors.iter().enumerate() {
                 if recognises(selector, caller) || nearness(selector, caller).is_some() {
-                    near.push(SelectorSeen {
+                    near.push(SelectorTrace {
                         workload,
                         entry,
                         mismatches: compare(selector, caller)
@@ -115,20 +115,20 @@ impl PolicySet {
     }
 }
 
-/// Writes down what a judgement looks at.
-struct Seen<'a, 's> {
-    ask: Ask<'a>,
+/// Records the steps of a decision.
+struct Recorder<'a, 's> {
+    ask: Question<'a>,
     route: Option<&'s Route>,
-    routes: Vec<RouteSeen<'s>>,
-    policies: Vec<PolicySeen<'s>>,
+    routes: Vec<RouteTrace<'s>>,
+    policies: Vec<PolicyTrace<'s>>,
 }
 
-impl<'s> Trace<'s> for Seen<'_, 's> {
+impl<'s> Trace<'s> for Recorder<'_, 's> {
     fn route(&mut self, index: usize, route: &'s Route, matches: bool) {
         if matches {
             self.route = Some(route);
         }
-        self.routes.push(RouteSeen {
+        self.routes.push(RouteTrace {
             index,
             route,
             matches,
@@ -141,13 +141,13 @@ impl<'s> Trace<'s> for Seen<'_, 's> {
         policy: &'s Arc<Policy>,
         verdict: Verdict<'s>,
     ) {
-        let route = self.route.expect("policies are judged for a route");
-        // Rules behind the one that matched were not looked at.
+        let route = self.route.expect("policies are checked for a route");
+        // Rules after the one that matched were not checked.
         let looked_at = verdict.rule.map_or(policy.allow.len(), |rule| rule + 1);
         let rules: Vec<_> = (0..looked_at)
             .map(|rule| misses(policy, rule, route, self.ask).1)
             .collect();
-        self.policies.push(PolicySeen {
+        self.policies.push(PolicyTrace {
             workload,
             policy,
             permits: verdict.permits(),

@@ -1,4 +1,4 @@
-//! An explanation as text: `+` is what counted for the request, `-` what did not.
+//! An explanation as text: `+` counted for the request, `-` did not.
 
 use std::fmt;
 
@@ -22,8 +22,7 @@ impl fmt::Display for Explanation<'_> {
             Decision::Deny(denial) => write_denial(f, denial),
             Decision::Unmatched => writeln!(
                 f,
-                "UNMATCHED: no target that a policy uses has this host and port; the gateway's \
-                 `unmatched` setting decides"
+                "UNMATCHED: no target in use has this host and port; the gateway's `unmatched` setting decides"
             ),
         }
     }

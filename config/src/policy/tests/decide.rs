@@ -134,7 +134,7 @@ fn a_grant_knows_when_time_ends_it() {
         let Decision::Permit(grant) = decide(&policies, &who, request, MORNING) else {
             panic!("{request} is not permitted");
         };
-        assert_eq!(grant.stands_until(at(MORNING)), end.map(at));
+        assert_eq!(grant.valid_until(at(MORNING)), end.map(at));
     }
 }
 
@@ -147,7 +147,7 @@ fn another_workload_gets_nothing_of_it() {
     assert_eq!(told(&release), "target_not_granted");
     let nobody = decide(&policies, &caller("default"), request, MORNING);
     assert_eq!(told(&nobody), "workload_unknown");
-    // What every workload is denied tells an unknown caller nothing.
+    // An unknown caller learns nothing from what every workload is denied.
     let revoke = "POST slack.com/api/auth.revoke";
     assert_eq!(
         told(&decide(&policies, &caller("default"), revoke, MORNING)),
@@ -297,7 +297,7 @@ fn the_nearest_rule_is_the_one_with_most_in_common() {
     assert_eq!(told, ["methods: expected POST, got GET"]);
     assert_eq!(
         denial.sentence_for_operator(),
-        "no rule for qa/nightly-dashboard and slack allows this request; nearest is AccessPolicy \
+        "no rule for qa/nightly-dashboard and slack allows this request; the closest is AccessPolicy \
          qa/dashboard-posts-to-slack, allow[0]: methods: expected POST, got GET; to permit it, \
          extend that rule or add one"
     );
@@ -395,6 +395,6 @@ fn a_connection_to_what_is_not_governed_is_unmatched() {
         let answer = policies.interception(&who, &host, port);
         assert!(matches!(answer, Interception::Unmatched), "{answer:?}");
         assert!(policies.target(&host, port).is_none());
-        assert!(policies.governor(&host).is_none());
+        assert!(policies.governing_target(&host).is_none());
     }
 }

@@ -19,7 +19,7 @@ const REQUESTS: [&str; 9] = [
 const TIMES: [&str; 3] = [MORNING, "2026-11-23T12:00:00Z", "2028-01-03T05:10:00Z"];
 
 fn workloads() -> [Arc<Workload>; 3] {
-    // `both` is recognised by two accounts, and `shared` is two workloads.
+    // Two accounts match `both`, and `shared` matches two workloads.
     [
         workload("a", vec![account("a"), account("shared")]),
         workload("b", vec![account("b")]),
@@ -97,7 +97,7 @@ fn any_policies() -> impl Strategy<Value = Vec<Policy>> {
     })
 }
 
-/// The rules of the module's documentation, without any index.
+/// The rules in the module's documentation, without any index.
 fn reference(policies: &[Policy], who: &CallerFacts, text: &str, now: &str) -> String {
     let request = Request::new(text);
     let facts = request.facts();

@@ -1,4 +1,4 @@
-//! A small world: the nightly dashboard, a release bot, Slack and Qase.
+//! Test resources: the nightly dashboard, a release bot, Slack and Qase.
 
 mod decide;
 mod explain;
@@ -232,7 +232,7 @@ fn caller(service_account: &str) -> CallerFacts {
     }
 }
 
-/// A request as it is written: `POST slack.com/api/chat.postMessage`.
+/// A request in short form: `POST slack.com/api/chat.postMessage`.
 struct Request {
     method: Method,
     host: Host,
@@ -269,7 +269,7 @@ fn decide<'s>(policies: &'s PolicySet, who: &CallerFacts, text: &str, now: &str)
     policies.decide(&policies.recognise(who), who, &request.facts(), at(now))
 }
 
-/// A decision on one line.
+/// A decision in one line.
 fn told(decision: &Decision<'_>) -> String {
     match decision {
         Decision::Unmatched => "unmatched".to_owned(),

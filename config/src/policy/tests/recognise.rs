@@ -123,7 +123,7 @@ fn numbers_of_another_revision_are_not_believed() {
     let host = Host::parse("wss.slack.com").expect("a host");
     let answer = after.interception(&stale, &host, 443);
     assert!(matches!(answer, Interception::Refuse(_)), "{answer:?}");
-    // The same text loaded again is another revision too.
+    // Loading the same text again also makes another revision.
     let again = before.recognise(&caller("a"));
     let reloaded = set(&[a.clone(), b], vec![posts_to_slack(&a)]);
     assert!(!again.is_of(&reloaded));
@@ -134,7 +134,7 @@ fn numbers_of_another_revision_are_not_believed() {
 #[rstest]
 #[case::kubernetes_not_asked(
     caller("nightly-dashboard"),
-    "cronJob: expected nightly-dashboard, got unknown: it needs the Kubernetes API, which was not asked"
+    "cronJob: expected nightly-dashboard, got unknown: this needs the Kubernetes API, which was not queried"
 )]
 #[case::service_account_forgotten(
     CallerFacts { kubernetes: Some(Arc::new(pod())), ..caller("default") },
@@ -191,6 +191,6 @@ fn a_governed_host_is_one_at_every_port() {
         let answer = policies.interception(&who, &host, 80);
         assert!(matches!(answer, Interception::OtherPort(_)), "{answer:?}");
         assert!(policies.target(&host, 80).is_none());
-        assert!(policies.governor(&host).is_some());
+        assert!(policies.governing_target(&host).is_some());
     }
 }

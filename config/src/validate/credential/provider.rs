@@ -13,17 +13,17 @@ use crate::{
         BasicSpec, ClientCredentialsSpec, CredentialSpec, JwtSpec, OauthClientSpec, SecretBySpec,
         SigningAlgorithmSpec, SigningKeySpec, SlackRotationSpec, TokenExchangeSpec,
     },
-    validate::fields::{duration, https_url, said},
+    validate::fields::{duration, https_url, non_blank},
     yaml::{Findings, Location},
 };
 
 const LIFETIME: Duration = Duration::from_mins(10);
 const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
 
-/// `iat` is set a minute back, so that a token with a shorter life would have expired already.
+/// `iat` is one minute in the past, so a token with a shorter lifetime would already be expired.
 const SHORTEST_LIFETIME: Duration = Duration::from_mins(2);
 
-/// The claims that a minted token gets from elsewhere (RFC 7519, section 4.1).
+/// The claims of a minted token that are set elsewhere (RFC 7519, section 4.1).
 const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 const KINDS: &str =
@@ -57,7 +57,7 @@ pub(super) fn provider(
             findings.error(
                 &location.key_name(second),
                 "conflicting-keys",
-                "a credential is obtained in one way only",
+                "a credential can be obtained in only one way",
                 format!("keep one of {KINDS}"),
             );
             return None;
@@ -85,7 +85,7 @@ pub(super) fn provider(
         .and_then(|spec| jwt(spec, &location.key("jwt"), findings))
 }
 
-/// The keys of the providers that are there.
+/// The keys of the providers that are given.
 fn given(spec: &CredentialSpec) -> Vec<&'static str> {
     let kinds = [
         ("static", spec.static_token.is_some()),
@@ -100,14 +100,14 @@ fn given(spec: &CredentialSpec) -> Vec<&'static str> {
 }
 
 fn basic(spec: &BasicSpec, location: &Location<'_>, findings: &Findings) -> Option<Provider> {
-    let username = said(&spec.username, &location.key("username"), findings);
+    let username = non_blank(&spec.username, &location.key("username"), findings);
     let password = source(&spec.password, &location.key("password"), findings);
     let username = username?;
     if username.contains(':') || username.chars().any(char::is_control) {
         findings.error(
             &location.key("username"),
             "bad-name",
-            "HTTP Basic cannot carry this name",
+            "HTTP Basic does not allow this name",
             "write a name without a colon and without control characters",
         );
         return None;
@@ -124,7 +124,7 @@ fn slack_rotation(
     location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Provider> {
-    let client_id = said(&rotation.client_id, &location.key("clientId"), findings);
+    let client_id = non_blank(&rotation.client_id, &location.key("clientId"), findings);
     let client_secret = source(
         &rotation.client_secret,
         &location.key("clientSecret"),
@@ -141,13 +141,13 @@ fn slack_rotation(
             findings.error(
                 location,
                 "conflicting-keys",
-                "rotation starts from exactly one token",
+                "rotation starts with exactly one token",
                 "write `refreshToken`, or `longLivedToken` for a token that does not rotate yet",
             );
             None
         }
     };
-    // Slack must not see a token of GovSlack, nor GovSlack one of Slack.
+    // Slack must not receive a token of GovSlack, nor GovSlack one of Slack.
     let gov = Host::parse(GOV_SLACK).ok().filter(|gov| {
         target.is_some_and(|target| target.hosts.iter().any(|host| host.exact() == Some(gov)))
     });
@@ -232,7 +232,7 @@ fn client(
     location: &Location<'_>,
     findings: &Findings,
 ) -> Option<OauthClient> {
-    let id = said(&spec.id, &location.key("id"), findings);
+    let id = non_blank(&spec.id, &location.key("id"), findings);
     let auth = match (&spec.secret, &spec.key) {
         (Some(secret), None) => {
             let secret = source(secret, &location.key("secret"), findings);
@@ -248,7 +248,7 @@ fn client(
             findings.error(
                 location,
                 "conflicting-keys",
-                "a client proves itself in exactly one way",
+                "a client authenticates in exactly one way",
                 "write `secret` or `key`",
             );
             None
@@ -289,7 +289,7 @@ fn jwt(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Option<P
 }
 
 fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Option<JwtClaims> {
-    let issuer = said(&spec.issuer, &location.key("issuer"), findings);
+    let issuer = non_blank(&spec.issuer, &location.key("issuer"), findings);
     let lifetime = match &spec.lifetime {
         Some(text) => duration(text, &location.key("lifetime"), findings),
         None => Some(LIFETIME),
@@ -300,8 +300,8 @@ fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Optio
         findings.error(
             &location.key("lifetime"),
             "bad-duration",
-            "a minted token lives one hour at most",
-            "write `1h` or less; a new one is minted in time",
+            "the longest lifetime of a minted token is one hour",
+            "write `1h` or less; a new token is minted in time",
         );
     }
     if lifetime.is_some_and(|lifetime| lifetime < SHORTEST_LIFETIME) {
@@ -309,7 +309,7 @@ fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Optio
         findings.error(
             &location.key("lifetime"),
             "bad-duration",
-            "a minted token's life begins a minute ago, and nearly nothing would be left of it",
+            "a minted token is issued one minute in the past, so almost none of this lifetime would be left",
             "write `2m` or more",
         );
     }
@@ -319,8 +319,8 @@ fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Optio
             findings.error(
                 &location.key("claims").key_name(claim),
                 "bad-claim",
-                "this claim is not set here",
-                "use `issuer`, `subject`, `audience` and `lifetime`; the others are set by us",
+                "this claim cannot be set here",
+                "use `issuer`, `subject`, `audience` and `lifetime`; the gateway sets the others",
             );
         }
     }
@@ -334,7 +334,7 @@ fn claims(spec: &JwtSpec, location: &Location<'_>, findings: &Findings) -> Optio
     })
 }
 
-/// `Some(None)` if the minted token is used as it is.
+/// `Some(None)` if the minted token is used directly.
 #[expect(
     clippy::option_option,
     reason = "the outer one says whether it is usable"
@@ -373,7 +373,7 @@ fn exchange(
             findings.error(
                 &location.key_name("installation"),
                 "conflicting-keys",
-                "a minted token is handed in at one place only",
+                "a minted token can be exchanged at only one place",
                 "keep one of `grant` and `installation`",
             );
             None

@@ -1,11 +1,11 @@
-//! Where a secret lives.
+//! Where a secret is stored.
 
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
     model::{SecretSource, VaultEngine},
     resource::{ExecSpec, SecretReference, VaultEngineSpec, VaultKey},
-    validate::fields::{duration, said},
+    validate::fields::{duration, non_blank},
     yaml::{Findings, Location},
 };
 
@@ -24,13 +24,13 @@ pub(super) fn source(
 ) -> Option<SecretSource> {
     match reference {
         SecretReference::File(path) => {
-            let path = said(path, &location.key("file"), findings)?;
+            let path = non_blank(path, &location.key("file"), findings)?;
             if !path.contains('/') {
                 findings.error(
                     &location.key("file"),
                     "inline-secret",
                     "this is not the path of a file",
-                    "write where the file is, such as `/run/secrets/qase/token`; never the secret",
+                    "write the path of the file, such as `/run/secrets/qase/token`, never the secret",
                 );
                 return None;
             }
@@ -38,8 +38,8 @@ pub(super) fn source(
         }
         SecretReference::KubernetesSecret(secret) => {
             let location = location.key("kubernetesSecret");
-            let name = said(&secret.name, &location.key("name"), findings);
-            let key = said(&secret.key, &location.key("key"), findings);
+            let name = non_blank(&secret.name, &location.key("name"), findings);
+            let key = non_blank(&secret.key, &location.key("key"), findings);
             Some(SecretSource::KubernetesSecret {
                 name: name?,
                 key: key?,
@@ -57,7 +57,7 @@ fn vault(field: &VaultKey, location: &Location<'_>, findings: &Findings) -> Opti
         findings,
     );
     let path = vault_path(&field.path, &location.key("path"), findings);
-    let key = said(&field.key, &location.key("key"), findings);
+    let key = non_blank(&field.key, &location.key("key"), findings);
     Some(SecretSource::Vault {
         mount: mount?,
         path: path?,
@@ -69,8 +69,7 @@ fn vault(field: &VaultKey, location: &Location<'_>, findings: &Findings) -> Opti
     })
 }
 
-/// A path that means what it says: no empty or dotted segment, nothing that a URL would take for
-/// something else.
+/// An unambiguous path: no empty or dotted segment, nothing that has a special meaning in a URL.
 pub(in crate::validate) fn vault_path(
     text: &str,
     location: &Location<'_>,
@@ -103,7 +102,7 @@ fn exec(helper: &ExecSpec, location: &Location<'_>, findings: &Findings) -> Opti
         findings.error(
             &location.key("command"),
             "bad-command",
-            "this does not name a program by its absolute path",
+            "this is not the absolute path of a program",
             "write the program and each of its arguments, such as `[/usr/local/bin/helper, slack]`",
         );
     }
@@ -115,7 +114,7 @@ fn exec(helper: &ExecSpec, location: &Location<'_>, findings: &Findings) -> Opti
         findings.error(
             &location.key("timeout"),
             "bad-duration",
-            "a request waits for the helper, for one minute at most",
+            "a request waits for the helper, so the limit is one minute",
             "write `1m` or less",
         );
         return None;

@@ -1,8 +1,8 @@
-//! Who vouches for callers.
+//! The issuers and trust domains of callers.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::super::fields::{duration, each, safe_url, said};
+use super::super::fields::{duration, each, non_blank, safe_url};
 use crate::{
     model::{BundleSource, Cluster, Issuer, JwksSource, TokenReview, TrustDomain},
     resource::{
@@ -15,16 +15,16 @@ use crate::{
 
 const AUDIENCE: &str = "countersign";
 const CACHE_FOR: Duration = Duration::from_secs(10);
-/// A deleted pod keeps its access for as long as a yes is remembered.
+/// A deleted pod keeps its access for as long as a positive review is cached.
 const LONGEST_CACHE: Duration = Duration::from_mins(5);
 
 const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
-/// Kubernetes makes no token for less.
+/// Kubernetes issues no token with a shorter lifetime.
 const SHORTEST_LIFE: Duration = Duration::from_mins(10);
 /// A leaked token can be used until it expires.
 const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
 
-/// What kubeadm calls its issuer.
+/// kubeadm's default issuer.
 const IN_CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 pub(super) struct Identity {
@@ -47,8 +47,8 @@ pub(super) fn identity(
         findings.error(
             location,
             "empty-list",
-            "nobody vouches for callers, so that all would be refused",
-            "add `issuers:` or `trustDomains:`, or leave `identity` out for the gateway's own cluster",
+            "no issuer or trust domain is configured, so every caller would be refused",
+            "add `issuers:` or `trustDomains:`, or remove `identity` to use the gateway's own cluster",
         );
         return None;
     }
@@ -90,7 +90,7 @@ fn trust_domains(
                 &location.key("name"),
                 "bad-trust-domain",
                 error.to_string(),
-                "write the name alone, as in `prod.example.com`, without `spiffe://`",
+                "write only the name, as in `prod.example.com`, without `spiffe://`",
             );
         });
         let bundle = bundle(&spec.bundle, &location.key("bundle"), findings);
@@ -121,7 +121,7 @@ fn trust_domains(
 fn bundle(spec: &BundleSpec, location: &Location<'_>, findings: &Findings) -> Option<BundleSource> {
     match (&spec.file, &spec.workload_api) {
         (Some(file), None) => {
-            let file = said(file, &location.key("file"), findings)?;
+            let file = non_blank(file, &location.key("file"), findings)?;
             Some(BundleSource::File(PathBuf::from(file)))
         }
         (None, Some(address)) => {
@@ -131,7 +131,7 @@ fn bundle(spec: &BundleSpec, location: &Location<'_>, findings: &Findings) -> Op
                 findings.error(
                     &location.key("workloadApi"),
                     "bad-socket",
-                    "this is no address of a Unix socket",
+                    "this is not the address of a Unix socket",
                     "write an absolute path, as in `unix:///run/spire/agent.sock`; the agent must be on this machine",
                 );
             }
@@ -149,7 +149,7 @@ fn bundle(spec: &BundleSpec, location: &Location<'_>, findings: &Findings) -> Op
     }
 }
 
-/// The cluster the gateway runs in, for a gateway that says nothing about identity.
+/// The cluster in which the gateway runs, for a gateway without an `identity` key.
 fn own_cluster() -> Issuer {
     let cluster = Cluster::in_cluster();
     Issuer {
@@ -169,10 +169,10 @@ fn own_cluster() -> Issuer {
 }
 
 fn issuer(spec: &IssuerSpec, location: &Location<'_>, findings: &Findings) -> Option<Issuer> {
-    let name = said(&spec.name, &location.key("name"), findings);
-    let issuer = said(&spec.issuer, &location.key("issuer"), findings);
+    let name = non_blank(&spec.name, &location.key("name"), findings);
+    let issuer = non_blank(&spec.issuer, &location.key("issuer"), findings);
     let audience = match &spec.audience {
-        Some(audience) => said(audience, &location.key("audience"), findings),
+        Some(audience) => non_blank(audience, &location.key("audience"), findings),
         None => Some(AUDIENCE.to_owned()),
     };
     let max_token_life = max_token_life(spec, location, findings);
@@ -205,9 +205,9 @@ fn max_token_life(
         return Some(life);
     }
     let problem = if life < SHORTEST_LIFE {
-        "Kubernetes makes no token for less than 10 minutes, so that all would be refused"
+        "Kubernetes issues no token for less than 10 minutes, so every token would be refused"
     } else {
-        "a token that leaks would be good for longer than 30 days"
+        "a leaked token would be valid for longer than 30 days"
     };
     let remedy = "write 10 minutes (`10m`) to 30 days (`720h`); `24h` is the default";
     findings.error(&location, "bad-duration", problem, remedy);
@@ -222,15 +222,14 @@ fn jwks(spec: &JwksSpec, location: &Location<'_>, findings: &Findings) -> Option
                 ca_file: ca_file.as_ref().map(PathBuf::from),
             })
         }
-        (None, Some(file), None) => {
-            said(file, &location.key("file"), findings).map(|file| JwksSource::File(file.into()))
-        }
+        (None, Some(file), None) => non_blank(file, &location.key("file"), findings)
+            .map(|file| JwksSource::File(file.into())),
         (None | Some(_), _, _) => {
             findings.error(
                 location,
                 "conflicting-keys",
                 "the keys come from exactly one place",
-                "give `url`, perhaps with `caFile`, or `file` alone",
+                "give `url`, optionally with `caFile`, or `file` alone",
             );
             None
         }
@@ -270,7 +269,7 @@ pub(super) fn cluster(
         ClusterSpec::InCluster => return Some(Cluster::in_cluster()),
         ClusterSpec::Api(api) => api,
     };
-    let token_file = said(&api.token_file, &location.key("tokenFile"), findings);
+    let token_file = non_blank(&api.token_file, &location.key("tokenFile"), findings);
     safe_url(&api.url, &location.key("url"), findings).then_some(Cluster {
         url: api.url.trim_end_matches('/').to_owned(),
         ca_file: api.ca_file.as_ref().map(PathBuf::from),

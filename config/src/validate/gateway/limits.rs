@@ -10,7 +10,7 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// The longest that a connection may rest on which nobody was proven.
+/// The longest idle time of an unidentified connection.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
 pub(super) fn limits(
@@ -34,8 +34,8 @@ pub(super) fn limits(
     sound.then_some(limits)
 }
 
-/// Compares the bounds with the memory that they have. Where that is not written it is found at
-/// start, so that what does not fit into the chart's container may be meant.
+/// Compares the bounds with the memory budget. If `limits.memory` is not set, the budget is determined
+/// at start, so bounds that do not fit the chart's container may be intended.
 fn budget(
     spec: &LimitsSpec,
     limits: &mut Limits,
@@ -57,7 +57,7 @@ fn budget(
     let memory = limits.memory.unwrap_or(memory::CHART / memory::PART);
     let mut fitted = limits.clone();
     memory::fit(&mut fitted, memory);
-    // Bounds that are written are not reduced.
+    // Explicit bounds are not reduced.
     if spec.connections.is_some() {
         fitted.connections = limits.connections;
     }
@@ -73,16 +73,16 @@ fn budget(
             findings.error(
                 &location,
                 "over-budget",
-                format!("this comes to {product}, and limits.memory has {room} for it"),
-                format!("write {most} at most, or raise limits.memory"),
+                format!("this needs {product}, but limits.memory has only {room} for it"),
+                format!("write at most {most}, or raise limits.memory"),
             );
         } else {
             findings.warning(
                 &location,
                 "over-budget",
-                format!("this comes to {product}; a container of 256Mi has {room} for it"),
+                format!("this needs {product}, but a container of 256Mi has only {room} for it"),
                 format!(
-                    "write {most} at most, or write limits.memory: half of what the container has"
+                    "write at most {most}, or set limits.memory to half of the container's memory"
                 ),
             );
         }
@@ -123,7 +123,7 @@ fn counts(
         limits.leaves = leaves;
         sound &= at_least_one(leaves, &location.key("leaves"), findings).is_some();
     }
-    // None at all is how replays are switched off.
+    // 0 disables replays.
     if let Some(bytes) = spec.replay_bytes {
         limits.replay_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     }
@@ -203,14 +203,14 @@ fn unidentified(
     let (connections, per_source) = (connections?, per_source?);
     bounds.rest = rest?;
     bounds.connections = connections.unwrap_or(bounds.connections);
-    // Unless written, one source has half of them.
+    // By default one source can have half of them.
     bounds.per_source = per_source.unwrap_or(bounds.connections.div_ceil(2));
     if bounds.per_source > bounds.connections {
         findings.error(
             &location.key("perSource"),
             "bad-limit",
-            "one source could have more than there are",
-            "write no more than `connections` has",
+            "one source could have more connections than there are",
+            "write at most the value of `connections`",
         );
         return None;
     }
@@ -223,8 +223,8 @@ fn rest(written: &str, location: &Location<'_>, findings: &Findings) -> Option<D
         findings.error(
             location,
             "bad-limit",
-            "whoever has proven nothing would hold a connection for long",
-            "write a minute at most",
+            "unidentified clients would keep a connection too long",
+            "write at most a minute",
         );
         return None;
     }
@@ -238,7 +238,7 @@ fn at_least_one(written: u64, location: &Location<'_>, findings: &Findings) -> O
             location,
             "bad-limit",
             "this bound is out of range",
-            "write a number above zero; nothing here is unlimited",
+            "write a number above zero; there is no value for unlimited",
         );
     }
     count

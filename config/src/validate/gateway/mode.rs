@@ -1,4 +1,4 @@
-//! How a listener is addressed, and what that asks of its other keys.
+//! The mode of a listener, and what it requires of its other keys.
 
 use std::net::SocketAddr;
 
@@ -22,8 +22,8 @@ pub(super) fn mode(
             findings.error(
                 &location.key("transparency"),
                 "conflicting-keys",
-                "only a transparent listener takes steered connections",
-                "add `mode: transparent`, or leave `transparency` out",
+                "only a transparent listener accepts redirected connections",
+                "add `mode: transparent`, or remove `transparency`",
             );
             None
         }
@@ -50,7 +50,7 @@ fn transparent_is_sound(
         findings.error(
             &location.key("mode"),
             "missing-identity",
-            "clients that do not know of the gateway cannot say who they are",
+            "clients that do not know the gateway cannot send it a token",
             "add `identity: { tokenFile: ... }` with the pod's own projected token",
         );
     }
@@ -59,8 +59,8 @@ fn transparent_is_sound(
         findings.error(
             &location.key("tls"),
             "conflicting-keys",
-            "a transparent listener has no certificate of its own: clients ask for that of their destination",
-            "leave `tls` out, or use `mode: explicit`",
+            "a transparent listener has no certificate of its own: clients expect that of their destination",
+            "remove `tls`, or use `mode: explicit`",
         );
     }
     if spec.plaintext.is_none() && address.is_some_and(|address| !address.ip().is_loopback()) {
@@ -68,8 +68,8 @@ fn transparent_is_sound(
         findings.error(
             &location.key("address"),
             "plaintext-listener",
-            "whoever's connections are routed to this address would act as this pod",
-            "listen on 127.0.0.1 or [::1], or say that it is meant: `plaintext: allowed`",
+            "every connection that is routed to this address would act as this pod",
+            "listen on 127.0.0.1 or [::1], or confirm with `plaintext: allowed`",
         );
     }
     sound

@@ -7,7 +7,7 @@ use crate::{
     resource::{GatewaySpec, StateSpec, VaultAuthSpec, VaultSpec},
     validate::{
         credential::vault_path,
-        fields::{safe_url, said},
+        fields::{non_blank, safe_url},
     },
     yaml::{Findings, Location},
 };
@@ -38,19 +38,19 @@ pub(super) fn state(
         findings.error(
             &location.key_name("keyFile"),
             "conflicting-keys",
-            "only a directory's files are encrypted by us",
-            "leave it out, or keep the state in a `directory`",
+            "the gateway encrypts only the files of a `directory`",
+            "remove it, or keep the state in a `directory`",
         );
         return None;
     }
     match (&spec.directory, &spec.kubernetes, &spec.vault) {
         (Some(directory), None, None) => Some(StateStore::Directory {
-            path: PathBuf::from(said(directory, &location.key("directory"), findings)?),
+            path: PathBuf::from(non_blank(directory, &location.key("directory"), findings)?),
             key_file: spec.key_file.as_ref().map(PathBuf::from),
         }),
         (None, Some(kubernetes), None) => {
             let location = location.key("kubernetes").key("namespace");
-            let namespace = said(&kubernetes.namespace, &location, findings)?;
+            let namespace = non_blank(&kubernetes.namespace, &location, findings)?;
             Some(StateStore::Kubernetes { namespace })
         }
         (None, None, Some(vault)) => {
@@ -59,7 +59,7 @@ pub(super) fn state(
                 findings.error(
                     &location,
                     "missing-key",
-                    "nothing says which Vault this is",
+                    "no Vault is configured",
                     "add `vault:` with its `address` and `auth` to the gateway",
                 );
             }
@@ -92,11 +92,12 @@ pub(super) fn vault(
     let auth = match &spec.auth {
         VaultAuthSpec::TokenFile(file) => {
             let location = location.key("auth").key("tokenFile");
-            said(file, &location, findings).map(|file| VaultAuth::TokenFile(PathBuf::from(file)))
+            non_blank(file, &location, findings)
+                .map(|file| VaultAuth::TokenFile(PathBuf::from(file)))
         }
         VaultAuthSpec::Kubernetes(kubernetes) => {
             let location = location.key("auth").key("kubernetes");
-            let role = said(&kubernetes.role, &location.key("role"), findings);
+            let role = non_blank(&kubernetes.role, &location.key("role"), findings);
             let mount = kubernetes.mount.as_deref().unwrap_or(KUBERNETES_MOUNT);
             let mount = vault_path(mount, &location.key("mount"), findings);
             let token_file = match &kubernetes.token_file {

@@ -62,13 +62,13 @@ pub(super) fn http_url(text: &str, location: &Location<'_>, findings: &Findings)
             location,
             "bad-url",
             "this is not an http or https URL",
-            "write a whole URL, such as `http://otel-collector:4317`",
+            "write a complete URL, such as `http://otel-collector:4317`",
         );
     }
     valid.then_some(())
 }
 
-/// A CIDR, or one address. A range that means everything is hardly meant.
+/// A CIDR, or one address. A range that covers everything is hardly intended.
 fn range(text: &str, location: &Location<'_>, findings: &Findings) -> Option<IpNet> {
     let parsed = IpNet::from_str(text)
         .ok()
@@ -78,8 +78,8 @@ fn range(text: &str, location: &Location<'_>, findings: &Findings) -> Option<IpN
             findings.error(
                 location,
                 "bad-address",
-                "this would let every address be dialled, the cloud's metadata service included",
-                "name the private ranges that are needed",
+                "this would allow every address, including the cloud's metadata service",
+                "name only the private ranges that are needed",
             );
             None
         }
@@ -131,7 +131,7 @@ fn resolve(
             findings.error(
                 &location.key_name(authority),
                 "duplicate-key",
-                "another entry means the same host and port",
+                "another entry has the same host and port",
                 "keep one of them",
             );
         }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{super::head::Written, Known};
+use super::{super::head::Parsed, References};
 use crate::{
     model::{Credential, Provider, ResourceName, SlotName, Target},
     resource::AccessPolicySpec,
     yaml::{Findings, Location, read::did_you_mean},
 };
 
-/// The slot of Slack's users' tokens.
+/// The slot for Slack's user tokens.
 const USER_SLOT: &str = "user";
 
 pub(super) fn credentials(
-    written: &Written<'_, AccessPolicySpec>,
+    written: &Parsed<'_, AccessPolicySpec>,
     target: Option<&Target>,
-    known: &Known<'_>,
+    known: &References<'_>,
     findings: &Findings,
 ) -> Option<Vec<(SlotName, Arc<Credential>)>> {
     let spec = &written.spec;
@@ -34,7 +34,7 @@ pub(super) fn credentials(
             let location = location.key("credential");
             let credential = check(reference, &location)?;
             let filled = vec![(target?.slots.default.clone(), credential)];
-            ends_no_bot(&filled, |_| location, findings).then_some(filled)
+            revokes_no_bot(&filled, |_| location, findings).then_some(filled)
         }
         (None, Some(by_slot)) => {
             let location = location.key("credentials");
@@ -44,24 +44,24 @@ pub(super) fn credentials(
                 let slot = target.and_then(|target| self::slot(slot, target, &location, findings));
                 filled.extend(slot.zip(credential));
             }
-            let sound = ends_no_bot(&filled, |slot| location.key(slot), findings);
+            let sound = revokes_no_bot(&filled, |slot| location.key(slot), findings);
             (sound && filled.len() == by_slot.len()).then_some(filled)
         }
         (Some(_), Some(_)) => {
             findings.error(
                 &location.key_name("credential"),
                 "conflicting-keys",
-                "`credential` and `credentials` say the same thing twice",
-                "keep `credentials`, with a slot for each",
+                "`credential` and `credentials` cannot be used together",
+                "keep `credentials`, with one entry per slot",
             );
             None
         }
     }
 }
 
-/// Slack ends a bot's token by deactivating the bot user, which takes it out of its channels; so nobody
-/// may ask for that by leaving it idle. Whose token it will be is known by the slot that it fills.
-fn ends_no_bot<'s>(
+/// Slack revokes a bot token by deactivating the bot user, which removes it from its channels. So no
+/// credential for a bot may be revoked when idle. The slot that it fills tells whose token it will be.
+fn revokes_no_bot<'s>(
     filled: &[(SlotName, Arc<Credential>)],
     location: impl Fn(&str) -> Location<'s>,
     findings: &Findings,
@@ -78,11 +78,10 @@ fn ends_no_bot<'s>(
                 &location(slot),
                 "revokes-bot",
                 format!(
-                    "`{}` has `revokeWhenIdle`, and ending a bot's token (`auth.revoke`) deactivates the \
-                     bot user and takes it out of its channels",
+                    "`{}` has `revokeWhenIdle`, and revoking a bot token (`auth.revoke`) deactivates the bot user and removes it from its channels",
                     credential.name
                 ),
-                "leave `revokeWhenIdle` out; it is for a user's token, which fills the slot `user`",
+                "remove `revokeWhenIdle`; it is for a user token, which fills the slot `user`",
             );
         }
     }
@@ -136,7 +135,7 @@ fn usable_here(
             location,
             "credential-of-other-target",
             format!(
-                "the credential `{}` is for the target `{}`, the policy for `{target}`",
+                "the credential `{}` is for the target `{}`, but the policy is for `{target}`",
                 credential.name, credential.target
             ),
             "use a credential of the policy's own target",

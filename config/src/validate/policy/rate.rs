@@ -1,4 +1,4 @@
-//! How often, and how long a request may wait.
+//! Rates, and how long a request may wait.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -16,15 +16,15 @@ pub(super) fn wait(text: &str, location: &Location<'_>, findings: &Findings) -> 
         findings.error(
             location,
             "bad-duration",
-            "no request waits this long for a rate limit",
-            "write a minute (`1m`) at most",
+            "no request may wait this long for a rate limit",
+            "write at most a minute (`1m`)",
         );
         return None;
     }
     Some(wait)
 }
 
-/// `60/m`: how many requests in a second, a minute or an hour.
+/// `60/m`: the number of requests per second, minute or hour.
 pub(super) fn rate(text: &str, location: &Location<'_>, findings: &Findings) -> Option<Rate> {
     let parsed = text.split_once('/').and_then(|(requests, unit)| {
         let seconds = match unit {

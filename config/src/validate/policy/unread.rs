@@ -1,4 +1,4 @@
-//! What a policy cannot ask of a target that is not decrypted.
+//! Rules that are impossible for a target that is not decrypted.
 
 use crate::{
     condition::Condition,
@@ -7,7 +7,7 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// Reports what would need a look into requests.
+/// Reports everything that needs decrypted requests.
 pub(super) fn check(
     spec: &AccessPolicySpec,
     target: &Target,
@@ -40,10 +40,10 @@ pub(super) fn check(
     for (index, rule) in spec.allow.iter().enumerate() {
         let location = location.key("allow").index(index);
         if !rule.methods.is_empty() {
-            report(&location.key_name("methods"), "methods are not seen");
+            report(&location.key_name("methods"), "methods are not visible");
         }
         if !rule.paths.is_empty() {
-            report(&location.key_name("paths"), "paths are not seen");
+            report(&location.key_name("paths"), "paths are not visible");
         }
     }
     let Some(conditions) = &spec.conditions else {
@@ -52,13 +52,13 @@ pub(super) fn check(
     let location = location.key("conditions");
     if conditions.wait_for_rate_limit.is_some() {
         let location = location.key_name("waitForRateLimit");
-        report(&location, "rate limits of its API are not seen");
+        report(&location, "rate limits of its API are not visible");
     }
     let when = conditions.when.as_deref().map(Condition::parse);
     if let Some(Ok(condition)) = when
         && condition.reads_requests()
     {
-        let what = "`when` cannot ask for the method, path or query of a request";
+        let what = "`when` cannot use the method, path or query of a request";
         report(&location.key_name("when"), what);
     }
 }

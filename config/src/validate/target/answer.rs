@@ -1,4 +1,4 @@
-//! How a target answers: what a failed credential looks like, how to refuse.
+//! How a target reports a failed credential, and the format of refusals.
 
 use http::HeaderValue;
 
@@ -18,7 +18,7 @@ pub(super) fn auth_failure(
         findings.error(
             &location.key_name("text"),
             "conflicting-keys",
-            "a body is JSON or a bare text, not both",
+            "a body is JSON or plain text, not both",
             "keep one of `json` and `text`",
         );
         return None;
@@ -27,7 +27,7 @@ pub(super) fn auth_failure(
         findings.error(
             location,
             "missing-key",
-            "this would take every answer for a failed credential",
+            "this would treat every response as a failed credential",
             "add `status:`, `json:` or `text:`",
         );
         return None;
@@ -68,7 +68,7 @@ fn http_status(status: u16, location: &Location<'_>, findings: &Findings) -> Opt
     findings.error(
         location,
         "bad-status",
-        "this is not the HTTP status of an answer",
+        "this is not the HTTP status of a response",
         "write a status from 200 to 599",
     );
     None
@@ -88,7 +88,7 @@ pub(super) fn refusal(
         findings.error(
             &location.key("contentType"),
             "bad-header",
-            "this cannot stand in a header",
+            "this is not valid in a header",
             "write a media type such as `application/json`",
         );
         return None;

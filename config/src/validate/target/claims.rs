@@ -1,22 +1,22 @@
-//! Which target has which host: each belongs to one, or it would be chance which credential goes
-//! there.
+//! Which target has which host. Each host belongs to one target at a port; otherwise it would be
+//! undefined which credential goes there.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::super::head::Head;
 use crate::{host::HostPattern, model::Target, yaml::Findings};
 
-/// So many others are named for one target.
+/// At most this many conflicts are named for one target.
 const MOST_REPORTED: usize = 16;
 
-/// The hosts of the targets so far, by what they can have in common.
+/// The hosts of the targets so far, indexed by what can overlap.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'t> {
     /// Exact hosts.
     exact: HashMap<String, Vec<Claim<'t>>>,
-    /// Wildcards, by what follows their label.
+    /// Wildcards, by the part after their label.
     wildcards: HashMap<&'t str, Vec<Claim<'t>>>,
-    /// Exact hosts, by what follows their first label.
+    /// Exact hosts, by the part after their first label.
     below: HashMap<String, Vec<Claim<'t>>>,
 }
 
@@ -40,7 +40,7 @@ impl<'t> Claims<'t> {
         }
     }
 
-    /// Reports the first host of a target that another has, for each of the others.
+    /// Reports the first shared host for each other target.
     pub(super) fn check(&self, target: &Target, head: &Head<'_>, findings: &Findings) {
         let mut reported: Vec<&Target> = Vec::new();
         for (index, host) in target.hosts.iter().enumerate() {
@@ -66,7 +66,7 @@ impl<'t> Claims<'t> {
         }
     }
 
-    /// A target that has the host too, at one of the same ports, and was not reported.
+    /// Another target with the same host, at one of the same ports, that was not reported yet.
     fn other(
         &self,
         host: &HostPattern,

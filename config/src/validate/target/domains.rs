@@ -1,4 +1,4 @@
-//! A target that is another one under other domains.
+//! A target that extends another one under other domains.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -8,8 +8,8 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// The base with its hosts, and those of its routes and probe, under the domains that are given.
-pub(super) fn moved<'b>(
+/// The base with its hosts, and those of its routes and probe, under_domains to the given domains.
+pub(super) fn under_domains<'b>(
     base: &'b Target,
     domains: &BTreeMap<String, String>,
     location: &Location<'_>,
@@ -38,8 +38,8 @@ pub(super) fn moved<'b>(
             findings.error(
                 &location.key(from),
                 "bad-host",
-                "this is no domain",
-                "write the domain to take instead, such as `slack-gov.com`",
+                "this is not a domain",
+                "write the new domain, such as `slack-gov.com`",
             );
         }
     }
@@ -77,7 +77,7 @@ fn is_under(host: &HostPattern, domain: &str) -> bool {
     before(&host.to_string(), domain).is_some()
 }
 
-/// What stands before the domain, with its dot.
+/// The part before the domain, with its dot.
 fn before<'h>(host: &'h str, domain: &str) -> Option<&'h str> {
     let before = host.strip_suffix(domain)?;
     (before.is_empty() || before.ends_with('.')).then_some(before)

@@ -1,4 +1,4 @@
-//! A target's probe: where it may be made, and whose credential is put on it there.
+//! A target's probe: where it may be made, and whose credential it carries there.
 
 use std::str::FromStr;
 
@@ -19,7 +19,7 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// What a probe is checked against; `None` is what was reported already.
+/// What a probe is checked against; `None` if it was already reported.
 pub(super) struct Checks<'a> {
     pub(super) hosts: Option<&'a [HostPattern]>,
     pub(super) ports: Option<&'a [u16]>,
@@ -59,8 +59,8 @@ impl Checks<'_> {
             self.findings.error(
                 location,
                 "probe-without-credential",
-                "no credential would be put on the probe: the route it takes denies it, attaches none, or has answers that are not looked into",
-                "name a path that a route with `attach` is for",
+                "the probe would have no credential: its route denies it, attaches none, or has `inspectBody: false`",
+                "name a path of a route with `attach`",
             );
         }
         Some(Probe {
@@ -88,7 +88,7 @@ impl Checks<'_> {
                 location,
                 "bad-url",
                 "this is not an https URL with a canonical path",
-                "write a whole URL, such as `https://slack.com/api/auth.test`",
+                "write a complete URL, such as `https://slack.com/api/auth.test`",
             );
             return None;
         };
@@ -98,8 +98,8 @@ impl Checks<'_> {
             self.findings.error(
                 location,
                 "host-not-of-target",
-                "the probe would take the credential to a host or port that is not the target's",
-                "name a host that is among `hosts`, and one of `ports`",
+                "the probe would send the credential to a host or port that is not the target's",
+                "use a host of `hosts`, and one of `ports`",
             );
             return None;
         }
@@ -129,14 +129,15 @@ impl Checks<'_> {
     }
 }
 
-/// The base's probe, which may take another route here; one that denies its path leaves none.
+/// The base's probe, which may match another route here; if that route denies its path, there is no
+/// probe.
 pub(super) fn inherited(
     base: Option<&Target>,
     hosts: Option<&[HostPattern]>,
     routes: Option<&[Route]>,
 ) -> Option<Probe> {
     let probe = base?.probe.as_ref()?;
-    // One at the host of whoever waits is for the hosts that are new here, too.
+    // A probe at the waiting request's host also applies to the hosts that are new here.
     let hosts = match probe.port {
         Some(_) => probe.hosts.clone(),
         None => hosts?.to_vec(),
@@ -149,8 +150,8 @@ pub(super) fn inherited(
     })
 }
 
-/// The slot whose credential is put on a probe, as on any request to the same place: that of the first
-/// host at which there is one.
+/// The slot whose credential a probe carries, as for any request to the same place: that of the first
+/// host that has one.
 fn slot_at(hosts: &[HostPattern], path: &CanonicalPath, routes: &[Route]) -> Option<SlotName> {
     let at = |host: Host| {
         let route = routes.iter().find(|route| route.is_for(&host, path))?;

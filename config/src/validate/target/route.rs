@@ -10,7 +10,7 @@ use crate::{
     yaml::{Findings, Location, read::did_you_mean},
 };
 
-/// What a route is checked against; `None` is what was reported already.
+/// What a route is checked against; `None` if it was already reported.
 pub(super) struct RouteChecks<'a> {
     pub(super) hosts: Option<&'a [HostPattern]>,
     pub(super) slots: Option<&'a Slots>,
@@ -33,7 +33,7 @@ impl RouteChecks<'_> {
             self.findings.error(
                 &location.key_name("attach"),
                 "conflicting-keys",
-                "a route that denies attaches nothing",
+                "a route cannot both deny and attach",
                 "keep one of `deny` and `attach`",
             );
         }
@@ -41,9 +41,8 @@ impl RouteChecks<'_> {
             self.findings.warning(
                 &location.key("attach").key_name("path"),
                 "rewrites-any-path",
-                "this route puts the secret in place of every path; a request whose first segment is \
-                 not the secret's is refused",
-                "say by `paths` which requests it is for, such as `paths: [\"/services/**\"]`",
+                "this route replaces every path by the secret; a request is refused if its first segment differs from the secret's",
+                "add `paths` for the requests that it applies to, such as `paths: [\"/services/**\"]`",
             );
         }
         let strip = match &spec.strip {
@@ -68,7 +67,7 @@ impl RouteChecks<'_> {
                 location,
                 "host-not-of-target",
                 format!("`{text}` is not among the target's hosts"),
-                "add it to `hosts`, or name one that is there",
+                "add it to `hosts`, or use one of them",
             );
             return None;
         }
@@ -115,7 +114,7 @@ impl RouteChecks<'_> {
                     self.findings.error(
                         &location.key("value"),
                         "bad-header",
-                        "this cannot stand in a header",
+                        "this is not valid in a header",
                         "use visible ASCII characters and spaces only",
                     );
                     return None;
@@ -165,7 +164,7 @@ fn template(text: &str, location: &Location<'_>, findings: &Findings) -> Option<
             findings.error(
                 location,
                 "bad-template",
-                "this does not say once where the credential goes",
+                "this must contain `{token}` exactly once",
                 "write `{token}` once, such as `Bearer {token}`",
             );
             None

@@ -1,6 +1,6 @@
-//! Targets that are not decrypted: nothing may be said of requests, which nobody sees.
+//! Targets that are not decrypted: they can have no rules about requests.
 
-use super::super::head::Written;
+use super::super::head::Parsed;
 use crate::{
     host::HostPattern,
     model::{RateLimitScope, Slots, Target},
@@ -10,7 +10,7 @@ use crate::{
 
 /// A target with `intercept: false`.
 pub(super) fn target(
-    written: &Written<'_, TargetServiceSpec>,
+    written: &Parsed<'_, TargetServiceSpec>,
     hosts: Vec<HostPattern>,
     ports: Vec<u16>,
     findings: &Findings,
@@ -30,8 +30,10 @@ pub(super) fn target(
             findings.error(
                 &written.location().key_name(key),
                 "not-decrypted",
-                format!("with `intercept: false` nobody sees requests, so `{key}` means nothing"),
-                "remove it, or let the target be decrypted",
+                format!(
+                    "with `intercept: false` requests are not visible, so `{key}` has no effect"
+                ),
+                "remove it, or remove `intercept: false`",
             );
         }
     }

@@ -1,5 +1,5 @@
-//! The deserializer of a key that is not there: nothing, where the type can do without, else a finding
-//! and a default.
+//! The deserializer of an absent key: nothing if the type allows that, otherwise a finding and a
+//! default.
 
 use serde::{Deserializer, de::Visitor};
 
@@ -7,7 +7,7 @@ use super::{ReadError, reader::Reader};
 use crate::{resource::OR_DEFAULT, yaml::default::DefaultDeserializer};
 
 pub(super) struct Absent<'de, 'r> {
-    /// Of the mapping that lacks it.
+    /// The reader of the mapping that lacks it.
     pub(super) reader: Reader<'de, 'r>,
     pub(super) key: &'static str,
 }

@@ -1,4 +1,4 @@
-//! What is within a node: the entries of a list, the keys of a mapping, one form of several.
+//! The content of a node: the entries of a list, the keys of a mapping, one form of several.
 
 use serde::{
     Deserializer,
@@ -34,7 +34,7 @@ impl<'de> SeqAccess<'de> for List<'de, '_> {
     }
 }
 
-/// First the entries that are there, then the keys that are not.
+/// First the entries that are present, then the keys that are absent.
 pub(super) struct Map<'de, 'r, E, A> {
     reader: Reader<'de, 'r>,
     entries: E,
@@ -42,7 +42,7 @@ pub(super) struct Map<'de, 'r, E, A> {
     value: MapValue<'de>,
 }
 
-/// The value to the key that was given last.
+/// The value of the key that was read last.
 enum MapValue<'de> {
     There(&'de Key, &'de Node),
     Absent(&'static str),
@@ -95,14 +95,14 @@ where
 
 /// One of several forms: a name alone, or a name with a value.
 pub(super) struct Choice<'de, 'r> {
-    /// Of the name and its value together.
+    /// For the name and its value together.
     pub(super) reader: Reader<'de, 'r>,
     pub(super) name: &'de str,
     pub(super) value: Option<&'de (Key, Node)>,
 }
 
 impl<'de, 'r> Choice<'de, 'r> {
-    /// The reader of the value; without one, that is reported.
+    /// The reader of the value; its absence is reported.
     fn value(&self) -> Option<Reader<'de, 'r>> {
         let reader = self
             .value
@@ -132,7 +132,7 @@ impl<'de> VariantAccess<'de> for Choice<'de, '_> {
 
     fn unit_variant(self) -> Result<(), ReadError> {
         if self.value.is_some() {
-            let message = format_args!("`{}` takes no value", self.name);
+            let message = format_args!("`{}` cannot have a value", self.name);
             self.reader.report(ReadError::custom(message));
         }
         Ok(())

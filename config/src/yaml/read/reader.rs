@@ -1,4 +1,4 @@
-//! The deserializer of one node: checks that its form is the one asked for, and reports what is not.
+//! The deserializer of one node: checks that it has the requested form, and reports it if not.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// The place of a node's key, where there is one.
+/// The place of a node's key, if it has one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     line: usize,
@@ -58,7 +58,7 @@ impl<'de> Reader<'de, '_> {
         }
     }
 
-    /// Reports what is wrong with this node, unless something beneath it was reported.
+    /// Reports what is wrong with this node, unless something below it was reported.
     pub(super) fn report(&self, error: ReadError) {
         let (code, message, remedy) = match error {
             ReadError::Reported => return,
@@ -81,8 +81,8 @@ impl<'de> Reader<'de, '_> {
         self.findings.error(&location, code, message, remedy);
     }
 
-    /// Reports an error of the type itself, which nothing here could see beforehand. What stands
-    /// beside it is not read then.
+    /// Reports an error of the type itself, which could not be checked beforehand. Its siblings are then
+    /// not read.
     fn settle<T>(self, result: Result<T, ReadError>) -> Result<T, ReadError> {
         result.map_err(|error| {
             self.report(error);
@@ -90,7 +90,7 @@ impl<'de> Reader<'de, '_> {
         })
     }
 
-    /// Reports another form than expected; a default is read in its place.
+    /// Reports an unexpected form and supplies a default.
     fn wrong(self, expected: &str, remedy: &str) -> DefaultDeserializer {
         self.report(ReadError::form(expected, self.node.kind(), remedy));
         DefaultDeserializer
@@ -109,8 +109,8 @@ impl<'de> Reader<'de, '_> {
         self.findings.error(
             &self.at(key),
             "duplicate-key",
-            format!("the key `{}` stands here a second time", key.text),
-            "keep one of them; if both are meant, they belong in a list",
+            format!("duplicate key `{}`", key.text),
+            "keep one of them; if you need both, write them as a list",
         );
     }
 
@@ -121,7 +121,7 @@ impl<'de> Reader<'de, '_> {
         }
     }
 
-    /// The entries of a mapping with any keys; of those with the same key the first.
+    /// The entries of a mapping with arbitrary keys; of duplicates the first.
     fn entries(self, entries: &'de [(Key, Node)]) -> Entries<'de> {
         let mut seen = HashSet::new();
         let mut repeats = |at: usize| {
@@ -169,8 +169,8 @@ impl<'de> Reader<'de, '_> {
         (read, absent.map(|(name, _)| *name))
     }
 
-    /// A struct that may be written as one word instead. Where neither is, it is not known which
-    /// was meant, so that nothing is said of what is missing.
+    /// A struct that can be written as one word instead. If it is neither, it is unknown which was
+    /// intended, so missing keys are not reported.
     fn word_or_struct<V: Visitor<'de>>(
         self,
         word: &'static str,
@@ -190,7 +190,7 @@ impl<'de> Reader<'de, '_> {
             Value::Null => {}
             _ => {
                 let expected = format!("`{word}` or a mapping with {}", listed(fields));
-                self.wrong(&expected, "write it in the form expected");
+                self.wrong(&expected, "write it in the expected form");
             }
         }
         self.settle(visitor.visit_unit())
@@ -347,8 +347,8 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         match &self.node.value {
             Value::Text(_) if name == SECRET_REFERENCE => self.report(ReadError::Wrong {
                 code: "inline-secret",
-                message: "a secret is never written here, only where it lives".to_owned(),
-                remedy: "write a reference, such as `{ file: /run/secrets/app/token }`; and as it was written down here, have it replaced"
+                message: "never write the secret here, only where it is stored".to_owned(),
+                remedy: "write a reference, such as `{ file: /run/secrets/app/token }`; and because the secret was written here, replace it"
                         .to_owned(),
             }),
             Value::Text(text) if known(text) => {

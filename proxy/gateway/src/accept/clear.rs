@@ -83,7 +83,11 @@ impl Clear {
 
     fn may_pass(&self, authority: &Authority) -> Result<(), Refusal> {
         let snapshot = self.rooms.snapshots.load_full();
-        if snapshot.policies().governor(authority.host()).is_some() {
+        if snapshot
+            .policies()
+            .governing_target(authority.host())
+            .is_some()
+        {
             let detail = format!("{authority} gets a credential, which never travels in clear");
             return Err(Refusal::new(Reason::PlaintextRefused, detail));
         }

@@ -237,7 +237,7 @@ impl Explicit {
                 .target(authority.host(), authority.port())
                 .is_none()
             {
-                if let Some(target) = policies.governor(authority.host()) {
+                if let Some(target) = policies.governing_target(authority.host()) {
                     return Err(authorize::other_port(authority, target));
                 }
                 return self.pass(&caller, received, parts, body).await;
@@ -268,7 +268,11 @@ impl Explicit {
         known.target = Some(TargetPart::absolute(&received, &parts));
         let authority = received.authority();
         let snapshot = self.rooms.snapshots.load_full();
-        if snapshot.policies().governor(authority.host()).is_some() {
+        if snapshot
+            .policies()
+            .governing_target(authority.host())
+            .is_some()
+        {
             let detail = format!("{authority} gets a credential, which never travels in clear");
             return Err(Refusal::new(Reason::PlaintextRefused, detail));
         }

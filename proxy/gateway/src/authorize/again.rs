@@ -78,7 +78,7 @@ fn unread(
 ) -> Result<Option<Timestamp>, Refusal> {
     if let Some(name) = name
         && name != authority.host()
-        && let Some(target) = snapshot.policies().governor(name)
+        && let Some(target) = snapshot.policies().governing_target(name)
     {
         return Err(Refusal::new(
             Reason::AccessChanged,
@@ -100,7 +100,7 @@ fn unread(
             let facts = super::unread::facts(authority);
             let workloads = recognition.workloads();
             match snapshot.policies().decide(workloads, caller, &facts, now) {
-                Decision::Permit(grant) => Ok(grant.stands_until(now)),
+                Decision::Permit(grant) => Ok(grant.valid_until(now)),
                 Decision::Deny(denial) => Err(denial.into()),
                 Decision::Unmatched => Err(unmatched(authority)),
             }
@@ -137,7 +137,7 @@ fn websocket(
     };
     let policies = snapshot.policies();
     match policies.decide_again(caller, &request, credential, now) {
-        Decision::Permit(grant) => return Ok(grant.stands_until(now)),
+        Decision::Permit(grant) => return Ok(grant.valid_until(now)),
         Decision::Unmatched => return Err(unmatched(authority)),
         // The denial speaks of policies with this credential alone, which is not the whole story.
         Decision::Deny(_) => {}

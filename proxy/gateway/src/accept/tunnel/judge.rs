@@ -51,7 +51,7 @@ impl Judge {
         }
         if let Some(host) = &named.host {
             let snapshot = self.rooms.snapshots.load_full();
-            if snapshot.policies().governor(host).is_some() {
+            if snapshot.policies().governing_target(host).is_some() {
                 return self.governed(host, named.by, silent);
             }
         }
@@ -115,7 +115,7 @@ impl Judge {
     fn unnamed(&self) -> Result<(), Refusal> {
         let snapshot = self.rooms.snapshots.load_full();
         let known = self.rooms.forwarder.hosts_at(self.address);
-        let governed = |host: &&Host| snapshot.policies().governor(host).is_some();
+        let governed = |host: &&Host| snapshot.policies().governing_target(host).is_some();
         let Some(host) = known.iter().find(governed) else {
             return Ok(());
         };
