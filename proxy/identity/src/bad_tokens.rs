@@ -1,10 +1,10 @@
-//! What bad tokens may cost. To find one bad takes a signature check, which anybody who reaches the
-//! gateway can ask for.
+//! Limits the cost of bad tokens. Detecting a bad token takes a signature check, which anyone who
+//! reaches the gateway can cause.
 //!
-//! A token that was found bad is known for a while by its hash. Beyond that each source has a
-//! number of bad tokens to spend, and all sources together another: then what is not known yet waits
-//! its turn, and turns come at a rate that can be borne. A good token among them comes through late;
-//! callers who are known never wait.
+//! A bad token is remembered for a while by its hash. Beyond that each source has a budget of bad
+//! tokens, and all sources together another one. When these are used up, unknown tokens wait for a turn,
+//! and turns come at a limited rate. A valid token among them is accepted late; known callers never
+//! wait.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -20,31 +20,33 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{IdentifyError, jwks::Jwks};
 
-/// The most bad tokens that are known, and for how long.
+/// The most bad tokens that are remembered, and for how long.
 const MAX_BAD: u64 = 4096;
 const REMEMBER_BAD: Duration = Duration::from_secs(30);
 
-/// The most sources that are told apart; beyond it the one that was quiet for longest is forgotten.
+/// The most sources that are counted separately; beyond this the source that was quiet for longest is
+/// forgotten.
 const MAX_SOURCES: u64 = 4096;
 
-/// What one source may spend: so many bad tokens at once, and one more each so often. The pods of a
-/// node may share an address, and some of them may be set up wrongly.
-const OF_ONE: Rate = Rate {
+/// The budget of one source: this many bad tokens at once, and one more per interval. The pods of a node
+/// may share an address, and some of them may be misconfigured.
+const PER_SOURCE: Rate = Rate {
     at_once: 100,
     each: Duration::from_millis(100),
 };
 
-/// What all may spend: a signature check takes some 50 µs, so this is a twentieth of one processor.
-const OF_ALL: Rate = Rate {
+/// The budget of all sources: a signature check takes about 50 µs, so this is a twentieth of one
+/// processor.
+const ALL_SOURCES: Rate = Rate {
     at_once: 1000,
     each: Duration::from_millis(1),
 };
 
-/// How many tokens are looked at in each millisecond of those that wait for their turn.
+/// How many waiting tokens are checked per millisecond.
 const TURNS: usize = 2;
 const EACH_TURN: Duration = Duration::from_millis(1);
 
-/// How long a token may wait for its turn; then its client may come again.
+/// How long a token may wait for its turn; then its client may retry.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -54,7 +56,7 @@ struct Rate {
     each: Duration,
 }
 
-/// How much of a rate was used: by the moment at which nothing of it will be.
+/// How much of a rate is used, stored as the time at which none of it will be.
 #[derive(Debug)]
 struct Meter {
     rate: Rate,
@@ -70,7 +72,7 @@ impl Meter {
         }
     }
 
-    /// Whether all of it is spent.
+    /// Whether the budget is used up.
     fn is_spent(&self, now: u64) -> bool {
         let full = u64::from(self.rate.at_once) * millis(self.rate.each);
         let used = self.free_at.load(Ordering::Relaxed).saturating_sub(now);
@@ -94,25 +96,25 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A token that was found bad, by which keys, and why.
+/// A bad token: with which keys it was checked, and what is wrong with it.
 #[derive(Debug, Clone)]
-struct Bad {
+struct BadToken {
     jwks: Arc<Jwks>,
     generation: u64,
     error: IdentifyError,
 }
 
-/// What is known of bad tokens and of where they come from.
+/// The known bad tokens and their sources.
 #[derive(Debug)]
-pub(super) struct Strangers {
-    bad: Cache<[u8; 32], Bad>,
+pub(super) struct BadTokens {
+    bad: Cache<[u8; 32], BadToken>,
     sources: Cache<IpAddr, Arc<Meter>>,
     all: Meter,
     turns: Semaphore,
     start: Instant,
 }
 
-impl Strangers {
+impl BadTokens {
     pub(super) fn new() -> Self {
         Self {
             bad: Cache::builder()
@@ -122,16 +124,17 @@ impl Strangers {
                 .build(),
             sources: Cache::builder()
                 .max_capacity(MAX_SOURCES)
-                // A busy source must not be forgotten for many that come once, nor new ones refused.
+                // A busy source must not be forgotten because of many that come once, nor may new ones
+                // be refused.
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
-            all: Meter::new(OF_ALL),
+            all: Meter::new(ALL_SOURCES),
             turns: Semaphore::new(TURNS),
             start: Instant::now(),
         }
     }
 
-    /// Completes when a token that is not known may be looked at.
+    /// Completes when an unknown token may be checked.
     pub(super) async fn admit(&self, source: IpAddr) -> Result<(), IdentifyError> {
         let from = network(source);
         if !self.must_wait(from) {
@@ -148,7 +151,7 @@ impl Strangers {
 
     fn must_wait(&self, from: IpAddr) -> bool {
         let now = self.now();
-        // Who has sent nothing bad of late does not pay for the others.
+        // A source that has sent nothing bad recently does not wait because of others.
         let meter = self.sources.get(&from);
         meter.is_some_and(|meter| {
             meter.is_spent(now) || !meter.is_unused(now) && self.all.is_spent(now)
@@ -158,18 +161,18 @@ impl Strangers {
     /// Counts a bad token.
     pub(super) fn bad_from(&self, source: IpAddr) {
         let now = self.now();
-        let meter = || Arc::new(Meter::new(OF_ONE));
+        let meter = || Arc::new(Meter::new(PER_SOURCE));
         self.sources.get_with(network(source), meter).spend(now);
         self.all.spend(now);
     }
 
-    /// What was found wrong with a token by the keys that are still in force.
+    /// Why a token is bad, if it was checked with the keys that are still current.
     pub(super) fn known(&self, token: &[u8; 32]) -> Option<IdentifyError> {
         let bad = self.bad.get(token)?;
         (bad.jwks.generation() == bad.generation).then_some(bad.error)
     }
 
-    /// Remembers why a token is bad, if it stays so under the keys of this generation.
+    /// Remembers why a token is bad, if the result is valid for the keys of this generation.
     pub(super) fn remember(
         &self,
         token: [u8; 32],
@@ -185,7 +188,7 @@ impl Strangers {
                 | IdentifyError::LivesTooLong { .. }
         );
         if stays {
-            let bad = Bad {
+            let bad = BadToken {
                 jwks: Arc::clone(jwks),
                 generation,
                 error: error.clone(),
@@ -199,7 +202,7 @@ impl Strangers {
     }
 }
 
-/// Whether it is the caller who brought something bad, and not others who fail him.
+/// Whether the caller is at fault, not an issuer or API server.
 pub(super) fn is_callers_fault(error: &IdentifyError) -> bool {
     match error {
         IdentifyError::Malformed(_)
@@ -225,7 +228,7 @@ pub(super) fn is_callers_fault(error: &IdentifyError) -> bool {
     }
 }
 
-/// An IPv4 address, or the network that one host has of IPv6 (RFC 6177).
+/// An IPv4 address, or the IPv6 network of one host (RFC 6177).
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => {
@@ -253,51 +256,51 @@ mod tests {
         #[case] the_same: IpAddr,
         #[case] another: IpAddr,
     ) {
-        let strangers = Strangers::new();
-        let waits = |source| strangers.must_wait(network(source));
+        let bad_tokens = BadTokens::new();
+        let waits = |source| bad_tokens.must_wait(network(source));
         for _ in 0..100 {
             assert!(!waits(one));
-            strangers.bad_from(one);
+            bad_tokens.bad_from(one);
         }
         assert!(waits(one) && waits(the_same) && !waits(another));
         tokio::time::advance(Duration::from_millis(99)).await;
         assert!(waits(one));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!waits(one));
-        strangers.bad_from(one);
+        bad_tokens.bad_from(one);
         assert!(waits(one));
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_together_have_a_bound_that_the_clean_do_not_feel() {
-        let strangers = Strangers::new();
+        let bad_tokens = BadTokens::new();
         let source = |number: u32| IpAddr::from(number.to_be_bytes());
-        let waits = |number| strangers.must_wait(source(number));
+        let waits = |number| bad_tokens.must_wait(source(number));
         for number in 0..1000 {
             assert!(!waits(number));
-            strangers.bad_from(source(number));
+            bad_tokens.bad_from(source(number));
         }
         assert!(waits(0) && !waits(1000));
-        // A source that has sent nothing bad for a while is clean again.
+        // A source that has sent nothing bad for a while has its whole budget again.
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(!waits(0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn turns_come_two_a_millisecond_and_not_after_three_seconds() {
-        let strangers = Strangers::new();
+        let bad_tokens = BadTokens::new();
         let source = IpAddr::from([192, 0, 2, 1]);
         for _ in 0..200 {
-            strangers.bad_from(source);
+            bad_tokens.bad_from(source);
         }
         let start = Instant::now();
-        let few = join_all((0..200).map(|_| strangers.admit(source))).await;
+        let few = join_all((0..200).map(|_| bad_tokens.admit(source))).await;
         assert!(few.iter().all(Result::is_ok), "{few:?}");
         assert_eq!(start.elapsed(), Duration::from_millis(100));
         for _ in 0..1000 {
-            strangers.bad_from(source);
+            bad_tokens.bad_from(source);
         }
-        let many = join_all((0..7_000).map(|_| strangers.admit(source))).await;
+        let many = join_all((0..7_000).map(|_| bad_tokens.admit(source))).await;
         let (served, refused): (Vec<_>, Vec<_>) = many.into_iter().partition(Result::is_ok);
         assert!((5_900..=6_000).contains(&served.len()), "{}", served.len());
         let throttled = |error| matches!(error, Err(IdentifyError::Throttled { .. }));

@@ -1,4 +1,4 @@
-//! A proven caller.
+//! An identified caller.
 
 use std::{
     fmt,
@@ -17,16 +17,16 @@ use countersign_core::{
 };
 use jiff::Timestamp;
 
-use super::{jwks::Vouched, review::Standing, svid::Svid};
+use super::{jwks::VerifiedKey, review::ReviewStatus, svid::Svid};
 
 /// How a caller was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Proof {
-    /// By a projected service-account token that it presented.
+    /// By a projected service-account token in the request.
     ServiceAccountToken,
     /// By the X.509-SVID of its connection.
     X509Svid,
-    /// By the token file of the pod that it shares with this gateway.
+    /// By the token file of the pod that this gateway is a sidecar of.
     OwnToken,
 }
 
@@ -41,33 +41,32 @@ impl Proof {
     }
 }
 
-/// A caller that was proven. Whoever holds one may rely on all that it says; only this module's
-/// parent makes them.
+/// A caller that was proven. Only this module's parent makes one, so everything in it can be relied on.
 pub struct Caller {
     pub(super) facts: CallerFacts,
     pub(super) proof: Proof,
     pub(super) issuer: Arc<str>,
     pub(super) subject: Arc<str>,
     pub(super) token_id: Option<Arc<str>>,
-    /// The token itself, for who exchanges it for another; one copy in all.
+    /// The token itself, for exchanging it for another; there is one copy in total.
     pub(super) token: Option<Arc<Secret>>,
     pub(super) expires_at: Timestamp,
     pub(super) key: [u8; 32],
     /// When the proof was last checked against the issuer's keys.
     pub(super) verified: LastTime,
-    /// The key that it was checked with, which its issuer may withdraw; certificates have `svid`.
-    pub(super) vouched: Option<Arc<Vouched>>,
-    /// What the API server says of it, where it is asked.
-    pub(super) standing: Option<Arc<Standing>>,
-    /// The certificate of its connection, where it has one.
+    /// The key that verified the token, which its issuer may withdraw; certificates have `svid`.
+    pub(super) verified_key: Option<Arc<VerifiedKey>>,
+    /// The API server's reviews of the token, if it is asked.
+    pub(super) review: Option<Arc<ReviewStatus>>,
+    /// The certificate of its connection, if it has one.
     pub(super) svid: Option<Arc<Svid>>,
-    /// Where what it makes the gateway hold is counted; looked up once.
+    /// The memory account of its workload; looked up once.
     pub(super) account: OnceLock<Arc<Account>>,
 }
 
 impl Caller {
-    /// A caller by certificate. Its namespace and service account are not facts: the path of a
-    /// SPIFFE ID is a convention of each trust domain, and policy names the whole ID.
+    /// A caller by certificate. Its namespace and service account are not facts: the path of a SPIFFE ID
+    /// is a convention of each trust domain, and policy names the whole ID.
     pub(super) fn of_svid(svid: Svid) -> Self {
         let verified = LastTime::never();
         verified.mark();
@@ -88,8 +87,8 @@ impl Caller {
             expires_at: svid.not_after,
             key: svid.key(),
             verified,
-            vouched: None,
-            standing: None,
+            verified_key: None,
+            review: None,
             svid: Some(Arc::new(svid)),
             account: OnceLock::new(),
         }
@@ -122,14 +121,14 @@ impl Caller {
             expires_at: token.expires_at.min(certificate.expires_at),
             key: token.key,
             verified,
-            vouched: token.vouched.clone(),
-            standing: token.standing.clone(),
+            verified_key: token.verified_key.clone(),
+            review: token.review.clone(),
             svid: Some(Arc::clone(svid)),
             account: OnceLock::new(),
         })
     }
 
-    /// What policy may decide by.
+    /// The facts for policy decisions.
     pub fn facts(&self) -> &CallerFacts {
         &self.facts
     }
@@ -139,18 +138,18 @@ impl Caller {
         self.proof
     }
 
-    /// The name, in our configuration, of the issuer that vouched for it.
+    /// The name, in our configuration, of its issuer.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Who it is in its issuer's terms, such as `system:serviceaccount:qa:nightly-dashboard`.
+    /// The caller in its issuer's terms, such as `system:serviceaccount:qa:nightly-dashboard`.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// Who it is among the callers of all issuers. A subject has no space in it, so that no two
-    /// pairs of names read the same.
+    /// A name that is unique among the callers of all issuers. A subject has no space in it, so two
+    /// pairs of names cannot give the same text.
     pub fn full_name(&self) -> String {
         format!("{} {}", self.issuer, self.subject)
     }
@@ -160,23 +159,23 @@ impl Caller {
         self.token_id.as_deref()
     }
 
-    /// The end of its proof; there is no leeway.
+    /// When its proof expires; there is no leeway.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// Whether its proof has come to its end.
+    /// Whether its proof has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
     }
 
-    /// Where what it makes the gateway hold is counted; looked up once.
+    /// The memory account of its workload; looked up once.
     pub fn account(&self, budget: &Budget) -> &Arc<Account> {
         self.account
             .get_or_init(|| budget.account_of(&self.issuer, &self.subject))
     }
 
-    /// The SHA-256 of its proof, whole, for use as a cache's key.
+    /// The SHA-256 of its whole proof, as a cache key.
     pub fn key(&self) -> &[u8; 32] {
         &self.key
     }
@@ -203,21 +202,21 @@ impl Bearer for Caller {
         self.expires_at
     }
 
-    /// Completes when the run that the token was given to is over: the token has expired, its issuer
-    /// has withdrawn the key, or the API server, where it is asked, does not accept it any more. It is
-    /// asked twice a minute at most; one that cannot be asked proves nothing.
+    /// Completes when the token is no longer valid: it has expired, its issuer has withdrawn the key, or
+    /// the API server, if it is asked, no longer accepts it. The API server is asked at most twice a
+    /// minute; a failure to ask it does not count.
     fn over<'a>(&'a self, clock: &'a Clock) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let withdrawn = async {
-                match &self.standing {
+                match &self.review {
                     None => std::future::pending().await,
-                    Some(standing) => standing.withdrawn().await,
+                    Some(review) => review.withdrawn().await,
                 }
             };
             let other_keys = async {
-                match &self.vouched {
+                match &self.verified_key {
                     None => std::future::pending().await,
-                    Some(vouched) => vouched.withdrawn().await,
+                    Some(verified_key) => verified_key.withdrawn().await,
                 }
             };
             tokio::select! {

@@ -1,7 +1,7 @@
 //! The claims of a projected service-account token, each checked for its exact type.
 //!
-//! The library's own checks are not used: they read the machine's clock, let `exp` and `nbf`
-//! pass as missing when they are strings (CVE-2026-25537), and allow a minute of leeway.
+//! The library's own checks are not used: they read the machine's clock, treat `exp` and `nbf` as
+//! missing when they are strings (CVE-2026-25537), and allow a minute of leeway.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::IdentifyError;
 
-/// How far `nbf` and `iat` may lie ahead: the issuer's clock may be a little fast, and a token
-/// is used the moment it is made. `exp` has no leeway: the kubelet replaces a token when a fifth
-/// of its life is left.
+/// How far `nbf` and `iat` may be in the future: the issuer's clock may be a little fast, and a token is
+/// used immediately. `exp` has no leeway: the kubelet replaces a token when a fifth of its lifetime is
+/// left.
 pub(super) const LEEWAY: Duration = Duration::from_secs(10);
 
-/// The claims as they stand in the token: nothing is checked but that no name occurs twice.
+/// The claims as they are in the token: only duplicate names were checked.
 #[derive(Deserialize)]
 pub(super) struct RawClaims {
     #[serde(default, deserialize_with = "present")]
@@ -37,10 +37,10 @@ pub(super) struct RawClaims {
     kubernetes: Option<Value>,
 }
 
-/// What one issuer's tokens must say.
+/// What the claims of one issuer's tokens must be.
 #[derive(Debug)]
-pub(super) struct Demands {
-    /// Exactly `iss`.
+pub(super) struct ClaimRequirements {
+    /// The exact `iss`.
     pub(super) issuer: String,
     /// What `aud` must contain.
     pub(super) audience: Arc<str>,
@@ -48,7 +48,7 @@ pub(super) struct Demands {
     pub(super) max_life: Duration,
 }
 
-/// Claims that were checked.
+/// Checked claims.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) subject: Arc<str>,
@@ -59,27 +59,30 @@ pub(super) struct Claims {
     pub(super) expires_at: Timestamp,
 }
 
-/// An explicit `null` is a value of the wrong type, not an absent one.
+/// An explicit `null` has the wrong type; it is not an absent claim.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl RawClaims {
-    /// The issuer the token says it is from. Good for choosing whose keys to check it with, and
-    /// for nothing else.
+    /// The issuer that the token names. Use it only to choose the keys for the signature check.
     pub(super) fn unverified_issuer(&self) -> Result<&str, IdentifyError> {
         let issuer = self.iss.as_ref().and_then(Value::as_str);
         issuer.ok_or(IdentifyError::BadClaims("`iss` must be a string"))
     }
 
-    /// Checks every claim; to be called after the signature was found good.
-    pub(super) fn check(&self, demands: &Demands, now: Timestamp) -> Result<Claims, IdentifyError> {
-        if self.unverified_issuer()? != demands.issuer {
+    /// Checks every claim. To be called after the signature was verified.
+    pub(super) fn check(
+        &self,
+        requirements: &ClaimRequirements,
+        now: Timestamp,
+    ) -> Result<Claims, IdentifyError> {
+        if self.unverified_issuer()? != requirements.issuer {
             return Err(IdentifyError::UnknownIssuer);
         }
-        self.check_audience(&demands.audience)?;
+        self.check_audience(&requirements.audience)?;
         let expires_at = self.check_times(now)?;
-        self.check_life(expires_at, demands.max_life)?;
+        self.check_life(expires_at, requirements.max_life)?;
         let subject = string(self.sub.as_ref(), "`sub` must be a string")?;
         let (namespace, service_account) = service_account(subject)?;
         let pod = self.check_kubernetes(namespace, service_account)?;
@@ -141,8 +144,8 @@ impl RawClaims {
         Ok(expires_at)
     }
 
-    /// A token is meant to be replaced often. One that never ends, or hardly ever, would stay good in
-    /// whoever's hands it falls.
+    /// Tokens are meant to be replaced often. A leaked token that never expires, or hardly ever, would
+    /// stay valid for whoever has it.
     fn check_life(&self, expires_at: Timestamp, longest: Duration) -> Result<(), IdentifyError> {
         const BEGIN: &str = "`iat`, or else `nbf`, must say when the token began";
         let begun_at = moment(self.iat.as_ref().or(self.nbf.as_ref()), BEGIN)?;
@@ -156,7 +159,7 @@ impl RawClaims {
         })
     }
 
-    /// What Kubernetes says beside the subject must say the same; gives the pod's name.
+    /// The `kubernetes.io` claim must agree with the subject. Returns the pod's name.
     fn check_kubernetes(
         &self,
         namespace: &str,
@@ -198,7 +201,7 @@ fn moment(claim: Option<&Value>, complaint: &'static str) -> Result<Timestamp, I
             .ok()
             .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok()),
     };
-    // An error of the conversions is one complaint: the number is no moment.
+    // A conversion error means that the number is not a time.
     claim
         .and_then(Value::as_number)
         .and_then(parse)
@@ -216,13 +219,13 @@ fn service_account(subject: &str) -> Result<(&str, &str), IdentifyError> {
         ))
 }
 
-/// RFC 1123 labels, as Kubernetes names namespaces.
+/// RFC 1123 labels, the form of Kubernetes namespaces.
 fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_ldh(text)
 }
 
-/// RFC 1123 subdomains as Kubernetes has them for pods and service accounts: 253 bytes in all,
-/// whatever the length of a part.
+/// RFC 1123 subdomains, the form of Kubernetes pods and service accounts: at most 253 bytes, with no
+/// limit per label.
 fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_ldh)
 }

@@ -1,14 +1,14 @@
-//! Why a caller was not identified, and why identification could not be set up.
+//! Why a caller was not identified, and why identification could not be configured.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use super::svid::{BundleError, SvidError};
 
-/// Why there is no proven caller, as a sentence for the operator. One variant a reason; none
-/// shows any part of a token.
+/// Why there is no identified caller, as a sentence for the operator. One variant per reason; none shows
+/// any part of a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
-    /// What was presented is no token, or is presented in a way that is not allowed.
+    /// The proof is not a token, or is not presented in an allowed way.
     #[error("the presented proof is malformed: {0}")]
     Malformed(&'static str),
     /// `Proxy-Authorization` uses another scheme than `Bearer` and `Basic`.
@@ -21,7 +21,7 @@ pub enum IdentifyError {
     #[error("the token's signature algorithm is not allowed, or does not fit its key")]
     AlgorithmNotAllowed,
     /// The issuer has no such key.
-    #[error("the issuer's key set has no key by the name the token gives")]
+    #[error("the issuer's key set has no key with the name in the token")]
     UnknownKey,
     /// The signature is not the issuer's.
     #[error("the token's signature is wrong")]
@@ -29,18 +29,18 @@ pub enum IdentifyError {
     /// A claim is missing, of the wrong type, or contradicts another.
     #[error("the token's claims are not those of a projected service-account token: {0}")]
     BadClaims(&'static str),
-    /// The token was made for someone else.
+    /// The token is for another audience.
     #[error("the token is for another audience, not for {expected:?}")]
     WrongAudience {
         /// Our own audience.
         expected: Arc<str>,
     },
-    /// The proof is past its end.
+    /// The proof has expired.
     #[error("the proof has expired")]
     Expired,
-    /// The token was made for longer than is taken.
+    /// The token's lifetime is longer than allowed.
     #[error(
-        "the token was made for {}, longer than the issuer's maxTokenLife of {}",
+        "the token's lifetime is {}, longer than the issuer's maxTokenLife of {}",
         in_words(*life), in_words(*longest)
     )]
     LivesTooLong {
@@ -49,24 +49,24 @@ pub enum IdentifyError {
         /// What is configured.
         longest: Duration,
     },
-    /// The key that signed the token is none of its issuer's any more.
+    /// The issuer has withdrawn the key that signed the token.
     #[error("issuer {issuer} has withdrawn the key that the token was signed with")]
     KeyWithdrawn {
         /// The issuer's name.
         issuer: Arc<str>,
     },
-    /// Too many bad tokens came from where this one comes from; it was not looked at.
-    #[error("too many bad tokens came from {from}, and the token's turn did not come")]
+    /// Too many bad tokens came from this source; this token was not checked.
+    #[error("too many bad tokens came from {from}, so this token was not checked in time")]
     Throttled {
         /// The address, or its network.
         from: IpAddr,
         /// When it may be sent again.
         again: Duration,
     },
-    /// The token's `nbf` or `iat` lies ahead.
+    /// The token's `nbf` or `iat` is in the future.
     #[error("the token is not valid yet; compare the clocks of its issuer and of this gateway")]
     NotYetValid,
-    /// The issuer's keys could not be had: not the caller's fault.
+    /// The issuer's keys are not available: not the caller's fault.
     #[error("the keys of issuer {issuer} are not available: {detail}")]
     KeysUnavailable {
         /// The issuer's name.
@@ -88,7 +88,7 @@ pub enum IdentifyError {
         /// The issuer's name.
         issuer: Arc<str>,
     },
-    /// The API server accepts the token, but as something else than it says it is.
+    /// The API server accepts the token, but for another identity than the token claims.
     #[error("the API server of issuer {issuer} contradicts the token: {what}")]
     ReviewMismatch {
         /// The issuer's name.
@@ -119,7 +119,7 @@ pub enum IdentifyError {
     },
 }
 
-/// A length of time by its largest units, such as `1d 1s`.
+/// A duration in its largest units, such as `1d 1s`.
 fn in_words(time: Duration) -> String {
     let seconds = time.as_secs();
     let units = [
@@ -158,14 +158,14 @@ pub enum SetupError {
         file: PathBuf,
     },
     /// A URL cannot be used.
-    #[error("issuer {issuer}: {url} is no usable URL")]
+    #[error("issuer {issuer}: {url} is not a usable URL")]
     Url {
         /// The issuer's name.
         issuer: String,
         /// The URL.
         url: String,
     },
-    /// No HTTP client could be made.
+    /// The HTTP client could not be made.
     #[error("issuer {issuer}: no HTTP client: {reason}")]
     Client {
         /// The issuer's name.
@@ -173,7 +173,7 @@ pub enum SetupError {
         /// What went wrong.
         reason: String,
     },
-    /// Two issuers have the same `iss`, so that it would be a guess which cluster vouched.
+    /// Two issuers have the same `iss`, so it would be ambiguous which cluster issued a token.
     #[error("issuers {first} and {second} have the same `issuer`; clusters need distinct ones")]
     SameIssuer {
         /// One issuer's name.

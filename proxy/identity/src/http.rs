@@ -1,4 +1,4 @@
-//! The HTTP clients towards issuers: few, bounded, and never through a proxy or a redirect.
+//! The HTTP clients for issuers: bounded, without proxy and redirects.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use rustls::RootCertStore;
 
 use super::SetupError;
 
-/// The largest answer, in bytes.
+/// The largest response, in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// A client that trusts the roots in `ca_file` only, or the system's.
@@ -28,7 +28,7 @@ pub(super) fn url(issuer: &Issuer, url: &str) -> Result<Url, SetupError> {
     })
 }
 
-/// The roots in a file, so that a gateway with a wrong one does not start.
+/// The roots in a file. They are read at start, so that a gateway with a bad file does not start.
 pub(super) fn roots(issuer: &Issuer, file: &Path) -> Result<RootCertStore, SetupError> {
     let pem = files::read_now(file).map_err(|source| SetupError::CaFile {
         issuer: issuer.name.clone(),
@@ -41,7 +41,7 @@ pub(super) fn roots(issuer: &Issuer, file: &Path) -> Result<RootCertStore, Setup
     })
 }
 
-/// The whole body of an answer, bounded.
+/// The whole body of a response, bounded.
 pub(super) async fn body(answer: Response) -> Result<Vec<u8>, String> {
     let body = control_plane::body(answer, MAX_ANSWER).await;
     body.map(|body| body.to_vec())

@@ -1,13 +1,13 @@
-//! An issuer's keys: fetched when they are first needed, kept, and looked at again from time to
-//! time and when a token names one that is not there.
+//! An issuer's keys: fetched when first needed, cached, and refreshed periodically and when a token
+//! names an unknown key.
 //!
-//! The first token that must be checked has them fetched; from then on they are looked at in the
-//! background, so that a key that its issuer withdraws ends what rests on it also where nobody
-//! asks. Keys that were had once go on serving while their source fails, for a day.
+//! The first token to be checked triggers the first fetch. From then on the keys are refreshed in the
+//! background, so that withdrawing a key takes effect even without requests. If their source fails,
+//! fetched keys are used for one more day.
 
-mod vouched;
+mod verified_key;
 
-pub(super) use vouched::Vouched;
+pub(super) use verified_key::VerifiedKey;
 
 use std::{
     path::PathBuf,
@@ -35,36 +35,36 @@ use tokio::{
 
 use super::{
     IdentifyError, SetupError, http,
-    keys::{KeySet, KeySetError, Miss},
+    keys::{KeySet, KeySetError, SignatureError},
 };
 
-/// How long the first fetch is not tried again after it failed.
+/// How long to wait after the first fetch failed.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// How long anybody waits for a source.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long a request waits for a source.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long keys serve whose source fails: longer than an outage that somebody looks after, and no
-/// longer than the tokens that were signed before it, unless `maxTokenLife` was raised.
-const KEPT: Duration = Duration::from_hours(24);
+/// How long keys are used if their source fails: longer than an outage that somebody repairs, and not
+/// longer than tokens live that were signed before it, unless `maxTokenLife` was raised.
+const MAX_STALE: Duration = Duration::from_hours(24);
 
 /// How often the log says that a source still fails.
-const TOLD_EVERY: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(super) struct Jwks {
     issuer: Arc<str>,
     source: Source,
-    pace: Pace,
+    intervals: RefreshIntervals,
     keys: ArcSwapOption<KeySet>,
-    /// Counts the changes of `keys`, after each; 0 is before the first.
+    /// Counts the changes of `keys`, incremented after each; 0 means that there was none.
     generation: AtomicU64,
     changed: watch::Sender<()>,
     fetched: LastTime,
     attempted: LastTime,
-    /// When the log last said that they are not to be had.
-    told: LastTime,
-    /// What the last attempt said, if it failed.
+    /// When the log last said that the keys are not available.
+    logged: LastTime,
+    /// The error of the last attempt, if it failed.
     failure: ArcSwapOption<String>,
     outage: Outage,
     flight: Flight<()>,
@@ -75,8 +75,8 @@ enum Source {
     Url {
         client: Client,
         url: Url,
-        /// The gateway's own token, where the keys live on the API server, which shows them to
-        /// service accounts only.
+        /// The gateway's own token, if the keys are at the API server, which shows them only to service
+        /// accounts.
         own_token: Option<PathBuf>,
     },
     File(PathBuf),
@@ -84,18 +84,18 @@ enum Source {
 
 /// How often a source is asked.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
-    /// From this age on the keys are fetched again while they are still used. Also the time
-    /// between two looks in the background: the bound within which a withdrawn key is noticed.
+struct RefreshIntervals {
+    /// From this age on the keys are fetched again, while they are still used. Also the interval of
+    /// background refreshes, which bounds the time until a withdrawn key is noticed.
     due: Duration,
-    /// From this age on they are not used before that was tried.
+    /// From this age on they are not used before a fetch was tried.
     overdue: Duration,
-    /// The shortest time between two attempts, so that tokens with made-up key names cannot
-    /// drive us to hammer the source.
+    /// The shortest time between two attempts, so that tokens with invented key names cannot make us
+    /// overload the source.
     between: Duration,
 }
 
-impl Pace {
+impl RefreshIntervals {
     const URL: Self = Self {
         due: Duration::from_secs(30),
         overdue: Duration::from_mins(1),
@@ -110,8 +110,8 @@ impl Pace {
 
 impl Jwks {
     pub(super) fn new(issuer: &Issuer) -> Result<Self, SetupError> {
-        let (source, pace) = match &issuer.jwks {
-            JwksSource::File(path) => (Source::File(path.clone()), Pace::FILE),
+        let (source, intervals) = match &issuer.jwks {
+            JwksSource::File(path) => (Source::File(path.clone()), RefreshIntervals::FILE),
             JwksSource::Url { url, ca_file } => {
                 let url = http::url(issuer, url)?;
                 let own_token = match &issuer.token_review {
@@ -128,19 +128,19 @@ impl Jwks {
                     url,
                     own_token,
                 };
-                (source, Pace::URL)
+                (source, RefreshIntervals::URL)
             }
         };
         Ok(Self {
             issuer: issuer.name.as_str().into(),
             source,
-            pace,
+            intervals,
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             changed: watch::Sender::new(()),
             fetched: LastTime::never(),
             attempted: LastTime::never(),
-            told: LastTime::never(),
+            logged: LastTime::never(),
             failure: ArcSwapOption::empty(),
             outage: Outage::default(),
             flight: Flight::new(),
@@ -152,34 +152,34 @@ impl Jwks {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Checks a signature with these keys; fetches them if there are none yet, or if the one
-    /// that the token names is not among them.
+    /// Checks a signature with these keys. Fetches them if there are none yet, or if the key that the
+    /// token names is unknown.
     pub(super) async fn verify(
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
         signature: &str,
-    ) -> Result<Vouched, IdentifyError> {
+    ) -> Result<VerifiedKey, IdentifyError> {
         let keys = self.current().await?;
         let mut result = keys.verify(id, algorithm, message, signature);
-        if result == Err(Miss::UnknownKey)
+        if result == Err(SignatureError::UnknownKey)
             && id.is_some()
-            && let Some(attempt) = self.attempt(self.pace.between)
+            && let Some(attempt) = self.attempt(self.intervals.between)
         {
             self.wait(attempt).await;
             if let Some(keys) = self.keys.load_full() {
                 result = keys.verify(id, algorithm, message, signature);
             }
         }
-        let vouched = result.map(|key| Vouched::new(Arc::clone(self), key));
-        vouched.map_err(|miss| match miss {
-            Miss::AlgorithmMismatch => IdentifyError::AlgorithmNotAllowed,
-            Miss::BadSignature => IdentifyError::BadSignature,
-            Miss::Malformed => IdentifyError::Malformed("a part is not base64url"),
-            // It may well be a new one, which could not be fetched.
-            Miss::UnknownKey if self.failure.load().is_some() => self.unavailable(),
-            Miss::UnknownKey => IdentifyError::UnknownKey,
+        let verified_key = result.map(|key| VerifiedKey::new(Arc::clone(self), key));
+        verified_key.map_err(|miss| match miss {
+            SignatureError::AlgorithmMismatch => IdentifyError::AlgorithmNotAllowed,
+            SignatureError::BadSignature => IdentifyError::BadSignature,
+            SignatureError::Malformed => IdentifyError::Malformed("a part is not base64url"),
+            // The key may be a new one, which could not be fetched.
+            SignatureError::UnknownKey if self.failure.load().is_some() => self.unavailable(),
+            SignatureError::UnknownKey => IdentifyError::UnknownKey,
         })
     }
 
@@ -191,13 +191,13 @@ impl Jwks {
             return self.keys.load_full().ok_or_else(|| self.unavailable());
         };
         let age = self.fetched.age().unwrap_or(Duration::MAX);
-        if age < self.pace.due {
+        if age < self.intervals.due {
             return Ok(keys);
         }
-        // While the source is down nobody waits for it, and it is asked again in the background.
+        // While the source is down no request waits for it; it is asked again in the background.
         let known_down = self.failure.load().is_some();
-        match self.attempt(self.pace.between) {
-            Some(attempt) if age >= self.pace.overdue && !known_down => {
+        match self.attempt(self.intervals.between) {
+            Some(attempt) if age >= self.intervals.overdue && !known_down => {
                 self.wait(attempt).await;
                 Ok(self.keys.load_full().unwrap_or(keys))
             }
@@ -205,7 +205,7 @@ impl Jwks {
         }
     }
 
-    /// The attempt that is under way, or a new one unless the last was less than `between` ago.
+    /// The current attempt, or a new one unless the last was less than `between` ago.
     fn attempt(self: &Arc<Self>, between: Duration) -> Option<Outcome<()>> {
         self.flight.under_way().or_else(|| {
             let due = !self.attempted.within(between);
@@ -215,16 +215,17 @@ impl Jwks {
 
     async fn wait(&self, attempt: Outcome<()>) {
         let (began, hangs) = (Instant::now(), self.outage.hangs());
-        match timeout(if hangs { PROMPT } else { PATIENCE }, attempt).await {
+        match timeout(if hangs { PROMPT } else { FETCH_TIMEOUT }, attempt).await {
             Ok(Ok(())) => {}
-            Ok(Err(_lost)) => self.bridge("fetching them was cut off".to_owned()),
-            // The attempt goes on, for whoever comes later.
+            Ok(Err(_lost)) => self.bridge("fetching them was interrupted".to_owned()),
+            // The attempt continues, for later requests.
             Err(_) if hangs => {}
-            // Such as a file on a file system that hangs. It is not asked again before it is done.
+            // For example a file on a file system that hangs. It is not read again before this read
+            // ends.
             Err(_) => {
                 self.outage.failed(began);
                 let name = self.source.name();
-                self.bridge(format!("{name} gives nothing within {PATIENCE:?}"));
+                self.bridge(format!("{name} did not respond within {FETCH_TIMEOUT:?}"));
             }
         }
     }
@@ -241,13 +242,13 @@ impl Jwks {
         };
         if let Some(lasted) = self.outage.over() {
             let seconds = lasted.as_secs();
-            tracing::info!(issuer = %self.issuer, seconds, "keys come from their source again");
+            tracing::info!(issuer = %self.issuer, seconds, "the keys can be fetched from their source again");
         }
         let error = match KeySet::parse(&document) {
             Ok(keys) => return self.take(keys),
             Err(error) => error,
         };
-        // A whole set without a key of use is an issuer's word as well: ours are none of its own.
+        // A valid set without a usable key counts too: the issuer has withdrawn the keys that we have.
         if error == KeySetError::NoneUsable && self.keys.load().is_some() {
             self.fetched.mark();
             if !self.has_none() {
@@ -255,7 +256,7 @@ impl Jwks {
             }
         }
         self.bridge(format!(
-            "what {} gave is not usable: {error}",
+            "the response of {} is not usable: {error}",
             self.source.name()
         ));
     }
@@ -269,16 +270,16 @@ impl Jwks {
         }
         self.replace(Some(keys));
         if self.generation() == 1 {
-            tokio::spawn(Self::look_after(Arc::downgrade(self)));
+            tokio::spawn(Self::refresh_in_background(Arc::downgrade(self)));
         }
     }
 
     fn bridge(&self, detail: String) {
-        let kept = !self.has_none() && self.fetched.within(KEPT);
+        let kept = !self.has_none() && self.fetched.within(MAX_STALE);
         let before = self.failure.load_full();
-        if before.is_none_or(|before| *before != detail) || !self.told.within(TOLD_EVERY) {
-            self.told.mark();
-            tracing::warn!(issuer = %self.issuer, %detail, kept, "no keys from their source");
+        if before.is_none_or(|before| *before != detail) || !self.logged.within(LOG_INTERVAL) {
+            self.logged.mark();
+            tracing::warn!(issuer = %self.issuer, %detail, kept, "the keys cannot be fetched from their source");
         }
         self.failure.store(Some(Arc::new(detail)));
         if !kept && !self.has_none() {
@@ -292,17 +293,17 @@ impl Jwks {
 
     fn replace(&self, keys: Option<KeySet>) {
         self.keys.store(keys.map(Arc::new));
-        // After the keys: who sees the new count finds the new keys.
+        // After the keys: a reader that sees the new count finds the new keys.
         self.generation.fetch_add(1, Ordering::Release);
         self.changed.send_replace(());
     }
 
-    /// Looks at the source again and again, for as long as anybody holds the keys.
-    async fn look_after(keys: Weak<Self>) {
-        while let Some(due) = keys.upgrade().map(|keys| keys.pace.due) {
+    /// Refreshes the keys for as long as anything holds them.
+    async fn refresh_in_background(keys: Weak<Self>) {
+        while let Some(due) = keys.upgrade().map(|keys| keys.intervals.due) {
             tokio::time::sleep(due).await;
             let Some(keys) = keys.upgrade() else { return };
-            if let Some(attempt) = keys.attempt(keys.pace.between) {
+            if let Some(attempt) = keys.attempt(keys.intervals.between) {
                 keys.wait(attempt).await;
             }
         }
@@ -314,7 +315,7 @@ impl Jwks {
             issuer: Arc::clone(&self.issuer),
             detail: failure
                 .as_ref()
-                .map_or("they were not fetched yet", |detail| detail.as_str())
+                .map_or("they have not been fetched yet", |detail| detail.as_str())
                 .into(),
         }
     }
@@ -346,7 +347,7 @@ impl Source {
                 let answer = request.send().await.map_err(control_plane::sentence)?;
                 match answer.status() {
                     StatusCode::OK => http::body(answer).await,
-                    status => Err(format!("the answer was {status}")),
+                    status => Err(format!("the response status was {status}")),
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! A set of public keys (RFC 7517) and the signatures it can check.
 //!
-//! The key decides which algorithms may be used with it; the token only chooses among those.
-//! Keys for secrets (`oct`) are never taken, so that no public key can be mistaken for one.
+//! The key determines which algorithms may be used with it; the token only chooses among those.
+//! Symmetric keys (`oct`) are never accepted, so no public key can be used as one.
 
 use std::collections::BTreeSet;
 
@@ -17,19 +17,20 @@ use serde_json::value::RawValue;
 /// The smallest RSA modulus, in bytes (RFC 7518, section 3.3: 2048 bits).
 const MIN_RSA_BYTES: usize = 256;
 
-/// The largest: the cryptography takes no more, and a check costs the square of it.
+/// The largest RSA modulus: the cryptography library accepts no larger one, and the cost of a check
+/// grows with its square.
 const MAX_RSA_BYTES: usize = 1024;
 
-/// The most keys one set may have; issuers publish a handful.
+/// The most keys in one set; issuers publish a few.
 const MAX_KEYS: usize = 64;
 
-/// The most keys of one name: each may have to be tried.
+/// The most keys with one name: each may have to be tried.
 const MAX_OF_ONE_NAME: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct KeySet(Vec<Key>);
 
-/// What tells a key from every other: the hash of its name, its kind, its use and its parameters.
+/// Identifies a key: the hash of its name, kind, use and parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 32]);
 
@@ -37,7 +38,7 @@ pub(super) struct Fingerprint([u8; 32]);
 struct Key {
     id: Option<String>,
     kind: KeyKind,
-    /// The one algorithm the issuer restricts it to.
+    /// The only algorithm that the issuer allows for it.
     only: Option<Algorithm>,
     public: DecodingKey,
     fingerprint: Fingerprint,
@@ -51,10 +52,10 @@ enum KeyKind {
     Ed25519,
 }
 
-/// Why a document is no usable key set.
+/// Why a document is not a usable key set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeySetError {
-    #[error("it is no JWK set")]
+    #[error("it is not a JWK set")]
     NotASet,
     #[error("it has more than 64 keys")]
     TooMany,
@@ -64,9 +65,9 @@ pub(super) enum KeySetError {
     NoneUsable,
 }
 
-/// Why a signature was not found good.
+/// Why a signature was not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Miss {
+pub(super) enum SignatureError {
     UnknownKey,
     AlgorithmMismatch,
     BadSignature,
@@ -74,8 +75,8 @@ pub(super) enum Miss {
     Malformed,
 }
 
-/// The algorithms that tokens may be signed with, by their names (RFC 7518, RFC 8037). What is
-/// not listed, such as `none` and everything symmetric, does not exist here.
+/// The algorithms that tokens may be signed with, by name (RFC 7518, RFC 8037). Others, such as `none`
+/// and all symmetric ones, do not exist here.
 pub(super) fn allowed(name: &str) -> Option<Algorithm> {
     Some(match name {
         "RS256" => Algorithm::RS256,
@@ -92,15 +93,15 @@ pub(super) fn allowed(name: &str) -> Option<Algorithm> {
 }
 
 impl KeySet {
-    /// Parses a JWK set. Keys that are of no use here are passed over, as RFC 7517, section 5,
-    /// asks for; a set without any useful one is an error.
+    /// Parses a JWK set. Keys that cannot be used here are skipped, as RFC 7517, section 5, requires; a
+    /// set without any usable key is an error.
     pub(super) fn parse(document: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
-        struct Document<'d> {
+        struct RawKeySet<'d> {
             #[serde(borrow)]
-            keys: Listed<'d>,
+            keys: RawKeys<'d>,
         }
-        let document: Document<'_> =
+        let document: RawKeySet<'_> =
             super::from_json_object(document).ok_or(KeySetError::NotASet)?;
         if document.keys.more {
             return Err(KeySetError::TooMany);
@@ -109,7 +110,7 @@ impl KeySet {
         for (index, key) in document.keys.first.into_iter().enumerate() {
             match Key::parse(key) {
                 Ok(key) => keys.push(key),
-                Err(reason) => tracing::debug!(index, reason, "a key of a JWK set is passed over"),
+                Err(reason) => tracing::debug!(index, reason, "a key of a JWK set is skipped"),
             }
         }
         if keys.is_empty() {
@@ -123,7 +124,7 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// The set of an issuer that has withdrawn all.
+    /// The key set of an issuer that has withdrawn all keys.
     pub(super) fn empty() -> Self {
         Self(Vec::new())
     }
@@ -133,7 +134,7 @@ impl KeySet {
         self.0.is_empty()
     }
 
-    /// Whether the key is one of these.
+    /// Whether this set has the key.
     pub(super) fn has(&self, key: Fingerprint) -> bool {
         self.0.iter().any(|ours| ours.fingerprint == key)
     }
@@ -145,17 +146,17 @@ impl KeySet {
         ours == theirs
     }
 
-    /// Checks a signature, and tells by which key it is good. A token that names no key is checked
-    /// only if there is just one that fits its algorithm.
+    /// Checks a signature and returns the key that verified it. A token that names no key is checked
+    /// only if exactly one key fits its algorithm.
     pub(super) fn verify(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
         message: &[u8],
         signature: &str,
-    ) -> Result<Fingerprint, Miss> {
+    ) -> Result<Fingerprint, SignatureError> {
         if URL_SAFE_NO_PAD.decode(signature).is_err() {
-            return Err(Miss::Malformed);
+            return Err(SignatureError::Malformed);
         }
         let named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
         let fitting = || {
@@ -165,37 +166,38 @@ impl KeySet {
                 .filter(|key| key.fits(algorithm))
         };
         if id.is_none() && fitting().count() > 1 || self.0.iter().find(named).is_none() {
-            return Err(Miss::UnknownKey);
+            return Err(SignatureError::UnknownKey);
         }
         if fitting().next().is_none() {
-            return Err(Miss::AlgorithmMismatch);
+            return Err(SignatureError::AlgorithmMismatch);
         }
-        // The library's error is one of the key's form; to the token it is the same.
+        // The library's error concerns the key's form; for the token it means the same.
         let good = |key: &Key| crypto::verify(signature, message, &key.public, algorithm);
         let by = fitting().find(|key| good(key).unwrap_or(false));
-        by.map(|key| key.fingerprint).ok_or(Miss::BadSignature)
+        by.map(|key| key.fingerprint)
+            .ok_or(SignatureError::BadSignature)
     }
 }
 
-/// As many keys as a set may have, each as it is written: a document of numbers or brackets is walked
-/// through, and nothing of it is built.
-struct Listed<'d> {
+/// The most keys that a set may have, unparsed: a document of numbers or brackets is skipped without
+/// building anything from it.
+struct RawKeys<'d> {
     first: Vec<&'d RawValue>,
     more: bool,
 }
 
-impl<'de: 'd, 'd> Deserialize<'de> for Listed<'d> {
+impl<'de: 'd, 'd> Deserialize<'de> for RawKeys<'d> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
 
         impl<'de> Visitor<'de> for List {
-            type Value = Listed<'de>;
+            type Value = RawKeys<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a list of keys")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Listed<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawKeys<'de>, A::Error> {
                 let mut first = Vec::new();
                 while first.len() < MAX_KEYS
                     && let Some(key) = list.next_element()?
@@ -206,7 +208,7 @@ impl<'de: 'd, 'd> Deserialize<'de> for Listed<'d> {
                 while list.next_element::<IgnoredAny>()?.is_some() {
                     more = true;
                 }
-                Ok(Listed { first, more })
+                Ok(RawKeys { first, more })
             }
         }
 
@@ -217,7 +219,7 @@ impl<'de: 'd, 'd> Deserialize<'de> for Listed<'d> {
 impl Key {
     fn parse(written: &RawValue) -> Result<Self, &'static str> {
         let jwk = super::from_json_object(written.get().as_bytes());
-        let jwk: Jwk = jwk.ok_or("it is no JWK")?;
+        let jwk: Jwk = jwk.ok_or("it is not a JWK")?;
         let fingerprint = jwk.fingerprint();
         if jwk.usage.is_some_and(|usage| usage != "sig") {
             return Err("its `use` is not `sig`");
@@ -297,7 +299,7 @@ impl Jwk {
             &self.kid, &self.alg, &self.crv, &self.n, &self.e, &self.x, &self.y,
         ];
         for field in [&Some(self.kty.clone())].into_iter().chain(fields) {
-            // What is absent is not the same as what is empty, and no field runs into the next.
+            // Absent and empty must differ, and fields must not run together.
             let field = field.as_deref();
             let length = field.map_or(u64::MAX, |field| field.len() as u64);
             hash.update(&length.to_be_bytes());
@@ -327,7 +329,7 @@ fn ec(length: usize, x: Option<String>, y: Option<String>) -> Result<DecodingKey
         return Err("a parameter is missing");
     };
     if bytes(Some(&x))?.len() != length || bytes(Some(&y))?.len() != length {
-        return Err("its point is not one of its curve");
+        return Err("its point is not on its curve");
     }
     DecodingKey::from_ec_components(&x, &y).map_err(|_| "its point cannot be used")
 }
@@ -335,7 +337,7 @@ fn ec(length: usize, x: Option<String>, y: Option<String>) -> Result<DecodingKey
 fn ed25519(x: Option<String>) -> Result<DecodingKey, &'static str> {
     let x = x.ok_or("a parameter is missing")?;
     if bytes(Some(&x))?.len() != 32 {
-        return Err("its point is not one of its curve");
+        return Err("its point is not on its curve");
     }
     DecodingKey::from_ed_components(&x).map_err(|_| "its point cannot be used")
 }

@@ -1,14 +1,15 @@
-//! Who is calling, proven.
+//! Identifies the caller.
 //!
-//! A token is checked locally first, so that an outage of its issuer does not stop callers whose
-//! keys are known; then, where a cluster is configured, the API server is asked whether it still
-//! stands, so that a deleted pod loses access. Never is anyone known by an address.
+//! A token is first checked locally, so that an outage of its issuer does not affect callers whose
+//! keys are known. Then, if configured, the API server is asked whether the token is still valid, so
+//! that a deleted pod loses access. No caller is ever identified by an address.
 //!
 //! ```text
 //! presented -> token (form) -> jwks (signature) -> claims -> review -> Caller
 //! certificate -> svid (rules, its trust domain's bundle) ------------> Caller
 //! ```
 
+mod bad_tokens;
 mod caller;
 mod claims;
 mod error;
@@ -19,7 +20,6 @@ mod own_token;
 mod presented;
 mod reason;
 mod review;
-mod strangers;
 mod svid;
 #[cfg(test)]
 mod tests;
@@ -40,24 +40,24 @@ use moka::{ops::compute::Op, sync::Cache};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 
-use claims::{Claims, Demands};
-use jwks::{Jwks, Vouched};
-use review::{Question, Reviewer, Standing};
-use strangers::Strangers;
+use bad_tokens::BadTokens;
+use claims::{ClaimRequirements, Claims};
+use jwks::{Jwks, VerifiedKey};
+use review::{ReviewStatus, ReviewSubject, Reviewer};
 use token::Unverified;
 
 /// The most callers that are remembered.
 const MAX_CALLERS: u64 = 10_000;
 
-/// How long a caller that does not call is remembered.
+/// How long an idle caller is remembered.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// How long a token is taken by its hash alone; then its signature is checked again, against the
-/// keys of that moment.
+/// How long a token is accepted by its hash alone; then its signature is checked again, with the keys of
+/// that time.
 const REVERIFY: Duration = Duration::from_mins(5);
 
-/// Runs a TLS handshake, and tells whom the certificate is of that was shown in it, if one was. Nobody
-/// is proven before the handshake is complete.
+/// Runs a TLS handshake, and returns the identity of the client certificate, if there was one. Before
+/// the handshake is complete nothing is proven.
 pub async fn observed<F: Future>(
     handshake: F,
 ) -> (F::Output, Option<Result<Arc<Caller>, SvidError>>) {
@@ -70,10 +70,10 @@ pub async fn observed<F: Future>(
 #[derive(Debug)]
 pub struct Identifier {
     issuers: Box<[Issuer]>,
-    /// By the whole hash of the token and how it was presented. A caller in here has a good
-    /// signature; whether it still stands is asked on every use.
+    /// By the hash of the whole token and how it was presented. The signature of each caller in here was
+    /// verified; whether the proof is still valid is checked at every use.
     callers: Cache<(Proof, [u8; 32]), Arc<Caller>>,
-    strangers: Strangers,
+    bad_tokens: BadTokens,
     trust_domains: Arc<TrustDomains>,
     clock: Clock,
 }
@@ -81,7 +81,7 @@ pub struct Identifier {
 #[derive(Debug)]
 struct Issuer {
     name: Arc<str>,
-    demands: Demands,
+    requirements: ClaimRequirements,
     jwks: Arc<Jwks>,
     reviewer: Option<Arc<Reviewer>>,
 }
@@ -106,13 +106,13 @@ impl Identifier {
                 .max_capacity(MAX_CALLERS)
                 .time_to_idle(IDLE)
                 .build(),
-            strangers: Strangers::new(),
+            bad_tokens: BadTokens::new(),
             trust_domains: Arc::new(TrustDomains::load(&[], clock.clone())?),
             clock,
         })
     }
 
-    /// The same, with trust domains whose X.509-SVIDs are known. Reads their bundles.
+    /// The same, with trust domains for X.509-SVIDs. Reads their bundles.
     pub fn with_trust_domains(self, domains: &[model::TrustDomain]) -> Result<Self, SetupError> {
         Ok(Self {
             trust_domains: Arc::new(TrustDomains::load(domains, self.clock.clone())?),
@@ -120,7 +120,7 @@ impl Identifier {
         })
     }
 
-    /// The trust domains whose X.509-SVIDs are known.
+    /// The trust domains for X.509-SVIDs.
     pub fn trust_domains(&self) -> &Arc<TrustDomains> {
         &self.trust_domains
     }
@@ -131,8 +131,8 @@ impl Identifier {
         presented::presented(headers)
     }
 
-    /// The caller that a token proves. A token that was checked before is known by its whole
-    /// hash, and costs no wait unless its last review is too old.
+    /// The caller that a token proves. A token that was checked before is recognised by its hash, and
+    /// does not wait unless its last review is too old.
     pub async fn by_token(
         &self,
         token: &Secret,
@@ -141,7 +141,7 @@ impl Identifier {
         self.by_token_from(None, token, proof).await
     }
 
-    /// The same for a token that came from this address, which may spend only so much on bad ones.
+    /// The same for a token from this address, whose bad tokens are limited.
     pub async fn by_token_from(
         &self,
         source: Option<IpAddr>,
@@ -153,7 +153,7 @@ impl Identifier {
         let caller = match known {
             Some(caller) if caller.verified.within(REVERIFY) => caller,
             known => {
-                // Who was good before does not wait among strangers.
+                // A known caller does not wait behind unknown tokens.
                 let source = source.filter(|_| known.is_none());
                 self.remember(self.look_at(source, token, proof, key).await?)
             }
@@ -169,17 +169,17 @@ impl Identifier {
         proof: Proof,
         key: [u8; 32],
     ) -> Result<Arc<Caller>, IdentifyError> {
-        if let Some(error) = self.strangers.known(&key) {
+        if let Some(error) = self.bad_tokens.known(&key) {
             return Err(error);
         }
         if let Some(source) = source {
-            self.strangers.admit(source).await?;
+            self.bad_tokens.admit(source).await?;
         }
         let result = self.verify(token, proof, key).await;
         if let (Some(source), Err(error)) = (source, &result)
-            && strangers::is_callers_fault(error)
+            && bad_tokens::is_callers_fault(error)
         {
-            self.strangers.bad_from(source);
+            self.bad_tokens.bad_from(source);
         }
         result
     }
@@ -192,8 +192,8 @@ impl Identifier {
     }
 
     /// The caller that token and certificate prove together, if they name the same workload: the
-    /// certificate's path must be `/ns/NAMESPACE/sa/NAME` with the namespace and service account of
-    /// the token. It ends with the first of the two.
+    /// certificate's path must be `/ns/NAMESPACE/sa/NAME` with the namespace and service account of the
+    /// token. The proof expires with the first of the two.
     pub fn by_both(
         &self,
         token: &Arc<Caller>,
@@ -207,9 +207,8 @@ impl Identifier {
             })
     }
 
-    /// Whether a caller's proof still stands. To be asked for every request of a connection that
-    /// outlives its first: while the issuer's keys are the same and the last review is remembered
-    /// this costs a few atomic loads.
+    /// Whether a caller's proof is still valid. To be called for every request of a connection. While
+    /// the issuer's keys are unchanged and the last review is cached this costs a few atomic loads.
     pub async fn confirm(&self, caller: &Arc<Caller>) -> Result<(), IdentifyError> {
         if caller.is_expired(self.clock.now()) {
             return Err(IdentifyError::Expired);
@@ -217,35 +216,38 @@ impl Identifier {
         if let Some(svid) = &caller.svid {
             self.trust_domains.confirm(svid)?;
         }
-        if let Some(vouched) = &caller.vouched {
-            vouched.confirm()?;
+        if let Some(verified_key) = &caller.verified_key {
+            verified_key.confirm()?;
         }
-        match &caller.standing {
+        match &caller.review {
             None => Ok(()),
-            Some(standing) => standing.confirm().await,
+            Some(review) => review.confirm().await,
         }
     }
 
-    /// Completes when a caller's proof no longer stands, and says why: it has ended, its trust
-    /// domain has another bundle, its issuer has withdrawn the key, or the API server does not accept
-    /// it any more.
+    /// Completes when a caller's proof is no longer valid, with the reason: it has expired, its trust
+    /// domain has another bundle, its issuer has withdrawn the key, or the API server no longer accepts
+    /// it.
     ///
-    /// For what stays open without requests. The API server is asked once in the time for which
-    /// its yes is remembered, once for all who hold the same token; one that cannot be asked is
-    /// tried again until the last yes is twice that old.
+    /// For tunnels and WebSockets. The API server is asked once per cache period, for all holders of the
+    /// same token together. If it cannot be asked, it is tried again until the last positive review is
+    /// twice that old.
     pub async fn withdrawn(&self, caller: &Arc<Caller>) -> IdentifyError {
         let mut bundles = self.trust_domains.changes();
-        let mut keys = caller.vouched.as_ref().map(|vouched| vouched.changes());
+        let mut keys = caller
+            .verified_key
+            .as_ref()
+            .map(|verified_key| verified_key.changes());
         loop {
             bundles.mark_unchanged();
             if let Some(keys) = &mut keys {
                 keys.mark_unchanged();
             }
-            let standing = caller.standing.as_ref();
+            let review = caller.review.as_ref();
             let due = match self.confirm(caller).await {
-                Ok(()) => standing.map(|standing| standing.due()),
+                Ok(()) => review.map(|review| review.due()),
                 Err(error @ IdentifyError::ReviewUnavailable { .. }) => {
-                    match standing.and_then(|standing| standing.patience()) {
+                    match review.and_then(|review| review.patience()) {
                         None => return error,
                         again => again,
                     }
@@ -274,7 +276,7 @@ impl Identifier {
         }
     }
 
-    /// Everything that can be checked without asking the API server about this token.
+    /// Every check that needs no review of this token by the API server.
     async fn verify(
         &self,
         token: &Secret,
@@ -283,26 +285,34 @@ impl Identifier {
     ) -> Result<Arc<Caller>, IdentifyError> {
         match proof {
             Proof::ServiceAccountToken | Proof::OwnToken => {}
-            Proof::X509Svid => return Err(IdentifyError::Malformed("a certificate is no token")),
+            Proof::X509Svid => {
+                return Err(IdentifyError::Malformed("a certificate is not a token"));
+            }
         }
         let unverified = Unverified::parse(token.expose())?;
         let iss = unverified.issuer()?;
         let mut issuers = self.issuers.iter();
-        let issuer = issuers.find(|issuer| issuer.demands.issuer == iss);
+        let issuer = issuers.find(|issuer| issuer.requirements.issuer == iss);
         let issuer = issuer.ok_or(IdentifyError::UnknownIssuer)?;
-        // Before the check: keys that come in between may find otherwise.
+        // Read before the check: keys that change in between may give another result.
         let generation = issuer.jwks.generation();
         let verified = unverified
-            .verify(&issuer.jwks, &issuer.demands, self.clock.now())
+            .verify(&issuer.jwks, &issuer.requirements, self.clock.now())
             .await;
-        let (claims, vouched) = verified.inspect_err(|error| {
-            self.strangers
+        let (claims, verified_key) = verified.inspect_err(|error| {
+            self.bad_tokens
                 .remember(key, &issuer.jwks, generation, error);
         })?;
-        Ok(Arc::new(issuer.caller(claims, vouched, token, proof, key)))
+        Ok(Arc::new(issuer.caller(
+            claims,
+            verified_key,
+            token,
+            proof,
+            key,
+        )))
     }
 
-    /// Lets all who bring the same token share one caller, and so its reviews.
+    /// Lets all users of the same token share one caller, and so its reviews.
     fn remember(&self, new: Arc<Caller>) -> Arc<Caller> {
         let entry = self.callers.entry((new.proof, new.key));
         let kept = entry.and_compute_with(|known| match known {
@@ -321,7 +331,7 @@ impl Issuer {
             .transpose()?;
         Ok(Self {
             name: issuer.name.as_str().into(),
-            demands: Demands {
+            requirements: ClaimRequirements {
                 issuer: issuer.issuer.clone(),
                 audience: issuer.audience.as_str().into(),
                 max_life: issuer.max_token_life,
@@ -334,19 +344,19 @@ impl Issuer {
     fn caller(
         &self,
         claims: Claims,
-        vouched: Vouched,
+        verified_key: VerifiedKey,
         token: &Secret,
         proof: Proof,
         key: [u8; 32],
     ) -> Caller {
         let token = Arc::new(token.clone());
-        let standing = self.reviewer.as_ref().map(|reviewer| {
-            let question = Question {
+        let review = self.reviewer.as_ref().map(|reviewer| {
+            let question = ReviewSubject {
                 token: Arc::clone(&token),
                 subject: Arc::clone(&claims.subject),
                 pod: claims.pod.clone(),
             };
-            Arc::new(Standing::new(Arc::clone(reviewer), question))
+            Arc::new(ReviewStatus::new(Arc::clone(reviewer), question))
         });
         let verified = LastTime::never();
         verified.mark();
@@ -367,19 +377,19 @@ impl Issuer {
             expires_at: claims.expires_at,
             key,
             verified,
-            vouched: Some(Arc::new(vouched)),
-            standing,
+            verified_key: Some(Arc::new(verified_key)),
+            review,
             svid: None,
             account: std::sync::OnceLock::new(),
         }
     }
 }
 
-/// Parses a JSON object. Left to itself serde would also take an array for a struct, its elements
-/// for the fields in their order.
+/// Parses a JSON object. serde alone would also accept an array for a struct, its elements as the fields
+/// in order.
 fn from_json_object<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Option<T> {
     let is_object = json.trim_ascii_start().first() == Some(&b'{');
-    // Why it is none is not told: the parser's error shows parts of it.
+    // The cause is not shown: the parser's error contains parts of the token.
     is_object
         .then(|| serde_json::from_slice(json).ok())
         .flatten()

@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use super::{IdentifyError, token::MAX_TOKEN};
 
-/// Room for a token and a user name as base64.
+/// Enough for a token and a user name as base64.
 const MAX_BASIC: usize = (MAX_TOKEN + 256) / 3 * 4;
 
-/// The token in `Proxy-Authorization`: as `Bearer`, or as the password of `Basic` for clients
-/// that only take a proxy URL with a user and a password. The user name means nothing.
+/// The token in `Proxy-Authorization`: as `Bearer`, or as the password of `Basic` for clients that only
+/// accept a proxy URL with user and password. The user name is ignored.
 pub(super) fn presented(headers: &HeaderMap) -> Result<Option<Secret>, IdentifyError> {
     let mut values = headers.get_all(PROXY_AUTHORIZATION).iter();
     match (values.next(), values.next()) {
@@ -25,7 +25,7 @@ pub(super) fn presented(headers: &HeaderMap) -> Result<Option<Secret>, IdentifyE
 
 fn parse(value: &HeaderValue) -> Result<Secret, IdentifyError> {
     let value = value.to_str().map_err(|_| {
-        IdentifyError::Malformed("Proxy-Authorization holds something else than visible ASCII")
+        IdentifyError::Malformed("Proxy-Authorization contains characters other than visible ASCII")
     })?;
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
     let credentials = credentials.trim_matches(' ');
@@ -53,12 +53,12 @@ fn basic(credentials: &str) -> Result<Secret, IdentifyError> {
             "Basic credentials have no password",
         ))?;
     let password = std::str::from_utf8(&decoded[colon + 1..])
-        .map_err(|_| IdentifyError::Malformed("the Basic password is no token"))?;
+        .map_err(|_| IdentifyError::Malformed("the Basic password is not a token"))?;
     token(password)
 }
 
-/// RFC 6750, section 2.1: letters, digits and `-._~+/=`. Nothing else is let through, so that
-/// two credentials joined by a comma are not taken for one.
+/// RFC 6750, section 2.1: letters, digits and `-._~+/=`. Nothing else is accepted, so that two
+/// credentials joined by a comma are not read as one.
 fn token(text: &str) -> Result<Secret, IdentifyError> {
     if text.is_empty() {
         return Err(IdentifyError::Malformed("the token is empty"));
@@ -69,7 +69,7 @@ fn token(text: &str) -> Result<Secret, IdentifyError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     if !text.bytes().all(allowed) {
         return Err(IdentifyError::Malformed(
-            "the token has characters that no token has",
+            "the token has characters that are not allowed in a token",
         ));
     }
     Ok(Secret::new(text.to_owned()))

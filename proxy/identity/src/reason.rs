@@ -1,11 +1,11 @@
-//! Why a proof does not count, in answers, records and metrics. No `_`: a new way to fail asks for its
-//! reason here.
+//! The reason of each error, for responses, records and metrics. No `_`: a new variant needs a reason
+//! here.
 
 use super::{IdentifyError, SvidError};
 use countersign_core::reason::Reason;
 
 impl IdentifyError {
-    /// Why, in answers, records and metrics.
+    /// The reason, for responses, records and metrics.
     pub fn reason(&self) -> Reason {
         match self {
             IdentifyError::Malformed(_) | IdentifyError::UnsupportedScheme => {

@@ -1,5 +1,5 @@
-//! Asking the API server whether a token still stands (`authentication.k8s.io/v1`,
-//! `TokenReview`): a signature goes on being good after the pod is gone.
+//! Token reviews by the API server (`authentication.k8s.io/v1`, `TokenReview`): a signature stays valid
+//! after the pod is gone.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,23 +20,22 @@ use tokio::{
 
 use super::{IdentifyError, SetupError, from_json_object, http};
 
-/// How long a no is remembered: a token that was revoked does not come back.
-const REMEMBER_NO: Duration = Duration::from_secs(5);
+/// How long a rejection is cached: a revoked token does not become valid again.
+const REJECTION_TTL: Duration = Duration::from_secs(5);
 
-/// How long a failure is remembered, so that an API server that is down is asked once a second
-/// for each token.
-const REMEMBER_FAILURE: Duration = Duration::from_secs(1);
+/// How long a failure is cached, so that an API server that is down is asked once a second per token.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
 
-/// How long who only waits for a token's end lets pass between two looks.
-const LOOK: Duration = Duration::from_secs(30);
+/// Polling interval while waiting for a token's revocation.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How many reviews one API server is asked for at once, and how long another may wait for its turn.
-const AT_ONCE: usize = 32;
+/// The most concurrent reviews per API server, and how long another one may wait for its turn.
+const MAX_CONCURRENT: usize = 32;
 const TURN: Duration = Duration::from_secs(2);
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
-/// One issuer's API server.
+/// The API server of one issuer.
 #[derive(Debug)]
 pub(super) struct Reviewer {
     issuer: Arc<str>,
@@ -47,62 +46,62 @@ pub(super) struct Reviewer {
     outage: Outage,
 }
 
-/// What a review is about.
+/// The token under review.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct ReviewSubject {
     pub(super) token: Arc<Secret>,
     pub(super) subject: Arc<str>,
     pub(super) pod: Option<Arc<str>>,
 }
 
-/// What one API server has said of one token, and when.
+/// The API server's last review of one token, and its time.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct ReviewStatus {
     reviewer: Arc<Reviewer>,
-    about: Question,
-    yes: LastTime,
-    no: ArcSwapOption<No>,
+    subject: ReviewSubject,
+    accepted: LastTime,
+    rejected: ArcSwapOption<Rejection>,
     flight: Flight<Result<(), IdentifyError>>,
 }
 
 #[derive(Debug)]
-struct No {
+struct Rejection {
     at: Instant,
-    remember: Duration,
+    ttl: Duration,
     error: IdentifyError,
 }
 
-impl Standing {
-    pub(super) fn new(reviewer: Arc<Reviewer>, about: Question) -> Self {
+impl ReviewStatus {
+    pub(super) fn new(reviewer: Arc<Reviewer>, subject: ReviewSubject) -> Self {
         Self {
             reviewer,
-            about,
-            yes: LastTime::never(),
-            no: ArcSwapOption::empty(),
+            subject,
+            accepted: LastTime::never(),
+            rejected: ArcSwapOption::empty(),
             flight: Flight::new(),
         }
     }
 
-    /// Whether the token stands. A yes that is still remembered costs one atomic load; in the
-    /// last quarter of that time the next review is started beside the request.
+    /// Whether the token is still valid. A cached positive review costs one atomic load; in the last
+    /// quarter of its lifetime the next review starts in the background.
     pub(super) async fn confirm(self: &Arc<Self>) -> Result<(), IdentifyError> {
         let cache_for = self.reviewer.cache_for;
-        let age = self.yes.age();
+        let age = self.accepted.age();
         if age.is_some_and(|age| age < cache_for / 4 * 3) {
             return Ok(());
         }
         let refusal = self
-            .no
+            .rejected
             .load_full()
-            .filter(|no| no.at.elapsed() < no.remember);
+            .filter(|rejection| rejection.at.elapsed() < rejection.ttl);
         if age.is_some_and(|age| age < cache_for) {
             if refusal.is_none() {
                 drop(self.ask());
             }
             return Ok(());
         }
-        if let Some(no) = refusal {
-            return Err(no.error.clone());
+        if let Some(rejection) = refusal {
+            return Err(rejection.error.clone());
         }
         let asked = self.ask();
         match self.reviewer.outage.patiently(asked).await {
@@ -113,27 +112,28 @@ impl Standing {
         }
     }
 
-    /// When the last yes will have been remembered for as long as it may be.
+    /// When the last positive review expires from the cache.
     pub(super) fn due(&self) -> Instant {
-        let age = self.yes.age().unwrap_or(self.reviewer.cache_for);
+        let age = self.accepted.age().unwrap_or(self.reviewer.cache_for);
         Instant::now() + self.reviewer.cache_for.saturating_sub(age)
     }
 
-    /// When to ask again after a failure; `None` if the last yes is too old to stay open on it. An
-    /// API server that is down for a moment, as for its upgrade, does not end what is open.
+    /// When to ask again after a failure; `None` if the last positive review is too old to keep
+    /// connections open. A short outage of the API server, as during an upgrade, does not close what is
+    /// open.
     pub(super) fn patience(&self) -> Option<Instant> {
         let limit = self.reviewer.cache_for * 2;
-        let left = limit.checked_sub(self.yes.age()?)?;
-        (!left.is_zero()).then(|| Instant::now() + left.min(REMEMBER_FAILURE))
+        let left = limit.checked_sub(self.accepted.age()?)?;
+        (!left.is_zero()).then(|| Instant::now() + left.min(FAILURE_TTL))
     }
 
-    /// Completes when the API server has said that the token does not stand any more. That it cannot
-    /// be asked says nothing.
+    /// Completes when the API server no longer accepts the token. A failure to ask it does not count.
     pub(super) async fn withdrawn(self: &Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK).await;
-            let no = self.confirm().await.err();
-            if no.is_some_and(|no| !matches!(no, IdentifyError::ReviewUnavailable { .. })) {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let error = self.confirm().await.err();
+            if error.is_some_and(|error| !matches!(error, IdentifyError::ReviewUnavailable { .. }))
+            {
                 return;
             }
         }
@@ -144,26 +144,26 @@ impl Standing {
     }
 
     async fn review(self: Arc<Self>) -> Result<(), IdentifyError> {
-        if self.yes.within(self.reviewer.cache_for / 4 * 3) {
+        if self.accepted.within(self.reviewer.cache_for / 4 * 3) {
             return Ok(());
         }
-        let result = self.reviewer.ask(&self.about).await;
+        let result = self.reviewer.ask(&self.subject).await;
         match &result {
             Ok(()) => {
-                self.no.store(None);
-                self.yes.mark();
+                self.rejected.store(None);
+                self.accepted.mark();
             }
             Err(error) => {
                 let unavailable = matches!(error, IdentifyError::ReviewUnavailable { .. });
                 if !unavailable {
-                    self.yes.clear();
+                    self.accepted.clear();
                 }
-                self.no.store(Some(Arc::new(No {
+                self.rejected.store(Some(Arc::new(Rejection {
                     at: Instant::now(),
-                    remember: if unavailable {
-                        REMEMBER_FAILURE
+                    ttl: if unavailable {
+                        FAILURE_TTL
                     } else {
-                        REMEMBER_NO
+                        REJECTION_TTL
                     },
                     error: error.clone(),
                 })));
@@ -174,23 +174,23 @@ impl Standing {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    status: Status,
+struct TokenReviewResponse {
+    status: TokenReviewStatus,
 }
 
-/// Kubernetes leaves out what is false or empty.
+/// Kubernetes omits fields that are false or empty.
 #[derive(Deserialize)]
-struct Status {
+struct TokenReviewStatus {
     #[serde(default)]
     authenticated: bool,
     #[serde(default)]
-    user: User,
+    user: ReviewedUser,
     #[serde(default)]
     audiences: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
-struct User {
+struct ReviewedUser {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -199,7 +199,7 @@ struct User {
 
 impl Reviewer {
     pub(super) fn new(issuer: &Issuer, review: &TokenReview) -> Result<Self, SetupError> {
-        // Asked once here, so that a gateway whose file is wrong does not start.
+        // Checked once here, so that a gateway with a wrong configuration does not start.
         http::url(issuer, &review.cluster.url)?;
         if let Some(file) = &review.cluster.ca_file {
             http::roots(issuer, file)?;
@@ -209,17 +209,17 @@ impl Reviewer {
             audience: issuer.audience.as_str().into(),
             kube: Kube::new(&review.cluster),
             cache_for: review.cache_for,
-            turns: Semaphore::new(AT_ONCE),
+            turns: Semaphore::new(MAX_CONCURRENT),
             outage: Outage::default(),
         })
     }
 
-    async fn ask(&self, about: &Question) -> Result<(), IdentifyError> {
+    async fn ask(&self, subject: &ReviewSubject) -> Result<(), IdentifyError> {
         let Ok(Ok(_turn)) = timeout(TURN, self.turns.acquire()).await else {
-            return Err(self.unavailable(format!("{AT_ONCE} other reviews are under way")));
+            return Err(self.unavailable(format!("{MAX_CONCURRENT} other reviews are in progress")));
         };
         let began = Instant::now();
-        let document = self.post(about).await.map_err(|detail| {
+        let document = self.post(subject).await.map_err(|detail| {
             let error = self.unavailable(detail);
             if self.outage.failed(began) {
                 tracing::warn!(%error, "no TokenReview");
@@ -228,57 +228,60 @@ impl Reviewer {
         })?;
         if let Some(lasted) = self.outage.over() {
             let seconds = lasted.as_secs();
-            tracing::info!(issuer = %self.issuer, seconds, "TokenReviews are answered again");
+            tracing::info!(issuer = %self.issuer, seconds, "the API server answers TokenReviews again");
         }
-        let answer: Answer = from_json_object(&document)
-            .ok_or_else(|| self.unavailable("the answer is no TokenReview".into()))?;
-        self.judge(&answer.status, about)
+        let response: TokenReviewResponse = from_json_object(&document)
+            .ok_or_else(|| self.unavailable("the response is not a TokenReview".into()))?;
+        self.check(&response.status, subject)
     }
 
-    async fn post(&self, about: &Question) -> Result<Vec<u8>, String> {
+    async fn post(&self, subject: &ReviewSubject) -> Result<Vec<u8>, String> {
         let body = serde_json::json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": { "token": about.token.expose(), "audiences": [*self.audience] },
+            "spec": { "token": subject.token.expose(), "audiences": [*self.audience] },
         });
         let path = ["apis", "authentication.k8s.io", "v1", "tokenreviews"];
         let posted = self.kube.post(path, body.to_string().into_bytes()).await;
-        let answer = posted.map_err(|error| error.to_string())?;
-        match answer.status {
-            StatusCode::OK | StatusCode::CREATED => Ok(answer.body.to_vec()),
+        let response = posted.map_err(|error| error.to_string())?;
+        match response.status {
+            StatusCode::OK | StatusCode::CREATED => Ok(response.body.to_vec()),
             StatusCode::UNAUTHORIZED => Err(KubeError::Unauthorized.to_string()),
             StatusCode::FORBIDDEN => Err(
-                "it does not let the gateway ask (403): bind its service account to the cluster \
-                 role system:auth-delegator"
+                "it does not allow the gateway to create TokenReviews (403): bind its service account to the cluster role system:auth-delegator"
                     .to_owned(),
             ),
-            status => Err(format!("the answer was {status}")),
+            status => Err(format!("the response status was {status}")),
         }
     }
 
-    fn judge(&self, status: &Status, about: &Question) -> Result<(), IdentifyError> {
+    fn check(
+        &self,
+        status: &TokenReviewStatus,
+        subject: &ReviewSubject,
+    ) -> Result<(), IdentifyError> {
         if !status.authenticated {
             return Err(IdentifyError::Revoked {
                 issuer: Arc::clone(&self.issuer),
             });
         }
-        // An API server that knows nothing of audiences leaves them out, and would have accepted
-        // a token for anyone.
+        // An API server that does not know audiences omits them, and would have accepted a token for any
+        // audience.
         if !status
             .audiences
             .iter()
             .any(|audience| **audience == *self.audience)
         {
-            return Err(self.mismatch("its audiences do not contain ours"));
+            return Err(self.mismatch("its audiences do not include ours"));
         }
-        if status.user.username != *about.subject {
-            return Err(self.mismatch("it is another user's"));
+        if status.user.username != *subject.subject {
+            return Err(self.mismatch("it belongs to another user"));
         }
         let pod = status.user.extra.get(POD_NAME);
-        match (pod.map(Vec::as_slice), about.pod.as_deref()) {
+        match (pod.map(Vec::as_slice), subject.pod.as_deref()) {
             (None, _) => Ok(()),
             (Some([reviewed]), Some(claimed)) if reviewed == claimed => Ok(()),
-            (Some(_), _) => Err(self.mismatch("it is another pod's")),
+            (Some(_), _) => Err(self.mismatch("it belongs to another pod")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A JSON Web Token in compact form (RFC 7515, section 7.1), taken apart and checked.
+//! A JSON Web Token in compact form (RFC 7515, section 7.1): parsing and verification.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
     IdentifyError,
-    claims::{Claims, Demands, RawClaims},
+    claims::{ClaimRequirements, Claims, RawClaims},
     from_json_object,
-    jwks::{Jwks, Vouched},
+    jwks::{Jwks, VerifiedKey},
     keys,
 };
 
-/// The longest token that is looked at, in bytes. Kubernetes' are between one and two thousand.
+/// The longest accepted token, in bytes. Kubernetes' tokens have between one and two thousand.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
 
 /// The longest header, as base64, in bytes: it names an algorithm and a key.
@@ -30,8 +30,8 @@ pub(super) struct Unverified<'t> {
     claims: RawClaims,
 }
 
-/// The fields that matter. A key or the address of one (`jwk`, `jku`, `x5u`, `x5c`) is passed
-/// over: keys come from the configuration alone.
+/// The relevant fields. A key or the address of one (`jwk`, `jku`, `x5u`, `x5c`) is ignored: keys come
+/// only from the configuration.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -41,7 +41,7 @@ struct Header {
     crit: bool,
 }
 
-/// An explicit `null` is of the wrong type.
+/// An explicit `null` has the wrong type.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     String::deserialize(deserializer).map(Some)
 }
@@ -52,7 +52,7 @@ fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 impl<'t> Unverified<'t> {
     pub(super) fn parse(token: &'t str) -> Result<Self, IdentifyError> {
-        const PARTS: IdentifyError = IdentifyError::Malformed("it is no JWT of three parts");
+        const PARTS: IdentifyError = IdentifyError::Malformed("it is not a JWT of three parts");
         if token.len() > MAX_TOKEN {
             return Err(IdentifyError::Malformed("it is longer than 16 KiB"));
         }
@@ -65,17 +65,17 @@ impl<'t> Unverified<'t> {
             return Err(IdentifyError::Malformed("its header is longer than 2 KiB"));
         }
         let header: Header = from_json_object(&decode(header)?)
-            .ok_or(IdentifyError::Malformed("its header is no JOSE header"))?;
+            .ok_or(IdentifyError::Malformed("its header is not a JOSE header"))?;
         let algorithm = keys::allowed(&header.alg).ok_or(IdentifyError::AlgorithmNotAllowed)?;
-        // RFC 7515, section 4.1.11: what is critical and not understood must be refused, and
-        // nothing is understood here.
+        // RFC 7515, section 4.1.11: critical extensions that are not understood must be refused, and we
+        // understand none.
         if header.crit {
             return Err(IdentifyError::Malformed(
                 "its header has critical extensions",
             ));
         }
         let claims = from_json_object(&decode(payload)?).ok_or(IdentifyError::Malformed(
-            "its payload is no JSON object with each claim once",
+            "its payload is not a JSON object with each claim once",
         ))?;
         Ok(Self {
             message: message.as_bytes(),
@@ -86,7 +86,7 @@ impl<'t> Unverified<'t> {
         })
     }
 
-    /// The issuer the token says it is from.
+    /// The issuer that the token names.
     pub(super) fn issuer(&self) -> Result<&str, IdentifyError> {
         self.claims.unverified_issuer()
     }
@@ -95,13 +95,13 @@ impl<'t> Unverified<'t> {
     pub(super) async fn verify(
         &self,
         jwks: &Arc<Jwks>,
-        demands: &Demands,
+        requirements: &ClaimRequirements,
         now: Timestamp,
-    ) -> Result<(Claims, Vouched), IdentifyError> {
+    ) -> Result<(Claims, VerifiedKey), IdentifyError> {
         let id = self.key_id.as_deref();
-        let vouched = jwks.verify(id, self.algorithm, self.message, self.signature);
-        let vouched = vouched.await?;
-        Ok((self.claims.check(demands, now)?, vouched))
+        let verified_key = jwks.verify(id, self.algorithm, self.message, self.signature);
+        let verified_key = verified_key.await?;
+        Ok((self.claims.check(requirements, now)?, verified_key))
     }
 }
 

@@ -142,7 +142,7 @@ fn refusal(answer: &Response<Bytes>) -> IssuerFault {
         || (status == StatusCode::FORBIDDEN
             && (headers.contains_key(header::RETRY_AFTER) || spent));
     if limited || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        return IssuerFault::Unavailable(format!("the answer was {status}").into());
+        return IssuerFault::Unavailable(format!("the response status was {status}").into());
     }
     let message: Option<Message> = super::json_object(answer.body());
     IssuerFault::Refused {

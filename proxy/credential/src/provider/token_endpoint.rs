@@ -271,7 +271,7 @@ fn refusal(answer: &Response<Bytes>, form: &Form) -> IssuerFault {
         || status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
     {
-        return IssuerFault::Unavailable(format!("the answer was {status}").into());
+        return IssuerFault::Unavailable(format!("the response status was {status}").into());
     }
     let said: Option<ErrorAnswer> = super::json_object(answer.body());
     let Some(said) = said.filter(|said| is_code(&said.error)) else {

@@ -1,4 +1,4 @@
-//! The key that a token was found good with, and whether its issuer still has it.
+//! The key that verified a token, and whether its issuer still has it.
 
 use std::sync::{
     Arc,
@@ -10,16 +10,16 @@ use tokio::sync::watch;
 use super::Jwks;
 use crate::{IdentifyError, keys::Fingerprint};
 
-/// By which key of which issuer a token was found good.
+/// Which key of which issuer verified a token.
 #[derive(Debug)]
-pub(crate) struct Vouched {
+pub(crate) struct VerifiedKey {
     jwks: Arc<Jwks>,
     key: Fingerprint,
-    /// The generation of the keys among which it was last found; 0 is none.
+    /// The generation of the key set in which it was last found; 0 is none.
     seen: AtomicU64,
 }
 
-impl Vouched {
+impl VerifiedKey {
     pub(super) fn new(jwks: Arc<Jwks>, key: Fingerprint) -> Self {
         Self {
             jwks,
@@ -28,10 +28,9 @@ impl Vouched {
         }
     }
 
-    /// Whether the key is still its issuer's. While the keys are the same this costs two atomic
-    /// loads.
+    /// Whether its issuer still has the key. While the keys do not change this costs two atomic loads.
     pub(crate) fn confirm(&self) -> Result<(), IdentifyError> {
-        // Before the look: keys that come in between are looked at the next time.
+        // Read before the check: keys that change in between are checked next time.
         let generation = self.jwks.generation.load(Ordering::Acquire);
         if self.seen.load(Ordering::Relaxed) == generation {
             return Ok(());
@@ -49,12 +48,13 @@ impl Vouched {
         Ok(())
     }
 
-    /// Is told whenever the issuer's keys have changed.
+    /// Notified whenever the issuer's keys have changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.jwks.changed.subscribe()
     }
 
-    /// Completes when the key is no longer its issuer's. That the keys are not to be had says nothing.
+    /// Completes when the issuer no longer has the key. Keys that are not available do not count as
+    /// withdrawn.
     pub(crate) async fn withdrawn(&self) {
         let mut changes = self.changes();
         loop {
@@ -63,7 +63,7 @@ impl Vouched {
                 return;
             }
             if changes.changed().await.is_err() {
-                // Never: the sender lives as long as `self`.
+                // Unreachable: the sender lives as long as `self`.
                 return std::future::pending().await;
             }
         }

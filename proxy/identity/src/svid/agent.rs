@@ -1,8 +1,8 @@
-//! Bundles from the SPIFFE Workload API: an agent on this machine sends them at once, and again
-//! whenever they change.
+//! Bundles from the SPIFFE Workload API: an agent on this machine sends them at once, and again whenever
+//! they change.
 //!
-//! The library that speaks with it stays behind this file. An agent that is away changes nothing
-//! about the bundles it gave; one that gave none leaves its trust domains without.
+//! The client library is used only in this file. While an agent is unavailable the bundles that it gave
+//! stay in force; if it gave none, its trust domains have none.
 
 use std::{path::Path, pin::pin, sync::Arc, time::Duration};
 
@@ -16,31 +16,31 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{TrustDomain, bundle::Bundle};
 
-/// How long an agent may take to accept the connection, and to send what it has.
+/// How long an agent may take to accept the connection, and to send its bundles.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The waits before an agent is tried again: each is twice the one before.
+/// The delays before an agent is tried again: each is twice the previous one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Why an agent sends no bundles.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum AgentError {
     #[error(transparent)]
     Api(Box<WorkloadApiError>),
-    #[error("it did not answer within {ANSWER:?}")]
+    #[error("it did not respond within {ANSWER:?}")]
     Silent,
-    #[error("it ended the stream")]
+    #[error("it closed the stream")]
     Ended,
 }
 
-impl From<WorkloadApiError> for Fault {
+impl From<WorkloadApiError> for AgentError {
     fn from(error: WorkloadApiError) -> Self {
         Self::Api(Box::new(error))
     }
 }
 
-/// Takes the bundles of these trust domains from one agent, for as long as it is polled.
+/// Receives the bundles of these trust domains from one agent, for as long as it is polled.
 pub(super) async fn follow(
     socket: &Path,
     domains: Vec<Arc<TrustDomain>>,
@@ -68,15 +68,15 @@ pub(super) async fn follow(
             error = %told(&fault),
             trust_domains_without_bundle = without.count(),
             again_in = ?wait,
-            "the SPIFFE Workload API is away; bundles that it gave stay in force"
+            "the SPIFFE Workload API is unavailable; its last bundles stay in force"
         );
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
-/// Listens to an agent until it is away.
-async fn listen(socket: &Path, heard: &mut bool, took: impl Fn(&X509BundleSet)) -> Fault {
+/// Receives from an agent until the stream ends.
+async fn listen(socket: &Path, heard: &mut bool, took: impl Fn(&X509BundleSet)) -> AgentError {
     let begin = async {
         let client = WorkloadApiClient::connect(Endpoint::Unix(socket.to_owned())).await?;
         let mut bundles = Box::pin(client.stream_x509_bundles().await?);
@@ -86,12 +86,12 @@ async fn listen(socket: &Path, heard: &mut bool, took: impl Fn(&X509BundleSet)) 
     let (bundles, mut next) = match timeout(ANSWER, begin).await {
         Ok(Ok(begun)) => begun,
         Ok(Err(error)) => return error.into(),
-        Err(_) => return Fault::Silent,
+        Err(_) => return AgentError::Silent,
     };
     let mut bundles = pin!(bundles);
     loop {
         match next {
-            None => return Fault::Ended,
+            None => return AgentError::Ended,
             Some(Err(error)) => return error.into(),
             Some(Ok(set)) => {
                 *heard = true;
@@ -102,10 +102,10 @@ async fn listen(socket: &Path, heard: &mut bool, took: impl Fn(&X509BundleSet)) 
     }
 }
 
-/// What the agent says is the whole truth: a trust domain that it does not name is not vouched for.
+/// The agent's answer is complete: a trust domain that it does not name is not trusted.
 fn take(domain: &TrustDomain, bundles: &X509BundleSet) {
     let name = domain.name.as_str();
-    // Our names are stricter than the library's.
+    // Our rules for names are stricter than the library's.
     let given = Name::new(name).ok().and_then(|name| bundles.get(&name));
     let given = given.map(|bundle| {
         let roots = bundle.authorities().iter();
@@ -118,20 +118,20 @@ fn take(domain: &TrustDomain, bundles: &X509BundleSet) {
             domain.bundle.store(Some(Arc::new(bundle)));
         }
         Some(Err(error)) => {
-            tracing::error!(trust_domain = name, %error, "the agent's bundle cannot be used; the one before stays in force");
+            tracing::error!(trust_domain = name, %error, "the agent's bundle cannot be used; the previous one stays in force");
         }
         None => {
             tracing::error!(
                 trust_domain = name,
-                "the agent gives no bundle for this trust domain: is it federated with?"
+                "the agent gives no bundle for this trust domain; check that it is federated"
             );
             domain.bundle.store(None);
         }
     }
 }
 
-/// An error with its causes: the outermost says no more than that a transport failed.
-fn told(fault: &Fault) -> String {
+/// An error with its causes: the outermost only says that a transport failed.
+fn told(fault: &AgentError) -> String {
     let mut text = fault.to_string();
     let mut cause = std::error::Error::source(fault);
     while let Some(error) = cause {

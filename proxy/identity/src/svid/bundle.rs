@@ -22,7 +22,7 @@ use serde::Deserialize;
 use super::ChainFault;
 use crate::from_json_object;
 
-/// The most roots one bundle may have; there are two or three while one replaces another.
+/// The most roots in one bundle; during a rotation there are two or three.
 const MAX_ROOTS: usize = 256;
 
 /// Why a bundle cannot be used.
@@ -30,30 +30,30 @@ const MAX_ROOTS: usize = 256;
 #[error("the bundle {} cannot be used: {fault}", file.display())]
 pub struct BundleError {
     file: PathBuf,
-    fault: Fault,
+    fault: BundleFault,
 }
 
 /// What is wrong with a bundle.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum BundleFault {
     #[error(transparent)]
     Read(#[from] io::Error),
     #[error("it is neither PEM certificates nor a SPIFFE bundle")]
     NoBundle,
     #[error("it has more than 256 roots")]
     TooMany,
-    #[error("its key {0} has the use `x509-svid` and not exactly one certificate in `x5c`")]
+    #[error("its key {0} has the use `x509-svid`, but not exactly one certificate in `x5c`")]
     X5c(usize),
-    #[error("its certificate {0} is no root that can be used")]
+    #[error("its certificate {0} is not a usable root")]
     Root(usize),
-    #[error("no check can be made with it: {0}")]
+    #[error("it cannot be used to verify certificates: {0}")]
     Verifier(rustls::server::VerifierBuilderError),
 }
 
 /// The roots, ready for use.
 #[derive(Debug)]
 pub(super) struct Bundle {
-    /// `None` vouches for nobody: a SPIFFE bundle may have no X.509 authority.
+    /// `None` accepts no certificate: a SPIFFE bundle may have no X.509 authority.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
@@ -62,8 +62,8 @@ struct KeySet {
     keys: Vec<Key>,
 }
 
-/// An authority. Those for other uses, such as `jwt-svid`, and those without one are passed over,
-/// as the standard demands.
+/// An authority. Those for other uses, such as `jwt-svid`, and those without a use are skipped, as the
+/// standard requires.
 #[derive(Deserialize)]
 struct Key {
     #[serde(rename = "use")]
@@ -81,7 +81,7 @@ impl Bundle {
         })
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+    fn parse(bytes: &[u8]) -> Result<Self, BundleFault> {
         let certificates = if bytes.trim_ascii_start().first() == Some(&b'{') {
             of_key_set(bytes)?
         } else {
@@ -91,13 +91,15 @@ impl Bundle {
     }
 
     /// A bundle of these roots.
-    pub(super) fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Fault> {
+    pub(super) fn of(certificates: Vec<CertificateDer<'static>>) -> Result<Self, BundleFault> {
         if certificates.len() > MAX_ROOTS {
-            return Err(Fault::TooMany);
+            return Err(BundleFault::TooMany);
         }
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.into_iter().enumerate() {
-            roots.add(certificate).map_err(|_| Fault::Root(index))?;
+            roots
+                .add(certificate)
+                .map_err(|_| BundleFault::Root(index))?;
         }
         if roots.is_empty() {
             return Ok(Self { verifier: None });
@@ -105,7 +107,7 @@ impl Bundle {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(Fault::Verifier)?;
+            .map_err(BundleFault::Verifier)?;
         Ok(Self {
             verifier: Some(verifier),
         })
@@ -119,7 +121,7 @@ impl Bundle {
         now: Timestamp,
     ) -> Result<(), ChainFault> {
         let verifier = self.verifier.as_ref().ok_or(ChainFault::NoRoot)?;
-        // Before 1970 nothing is valid.
+        // Nothing is valid before 1970.
         let since_epoch = Duration::try_from(now.as_duration()).unwrap_or(Duration::ZERO);
         let now = UnixTime::since_unix_epoch(since_epoch);
         verifier.verify_client_cert(leaf, rest, now)?;
@@ -127,29 +129,29 @@ impl Bundle {
     }
 }
 
-/// A file without any certificate is one that is half written, or another file.
-fn of_pem(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+/// A file without any certificate is half written, or the wrong file.
+fn of_pem(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleFault> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
-        .map_err(|_| Fault::NoBundle)?;
+        .map_err(|_| BundleFault::NoBundle)?;
     if certificates.is_empty() {
-        return Err(Fault::NoBundle);
+        return Err(BundleFault::NoBundle);
     }
     Ok(certificates)
 }
 
-fn of_key_set(json: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let set: KeySet = from_json_object(json).ok_or(Fault::NoBundle)?;
+fn of_key_set(json: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleFault> {
+    let set: KeySet = from_json_object(json).ok_or(BundleFault::NoBundle)?;
     let mut certificates = Vec::new();
     for (index, key) in set.keys.into_iter().enumerate() {
         if key.usage.as_deref() != Some("x509-svid") {
             continue;
         }
         let [certificate] = &key.x5c[..] else {
-            return Err(Fault::X5c(index));
+            return Err(BundleFault::X5c(index));
         };
         let der = STANDARD.decode(certificate);
-        certificates.push(der.map_err(|_| Fault::X5c(index))?.into());
+        certificates.push(der.map_err(|_| BundleFault::X5c(index))?.into());
     }
     Ok(certificates)
 }

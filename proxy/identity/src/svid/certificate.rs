@@ -1,4 +1,4 @@
-//! The rules that the X.509-SVID standard has for a leaf (sections 2, 4 and 5.2).
+//! The rules of the X.509-SVID standard for a leaf (sections 2, 4 and 5.2).
 
 use countersign_config::spiffe::SpiffeId;
 use jiff::Timestamp;
@@ -14,13 +14,13 @@ use x509_parser::{
 
 use super::SvidError;
 
-/// What a leaf says. Nobody has vouched for it yet.
+/// The content of a leaf, not yet verified.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) id: SpiffeId,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    /// Lower-case hexadecimal, two digits a byte.
+    /// Lower-case hexadecimal, two digits per byte.
     pub(super) serial: Box<str>,
 }
 
@@ -71,7 +71,7 @@ fn check_key_usage(certificate: &X509Certificate<'_>) -> Result<(), SvidError> {
     Ok(())
 }
 
-/// Other kinds of names may stand beside the one URI, and mean nothing to us.
+/// Other kinds of names may be present beside the one URI; they are ignored.
 fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     let names: &SubjectAlternativeName<'_> =
         match extension(certificate, &OID_X509_EXT_SUBJECT_ALT_NAME)? {
@@ -83,7 +83,7 @@ fn spiffe_id(certificate: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {
     for name in &names.general_names {
         match name {
             GeneralName::URI(uri) => uris.push(*uri),
-            // It might be a second URI, were it readable.
+            // It might be a second URI that we cannot read.
             GeneralName::Invalid(..) => return Err(SvidError::Unreadable),
             GeneralName::OtherName(..)
             | GeneralName::RFC822Name(_)
@@ -110,8 +110,8 @@ fn extension<'c>(
     Ok(found.map(X509Extension::parsed_extension))
 }
 
-/// The only moments out of range are those after the year 9999 has all but ended, by which
-/// RFC 5280 means "never" (section 4.1.2.5).
+/// The only times out of range are those at the very end of the year 9999, which mean "never" in RFC
+/// 5280 (section 4.1.2.5).
 fn timestamp(time: ASN1Time) -> Timestamp {
     Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MAX)
 }

@@ -5,14 +5,14 @@ use countersign_core::chain::ChainError;
 use jiff::Timestamp;
 use rustls::CertificateError;
 
-/// Why a certificate is no X.509-SVID that is trusted here, as a sentence about it. An ID is told
-/// where there is one, but is proven only when there is no error.
+/// Why a certificate is not a trusted X.509-SVID, as a sentence about it. An error may contain an ID,
+/// but that ID is not proven.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SvidError {
-    /// Its chain is too large to be looked at.
+    /// Its chain is larger than the bounds.
     #[error(transparent)]
     Bounds(#[from] ChainError),
-    /// It is not DER, or an extension that matters is broken or there twice.
+    /// It is not DER, or an important extension is broken or duplicate.
     #[error("it cannot be parsed")]
     Unreadable,
     /// None or several URI SANs (X.509-SVID, section 2).
@@ -21,27 +21,27 @@ pub enum SvidError {
     /// The URI is not the SPIFFE ID of a workload.
     #[error("its URI SAN is not the SPIFFE ID of a workload: {0}")]
     SpiffeId(#[from] SpiffeIdError),
-    /// A CA's certificate identifies no workload (section 4.1).
-    #[error("it is a CA's; only a leaf identifies a workload")]
+    /// A CA's certificate does not identify a workload (section 4.1).
+    #[error("it is a CA certificate; only a leaf identifies a workload")]
     Authority,
     /// There is no key usage (section 4.3).
-    #[error("it has no key usage; an X.509-SVID's has digitalSignature")]
+    #[error("it has no key usage; an X.509-SVID needs digitalSignature")]
     NoKeyUsage,
     /// The key may not sign handshakes.
     #[error("its key usage lacks digitalSignature")]
     NoDigitalSignature,
     /// The key may sign certificates or revocation lists.
-    #[error("its key usage has {0}, which is for authorities alone")]
+    #[error("its key usage has {0}, which is only for CAs")]
     SigningKeyUsage(&'static str),
-    /// Nobody here knows its trust domain.
+    /// Its trust domain is not configured.
     #[error("{id} is of a trust domain that is not configured")]
     UntrustedDomain {
         /// Who it says it is.
         id: SpiffeId,
     },
-    /// The agent that its trust domain's bundle comes from gives none.
+    /// The agent gives no bundle for its trust domain.
     #[error(
-        "{id}: the SPIFFE Workload API gives no bundle for its trust domain; is the agent there, and does it know the gateway?"
+        "{id}: the SPIFFE Workload API gives no bundle for its trust domain; check that the agent runs and that the gateway is registered"
     )]
     NoBundle {
         /// Who it says it is.
@@ -55,7 +55,7 @@ pub enum SvidError {
         /// When it ended.
         not_after: Timestamp,
     },
-    /// Its `notBefore` lies ahead.
+    /// Its `notBefore` is in the future.
     #[error("{id} is not valid before {not_before}; compare the clocks")]
     NotYetValid {
         /// Who it says it is.
@@ -63,7 +63,7 @@ pub enum SvidError {
         /// When it begins.
         not_before: Timestamp,
     },
-    /// The bundle of its trust domain does not vouch for it.
+    /// It was not issued by its trust domain.
     #[error("{id}: {fault}")]
     Chain {
         /// Who it says it is.
@@ -77,21 +77,21 @@ pub enum SvidError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainFault {
     /// No path leads to a root of the bundle.
-    #[error("no root in the bundle of its trust domain vouches for it")]
+    #[error("no root in the bundle of its trust domain verifies it")]
     NoRoot,
-    /// An intermediate is outside of its life.
+    /// An intermediate has expired or is not valid yet.
     #[error("a certificate of its chain has expired or is not valid yet")]
     Lifetime,
     /// An extended key usage without `clientAuth`.
     #[error("its extended key usage is not for TLS clients")]
     Purpose,
     /// Anything else.
-    #[error("its chain is not good: {0}")]
+    #[error("its chain is not valid: {0}")]
     Other(Box<str>),
 }
 
 impl SvidError {
-    /// What the client is told: the TLS library makes this an alert (RFC 8446, section 6.2).
+    /// The error for the client: the TLS library turns it into an alert (RFC 8446, section 6.2).
     pub(super) fn alert(&self) -> CertificateError {
         match self {
             Self::Bounds(error) => (*error).into(),
@@ -117,9 +117,9 @@ impl SvidError {
 
 impl From<rustls::Error> for ChainFault {
     fn from(error: rustls::Error) -> Self {
-        // The library's enums are open: what has no name here is told in its words.
+        // The library's enums are non-exhaustive: other variants are described in its own words.
         match error {
-            // A root of the right name with another key, as after a root's renewal.
+            // A root with the right name and another key, as after a renewal of the root.
             rustls::Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             ) => Self::NoRoot,

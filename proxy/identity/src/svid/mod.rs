@@ -1,9 +1,9 @@
-//! X.509-SVIDs: who a client's certificate says it is, believed only if the roots of its own
-//! trust domain vouch for it.
+//! X.509-SVIDs: the identity in a client's certificate, accepted only if the roots of its own trust
+//! domain verify it.
 //!
-//! The same check stands in two places. During the handshake [`verifier`] refuses what must be
-//! refused, so that the client gets an alert; after it [`TrustDomains::check`] makes the caller,
-//! also when the session was resumed and no certificate was shown again.
+//! The same check is made twice. During the handshake [`verifier`] refuses bad certificates, so that the
+//! client gets an alert. After it [`TrustDomains::check`] makes the caller, also if the session was
+//! resumed and no certificate was sent again.
 
 mod agent;
 mod bundle;
@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use bundle::Bundle;
 use certificate::Leaf;
 
-/// The trust domains whose workloads are known here, each with a bundle of its own.
+/// The configured trust domains, each with a bundle of its own.
 #[derive(Debug)]
 pub struct TrustDomains {
     domains: Box<[Arc<TrustDomain>]>,
@@ -45,7 +45,7 @@ pub struct TrustDomains {
 struct TrustDomain {
     name: TrustDomainName,
     source: BundleSource,
-    /// `None` as long as, or once again, its agent gives none: then nobody is vouched for.
+    /// `None` while its agent gives none: then no certificate is accepted.
     bundle: ArcSwapOption<Bundle>,
 }
 
@@ -65,7 +65,7 @@ impl TrustDomain {
     }
 }
 
-/// A certificate that was checked.
+/// A verified certificate.
 #[derive(Debug)]
 pub(super) struct Svid {
     pub(super) id: SpiffeId,
@@ -73,12 +73,12 @@ pub(super) struct Svid {
     pub(super) serial: Box<str>,
     chain: Box<[CertificateDer<'static>]>,
     domain: Arc<TrustDomain>,
-    /// The bundle that it was last checked against.
+    /// The bundle that last verified it.
     bundle: ArcSwap<Bundle>,
 }
 
 impl Svid {
-    /// The hash that the caller is known by.
+    /// The hash that identifies the caller.
     pub(super) fn key(&self) -> [u8; 32] {
         super::sha256(self.chain.first().map_or(&[], |leaf| leaf.as_ref()))
     }
@@ -110,7 +110,7 @@ impl TrustDomains {
         self.domains.iter().filter_map(|domain| domain.file())
     }
 
-    /// Reads the bundles again. One that cannot be used stays as it was, and is told of.
+    /// Reads the bundles again. A bundle that cannot be used keeps its previous value and is reported.
     pub fn reload(&self) -> Vec<BundleError> {
         let reload = |domain: &Arc<TrustDomain>| match Bundle::read(domain.file()?) {
             Ok(bundle) => {
@@ -124,7 +124,7 @@ impl TrustDomains {
         errors
     }
 
-    /// Follows the agents that bundles come from, for as long as it is polled.
+    /// Follows the agents that provide bundles, for as long as it is polled.
     pub async fn follow(&self, metrics: &Metrics) {
         let mut sockets: Vec<&Path> = self.domains.iter().filter_map(|it| it.socket()).collect();
         sockets.sort();
@@ -148,18 +148,17 @@ impl TrustDomains {
         }
     }
 
-    /// Is told whenever a bundle may be another one.
+    /// Notified whenever a bundle may have changed.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// What asks clients for certificates and refuses those that are no good; a client may have
-    /// none.
+    /// Asks clients for certificates and refuses bad ones; a client may have none.
     pub fn verifier(self: &Arc<Self>) -> Arc<dyn ClientCertVerifier> {
         verifier::verifier(Arc::clone(self))
     }
 
-    /// Everything there is to check about a chain, leaf first.
+    /// Every check of a chain, leaf first.
     pub(super) fn check(&self, chain: &[CertificateDer<'_>]) -> Result<Svid, SvidError> {
         let (leaf, rest) = chain.split_first().ok_or(SvidError::Unreadable)?;
         chain::bounded(leaf, rest)?;
@@ -169,7 +168,7 @@ impl TrustDomains {
             not_after,
             serial,
         } = Leaf::parse(leaf)?;
-        // The ID itself says who must vouch for it: no other domain's roots are even looked at.
+        // The ID itself determines which roots apply: those of no other domain are used.
         let mut domains = self.domains.iter();
         let domain = domains.find(|domain| domain.name == *id.trust_domain());
         let Some(domain) = domain else {
@@ -202,8 +201,8 @@ impl TrustDomains {
         })
     }
 
-    /// Whether the trust domain still vouches for a certificate of an open connection: checked
-    /// anew when its bundle has changed, else this costs two atomic loads.
+    /// Whether the trust domain still accepts the certificate of an open connection: checked again when
+    /// its bundle has changed; otherwise this costs two atomic loads.
     pub(super) fn confirm(&self, svid: &Svid) -> Result<(), SvidError> {
         let current = svid.domain.bundle.load();
         if let Some(current) = &*current

@@ -1,4 +1,4 @@
-//! Threat 43, case by case: every certificate here differs from a good one in one thing.
+//! Threat 43, case by case: every certificate here differs from a valid one in one property.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
@@ -53,7 +53,7 @@ fn root() -> Root {
     CertifiedIssuer::self_signed(authority(), key()).unwrap()
 }
 
-/// What a good SVID says.
+/// The content of a valid SVID.
 fn good() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![uri(ID)];
@@ -256,7 +256,7 @@ fn t43_one_trust_domain_cannot_speak_for_another() {
         (DOMAIN, &ours.pem()),
         ("partner.example.com", &theirs.pem()),
     ]);
-    // Their root is trusted, but not for our names; nor is ours for theirs.
+    // Their root is trusted, but not for our names, nor ours for theirs.
     let refusal = trust.refusal(&[issue(&theirs, |_| {})]);
     let no_root = ChainFault::NoRoot;
     assert!(
@@ -359,7 +359,7 @@ fn t43_an_intermediate_must_be_shown_valid_and_a_ca() {
         "{refusal}"
     );
 
-    // A workload must not vouch for others with its own certificate.
+    // A workload must not sign others with its own certificate.
     let workload = between(|params| params.is_ca = IsCa::NoCa);
     let chain = [issue(&workload, |_| {}), workload.der().clone()];
     assert!(matches!(trust.refusal(&chain), SvidError::Chain { .. }));
@@ -377,7 +377,7 @@ fn t43_what_cannot_be_read_is_refused() {
         let cut = CertificateDer::from(&leaf[..end]);
         assert_eq!(trust.refusal(&[cut]), SvidError::Unreadable, "at {end}");
     }
-    // A second SAN extension, so that two readers might each see another name.
+    // A second SAN extension, in which two parsers might read different names.
     let twice = issue(&root, |params| {
         let other = b"spiffe://prod.example.com/other";
         let length = u8::try_from(other.len()).unwrap();
@@ -400,7 +400,7 @@ async fn an_open_connection_ends_when_its_root_is_withdrawn() {
     };
     assert!(rotate(&(old.pem() + &new.pem())).is_empty());
     trust.identifier.confirm(&caller).await.unwrap();
-    // What is half written changes nothing.
+    // A half-written file changes nothing.
     assert_eq!(rotate("").len(), 1);
     trust.identifier.confirm(&caller).await.unwrap();
     assert!(rotate(&new.pem()).is_empty());
@@ -429,7 +429,7 @@ fn a_spiffe_bundle_vouches_by_its_x509_authorities_alone() {
     assert!(trust.identifier.by_svid(&[issue(&x509, |_| {})]).is_ok());
     assert!(trust.identifier.by_svid(&[issue(&jwt, |_| {})]).is_err());
 
-    // A domain without X.509 authorities is known, and vouches for nobody.
+    // A domain without X.509 authorities is configured, and accepts no certificate.
     let empty = Trust::of(&[(DOMAIN, r#"{"keys": []}"#)]);
     let refusal = empty.refusal(&[issue(&x509, |_| {})]);
     assert!(matches!(refusal, SvidError::Chain { .. }));

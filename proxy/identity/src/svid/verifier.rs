@@ -1,4 +1,4 @@
-//! The check within the TLS handshake, so that a client with a bad certificate gets an alert.
+//! The check during the TLS handshake, so that a client with a bad certificate gets an alert.
 
 use std::{cell::RefCell, sync::Arc};
 
@@ -15,21 +15,21 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::{Svid, SvidError, TrustDomains};
 
 tokio::task_local! {
-    /// An alert has no room for the reason, and the library's error none beside the alert; so the
-    /// handshake leaves it here for the record. What it accepts it leaves here too, as a check costs
-    /// as much as the rest of the handshake.
-    static JUDGED: RefCell<Option<Judged>>;
+    /// A TLS alert cannot carry the reason, nor can the library's error. So the handshake stores it here
+    /// for the record. It stores an accepted certificate here too, because a check costs as much as the
+    /// rest of the handshake.
+    static VERDICT: RefCell<Option<Verdict>>;
 }
 
-type Judged = Result<Svid, SvidError>;
+type Verdict = Result<Svid, SvidError>;
 
-/// Runs a handshake, and tells what became of the certificate, if one was shown in it.
-pub(crate) async fn observed<F: Future>(handshake: F) -> (F::Output, Option<Judged>) {
+/// Runs a handshake, and returns the result for the client certificate, if there was one.
+pub(crate) async fn observed<F: Future>(handshake: F) -> (F::Output, Option<Verdict>) {
     let run = async {
         let outcome = handshake.await;
-        (outcome, JUDGED.with(RefCell::take))
+        (outcome, VERDICT.with(RefCell::take))
     };
-    JUDGED.scope(RefCell::new(None), run).await
+    VERDICT.scope(RefCell::new(None), run).await
 }
 
 pub(super) fn verifier(domains: Arc<TrustDomains>) -> Arc<dyn ClientCertVerifier> {
@@ -51,13 +51,13 @@ impl ClientCertVerifier for SvidVerifier {
         false
     }
 
-    /// No hints: they would tell strangers which trust domains there are, and a workload has one
-    /// certificate anyway.
+    /// No hints: they would reveal the trust domains to unidentified clients, and a workload has only
+    /// one certificate anyway.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
 
-    /// By our own clock, not by the library's.
+    /// With our own clock, not the library's.
     fn verify_client_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -70,8 +70,8 @@ impl ClientCertVerifier for SvidVerifier {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(error) => Err(Error::InvalidCertificate(error.alert())),
         };
-        // Outside of `observed` nobody asks.
-        let _unobserved = JUDGED.try_with(|slot| slot.replace(Some(judged)));
+        // Outside of `observed` nothing reads it.
+        let _unobserved = VERDICT.try_with(|slot| slot.replace(Some(judged)));
         verified
     }
 

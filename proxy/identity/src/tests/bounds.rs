@@ -1,4 +1,4 @@
-//! What strangers may make the gateway compute, and what that does to others.
+//! How much computation unidentified clients can cause, and how it affects others.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::*;
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-/// A token of its own, signed by nobody that counts under a name that does.
+/// A distinct token with a bad signature, under a configured issuer.
 fn forged(number: usize) -> Secret {
     let header = json!({ "alg": "RS256", "kid": "rsa-1" });
     OTHER_RSA.token(
@@ -39,7 +39,7 @@ async fn t59_a_source_of_bad_tokens_makes_only_strangers_wait() {
     }
     let header = json!({ "alg": "RS256", "kid": "rsa-1" });
     let unknown = |jti: &str| RSA.token(&header, &claims_with("jti", Some(jti.into())));
-    // Who is not known waits for a turn; who is known does not, nor who comes from elsewhere.
+    // An unknown token waits for a turn; a known one does not, nor does one from elsewhere.
     let waits = from(&gateway, SOURCE, &unknown("1")).now_or_never();
     assert_eq!(waits, None);
     let passes = from(&gateway, SOURCE, &known).now_or_never();
@@ -47,7 +47,7 @@ async fn t59_a_source_of_bad_tokens_makes_only_strangers_wait() {
     let passes = from(&gateway, ELSEWHERE, &unknown("2")).now_or_never();
     assert_eq!(passes, Some(Ok(())));
     from(&gateway, SOURCE, &unknown("1")).await.unwrap();
-    // Also when the known token is looked at again.
+    // Also when the known token is checked again.
     tokio::time::advance(REVERIFY).await;
     for number in 100..200 {
         from(&gateway, SOURCE, &forged(number)).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn t59_what_costs_much_to_read_is_refused_unread() {
     );
 }
 
-/// Tokens of nobody's cost the source of keys nothing, whatever they say.
+/// Forged tokens cause no requests to the source of keys, whatever they contain.
 #[tokio::test]
 async fn t59_forged_tokens_never_reach_the_api_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,7 +133,7 @@ async fn t59_forged_tokens_never_reach_the_api_server() {
     assert!(listener.accept().now_or_never().is_none());
 }
 
-/// An API server that never answers is not asked by more than its turns; the others hear why.
+/// An API server that never responds gets only the allowed number of requests; the others are told why.
 #[tokio::test]
 async fn t59_reviews_at_once_are_bounded() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,7 +170,7 @@ async fn t59_reviews_at_once_are_bounded() {
     for asked in asking {
         let refused = asked.await.unwrap().unwrap_err();
         let told = refused.to_string();
-        waited += usize::from(told.contains("32 other reviews are under way"));
+        waited += usize::from(told.contains("32 other reviews are in progress"));
         assert!(
             matches!(refused, IdentifyError::ReviewUnavailable { .. }),
             "{told}"

@@ -37,7 +37,7 @@ async fn these_claims_pass(#[case] path: &str, #[case] value: Option<Value>) {
         .unwrap();
 }
 
-/// THREATS 35, 37, 40 and what is near them.
+/// THREATS 35, 37, 40 and similar cases.
 #[rstest]
 #[case::no_exp("exp", None, "BadClaims")]
 #[case::exp_as_a_string("exp", Some("1795411000".into()), "BadClaims")]
@@ -103,7 +103,7 @@ async fn these_claims_are_refused(
 }
 
 /// What an API server signs for a Secret of type `kubernetes.io/service-account-token`, and the same
-/// with an end: without a beginning nobody knows how long it lives.
+/// with an expiry: without a start its lifetime is unknown.
 #[rstest]
 #[case::of_a_secret(None, "BadClaims(\"`exp` must be a number of seconds\")")]
 #[case::with_an_end(seconds(60), "BadClaims(\"`iat`, or else `nbf`, must say")]
@@ -147,7 +147,7 @@ async fn t66_the_sentence_names_both_lengths() {
     let refused = gateway.by(&RSA.token(&header, &long)).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the token was made for 365d 1h, longer than the issuer's maxTokenLife of 1d"
+        "the token's lifetime is 365d 1h, longer than the issuer's maxTokenLife of 1d"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Threat 66: a proof stands only for as long as the issuer has the key that it was made with.
+//! Threat 66: a proof is valid only while the issuer has the key that signed it.
 
 use countersign_core::bearer::Bearer as _;
 use futures_util::FutureExt as _;
@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use super::*;
 
-/// What two bounds are, one after the other: looking at a file, and reading it.
+/// The sum of two bounds: checking a file, and reading it.
 const NOTICED: Duration = Duration::from_secs(2);
 
 async fn withdrawn(gateway: &WithFile, caller: &Arc<Caller>) -> Option<IdentifyError> {
@@ -76,7 +76,7 @@ async fn t66_a_key_that_comes_back_counts_again() {
     gateway.by(&token).await.unwrap();
 }
 
-/// What was issued for a run alone (`tokenExchange`) is let go with the key.
+/// A credential for one run (`tokenExchange`) is released with the key.
 #[tokio::test(start_paused = true)]
 async fn t66_a_run_is_over_with_its_key() {
     let gateway = WithFile::new(&[&RSA]);
@@ -104,7 +104,7 @@ async fn t66_keys_serve_for_a_day_without_their_source() {
     assert!(unavailable(&error), "{error:?}");
     let refused = gateway.by(&token).await.unwrap_err();
     assert!(unavailable(&refused), "{refused:?}");
-    // And again as soon as they are back.
+    // And again as soon as the keys are available.
     gateway.write(&jwks(&[&RSA]).to_string());
     tokio::time::sleep(NOTICED).await;
     gateway.by(&token).await.unwrap();

@@ -1,5 +1,5 @@
-//! An API server, or an issuer, that accepts connections and says nothing: the first who needs it waits
-//! for as long as it may take, and those who come later for a second.
+//! An API server, or an issuer, that accepts connections and never responds: the first request waits for
+//! the full timeout, later ones for a second.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use super::*;
 
-/// Accepts, and never answers; says how many connections came.
+/// Accepts and never responds; counts the connections.
 struct Silent {
     url: String,
     accepted: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ fn presents(identifier: &Arc<Identifier>, token: Secret) -> JoinHandle<Result<()
     })
 }
 
-/// The first waits five seconds, all others one; how both were refused.
+/// The first waits five seconds, all others one; returns how both were refused.
 async fn refusals(silent: &Silent, issuer: model::Issuer) -> [IdentifyError; 2] {
     let identifier = Identifier::new(&[issuer], Clock::manual(now())).unwrap();
     let identifier = Arc::new(identifier);
@@ -61,7 +61,7 @@ async fn refusals(silent: &Silent, issuer: model::Issuer) -> [IdentifyError; 2] 
     silent.accepted(1).await;
     pass(control_plane::TIMEOUT).await;
     let first = first.await.unwrap().unwrap_err();
-    // What failed a moment ago is remembered for a second.
+    // A recent failure is cached for a second.
     pass(Duration::from_secs(1)).await;
     let token = RSA.token(
         &json!({ "alg": "RS256", "kid": "rsa-1" }),
@@ -70,7 +70,7 @@ async fn refusals(silent: &Silent, issuer: model::Issuer) -> [IdentifyError; 2] 
     let second = presents(&identifier, token);
     silent.accepted(2).await;
     pass(outage::PROMPT).await;
-    // By the machine's time: less than the rest of what the first had to wait.
+    // In real time: less than what the first still had to wait.
     let second = timeout(Duration::from_secs(3), second).await;
     let second = second.expect("it does not wait").unwrap().unwrap_err();
     [first, second]

@@ -1,4 +1,4 @@
-//! Where keys come from, and what happens when they do not.
+//! Where keys come from, and what happens if they are not available.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::*;
 
-/// Answers `GET /jwks` with what it was last given; counts.
+/// Answers `GET /jwks` with the configured set; counts requests.
 #[derive(Clone)]
 struct KeyServer(Arc<KeyServerState>);
 
@@ -55,7 +55,7 @@ impl Respond for KeyServer {
         }
         let (status, body) = self.0.answer.lock().unwrap().clone();
         let answer = ResponseTemplate::new(status).set_body_string(body);
-        // Where a redirect would lead there are good keys: it must not be followed.
+        // The redirect's target has good keys: the redirect must not be followed.
         answer.insert_header("location", "/jwks?again")
     }
 }
@@ -98,7 +98,7 @@ async fn an_unknown_key_is_fetched_but_not_more_often_than_every_ten_seconds() {
     let identifier = identifier(&server);
     by(&identifier, &RSA.good_token()).await.unwrap();
     keys.set(200, &jwks(&[&RSA, &OTHER_RSA]));
-    // Too soon after the last look.
+    // Too soon after the last attempt.
     for _ in 0..20 {
         let early = by(&identifier, &OTHER_RSA.good_token()).await;
         assert_eq!(early, Err(IdentifyError::UnknownKey));
@@ -117,7 +117,7 @@ async fn keys_outlive_an_outage_of_their_source() {
     keys.set(500, &json!({}));
     pass(Duration::from_hours(1)).await;
     by(&identifier, &RSA.good_token()).await.unwrap();
-    // A key that is not known may be a new one: the outage is to blame.
+    // An unknown key may be a new one: the outage is at fault.
     let unknown = by(&identifier, &OTHER_RSA.good_token()).await;
     assert!(is_unavailable(&unknown), "{unknown:?}");
     assert_eq!(keys.asked(), 2);
@@ -165,7 +165,7 @@ async fn nobody_listening_is_keys_unavailable() {
     assert!(is_unavailable(&refused), "{refused:?}");
 }
 
-/// The API server shows its keys to service accounts only; elsewhere the token is not sent.
+/// The API server shows its keys only to service accounts; the token is sent nowhere else.
 #[rstest]
 #[case::same_origin(true)]
 #[case::other_origin(false)]
@@ -193,7 +193,7 @@ async fn the_own_token_goes_to_the_api_server_only(#[case] same: bool) {
     });
     let identifier = Identifier::new(&[issuer], Clock::manual(now())).unwrap();
     let refused = by(&identifier, &RSA.good_token()).await.unwrap_err();
-    // The keys were shown; the review, which this server does not do, is what fails.
+    // The keys were available; the review fails, which this server does not implement.
     assert!(
         matches!(refused, IdentifyError::ReviewUnavailable { .. }),
         "{refused:?}"
@@ -207,17 +207,17 @@ async fn a_file_is_read_again_when_it_changes() {
     gateway.write(&jwks(&[&OTHER_RSA]).to_string());
     tokio::time::advance(Duration::from_secs(2)).await;
     gateway.by(&OTHER_RSA.good_token()).await.unwrap();
-    // The caller that is known is checked again in time.
+    // The known caller is checked again later.
     tokio::time::advance(REVERIFY).await;
     let withdrawn = gateway.by(&RSA.good_token()).await.unwrap_err();
     assert_eq!(withdrawn, IdentifyError::UnknownKey);
-    // Half-written: the keys from before serve.
+    // Half-written: the previous keys are used.
     gateway.write("{\"keys\": [");
     tokio::time::advance(Duration::from_secs(2)).await;
     gateway.by(&OTHER_RSA.good_token()).await.unwrap();
 }
 
-/// Each set has this key only; a token signed by it must not pass.
+/// Each set has only this key; a token signed by it must not pass.
 #[rstest]
 #[case::for_encryption("use", json!("enc"), "KeysUnavailable")]
 #[case::for_signing_only("key_ops", json!(["sign"]), "KeysUnavailable")]
@@ -254,7 +254,7 @@ async fn keys_of_unknown_kinds_are_passed_over() {
     gateway.by(&RSA.good_token()).await.unwrap();
 }
 
-/// Each key of one name may have to be tried for a bad token.
+/// Each key with the same name may have to be tried for a bad token.
 #[rstest]
 #[case(4, true)]
 #[case(5, false)]

@@ -1,5 +1,5 @@
-//! An issuer of tokens, with keys made here and signatures by aws-lc-rs itself, so that the
-//! library under test is not asked to confirm itself.
+//! An issuer of tokens, with keys made here and signatures by aws-lc-rs itself, so that the library
+//! under test does not verify its own output.
 
 mod bounds;
 mod claim_tables;
@@ -120,7 +120,7 @@ impl Key {
         Secret::new(format!("{message}.{signed}"))
     }
 
-    /// A good token, by RS256.
+    /// A valid token, by RS256.
     fn good_token(&self) -> Secret {
         self.token(&json!({ "alg": "RS256", "kid": self.id }), &claims())
     }
@@ -144,7 +144,7 @@ fn now() -> Timestamp {
     "2026-11-23T05:10:00Z".parse().unwrap()
 }
 
-/// The claims of a token made a minute ago for ten minutes, as Kubernetes makes them.
+/// The claims of a token issued a minute ago for ten minutes, as Kubernetes issues them.
 fn claims() -> Value {
     let now = now().as_second();
     json!({
@@ -231,7 +231,7 @@ impl WithFile {
     }
 }
 
-/// Moves tokio's clock while no real socket is waited for.
+/// Advances tokio's clock while no real socket is waited for.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;

@@ -1,4 +1,4 @@
-//! What the API server says, and when it is asked.
+//! What the API server answers, and when it is asked.
 
 use std::sync::{
     Mutex,
@@ -16,7 +16,7 @@ const OWN_TOKEN: &str = "gateway-token";
 const SUBJECT: &str = "system:serviceaccount:qa:nightly-dashboard";
 const POD: &str = "nightly-dashboard-29341-x8k2p";
 
-/// A fake API server: takes the one request that is right, and answers as it was last told.
+/// A fake API server: accepts exactly one form of request, and answers as configured.
 #[derive(Clone)]
 struct ApiServer(Arc<ApiServerState>);
 
@@ -169,7 +169,7 @@ async fn a_deleted_pod_loses_access_within_the_bound() {
     cluster.now_answers(201, no());
     pass(Duration::from_secs(10)).await;
     assert_eq!(cluster.identifier.confirm(&caller).await, Err(revoked()));
-    // The no is remembered too, for whoever brings the token.
+    // The rejection is cached too, for everyone with the token.
     for _ in 0..20 {
         assert_eq!(cluster.identifier.confirm(&caller).await, Err(revoked()));
         assert_eq!(cluster.by(&token).await.unwrap_err(), revoked());
@@ -188,7 +188,7 @@ async fn a_yes_that_grows_old_is_renewed_beside_the_request() {
     pass(Duration::from_mins(5)).await;
     let at_once = cluster.identifier.confirm(&caller).now_or_never();
     assert_eq!(at_once, Some(Ok(())));
-    // Long before the yes itself is over.
+    // Long before the positive review expires.
     let noticed = async {
         while cluster.identifier.confirm(&caller).await.is_ok() {
             tokio::task::yield_now().await;
@@ -303,7 +303,7 @@ async fn an_outage_does_not_cut_short_a_yes_and_does_not_prolong_it() {
     );
 }
 
-/// Polls what waits for the end of a proof while the API server is asked for the nth time.
+/// Polls a future that waits for the end of a proof, while the API server is asked for the nth time.
 async fn asked_for(
     cluster: &Cluster,
     count: usize,
@@ -366,11 +366,11 @@ async fn what_is_open_outlives_a_short_outage() {
 async fn what_is_open_does_not_outlive_a_long_outage() {
     let cluster = Cluster::start(201, yes()).await;
     let caller = cluster.by(&RSA.good_token()).await.unwrap();
-    let standing = caller.standing.as_ref().unwrap();
+    let review = caller.review.as_ref().unwrap();
     pass(Duration::from_secs(19)).await;
-    assert!(standing.patience().is_some());
+    assert!(review.patience().is_some());
     pass(Duration::from_secs(1)).await;
-    assert!(standing.patience().is_none());
+    assert!(review.patience().is_none());
     cluster.now_answers(503, json!({}));
     let ended = cluster.identifier.withdrawn(&caller).await;
     assert!(

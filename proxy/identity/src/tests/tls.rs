@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A root and a server certificate for `127.0.0.1` beneath it.
+/// A root and a server certificate for `127.0.0.1` issued by it.
 struct Tls {
     root_pem: String,
     config: ServerConfig,
@@ -38,14 +38,14 @@ fn tls() -> Tls {
     Tls { root_pem, config }
 }
 
-/// Serves `body` over TLS to whoever trusts it.
+/// Serves `body` over TLS to clients that trust it.
 async fn serve(config: ServerConfig, body: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            // A client that does not trust us breaks off; that is what one test wants.
+            // A client that does not trust us aborts; one test expects that.
             let Ok(mut stream) = acceptor.accept(socket).await else {
                 continue;
             };

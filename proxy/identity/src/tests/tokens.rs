@@ -1,4 +1,4 @@
-//! What a token must be, and its near misses.
+//! Valid tokens, and their near misses.
 
 use rstest::rstest;
 
@@ -57,7 +57,7 @@ async fn every_allowed_algorithm_works(#[case] key: &LazyLock<Key>, #[case] algo
     );
 }
 
-/// THREATS 34: tricks with the header. The signature is good by the key it is made with.
+/// THREATS 34: manipulated headers. The signature is valid for the key that made it.
 #[rstest]
 #[case::none(json!({ "alg": "none", "kid": "rsa-1" }), IdentifyError::AlgorithmNotAllowed)]
 #[case::none_in_capitals(json!({ "alg": "None" }), IdentifyError::AlgorithmNotAllowed)]
@@ -88,11 +88,11 @@ async fn every_allowed_algorithm_works(#[case] key: &LazyLock<Key>, #[case] algo
 )]
 #[case::key_name_no_string(
     json!({ "alg": "RS256", "kid": 1 }),
-    IdentifyError::Malformed("its header is no JOSE header")
+    IdentifyError::Malformed("its header is not a JOSE header")
 )]
 #[case::no_algorithm(
     json!({ "kid": "rsa-1" }),
-    IdentifyError::Malformed("its header is no JOSE header")
+    IdentifyError::Malformed("its header is not a JOSE header")
 )]
 #[tokio::test]
 async fn tricks_with_the_header_are_refused(
@@ -115,7 +115,7 @@ async fn tricks_with_the_header_are_refused(
     assert_eq!(gateway.by(&token).await.unwrap_err(), expected);
 }
 
-/// THREATS 34, 36: a key that comes with the token, or an address of one.
+/// THREATS 34, 36: a key in the token, or the address of one.
 #[tokio::test]
 async fn keys_that_a_token_brings_are_not_used() {
     let gateway = WithFile::new(&[&RSA]);
@@ -253,7 +253,7 @@ async fn tokens_are_remembered_by_their_whole_text_and_their_way() {
     assert_eq!(own.proof(), Proof::OwnToken);
     let no_token = gateway.identifier.by_token(&token, Proof::X509Svid).await;
     assert!(matches!(no_token, Err(IdentifyError::Malformed(_))));
-    // The token's message with another signature's tail is another token.
+    // The token's message with the tail of another signature is another token.
     let mut forged = token.expose().to_owned();
     let last = forged.pop().unwrap();
     forged.push(if last == 'A' { 'Q' } else { 'A' });
