@@ -5,11 +5,10 @@
 //! remedy, and answers the one question of the request path: may this caller make this request now
 //! ([`policy`]).
 
+pub use countersign_types::{fields, host, memory, shown};
+
 pub mod condition;
-pub mod fields;
-pub mod host;
 pub mod load;
-pub mod memory;
 pub mod model;
 pub mod path;
 pub mod policy;
@@ -17,7 +16,6 @@ pub mod problem;
 pub mod resource;
 pub mod schedule;
 pub mod schema;
-pub mod shown;
 pub mod spiffe;
 mod validate;
 mod yaml;

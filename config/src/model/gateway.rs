@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
+use countersign_types::{Limits, Transparency, host::Host};
 use ipnet::IpNet;
 
-use super::Unidentified;
-use crate::{host::Host, spiffe::TrustDomainName};
+use crate::spiffe::TrustDomainName;
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
 /// the working directory.
@@ -67,15 +67,6 @@ pub enum ListenerMode {
     Explicit,
     /// Redirected connections, by their original destination; such a listener has a token file.
     Transparent(Transparency),
-}
-
-/// How the kernel redirects connections, which determines where their original destination is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transparency {
-    /// netfilter's `REDIRECT` rewrites the destination and remembers the original (`SO_ORIGINAL_DST`).
-    Redirect,
-    /// `TPROXY` keeps the destination. The listener needs `CAP_NET_ADMIN`.
-    Tproxy,
 }
 
 /// A listener's TLS; the files are reloaded when they change.
@@ -316,68 +307,4 @@ pub enum DecisionSink {
     Stdout,
     /// A file, rotated by size.
     File(PathBuf),
-}
-
-/// The bounds of caches, queues, headers and waits; all configurable, none unlimited.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// The most memory in bytes that all peers together can make the gateway hold. `None`: half of the
-    /// memory that the process can have, determined at start.
-    pub memory: Option<u64>,
-    /// Open client connections of identified callers. Default 10,000, or as many as fit into `memory`.
-    pub connections: usize,
-    /// Unidentified client connections.
-    pub unidentified: Unidentified,
-    /// The bytes of a request head. Default 64 KiB.
-    pub head_bytes: usize,
-    /// The time for a request's head to arrive. Default 10 s.
-    pub head_timeout: Duration,
-    /// The time for a client's TLS handshake. Default 10 s.
-    pub handshake_timeout: Duration,
-    /// The time to resolve and connect to an upstream, handshake included. Default 10 s.
-    pub connect_timeout: Duration,
-    /// The time for an upstream's response head once the request was sent. Default 300 s.
-    pub response_timeout: Duration,
-    /// The longest time without progress in either body. Default 300 s.
-    pub body_idle_timeout: Duration,
-    /// The longest idle time of a client connection. Default 300 s.
-    pub client_idle_timeout: Duration,
-    /// The longest idle time of an upstream connection. Default 60 s.
-    pub upstream_idle_timeout: Duration,
-    /// Open upstream connections to one authority with one credential. Default 256.
-    pub upstream_connections: usize,
-    /// The largest form body that is rewritten. Default 1 MiB.
-    pub form_bytes: usize,
-    /// The largest request body kept for a replay. Default 64 KiB.
-    pub replay_bytes: usize,
-    /// The prefix of a response read to detect a failed credential. Default 64 KiB.
-    pub inspect_bytes: usize,
-    /// Leaf certificates kept. Default 1,024.
-    pub leaves: u64,
-    /// The time open requests have to finish after SIGTERM. Default 25 s.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: None,
-            connections: 10_000,
-            unidentified: Unidentified::default(),
-            head_bytes: 64 * 1024,
-            head_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
-            response_timeout: Duration::from_mins(5),
-            body_idle_timeout: Duration::from_mins(5),
-            client_idle_timeout: Duration::from_mins(5),
-            upstream_idle_timeout: Duration::from_mins(1),
-            upstream_connections: 256,
-            form_bytes: 1024 * 1024,
-            replay_bytes: 64 * 1024,
-            inspect_bytes: 64 * 1024,
-            leaves: 1024,
-            drain: Duration::from_secs(25),
-        }
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use countersign_config::host::Host;
+use countersign_types::host::Host;
 
 /// The port that `https` implies.
 pub const HTTPS: u16 = 443;

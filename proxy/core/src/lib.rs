@@ -1,6 +1,6 @@
 //! What all crates of Countersign have in common: the clock, secrets and their files, redaction,
-//! reasons, metrics, logging, the budget of memory and the places of connections, TLS chains, the
-//! clients of the operator's own servers, and what is common on the wire.
+//! reasons, metrics, logging, the budget of memory and the places of connections, TLS chains, and
+//! what is common on the wire.
 //!
 //! It holds no policy, no credential and no proof of who calls, so that the relay can have it.
 
@@ -9,11 +9,9 @@ pub mod budget;
 pub mod chain;
 pub mod ciphers;
 pub mod clock;
-pub mod control_plane;
 pub mod destination;
 pub mod files;
 pub mod flight;
-pub mod kube;
 pub mod logging;
 pub mod metrics;
 pub mod open_files;

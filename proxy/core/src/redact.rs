@@ -42,10 +42,10 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 }
 
 /// For people's tools that print fields of records; JSON has its own escapes.
-pub use countersign_config::shown::escaped as printable;
+pub use countersign_types::shown::escaped as printable;
 
 /// Whether a character must not reach a terminal or a log as it is.
-pub use countersign_config::shown::disturbs as needs_escape;
+pub use countersign_types::shown::disturbs as needs_escape;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use countersign_config::model::Issuer;
-use countersign_core::{chain, control_plane, files};
+use countersign_control_plane as control_plane;
+use countersign_core::{chain, files};
 use reqwest::{Client, Response, Url};
 use rustls::RootCertStore;
 

@@ -20,8 +20,9 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, JwksSource};
+use countersign_control_plane as control_plane;
 use countersign_core::{
-    control_plane, files,
+    files,
     flight::{Flight, LastTime, Outcome},
     outage::{Outage, PROMPT},
     secret_file,

@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
+use countersign_control_plane::kube::{Kube, KubeError};
 use countersign_core::{
     flight::{Flight, LastTime, Outcome},
-    kube::{Kube, KubeError},
     outage::Outage,
     secret::Secret,
 };

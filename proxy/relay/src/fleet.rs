@@ -12,8 +12,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_config::host::Host;
 use countersign_core::{clock::Clock, destination::Authority};
+use countersign_types::host::Host;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri,

@@ -3,8 +3,8 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use countersign_config::shown::escaped;
 use countersign_relay::command::RelayCommand;
+use countersign_types::shown::escaped;
 
 #[derive(Debug, Parser)]
 #[command(name = "countersign-relay", version, max_term_width = 100)]

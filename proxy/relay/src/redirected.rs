@@ -6,7 +6,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use countersign_config::host::Host;
 use countersign_core::{
     destination::Authority,
     slots::{Share, Slot},
@@ -17,6 +16,7 @@ use countersign_core::{
         sniff::Spoken,
     },
 };
+use countersign_types::host::Host;
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 

@@ -2,8 +2,8 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use countersign_config::host::Host;
 use countersign_core::destination::{Authority, AuthorityError};
+use countersign_types::host::Host;
 use rustls_pki_types::ServerName;
 
 use super::proof::Proof;

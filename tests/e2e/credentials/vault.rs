@@ -7,7 +7,8 @@ mod session;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use countersign_config::model::{VaultAuth, VaultServer};
-use countersign_core::{clock::Clock, control_plane::TransportError, secret::Secret};
+use countersign_control_plane::TransportError;
+use countersign_core::{clock::Clock, secret::Secret};
 use countersign_credential::vault::{Vault, VaultError};
 use countersign_tests::{
     fake::{Authority, Issuer, TokenRequest},

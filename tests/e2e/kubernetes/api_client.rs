@@ -4,12 +4,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use countersign_config::model::Cluster;
-use countersign_core::{
-    clock::Clock,
-    control_plane::TransportError,
+use countersign_control_plane::{
+    TransportError,
     kube::{Kube, KubeError, WatchEvent},
-    secret::Secret,
 };
+use countersign_core::{clock::Clock, secret::Secret};
 use countersign_tests::fake::{ApiServer, Authority, Grant, Issuer};
 use http::StatusCode;
 use tempfile::TempDir;

@@ -4,15 +4,25 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-/// Each crate, by its folder, and all crates of ours that it may name. The binary may name all.
-const ARROWS: [(&str, &[&str]); 8] = [
-    ("config", &[]),
-    ("proxy/core", &["countersign-config"]),
+/// Each crate, by its folder, and all crates of ours that it may name.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("config/types", &[]),
+    ("config", &["countersign-types"]),
+    ("proxy/core", &["countersign-types"]),
+    (
+        "proxy/control-plane",
+        &["countersign-config", "countersign-core"],
+    ),
     (
         "proxy/identity",
-        &["countersign-config", "countersign-core"],
+        &[
+            "countersign-config",
+            "countersign-control-plane",
+            "countersign-core",
+        ],
     ),
     (
         "proxy/upstream",
@@ -23,11 +33,12 @@ const ARROWS: [(&str, &[&str]); 8] = [
         "proxy/credential",
         &[
             "countersign-config",
+            "countersign-control-plane",
             "countersign-core",
             "countersign-upstream",
         ],
     ),
-    ("proxy/relay", &["countersign-config", "countersign-core"]),
+    ("proxy/relay", &["countersign-core", "countersign-types"]),
     (
         "proxy/gateway",
         &[
@@ -50,6 +61,25 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ),
 ];
 
+/// What the relay must not link, though the binary `countersign` does: policy and its expressions,
+/// credentials, a certificate authority, and the clients of the operator's own servers.
+const NOT_IN_THE_RELAY: [&str; 14] = [
+    "countersign-config",
+    "countersign-control-plane",
+    "countersign-credential",
+    "countersign-gateway",
+    "countersign-identity",
+    "countersign-upstream",
+    "cel",
+    "chrono-tz",
+    "hickory-resolver",
+    "jsonwebtoken",
+    "p12-keystore",
+    "rcgen",
+    "reqwest",
+    "serde-saphyr",
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -69,6 +99,34 @@ fn named(manifest: &str) -> BTreeSet<&str> {
         }
     }
     named
+}
+
+/// Every crate that a package links, as Cargo resolves it when that package is built alone.
+fn linked(package: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["tree", "--offline", "--locked", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}", "--package", package])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_relay_links_no_policy_no_credential_and_no_authority() {
+    let relay = linked("countersign-relay");
+    let binary = linked("countersign");
+    assert!(relay.contains("countersign-core"), "{relay:?}");
+    for name in NOT_IN_THE_RELAY {
+        assert!(!relay.contains(name), "the relay links {name}");
+        // Or it has another name by now, and this list proves nothing.
+        assert!(binary.contains(name), "nothing links {name}");
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use countersign_config::{
+use countersign_types::{
+    Limits,
     memory::{self, PART},
-    model::Limits,
 };
 
 /// What was found.

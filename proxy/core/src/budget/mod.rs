@@ -28,7 +28,7 @@ use std::{
     },
 };
 
-use countersign_config::memory;
+use countersign_types::memory;
 
 pub use account::Account;
 use account::{Accounts, Class};

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_config::model::ResourceName;
+use countersign_types::ResourceName;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 /// A resource's name as a label; empty if there is none. Cloning it clones no text.

@@ -12,7 +12,7 @@ mod register;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use countersign_config::model::ResourceName;
+use countersign_types::ResourceName;
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::text,

@@ -26,7 +26,7 @@ use std::{
     },
 };
 
-use countersign_config::model::{Limits, ResourceName};
+use countersign_types::{Limits, ResourceName};
 
 use self::{place::Place, shares::Shares, strangers::Strangers};
 use crate::metrics::Metrics;

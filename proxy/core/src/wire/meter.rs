@@ -6,7 +6,7 @@
 
 use std::{fmt, io, sync::Arc};
 
-use countersign_config::memory::{
+use countersign_types::memory::{
     CONNECTION_WINDOW, HEAD_FACTOR, REQUEST, SMALL_BODY, UNIDENTIFIED_HEAD, UNIDENTIFIED_TOTAL,
     UNIDENTIFIED_WINDOW, UPLOAD,
 };

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use countersign_config::model::Transparency;
+use countersign_types::Transparency;
 use tokio::net::TcpStream;
 
 /// The destination that the client dialled, IPv4 as such also on a socket for both families.

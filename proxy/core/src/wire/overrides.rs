@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use countersign_config::fields::{decode, fold};
+use countersign_types::fields::{decode, fold};
 
 /// What a header would change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_core::{kube::KubeError, secret_file::SecretFileError};
+use countersign_control_plane::kube::KubeError;
+use countersign_core::secret_file::SecretFileError;
 
 use crate::vault::VaultError;
 

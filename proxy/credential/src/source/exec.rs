@@ -16,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::{control_plane::quoted, reaper, redact::redact, secret::Secret};
+use countersign_control_plane::quoted;
+use countersign_core::{reaper, redact::redact, secret::Secret};
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};

@@ -15,12 +15,8 @@ use std::{
 };
 
 use countersign_config::model::Cluster;
-use countersign_core::{
-    flight::LastTime,
-    kube::{Kube, KubeError, StoredSecret, WatchEvent},
-    outage::Outage,
-    secret::Secret,
-};
+use countersign_control_plane::kube::{Kube, KubeError, StoredSecret, WatchEvent};
+use countersign_core::{flight::LastTime, outage::Outage, secret::Secret};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},

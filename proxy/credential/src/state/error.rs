@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use countersign_core::kube::KubeError;
+use countersign_control_plane::kube::KubeError;
 
 use crate::vault::VaultError;
 

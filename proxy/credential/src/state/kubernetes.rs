@@ -4,10 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_config::model::{Cluster, ResourceName};
-use countersign_core::{
-    kube::{Kube, KubeError, StoredSecret},
-    secret::Secret,
-};
+use countersign_control_plane::kube::{Kube, KubeError, StoredSecret};
+use countersign_core::secret::Secret;
 
 use super::{Document, Fingerprint, StateError, Stored, Version, rights::Refusals};
 

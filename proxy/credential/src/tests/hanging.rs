@@ -1,6 +1,7 @@
 //! A source that does not answer: the first who needs it waits, and nobody after it for long.
 
-use countersign_core::{control_plane::TransportError, kube::KubeError, outage::PROMPT};
+use countersign_control_plane::{TransportError, kube::KubeError};
+use countersign_core::outage::PROMPT;
 use rstest::rstest;
 use tokio::time::{Instant, advance, sleep};
 

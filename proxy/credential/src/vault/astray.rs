@@ -11,10 +11,8 @@ use std::{
 };
 
 use countersign_config::model::{Cluster, VaultAuth, VaultServer};
-use countersign_core::{
-    clock::Clock,
-    kube::{Kube, KubeError},
-};
+use countersign_control_plane::kube::{Kube, KubeError};
+use countersign_core::clock::Clock;
 use rstest::rstest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use countersign_core::control_plane::{OwnTokenError, TransportError};
+use countersign_control_plane::{OwnTokenError, TransportError};
 use jiff::Timestamp;
 
 /// Why Vault gave nothing, or did nothing. Never says what a secret was.

@@ -118,7 +118,7 @@ impl Vault {
 
     /// Writes the next version of a secret if its newest is still `cas`, where 0 is none; gives the
     /// new version. [`VaultError::Conflict`] has written nothing; after
-    /// [`countersign_core::control_plane::TransportError::Lost`] it is not known.
+    /// [`countersign_control_plane::TransportError::Lost`] it is not known.
     pub async fn write(
         self: &Arc<Self>,
         mount: &str,

@@ -26,13 +26,8 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use countersign_config::model::VaultServer;
-use countersign_core::{
-    clock::Clock,
-    control_plane::{self, Client, TransportError, quoted},
-    flight::Flight,
-    outage::Outage,
-    secret::Secret,
-};
+use countersign_control_plane::{self as control_plane, Client, TransportError, quoted};
+use countersign_core::{clock::Clock, flight::Flight, outage::Outage, secret::Secret};
 use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;

@@ -11,10 +11,8 @@ use std::{
 };
 
 use countersign_config::model::VaultAuth;
-use countersign_core::{
-    control_plane::{own_token, quoted},
-    secret::Secret,
-};
+use countersign_control_plane::{own_token, quoted};
+use countersign_core::secret::Secret;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};

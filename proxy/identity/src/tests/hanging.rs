@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign_core::{control_plane, outage};
+use countersign_control_plane as control_plane;
+use countersign_core::outage;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 
 use super::*;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use countersign_config::model::Cluster;
-use countersign_core::{kube::Kube, secret::Secret};
+use countersign_control_plane::kube::Kube;
+use countersign_core::secret::Secret;
 use countersign_tests::{
     fake::{Grant, Misbehaviour},
     kube_apiserver::KubeApiServer,

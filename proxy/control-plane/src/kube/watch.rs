@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::{Answer, Kube, KubeError, LARGEST_ANSWER, Status, StoredSecret, secret::Named};
-use crate::control_plane;
+use crate::{TIMEOUT, TransportError, transport};
 
 /// How long one watch lasts before the API server ends it, which shows that it is still there.
 const LIFE: Duration = Duration::from_mins(4);
@@ -63,12 +63,12 @@ impl Kube {
         let request = self.request(Method::GET, url).await?;
         let sent = request.timeout(LIFE + PATIENCE).send();
         // A watch lasts; that it has begun is said at once.
-        let begun = timeout(control_plane::TIMEOUT, sent).await;
+        let begun = timeout(TIMEOUT, sent).await;
         let answer = begun.map_err(|_| KubeError::Silent)?;
-        let answer = answer.map_err(control_plane::classify)?;
+        let answer = answer.map_err(transport::classify)?;
         if answer.status() != StatusCode::OK {
             let status = answer.status();
-            let body = control_plane::body(answer, LARGEST_ANSWER).await?;
+            let body = transport::body(answer, LARGEST_ANSWER).await?;
             return Err(of.failure("watch", &Answer { status, body }));
         }
         Ok(Watch {
@@ -91,11 +91,11 @@ impl Watch {
                 }
             }
             let chunk = self.answer.chunk().await;
-            let Some(chunk) = chunk.map_err(control_plane::classify)? else {
+            let Some(chunk) = chunk.map_err(transport::classify)? else {
                 return Ok(None);
             };
             if self.unread.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(control_plane::TransportError::TooLarge.into());
+                return Err(TransportError::TooLarge.into());
             }
             self.unread.extend_from_slice(&chunk);
         }

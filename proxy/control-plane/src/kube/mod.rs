@@ -21,7 +21,7 @@ use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::control_plane::{self, Client, TransportError};
+use crate::{Client, TransportError, own_token, transport};
 
 /// The largest answer, in bytes: a Secret of 1 MiB in base64, and room for its metadata.
 const LARGEST_ANSWER: usize = 3 * 1024 * 1024;
@@ -63,7 +63,7 @@ impl Kube {
     }
 
     fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Result<Url, KubeError> {
-        Ok(control_plane::url(&self.base, path)?)
+        Ok(transport::url(&self.base, path)?)
     }
 
     async fn send(
@@ -78,15 +78,15 @@ impl Kube {
                 .header(CONTENT_TYPE, "application/json")
                 .body(Bytes::from_owner(body));
         }
-        let answer = request.send().await.map_err(control_plane::classify)?;
+        let answer = request.send().await.map_err(transport::classify)?;
         Ok(Answer {
             status: answer.status(),
-            body: control_plane::body(answer, LARGEST_ANSWER).await?,
+            body: transport::body(answer, LARGEST_ANSWER).await?,
         })
     }
 
     async fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, KubeError> {
-        let own_token = control_plane::own_token(&self.own_token).await?;
+        let own_token = own_token(&self.own_token).await?;
         let client = self.client.now().await.map_err(TransportError::from)?;
         let request = client.request(method, url);
         Ok(request.bearer_auth(own_token.expose()))

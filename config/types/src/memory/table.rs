@@ -7,7 +7,7 @@ use super::{
     HEAD_FACTOR, KIB, MIB, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD,
     UNIDENTIFIED_WINDOW, UPLOAD, UPSTREAM, UPSTREAM_WINDOW, alone, unidentified,
 };
-use crate::model::Limits;
+use crate::Limits;
 
 /// Any number.
 const ANY: u64 = u64::MAX;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::control_plane::{OwnTokenError, TransportError};
+use crate::{OwnTokenError, TransportError};
 
 /// Why the API server gave nothing, or did nothing. Never says what a secret was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

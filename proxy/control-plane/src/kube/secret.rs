@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use countersign_core::secret::Secret;
 use http::{Method, StatusCode};
 use reqwest::Url;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{Answer, Kube, KubeError, Status};
-use crate::{control_plane::quoted, secret::Secret};
+use crate::quoted;
 
 /// A Secret as the API server has it.
 #[derive(Clone, Deserialize)]

@@ -10,7 +10,7 @@ mod table;
 
 pub use table::{Account, Holder, in_binary, render};
 
-use crate::model::Limits;
+use crate::Limits;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

@@ -82,7 +82,7 @@ fn a_small_container_holds_fewer_connections() {
 #[test]
 fn the_document_shows_this_table() {
     let (limits, memory) = defaults();
-    let document = include_str!("../../../docs/budgets.md");
+    let document = include_str!("../../../../docs/budgets.md");
     let table = render(&limits, memory);
     assert!(
         document.contains(&table),
@@ -93,7 +93,7 @@ fn the_document_shows_this_table() {
 /// The table in the documentation is for the chart's container.
 #[test]
 fn the_chart_gives_what_the_defaults_are_made_for() {
-    let values = include_str!("../../../deploy/helm/countersign/values.yaml");
+    let values = include_str!("../../../../deploy/helm/countersign/values.yaml");
     let written = format!("limits: {{ memory: {}Mi }}", CHART / MIB);
     assert!(values.contains(&written));
 }
