@@ -1,4 +1,4 @@
-//! What a steered client says first, at its worst.
+//! What a redirected client says first, at its worst.
 
 use std::hint::black_box;
 

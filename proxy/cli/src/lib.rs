@@ -8,10 +8,10 @@ mod exec;
 mod explain;
 mod files;
 mod output;
+mod redirect;
 mod report;
 mod run;
 mod schema;
-mod steer;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -33,7 +33,8 @@ enum Command {
     /// Carry a pod's connections to a gateway.
     Relay(countersign_relay::command::RelayCommand),
     /// Send a pod's connections to its relay, by firewall rules.
-    Steer(steer::SteerCommand),
+    #[command(alias = "steer")]
+    Redirect(redirect::RedirectCommand),
     /// Check resources: every problem at once, with its place and remedy.
     Check(check::CheckCommand),
     /// Say how a request would be decided, and why.
@@ -115,7 +116,7 @@ impl Command {
         match self {
             Self::Run(command) => command.run(),
             Self::Relay(command) => command.run(),
-            Self::Steer(command) => command.run(),
+            Self::Redirect(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Explain(command) => command.run(),
             Self::Credentials(command) => command.run(),
@@ -131,6 +132,22 @@ mod tests {
     use anyhow::Context as _;
 
     use super::*;
+
+    #[test]
+    fn the_old_name_of_redirect_stays() {
+        let parsed = |name| {
+            let line = [
+                "countersign",
+                name,
+                "--apply",
+                "--check",
+                "--only-port",
+                "443",
+            ];
+            format!("{:?}", Cli::try_parse_from(line).unwrap())
+        };
+        assert_eq!(parsed("steer"), parsed("redirect"));
+    }
 
     #[test]
     fn t72_an_error_is_told_on_lines_of_its_own_making() {

@@ -30,7 +30,7 @@ pub(super) enum RelayError {
     #[error("{0}")]
     Malformed(&'static str),
     /// The relay's own traffic came back to it.
-    #[error("the connection is to {0}, which is the relay's own: the steering rules are wrong")]
+    #[error("the connection is to {0}, which is the relay's own: the redirection rules are wrong")]
     Loop(std::net::SocketAddr),
     /// A redirected connection begins as TLS and cannot be, or names what is no host.
     #[error("{0}")]

@@ -3,7 +3,7 @@
 //!
 //! To a gateway it is an ordinary client of an HTTPS proxy: CONNECT over TLS, by HTTP/2 with many
 //! tunnels on few connections, or by HTTP/1.1. Connections come in at a local HTTP proxy port, for
-//! apps that have proxy variables, and at a port that `countersign steer` redirects all others to.
+//! apps that have proxy variables, and at a port that `countersign redirect` sends all others to.
 
 mod answer;
 mod carry;
@@ -16,9 +16,9 @@ mod gateway;
 mod health;
 mod local;
 mod proof;
+pub mod redirect;
 mod redirected;
 mod settings;
-pub mod steer;
 
 pub use proof::Proof;
 pub use settings::{CONNECTIONS, GatewayName, Settings};

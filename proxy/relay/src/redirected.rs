@@ -1,4 +1,4 @@
-//! Connections that steering rules redirected here.
+//! Connections that the firewall rules redirected here.
 //!
 //! A TLS client tells the name it wants in SNI, and the gateway is asked for that name: it resolves
 //! it itself, so that the app's DNS has no say in where a credential goes. HTTP in clear tells it

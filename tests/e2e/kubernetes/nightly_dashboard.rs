@@ -39,20 +39,20 @@ fn pod() -> PodSpec {
 /// The init container, the sidecar and the app.
 fn containers(pod: &PodSpec) -> (&Container, &Container, &Container) {
     match (pod.init_containers.as_deref(), pod.containers.as_slice()) {
-        (Some([steer, relay]), [app]) => (steer, relay, app),
+        (Some([redirect, relay]), [app]) => (redirect, relay, app),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn the_pod_steers_first_and_relays_before_the_app_starts() {
+fn the_pod_redirects_first_and_relays_before_the_app_starts() {
     let pod = pod();
-    let (steer, relay, _app) = containers(&pod);
-    for container in [steer, relay] {
+    let (redirect, relay, _app) = containers(&pod);
+    for container in [redirect, relay] {
         is_a_command(container);
     }
-    let line = steer.args.as_deref().expect("it has arguments");
-    assert_eq!(line, ["steer", "--apply", "--check"], "fails closed");
+    let line = redirect.args.as_deref().expect("it has arguments");
+    assert_eq!(line, ["redirect", "--apply", "--check"], "fails closed");
     assert_eq!(relay.restart_policy.as_deref(), Some("Always"));
     let ready = relay.startup_probe.as_ref().expect("the app waits");
     let get = ready.http_get.as_ref().expect("for an answer");
@@ -60,9 +60,9 @@ fn the_pod_steers_first_and_relays_before_the_app_starts() {
 }
 
 #[test]
-fn only_the_relay_passes_the_rules_and_only_steer_sets_them() {
+fn only_the_relay_passes_the_rules_and_only_redirect_sets_them() {
     let pod = pod();
-    let (steer, relay, app) = containers(&pod);
+    let (redirect, relay, app) = containers(&pod);
     is_apart_from_its_node(&pod);
     is_restricted(&pod, relay);
     is_restricted(&pod, app);
@@ -70,10 +70,10 @@ fn only_the_relay_passes_the_rules_and_only_steer_sets_them() {
         let context = container.security_context.as_ref();
         context.and_then(|context| context.capabilities.as_ref()?.add.clone())
     };
-    assert_eq!(added(steer), Some(vec!["NET_ADMIN".to_owned()]));
+    assert_eq!(added(redirect), Some(vec!["NET_ADMIN".to_owned()]));
 
-    // The owner that `steer` lets pass unless it is told otherwise.
-    let help = Cli::try_parse_from(["countersign", "steer", "--help"]).expect_err("it is help");
+    // The owner that `redirect` lets pass unless it is told otherwise.
+    let help = Cli::try_parse_from(["countersign", "redirect", "--help"]).expect_err("it is help");
     assert!(help.to_string().contains(&format!("[default: {RELAY}]")));
     let context = relay.security_context.as_ref().expect("it has one");
     assert_eq!(context.run_as_user, Some(RELAY));
@@ -86,8 +86,8 @@ fn only_the_relay_passes_the_rules_and_only_steer_sets_them() {
 #[test]
 fn the_app_holds_nothing_and_the_relay_a_short_lived_token() {
     let pod = pod();
-    let (steer, relay, app) = containers(&pod);
-    assert!(mounts(&pod, steer).is_empty());
+    let (redirect, relay, app) = containers(&pod);
+    assert!(mounts(&pod, redirect).is_empty());
     for (path, (volume, read_only)) in mounts(&pod, app) {
         assert!(read_only && volume.config_map.is_some(), "{path}");
     }
@@ -111,7 +111,7 @@ fn the_app_holds_nothing_and_the_relay_a_short_lived_token() {
 #[test]
 fn the_app_has_the_variables_that_exec_sets() {
     let pod = pod();
-    let (_steer, _relay, app) = containers(&pod);
+    let (_redirect, _relay, app) = containers(&pod);
     let set: BTreeMap<_, _> = app
         .env
         .iter()

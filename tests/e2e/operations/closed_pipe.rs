@@ -69,8 +69,8 @@ async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()>
         line(&["ca", "export", "--directory"], &[&ca]),
         line(&["credentials", "--admin", &at], &[]),
         line(&["credentials", "--json", "--admin", &at], &[]),
-        line(&["steer"], &[]),
-        line(&["steer", "--format", "iptables"], &[]),
+        line(&["redirect"], &[]),
+        line(&["redirect", "--format", "iptables"], &[]),
     ];
     for line in &lines {
         let ended = run(line)?;

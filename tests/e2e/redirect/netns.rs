@@ -1,12 +1,12 @@
-//! Pods that know nothing, in network namespaces: a pod with the steering rules and the relay, the
+//! Pods that know nothing, in network namespaces: a pod with the redirection rules and the relay, the
 //! gateways, and an internet with the stand-ins, all by the real binary and the real kernel.
 
 mod apps;
 mod bypass;
 mod failover;
 mod proofs;
+mod rules;
 mod size;
-mod steer;
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A pod: steering rules by the real `countersign steer`, the real relay as a user of its own, and
+//! A pod: redirection rules by the real `countersign redirect`, the real relay as a user of its own, and
 //! unmodified apps as another.
 
 use std::{
@@ -120,11 +120,11 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
-    /// A pod as it is when its app starts: first steered, then with a relay that is ready.
+    /// A pod as it is when its app starts: first its redirection rules, then with a relay that is ready.
     pub async fn start(scene: &'a Scene, gateways: &[usize]) -> anyhow::Result<Self> {
         let mut pod = Self::bare(scene)?;
-        let steered = pod.steer(&["--apply", "--check"]).await?;
-        ensure!(steered.success, "{steered:?}");
+        let redirected = pod.redirect(&["--apply", "--check"]).await?;
+        ensure!(redirected.success, "{redirected:?}");
         pod.relay(gateways, &[]).await?;
         pod.ready().await?;
         Ok(pod)
@@ -150,10 +150,10 @@ impl<'a> Pod<'a> {
         &self.scene.network.pod
     }
 
-    /// Runs `countersign steer` as root.
-    pub async fn steer(&self, arguments: &[&str]) -> anyhow::Result<Shown> {
+    /// Runs `countersign redirect` as root.
+    pub async fn redirect(&self, arguments: &[&str]) -> anyhow::Result<Shown> {
         let mut command = Command::from(self.namespace().command(process::binary()?));
-        command.arg("steer").args(arguments);
+        command.arg("redirect").args(arguments);
         run(command, "").await
     }
 

@@ -35,7 +35,7 @@ async fn only_the_relays_own_uid_and_gid_together_pass() -> anyhow::Result<()> {
     let scene = Scene::start(TUNNEL).await?;
     let _gateway = scene.gateway(0).await?;
     let pod = Pod::start(&scene, &[0]).await?;
-    let steered = [
+    let redirected = [
         APP,
         Owner { uid: 0, gid: 0 },
         Owner {
@@ -55,7 +55,7 @@ async fn only_the_relays_own_uid_and_gid_together_pass() -> anyhow::Result<()> {
             gid: RELAY.gid,
         },
     ];
-    for owner in steered {
+    for owner in redirected {
         for whom in [STRANGER, STRANGER_6] {
             let from = called_from(&pod, owner, whom).await?;
             assert!(GATEWAYS[0].has(from), "{owner:?} came from {from}");
@@ -78,7 +78,7 @@ async fn without_a_relay_nothing_leaves() -> anyhow::Result<()> {
     let pod = Pod::bare(&scene)?;
     let before = called_from_by_root(&pod).await?;
     assert!(before.success, "without rules there is a way: {before:?}");
-    pod.steer(&["--apply", "--check"]).await?.succeeded();
+    pod.redirect(&["--apply", "--check"]).await?.succeeded();
     let after = called_from_by_root(&pod).await?;
     assert!(!after.success, "{after:?}");
     assert_eq!(after.stdout, "");
@@ -93,7 +93,7 @@ async fn called_from_by_root(pod: &Pod<'_>) -> anyhow::Result<countersign_tests:
 
 /// The rules leave out somebody else: what the relay sends comes back to it, once for each try.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_is_steered_to_itself_does_not_loop() -> anyhow::Result<()> {
+async fn a_relay_that_is_redirected_to_itself_does_not_loop() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
@@ -101,14 +101,14 @@ async fn a_relay_that_is_steered_to_itself_does_not_loop() -> anyhow::Result<()>
     let mut gateway = scene.gateway(0).await?;
     let mut pod = Pod::bare(&scene)?;
     let wrong = ["--apply", "--uid", "4242", "--gid", "4242"];
-    pod.steer(&wrong).await?.succeeded();
+    pod.redirect(&wrong).await?.succeeded();
     pod.relay(&[0], &[]).await?;
     let relay = pod.relay_process()?;
     let looped = |printed: &str| printed.contains("relay-loop").then_some(());
     relay.said(looped).await?;
     let printed = relay.printed();
     assert!(
-        printed.contains("the steering rules are wrong"),
+        printed.contains("the redirection rules are wrong"),
         "{printed}"
     );
     let readiness = pod.readiness()?;
@@ -166,7 +166,7 @@ async fn quic_is_rejected_at_once() -> anyhow::Result<()> {
         send(&pod, target)?.expect("without rules it goes");
         assert_eq!(server.recv(&mut packet)?, 4, "and arrives");
 
-        pod.steer(&["--apply"]).await?.succeeded();
+        pod.redirect(&["--apply"]).await?.succeeded();
         let began = Instant::now();
         let error = send(&pod, target)?.expect_err("the rules reject it");
         let refused = [
@@ -178,7 +178,7 @@ async fn quic_is_rejected_at_once() -> anyhow::Result<()> {
         server.set_nonblocking(true)?;
         let nothing = server.recv(&mut packet).expect_err("nothing arrives");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-        pod.steer(&["--remove"]).await?.succeeded();
+        pod.redirect(&["--remove"]).await?.succeeded();
     }
     Ok(())
 }

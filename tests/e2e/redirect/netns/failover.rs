@@ -36,7 +36,7 @@ async fn a_gateway_that_comes_late_or_is_killed_and_started_again_is_used_at_onc
     // Once before, so that there is a root for the app to trust.
     drop(scene.gateway(0).await?);
     let mut pod = Pod::bare(&scene)?;
-    pod.steer(&["--apply", "--check"]).await?.succeeded();
+    pod.redirect(&["--apply", "--check"]).await?.succeeded();
     pod.relay(&[0], &[]).await?;
     let readiness = pod.readiness()?;
     assert!(readiness.starts_with("HTTP/1.1 503"), "{readiness}");

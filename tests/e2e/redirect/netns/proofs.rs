@@ -106,7 +106,7 @@ async fn a_pod_is_known_by_its_svid_alone() -> anyhow::Result<()> {
 
     let mut pod = Pod::bare(&scene)?;
     fs::remove_file(pod.token_file())?;
-    pod.steer(&["--apply", "--check"]).await?.succeeded();
+    pod.redirect(&["--apply", "--check"]).await?.succeeded();
     publish(&pod, &scene.trust_domain.svid(PATH))?;
     let (certificate, key) = (pod.file("svid.pem"), pod.file("svid-key.pem"));
     let arguments: [&OsStr; 4] = [
@@ -139,7 +139,7 @@ async fn a_gateway_with_a_wrong_certificate_is_told_and_not_believed() -> anyhow
     let scene = Scene::start(Options::default()).await?;
     let _gateway = scene.gateway(0).await?;
     let mut pod = Pod::bare(&scene)?;
-    pod.steer(&["--apply", "--check"]).await?.succeeded();
+    pod.redirect(&["--apply", "--check"]).await?.succeeded();
     // The gateway's is signed by another authority than this.
     let other = pod.file("other.pem");
     fs::write(&other, scene.world.authority.pem())?;

@@ -1,10 +1,10 @@
-//! `countersign steer`: the rules that send a pod's connections to the relay.
+//! `countersign redirect`: the rules that send a pod's connections to the relay.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Args;
-use countersign_relay::steer::{
-    Family, Steering, Wish,
+use countersign_relay::redirect::{
+    Family, RedirectOptions, Redirection,
     apply::{self, Format},
     check::{self, Finding},
     iptables, nft,
@@ -18,7 +18,7 @@ use super::output;
 /// As an init container, `--apply --check` fails closed: it ends with 0 only when connections were
 /// seen to come back.
 #[derive(Debug, Args)]
-pub(super) struct SteerCommand {
+pub(super) struct RedirectCommand {
     /// The relay's uid. It passes the rules, together with the gid: give it to nothing else.
     #[arg(long, default_value_t = 1337)]
     uid: u32,
@@ -39,7 +39,7 @@ pub(super) struct SteerCommand {
     /// Destinations to leave alone.
     #[arg(long = "exclude-cidr", value_name = "CIDR", value_delimiter = ',')]
     exclude_networks: Vec<IpNet>,
-    /// The only destination ports to steer; all unless given.
+    /// The only destination ports to redirect; all unless given.
     #[arg(long = "only-port", value_name = "PORT", value_delimiter = ',')]
     only_ports: Vec<u16>,
     /// Whose rules.
@@ -56,7 +56,7 @@ pub(super) struct SteerCommand {
     check: bool,
 }
 
-impl SteerCommand {
+impl RedirectCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut out = output::stdout();
         if self.remove {
@@ -64,7 +64,7 @@ impl SteerCommand {
             writeln!(out, "removed")?;
             return Ok(ExitCode::SUCCESS);
         }
-        let steering = Steering::new(Wish {
+        let redirection = Redirection::new(RedirectOptions {
             uid: self.uid,
             gid: self.gid,
             port: self.port,
@@ -73,30 +73,30 @@ impl SteerCommand {
             only_ports: self.only_ports,
         })?;
         if self.apply {
-            apply::apply(&steering, self.format)?;
+            apply::apply(&redirection, self.format)?;
             writeln!(out, "applied")?;
         }
         if self.check {
-            for finding in check::check(&steering)? {
+            for finding in check::check(&redirection)? {
                 writeln!(out, "{}", told(finding))?;
             }
         }
         if !self.apply && !self.check {
-            print(&steering, self.format, &mut out)?;
+            print(&redirection, self.format, &mut out)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print(steering: &Steering, format: Format, out: &mut impl Write) -> std::io::Result<()> {
+fn print(redirection: &Redirection, format: Format, out: &mut impl Write) -> std::io::Result<()> {
     match format {
-        Format::Nft => write!(out, "{}", nft::ruleset(steering)),
+        Format::Nft => write!(out, "{}", nft::ruleset(redirection)),
         Format::Iptables => {
             let none = iptables::Present::default();
             writeln!(out, "# iptables-restore --noflush")?;
-            write!(out, "{}", iptables::rules(steering, Family::V4, none))?;
+            write!(out, "{}", iptables::rules(redirection, Family::V4, none))?;
             writeln!(out, "# ip6tables-restore --noflush")?;
-            write!(out, "{}", iptables::rules(steering, Family::V6, none))
+            write!(out, "{}", iptables::rules(redirection, Family::V6, none))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Family, Steering, iptables, nft};
+use super::{Family, Redirection, iptables, nft};
 
 /// What has the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,12 +43,12 @@ pub enum ApplyError {
 ///
 /// # Errors
 /// When the tool is missing or fails; then the rules are as they were.
-pub fn apply(steering: &Steering, format: Format) -> Result<(), ApplyError> {
+pub fn apply(redirection: &Redirection, format: Format) -> Result<(), ApplyError> {
     match format {
-        Format::Nft => run("nft", &["-f", "-"], &nft::ruleset(steering)).map(drop),
+        Format::Nft => run("nft", &["-f", "-"], &nft::ruleset(redirection)).map(drop),
         Format::Iptables => {
             for (family, tools) in families() {
-                let rules = iptables::rules(steering, family, present(&tools)?);
+                let rules = iptables::rules(redirection, family, present(&tools)?);
                 run(tools.restore, &["--noflush"], &rules)?;
             }
             Ok(())
@@ -96,7 +96,7 @@ fn families() -> Vec<(Family, Tools)> {
             },
         ));
     } else {
-        tracing::info!("the kernel has no IPv6: there is nothing to steer in it");
+        tracing::info!("the kernel has no IPv6: there is nothing to redirect in it");
     }
     families
 }

@@ -12,7 +12,7 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{Family, QUIC, Steering};
+use super::{Family, QUIC, Redirection};
 
 /// A redirected connection stays within the machine.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const NOBODY: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// Why steering is not proven.
+/// Why it is not proven that the rules redirect.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// Something listens there already.
@@ -73,14 +73,14 @@ pub enum Finding {
 ///
 /// # Errors
 /// When one does not come back, or none could be sent.
-pub fn check(steering: &Steering) -> Result<Vec<Finding>, CheckError> {
+pub fn check(redirection: &Redirection) -> Result<Vec<Finding>, CheckError> {
     let ours = (rustix::process::geteuid(), rustix::process::getegid());
-    if (ours.0.as_raw(), ours.1.as_raw()) == (steering.uid, steering.gid) {
+    if (ours.0.as_raw(), ours.1.as_raw()) == (redirection.uid, redirection.gid) {
         return Err(CheckError::Excluded);
     }
     let mut findings = Vec::new();
     for family in [Family::V4, Family::V6] {
-        if let Some(finding) = check_family(steering, family)? {
+        if let Some(finding) = check_family(redirection, family)? {
             findings.push(finding);
         }
     }
@@ -92,13 +92,13 @@ pub fn check(steering: &Steering) -> Result<Vec<Finding>, CheckError> {
 }
 
 /// `None` where the machine has no such family.
-fn check_family(steering: &Steering, family: Family) -> Result<Option<Finding>, CheckError> {
-    let probe = probe(steering, family)?;
+fn check_family(redirection: &Redirection, family: Family) -> Result<Option<Finding>, CheckError> {
+    let probe = probe(redirection, family)?;
     let loopback: IpAddr = match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
     };
-    let address = SocketAddr::new(loopback, steering.port);
+    let address = SocketAddr::new(loopback, redirection.port);
     let listener = match listen(address) {
         Ok(listener) => listener,
         Err(error) if family == Family::V6 && is_absent(&error) => return Ok(None),
@@ -120,24 +120,26 @@ fn check_family(steering: &Steering, family: Family) -> Result<Option<Finding>, 
             "it came back without its original destination".to_owned(),
         ));
     }
-    if steering.rejects_quic() {
+    if redirection.rejects_quic() {
         check_quic(SocketAddr::new(probe.ip(), QUIC))?;
     }
     Ok(Some(Finding::Redirected(family)))
 }
 
-/// A destination that is steered and that no one has.
-fn probe(steering: &Steering, family: Family) -> Result<SocketAddr, CheckError> {
+/// A destination that is redirected and that no one has.
+fn probe(redirection: &Redirection, family: Family) -> Result<SocketAddr, CheckError> {
     let address = NOBODY
         .into_iter()
-        .find(|address| address.is_ipv4() == (family == Family::V4) && !steering.excludes(*address))
+        .find(|address| {
+            address.is_ipv4() == (family == Family::V4) && !redirection.excludes(*address)
+        })
         .ok_or(CheckError::Unproven("every address to probe is excluded"))?;
     let mut ports = [QUIC, 80]
         .into_iter()
-        .chain(steering.only_ports.iter().copied())
+        .chain(redirection.only_ports.iter().copied())
         .chain(1..=u16::MAX);
     let port = ports
-        .find(|port| steering.steers(*port))
+        .find(|port| redirection.redirects(*port))
         .ok_or(CheckError::Unproven("every port is excluded"))?;
     Ok(SocketAddr::new(address, port))
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Family, QUIC, Steering};
+use super::{Family, QUIC, Redirection};
 
 const REDIRECT: &str = "COUNTERSIGN_REDIRECT";
 const REJECT: &str = "COUNTERSIGN_REJECT";
@@ -47,22 +47,22 @@ impl Chain {
 
 /// The rules of one family. A chain that is declared is emptied first, so only the jumps depend on
 /// what is there.
-pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
+pub fn rules(redirection: &Redirection, family: Family, present: Present) -> String {
     let mut text = String::from("*nat\n");
     declare(&mut text, REDIRECT);
-    exclusions(&mut text, REDIRECT, steering, family);
-    for port in &steering.exclude_ports {
+    exclusions(&mut text, REDIRECT, redirection, family);
+    for port in &redirection.exclude_ports {
         rule(
             &mut text,
             REDIRECT,
             &format!("-p tcp -m tcp --dport {port} -j RETURN"),
         );
     }
-    let to = format!("-j REDIRECT --to-ports {}", steering.port);
-    if steering.only_ports.is_empty() {
+    let to = format!("-j REDIRECT --to-ports {}", redirection.port);
+    if redirection.only_ports.is_empty() {
         rule(&mut text, REDIRECT, &format!("-p tcp {to}"));
     }
-    for port in &steering.only_ports {
+    for port in &redirection.only_ports {
         rule(
             &mut text,
             REDIRECT,
@@ -74,8 +74,8 @@ pub fn rules(steering: &Steering, family: Family, present: Present) -> String {
     }
     text.push_str("COMMIT\n*filter\n");
     declare(&mut text, REJECT);
-    if steering.rejects_quic() {
-        exclusions(&mut text, REJECT, steering, family);
+    if redirection.rejects_quic() {
+        exclusions(&mut text, REJECT, redirection, family);
         let kind = match family {
             Family::V4 => "icmp-port-unreachable",
             Family::V6 => "icmp6-port-unreachable",
@@ -120,15 +120,15 @@ fn jump_reject() -> String {
 }
 
 /// The relay itself, the pod's own loopback, and what was excluded.
-fn exclusions(text: &mut String, chain: &str, steering: &Steering, family: Family) {
-    let Steering { uid, gid, .. } = steering;
+fn exclusions(text: &mut String, chain: &str, redirection: &Redirection, family: Family) {
+    let Redirection { uid, gid, .. } = redirection;
     rule(
         text,
         chain,
         &format!("-m owner --uid-owner {uid} --gid-owner {gid} -j RETURN"),
     );
     rule(text, chain, "-o lo -j RETURN");
-    for network in steering.networks(family) {
+    for network in redirection.networks(family) {
         rule(text, chain, &format!("-d {network} -j RETURN"));
     }
 }

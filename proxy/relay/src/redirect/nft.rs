@@ -2,42 +2,40 @@
 
 use std::fmt::Write;
 
-use super::{Family, QUIC, Steering};
+use super::{Family, QUIC, Redirection};
 
 /// Takes our table away, whether it is there or not: `delete` alone fails when it is not.
 pub const REMOVE: &str = "table inet countersign\ndelete table inet countersign\n";
 
+/// The chain that redirects. Its name is as old as the rules: scripts look for it.
+const CHAIN: &str = "steer";
+
 /// The ruleset, for `nft -f`. Loading it again gives the same rules.
-pub fn ruleset(steering: &Steering) -> String {
+pub fn ruleset(redirection: &Redirection) -> String {
     let mut text = String::from(REMOVE);
     text.push_str("table inet countersign {\n");
-    chain(
-        &mut text,
-        "steer",
-        "nat hook output priority -100",
-        |text| {
-            exclusions(text, steering);
-            if !steering.exclude_ports.is_empty() {
-                line(
-                    text,
-                    &format!("tcp dport {} return", set(&steering.exclude_ports)),
-                );
-            }
-            let only = if steering.only_ports.is_empty() {
-                "meta l4proto tcp".to_owned()
-            } else {
-                format!("tcp dport {}", set(&steering.only_ports))
-            };
-            line(text, &format!("{only} redirect to :{}", steering.port));
-        },
-    );
-    if steering.rejects_quic() {
+    chain(&mut text, CHAIN, "nat hook output priority -100", |text| {
+        exclusions(text, redirection);
+        if !redirection.exclude_ports.is_empty() {
+            line(
+                text,
+                &format!("tcp dport {} return", set(&redirection.exclude_ports)),
+            );
+        }
+        let only = if redirection.only_ports.is_empty() {
+            "meta l4proto tcp".to_owned()
+        } else {
+            format!("tcp dport {}", set(&redirection.only_ports))
+        };
+        line(text, &format!("{only} redirect to :{}", redirection.port));
+    });
+    if redirection.rejects_quic() {
         chain(
             &mut text,
             "reject_quic",
             "filter hook output priority 0",
             |text| {
-                exclusions(text, steering);
+                exclusions(text, redirection);
                 let rule = format!("udp dport {QUIC} reject with icmpx type port-unreachable");
                 line(text, &rule);
             },
@@ -55,12 +53,12 @@ fn chain(text: &mut String, name: &str, hook: &str, rules: impl FnOnce(&mut Stri
 }
 
 /// The relay itself, the pod's own loopback, and what was excluded.
-fn exclusions(text: &mut String, steering: &Steering) {
-    let Steering { uid, gid, .. } = steering;
+fn exclusions(text: &mut String, redirection: &Redirection) {
+    let Redirection { uid, gid, .. } = redirection;
     line(text, &format!("meta skuid {uid} meta skgid {gid} return"));
     line(text, "oifname \"lo\" return");
     for (family, keyword) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
-        for network in steering.networks(family) {
+        for network in redirection.networks(family) {
             line(text, &format!("{keyword} daddr {network} return"));
         }
     }

@@ -1,4 +1,4 @@
-//! `countersign steer` against the kernel: rules that are put in force, found there, and taken away,
+//! `countersign redirect` against the kernel: rules that are put in force, found there, and taken away,
 //! and nothing else touched.
 
 use countersign_tests::{
@@ -61,23 +61,23 @@ async fn rules_are_applied_again_checked_and_removed(#[case] format: &str) -> an
     add_others(&pod).await?;
     let of = ["--format", format];
     // Nothing there: nothing to remove, which is no mistake.
-    pod.steer(&[&["--remove"], of.as_slice()].concat())
+    pod.redirect(&[&["--remove"], of.as_slice()].concat())
         .await?
         .succeeded();
     let before = rules(&pod).await?;
-    pod.steer(&["--check"])
+    pod.redirect(&["--check"])
         .await?
         .failed_with("did not come back");
 
     let apply = [["--apply", "--check"], of].concat();
-    let shown = pod.steer(&apply).await?.succeeded();
+    let shown = pod.redirect(&apply).await?.succeeded();
     assert_eq!(
         shown.stdout,
         "applied\nIPv4: connections come back\nIPv6: connections come back\n"
     );
     let first = rules(&pod).await?;
     assert_ne!(first, before);
-    pod.steer(&apply).await?.succeeded();
+    pod.redirect(&apply).await?.succeeded();
     assert_eq!(rules(&pod).await?, first, "applied again");
 
     // Other rules replace them, and do not come on top.
@@ -86,17 +86,17 @@ async fn rules_are_applied_again_checked_and_removed(#[case] format: &str) -> an
         &["--port", "15002", "--exclude-cidr", "10.0.0.0/8"],
     ]
     .concat();
-    pod.steer(&other).await?.succeeded();
-    pod.steer(&["--check"])
+    pod.redirect(&other).await?.succeeded();
+    pod.redirect(&["--check"])
         .await?
         .failed_with("did not come back");
-    pod.steer(&["--check", "--port", "15002"])
+    pod.redirect(&["--check", "--port", "15002"])
         .await?
         .succeeded();
-    pod.steer(&apply).await?.succeeded();
+    pod.redirect(&apply).await?.succeeded();
     assert_eq!(rules(&pod).await?, first, "as at first");
 
-    pod.steer(&[["--remove"].as_slice(), &of].concat())
+    pod.redirect(&[["--remove"].as_slice(), &of].concat())
         .await?
         .succeeded();
     assert_eq!(rules(&pod).await?, before, "only ours are gone");
@@ -126,14 +126,14 @@ async fn a_check_fails_when_something_is_missing(
     }
     let scene = Scene::start(Options::default()).await?;
     let pod = Pod::bare(&scene)?;
-    pod.steer(&["--apply", "--check", "--format", format])
+    pod.redirect(&["--apply", "--check", "--format", format])
         .await?
         .succeeded();
     let mut words = spoil.split(' ');
     let mut command = Command::from(pod.namespace().command(words.next().unwrap_or_default()));
     command.args(words);
     run(command, "").await?.succeeded();
-    pod.steer(&["--check"]).await?.failed_with(told);
+    pod.redirect(&["--check"]).await?.failed_with(told);
     Ok(())
 }
 
@@ -156,13 +156,13 @@ async fn without_net_admin_it_says_so(#[case] format: &str) -> anyhow::Result<()
     ] {
         for what in ["--apply", "--remove"] {
             let binary = process::binary()?;
-            let mut steer = Command::from(pod.namespace().command_as(owner, binary));
-            steer.args(["steer", what, "--format", format]);
-            run(steer, "").await?.failed_with("NET_ADMIN");
+            let mut redirect = Command::from(pod.namespace().command_as(owner, binary));
+            redirect.args(["redirect", what, "--format", format]);
+            run(redirect, "").await?.failed_with("NET_ADMIN");
         }
     }
     // And there is nothing half done.
-    pod.steer(&["--check"])
+    pod.redirect(&["--check"])
         .await?
         .failed_with("did not come back");
     Ok(())
@@ -175,11 +175,11 @@ async fn a_check_as_whom_the_rules_let_pass_proves_nothing() -> anyhow::Result<(
     }
     let scene = Scene::start(Options::default()).await?;
     let pod = Pod::bare(&scene)?;
-    pod.steer(&["--apply"]).await?.succeeded();
+    pod.redirect(&["--apply"]).await?.succeeded();
     let owner = countersign_tests::netns::RELAY;
-    let mut steer = Command::from(pod.namespace().command_as(owner, process::binary()?));
-    steer.args(["steer", "--check"]);
-    run(steer, "")
+    let mut redirect = Command::from(pod.namespace().command_as(owner, process::binary()?));
+    redirect.args(["redirect", "--check"]);
+    run(redirect, "")
         .await?
         .failed_with("must not run as the relay's own");
     Ok(())

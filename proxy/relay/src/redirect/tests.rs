@@ -2,33 +2,33 @@ use rstest::rstest;
 
 use super::*;
 
-fn wish() -> Wish {
-    Wish {
+fn options() -> RedirectOptions {
+    RedirectOptions {
         uid: 1337,
         gid: 1337,
         port: 15001,
-        ..Wish::default()
+        ..RedirectOptions::default()
     }
 }
 
-fn full() -> Steering {
-    Steering::new(Wish {
+fn full() -> Redirection {
+    Redirection::new(RedirectOptions {
         exclude_ports: vec![53, 22, 53],
         exclude_networks: vec![
             "10.0.0.7/8".parse().unwrap(),
             "fd00::/8".parse().unwrap(),
             "192.0.2.1/32".parse().unwrap(),
         ],
-        ..wish()
+        ..options()
     })
     .unwrap()
 }
 
-fn chosen() -> Steering {
-    Steering::new(Wish {
+fn chosen() -> Redirection {
+    Redirection::new(RedirectOptions {
         only_ports: vec![8443, 443, 80],
         exclude_ports: vec![80],
-        ..wish()
+        ..options()
     })
     .unwrap()
 }
@@ -36,16 +36,16 @@ fn chosen() -> Steering {
 #[rstest]
 #[case("everything", full())]
 #[case("chosen_ports", chosen())]
-fn nft_rules(#[case] name: &str, #[case] steering: Steering) {
-    insta::assert_snapshot!(format!("nft_{name}"), nft::ruleset(&steering));
+fn nft_rules(#[case] name: &str, #[case] redirection: Redirection) {
+    insta::assert_snapshot!(format!("nft_{name}"), nft::ruleset(&redirection));
 }
 
 #[rstest]
 #[case("everything_v4", full(), Family::V4)]
 #[case("everything_v6", full(), Family::V6)]
 #[case("chosen_ports_v4", chosen(), Family::V4)]
-fn iptables_rules(#[case] name: &str, #[case] steering: Steering, #[case] family: Family) {
-    let rules = iptables::rules(&steering, family, iptables::Present::default());
+fn iptables_rules(#[case] name: &str, #[case] redirection: Redirection, #[case] family: Family) {
+    let rules = iptables::rules(&redirection, family, iptables::Present::default());
     insta::assert_snapshot!(format!("iptables_{name}"), rules);
 }
 
@@ -62,26 +62,29 @@ fn a_jump_that_is_there_is_not_added_again() {
 
 #[test]
 fn quic_is_left_alone_where_its_fallback_is() {
-    let steering = Steering::new(Wish {
+    let redirection = Redirection::new(RedirectOptions {
         only_ports: vec![80],
-        ..wish()
+        ..options()
     });
-    let rules = nft::ruleset(&steering.unwrap());
+    let rules = nft::ruleset(&redirection.unwrap());
     assert!(!rules.contains("udp"), "{rules}");
 }
 
 #[rstest]
-#[case::root(Wish { uid: 0, ..wish() }, SteeringError::Root("uid"))]
-#[case::roots_group(Wish { gid: 0, ..wish() }, SteeringError::Root("gid"))]
-#[case::no_port(Wish { port: 0, ..wish() }, SteeringError::PortZero)]
+#[case::root(RedirectOptions { uid: 0, ..options() }, RedirectError::Root("uid"))]
+#[case::roots_group(RedirectOptions { gid: 0, ..options() }, RedirectError::Root("gid"))]
+#[case::no_port(RedirectOptions { port: 0, ..options() }, RedirectError::PortZero)]
 #[case::nothing_left(
-    Wish { only_ports: vec![443], exclude_ports: vec![443, 53], ..wish() },
-    SteeringError::Nothing
+    RedirectOptions { only_ports: vec![443], exclude_ports: vec![443, 53], ..options() },
+    RedirectError::Nothing
 )]
 #[case::every_address(
-    Wish { exclude_networks: vec!["0.0.0.0/0".parse().unwrap()], ..wish() },
-    SteeringError::Everywhere("0.0.0.0/0".parse().unwrap())
+    RedirectOptions { exclude_networks: vec!["0.0.0.0/0".parse().unwrap()], ..options() },
+    RedirectError::Everywhere("0.0.0.0/0".parse().unwrap())
 )]
-fn what_would_let_everything_pass_is_refused(#[case] wish: Wish, #[case] error: SteeringError) {
-    assert_eq!(Steering::new(wish), Err(error));
+fn what_would_let_everything_pass_is_refused(
+    #[case] options: RedirectOptions,
+    #[case] error: RedirectError,
+) {
+    assert_eq!(Redirection::new(options), Err(error));
 }

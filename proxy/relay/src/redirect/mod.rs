@@ -1,7 +1,7 @@
-//! Steering: the firewall rules that send a pod's connections to the relay (or to a sidecar
+//! Redirection: the firewall rules that send a pod's connections to the relay (or to a sidecar
 //! gateway) though the apps know of neither.
 //!
-//! What is steered is said once, in [`Steering`], and written as an nftables ruleset or as input
+//! What is redirected is said once, in [`Redirection`], and written as an nftables ruleset or as input
 //! for iptables-restore. Whoever is excluded reaches everything, so that is one owner, uid and gid
 //! together, which no app may have.
 
@@ -17,9 +17,9 @@ use ipnet::IpNet;
 /// The port of QUIC, which would pass the relay by.
 const QUIC: u16 = 443;
 
-/// Why connections cannot be steered like that.
+/// Why these options are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SteeringError {
+pub enum RedirectError {
     /// Too many processes are root.
     #[error("{0} 0 must not be excluded: every process of root would pass the relay by")]
     Root(&'static str),
@@ -27,16 +27,16 @@ pub enum SteeringError {
     #[error("port 0 is no port")]
     PortZero,
     /// Everything is excluded.
-    #[error("nothing is steered: every chosen port is excluded")]
+    #[error("nothing is redirected: every chosen port is excluded")]
     Nothing,
     /// Everything is excluded.
-    #[error("nothing is steered: {0} covers every address")]
+    #[error("nothing is redirected: {0} covers every address")]
     Everywhere(IpNet),
 }
 
-/// What was asked for, unchecked.
+/// What was asked for; not checked yet.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct RedirectOptions {
     /// The uid of the relay.
     pub uid: u32,
     /// The gid of the relay.
@@ -47,13 +47,13 @@ pub struct Wish {
     pub exclude_ports: Vec<u16>,
     /// Destinations that are left alone.
     pub exclude_networks: Vec<IpNet>,
-    /// The only destination ports that are steered; empty is all.
+    /// The only destination ports that are redirected; empty is all.
     pub only_ports: Vec<u16>,
 }
 
-/// Which connections are steered, and where to.
+/// Which connections are redirected, and where to. The options were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Steering {
+pub struct Redirection {
     uid: u32,
     gid: u32,
     port: u16,
@@ -62,41 +62,41 @@ pub struct Steering {
     only_ports: BTreeSet<u16>,
 }
 
-impl Steering {
-    /// Checks a wish.
+impl Redirection {
+    /// Checks the options.
     ///
     /// # Errors
-    /// When it would let root pass, or steer nothing.
-    pub fn new(wish: Wish) -> Result<Self, SteeringError> {
-        if wish.uid == 0 {
-            return Err(SteeringError::Root("uid"));
+    /// When it would let root pass, or redirect nothing.
+    pub fn new(options: RedirectOptions) -> Result<Self, RedirectError> {
+        if options.uid == 0 {
+            return Err(RedirectError::Root("uid"));
         }
-        if wish.gid == 0 {
-            return Err(SteeringError::Root("gid"));
+        if options.gid == 0 {
+            return Err(RedirectError::Root("gid"));
         }
-        let all = wish.exclude_ports.iter().chain(&wish.only_ports);
-        if all.chain([&wish.port]).any(|port| *port == 0) {
-            return Err(SteeringError::PortZero);
+        let all = options.exclude_ports.iter().chain(&options.only_ports);
+        if all.chain([&options.port]).any(|port| *port == 0) {
+            return Err(RedirectError::PortZero);
         }
-        let everywhere = wish
+        let everywhere = options
             .exclude_networks
             .iter()
             .find(|net| net.prefix_len() == 0);
         if let Some(everywhere) = everywhere {
-            return Err(SteeringError::Everywhere(*everywhere));
+            return Err(RedirectError::Everywhere(*everywhere));
         }
-        let exclude_ports = BTreeSet::from_iter(wish.exclude_ports);
-        let only_ports: BTreeSet<u16> = wish.only_ports.iter().copied().collect();
+        let exclude_ports = BTreeSet::from_iter(options.exclude_ports);
+        let only_ports: BTreeSet<u16> = options.only_ports.iter().copied().collect();
         if !only_ports.is_empty() && only_ports.is_subset(&exclude_ports) {
-            return Err(SteeringError::Nothing);
+            return Err(RedirectError::Nothing);
         }
         Ok(Self {
-            uid: wish.uid,
-            gid: wish.gid,
-            port: wish.port,
+            uid: options.uid,
+            gid: options.gid,
+            port: options.port,
             only_ports: only_ports.difference(&exclude_ports).copied().collect(),
             exclude_ports,
-            exclude_networks: wish.exclude_networks.iter().map(IpNet::trunc).collect(),
+            exclude_networks: options.exclude_networks.iter().map(IpNet::trunc).collect(),
         })
     }
 
@@ -105,16 +105,16 @@ impl Steering {
         self.port
     }
 
-    /// Whether TCP connections to `port` are steered.
-    fn steers(&self, port: u16) -> bool {
+    /// Whether TCP connections to `port` are redirected.
+    fn redirects(&self, port: u16) -> bool {
         !self.exclude_ports.contains(&port)
             && (self.only_ports.is_empty() || self.only_ports.contains(&port))
     }
 
-    /// Whether UDP to port 443 is rejected: only where TCP is steered, since QUIC then falls back
+    /// Whether UDP to port 443 is rejected: only where TCP is redirected, since QUIC then falls back
     /// to what the relay sees.
     fn rejects_quic(&self) -> bool {
-        self.steers(QUIC)
+        self.redirects(QUIC)
     }
 
     fn excludes(&self, address: IpAddr) -> bool {
