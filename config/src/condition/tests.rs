@@ -49,10 +49,7 @@ const LIMIT: &str = "!has(request.query.limit) || int(request.query.limit) <= 10
 #[case::encoded_value("/v1/run/DEMO?limit=%31%30%31", Ok(false))]
 #[case::repeated("/v1/run/DEMO?limit=1&limit=500", Err("`int` does not take list"))]
 #[case::repeated_encoded("/v1/run/DEMO?limit=1&%6Cimit=500", Err("`int` does not take list"))]
-#[case::no_number(
-    "/v1/run/DEMO?limit=SECRET",
-    Err("`int` cannot use its argument")
-)]
+#[case::no_number("/v1/run/DEMO?limit=SECRET", Err("`int` cannot use its argument"))]
 #[case::empty("/v1/run/DEMO?limit", Err("`int` cannot use its argument"))]
 #[case::not_utf8("/v1/run/DEMO?limit=%FF", Err("the query is not UTF-8"))]
 fn the_limit_of_the_nightly_dashboard(#[case] target: &str, #[case] expected: Result<bool, &str>) {
@@ -256,4 +253,22 @@ fn deep_nesting_is_no_crash(#[case] before: &str, #[case] core: &str, #[case] af
         // The parser folds an even number of `!` in a row.
         Ok(_) => assert_eq!(before, "! "),
     }
+}
+
+/// Every way to CEL's other parser. `clippy` must object to each: an expectation that is not met fails
+/// the lints.
+#[test]
+fn the_parser_that_overflows_the_stack_is_forbidden() {
+    #[expect(clippy::disallowed_methods, reason = "what is forbidden")]
+    let _ = Env::compile;
+    #[expect(clippy::disallowed_methods, reason = "what is forbidden")]
+    let _ = Env::parser;
+    #[expect(clippy::disallowed_types, reason = "what is forbidden")]
+    let _ = cel::Program::compile;
+    #[expect(clippy::disallowed_types, reason = "what is forbidden")]
+    let _ = <cel::Program as TryFrom<&str>>::try_from;
+    #[expect(clippy::disallowed_types, reason = "what is forbidden")]
+    let _ = cel::parser::Parser::new;
+    #[expect(clippy::disallowed_types, reason = "what is forbidden")]
+    let _ = <cel::parser::Parser as Default>::default;
 }
