@@ -12,6 +12,8 @@ use countersign_config::{model::CaSource, shown::escaped};
 use countersign_core::clock::Clock;
 use countersign_gateway::ca::{self, Ca, CertificateSummary};
 
+#[cfg(feature = "pkcs12")]
+use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 use super::{
     files::{load_gateway, write_public},
     output,
@@ -55,11 +57,13 @@ struct Export {
     #[arg(long, value_enum, default_value_t = Format::Bundle)]
     format: Format,
     /// The file to write; standard output if it is not given
-    #[arg(long, value_name = "FILE", required_if_eq("format", "pkcs12"))]
+    #[cfg_attr(feature = "pkcs12", arg(required_if_eq("format", "pkcs12")))]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// The password of a PKCS#12 trust store. Java's own convention is the default; it is no
     /// secret, since the store holds public certificates only
-    #[arg(long, value_name = "TEXT", default_value = Self::JAVA_PASSWORD)]
+    #[cfg(feature = "pkcs12")]
+    #[arg(long, value_name = "TEXT", default_value = TRUST_STORE_PASSWORD)]
     password: String,
 }
 
@@ -70,6 +74,7 @@ enum Format {
     /// The system's roots and ours, PEM
     Bundle,
     /// The system's roots and ours, as a PKCS#12 trust store for Java
+    #[cfg(feature = "pkcs12")]
     Pkcs12,
 }
 
@@ -99,15 +104,14 @@ impl Location {
 }
 
 impl Export {
-    const JAVA_PASSWORD: &str = "changeit";
-
     fn run(self, stdout: &mut impl Write) -> anyhow::Result<()> {
         // No leaf is minted here.
         let ca = Ca::open(&self.location.directory()?, Clock::system(), 0)?;
         let contents = match self.format {
             Format::Pem => ca.root_pem().into_bytes(),
             Format::Bundle => ca.bundle_pem()?.into_bytes(),
-            Format::Pkcs12 => ca.pkcs12(&self.password)?,
+            #[cfg(feature = "pkcs12")]
+            Format::Pkcs12 => trust_store::pkcs12(&ca, &self.password)?,
         };
         if let Some(out) = self.out {
             return write_public(&out, &contents)
@@ -199,8 +203,17 @@ mod tests {
     #[rstest]
     #[case("pem", b"-----BEGIN CERTIFICATE")]
     #[case("bundle", b"-----BEGIN CERTIFICATE")]
-    #[case("pkcs12", b"\x30")]
     fn export_writes_a_file_that_others_may_read(#[case] format: &str, #[case] begins: &[u8]) {
+        exports(format, begins);
+    }
+
+    #[cfg(feature = "pkcs12")]
+    #[test]
+    fn a_trust_store_is_exported_alike() {
+        exports("pkcs12", b"\x30");
+    }
+
+    fn exports(format: &str, begins: &[u8]) {
         use std::os::unix::fs::PermissionsExt;
         let directory = made();
         let out = directory.path().join("out");

@@ -16,8 +16,8 @@ pub struct TrustFiles {
     pub bundle: String,
     /// Our root alone, PEM, for runtimes that add it to their own.
     pub root: String,
-    /// The system's roots and ours, PKCS#12, with [`TRUST_STORE_PASSWORD`].
-    pub trust_store: String,
+    /// The system's roots and ours, PKCS#12, with [`TRUST_STORE_PASSWORD`]; `None` if it was not written.
+    pub trust_store: Option<String>,
 }
 
 /// The variables that make runtimes trust our root. `java_tool_options` is what that variable
@@ -37,7 +37,10 @@ pub fn trust(files: &TrustFiles, java_tool_options: Option<&str>) -> Vec<(&'stat
     ];
     let mut variables: Vec<_> = BUNDLE.map(|name| (name, files.bundle.clone())).into();
     variables.push(("NODE_EXTRA_CA_CERTS", files.root.clone()));
-    let java = java_options(&files.trust_store);
+    let Some(trust_store) = &files.trust_store else {
+        return variables;
+    };
+    let java = java_options(trust_store);
     let java = match java_tool_options.map(str::trim) {
         None | Some("") => java,
         // Later options win.
@@ -83,7 +86,7 @@ mod tests {
         TrustFiles {
             bundle: "/ca/bundle.pem".into(),
             root: "/ca/root.pem".into(),
-            trust_store: "/ca/trust.p12".into(),
+            trust_store: Some("/ca/trust.p12".into()),
         }
     }
 

@@ -12,6 +12,8 @@ mod redirect;
 mod report;
 mod run;
 mod schema;
+#[cfg(feature = "pkcs12")]
+mod trust_store;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 

@@ -121,7 +121,7 @@ fn the_app_has_the_variables_that_exec_sets() {
     let files = TrustFiles {
         bundle: "/etc/countersign/ca/bundle.pem".into(),
         root: "/etc/countersign/ca/root.pem".into(),
-        trust_store: "/etc/countersign/ca/trust.p12".into(),
+        trust_store: Some("/etc/countersign/ca/trust.p12".into()),
     };
     for (name, value) in environment::trust(&files, None) {
         // The image has no Java, whose trust store would be one more file.

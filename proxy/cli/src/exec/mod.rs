@@ -41,8 +41,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use self::{decisions::Narrator, issuer::LocalIssuer, subject::Subject};
+#[cfg(feature = "pkcs12")]
+use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 use super::{
-    environment::{self, TRUST_STORE_PASSWORD, TrustFiles},
+    environment::{self, TrustFiles},
     files::{load_gateway, unusable},
 };
 
@@ -195,7 +197,13 @@ fn write_trust(private: &Path, clock: &Clock) -> anyhow::Result<TrustFiles> {
     Ok(TrustFiles {
         bundle: write("bundle.pem", ca.bundle_pem()?.as_bytes())?,
         root: write("root.pem", ca.root_pem().as_bytes())?,
-        trust_store: write("trust.p12", &ca.pkcs12(TRUST_STORE_PASSWORD)?)?,
+        #[cfg(feature = "pkcs12")]
+        trust_store: Some(write(
+            "trust.p12",
+            &trust_store::pkcs12(&ca, TRUST_STORE_PASSWORD)?,
+        )?),
+        #[cfg(not(feature = "pkcs12"))]
+        trust_store: None,
     })
 }
 

@@ -1,13 +1,9 @@
-//! What clients are given to trust: PEM, and PKCS#12 for Java.
+//! What clients are given to trust, PEM.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
 use rustls_pki_types::CertificateDer;
 
 use super::CaError;
-
-/// Our root's name in a trust store.
-const ALIAS: &str = "countersign";
 
 /// One certificate, PEM (RFC 7468).
 pub(super) fn pem(certificate: &CertificateDer<'_>) -> String {
@@ -29,28 +25,8 @@ pub(super) fn with_system_roots(root: &CertificateDer<'_>) -> Result<String, CaE
     Ok(text)
 }
 
-/// The system's roots and `root`, as a PKCS#12 trust store.
-pub(super) fn pkcs12(root: &CertificateDer<'_>, password: &str) -> Result<Vec<u8>, CaError> {
-    let mut store = KeyStore::new();
-    for (number, certificate) in system_roots()?.iter().enumerate() {
-        match Certificate::from_der(certificate) {
-            Ok(certificate) => store.add_entry(
-                &format!("system-{number:03}"),
-                KeyStoreEntry::Certificate(certificate),
-            ),
-            // Leaving a root out only narrows what is trusted.
-            Err(error) => tracing::warn!(%error, number, "a system root cannot be read; left out"),
-        }
-    }
-    store.add_entry(
-        ALIAS,
-        KeyStoreEntry::Certificate(Certificate::from_der(root)?),
-    );
-    Ok(store.writer(password).write()?)
-}
-
 /// The system's root certificates; none at all is an error.
-fn system_roots() -> Result<Vec<CertificateDer<'static>>, CaError> {
+pub fn system_roots() -> Result<Vec<CertificateDer<'static>>, CaError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
         let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();

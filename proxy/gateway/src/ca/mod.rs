@@ -33,6 +33,7 @@ use countersign_core::{clock::Clock, files};
 use jiff::{SignedDuration, Timestamp};
 use moka::ops::compute::Op;
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 
 use self::{
     intercepted::Intercepted,
@@ -41,7 +42,10 @@ use self::{
     serve::ServerTemplate,
 };
 
-pub use self::describe::{CertificateSummary, describe};
+pub use self::{
+    bundle::system_roots,
+    describe::{CertificateSummary, describe},
+};
 
 /// How long a failed reissue of a still valid intermediate is not tried again.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -115,9 +119,6 @@ pub enum CaError {
         "no system root certificates were found ({0}); install the ca-certificates package or set SSL_CERT_FILE"
     )]
     SystemRoots(String),
-    /// A PKCS#12 trust store could not be written.
-    #[error("cannot write a PKCS#12 trust store: {0}")]
-    TrustStore(#[from] p12_keystore::error::Error),
 }
 
 /// A root, the intermediate beneath it, and the leaves minted so far.
@@ -237,10 +238,9 @@ impl Ca {
         bundle::with_system_roots(self.root.certificate())
     }
 
-    /// The system's roots and ours as a PKCS#12 trust store, as Java reads it. It holds public
-    /// certificates only; the password guards their integrity, not a secret.
-    pub fn pkcs12(&self, password: &str) -> Result<Vec<u8>, CaError> {
-        bundle::pkcs12(self.root.certificate(), password)
+    /// The root certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        self.root.certificate()
     }
 
     /// The intermediate in force, reissued first if less than half of its life is left.

@@ -1,4 +1,4 @@
-//! The CA against verifiers that are not ours: webpki, OpenSSL, Python, Java.
+//! The CA against verifiers that are not ours: webpki, OpenSSL, Python.
 
 mod chain;
 mod files;
