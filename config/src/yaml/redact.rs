@@ -6,7 +6,10 @@
 //! credential is hidden everywhere. The rules work on lines, so they also apply to text that is not
 //! valid YAML.
 
-use crate::shown::disturbs;
+use countersign_types::{
+    secret_forms::{JWT, LEAST_AFTER_PREFIX, TOKEN_PREFIXES, WEBHOOKS},
+    shown::disturbs,
+};
 
 /// The replacement for hidden text.
 const HIDDEN: char = '…';
@@ -26,33 +29,8 @@ const SECRET_WORDS: [&str; 7] = [
     "api_key",
     "privatekey",
 ];
-/// The beginnings of well-known credentials, and how many characters must at least follow.
-const PREFIXES: [&str; 16] = [
-    "xoxe.xox",
-    "xoxa-",
-    "xoxb-",
-    "xoxc-",
-    "xoxd-",
-    "xoxe-",
-    "xoxo-",
-    "xoxp-",
-    "xoxr-",
-    "xoxs-",
-    "xapp-",
-    "xwfp-",
-    "github_pat_",
-    "ghp_",
-    "glpat-",
-    "AKIA",
-];
-/// The word after one of these is a secret.
-const INTRODUCERS: [&str; 5] = [
-    "hooks.slack.com/services/",
-    "hooks.slack.com/workflows/",
-    "hooks.slack.com/triggers/",
-    "Bearer ",
-    "Basic ",
-];
+/// The word after one of these is a secret, as after a webhook's address.
+const SCHEMES: [&str; 2] = ["Bearer ", "Basic "];
 
 /// The line with this number (from 1) as it may be shown; empty if it does not exist.
 pub(crate) fn line(whole: &str, number: usize) -> String {
@@ -250,7 +228,7 @@ fn hide_from(line: &str, at: usize) -> String {
 
 fn by_introducers(text: &str) -> String {
     let mut shown = text.to_owned();
-    for introducer in INTRODUCERS {
+    for introducer in WEBHOOKS.into_iter().chain(SCHEMES) {
         let mut from = 0;
         while let Some(found) = shown[from..].find(introducer) {
             let start = from + found + introducer.len();
@@ -303,15 +281,15 @@ fn is_word(c: char) -> bool {
 }
 
 fn hide_word(word: &str, is_digest: bool) -> String {
-    for prefix in PREFIXES {
+    for prefix in TOKEN_PREFIXES {
         if let Some(at) = word.find(prefix) {
             let end = at + prefix.len();
-            if word.len() - end >= 8 {
+            if word.len() - end >= LEAST_AFTER_PREFIX {
                 return format!("{}{HIDDEN}", &word[..end]);
             }
         }
     }
-    if word.len() >= 20 && word.starts_with("eyJ") {
+    if word.len() >= 20 && word.starts_with(JWT) {
         return HIDDEN.to_string();
     }
     if is_digest {

@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
+use countersign_types::secret_forms::{JWT, LEAST_AFTER_PREFIX, TOKEN_PREFIXES, WEBHOOKS};
 use regex::Regex;
 
 /// What a redacted part is replaced with.
@@ -14,24 +15,29 @@ pub const REDACTED: &str = "[redacted]";
 /// Deliberately broad: a lost word in a message costs less than a leaked token. No pattern runs
 /// across a quote or a backslash, so that a line of JSON stays one.
 static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
+    let any = |texts: &[&str]| {
+        let texts: Vec<_> = texts.iter().map(|text| regex::escape(text)).collect();
+        format!("(?:{})", texts.join("|"))
+    };
     let patterns = [
-        // Slack's tokens by their prefixes, rotating and refresh tokens among them.
-        r"xox[a-z](?:\.xox[bp])?-[0-9A-Za-z_-]{10,}",
-        r"x(?:app|wfp)-[0-9A-Za-z_-]{10,}",
-        // Slack's webhooks: the path is the secret. Alone it is known by its team id, which our
-        // placeholder (`/services/countersign/...`) does not have.
-        r#"hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[^\s"\\]+"#,
-        r#"/(?:services|workflows|triggers)/[TE][0-9A-Z]{6,}/[^\s"\\]+"#,
+        format!(
+            r"{}[0-9A-Za-z_-]{{{LEAST_AFTER_PREFIX},}}",
+            any(&TOKEN_PREFIXES)
+        ),
+        // A webhook's path alone is known by its team id, which our placeholder
+        // (`/services/countersign/...`) does not have.
+        format!(r#"{}[^\s"\\]+"#, any(&WEBHOOKS)),
+        r#"/(?:services|workflows|triggers)/[TE][0-9A-Z]{6,}/[^\s"\\]+"#.to_owned(),
         // Authorization values.
-        r#"(?i:bearer)\s+[^\s"\\]{8,}"#,
-        r"(?i:basic)\s+[0-9A-Za-z+/]{16,}={0,2}",
+        r#"(?i:bearer)\s+[^\s"\\]{8,}"#.to_owned(),
+        r"(?i:basic)\s+[0-9A-Za-z+/]{16,}={0,2}".to_owned(),
         // JWTs, whole or cut off.
-        r"eyJ[0-9A-Za-z_-]{10,}(?:\.[0-9A-Za-z_-]+){0,2}",
+        format!(r"{JWT}[0-9A-Za-z_-]{{10,}}(?:\.[0-9A-Za-z_-]+){{0,2}}"),
         // Qase's tokens, and other 256-bit values in hex.
-        r"\b[0-9a-fA-F]{64}\b",
+        r"\b[0-9a-fA-F]{64}\b".to_owned(),
         // Fields of a query or form, and userinfo.
-        r#"(?i:token|secret|password)=[^\s"\\&]+"#,
-        r#"://[^/\s"\\:@]*:[^/\s"\\@]+@"#,
+        r#"(?i:token|secret|password)=[^\s"\\&]+"#.to_owned(),
+        r#"://[^/\s"\\:@]*:[^/\s"\\@]+@"#.to_owned(),
     ];
     Regex::new(&patterns.join("|")).expect("the patterns are constant and tested")
 });
@@ -58,6 +64,7 @@ mod tests {
     #[case::user("xoxp-1234567890-abcdef", "[redacted]")]
     #[case::rotating("xoxe.xoxb-1-MyAbCdEf0123", "[redacted]")]
     #[case::refresh("xoxe-1-MyAbCdEf0123", "[redacted]")]
+    #[case::github_installation("no ghs_16C7e42F292c6912E7710c838347Ae178B4a", "no [redacted]")]
     #[case::app("xapp-1-A012345-abcdef", "[redacted]")]
     #[case::workflow("xwfp-1-A012345-abcdef", "[redacted]")]
     #[case::too_short_for_a_token("xoxb-short", "xoxb-short")]
@@ -104,6 +111,19 @@ mod tests {
     )]
     fn takes_out_credentials(#[case] text: &str, #[case] expected: &str) {
         assert_eq!(redact(text), expected);
+    }
+
+    #[test]
+    fn every_form_of_the_table_is_taken_out() {
+        for prefix in TOKEN_PREFIXES {
+            let (token, word) = (format!("{prefix}0123abcd"), format!("{prefix}0123abc"));
+            assert_eq!(redact(&format!("bad {token} here")), "bad [redacted] here");
+            assert_eq!(redact(&word), word, "too short for a token");
+        }
+        for webhook in WEBHOOKS {
+            let text = format!("https://{webhook}T0/B0/zzz failed");
+            assert_eq!(redact(&text), "https://[redacted] failed");
+        }
     }
 
     #[rstest]

@@ -81,6 +81,18 @@ fn hides_what_looks_like_a_credential(#[case] text: &str, #[case] shown: &str) {
 }
 
 #[test]
+fn hides_every_form_of_the_table() {
+    for prefix in TOKEN_PREFIXES {
+        let line = format!("note: {prefix}hunter2hunter");
+        assert_eq!(super::line(&line, 1), format!("note: {prefix}…"));
+    }
+    for webhook in WEBHOOKS {
+        let line = format!("url: https://{webhook}T0/B0/hunter2");
+        assert_eq!(super::line(&line, 1), format!("url: https://{webhook}…"));
+    }
+}
+
+#[test]
 fn replaces_what_would_disturb_a_terminal() {
     assert_eq!(
         super::text("a\u{1b}[31mb\u{202e}c"),
