@@ -7,10 +7,11 @@ use bytes::Bytes;
 use countersign_core::{
     destination::Authority,
     slots::{Share, Slot},
+    wire::hop_by_hop,
 };
 use http::{
-    HeaderName, Method, Request, Response,
-    header::{CONNECTION, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    Method, Request, Response,
+    header::{HOST, PROXY_AUTHORIZATION},
 };
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
@@ -30,17 +31,6 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The most bytes of a request's head.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
-
-/// What is for the next hop only (RFC 9110, section 7.6.1), besides what `Connection` nominates.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// A gateway's answer, or our own.
 pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
@@ -135,7 +125,7 @@ fn pass_on(refused: Refused, authority: &Authority) -> Answer {
         "the gateway refused a tunnel"
     );
     let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
-    strip_hop_by_hop(response.headers_mut());
+    hop_by_hop::strip_response(response.headers_mut());
     response
 }
 
@@ -154,8 +144,7 @@ pub(super) async fn forward(
             ));
         }
     };
-    strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(PROXY_AUTHORIZATION);
+    hop_by_hop::strip_request(&mut parts.headers);
     if let Some(authorization) = shared.fleet.authorization().await? {
         parts.headers.insert(PROXY_AUTHORIZATION, authorization);
     }
@@ -178,7 +167,7 @@ pub(super) async fn forward(
             Ok(response) => {
                 slot.prove(|| Share::Own)?;
                 let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
-                strip_hop_by_hop(response.headers_mut());
+                hop_by_hop::strip_response(response.headers_mut());
                 return Ok(response);
             }
             Err(Unanswered {
@@ -191,40 +180,4 @@ pub(super) async fn forward(
     Err(RelayError::Broken(
         "its connections close at once".to_owned(),
     ))
-}
-
-fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        // What is no header name nominates nothing.
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_connection_nominates_goes_and_the_rest_stays() {
-        let mut headers = http::HeaderMap::new();
-        for (name, value) in [
-            ("connection", "close, X-Mine"),
-            ("x-mine", "1"),
-            ("x-yours", "2"),
-            ("te", "trailers"),
-            ("proxy-status", "countersign; details=\"x\""),
-        ] {
-            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
-        }
-        strip_hop_by_hop(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["proxy-status", "x-yours"]);
-    }
 }

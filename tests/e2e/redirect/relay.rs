@@ -45,11 +45,18 @@ async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
     let answer = pod
         .raw(
             "GET https://slack.com/api/auth.test HTTP/1.1\r\nHost: slack.com\r\n\
-             Proxy-Authorization: Bearer the-apps-own-nonsense\r\nConnection: close\r\n\r\n",
+             Proxy-Authorization: Bearer the-apps-own-nonsense\r\nTE: trailers\r\n\
+             X-Private: 1\r\nConnection: close, TE, X-Private\r\n\r\n",
         )
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("\"ok\":true"), "{answer}");
+    let received = world.slack.received().at("/api/auth.test");
+    // The first is the gateway's probe.
+    let request = received.last().unwrap();
+    // gRPC needs it; the rest was for the relay alone.
+    assert_eq!(request.header("te").as_deref(), Some("trailers"));
+    assert_eq!(request.header("x-private"), None);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod first_bytes;
 pub mod frames;
 pub mod framing;
 pub mod half_closed;
+pub mod hop_by_hop;
 pub mod lines;
 pub mod listen;
 pub mod meter;

@@ -1,36 +1,14 @@
-//! Headers that must not travel on: hop-by-hop ones (RFC 9110, section 7.6.1), and imitations.
+//! Headers that must not travel on: those for the next hop, and imitations.
 
 use countersign_config::model::{Attach, Place, Route};
+use countersign_core::wire::hop_by_hop;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{
-        CONNECTION, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{MAX_FORWARDS, PROXY_AUTHENTICATE},
     request::Parts,
 };
-use smallvec::SmallVec;
 
 use super::InjectError;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Removes what is meant for the next hop only, and what `Connection` nominates.
-///
-/// `TE: trailers` is set again where it was: gRPC servers insist on it, and we pass a response's.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let trailers = headers
-        .get(TE)
-        .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    strip_connection(headers);
-    // A request's trailers are not sent on, so none are announced.
-    remove_all(headers, &[PROXY_AUTHORIZATION, HTTP2_SETTINGS, TRAILER, TE]);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-}
 
 /// One forwarding less is left (RFC 9110, section 7.6.2); accept refuses what has none left.
 pub(super) fn count_forward(parts: &mut Parts) {
@@ -44,44 +22,11 @@ pub(super) fn count_forward(parts: &mut Parts) {
     }
 }
 
-/// Removes hop-by-hop headers from an upstream's response.
+/// Removes what is meant for the next hop only from an upstream's response, and what only a proxy may
+/// ask of its client.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip_connection(headers);
+    hop_by_hop::strip_response(headers);
     headers.remove(PROXY_AUTHENTICATE);
-}
-
-fn strip_connection(headers: &mut HeaderMap) {
-    // `Connection` is rare on a request within a tunnel: look before allocating.
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            // What is no header name nominates nothing.
-            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    remove_all(
-        headers,
-        &[PROXY_CONNECTION, KEEP_ALIVE, TRANSFER_ENCODING, UPGRADE],
-    );
-}
-
-/// Removes headers of which hardly one is there: one walk over those that are costs less than a
-/// hash for each name.
-fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
-    let there: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| names.contains(name))
-        .cloned()
-        .collect();
-    for name in there {
-        headers.remove(name);
-    }
 }
 
 /// Refuses headers that a server which folds `_` or `.` into `-` (as CGI and WSGI do) would take for the

@@ -20,7 +20,9 @@ use countersign_config::{
     model::{Attach, Place, Route},
     path::CanonicalPath,
 };
-use countersign_core::{budget::Short, destination::Authority, reason::Reason, secret::Secret};
+use countersign_core::{
+    budget::Short, destination::Authority, reason::Reason, secret::Secret, wire::hop_by_hop,
+};
 use http::{Uri, header::EXPECT, request::Parts, uri::PathAndQuery};
 
 /// Why a request cannot be made ours.
@@ -79,7 +81,7 @@ pub fn head(
     credential: Option<(&Attach, &Secret)>,
 ) -> Result<PathAndQuery, InjectError> {
     headers::refuse_aliases(&parts.headers, route, credential.map(|(attach, _)| attach))?;
-    headers::strip_hop_by_hop(&mut parts.headers);
+    hop_by_hop::strip_request(&mut parts.headers);
     headers::count_forward(parts);
     // We answer it ourselves, when the first byte of the body is wanted.
     parts.headers.remove(EXPECT);
@@ -115,7 +117,7 @@ pub fn again(
 
 /// Readies the head of a request that no target matches: only what is for this hop goes.
 pub fn pass(parts: &mut Parts, authority: &Authority, path: &CanonicalPath) {
-    headers::strip_hop_by_hop(&mut parts.headers);
+    hop_by_hop::strip_request(&mut parts.headers);
     headers::count_forward(parts);
     parts.headers.remove(EXPECT);
     parts.uri = absolute(authority, path.path_and_query().clone());
