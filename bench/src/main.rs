@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod process;
 mod relay;
+mod relay_memory;
 mod report;
 mod scenario;
 mod upstream;
@@ -72,6 +73,8 @@ enum Command {
     },
     /// The product beside its peers; bench/compare installs them.
     Compare(compare::Compare),
+    /// What the relay costs a pod; bench/relay builds it.
+    RelayMemory(relay_memory::RelayMemory),
     /// Attacks beside honest requests, in a memory cgroup.
     Attacks(attacks::Attacks),
     /// One attacker; `attacks` starts it by itself.
@@ -123,6 +126,13 @@ fn main() -> anyhow::Result<()> {
         // Its connections need no farewell.
         runtime.shutdown_background();
         return attacked;
+    }
+    if let Some(Command::RelayMemory(relay)) = &options.command {
+        let cores = affinity::Cores::split(options.unpinned)?;
+        machine::raise_file_limit();
+        cores.take_load()?;
+        let machine = machine::describe(&cores);
+        return runtime()?.block_on(relay_memory::run(relay, &cores, &machine));
     }
     let gateway = match &options.gateway {
         Some(path) => path.clone(),

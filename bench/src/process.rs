@@ -157,6 +157,11 @@ impl Process {
         self.status("VmRSS:")
     }
 
+    /// The part of it that is backed by no file, in bytes.
+    pub(crate) fn anonymous(&self) -> anyhow::Result<u64> {
+        self.status("RssAnon:")
+    }
+
     /// The most resident memory since [`Self::forget_peak`], in bytes.
     pub(crate) fn peak(&self) -> anyhow::Result<u64> {
         self.status("VmHWM:")

@@ -237,9 +237,10 @@ async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot:
     let place = Arc::clone(&slot);
     let served = async {
         match entrance {
-            Entrance::Http => local::serve(stream, shared, slot).await,
+            // Boxed: a task is as large as its largest branch, as long as it lives.
+            Entrance::Http => Box::pin(local::serve(stream, shared, slot)).await,
             Entrance::Redirected => redirected::serve(stream, &shared, &slot).await,
-            Entrance::Health => health::serve(stream, shared, &slot).await,
+            Entrance::Health => Box::pin(health::serve(stream, shared, &slot)).await,
         }
     };
     place.within(served).await;

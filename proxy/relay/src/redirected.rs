@@ -48,7 +48,8 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
     };
     if let Some(protocol) = clear {
         let stream = Rewound::new(first.bytes, stream);
-        return clear::serve(stream, protocol, destination, shared, slot).await;
+        let served = clear::serve(stream, protocol, destination, shared, slot);
+        return Box::pin(served).await;
     }
     let is_tls = matches!(first.told, Told::Spoken(Spoken::Tls(_)));
     let authority = match authority(&first.told, destination) {
@@ -57,7 +58,8 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
         Err(error) => return closed(Some(destination), &error),
     };
     slot.asks();
-    let failed = match shared.fleet.tunnel(&authority).await {
+    // Boxed: most of a task's life is carrying, which needs less.
+    let failed = match Box::pin(shared.fleet.tunnel(&authority)).await {
         Ok(tunnel) => match slot.prove(|| Share::Own) {
             Ok(()) => {
                 let stream = Rewound::new(first.bytes, stream);
