@@ -109,10 +109,10 @@ fn linked(package: &str) -> BTreeSet<String> {
         .args(["tree", "--offline", "--locked", "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}", "--package", package])
         .output()
-        .unwrap();
+        .expect("cargo can be run");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let tree = String::from_utf8(output.stdout).unwrap();
+    let tree = String::from_utf8(output.stdout).expect("names are text");
     let names = tree.lines().filter_map(|line| line.split(' ').next());
     names.map(str::to_owned).collect()
 }

@@ -1,3 +1,4 @@
 //! What the source itself is held to.
 
 mod crates;
+mod dependencies;
