@@ -6,11 +6,11 @@
 //! 1. No governed target has the host and port: [`Decision::Unmatched`].
 //! 2. The caller matches no workload: [`DenyReason::WorkloadUnknown`].
 //! 3. The target's first route for the request denies it ([`DenyReason::PathDenied`]), or there
-//!   is none ([`DenyReason::NoRoute`]). No policy and no mode changes this.
+//!    is none ([`DenyReason::NoRoute`]). No policy and no mode changes this.
 //! 4. Of the policies for the caller's workloads and the target, in the order of the workloads'
-//!   and then the policies' names: the first enforcing one that permits; otherwise the first
-//!   observing one that would permit; otherwise the first observing one, which lets the request
-//!   through and says why it would have refused.
+//!    and then the policies' names: the first enforcing one that permits; otherwise the first
+//!    observing one that would permit; otherwise the first observing one, which lets the request
+//!    through and says why it would have refused.
 //! 5. A denial, explained by the rule that came closest.
 //!
 //! A policy without a credential for the slot that the route needs never permits, whatever its
