@@ -1,49 +1,49 @@
-# The recipes people and CI run.
+# Recipes for people and CI.
 
 # List the recipes.
 default:
     @just --list
 
-# The nightly dashboard, call by call, through a gateway on loopback.
+# Show the nightly dashboard, call by call, through a gateway on loopback.
 quickstart *ARGS:
     cargo run --release --example quickstart -- {{ARGS}}
 
-# Everything that must pass, as CI runs it.
+# Run everything that must pass, as CI does.
 ci:
     bash .ci/run
 
-# All tests; installs what they need.
+# Run all tests; installs their dependencies.
 test:
     ./tests/run
 
-# What looks at untrusted first bytes, fuzzed for a while; needs `cargo install cargo-fuzz`.
+# Fuzz the parser of untrusted first bytes; needs `cargo install cargo-fuzz`.
 fuzz SECONDS="60":
     mkdir -p tests/fuzz/corpus/sniff
     RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz sniff \
         tests/fuzz/corpus/sniff tests/fuzz/seeds/sniff -- -max_total_time={{SECONDS}} -max_len=8192
 
-# Formatting and lints.
+# Check formatting and lints.
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
-# Advisories, licences, bans.
+# Check advisories, licences and bans.
 deny:
     cargo deny --all-features check
 
-# The documentation, with warnings denied.
+# Build the documentation, with warnings denied.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The product beside its peers, which it installs: a quarter of an hour, on a quiet machine.
+# Compare with other proxies, which it installs: 15 minutes, on a quiet machine.
 compare *ARGS:
     bench/compare {{ARGS}}
 
-# Counts the instructions of each piece of a request, and fails where they are more than is allowed.
+# Count the instructions of each part of a request; fails if they exceed the limits.
 instructions:
     bench/instructions
 
-# The load generator's table.
+# Run the load generator and print its table.
 bench *ARGS:
     cargo build --release -p countersign
     cargo run --release -p countersign-bench -- {{ARGS}}

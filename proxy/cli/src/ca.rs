@@ -131,11 +131,11 @@ fn show(directory: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let Some(intermediate) = intermediate else {
         writeln!(
             out,
-            "no intermediate was issued yet: nothing is intercepted"
+            "no intermediate was issued yet; nothing is intercepted"
         )?;
         return Ok(());
     };
-    writeln!(out, "intermediate, issued last")?;
+    writeln!(out, "intermediate, latest")?;
     show_certificate(&intermediate, out)?;
     for (what, names) in [
         ("permitted", &intermediate.permitted),

@@ -1,4 +1,4 @@
-//! `countersign check`: every mistake at once.
+//! `countersign check`: all mistakes at once.
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -8,7 +8,7 @@ use countersign_core::clock::Clock;
 
 use super::{output, report};
 
-/// Checks resources and says every problem at once, each with its place and remedy.
+/// Checks resources and reports every problem at once, each with its place and remedy.
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
     /// Directories or files of resources.
@@ -17,10 +17,10 @@ pub(super) struct CheckCommand {
     /// A file of resources, as for kubectl.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A gateway's file to check too.
+    /// A Gateway file to check as well.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Fail on warnings too.
+    /// Also fail on warnings.
     #[arg(long)]
     strict: bool,
 }

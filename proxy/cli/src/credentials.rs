@@ -1,4 +1,4 @@
-//! `countersign credentials`: what a running gateway holds, and how it stands.
+//! `countersign credentials`: the credentials of a running gateway, and their state.
 
 use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -17,20 +17,20 @@ use tokio::net::TcpStream;
 
 use super::output;
 
-/// How long the gateway may take.
+/// The timeout of the request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer, in bytes.
+/// The largest response, in bytes.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Shows the credentials that a running gateway holds, and how they stand: never their values. Asks
-/// its admin endpoint.
+/// Shows the credentials of a running gateway and their state, never their values. Reads its admin
+/// endpoint.
 #[derive(Debug, Args)]
 pub(super) struct CredentialsCommand {
     /// The gateway's admin endpoint.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     admin: SocketAddr,
-    /// Print the answer as JSON.
+    /// Print the response as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -42,15 +42,15 @@ impl CredentialsCommand {
             .build()
             .context("cannot start the runtime")?;
         let admin = self.admin;
-        let text = runtime
-            .block_on(ask_in_time(admin))
-            .with_context(|| format!("cannot ask {admin}; is it the gateway's observe.admin?"))?;
+        let text = runtime.block_on(ask_in_time(admin)).with_context(|| {
+            format!("cannot reach {admin}; check that it is the gateway's observe.admin")
+        })?;
         let status: CredentialsStatus =
-            serde_json::from_slice(&text).context("this is no gateway's answer")?;
+            serde_json::from_slice(&text).context("this is not the response of a gateway")?;
         let mut stdout = output::stdout();
         if self.json {
             let json = serde_json::to_string_pretty(&status)?;
-            writeln!(stdout, "{}", quiet(&json))?;
+            writeln!(stdout, "{}", escape_json(&json))?;
         } else {
             write_table(&status, &mut stdout)?;
         }
@@ -60,7 +60,7 @@ impl CredentialsCommand {
 
 async fn ask_in_time(admin: SocketAddr) -> anyhow::Result<Bytes> {
     let asking = tokio::time::timeout(TIMEOUT, ask(admin));
-    asking.await.context("it did not answer in time")?
+    asking.await.context("it did not respond in time")?
 }
 
 async fn ask(admin: SocketAddr) -> anyhow::Result<Bytes> {
@@ -72,7 +72,7 @@ async fn ask(admin: SocketAddr) -> anyhow::Result<Bytes> {
     let answering = async {
         let answer = sender.send_request(request).await?;
         if answer.status() != StatusCode::OK {
-            bail!("the answer was {}", answer.status());
+            bail!("the response status was {}", answer.status());
         }
         let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
         let body = body.await.map_err(|error| anyhow::anyhow!(error))?;
@@ -125,7 +125,7 @@ fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Resu
     Ok(())
 }
 
-/// What its API says of a credential, a line for each matter.
+/// The health of a credential, one line per fact.
 fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     if let Some(rejected) = &health.rejected {
@@ -160,7 +160,10 @@ fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyh
     }
     for (what, seconds) in &health.limited {
         let what = if what.is_empty() { "all" } else { what };
-        lines.push(format!("rate limit of {what} for {}", brief(*seconds)));
+        lines.push(format!(
+            "rate limit of {what} for {}",
+            format_duration(*seconds)
+        ));
     }
     for line in lines {
         writeln!(out, "{}: {}", printable(name), printable(&line))?;
@@ -174,11 +177,11 @@ fn row(credential: &CredentialStatus) -> Vec<String> {
         None => credential.name.clone(),
     };
     let error = match (&credential.last_error, credential.last_error_s) {
-        (Some(error), Some(age)) => format!("{error} ({} ago)", brief(age)),
+        (Some(error), Some(age)) => format!("{error} ({} ago)", format_duration(age)),
         (Some(error), None) => error.clone(),
         (None, _) => "-".to_owned(),
     };
-    let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), brief);
+    let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), format_duration);
     let cells = [
         name,
         credential.provider.clone(),
@@ -197,23 +200,23 @@ fn row(credential: &CredentialStatus) -> Vec<String> {
         .collect()
 }
 
-/// JSON whose texts do not disturb a terminal, and say the same.
-fn quiet(json: &str) -> String {
-    let mut quiet = String::with_capacity(json.len());
+/// JSON whose texts do not disturb a terminal, with the same meaning.
+fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
         if !disturbs_lines(character) {
-            quiet.push(character);
+            escaped.push(character);
             continue;
         }
         for unit in character.encode_utf16(&mut [0; 2]) {
-            write!(quiet, "\\u{unit:04x}").expect("writing to a String does not fail");
+            write!(escaped, "\\u{unit:04x}").expect("writing to a String does not fail");
         }
     }
-    quiet
+    escaped
 }
 
 /// `59s`, `3m20s`, `2h05m`, `3d04h`.
-fn brief(seconds: u64) -> String {
+fn format_duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
@@ -239,13 +242,13 @@ mod tests {
     #[case(7_500, "2h05m")]
     #[case(273_600, "3d04h")]
     fn times_are_brief(#[case] seconds: u64, #[case] expected: &str) {
-        assert_eq!(brief(seconds), expected);
+        assert_eq!(format_duration(seconds), expected);
     }
 
     #[test]
     fn t72_json_disturbs_no_terminal_and_says_the_same() {
         let written = serde_json::json!({ "a": "\u{1b}\u{9b}31m\u{202e}\n\u{e4}" });
-        let shown = quiet(&serde_json::to_string_pretty(&written).unwrap());
+        let shown = escape_json(&serde_json::to_string_pretty(&written).unwrap());
         assert!(!shown.contains(disturbs_lines), "{shown:?}");
         assert!(shown.contains("\\u009b31m\\u202e\\n\u{e4}"), "{shown}");
         let read: serde_json::Value = serde_json::from_str(&shown).unwrap();

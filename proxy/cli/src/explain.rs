@@ -1,4 +1,4 @@
-//! `countersign explain`: how a request would be decided, by the very code that decides it.
+//! `countersign explain`: how a request would be decided, with the same code that decides it.
 
 use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -20,8 +20,8 @@ use jiff::Timestamp;
 
 use super::{output, report};
 
-/// Says how a request would be decided, and what every rule had to do with it. Exit code 0 if it
-/// would be permitted, 3 if not.
+/// Shows how a request would be decided, and how each rule contributed. Exit code 0 if it would be
+/// permitted, 3 if not.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
     /// A directory or file of resources.
@@ -30,7 +30,7 @@ pub(super) struct ExplainCommand {
     /// The caller: `system:serviceaccount:NAMESPACE:NAME`, or a SPIFFE ID.
     #[arg(long = "as", value_name = "SUBJECT")]
     subject: String,
-    /// The issuer's name; needed only where workloads of several clusters are told apart.
+    /// The issuer's name; needed only if selectors name several clusters.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
     /// The caller's CronJob.
@@ -42,7 +42,7 @@ pub(super) struct ExplainCommand {
     /// An image of the caller's pod, by digest.
     #[arg(long = "image", value_name = "IMAGE")]
     images: Vec<String>,
-    /// The moment, as in RFC 3339; now unless given.
+    /// The time, as in RFC 3339. Default: now.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// The request's method.
@@ -95,7 +95,7 @@ impl ExplainCommand {
 
     fn destination(&self) -> anyhow::Result<(Authority, CanonicalPath)> {
         if self.url.scheme_str() != Some("https") {
-            bail!("the URL must start with https://; nothing else gets a credential");
+            bail!("the URL must start with https://; only HTTPS requests get a credential");
         }
         let written = self.url.authority().context("the URL has no host")?;
         let authority = Authority::with_default_port(written.as_str(), HTTPS)?;
@@ -118,7 +118,7 @@ impl ExplainCommand {
         let account = self.subject.strip_prefix("system:serviceaccount:");
         let (namespace, name) = account
             .and_then(|account| account.split_once(':'))
-            .context("--as wants system:serviceaccount:NAMESPACE:NAME or a SPIFFE ID")?;
+            .context("--as needs system:serviceaccount:NAMESPACE:NAME or a SPIFFE ID")?;
         facts.namespace = Some(namespace.into());
         facts.service_account = Some(name.into());
         let assumed = if facts.cluster.is_none() {
@@ -132,7 +132,7 @@ impl ExplainCommand {
         Ok((facts, assumed))
     }
 
-    /// What the Kubernetes API would say, if any of it was given.
+    /// The facts from the Kubernetes API, if any were given.
     fn kubernetes(&self) -> Option<Arc<PodFacts>> {
         let given = self.cron_job.is_some() || !self.labels.is_empty() || !self.images.is_empty();
         given.then(|| {
@@ -160,6 +160,6 @@ fn only_cluster(policies: &PolicySet) -> Option<Arc<str>> {
 }
 
 fn label(text: &str) -> Result<(String, String), &'static str> {
-    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("write a label as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Reading what people configured and writing what they asked for.
+//! Reads configuration files and writes requested files.
 
 use std::{
     fs::Permissions,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use countersign_config::{load, model::Gateway, problem::Problems};
 
-/// Loads the file that starts a gateway, or says everything that is wrong with it.
+/// Loads the Gateway file, or reports all its mistakes.
 pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
     let (gateway, _warnings) = load::gateway(path)
         .map_err(|problems| unusable(&problems))
@@ -18,7 +18,7 @@ pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
     Ok(gateway)
 }
 
-/// Everything that is wrong, as one error.
+/// All mistakes, as one error.
 pub(super) fn unusable(problems: &Problems) -> anyhow::Error {
     anyhow::anyhow!(
         "the configuration has mistakes:\n\n{}",
@@ -26,7 +26,7 @@ pub(super) fn unusable(problems: &Problems) -> anyhow::Error {
     )
 }
 
-/// Writes a file that everyone may read, whole or not at all.
+/// Writes a world-readable file, completely or not at all.
 pub(super) fn write_public(path: &Path, contents: &[u8]) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -35,7 +35,7 @@ pub(super) fn write_public(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o644))
         .tempfile_in(parent)?;
-    // The umask may have taken bits away.
+    // The umask may have removed permissions.
     file.as_file()
         .set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(contents)?;

@@ -60,13 +60,13 @@ pub fn main() -> ExitCode {
     };
     failed.unwrap_or_else(|error| {
         // Nobody may be listening.
-        drop(write!(anstream::stderr().lock(), "{}", told(&error)));
+        drop(write!(anstream::stderr().lock(), "{}", error_text(&error)));
         ExitCode::FAILURE
     })
 }
 
 /// An error with all that caused it, each on a line.
-fn told(error: &anyhow::Error) -> String {
+fn error_text(error: &anyhow::Error) -> String {
     let mut causes = error.chain().map(ToString::to_string);
     let mut text = format!("Error: {}\n", escaped(&causes.next().unwrap_or_default()));
     for (index, cause) in causes.enumerate() {
@@ -156,6 +156,6 @@ mod tests {
         let cause = std::io::Error::other("a\nError: forged\u{1b}[2J");
         let error = Err::<(), _>(cause).context("b\u{202e}").unwrap_err();
         let expected = "Error: b\\u{202e}\n\nCaused by:\n    a\\u{a}Error: forged\\u{1b}[2J\n";
-        assert_eq!(told(&error), expected);
+        assert_eq!(error_text(&error), expected);
     }
 }

@@ -1,5 +1,5 @@
-//! Standard output, which its reader may close before everything is said: `countersign schema | head`.
-//! That is the reader's right, and so no error to tell of.
+//! Standard output, which its reader may close early: `countersign schema | head`. That is normal, so it
+//! is not reported as an error.
 
 use std::{
     error::Error,
@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-/// What a shell shows for a command that SIGPIPE has ended: 128 and the signal's number.
+/// The exit code that a shell reports for a command ended by SIGPIPE: 128 plus the signal's number.
 const ENDED_BY_PIPE: u8 = 141;
 
 /// Standard output without the styles that its reader cannot show.
@@ -16,12 +16,12 @@ pub(super) fn stdout() -> Output<anstream::AutoStream<StdoutLock<'static>>> {
     Output(anstream::stdout().lock())
 }
 
-/// Standard output for bytes of any kind.
+/// Standard output for arbitrary bytes.
 pub(super) fn raw_stdout() -> Output<StdoutLock<'static>> {
     Output(io::stdout().lock())
 }
 
-/// The exit code of a command whose output nobody reads any more; `None` for all other errors.
+/// The exit code of a command whose reader closed the output; `None` for all other errors.
 pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     let closed = |cause: &(dyn Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>();
@@ -34,22 +34,22 @@ pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
         .then(|| ExitCode::from(ENDED_BY_PIPE))
 }
 
-/// Says of a closed pipe that it was this output's: others, such as a connection, close too.
+/// Marks a closed pipe as this output's, because others, such as a connection, close too.
 pub(super) struct Output<W>(W);
 
-/// Nobody reads the output any more.
+/// The reader closed the output.
 #[derive(Debug)]
 struct Closed;
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads the output any more")
+        f.write_str("the reader closed the output")
     }
 }
 
 impl Error for Closed {}
 
-fn told(error: io::Error) -> io::Error {
+fn mark_pipe_error(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::BrokenPipe => io::Error::new(ErrorKind::BrokenPipe, Closed),
         _other => error,
@@ -58,11 +58,11 @@ fn told(error: io::Error) -> io::Error {
 
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(told)
+        self.0.write(bytes).map_err(mark_pipe_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(told)
+        self.0.flush().map_err(mark_pipe_error)
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
             Some(ExitCode::from(141))
         );
         assert_eq!(exit_code(&failed(ErrorKind::StorageFull)), None);
-        // A connection that breaks is worth an error.
+        // A broken connection is an error to report.
         let other = io::Error::from(ErrorKind::BrokenPipe);
         assert_eq!(exit_code(&other.into()), None);
     }

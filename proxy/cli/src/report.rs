@@ -1,4 +1,4 @@
-//! Printing findings, the same way for every command.
+//! Prints findings, in the same way for every command.
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Write},
@@ -17,7 +17,7 @@ pub(super) fn problems(problems: &Problems) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Prints findings to standard error. If nobody reads them there, they still count.
+/// Prints findings to standard error. They count even if nobody reads them.
 pub(super) fn to_stderr(problems: &Problems) -> anyhow::Result<()> {
     if problems.0.is_empty() {
         return Ok(());

@@ -15,19 +15,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::report;
 
-/// How long threads that wait for a disk or a name may hold up the end.
+/// How long threads that are blocked on a disk or a name may delay the exit.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// Runs a gateway until SIGTERM or SIGINT; SIGHUP reloads the resources.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
-    /// The file that describes the gateway.
+    /// The Gateway file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The process log's format, on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     log: LogFormat,
-    /// How many threads serve; one for each core unless given.
+    /// Number of worker threads. Default: one per core.
     #[arg(long, value_name = "COUNT")]
     threads: Option<usize>,
 }
@@ -62,7 +62,7 @@ impl RunCommand {
             if let Some(address) = app.admin_address() {
                 tracing::info!(%address, "admin endpoint");
             }
-            let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
+            let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
             app.run(async move {
                 tokio::select! {
                     _ = terminate.recv() => {}
@@ -73,7 +73,7 @@ impl RunCommand {
             .await;
             Ok(ExitCode::SUCCESS)
         });
-        // A file on a disk that does not answer must not keep the process.
+        // A file on a disk that does not respond must not keep the process alive.
         runtime.shutdown_timeout(LAST_THREADS);
         ended
     }

@@ -1,4 +1,4 @@
-//! `countersign schema`: the JSON Schema of what operators write.
+//! `countersign schema`: the JSON Schema of the resources.
 
 use std::{io::Write, process::ExitCode};
 

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// aws-lc's, with the suites in our order: `TLS13_AES_128_GCM_SHA256` first.
+/// aws-lc's provider, with the suites in our order: `TLS13_AES_128_GCM_SHA256` first.
 ///
-/// It is the one suite that every TLS 1.3 has (RFC 8446, section 9.1), and the keys that it protects
-/// are exchanged over curves of no more than its strength. rustls puts AES-256 before it, whose
-/// handshake hashes with SHA-384: that costs a new connection more, since processors have instructions
-/// for SHA-256 alone.
+/// Every TLS 1.3 implementation has this suite (RFC 8446, section 9.1), and its keys are exchanged over
+/// curves that are not stronger. rustls prefers AES-256, whose handshake hashes with SHA-384. That makes
+/// a new connection more expensive, because processors have instructions only for SHA-256.
 pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     let first = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    // False sorts before true, and the rest stays in its order.
+    // False sorts before true; the others keep their order.
     provider.cipher_suites.sort_by_key(|suite| *suite != first);
     Arc::new(provider)
 }

@@ -11,13 +11,13 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-/// The longest that a wait trusts its timer: no event tells that the machine's clock was set.
+/// The longest that a wait relies on its timer: no event tells that the machine's clock was set.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Tells the wall-clock time: the machine's, or one that a test sets.
+/// The wall-clock time: the machine's, or one that a test sets.
 ///
-/// Waits and idle limits use tokio's clock instead; this one is for moments that others wrote
-/// down, such as a token's `exp` or a policy's schedule.
+/// Waits and idle limits use tokio's clock instead. This clock is for times that come from elsewhere,
+/// such as a token's `exp` or a policy's schedule.
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Option<Arc<Manual>>);
 
@@ -33,8 +33,7 @@ impl Clock {
         Self(None)
     }
 
-    /// A clock that stands still at `at` until it is moved; clones move together. Millisecond
-    /// precision.
+    /// A clock that stands still at `at` until it is set; clones share the time. Millisecond precision.
     pub fn manual(at: Timestamp) -> Self {
         Self(Some(Arc::new(Manual {
             millis: AtomicI64::new(at.as_millisecond()),
@@ -55,11 +54,11 @@ impl Clock {
         }
     }
 
-    /// Completes when it is `at` or later. A machine's clock that is set meanwhile is noticed within
-    /// a minute.
+    /// Completes at `at` or later. If the machine's clock is set meanwhile, that is noticed within a
+    /// minute.
     pub async fn until(&self, at: Timestamp) {
         loop {
-            // Made before the look: time that passes in between is not missed.
+            // Created before the check, so that a change in between is not missed.
             let passed = self.0.as_ref().map(|manual| manual.passed.notified());
             let passed = async {
                 match passed {
@@ -80,16 +79,15 @@ impl Clock {
         }
     }
 
-    /// Sets a manual clock to `at`, as a machine's clock is set: who waits is not told. Does nothing
-    /// to the machine's.
+    /// Sets a manual clock to `at`, as a machine's clock is set: waits are not woken. Has no effect on
+    /// the machine's.
     pub fn set(&self, at: Timestamp) {
         if let Some(manual) = &self.0 {
             manual.millis.store(at.as_millisecond(), Ordering::Release);
         }
     }
 
-    /// Lets the time of a manual clock pass until `at`, so that whoever waits for a moment until
-    /// then goes on.
+    /// Lets the time of a manual clock pass until `at`, and wakes waits for a time until then.
     pub fn pass(&self, at: Timestamp) {
         self.set(at);
         if let Some(manual) = &self.0 {

@@ -1,7 +1,7 @@
 //! The canonical authority: where a request goes, parsed once.
 //!
-//! Policy, credential, pool key, leaf certificate and dialling all use this one value, so that
-//! no two of them can understand a name differently.
+//! Policy, credential, pool key, leaf certificate and dialling all use this one value, so that no two of
+//! them can interpret a name differently.
 
 use std::fmt;
 
@@ -15,20 +15,20 @@ pub const HTTPS: u16 = 443;
 pub struct Authority {
     host: Host,
     port: u16,
-    /// The same as it is written into requests, without the port that `https` implies.
+    /// The same as in requests, without the default port of `https`.
     written: http::uri::Authority,
 }
 
-/// Why a text is no authority.
+/// Why a text is not an authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a usable authority: {0}")]
 pub struct AuthorityError(pub &'static str);
 
 impl Authority {
-    /// An authority of parts that are canonical already.
+    /// An authority from canonical parts.
     ///
     /// # Panics
-    /// Never: a canonical host and a port are always an authority.
+    /// Never: a canonical host and a port always form an authority.
     pub fn new(host: Host, port: u16) -> Self {
         let text = if port == HTTPS {
             host.to_string()
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    /// Parses `host:port`, as in a CONNECT request; the port must be there.
+    /// Parses `host:port`, as in a CONNECT request; the port is required.
     pub fn with_port(text: &str) -> Result<Self, AuthorityError> {
         let (host, port) = split(text)?;
         let port = port.ok_or(AuthorityError("the port is missing"))?;
@@ -105,7 +105,7 @@ fn parse_host(text: &str) -> Result<Host, AuthorityError> {
     Host::parse(text).map_err(|error| AuthorityError(error.0))
 }
 
-/// Splits host and port; an IPv6 address must stand in brackets.
+/// Splits host and port; an IPv6 address must be in brackets.
 fn split(text: &str) -> Result<(&str, Option<u16>), AuthorityError> {
     if text.contains('@') {
         return Err(AuthorityError("userinfo is not allowed"));
@@ -128,11 +128,11 @@ fn split(text: &str) -> Result<(&str, Option<u16>), AuthorityError> {
     match rest.strip_prefix(':') {
         Some(port) => Ok((host, Some(parse_port(port)?))),
         None if rest.is_empty() => Ok((host, None)),
-        None => Err(AuthorityError("something stands behind the host")),
+        None => Err(AuthorityError("there is text after the host")),
     }
 }
 
-/// Digits only: `u16::from_str` would take a leading `+`.
+/// Digits only: `u16::from_str` would also accept a leading `+`.
 fn parse_port(text: &str) -> Result<u16, AuthorityError> {
     const BAD: AuthorityError = AuthorityError("the port is not a number from 1 to 65535");
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {

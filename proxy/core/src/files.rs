@@ -1,8 +1,8 @@
-//! Files of others, on disks that may not answer.
+//! Files on disks that may not respond.
 //!
-//! A thread that serves requests never reads a file. Whoever needs one while requests are served
-//! asks here: the work is done on a thread of its own, nobody waits for it beyond a few seconds,
-//! and a file that hangs holds two threads at most, however many ask for it.
+//! A thread that serves requests never reads a file. Code that needs one uses this module: the work is
+//! done on another thread, no one waits longer than a few seconds, and a file that hangs blocks at most
+//! two threads, however many ask for it.
 
 use std::{
     collections::HashMap,
@@ -20,20 +20,20 @@ use std::{
 use rustix::fs::OFlags;
 use tokio::{sync::Semaphore, time::timeout};
 
-/// The longest that anyone waits for a file.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for a file.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Threads at work on one file.
-const AT_WORK: usize = 2;
+/// The most threads that work on one file.
+const MAX_THREADS: usize = 2;
 
-/// The largest file that is read where nothing smaller is said: certificates, keys, bundles.
+/// The largest file that is read without an explicit limit: certificates, keys, bundles.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// Opens a regular file for reading. Where something else lies, such as a named pipe, it does not
-/// wait for whoever is at the other end.
+/// Opens a regular file for reading. If the path is something else, such as a named pipe, it
+/// does not wait for the other end.
 ///
 /// # Errors
-/// When the system does not open it, or it is no regular file.
+/// When the system does not open it, or it is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -49,7 +49,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The content of a regular file of at most 4 MiB, read by this very thread: at start, or where no
+/// The content of a regular file of at most 4 MiB, read on this thread: at start, or where no
 /// request waits.
 ///
 /// # Errors
@@ -66,32 +66,32 @@ pub fn read_now(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The same beside the requests.
+/// The same on another thread.
 ///
 /// # Errors
-/// As for [`read_now`], and when the file does not answer in time.
+/// As for [`read_now`], and when the file does not respond in time.
 pub async fn read(path: &Path) -> io::Result<Vec<u8>> {
-    beside(path, read_now).await
+    run_blocking(path, read_now).await
 }
 
-/// Does what may wait for the disk that `path` is on, beside the requests.
+/// Runs work that may block on the disk of `path`, on another thread.
 ///
 /// # Errors
-/// Those of the work; and [`io::ErrorKind::TimedOut`] when it takes too long, at once where
-/// earlier work on the same path has not come back yet.
-pub async fn beside<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+/// Those of the work; and [`io::ErrorKind::TimedOut`] when it takes too long, or at once if
+/// earlier work on the same path still hangs.
+pub async fn run_blocking<T: Send + 'static, E: From<io::Error> + Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    let desk = Desk::of(path);
-    if desk.given_up.load(Ordering::Relaxed) > 0 {
+    let entry = FileWork::of(path);
+    if entry.given_up.load(Ordering::Relaxed) > 0 {
         return Err(hangs().into());
     }
     let path = path.to_owned();
     let working = async {
-        let permit = Arc::clone(&desk.permits).acquire_owned().await;
+        let permit = Arc::clone(&entry.permits).acquire_owned().await;
         let job = Arc::new(Job {
-            desk: Arc::clone(&desk),
+            entry: Arc::clone(&entry),
             state: AtomicU8::new(WAITED_FOR),
         });
         let _waiting = Waiting(Arc::clone(&job));
@@ -103,7 +103,7 @@ pub async fn beside<T: Send + 'static, E: From<io::Error> + Send + 'static>(
         });
         done.await
     };
-    match timeout(PATIENCE, working).await {
+    match timeout(TIMEOUT, working).await {
         Ok(Ok(done)) => done,
         // The runtime is shutting down.
         Ok(Err(_)) => Err(io::Error::from(io::ErrorKind::Interrupted).into()),
@@ -112,47 +112,46 @@ pub async fn beside<T: Send + 'static, E: From<io::Error> + Send + 'static>(
 }
 
 fn hangs() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer")
+    io::Error::new(io::ErrorKind::TimedOut, "the disk does not respond")
 }
 
-/// All that is being done on one path.
+/// All work in progress on one path.
 #[derive(Debug)]
-struct Desk {
+struct FileWork {
     permits: Arc<Semaphore>,
-    /// Work that nobody waits for any more and that has not come back. For a moment below 0 when it
-    /// comes back just then.
+    /// Work that has timed out and still hangs. Briefly below 0 if it completes at that moment.
     given_up: AtomicIsize,
 }
 
-/// The desks that are in use, or that something hangs on: as many as there are paths in the
-/// configuration at the most.
-static DESKS: LazyLock<Mutex<HashMap<PathBuf, Arc<Desk>>>> = LazyLock::new(Mutex::default);
+/// One entry for each path in use, or on which something hangs: at most one for each path in the
+/// configuration.
+static ENTRIES: LazyLock<Mutex<HashMap<PathBuf, Arc<FileWork>>>> = LazyLock::new(Mutex::default);
 
-impl Desk {
+impl FileWork {
     fn of(path: &Path) -> Arc<Self> {
-        let mut desks = desks();
-        if let Some(desk) = desks.get(path) {
-            return Arc::clone(desk);
+        let mut entries = entries();
+        if let Some(entry) = entries.get(path) {
+            return Arc::clone(entry);
         }
-        // Nobody else can be about to use one that only the map holds.
-        desks.retain(|_, desk| Arc::strong_count(desk) > 1);
-        let desk = Arc::new(Self {
-            permits: Arc::new(Semaphore::new(AT_WORK)),
+        // If only the map holds a entry, no one else can be about to use it.
+        entries.retain(|_, entry| Arc::strong_count(entry) > 1);
+        let entry = Arc::new(Self {
+            permits: Arc::new(Semaphore::new(MAX_THREADS)),
             given_up: AtomicIsize::new(0),
         });
-        desks.insert(path.to_owned(), Arc::clone(&desk));
-        desk
+        entries.insert(path.to_owned(), Arc::clone(&entry));
+        entry
     }
 }
 
-fn desks() -> MutexGuard<'static, HashMap<PathBuf, Arc<Desk>>> {
-    DESKS.lock().unwrap_or_else(PoisonError::into_inner)
+fn entries() -> MutexGuard<'static, HashMap<PathBuf, Arc<FileWork>>> {
+    ENTRIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Work on a thread of its own. It holds its desk until it comes back.
+/// Work on another thread. It holds its entry until it completes.
 #[derive(Debug)]
 struct Job {
-    desk: Arc<Desk>,
+    entry: Arc<FileWork>,
     state: AtomicU8,
 }
 
@@ -163,23 +162,23 @@ const ENDED: u8 = 2;
 impl Job {
     fn end(&self) {
         if self.state.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
-            self.desk.given_up.fetch_sub(1, Ordering::Relaxed);
+            self.entry.given_up.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Whoever waits for a job.
+/// A wait for a job.
 #[derive(Debug)]
 struct Waiting(Arc<Job>);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let Job { desk, state } = &*self.0;
+        let Job { entry, state } = &*self.0;
         let given_up =
             state.compare_exchange(WAITED_FOR, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire);
-        // What has ended is never counted: whoever comes in that moment would be told of a hang.
+        // Completed work is never counted, because a new request would then see a hang.
         if given_up.is_ok() {
-            desk.given_up.fetch_add(1, Ordering::Relaxed);
+            entry.given_up.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -221,7 +220,7 @@ mod tests {
         assert_eq!(kind, io::ErrorKind::FileTooLarge);
     }
 
-    /// A disk that does not answer, until it is let go: as a file of it, any path will do.
+    /// A disk that does not respond until it is released; any path can stand for a file on it.
     fn hang(
         path: &Path,
     ) -> (
@@ -234,11 +233,11 @@ mod tests {
             let (path, hanging) = (path.to_owned(), Arc::clone(&hanging));
             tokio::spawn(async move {
                 let work = move |_: &Path| {
-                    // An error is the test letting go.
+                    // An error means that the test released it.
                     let _ = hanging.lock().unwrap().recv();
                     Ok::<_, io::Error>(())
                 };
-                beside(&path, work).await.unwrap_err().kind()
+                run_blocking(&path, work).await.unwrap_err().kind()
             })
         });
         (let_go, asks.collect())
@@ -248,29 +247,32 @@ mod tests {
     async fn a_disk_that_does_not_answer_costs_two_threads_and_is_remembered() {
         let path = Path::new("/a disk that does not answer");
         let (let_go, asks) = hang(path);
-        let desk = Desk::of(path);
-        while desk.permits.available_permits() > 0 {
+        let entry = FileWork::of(path);
+        while entry.permits.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        // Time does not pass by itself while a thread is at work.
-        tokio::time::advance(PATIENCE).await;
+        // The paused clock does not advance by itself while a thread works.
+        tokio::time::advance(TIMEOUT).await;
         for ask in asks {
             assert_eq!(ask.await.unwrap(), io::ErrorKind::TimedOut);
         }
-        assert_eq!(desk.given_up.load(Ordering::Relaxed), AT_WORK.cast_signed());
-        // Whoever comes now does not wait, and no thread is taken.
+        assert_eq!(
+            entry.given_up.load(Ordering::Relaxed),
+            MAX_THREADS.cast_signed()
+        );
+        // New requests do not wait and use no thread.
         let began = tokio::time::Instant::now();
         let kind = read(path).await.unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed(), Duration::ZERO);
-        // Another file is not concerned.
+        // Another file is not affected.
         let kind = read(Path::new("/a disk that does"))
             .await
             .unwrap_err()
             .kind();
         assert_eq!(kind, io::ErrorKind::NotFound);
         drop(let_go);
-        while desk.given_up.load(Ordering::Relaxed) > 0 {
+        while entry.given_up.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
         let kind = read(path).await.unwrap_err().kind();
@@ -290,8 +292,8 @@ mod tests {
                 () = tokio::task::yield_now() => {}
             }
         }
-        let desk = Desk::of(&path);
-        while desk.given_up.load(Ordering::Relaxed) > 0 {
+        let entry = FileWork::of(&path);
+        while entry.given_up.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(read(&path).await.unwrap(), b"content");

@@ -1,9 +1,9 @@
-//! How many files the process may have open: each connection is one.
+//! The limit of open files: each connection is one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit, which many systems set to 1024 for programs that use `select`, to the
-/// hard one, which is what the administrator meant.
+/// Raises the soft limit to the hard limit. Many systems set the soft limit to 1024 for programs that
+/// use `select`.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -11,6 +11,6 @@ pub fn raise_limit() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, limit = ?limit.current, "the limit of open files cannot be raised");
+        tracing::warn!(%error, limit = ?limit.current, "the limit of open files could not be raised");
     }
 }

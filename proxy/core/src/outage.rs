@@ -1,5 +1,5 @@
-//! An outage of something that requests wait for: told when it begins, now and then while it lasts, and
-//! when it is over. Of one who does not answer at all, nobody but the first waits for long.
+//! An outage of something that requests wait for: it is logged when it begins, at intervals while it
+//! lasts, and when it ends. If something hangs, only the first request waits long for it.
 
 use std::{
     future::Future,
@@ -9,55 +9,55 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-/// Whoever takes longer than this to fail hangs, and is waited for no longer than this until it has
-/// answered once.
+/// Something that takes longer than this to fail hangs. Requests then wait no longer than this until it
+/// has responded once.
 pub const PROMPT: Duration = Duration::from_secs(1);
 
-/// While an outage lasts the log says so once in this time.
-pub(crate) const TELL_AGAIN: Duration = Duration::from_secs(30);
+/// The interval of log lines during an outage.
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Whether there is an outage. The lock is held for a few moves in memory.
+/// The current outage, if any. The lock is held only briefly.
 #[derive(Debug, Default)]
-pub struct Outage(Mutex<Option<Lasting>>);
+pub struct Outage(Mutex<Option<OngoingOutage>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Lasting {
+struct OngoingOutage {
     since: Instant,
     told: Instant,
     hangs: bool,
 }
 
 impl Outage {
-    /// Notes that an attempt that began then has failed; whether that is to be told.
+    /// Records that an attempt which began at this time failed; returns whether to log it.
     pub fn failed(&self, began: Instant) -> bool {
         let (now, hangs) = (Instant::now(), began.elapsed() >= PROMPT);
         let mut lasting = self.lock();
         let Some(lasting) = lasting.as_mut() else {
             let (since, told) = (began, now);
-            *lasting = Some(Lasting { since, told, hangs });
+            *lasting = Some(OngoingOutage { since, told, hangs });
             return true;
         };
         lasting.hangs = hangs;
-        let is_due = now - lasting.told >= TELL_AGAIN;
+        let is_due = now - lasting.told >= LOG_INTERVAL;
         if is_due {
             lasting.told = now;
         }
         is_due
     }
 
-    /// Notes an answer; for how long there was none, if there was an outage.
+    /// Records a response; returns how long the outage lasted, if there was one.
     pub fn over(&self) -> Option<Duration> {
         let ended = self.lock().take();
         ended.map(|lasting| lasting.since.elapsed())
     }
 
-    /// Whether it gave no answer when it was asked last.
+    /// Whether the last attempt hung.
     pub fn hangs(&self) -> bool {
         self.lock().is_some_and(|lasting| lasting.hangs)
     }
 
-    /// Waits for an answer; `None` if it hangs and does not give one at once. It is for the caller to
-    /// see that work goes on, so that it is noticed when the answers are back.
+    /// Waits for a response; `None` if the source hangs and does not respond at once. The caller must
+    /// let the work continue, so that its recovery is noticed.
     pub async fn patiently<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         if self.hangs() {
             return timeout(PROMPT, answer).await.ok();
@@ -65,7 +65,7 @@ impl Outage {
         Some(answer.await)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Lasting>> {
+    fn lock(&self) -> MutexGuard<'_, Option<OngoingOutage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +103,7 @@ mod tests {
         let five = Duration::from_secs(5);
         assert_eq!(wait(five).await, (true, five));
         let began = Instant::now();
-        // It refuses at once: that is no hanging.
+        // It refuses at once: it does not hang.
         outage.failed(began);
         assert_eq!(wait(five).await, (true, five));
         outage.failed(began);

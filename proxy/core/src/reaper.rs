@@ -1,8 +1,8 @@
-//! Process 1 of a container inherits every process whose parent has ended: what helpers leave behind,
-//! and what somebody ran with `kubectl exec`. Each that ends stays in the table of processes until
-//! process 1 has asked how it ended, and the table is bounded.
+//! Reaps orphans. Process 1 of a container inherits every process whose parent has ended: those that
+//! helpers leave behind, and those started with `kubectl exec`. When one ends, it stays in the process
+//! table until process 1 waits for it, and that table is bounded.
 //!
-//! Our own children are left to those who wait for them.
+//! Our own children are left to the code that waits for them.
 
 use std::{
     collections::HashSet,
@@ -17,21 +17,21 @@ use tokio::{
     sync::Notify,
 };
 
-/// The first process, to which orphans are given.
+/// The process that inherits orphans.
 const FIRST: Pid = Pid::INIT;
 
 static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
 
-/// The children that somebody waits for. The lock is held while one is started, so that none ends
-/// before it is known.
+/// The children that our code waits for. The lock is held while one is started, so that none ends before
+/// it is registered.
 #[derive(Debug, Default)]
 struct Children {
     known: Mutex<HashSet<Pid>>,
-    /// One is not waited for any more.
+    /// Notified when code stops waiting for one.
     fewer: Notify,
 }
 
-/// A child whose end somebody waits for, until this is dropped.
+/// A child that our code waits for, until this is dropped.
 #[derive(Debug)]
 pub struct Awaited(Option<Pid>);
 
@@ -50,7 +50,7 @@ impl Children {
     }
 }
 
-/// Starts a child, which is not reaped while what comes with it is held.
+/// Starts a child, which is not reaped while the returned guard is held.
 pub fn spawn(command: &mut Command) -> io::Result<(Child, Awaited)> {
     let mut known = CHILDREN.lock();
     let child = command.spawn()?;
@@ -59,24 +59,24 @@ pub fn spawn(command: &mut Command) -> io::Result<(Child, Awaited)> {
     Ok((child, Awaited(pid)))
 }
 
-/// Reaps orphans from now on, if we are the process that gets them. To be called within the runtime.
+/// Reaps orphans from now on, if this process inherits them. To be called within the runtime.
 pub fn start() {
     if getpid() != FIRST {
         return;
     }
     match signal(SignalKind::child()) {
         Ok(ended) => drop(tokio::spawn(run(ended))),
-        Err(error) => tracing::warn!(%error, "processes that are left behind are not reaped"),
+        Err(error) => tracing::warn!(%error, "orphaned processes are not reaped"),
     }
 }
 
 async fn run(mut ended: Signal) {
     loop {
-        // Reads a few files of /proc for each process of the container.
+        // Reads a few files in /proc for each process of the container.
         let reaped = tokio::task::spawn_blocking(reap).await;
         match reaped {
             Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(count)) => tracing::debug!(count, "processes that were left behind are reaped"),
+            Ok(Ok(count)) => tracing::debug!(count, "orphaned processes were reaped"),
             Ok(Err(error)) => tracing::debug!(%error, "/proc cannot be read"),
         }
         tokio::select! {
@@ -86,7 +86,7 @@ async fn run(mut ended: Signal) {
     }
 }
 
-/// Reaps every ended child that nobody waits for; how many there were.
+/// Reaps every ended child that our code does not wait for; returns their number.
 fn reap() -> io::Result<usize> {
     let mut count = 0;
     for pid in ended_children()? {
@@ -95,7 +95,7 @@ fn reap() -> io::Result<usize> {
     Ok(count)
 }
 
-/// Reaps a child that has ended; whether nobody waits for it.
+/// Reaps an ended child; returns whether our code did not wait for it.
 fn reap_unless_awaited(pid: Pid) -> io::Result<bool> {
     let known = CHILDREN.lock();
     Ok(!known.contains(&pid) && waitpid(Some(pid), WaitOptions::NOHANG)?.is_some())
@@ -111,7 +111,7 @@ fn ended_children() -> io::Result<Vec<Pid>> {
         let Some(pid) = pid.and_then(Pid::from_raw) else {
             continue;
         };
-        // One that was reaped in between has none any more.
+        // A child that was reaped in between has no such file.
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
         if stat.is_ok_and(|stat| is_ended_child(&stat, us)) {
             ended.push(pid);
@@ -120,7 +120,7 @@ fn ended_children() -> io::Result<Vec<Pid>> {
     Ok(ended)
 }
 
-/// By `proc_pid_stat(5)`: `PID (NAME) STATE PARENT ...`, where the name may hold anything.
+/// By `proc_pid_stat(5)`: `PID (NAME) STATE PARENT ...`, where the name can contain anything.
 fn is_ended_child(stat: &str, parent: i32) -> bool {
     let after_name = stat.rsplit_once(") ").map(|(_, rest)| rest);
     let mut fields = after_name.unwrap_or_default().split(' ');
@@ -150,7 +150,7 @@ mod tests {
     async fn a_child_that_is_waited_for_is_left_alone() {
         let (mut child, awaited) = spawn(&mut Command::new("true")).unwrap();
         let pid = awaited.0.unwrap();
-        // Ended and not waited for yet.
+        // Ended and not reaped yet.
         while !ended_children().unwrap().contains(&pid) {
             tokio::task::yield_now().await;
         }

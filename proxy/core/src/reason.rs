@@ -1,13 +1,13 @@
-//! The one list of reasons.
+//! The list of all reasons.
 
-/// Whose fault a refusal or failure is, so that whoever is paged knows whom to call.
+/// Who is at fault for a refusal or failure, so that on-call staff know whom to contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {
-    /// The code that made the request, or the pod's set-up.
+    /// The code that made the request, or the pod's configuration.
     Caller,
     /// The resources: a policy, a credential, the gateway's configuration.
     Operator,
-    /// What the gateway leans on: an issuer, the API server, a secret store.
+    /// Something that the gateway depends on: an issuer, the API server, a secret store.
     Platform,
     /// The API that was called, or the network on the way to it.
     Upstream,
@@ -28,29 +28,29 @@ impl Blame {
     }
 }
 
-/// Which of two languages a refusal inside a tunnel speaks.
+/// The format of a refusal inside a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// The API's own, because sending the request again cannot help: SDKs give up at once.
+    /// The API's own errors, because a retry cannot help: SDKs give up at once.
     Api,
-    /// HTTP's, because it is a fault of transport or a passing one: SDKs may try again.
+    /// HTTP errors, because the fault is in transport or may pass: SDKs may retry.
     Http,
-    /// HTTP's status with the API's own body: what an API says itself when it is asked too often.
+    /// HTTP's status with the API's own body, as an API itself responds to too many requests.
     ApiBody,
 }
 
-/// All that is fixed about a reason.
+/// The constant properties of a reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// Its stable name, in records, metrics and answers.
+    /// Its stable name in records, metrics and responses.
     pub code: &'static str,
-    /// The HTTP status, where the answer is not in the API's own language.
+    /// The HTTP status, if the response does not have the API's own format.
     pub status: u16,
-    /// Whose fault it is.
+    /// Who is at fault.
     pub blame: Blame,
-    /// The language it is told in.
+    /// The format of the response.
     pub language: Language,
-    /// One sentence for the caller; it gives away nothing about the policy.
+    /// One sentence for the caller; it reveals nothing about the policy.
     pub caller: &'static str,
     /// What the operator or the SRE can do.
     pub remedy: &'static str,
@@ -59,15 +59,15 @@ pub struct Facts {
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $status:literal, $blame:ident, $language:ident,
         caller: $caller:literal, remedy: $remedy:literal; )+) => {
-        /// Why a request was refused, or failed on its way. Exhaustive: every room's error becomes one of these.
+        /// Why a request was refused or failed. Exhaustive: every module's error maps to one of these.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
 
         impl Reason {
-            /// Every reason there is, for documents and dashboards.
+            /// All reasons, for documentation and dashboards.
             pub const ALL: &[Self] = &[ $( Self::$name, )+ ];
 
-            /// All that is fixed about it.
+            /// Its constant properties.
             pub const fn facts(self) -> &'static Facts {
                 match self { $( Self::$name => &Facts {
                     code: $code, status: $status, blame: Blame::$blame, language: Language::$language,
@@ -79,70 +79,70 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No proof of identity came with the request.
+    /// The request had no proof of identity.
     IdentityMissing = "identity_missing", 407, Caller, Http,
         caller: "This proxy needs proof of who is calling: send a service-account token in Proxy-Authorization.",
         remedy: "Give the pod a projected token for this gateway's audience, in the proxy URL or through the relay.";
-    /// `Proxy-Authorization` could not be understood.
+    /// `Proxy-Authorization` could not be parsed.
     IdentityMalformed = "identity_malformed", 407, Caller, Http,
         caller: "The proof of identity could not be read.",
         remedy: "Send exactly one Proxy-Authorization header: `Bearer TOKEN`, or `Basic` with the token as password.";
-    /// The proof's issuer or trust domain is none of the configured ones.
+    /// The proof's issuer or trust domain is not configured.
     IdentityIssuerUnknown = "identity_issuer_unknown", 407, Operator, Http,
         caller: "The issuer of the proof of identity is not trusted here.",
         remedy: "Add the cluster to identity.issuers (`issuer` must equal the token's `iss` exactly), or the trust domain to identity.trustDomains.";
     /// The signature, key or content of a token or certificate is wrong.
     IdentityInvalid = "identity_invalid", 407, Caller, Http,
         caller: "The proof of identity is not valid.",
-        remedy: "Look at the detail: the signature, the key or the claims of the token are not those of its issuer, or the certificate is not an X.509-SVID of its trust domain.";
-    /// The token was made for longer than the issuer's tokens may be.
+        remedy: "See the detail: the signature, the key or the claims of the token are not those of its issuer, or the certificate is not an X.509-SVID of its trust domain.";
+    /// The token's lifetime is longer than the issuer's limit.
     IdentityTooLongLived = "identity_too_long_lived", 407, Caller, Http,
-        caller: "The token is good for too long: send one that is renewed more often.",
+        caller: "The token's lifetime is too long: send one that is renewed more often.",
         remedy: "Project the token with an expirationSeconds of at most the issuer's identity.issuers[].maxTokenLife; a token from a Secret never qualifies.";
-    /// Its issuer has withdrawn the key that the token was signed with.
+    /// The issuer has withdrawn the key that signed the token.
     IdentityKeyWithdrawn = "identity_key_withdrawn", 407, Caller, Http,
-        caller: "The proof of identity is signed with a key that is no longer its issuer's.",
-        remedy: "Nothing, if the issuer's keys were changed on purpose: the pod reads its renewed token and connects again; else put the key back into the issuer's set.";
+        caller: "The proof of identity is signed with a key that its issuer has withdrawn.",
+        remedy: "Nothing, if the issuer's keys were changed on purpose: the pod reads its renewed token and connects again. Otherwise put the key back into the issuer's set.";
     /// Too many bad proofs came from this address.
     IdentityThrottled = "identity_throttled", 429, Caller, Http,
         caller: "Too many bad proofs of identity came from this address; see Retry-After.",
-        remedy: "Find who sends bad tokens from the address in the record (identity_invalid); callers who are known already do not wait for theirs.";
-    /// The certificate's chain is larger than any that is looked at.
+        remedy: "Find out what sends bad tokens from the address in the record (identity_invalid). Callers that are already known are not delayed.";
+    /// The certificate chain is larger than the bounds.
     IdentityChain = "identity_chain", 407, Caller, Http,
-        caller: "The client certificate came with too large a chain.",
-        remedy: "Send the leaf and the intermediates between it and its trust domain's root, and nothing else: 6 certificates and 16 KiB at most.";
-    /// Token and certificate are not of the same workload.
+        caller: "The client's certificate chain is too large.",
+        remedy: "Send only the leaf and the intermediates between it and its trust domain's root: at most 6 certificates and 16 KiB.";
+    /// Token and certificate belong to different workloads.
     IdentityMismatch = "identity_mismatch", 407, Caller, Http,
         caller: "The token and the client certificate do not name the same workload.",
         remedy: "Send one of the two, or let the certificate's SPIFFE ID end in /ns/NAMESPACE/sa/NAME of the token's service account.";
-    /// The token is for someone else.
+    /// The token is for another audience.
     IdentityAudience = "identity_audience", 407, Caller, Http,
         caller: "The token was issued for another audience.",
         remedy: "Project the token with the audience of this gateway's issuer (default: countersign).";
     /// The token or certificate has expired, or the connection has outlived its proof.
     IdentityExpired = "identity_expired", 407, Caller, Http,
         caller: "The proof of identity has expired.",
-        remedy: "Read the projected token, or the certificate, afresh for every connection; it is renewed in place.";
+        remedy: "Read the projected token, or the certificate, again for every connection; its file is replaced regularly.";
     /// The token or certificate is not valid yet.
     IdentityNotYetValid = "identity_not_yet_valid", 407, Platform, Http,
         caller: "The proof of identity is not valid yet.",
         remedy: "Compare the clocks of the issuer and of this gateway.";
-    /// The API server does not stand by the token any more.
+    /// The API server no longer accepts the token.
     IdentityRevoked = "identity_revoked", 407, Caller, Http,
         caller: "The token is no longer valid.",
-        remedy: "The pod or service account was deleted or recreated; a new pod brings a new token.";
-    /// The issuer's keys, or the trust domain's bundle, cannot be had.
+        remedy: "The pod or service account was deleted or recreated; a new pod gets a new token.";
+    /// The issuer's keys, or the trust domain's bundle, are not available.
     IdentityKeysUnavailable = "identity_keys_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",
         remedy: "Make the issuer's JWKS, or the agent of the SPIFFE Workload API, reachable (see detail); nothing is wrong with the pod.";
     /// The API server cannot be asked.
     IdentityReviewUnavailable = "identity_review_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",
-        remedy: "Make the API server's TokenReview reachable and permitted for the gateway (see detail).";
-    /// The caller is proven, and no workload.
+        remedy: "Let the gateway reach the API server and create TokenReviews (see detail).";
+    /// The caller is identified, but matches no workload.
     WorkloadUnknown = "workload_unknown", 403, Operator, Api,
         caller: "This workload is not registered with the credential gateway.",
-        remedy: "Write a Workload whose selectors match the caller, or correct the one that nearly does.";
+        remedy: "Write a Workload whose selectors match the caller, or correct the one that almost matches.";
     /// No policy grants this target.
     TargetNotGranted = "target_not_granted", 403, Operator, Api,
         caller: "This workload has no access to this service.",
@@ -150,7 +150,7 @@ reasons! {
     /// A policy grants the target, but not this request.
     RequestNotAllowed = "request_not_allowed", 403, Operator, Api,
         caller: "This workload may not make this request.",
-        remedy: "Extend the nearest rule if the request is wanted; else correct the code.";
+        remedy: "If the request should be permitted, extend the closest rule; otherwise correct the code.";
     /// The request came outside of the policy's windows.
     OutsideSchedule = "outside_schedule", 403, Operator, Api,
         caller: "This request is not permitted at this time.",
@@ -170,13 +170,12 @@ reasons! {
     /// The target denies this path to every workload.
     PathDenied = "path_denied", 403, Operator, Api,
         caller: "This path is closed to workloads.",
-        remedy: "It hands out or ends credentials, so that a person should call it and not a workload; or it is \
-                 no part of what the target is for.";
+        remedy: "It issues or revokes credentials, so a person should call it and not a workload; or it is not part of the target's purpose.";
     /// The target has no route for the request.
     NoRoute = "no_route", 403, Operator, Api,
-        caller: "The credential gateway knows no such path of this service.",
+        caller: "The credential gateway does not know this path of the service.",
         remedy: "Add a route to the TargetService.";
-    /// The policy fills the route's slot with no credential.
+    /// The policy has no credential for the route's slot.
     SlotNotGranted = "slot_not_granted", 403, Operator, Api,
         caller: "This workload has no credential for this kind of request.",
         remedy: "Add the slot under the policy's credentials.";
@@ -184,31 +183,31 @@ reasons! {
     RateLimited = "rate_limited", 429, Caller, Http,
         caller: "This workload has made too many requests; see Retry-After.",
         remedy: "Slow the caller down, or raise conditions.rate.";
-    /// What was open was permitted in a way that policy has replaced.
+    /// The permission under which a tunnel or WebSocket was opened has been replaced.
     AccessChanged = "access_changed", 403, Operator, Http,
         caller: "The permission for this connection has been replaced by another.",
-        remedy: "Nothing, if the change was meant: a new connection is judged by what is in force now.";
+        remedy: "Nothing, if the change was intended: a new connection is decided by the current policy.";
     /// No target with a policy has this host.
     HostUnmatched = "host_unmatched", 403, Operator, Http,
         caller: "This host may not be reached through this proxy.",
         remedy: "Write a TargetService and an AccessPolicy for the host, or set unmatched: tunnel.";
-    /// A governed host by another port or address than its target's.
+    /// A governed host at another port or address than its target's.
     GovernedElsewhere = "governed_elsewhere", 403, Operator, Http,
         caller: "This service may not be reached in this way through this proxy.",
-        remedy: "A governed host is never carried unread. Call it by its name and its usual port; if another port is meant, add it to the TargetService's `ports`.";
-    /// A request, and no tunnel, to a host that is not decrypted.
+        remedy: "A governed host is never tunnelled without decryption. Call it by its name and its usual port; to use another port, add it to the TargetService's `ports`.";
+    /// A request, not a tunnel, to a host that is not decrypted.
     TunnelOnly = "tunnel_only", 403, Caller, Http,
         caller: "This service may only be reached through a tunnel.",
-        remedy: "Let the client use CONNECT, as it does for https:// URLs; or let the TargetService be decrypted.";
-    /// Which hosts a tunnel is for cannot be told.
+        remedy: "Let the client use CONNECT, as for https:// URLs, or remove `intercept: false` from the TargetService.";
+    /// The host that a tunnel is for cannot be determined.
     TunnelUnreadable = "tunnel_unreadable", 403, Caller, Http,
-        caller: "This tunnel carries what this proxy cannot look into.",
-        remedy: "See the detail; HTTP/2 without TLS and PROXY headers are not carried. Speak TLS, or HTTP/1.1.";
+        caller: "This proxy cannot inspect the protocol in this tunnel.",
+        remedy: "See the detail; HTTP/2 without TLS and PROXY headers are not allowed in tunnels. Use TLS or HTTP/1.1.";
     /// CONNECT target, SNI, `:authority` and `Host` disagree.
     AuthorityMismatch = "authority_mismatch", 421, Caller, Http,
         caller: "The request names another host than its connection.",
-        remedy: "The client mixes hosts on one connection; this is how domain fronting looks.";
-    /// The destination is no usable authority.
+        remedy: "The client uses several hosts on one connection; domain fronting looks the same.";
+    /// The destination is not a valid authority.
     AuthorityInvalid = "authority_invalid", 400, Caller, Http,
         caller: "The destination is not a valid host and port.",
         remedy: "Correct the URL in the caller.";
@@ -219,11 +218,11 @@ reasons! {
     /// The path may mean different things to different servers.
     PathNotCanonical = "path_not_canonical", 400, Caller, Http,
         caller: "The path is not in canonical form.",
-        remedy: "Send the path without dot segments, empty segments and needless escapes.";
-    /// The request's form contradicts itself or HTTP.
+        remedy: "Send the path without dot segments, empty segments and unnecessary escapes.";
+    /// The request contradicts itself or violates HTTP.
     RequestMalformed = "request_malformed", 400, Caller, Http,
         caller: "The request is not valid HTTP.",
-        remedy: "Look at the detail; the client or something before it is at fault.";
+        remedy: "See the detail; the client, or something between it and the gateway, is at fault.";
     /// The head of the request is larger than the bound.
     HeadTooLarge = "head_too_large", 431, Caller, Http,
         caller: "The request's head is too large.",
@@ -232,30 +231,30 @@ reasons! {
     HeadTimeout = "head_timeout", 408, Caller, Http,
         caller: "The request's head took too long.",
         remedy: "The client stalls; if it is only slow, raise limits.headTimeout.";
-    /// A method that no request may have here.
+    /// A method that is never allowed.
     MethodRefused = "method_refused", 405, Caller, Http,
         caller: "This method is not accepted here.",
-        remedy: "TRACE, TRACK and CONNECT within a tunnel are never forwarded.";
-    /// A header or field that would change the method behind the policy's back.
+        remedy: "TRACE, TRACK and CONNECT inside a tunnel are never forwarded.";
+    /// A header or field that would change the method after policy has decided.
     MethodOverride = "method_override", 400, Caller, Http,
         caller: "Headers and fields that override the method are not accepted.",
         remedy: "Use the method itself; the detail names what overrides it.";
-    /// A header that would change the path behind the policy's back.
+    /// A header that would change the path after policy has decided.
     PathOverride = "path_override", 400, Caller, Http,
         caller: "Headers that override the path are not accepted.",
         remedy: "Call the path itself; the detail names the header.";
-    /// A header that some servers take for the one the credential goes into.
+    /// A header that some servers treat as the one for the credential.
     HeaderAlias = "header_alias", 400, Caller, Http,
         caller: "A header looks like the one that carries the credential.",
-        remedy: "Remove the header; underscores and hyphens are the same to some servers.";
+        remedy: "Remove the header; some servers treat underscores and hyphens as the same.";
     /// A form whose field must be removed is too large or encoded.
     FormUnreadable = "form_unreadable", 413, Caller, Http,
-        caller: "This form cannot be checked for credentials: it is too large, compressed, multipart or in an odd charset.",
-        remedy: "Send an urlencoded form in UTF-8, uncompressed and below limits.formBytes, or send JSON as application/json.";
+        caller: "This form cannot be checked for credentials: it is too large, compressed, multipart or in an unsupported charset.",
+        remedy: "Send a urlencoded form in UTF-8, uncompressed and smaller than limits.formBytes, or send JSON as application/json.";
     /// Bytes came before the tunnel was open.
     EarlyData = "early_data", 400, Caller, Http,
         caller: "Data was sent before the tunnel was open.",
-        remedy: "The client must wait for the answer to CONNECT.";
+        remedy: "The client must wait for the response to CONNECT.";
     /// The client's TLS handshake failed.
     ClientTls = "client_tls", 400, Caller, Http,
         caller: "The TLS handshake failed.",
@@ -263,11 +262,11 @@ reasons! {
     /// Neither TLS nor HTTP, on a transparent listener.
     ProtocolUnknown = "protocol_unknown", 403, Operator, Http,
         caller: "This proxy carries only TLS and HTTP.",
-        remedy: "Leave the port out of the steering rules, or set unmatched: tunnel.";
+        remedy: "Exclude the port from the redirection rules, or set unmatched: tunnel.";
     /// The connection would come back to the gateway.
     LoopRefused = "loop_refused", 508, Operator, Http,
-        caller: "The connection goes round in a loop.",
-        remedy: "Steering rules must leave out the gateway's own user; nothing may connect to a transparent listener itself.";
+        caller: "The connection is a loop.",
+        remedy: "The redirection rules must exclude the gateway's own user; nothing may connect directly to a transparent listener.";
     /// The secret's source has nothing usable.
     CredentialMissing = "credential_missing", 503, Operator, Api,
         caller: "The credential for this service is not available.",
@@ -276,43 +275,43 @@ reasons! {
     CredentialSourceUnavailable = "credential_source_unavailable", 503, Platform, Http,
         caller: "The credential for this service is not available at the moment.",
         remedy: "Make the secret store reachable (see detail); nothing is wrong with the caller.";
-    /// Its issuer or source refuses to give the credential.
+    /// Its issuer or source refuses to provide the credential.
     CredentialRefused = "credential_refused", 503, Operator, Api,
         caller: "The credential for this service was not issued.",
-        remedy: "The error is in the detail. An issuer: compare client id, secret or key, scopes and audience of the Credential with what is registered there. A secret store: give the gateway the right that the detail names.";
+        remedy: "See the detail for the error. For an issuer, compare client id, secret or key, scopes and audience of the Credential with what is registered there. For a secret store, give the gateway the right that the detail names.";
     /// The credential is made from the caller's own token, and there is none.
     CallerTokenMissing = "caller_token_missing", 403, Caller, Api,
-        caller: "Access to this service is made from the caller's own token, and none was shown.",
-        remedy: "The Credential exchanges the pod's token (tokenExchange), and a certificate alone cannot be exchanged: send the projected service-account token in Proxy-Authorization besides.";
-    /// Its issuer has ended the credential for good.
+        caller: "Access to this service needs the caller's own token, and none was sent.",
+        remedy: "The Credential exchanges the pod's token (tokenExchange), and a certificate alone cannot be exchanged: also send the projected service-account token in Proxy-Authorization.";
+    /// Its issuer has invalidated the credential for good.
     CredentialDead = "credential_dead", 503, Operator, Api,
-        caller: "The credential for this service is not valid any more.",
+        caller: "The credential for this service is no longer valid.",
         remedy: "Reinstall the app and put its new refresh token where the Credential says (see detail).";
     /// The state of a credential that rotates cannot be used.
     CredentialStateUnusable = "credential_state_unusable", 503, Operator, Api,
         caller: "The credential for this service is not available.",
-        remedy: "Put the state store in order as the detail says; nothing in it was overwritten.";
-    /// The credential names a source that the gateway was not set up for.
+        remedy: "Repair the state store as the detail says; nothing in it was overwritten.";
+    /// The credential names a source that the gateway is not configured for.
     CredentialUnsupported = "credential_unsupported", 503, Operator, Api,
         caller: "The credential for this service is not available.",
-        remedy: "Add to the Gateway's resource what the detail names.";
-    /// The secret cannot stand where it must go.
+        remedy: "Add to the Gateway resource what the detail names.";
+    /// The secret has characters that are not valid in its place.
     CredentialUnusable = "credential_unusable", 503, Operator, Api,
         caller: "The credential for this service cannot be used.",
         remedy: "Compare the form of the secret with what the Credential and the TargetService's attach need (see detail).";
-    /// The API rejects the credential, and no better value can be had.
+    /// The API rejects the credential, and there is no better value.
     CredentialRejected = "credential_rejected", 503, Operator, Api,
         caller: "The service rejects the credential that this proxy holds for it.",
-        remedy: "Put a working secret where the Credential says; it is noticed by itself. `invalid_auth` may also mean that the gateway's address is not on the service's allow-list.";
-    /// The API knows the credential, which does not suffice.
+        remedy: "Put a working secret where the Credential says; the gateway notices it without a restart. `invalid_auth` may also mean that the gateway's address is not on the service's allow-list.";
+    /// The API accepts the credential, but it lacks a right.
     CredentialInsufficient = "credential_insufficient", 403, Operator, Api,
-        caller: "The credential does not suffice for this request.",
+        caller: "The credential lacks a right for this request.",
         remedy: "Give it what the detail names at the service (for Slack: add the scope and install the app again), or use another Credential.";
-    /// The API saw no credential although one was sent.
+    /// The API received no credential although one was sent.
     CredentialUnseen = "credential_unseen", 502, Gateway, Api,
         caller: "The service did not see the credential that this proxy sent.",
-        remedy: "Compare the TargetService's `attach` with what the service wants; if the catalog's is wrong, please report it with this record.";
-    /// The API's own rate limit, which it told of a moment ago, still holds.
+        remedy: "Compare the TargetService's `attach` with what the service expects; if the catalog's is wrong, please report it with this record.";
+    /// A rate limit that the API reported earlier still applies.
     UpstreamRateLimited = "upstream_rate_limited", 429, Caller, ApiBody,
         caller: "The service's rate limit for this credential is used up; see Retry-After.",
         remedy: "Slow down the workloads that share the credential, or give them credentials of their own; conditions.waitForRateLimit lets requests wait.";
@@ -320,33 +319,33 @@ reasons! {
     UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
         caller: "The service's name could not be resolved.",
         remedy: "Check the gateway's DNS.";
-    /// The upstream's addresses may not be dialled.
+    /// The upstream's addresses are not allowed.
     UpstreamAddress = "upstream_address", 403, Operator, Http,
         caller: "The service's address may not be reached through this proxy.",
-        remedy: "If a private address is meant, name its range in upstream.allowAddresses.";
+        remedy: "If a private address is intended, add its range to upstream.allowAddresses.";
     /// No connection to the upstream.
     UpstreamConnect = "upstream_connect", 502, Upstream, Http,
         caller: "The service could not be reached.",
         remedy: "Check the network path and egress rules from the gateway.";
-    /// The upstream did not answer in time.
+    /// The upstream did not respond in time.
     UpstreamTimeout = "upstream_timeout", 504, Upstream, Http,
-        caller: "The service did not answer in time.",
+        caller: "The service did not respond in time.",
         remedy: "See the service's status page; if it is only slow, raise limits.responseTimeout.";
-    /// The upstream's certificate is not what it must be.
+    /// The upstream's certificate is not valid.
     UpstreamCertificate = "upstream_certificate", 502, Upstream, Http,
         caller: "The service could not prove its identity.",
-        remedy: "Something intercepts the connection, or its CA belongs into upstream.roots.";
-    /// The upstream's certificate came with a chain that is larger than any that is looked at.
+        remedy: "Something intercepts the connection, or its CA must be added to upstream.roots.";
+    /// The upstream's certificate chain is larger than the bounds.
     UpstreamChain = "upstream_chain", 502, Upstream, Http,
         caller: "The service could not prove its identity.",
-        remedy: "The server must send its leaf and the intermediates up to its root, and nothing else: 6 certificates and 16 KiB at most (see detail).";
-    /// The upstream broke off or answered garbage.
+        remedy: "The server must send only its leaf and the intermediates up to its root: at most 6 certificates and 16 KiB (see detail).";
+    /// The upstream broke off or sent an invalid response.
     UpstreamBroken = "upstream_broken", 502, Upstream, Http,
-        caller: "The service broke the connection or sent an invalid answer.",
+        caller: "The service broke the connection or sent an invalid response.",
         remedy: "See the detail and the service's status page.";
     /// The upstream did not take the request.
     UpstreamNotTaken = "upstream_not_taken", 503, Upstream, Http,
-        caller: "The service did not take the request; it has not acted on it.",
+        caller: "The service refused the request without acting on it.",
         remedy: "The detail says how the service refused it, and why it was not sent again; see limits.replayBytes and the service's status page.";
     /// The corporate proxy refused.
     UpstreamProxyRefused = "upstream_proxy_refused", 502, Platform, Http,
@@ -356,31 +355,31 @@ reasons! {
     Overloaded = "overloaded", 503, Gateway, Http,
         caller: "The proxy is overloaded.",
         remedy: "Raise the limit named in the detail, or add replicas.";
-    /// A workload holds its share of the connections, and there are no more.
+    /// A workload has its share of the connections, and none is free.
     ShareExceeded = "share_exceeded", 503, Caller, Http,
         caller: "This workload has too many connections to the proxy open.",
-        remedy: "Close connections that are not needed, raise limits.connections, or add replicas: other workloads have a right to their share.";
-    /// A caller holds its part of its workload's connections to an upstream.
+        remedy: "Close unneeded connections, raise limits.connections, or add replicas: other workloads have a right to their share.";
+    /// A caller has its share of its workload's connections to an upstream.
     UpstreamShareExceeded = "upstream_share_exceeded", 503, Caller, Http,
         caller: "This caller has too many requests to the service in progress.",
-        remedy: "Let it finish requests before it begins more, or raise limits.upstreamConnections: other callers of its workload have a right to theirs.";
-    /// The workload holds most of the memory that peers may take.
+        remedy: "Let it finish requests before it begins more, or raise limits.upstreamConnections: other callers of its workload have a right to their share.";
+    /// The workload holds most of the memory budget.
     MemoryShare = "memory_share", 503, Caller, Http,
-        caller: "Too much of this workload is under way at once; try again when some of it is done.",
-        remedy: "Let the workload send less at a time (large forms, many streams), or raise limits.memory and with it the container's memory.";
-    /// The memory that peers may take is used up.
+        caller: "This workload has too much in progress at once; try again when some of it is done.",
+        remedy: "Let the workload send less at a time (large forms, many streams), or raise limits.memory together with the container's memory.";
+    /// The memory budget is used up.
     MemoryShort = "memory_short", 503, Gateway, Http,
-        caller: "The proxy has no memory to spare at the moment.",
-        remedy: "countersign_memory_held_bytes tells who holds it. Raise limits.memory and with it the container's memory, or add replicas.";
+        caller: "The proxy has no free memory at the moment.",
+        remedy: "countersign_memory_held_bytes shows who holds it. Raise limits.memory together with the container's memory, or add replicas.";
     /// The client went away.
     ClientGone = "client_gone", 499, Caller, Http,
         caller: "The client closed the connection.",
-        remedy: "Look at the caller's timeouts.";
-    /// A body stood still.
+        remedy: "Check the caller's timeouts.";
+    /// A body made no progress.
     BodyStalled = "body_stalled", 408, Caller, Http,
-        caller: "The body stood still for too long.",
-        remedy: "See bytes and detail for which side stalled.";
-    /// The gateway is going away.
+        caller: "The body made no progress for too long.",
+        remedy: "See bytes and detail to find which side stalled.";
+    /// The gateway is shutting down.
     Draining = "draining", 503, Gateway, Http,
         caller: "The proxy is restarting.",
         remedy: "Nothing; the client should try again.";

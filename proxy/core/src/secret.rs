@@ -6,8 +6,7 @@ use serde::{Deserialize, Deserializer};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A secret text: shows as `[redacted]`, is compared in constant time, and is overwritten when
-/// it is dropped.
+/// A secret text: displays as `[redacted]`, is compared in constant time, and is zeroed on drop.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
@@ -17,7 +16,7 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Every use of this is a place to review.
+    /// The text itself. Review every use of this.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,8 +1,7 @@
-//! A file that holds one secret text, such as a mounted token.
+//! A file that contains one secret text, such as a mounted token.
 //!
-//! The content is read whole every time rather than guarded by its modification time: it is
-//! small, and a rewrite of the same length within one tick of the file system's clock would
-//! otherwise go unseen.
+//! The whole content is read every time, without looking at the modification time: it is small, and a
+//! rewrite of equal length within one tick of the file system's clock would be missed.
 
 use std::{
     fs::File,
@@ -14,36 +13,36 @@ use zeroize::Zeroizing;
 
 use crate::{files, secret::Secret};
 
-/// The largest file that is taken for a secret, in bytes.
+/// The largest secret file, in bytes.
 pub const MAX_SECRET_FILE: usize = 64 * 1024;
 
-/// Why a file gave no secret. Never says what was in it.
+/// Why a file gave no secret. Never contains its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretFileError {
-    /// There is none.
+    /// It does not exist.
     #[error("does not exist")]
     Missing,
-    /// The operating system does not give it.
+    /// The operating system cannot read it.
     #[error("cannot be read ({0})")]
     Unreadable(io::ErrorKind),
-    /// It holds nothing but white space.
+    /// It contains only white space.
     #[error("is empty")]
     Empty,
     /// No secret is that large.
     #[error("is larger than 64 KiB")]
     TooLarge,
-    /// It holds something else.
+    /// It is not text of the required form.
     #[error("is not one line of visible ASCII")]
     NotText,
 }
 
-/// Reads the secret in `path`, without the white space around it. Symbolic links are followed,
-/// so that Kubernetes' swap of `..data` is seen.
+/// Reads the secret in `path`, without surrounding white space. Symbolic links are followed, so that
+/// Kubernetes' swap of `..data` is seen.
 pub async fn read(path: &Path) -> Result<Secret, SecretFileError> {
     read_as(path, token).await
 }
 
-/// Reads the text in `path`, of any form, without the line end that editors leave.
+/// Reads the text in `path`, of any form, without the final line end.
 pub async fn read_text(path: &Path) -> Result<Secret, SecretFileError> {
     read_as(path, text).await
 }
@@ -51,11 +50,11 @@ pub async fn read_text(path: &Path) -> Result<Secret, SecretFileError> {
 type Parse = fn(&[u8]) -> Result<Secret, SecretFileError>;
 
 async fn read_as(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
-    files::beside(path, move |path| read_blocking(path, parse)).await
+    files::run_blocking(path, move |path| read_blocking(path, parse)).await
 }
 
 fn read_blocking(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
-    // Room for everything at once: a buffer that grows leaves copies behind.
+    // Allocated at once: a growing buffer leaves copies behind.
     let mut content = Zeroizing::new(vec![0; MAX_SECRET_FILE + 1]);
     let length = fill(&mut files::open(path)?, &mut content)?;
     if length == content.len() {
@@ -64,7 +63,7 @@ fn read_blocking(path: &Path, parse: Parse) -> Result<Secret, SecretFileError> {
     parse(&content[..length])
 }
 
-/// Takes one line of visible ASCII without spaces, without the white space around it.
+/// One line of visible ASCII without spaces, without surrounding white space.
 pub fn token(content: &[u8]) -> Result<Secret, SecretFileError> {
     let text = content.trim_ascii();
     if text.is_empty() {
@@ -77,7 +76,7 @@ pub fn token(content: &[u8]) -> Result<Secret, SecretFileError> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// Takes a text of any form, without the line end that editors leave.
+/// A text of any form, without the final line end.
 pub fn text(content: &[u8]) -> Result<Secret, SecretFileError> {
     let text = content.strip_suffix(b"\n").unwrap_or(content);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
@@ -88,7 +87,7 @@ pub fn text(content: &[u8]) -> Result<Secret, SecretFileError> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// Reads until the end of the file or of the buffer; gives the number of bytes.
+/// Reads until the end of the file or of the buffer; returns the number of bytes.
 fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {

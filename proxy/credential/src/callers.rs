@@ -1,5 +1,5 @@
-//! The slots of one credential of which each caller has a value of its own: one for each token, and
-//! so for each run. No caller is ever given another's.
+//! The slots of one credential with a value for each caller: one slot for each token, and so for each
+//! run. No caller ever gets another's value.
 
 use std::{
     collections::HashMap,
@@ -9,28 +9,27 @@ use std::{
 use super::slot::Slot;
 use countersign_core::{bearer::Bearer, outage::Outage};
 
-/// The most callers of one credential at a time.
+/// The most concurrent callers of one credential.
 const MOST: usize = 10_000;
 
-/// How many are compared for one to give way, when there is no room.
+/// How many slots are compared to find one to evict.
 const COMPARED: usize = 16;
 
-/// By the hash of the caller's token. The lock is held for a move or two in memory, and never across
-/// an await.
+/// By the hash of the caller's token. The lock is held only briefly, and never across an await.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     slots: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
-    /// The outage of whoever issues their values.
+    /// The outage of the issuer of their values.
     outage: Arc<Outage>,
 }
 
 impl Callers {
-    /// The caller's slot, made by `new` if there is none. Where there is no room, one that was not
-    /// used for long gives way.
+    /// The caller's slot; `new` makes it if there is none. If there is no room, a slot that was not used
+    /// for long is evicted.
     pub(super) fn slot(
         self: &Arc<Self>,
         caller: &impl Bearer,
-        new: impl FnOnce(Home) -> Slot,
+        new: impl FnOnce(SlotHandle) -> Slot,
     ) -> Arc<Slot> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(caller.key()) {
@@ -45,12 +44,12 @@ impl Callers {
             let key = oldest.map(|(key, _)| *key);
             key.and_then(|key| slots.remove(&key))
         };
-        let home = Home {
+        let handle = SlotHandle {
             callers: Arc::downgrade(self),
             key: *caller.key(),
             outage: Arc::clone(&self.outage),
         };
-        let slot = Arc::new(new(home));
+        let slot = Arc::new(new(handle));
         slots.insert(*caller.key(), Arc::clone(&slot));
         drop(slots);
         if let Some(slot) = given_way {
@@ -64,26 +63,26 @@ impl Callers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Slot>>> {
-        // Whole after each statement, so a panic elsewhere spoils nothing.
+        // Consistent after each statement, so a panic elsewhere does no harm.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where a caller's slot is kept.
+/// A caller's slot in its map.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(super) struct SlotHandle {
     callers: Weak<Callers>,
     key: [u8; 32],
     outage: Arc<Outage>,
 }
 
-impl Home {
-    /// The outage that all callers of one credential have in common.
+impl SlotHandle {
+    /// The outage that all callers of one credential share.
     pub(super) fn outage(&self) -> Arc<Outage> {
         Arc::clone(&self.outage)
     }
 
-    /// Takes the slot out, if it is still there.
+    /// Removes the slot, if it is still there.
     pub(super) fn leave(&self, slot: &Slot) {
         let Some(callers) = self.callers.upgrade() else {
             return;

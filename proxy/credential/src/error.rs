@@ -7,16 +7,16 @@ use jiff::Timestamp;
 
 use super::{RotationError, SourceError, StateError};
 
-/// Why there is no credential, as a sentence for the operator. Never says what a secret was.
+/// Why there is no credential, as a sentence for the operator. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// The file is not there: access was withdrawn, or not yet given.
+    /// The file does not exist: access was withdrawn, or not yet given.
     #[error("the credential's file {} does not exist", file.display())]
     Missing {
         /// The file.
         file: Arc<Path>,
     },
-    /// The file holds nothing but white space.
+    /// The file contains only white space.
     #[error("the credential's file {} is empty", file.display())]
     Empty {
         /// The file.
@@ -36,7 +36,7 @@ pub enum CredentialError {
         /// The file.
         file: Arc<Path>,
     },
-    /// The file holds something that cannot be a token.
+    /// The content of the file cannot be a token.
     #[error(
         "the credential's file {} must hold one line of visible ASCII without spaces",
         file.display()
@@ -45,11 +45,11 @@ pub enum CredentialError {
         /// The file.
         file: Arc<Path>,
     },
-    /// A source that is no file of the gateway's own did not give it.
+    /// A source other than a file failed.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// What the source gave is past its own end.
-    #[error("the credential that its source gave expired at {at}")]
+    /// The value from the source has expired.
+    #[error("the credential from its source expired at {at}")]
     Expired {
         /// When.
         at: Timestamp,
@@ -62,28 +62,28 @@ pub enum CredentialError {
         /// What went wrong.
         fault: IssuerFault,
     },
-    /// Secret material is there, but not of the form that it needs.
+    /// The secret material has the wrong form.
     #[error("{what}")]
     Unusable {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// Each caller's value is made from its own token, and this caller showed none.
-    #[error("the value is made from the caller's own token, and the caller was proven without one")]
+    /// Each caller's value is made from its own token, and this caller sent none.
+    #[error("the value is made from the caller's own token, and the caller sent none")]
     NoToken,
-    /// The caller's token ended while its value was fetched.
-    #[error("the caller's token ended before its value was there")]
+    /// The caller's token expired while its value was fetched.
+    #[error("the caller's token expired before its value was fetched")]
     RunOver,
     /// A token did not rotate.
     #[error(transparent)]
     Rotation(#[from] RotationError),
-    /// The state of rotation cannot be read or kept.
+    /// The state of rotation cannot be read or stored.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The fetch was cut off, by a defect or because the process is shutting down.
-    #[error("fetching the credential was cut off")]
+    /// The fetch was interrupted, by a bug or because the process is shutting down.
+    #[error("fetching the credential was interrupted")]
     Abandoned,
-    /// The fetch goes on, and nobody knows for how long.
+    /// The fetch takes too long; it continues in the background.
     #[error("fetching the credential takes too long")]
     TooSlow,
 }
@@ -91,20 +91,20 @@ pub enum CredentialError {
 /// Why an issuer did not issue a credential, or did not revoke one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IssuerFault {
-    /// It could not be asked, or says itself that this may pass.
+    /// It could not be reached, or says that the failure may pass.
     #[error("the issuer is not available: {0}")]
     Unavailable(Arc<str>),
-    /// It refused us (RFC 6749, section 5.2): somebody must change something.
+    /// It refused us (RFC 6749, section 5.2): a person must change something.
     #[error("the issuer refused: {code}{}", words.as_ref().map(|words| format!(" ({words})")).unwrap_or_default())]
     Refused {
-        /// Its error code, such as `invalid_client`, or else the HTTP status.
+        /// Its error code, such as `invalid_client`, or otherwise the HTTP status.
         code: Arc<str>,
-        /// Its own words, redacted.
+        /// Its own text, redacted.
         words: Option<Arc<str>>,
     },
-    /// It answered, but not what its protocol says.
-    #[error("the issuer's answer cannot be used: {0}")]
-    Answer(&'static str),
+    /// Its response violates the protocol.
+    #[error("the issuer's response cannot be used: {0}")]
+    BadResponse(&'static str),
 }
 
 impl CredentialError {
@@ -119,7 +119,7 @@ impl CredentialError {
         }
     }
 
-    /// How long after the last good answer the value from before may serve, of the `usual` time.
+    /// How long after the last good response the previous value may be used, at most `usual`.
     pub(super) fn grace(&self, usual: std::time::Duration) -> std::time::Duration {
         match self {
             Self::Source(error) => error.grace(usual),
@@ -128,9 +128,8 @@ impl CredentialError {
         }
     }
 
-    /// Whether this may pass by itself, such as a file that is just being written, so that the
-    /// value from before may serve for a moment longer. A file that was removed was removed by
-    /// someone.
+    /// Whether this may pass by itself, such as a half-written file, so that the previous value may be
+    /// used a little longer. A removed file was removed by a person.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Empty { .. }
@@ -144,15 +143,15 @@ impl CredentialError {
             Self::Rotation(error) => error.may_pass(),
             Self::State(error) => error.may_pass(),
             Self::Issuer { fault, .. } => match fault {
-                IssuerFault::Unavailable(_) | IssuerFault::Answer(_) => true,
+                IssuerFault::Unavailable(_) | IssuerFault::BadResponse(_) => true,
                 IssuerFault::Refused { .. } => false,
             },
             Self::Missing { .. } | Self::Expired { .. } | Self::NoToken | Self::RunOver => false,
         }
     }
 
-    /// Whether it says that access was taken away, so that a value from before must not serve even
-    /// if its own end is still to come.
+    /// Whether access was withdrawn, so that a previous value must not be used even if it has not
+    /// expired.
     pub(super) fn withdraws(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NoToken | Self::RunOver => true,
@@ -163,7 +162,7 @@ impl CredentialError {
             | Self::NotText { .. }
             | Self::Unusable { .. }
             | Self::Expired { .. }
-            // What it issued before is good until its end, as it said then.
+            // What it issued before is valid until its expiry.
             | Self::Issuer { .. }
             | Self::Rotation(_)
             | Self::State(_)

@@ -1,9 +1,9 @@
-//! How often a value may be renewed because an API rejected it.
+//! Limits renewals that are forced by an API's rejections.
 //!
-//! Whoever uses a credential can have its API reject something, and each renewal may cost what others
-//! use: a rotation ends the oldest of two living tokens. So there are few of them, for all who
-//! use the credential and whatever they bring. To look whether another replica has renewed it costs
-//! nobody anything, and what died because one did is never kept for that bound.
+//! Any user of a credential can make its API reject something, and each renewal can affect other users:
+//! a rotation invalidates the older of two valid tokens. So renewals are few, for all users together.
+//! Checking whether another replica has renewed it affects no one, and a value that is dead is replaced
+//! regardless of this limit.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,62 +12,62 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How many there may be at once.
+/// How many renewals there can be at once.
 pub(super) const BURST: u32 = 4;
 
-/// How long it takes until there may be another.
+/// The interval after which there can be another.
 pub(super) const EACH: Duration = Duration::from_mins(1);
 
-/// Rejections of one value within this time are one: requests that were under way with it meet the same.
+/// Rejections of one value within this time count as one: they come from concurrent requests.
 const ONE: Duration = Duration::from_secs(1);
 
-/// The renewals of one credential that were forced.
+/// The forced renewals of one credential.
 #[derive(Debug, Default)]
 pub(super) struct Forced(Mutex<Taken>);
 
-/// What may be done about a value that was rejected.
+/// What may be done about a rejected value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// It may be renewed, which is counted.
+pub(super) enum RejectionAction {
+    /// Renew it, which is counted.
     Renew,
-    /// Another's renewal may be taken over.
+    /// Only use another replica's renewal.
     Look,
-    /// Nothing: there was none a moment ago.
+    /// Nothing: it was done a moment ago.
     Keep,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// When all that there were are forgotten.
+    /// When all earlier renewals are forgotten.
     forgotten_at: Option<Instant>,
-    /// The last one: of which generation, and when.
+    /// The last one: its generation and time.
     last: Option<(u64, Instant)>,
-    /// When it was last looked whether another had renewed which generation.
+    /// The last check for another replica's renewal: its generation and time.
     looked: Option<(u64, Instant)>,
 }
 
 impl Forced {
     /// What may be done now about the value of this generation.
-    pub(super) fn take(&self, generation: u64) -> Leave {
+    pub(super) fn take(&self, generation: u64) -> RejectionAction {
         let now = Instant::now();
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(last, at): (u64, Instant)| {
             last == generation && now.saturating_duration_since(at) < ONE
         };
         if taken.last.is_some_and(same) {
-            return Leave::Renew;
+            return RejectionAction::Renew;
         }
         let from = taken.forgotten_at.map_or(now, |at| at.max(now));
         if from > now + EACH * (BURST - 1) {
             if taken.looked.is_some_and(same) {
-                return Leave::Keep;
+                return RejectionAction::Keep;
             }
             taken.looked = Some((generation, now));
-            return Leave::Look;
+            return RejectionAction::Look;
         }
         taken.forgotten_at = Some(from + EACH);
         taken.last = Some((generation, now));
-        Leave::Renew
+        RejectionAction::Renew
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let mut asked = |times: usize| {
             let asked = (0..times).filter(|_| {
                 generation += 1;
-                forced.take(generation) == Leave::Renew
+                forced.take(generation) == RejectionAction::Renew
             });
             asked.count()
         };
@@ -99,34 +99,34 @@ mod tests {
     async fn requests_that_were_under_way_together_force_one_renewal() {
         let forced = Forced::default();
         for _ in 0..100 {
-            assert_eq!(forced.take(1), Leave::Renew);
+            assert_eq!(forced.take(1), RejectionAction::Renew);
         }
         for generation in 2..=u64::from(BURST) {
-            assert_eq!(forced.take(generation), Leave::Renew);
+            assert_eq!(forced.take(generation), RejectionAction::Renew);
         }
-        assert_eq!(forced.take(99), Leave::Look);
-        // An equal value, found again and again, counts as well.
+        assert_eq!(forced.take(99), RejectionAction::Look);
+        // An equal value, fetched again and again, also counts.
         let forced = Forced::default();
         for _ in 0..BURST {
-            assert_eq!(forced.take(1), Leave::Renew);
+            assert_eq!(forced.take(1), RejectionAction::Renew);
             tokio::time::advance(ONE).await;
         }
-        assert_eq!(forced.take(1), Leave::Look);
+        assert_eq!(forced.take(1), RejectionAction::Look);
     }
 
     #[tokio::test(start_paused = true)]
     async fn beyond_them_each_value_is_looked_after_once_a_second() {
         let forced = Forced::default();
         for generation in 0..u64::from(BURST) {
-            assert_eq!(forced.take(generation), Leave::Renew);
+            assert_eq!(forced.take(generation), RejectionAction::Renew);
         }
         for generation in 10..20 {
-            assert_eq!(forced.take(generation), Leave::Look);
+            assert_eq!(forced.take(generation), RejectionAction::Look);
             for _ in 0..100 {
-                assert_eq!(forced.take(generation), Leave::Keep);
+                assert_eq!(forced.take(generation), RejectionAction::Keep);
             }
         }
         tokio::time::advance(ONE).await;
-        assert_eq!(forced.take(19), Leave::Look);
+        assert_eq!(forced.take(19), RejectionAction::Look);
     }
 }

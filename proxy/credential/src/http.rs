@@ -1,5 +1,5 @@
-//! Exchanges with those who issue credentials: the same checked addresses, roots and corporate
-//! proxy as all that goes upstream, no redirects, and answers that are bounded.
+//! Exchanges with issuers: the same checked addresses, roots and corporate proxy as for upstreams, no
+//! redirects, and bounded responses.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -12,29 +12,29 @@ use countersign_upstream::forward::{
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-/// How long a whole exchange may take; requests wait for it.
+/// The timeout of a whole exchange; requests wait for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest answer, in bytes.
+/// The largest response, in bytes.
 const LARGEST_ANSWER: usize = 256 * 1024;
 
-/// Why there is no answer. Never says what was sent.
+/// Why there is no response. Never contains what was sent.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum ExchangeError {
     /// The URL has no usable host.
     #[error("the URL cannot be used: {0}")]
     Url(#[from] AuthorityError),
-    /// The roots for it cannot be had.
+    /// The roots for it cannot be loaded.
     #[error("{0}")]
     Setup(Arc<SetupError>),
-    /// The exchange failed; whether anything was done is not known.
+    /// The exchange failed; it may have taken effect.
     #[error("{0}")]
     Forward(#[from] ForwardError),
-    /// It took too long; whether anything was done is not known.
-    #[error("no whole answer within {} s", TIMEOUT.as_secs())]
+    /// It took too long; it may have taken effect.
+    #[error("no complete response within {} s", TIMEOUT.as_secs())]
     Timeout,
-    /// The answer is too large.
-    #[error("the answer is larger than {} KiB", LARGEST_ANSWER / 1024)]
+    /// The response is too large.
+    #[error("the response is larger than {} KiB", LARGEST_ANSWER / 1024)]
     TooLarge,
 }
 
@@ -55,9 +55,9 @@ impl Http {
         }
     }
 
-    /// Sends a request, whose URI is a whole `https` URL, and reads the whole answer. `roots` are
-    /// trusted instead of the gateway's own. Answers of all statuses are answers; connections are
-    /// shared within one credential only.
+    /// Sends a request, whose URI is a complete `https` URL, and reads the complete response. `roots`
+    /// replaces the gateway's own roots. A response of any status is a success here; connections are
+    /// shared only within one credential.
     pub(super) async fn send(
         &self,
         credential: &ResourceName,
@@ -97,7 +97,7 @@ impl Http {
         }
     }
 
-    /// Exchanges are rare, and so the file is read afresh for each.
+    /// Exchanges are rare, so the file is read for each.
     fn trusting(&self, roots: &Path) -> Result<Forwarder, ExchangeError> {
         let upstream = Upstream {
             roots: TrustRoots::Only(roots.to_owned()),

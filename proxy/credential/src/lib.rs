@@ -1,19 +1,19 @@
-//! The credential, just in time: fetched on the first permitted request, shared by all who need
-//! it, looked after while it is used, overwritten when it is let go.
+//! Credentials: fetched when the first permitted request needs one, shared by all who may use it,
+//! renewed while it is used, zeroed when it is released.
 //!
 //! ```text
-//! obtain -> slot (cache, freshness, coalescing) -> provider (what to do) -> source (where it lives)
+//! obtain -> slot (cache, freshness, coalescing) -> provider (how to get it) -> source (where it is stored)
 //! ```
 //!
-//! Every provider goes this way, also those that rotate: a slot knows about expiry, renewal
-//! ahead of time and values that an API has rejected; a provider only knows how to get one value.
+//! Every provider is used in this way, including those that rotate: a slot handles expiry, early
+//! renewal and values that an API has rejected; a provider only knows how to get one value.
 
 mod callers;
 mod error;
 mod forced;
 pub mod health;
 mod http;
-mod life;
+mod maintenance;
 mod provider;
 mod reason;
 mod revoke;
@@ -51,8 +51,8 @@ use crate::vault::Vault;
 use callers::Callers;
 use provider::Fetcher;
 use revoke::{Revoker, Value};
-use slot::{Common, Readiness, Slot};
-use source::{Made, Recheck};
+use slot::{Readiness, Slot, SlotContext};
+use source::{DynamicSecret, Recheck};
 
 /// A credential's value, ready to be put on a request.
 pub struct Issued {
@@ -63,19 +63,19 @@ pub struct Issued {
     expires_at: Option<Timestamp>,
     /// When it is renewed in the background, if it was used.
     renew_ahead_at: Option<Timestamp>,
-    /// When a request that uses it has it renewed.
+    /// When a request that uses it triggers a renewal.
     renew_at: Option<Timestamp>,
-    /// How it is noticed that its source holds another.
+    /// How to detect a changed source.
     recheck: Option<Recheck>,
-    /// What it is of, where a source made it for us.
-    made: Option<Arc<Made>>,
-    /// Whether its source failed when it was asked last.
+    /// The dynamic secret that it came from, if a source made one.
+    dynamic_secret: Option<Arc<DynamicSecret>>,
+    /// Whether the last call to its source failed.
     stale: Arc<AtomicBool>,
 }
 
 impl Issued {
-    /// The value. When the last holder lets go it is overwritten in memory, and revoked where it was
-    /// issued if the credential asks for that: so hold it until the API has answered.
+    /// The value. When the last holder drops it, it is zeroed, and revoked at its issuer if the
+    /// credential asks for that. So hold it until the API has responded.
     pub fn secret(&self) -> &Secret {
         self.value.secret()
     }
@@ -85,32 +85,34 @@ impl Issued {
         &self.name
     }
 
-    /// Counts the values this credential has had since the process started, from 1. Another value
-    /// always has another generation, so that it may stand for the value in a pool's key; a value
-    /// that was only read again keeps its own.
+    /// Counts the values of this credential since the process started, from 1. Another value always has
+    /// another generation, so a pool key can use it in place of the value. A value that was only read
+    /// again keeps its generation.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// When it was obtained.
+    /// When it was fetched.
     pub fn obtained_at(&self) -> Timestamp {
         self.obtained_at
     }
 
-    /// From when on it is not used any more: its issuer's word or the credential's own bound,
-    /// whichever comes first. `None` is no known end.
+    /// When it expires: by its issuer or by the credential's own bound, whichever is earlier. `None` if
+    /// no expiry is known.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Whether it serves although its source failed when it was asked last.
+    /// Whether it is used although the last call to its source failed.
     pub fn is_stale(&self) -> bool {
         self.stale.load(Ordering::Relaxed)
     }
 
-    /// Itself, and what it is of.
-    fn made(&self) -> Option<(&Self, &Made)> {
-        self.made.as_deref().map(|made| (self, made))
+    /// This value and the dynamic secret it came from.
+    fn dynamic_secret(&self) -> Option<(&Self, &DynamicSecret)> {
+        self.dynamic_secret
+            .as_deref()
+            .map(|dynamic_secret| (self, dynamic_secret))
     }
 
     fn is_over(&self, now: Timestamp) -> bool {
@@ -129,17 +131,17 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What providers work with: how they reach issuers, and where secret material lives.
+/// What providers need: access to issuers, and to the sources of secret material.
 #[derive(Debug)]
-pub struct Tools {
+pub struct ProviderContext {
     http: http::Http,
     sources: source::Sources,
     state: state::State,
     rotations: provider::Rotations,
 }
 
-impl Tools {
-    /// As the gateway's file says. Connects to nothing yet.
+impl ProviderContext {
+    /// As the Gateway file configures it. Connects to nothing yet.
     pub fn new(gateway: &Gateway, forwarder: Arc<Forwarder>, clock: Clock) -> Self {
         let (upstream, limits) = (gateway.upstream.clone(), gateway.limits.clone());
         let vault = gateway.vault.as_ref();
@@ -157,18 +159,19 @@ impl Tools {
 #[derive(Debug)]
 pub struct Credentials {
     table: ArcSwap<Table>,
-    common: Common,
+    common: SlotContext,
 }
 
-/// The credentials of the revision in force.
+/// The credentials of the current revision.
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<ResourceName, Entry>,
-    /// What is not among the entries belongs to another revision, and is not entered.
+    /// Whether the table is authoritative: a credential that is not in it belongs to another revision,
+    /// and is not added.
     complete: bool,
 }
 
-/// A resource and the slots that were made for it.
+/// A resource and its slots.
 #[derive(Debug, Clone)]
 struct Entry {
     credential: Arc<Credential>,
@@ -184,7 +187,7 @@ enum Slots {
 }
 
 impl Entry {
-    fn new(credential: &Arc<Credential>, common: &Common) -> Self {
+    fn new(credential: &Arc<Credential>, common: &SlotContext) -> Self {
         let slots = if credential.provider.is_per_caller() {
             Slots::PerCaller(Arc::default())
         } else {
@@ -209,16 +212,16 @@ impl Entry {
 }
 
 impl Credentials {
-    /// Holds nothing yet; nothing is fetched before it is asked for. To be made within the runtime
-    /// that it is used on.
-    pub fn new(tools: Tools, clock: Clock) -> Self {
-        Self::with_fetcher(clock, Fetcher::Provider(Arc::new(tools)))
+    /// Empty; nothing is fetched before it is asked for. To be called within the runtime that it is used
+    /// on.
+    pub fn new(context: ProviderContext, clock: Clock) -> Self {
+        Self::with_fetcher(clock, Fetcher::Provider(Arc::new(context)))
     }
 
     fn with_fetcher(clock: Clock, fetcher: Fetcher) -> Self {
         Self {
             table: ArcSwap::default(),
-            common: Common {
+            common: SlotContext {
                 generations: Arc::default(),
                 revoker: Revoker::new(fetcher.clone(), clock.clone()),
                 fetcher,
@@ -228,7 +231,7 @@ impl Credentials {
         }
     }
 
-    /// The same, with its fetches counted there.
+    /// The same, with its fetches counted in these metrics.
     #[must_use]
     pub fn counted_by(mut self, metrics: Metrics) -> Self {
         self.common.metrics = metrics;
@@ -237,11 +240,11 @@ impl Credentials {
 
     /// The value of a credential that all callers share, for one request.
     ///
-    /// While a fresh one is held this neither waits nor allocates. Otherwise the caller joins
-    /// the one fetch that is under way, or starts it; the fetch goes on if the caller leaves.
+    /// With a fresh value this neither waits nor allocates. Otherwise the caller joins the fetch in
+    /// progress, or starts one; the fetch continues if the caller leaves.
     ///
     /// # Errors
-    /// When there is none, and [`CredentialError::NoToken`] where each caller has its own.
+    /// When there is none, and [`CredentialError::NoToken`] if each caller has its own value.
     pub async fn obtain(
         &self,
         credential: &Arc<Credential>,
@@ -266,7 +269,7 @@ impl Credentials {
         slot.fetched().await
     }
 
-    /// The same for one caller, who may have a value of its own.
+    /// The same for one caller, which may have its own value.
     ///
     /// # Errors
     /// When there is none.
@@ -284,9 +287,9 @@ impl Credentials {
         let entry = self.table.load().entry(credential).cloned();
         let slot = match entry.unwrap_or_else(|| self.enter(credential)).slots {
             Slots::Shared(slot) => slot,
-            Slots::PerCaller(callers) => callers.slot(&**caller, |home| {
+            Slots::PerCaller(callers) => callers.slot(&**caller, |handle| {
                 Slot::new(Arc::clone(credential), &self.common)
-                    .of_caller(Arc::clone(caller) as Arc<dyn Bearer>, Some(home))
+                    .of_caller(Arc::clone(caller) as Arc<dyn Bearer>, Some(handle))
             }),
         };
         match slot.readiness() {
@@ -296,38 +299,39 @@ impl Credentials {
         }
     }
 
-    /// At start: says which credentials could not be kept if they were refreshed, and goes on with what an earlier process began and did not end. A token that it may
-    /// have spent is taken by its issuer for a short while only.
+    /// At start: reports the credentials whose refreshed tokens could not be stored, and continues
+    /// refreshes that an earlier process did not finish. Their issuer accepts a token that was possibly
+    /// spent only for a short time.
     pub async fn resume<'c>(&self, in_use: impl IntoIterator<Item = &'c Arc<Credential>>) {
         let resuming = in_use.into_iter().map(async |credential| {
             if let Err(error) = self.common.fetcher.prove(credential).await {
                 tracing::error!(
                     credential = %credential.name, %error,
-                    "what a refresh brings could not be kept; none is made before it can be"
+                    "the result of a refresh could not be stored; the gateway does not refresh before it can"
                 );
                 if let Slots::Shared(slot) = self.enter(credential).slots {
                     slot.note_failure(error);
                 }
             } else if self.common.fetcher.was_cut_off(credential).await {
-                tracing::warn!(credential = %credential.name, "a refresh was cut off; going on with it");
-                // What fails is told where it fails.
+                tracing::warn!(credential = %credential.name, "a refresh was interrupted; continuing it");
+                // A failure is reported where it occurs.
                 drop(self.obtain(credential).await);
             }
         });
         futures_util::future::join_all(resuming).await;
     }
 
-    /// At the end: waits until nothing is under way that would be lost, for `limit` at most; whether
-    /// that was so.
+    /// At the end: waits, at most for `limit`, until no work is in progress that must not be lost;
+    /// returns whether that succeeded.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.common.fetcher.finish(limit).await
     }
 
-    /// An API said that this value is bad: the next [`Self::obtain`] asks the source anew. Does
-    /// nothing if another value has taken its place already.
+    /// An API rejected this value: the next [`Self::obtain`] asks the source again. Does nothing if the
+    /// value was already replaced.
     ///
-    /// `false` is that it was renewed so often of late for this reason that it is not renewed now, and
-    /// [`Self::obtain`] gives the same value again, unless another replica has renewed it.
+    /// Returns `false` if it was renewed so often recently for this reason that it is not renewed now.
+    /// [`Self::obtain`] then returns the same value again, unless another replica has renewed it.
     pub fn invalidate(&self, credential: &ResourceName, generation: u64) -> bool {
         let table = self.table.load();
         let Some(entry) = table.entries.get(credential) else {
@@ -343,8 +347,8 @@ impl Credentials {
         }
     }
 
-    /// Takes the credentials that policies of a new revision use, before the revision is in force:
-    /// keeps the values of those that are still there unchanged, and lets all others go.
+    /// Prepares the credentials of a new revision before it takes effect: keeps the values of those that
+    /// are unchanged, and releases all others.
     pub fn retain<'c>(&self, in_use: impl IntoIterator<Item = &'c Arc<Credential>>) {
         let in_use: Vec<_> = in_use.into_iter().collect();
         let before = self.table.rcu(|table| {
@@ -371,21 +375,21 @@ impl Credentials {
         }
     }
 
-    /// Lets everything go, and waits until what has to be revoked is, for `limit` at most; whether it
-    /// was. Nothing is to be obtained after this.
+    /// Releases everything, and waits, at most for `limit`, until revocations are done; returns whether
+    /// they were. Nothing may be obtained after this.
     pub async fn end(&self, limit: Duration) -> bool {
         self.retain([]);
         self.common.revoker.finish(limit).await
     }
 
-    /// The entry of a credential that has none, or whose entry is of an earlier revision. What is of
-    /// no revision in force, because the request took its own from the one before, serves this
-    /// request and is not entered.
+    /// Makes the entry of a credential that has none, or whose entry is from an earlier revision. If it
+    /// belongs to no current revision, because the request began with the previous one, the entry serves
+    /// only this request and is not added.
     fn enter(&self, credential: &Arc<Credential>) -> Entry {
         let new = Entry::new(credential, &self.common);
         let mut entered = new.clone();
         self.table.rcu(|table| {
-            // Another request may have entered it in the meantime: all must share one.
+            // Another request may have added it in the meantime: all must share one.
             if let Some(entry) = table.entry(credential) {
                 entered = entry.clone();
                 return Arc::clone(table);
@@ -412,8 +416,8 @@ impl Table {
     }
 }
 
-/// How many values each credential has had. Kept when a credential goes, so that one that comes
-/// back is not taken for its earlier self.
+/// How many values each credential has had. Kept when a credential is removed, so that a later one with
+/// its name does not repeat generations.
 #[derive(Debug, Default)]
 struct Generations(Mutex<HashMap<ResourceName, u64>>);
 

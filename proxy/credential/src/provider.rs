@@ -1,4 +1,4 @@
-//! Providers: how a credential is obtained. One `match` knows them all.
+//! Providers: how a credential is obtained. One `match` lists them all.
 
 mod basic;
 mod client_credentials;
@@ -25,46 +25,49 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
-    CredentialError, Issued, IssuerFault, Tools,
+    CredentialError, Issued, IssuerFault, ProviderContext,
     revoke::Revocation,
-    source::{Form, Made, Material, Recheck, Wanted},
+    source::{DynamicSecret, Form, Material, Recheck, SourceRequest},
 };
-use token_endpoint::Asked;
+use token_endpoint::TokenRequest;
 
-/// What issuers know us by; some refuse who does not say.
+/// The user agent towards issuers; some refuse requests without one.
 const USER_AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 
-/// What a provider brought.
+/// What a provider fetched.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
     pub(super) secret: Secret,
-    /// From when on its issuer no longer takes it.
+    /// When its issuer stops accepting it.
     pub(super) expires_at: Option<Timestamp>,
-    /// How its issuer is told that it is no longer needed, where it can be told.
+    /// How to revoke it at its issuer, if that is possible.
     pub(super) revocation: Option<Revocation>,
-    /// When to see about the next one, where the provider knows better than the slot.
+    /// When to renew it, if the provider knows better than the slot.
     pub(super) renew_at: Option<Timestamp>,
-    /// How it is noticed that its source holds another, where that has no known end.
+    /// How to detect a changed source when the value has no expiry.
     pub(super) recheck: Option<Recheck>,
-    /// What it is of, where a source made it for us.
-    pub(super) made: Option<Arc<Made>>,
+    /// The dynamic secret that it came from, if a source made one.
+    pub(super) dynamic_secret: Option<Arc<DynamicSecret>>,
 }
 
 impl Fetched {
-    /// As a source holds it; `secret` is what becomes of the material.
+    /// A value from a source; `secret` is made from the material.
     fn of_source(material: Material, secret: Secret) -> Self {
-        let lease = material.made.as_ref().map(|made| Arc::clone(&made.lease));
+        let lease = material
+            .dynamic_secret
+            .as_ref()
+            .map(|dynamic_secret| Arc::clone(&dynamic_secret.lease));
         Self {
             secret,
             expires_at: material.expires_at,
             revocation: lease.map(Revocation::Lease),
             renew_at: None,
             recheck: material.recheck,
-            made: material.made,
+            dynamic_secret: material.dynamic_secret,
         }
     }
 
-    /// As somebody issued it.
+    /// A value from an issuer.
     pub(super) fn issued(
         secret: Secret,
         expires_at: Option<Timestamp>,
@@ -76,30 +79,30 @@ impl Fetched {
             revocation,
             renew_at: None,
             recheck: None,
-            made: None,
+            dynamic_secret: None,
         }
     }
 }
 
-/// What a provider is asked.
+/// A request for a credential's value.
 #[derive(Debug)]
-pub(super) struct Asking<'a> {
-    /// The credential that a value is wanted for.
+pub(super) struct FetchRequest<'a> {
+    /// The credential.
     pub(super) credential: &'a Credential,
-    /// For whom, where each caller has a value of its own.
+    /// The caller, if each caller has its own value.
     pub(super) caller: Option<&'a dyn Bearer>,
-    /// The value that is held and was not rejected.
+    /// The current value, if it was not rejected.
     pub(super) held: Option<&'a Issued>,
-    /// A value that the API has rejected, so that it is not brought again.
+    /// A value that the API has rejected, so that it is not returned again.
     pub(super) rejected: Option<&'a Secret>,
     /// The time.
     pub(super) now: Timestamp,
 }
 
-impl<'a> Asking<'a> {
-    /// What a source is asked for the value itself.
-    fn wanted(&self, form: Form) -> Wanted<'a> {
-        Wanted {
+impl<'a> FetchRequest<'a> {
+    /// The request for the source of the value itself.
+    fn source_request(&self, form: Form) -> SourceRequest<'a> {
+        SourceRequest {
             credential: self.credential,
             form,
             held: self.held,
@@ -107,44 +110,47 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// A token endpoint, asked on behalf of the credential.
+    /// A request to a token endpoint for the credential.
     fn at(
         &self,
         endpoint: &'a TokenEndpoint,
         client: Option<&'a OauthClient>,
-        tools: &'a Tools,
-    ) -> Asked<'a> {
-        Asked {
+        context: &'a ProviderContext,
+    ) -> TokenRequest<'a> {
+        TokenRequest {
             credential: self.credential,
             endpoint,
             client,
-            tools,
+            context,
             now: self.now,
         }
     }
 }
 
-/// Whom a slot asks for values.
+/// Where a slot fetches its values.
 #[derive(Debug, Clone)]
 pub(super) enum Fetcher {
     /// The credential's provider.
-    Provider(Arc<Tools>),
+    Provider(Arc<ProviderContext>),
     /// A test's.
     #[cfg(test)]
     Fake(Arc<super::tests::Fake>),
 }
 
 impl Fetcher {
-    pub(super) async fn fetch(&self, asking: Asking<'_>) -> Result<Fetched, CredentialError> {
-        let tools = match self {
-            Self::Provider(tools) => tools,
+    pub(super) async fn fetch(
+        &self,
+        request: FetchRequest<'_>,
+    ) -> Result<Fetched, CredentialError> {
+        let context = match self {
+            Self::Provider(context) => context,
             #[cfg(test)]
             Self::Fake(fake) => return fake.fetch().await,
         };
-        match &asking.credential.provider {
-            Provider::Static { token } => static_::fetch(&asking, token, tools).await,
+        match &request.credential.provider {
+            Provider::Static { token } => static_::fetch(&request, token, context).await,
             Provider::Basic { username, password } => {
-                basic::fetch(&asking, username, password, tools).await
+                basic::fetch(&request, username, password, context).await
             }
             Provider::SlackRotation {
                 host,
@@ -158,9 +164,9 @@ impl Fetcher {
                     client_secret,
                     seed,
                 };
-                // Boxed: of all providers it has the most to keep.
-                let fetched = Box::pin(slack_rotation::fetch(&asking, app, tools)).await;
-                slack_rotation::keep_soon(tools, &asking.credential.name);
+                // Boxed: its future is the largest of all providers.
+                let fetched = Box::pin(slack_rotation::fetch(&request, app, context)).await;
+                slack_rotation::keep_soon(context, &request.credential.name);
                 fetched
             }
             Provider::ClientCredentials {
@@ -169,8 +175,8 @@ impl Fetcher {
                 scopes,
                 audience,
             } => {
-                let asked = asking.at(endpoint, Some(client), tools);
-                client_credentials::fetch(asked, scopes, audience.as_deref()).await
+                let token_request = request.at(endpoint, Some(client), context);
+                client_credentials::fetch(token_request, scopes, audience.as_deref()).await
             }
             Provider::TokenExchange {
                 endpoint,
@@ -179,32 +185,32 @@ impl Fetcher {
                 audience,
                 resource,
             } => {
-                let asked = asking.at(endpoint, client.as_ref(), tools);
-                let wanted = token_exchange::Wanted {
+                let token_request = request.at(endpoint, client.as_ref(), context);
+                let parameters = token_exchange::ExchangeParameters {
                     scopes,
                     audience: audience.as_deref(),
                     resource: resource.as_deref(),
                 };
-                token_exchange::fetch(&asking, asked, wanted).await
+                token_exchange::fetch(&request, token_request, parameters).await
             }
             Provider::Jwt {
                 claims,
                 key,
                 exchange,
-            } => jwt::fetch(&asking, claims, key, exchange.as_ref(), tools).await,
+            } => jwt::fetch(&request, claims, key, exchange.as_ref(), context).await,
         }
     }
 
-    /// Whether another replica may renew the very value that this one holds.
+    /// Whether another replica may renew the value that this one holds.
     pub(super) fn is_renewed_elsewhere(credential: &Credential) -> bool {
         matches!(credential.provider, Provider::SlackRotation { .. })
     }
 
-    /// What another replica has renewed already, if it has. Nothing is spent for it.
-    pub(super) async fn renewed_elsewhere(&self, asking: &Asking<'_>) -> Option<Fetched> {
+    /// The value that another replica has already stored, if any. Spends nothing.
+    pub(super) async fn renewed_elsewhere(&self, request: &FetchRequest<'_>) -> Option<Fetched> {
         match self {
-            Self::Provider(tools) if Self::is_renewed_elsewhere(asking.credential) => {
-                slack_rotation::renewed_elsewhere(asking, tools).await
+            Self::Provider(context) if Self::is_renewed_elsewhere(request.credential) => {
+                slack_rotation::renewed_elsewhere(request, context).await
             }
             Self::Provider(_) => None,
             #[cfg(test)]
@@ -212,7 +218,7 @@ impl Fetcher {
         }
     }
 
-    /// Tells a value's issuer that it is no longer needed.
+    /// Revokes a value at its issuer.
     pub(super) async fn revoke(
         &self,
         revocation: &Revocation,
@@ -221,27 +227,27 @@ impl Fetcher {
         now: Timestamp,
     ) -> Result<(), CredentialError> {
         match self {
-            Self::Provider(tools) => {
-                let asking = Asking {
+            Self::Provider(context) => {
+                let request = FetchRequest {
                     credential,
                     caller: None,
                     held: None,
                     rejected: None,
                     now,
                 };
-                revocation.carry_out(&asking, secret, tools).await
+                revocation.carry_out(&request, secret, context).await
             }
             #[cfg(test)]
             Self::Fake(fake) => fake.revoke(secret),
         }
     }
 
-    /// Whether a refresh of this credential was begun and nobody knows how it ended.
+    /// Whether a refresh of this credential began and its result is unknown.
     pub(super) async fn was_cut_off(&self, credential: &Credential) -> bool {
         match self {
-            Self::Provider(tools) => match &credential.provider {
+            Self::Provider(context) => match &credential.provider {
                 Provider::SlackRotation { .. } => {
-                    slack_rotation::was_cut_off(&credential.name, tools).await
+                    slack_rotation::was_cut_off(&credential.name, context).await
                 }
                 Provider::Static { .. }
                 | Provider::Basic { .. }
@@ -254,11 +260,11 @@ impl Fetcher {
         }
     }
 
-    /// Whether what a refresh of this credential would bring could be kept.
+    /// Whether the result of a refresh of this credential could be stored.
     pub(super) async fn prove(&self, credential: &Credential) -> Result<(), CredentialError> {
         match self {
-            Self::Provider(tools) => match &credential.provider {
-                Provider::SlackRotation { .. } => Ok(tools.state.prove(&credential.name).await?),
+            Self::Provider(context) => match &credential.provider {
+                Provider::SlackRotation { .. } => Ok(context.state.prove(&credential.name).await?),
                 Provider::Static { .. }
                 | Provider::Basic { .. }
                 | Provider::ClientCredentials { .. }
@@ -270,13 +276,14 @@ impl Fetcher {
         }
     }
 
-    /// Waits, for `limit` at most, until nothing is under way that would be lost; whether that was so.
+    /// Waits, at most for `limit`, until no work is in progress that must not be lost; returns whether
+    /// that succeeded.
     pub(super) async fn finish(&self, limit: Duration) -> bool {
         match self {
-            Self::Provider(tools) => {
+            Self::Provider(context) => {
                 let end = Instant::now() + limit;
-                let finished = tools.rotations.finish(limit).await;
-                slack_rotation::keep_before_end(tools, end).await;
+                let finished = context.rotations.finish(limit).await;
+                slack_rotation::keep_before_end(context, end).await;
                 finished
             }
             #[cfg(test)]
@@ -285,13 +292,13 @@ impl Fetcher {
     }
 }
 
-/// Ends an access token where the credential says that it can be ended (RFC 7009).
+/// Revokes an access token if the credential allows it (RFC 7009).
 pub(super) async fn revoke_access_token(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     token: &Secret,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<(), CredentialError> {
-    let (endpoint, client) = match &asking.credential.provider {
+    let (endpoint, client) = match &request.credential.provider {
         Provider::ClientCredentials {
             endpoint, client, ..
         } => (endpoint, Some(client)),
@@ -307,15 +314,15 @@ pub(super) async fn revoke_access_token(
         | Provider::SlackRotation { .. }
         | Provider::Jwt { .. } => return Ok(()),
     };
-    asking.at(endpoint, client, tools).revoke(token).await
+    request.at(endpoint, client, context).revoke(token).await
 }
 
-/// One exchange with an issuer; a failure tells its host.
+/// One exchange with an issuer; an error names its host.
 async fn send(
     credential: &Credential,
     url: &str,
     request: Result<Request<Bytes>, http::Error>,
-    tools: &Tools,
+    context: &ProviderContext,
     roots: Option<&Path>,
 ) -> Result<Response<Bytes>, CredentialError> {
     let unavailable = |why: String| CredentialError::Issuer {
@@ -323,7 +330,7 @@ async fn send(
         fault: IssuerFault::Unavailable(why.into()),
     };
     let request = request.map_err(|error| unavailable(error.to_string()))?;
-    let answer = tools.http.send(&credential.name, request, roots).await;
+    let answer = context.http.send(&credential.name, request, roots).await;
     answer.map_err(|error| unavailable(error.to_string()))
 }
 
@@ -331,14 +338,14 @@ async fn send(
 fn authorization(scheme: &str, value: &str) -> Result<HeaderValue, CredentialError> {
     let text = Zeroizing::new(format!("{scheme}{value}"));
     let mut value = HeaderValue::from_str(&text).map_err(|_| CredentialError::Unusable {
-        what: "the client's proof of itself has bytes that no header may have",
+        what: "the client's authentication has bytes that are not allowed in a header",
     })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// A JSON object. Left to itself serde would also take an array for a struct. Why it is none is not
-/// told: the parser's error shows parts of it.
+/// Parses a JSON object. serde alone would also accept an array for a struct. The cause of an error is
+/// not shown: the parser's error contains parts of the text.
 fn json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     let is_object = json.trim_ascii_start().first() == Some(&b'{');
     is_object
@@ -346,7 +353,8 @@ fn json_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
         .flatten()
 }
 
-/// An issuer's own words, fit to be told: printable, short, without what looks like a credential.
+/// An issuer's own text, made fit to be shown: printable, short, without anything that looks like a
+/// credential.
 fn words(text: &str, longest: usize) -> Arc<str> {
     let printable = |character: char| {
         let shown = character.is_ascii_graphic() || character == ' ';

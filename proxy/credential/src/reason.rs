@@ -1,5 +1,5 @@
-//! Why a credential is not there, in answers, records and metrics. No `_`: a new way to fail asks for
-//! its reason here.
+//! The reason of each error, for responses, records and metrics. No `_`: a new variant needs a reason
+//! here.
 
 use std::io::ErrorKind;
 
@@ -7,12 +7,12 @@ use super::{CredentialError, HelperFault, IssuerFault, RotationError, SourceErro
 use countersign_core::reason::Reason;
 
 impl CredentialError {
-    /// Why, in answers, records and metrics.
+    /// The reason, for responses, records and metrics.
     pub fn reason(&self) -> Reason {
         match self {
             CredentialError::Abandoned
             | CredentialError::TooSlow
-            // A disk that does not answer, which may pass.
+            // A disk that does not respond, which may pass.
             | CredentialError::Unreadable {
                 kind: ErrorKind::TimedOut,
                 ..
@@ -27,7 +27,7 @@ impl CredentialError {
             CredentialError::Issuer { fault, .. } => match fault {
                 IssuerFault::Unavailable(_) => Reason::CredentialSourceUnavailable,
                 IssuerFault::Refused { .. } => Reason::CredentialRefused,
-                IssuerFault::Answer(_) => Reason::CredentialUnusable,
+                IssuerFault::BadResponse(_) => Reason::CredentialUnusable,
             },
             CredentialError::Unusable { .. } => Reason::CredentialUnusable,
             CredentialError::NoToken => Reason::CallerTokenMissing,
@@ -44,10 +44,10 @@ fn source(error: &SourceError) -> Reason {
         error if error.is_missing() => Reason::CredentialMissing,
         error if error.is_unavailable() => Reason::CredentialSourceUnavailable,
         SourceError::Helper {
-            fault: HelperFault::Answer(_),
+            fault: HelperFault::BadOutput(_),
             ..
         } => Reason::CredentialUnusable,
-        // It does not let us, or is not what the Credential says.
+        // It refuses us, or is not what the Credential says.
         SourceError::NoSecret { .. }
         | SourceError::NoKey { .. }
         | SourceError::Kube { .. }
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// Whoever is called for a file that cannot be read is not whom a hung disk concerns.
+    /// A hung disk concerns another person than an unreadable file does.
     #[rstest]
     #[case(ErrorKind::TimedOut, Reason::CredentialSourceUnavailable)]
     #[case(ErrorKind::PermissionDenied, Reason::CredentialMissing)]

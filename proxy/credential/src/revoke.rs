@@ -1,7 +1,7 @@
-//! Telling issuers that a value is no longer needed, once nobody holds it any more.
+//! Revokes values at their issuers after the last holder has dropped them.
 //!
-//! A value that is let go may still be on its way with a request. So nobody has to know when it is
-//! safe to end it: the last holder's letting go is the moment.
+//! A released value may still be in use by a request. So no code has to know when it is safe to revoke:
+//! dropping the last holder is the moment.
 
 use std::{
     sync::{
@@ -18,27 +18,26 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    CredentialError, Tools,
-    provider::{self, Asking, Fetcher},
+    CredentialError, ProviderContext,
+    provider::{self, FetchRequest, Fetcher},
 };
 use crate::vault::Lease;
 
-/// Revocations at a time: they may wait, requests may not.
+/// The most concurrent revocations.
 const AT_ONCE: usize = 8;
 
-/// The waits between the attempts; a failure that cannot pass ends them.
+/// The delays between the attempts; a permanent failure ends them.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// What is told of a value that its credential wants to be revoked and that is not.
-pub(super) const NOT_REVOKED: &str = "revokeWhenIdle is not heeded: the value cannot be ended without \
-     more than it, such as a Slack bot's token, with which the bot user would be deactivated";
+/// The message for a value that its credential wants to be revoked and that is not.
+pub(super) const NOT_REVOKED: &str = "revokeWhenIdle has no effect: revoking this value would do more, as for a Slack bot token, where it deactivates the bot user";
 
-/// How an issuer is told that one of its values is no longer needed. Holds no secret itself.
+/// How to revoke a value at its issuer. Contains no secret.
 #[derive(Debug, Clone)]
 pub(super) enum Revocation {
-    /// At the token endpoint's revocation URL (RFC 7009), as the client that asked for it.
+    /// At the token endpoint's revocation URL (RFC 7009), as the client that requested it.
     Oauth,
-    /// By Slack's `auth.revoke`, and in the store of rotated tokens first.
+    /// By Slack's `auth.revoke`, after removing it from the state store.
     Slack,
     /// At the Vault that made it.
     Lease(Arc<Lease>),
@@ -47,20 +46,20 @@ pub(super) enum Revocation {
 impl Revocation {
     pub(super) async fn carry_out(
         &self,
-        asking: &Asking<'_>,
+        asking: &FetchRequest<'_>,
         secret: &Secret,
-        tools: &Tools,
+        context: &ProviderContext,
     ) -> Result<(), CredentialError> {
         match self {
-            Self::Oauth => provider::revoke_access_token(asking, secret, tools).await,
-            Self::Slack => provider::revoke_slack(asking.credential, secret, tools).await,
-            Self::Lease(lease) => tools.sources.end(lease).await,
+            Self::Oauth => provider::revoke_access_token(asking, secret, context).await,
+            Self::Slack => provider::revoke_slack(asking.credential, secret, context).await,
+            Self::Lease(lease) => context.sources.end(lease).await,
         }
     }
 }
 
-/// A value that is shared by all who use it, and revoked when the last of them lets it go, if the
-/// credential asks for that.
+/// A value that its users share, and that is revoked when the last of them drops it, if the credential
+/// asks for that.
 #[derive(Debug)]
 pub(super) struct Value {
     secret: Secret,
@@ -71,12 +70,12 @@ pub(super) struct Value {
 struct Ending {
     revocation: Revocation,
     credential: Arc<Credential>,
-    /// From this second on there is nothing to revoke.
+    /// From this second on revoking is pointless.
     ends_at: AtomicI64,
     revoker: Arc<Revoker>,
 }
 
-/// The second of a moment; the last there is for none.
+/// The second of a time; the maximum if there is none.
 fn second(moment: Option<Timestamp>) -> i64 {
     moment.map_or(i64::MAX, Timestamp::as_second)
 }
@@ -104,14 +103,14 @@ impl Value {
         }
     }
 
-    /// Its issuer has given the same value again, with another end.
+    /// Its issuer has returned the same value again, with another expiry.
     pub(super) fn now_ends(&self, expires_at: Option<Timestamp>) {
         if let Some(ending) = &self.ending {
             ending.ends_at.store(second(expires_at), Ordering::Relaxed);
         }
     }
 
-    /// Whether it will be revoked when nobody holds it any more.
+    /// Whether it will be revoked when no one holds it any more.
     pub(super) fn is_revoked_at_end(&self) -> bool {
         self.ending.is_some()
     }
@@ -141,7 +140,7 @@ pub(super) struct Revoker {
 }
 
 impl Revoker {
-    /// To be made within the runtime that revocations run on: values may end on any thread.
+    /// To be called within the runtime that runs revocations: values can be dropped on any thread.
     pub(super) fn new(fetcher: Fetcher, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             fetcher,
@@ -152,7 +151,7 @@ impl Revoker {
         })
     }
 
-    /// Waits until all that was let go is revoked; whether it was, within `limit`.
+    /// Waits, at most for `limit`, until all dropped values are revoked; returns whether they were.
     pub(super) async fn finish(&self, limit: Duration) -> bool {
         self.tasks.close();
         let waiting = tokio::time::timeout(limit, self.tasks.wait());
@@ -173,7 +172,7 @@ impl Revoker {
 
     async fn carry_out(&self, mut pending: CutOff, secret: &Secret) {
         let Some(ending) = &pending.0 else { return };
-        // Never closed; without a place nothing is lost but order.
+        // The semaphore is never closed; without a permit only the order would be lost.
         let _place = self.places.acquire().await;
         let mut pauses = PAUSES.iter();
         let result = loop {
@@ -193,7 +192,7 @@ impl Revoker {
         match result {
             Ok(()) => tracing::info!(
                 credential = %ending.credential.name,
-                "the credential's value was revoked where it was issued"
+                "the credential's value was revoked at its issuer"
             ),
             Err(error) => complain(ending, &error.to_string()),
         }
@@ -201,13 +200,16 @@ impl Revoker {
     }
 }
 
-/// A revocation that is not over. Says so if it is cut off by the process's end.
+/// A revocation in progress. Logs if the process's end interrupts it.
 struct CutOff(Option<Ending>);
 
 impl Drop for CutOff {
     fn drop(&mut self) {
         if let Some(ending) = &self.0 {
-            complain(ending, "the gateway ended before the issuer was told");
+            complain(
+                ending,
+                "the gateway ended before the revocation was complete",
+            );
         }
     }
 }
@@ -219,7 +221,6 @@ fn complain(ending: &Ending, why: &str) {
         credential = %ending.credential.name,
         error = why,
         until,
-        "a value that is not used any more was not revoked; its issuer takes it until its end: \
-         revoke it there if that is too long"
+        "an unused value was not revoked; its issuer accepts it until it expires: revoke it there if that is too long"
     );
 }

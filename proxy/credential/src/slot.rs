@@ -1,5 +1,5 @@
-//! One credential's slot: the value held, how fresh it is, and the one fetch that may be under
-//! way.
+//! The slot of one credential: its current value, the value's freshness, and at most one fetch in
+//! progress.
 
 mod failure;
 mod issue;
@@ -19,9 +19,9 @@ use countersign_config::model::Credential;
 use countersign_core::{
     bearer::Bearer,
     clock::Clock,
-    flight::{Flight, LastTime, Outcome},
     metrics::Metrics,
     outage::{Outage, PROMPT},
+    single_flight::{LastTime, SharedOutcome, SingleFlight},
 };
 use jiff::Timestamp;
 use tokio::{
@@ -31,21 +31,21 @@ use tokio::{
 
 use super::{
     CredentialError, Generations, Issued,
-    callers::Home,
-    forced::{Forced, Leave},
-    provider::{Asking, Fetched, Fetcher},
+    callers::SlotHandle,
+    forced::{Forced, RejectionAction},
+    provider::{FetchRequest, Fetched, Fetcher},
     revoke::{Revoker, Value},
 };
 
-/// Uses within this time are one: the next is not worth a write that all cores wait for.
+/// Uses within this time count as one: the next is not worth a write to shared memory.
 const ONE_USE: Duration = Duration::from_millis(100);
 
-/// [`Slot::rejected`] when no value is.
+/// [`Slot::rejected`] if no value was rejected.
 const NONE: u64 = 0;
 
-/// What all slots have in common.
+/// What all slots share.
 #[derive(Debug, Clone)]
-pub(super) struct Common {
+pub(super) struct SlotContext {
     pub(super) fetcher: Fetcher,
     pub(super) generations: Arc<Generations>,
     pub(super) clock: Clock,
@@ -56,10 +56,10 @@ pub(super) struct Common {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) credential: Arc<Credential>,
-    /// For whom, where each caller has a value of its own.
+    /// The caller, if each caller has its own value.
     pub(super) caller: Option<Arc<dyn Bearer>>,
-    /// Among which other callers' it is kept.
-    pub(super) home: Option<Home>,
+    /// Its place among the slots of the other callers.
+    pub(super) handle: Option<SlotHandle>,
     fetcher: Fetcher,
     generations: Arc<Generations>,
     pub(super) clock: Clock,
@@ -68,36 +68,36 @@ pub(super) struct Slot {
     pub(super) held: ArcSwapOption<Issued>,
     /// The generation that an API has rejected.
     rejected: AtomicU64,
-    /// The generation about which nothing may be done but to look whether another has renewed it.
+    /// The generation for which only another replica's renewal may be used.
     looked_for: AtomicU64,
-    /// The renewals because of rejections.
+    /// The forced renewals.
     forced: Forced,
-    /// When the source last answered.
+    /// When the source last responded.
     answered: LastTime,
     pub(super) failure: ArcSwapOption<Failure>,
     /// The outage of its source, if there is one.
     outage: Arc<Outage>,
-    /// Whether there is one.
+    /// Whether the source has an outage.
     stale: Arc<AtomicBool>,
-    pub(super) flight: Flight<Result<Arc<Issued>, CredentialError>>,
+    pub(super) flight: SingleFlight<Result<Arc<Issued>, CredentialError>>,
     /// When a request last asked for it.
     used: LastTime,
-    /// Whether somebody looks after what is held.
-    pub(super) tended: AtomicBool,
-    /// Tells who looks after it.
+    /// Whether a maintenance task runs.
+    pub(super) maintained: AtomicBool,
+    /// Wakes the maintenance task.
     pub(super) changed: Arc<Notify>,
 }
 
 /// Why a fetch is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// A request needs a value, or will before long.
+pub(super) enum FetchTrigger {
+    /// A request needs a value, now or soon.
     Use,
-    /// It is time, and nobody waits.
+    /// It is time, and no request waits.
     Ahead,
 }
 
-/// What a slot can say without waiting.
+/// What a slot can return without waiting.
 pub(super) enum Readiness {
     /// A value that may be used.
     Ready(Arc<Issued>),
@@ -107,31 +107,31 @@ pub(super) enum Readiness {
     Due,
 }
 
-/// Whether a held value may be used.
+/// Whether the current value may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Freshness {
     Good,
-    /// It may, but it is time to see about the next one.
+    /// Yes, but it is time to renew it.
     Renew,
-    /// Only if its source cannot be asked for a moment.
+    /// Only if its source does not respond for a moment.
     Unchecked,
-    /// It may not.
+    /// No.
     Bad,
 }
 
 impl Slot {
-    pub(super) fn new(credential: Arc<Credential>, common: &Common) -> Self {
-        let Common {
+    pub(super) fn new(credential: Arc<Credential>, context: &SlotContext) -> Self {
+        let SlotContext {
             fetcher,
             generations,
             clock,
             revoker,
             metrics,
-        } = common.clone();
+        } = context.clone();
         Self {
             credential,
             caller: None,
-            home: None,
+            handle: None,
             fetcher,
             generations,
             clock,
@@ -145,40 +145,42 @@ impl Slot {
             failure: ArcSwapOption::empty(),
             outage: Arc::default(),
             stale: Arc::default(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
             used: LastTime::never(),
-            tended: AtomicBool::new(false),
+            maintained: AtomicBool::new(false),
             changed: Arc::default(),
         }
     }
 
     /// The same for one caller's own value. All callers' values have one source.
-    pub(super) fn of_caller(self, caller: Arc<dyn Bearer>, home: Option<Home>) -> Self {
-        let outage = home.as_ref().map_or_else(Arc::default, Home::outage);
+    pub(super) fn of_caller(self, caller: Arc<dyn Bearer>, handle: Option<SlotHandle>) -> Self {
+        let outage = handle
+            .as_ref()
+            .map_or_else(Arc::default, SlotHandle::outage);
         Self {
             caller: Some(caller),
-            home,
+            handle,
             outage,
             ..self
         }
     }
 
-    /// What can be said at once. Starts a renewal that is due but does not wait for it.
+    /// What can be returned at once. Starts a renewal that is due but does not wait for it.
     pub(super) fn readiness(self: &Arc<Self>) -> Readiness {
         self.touch();
         let held = self.held.load();
-        let standing = held
+        let freshness = held
             .as_ref()
-            .map_or(Standing::Bad, |held| self.standing(held));
-        match (held.as_ref(), standing) {
-            (Some(held), Standing::Good) => Readiness::Ready(Arc::clone(held)),
-            (Some(held), Standing::Renew) => {
+            .map_or(Freshness::Bad, |held| self.freshness(held));
+        match (held.as_ref(), freshness) {
+            (Some(held), Freshness::Good) => Readiness::Ready(Arc::clone(held)),
+            (Some(held), Freshness::Renew) => {
                 if self.failing().is_none() {
-                    drop(self.start(Why::Use));
+                    drop(self.start(FetchTrigger::Use));
                 }
                 Readiness::Ready(Arc::clone(held))
             }
-            (held, Standing::Unchecked | Standing::Bad) | (held @ None, _) => {
+            (held, Freshness::Unchecked | Freshness::Bad) | (held @ None, _) => {
                 match self.failing() {
                     None => Readiness::Due,
                     Some(failure) => {
@@ -197,13 +199,13 @@ impl Slot {
         self.touch();
         let result = self.wait().await;
         match result {
-            // The fetch that was joined had begun before the value was rejected.
+            // The fetch had begun before the value was rejected.
             Ok(issued) if self.is_rejected(&issued) => self.wait().await,
             Ok(_) | Err(_) => result,
         }
     }
 
-    /// Marks the held value as rejected, if it is still this one; not if that was done too often.
+    /// Marks the value as rejected, if it is still the current one; not if that was done too often.
     pub(super) fn invalidate(&self, generation: u64) -> bool {
         let held = self.held.load();
         let held = held.as_ref().filter(|held| held.generation == generation);
@@ -211,33 +213,33 @@ impl Slot {
         if self.is_rejected(held) {
             return self.looked_for.load(Ordering::Acquire) != generation;
         }
-        let leave = self.forced.take(generation);
-        let looked_for = match leave {
-            Leave::Renew => NONE,
-            Leave::Look if Fetcher::is_renewed_elsewhere(&self.credential) => generation,
-            Leave::Look | Leave::Keep => return false,
+        let action = self.forced.take(generation);
+        let looked_for = match action {
+            RejectionAction::Renew => NONE,
+            RejectionAction::Look if Fetcher::is_renewed_elsewhere(&self.credential) => generation,
+            RejectionAction::Look | RejectionAction::Keep => return false,
         };
         self.looked_for.store(looked_for, Ordering::Release);
         self.rejected.store(generation, Ordering::Release);
-        leave == Leave::Renew
+        action == RejectionAction::Renew
     }
 
     pub(super) fn start(
         self: &Arc<Self>,
-        why: Why,
-    ) -> Outcome<Result<Arc<Issued>, CredentialError>> {
-        self.flight.join(|| Arc::clone(self).fetch(why))
+        trigger: FetchTrigger,
+    ) -> SharedOutcome<Result<Arc<Issued>, CredentialError>> {
+        self.flight.join(|| Arc::clone(self).fetch(trigger))
     }
 
-    async fn fetch(self: Arc<Self>, why: Why) -> Result<Arc<Issued>, CredentialError> {
+    async fn fetch(self: Arc<Self>, trigger: FetchTrigger) -> Result<Arc<Issued>, CredentialError> {
         let held = self.held.load_full();
-        if let Some(held) = held.as_ref().filter(|held| self.is_settled(held, why)) {
+        if let Some(held) = held.as_ref().filter(|held| self.is_settled(held, trigger)) {
             return Ok(Arc::clone(held));
         }
-        // Taken before the source is asked: a rejection that comes later speaks of what this
-        // fetch may bring, and must outlive it.
+        // Taken before the source is asked: a later rejection may concern the result of this fetch, and
+        // must outlive it.
         let rejected = self.rejected.swap(NONE, Ordering::AcqRel);
-        let asking = Asking {
+        let request = FetchRequest {
             credential: &self.credential,
             caller: self.caller.as_deref(),
             held: held.as_deref().filter(|held| held.generation != rejected),
@@ -249,12 +251,12 @@ impl Slot {
         };
         let began = Instant::now();
         let fetched = match held.as_ref().filter(|held| self.only_looks(held, rejected)) {
-            // That the store is silent is no reason to take away what others use.
-            Some(held) => match timeout(PROMPT, self.fetcher.renewed_elsewhere(&asking)).await {
+            // A silent store is no reason to take the value from its other users.
+            Some(held) => match timeout(PROMPT, self.fetcher.renewed_elsewhere(&request)).await {
                 Ok(Some(fetched)) => Ok(fetched),
                 Ok(None) | Err(_) => return Ok(Arc::clone(held)),
             },
-            None => self.fetcher.fetch(asking).await,
+            None => self.fetcher.fetch(request).await,
         };
         let fetched = fetched.and_then(|fetched| self.issue(fetched, held.as_ref()));
         let counted = match &fetched {
@@ -265,7 +267,7 @@ impl Slot {
             .credential_fetched(&self.credential.name, counted);
         let result = match fetched {
             Ok(issued) => {
-                if why == Why::Use {
+                if trigger == FetchTrigger::Use {
                     self.used.mark();
                 }
                 self.answered.mark();
@@ -273,7 +275,7 @@ impl Slot {
                     tracing::info!(
                         credential = %self.credential.name,
                         seconds = lasted.as_secs(),
-                        "the credential's source gives again"
+                        "the credential's source responds again"
                     );
                 }
                 self.failure.store(None);
@@ -283,21 +285,21 @@ impl Slot {
             }
             Err(error) => self.fail(error, held, rejected, began),
         };
-        self.look_after();
+        self.start_maintenance();
         result
     }
 
-    /// Whether there is nothing to fetch, because another fetch has just brought it.
-    fn is_settled(&self, held: &Issued, why: Why) -> bool {
+    /// Whether there is nothing to fetch, because another fetch has just completed.
+    fn is_settled(&self, held: &Issued, trigger: FetchTrigger) -> bool {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= self.clock.now());
-        match (self.standing(held), why) {
-            (Standing::Good, Why::Use) => true,
-            (Standing::Good, Why::Ahead) => !due(held.renew_ahead_at),
-            (Standing::Renew | Standing::Unchecked | Standing::Bad, _) => false,
+        match (self.freshness(held), trigger) {
+            (Freshness::Good, FetchTrigger::Use) => true,
+            (Freshness::Good, FetchTrigger::Ahead) => !due(held.renew_ahead_at),
+            (Freshness::Renew | Freshness::Unchecked | Freshness::Bad, _) => false,
         }
     }
 
-    /// Whether what is held was rejected too often to be renewed, and lives.
+    /// Whether the current value was rejected too often to be renewed, and is still valid.
     fn only_looks(&self, held: &Issued, rejected: u64) -> bool {
         held.generation == rejected
             && self.looked_for.load(Ordering::Acquire) == rejected
@@ -320,31 +322,31 @@ impl Slot {
         self.used.age().unwrap_or(Duration::ZERO)
     }
 
-    /// Whether a request has asked for the value that is held since it came.
+    /// Whether a request has asked for the current value since it was fetched.
     pub(super) fn used_since_obtained(&self) -> bool {
         self.used.age() < self.answered.age()
     }
 
-    /// Whether whoever looks after it must go on, though nothing was held a moment ago.
-    pub(super) fn stays_tended(&self) -> bool {
-        self.tended.store(false, Ordering::SeqCst);
-        self.held.load().is_some() && !self.tended.swap(true, Ordering::SeqCst)
+    /// Whether the maintenance task must continue, although there was no value a moment ago.
+    pub(super) fn stays_maintained(&self) -> bool {
+        self.maintained.store(false, Ordering::SeqCst);
+        self.held.load().is_some() && !self.maintained.swap(true, Ordering::SeqCst)
     }
 
-    pub(super) fn standing(&self, held: &Issued) -> Standing {
+    pub(super) fn freshness(&self, held: &Issued) -> Freshness {
         let now = held.expires_at.map(|_| self.clock.now());
         let reached = |at: Option<Timestamp>| at.zip(now).is_some_and(|(at, now)| at <= now);
         if self.is_rejected(held) || reached(held.expires_at) {
-            return Standing::Bad;
+            return Freshness::Bad;
         }
         match held
             .recheck
             .map(|recheck| (recheck, self.answered.age().unwrap_or(Duration::MAX)))
         {
-            Some((recheck, age)) if age >= recheck.overdue => Standing::Unchecked,
-            Some((recheck, age)) if age >= recheck.due => Standing::Renew,
-            Some(_) | None if reached(held.renew_at) => Standing::Renew,
-            Some(_) | None => Standing::Good,
+            Some((recheck, age)) if age >= recheck.overdue => Freshness::Unchecked,
+            Some((recheck, age)) if age >= recheck.due => Freshness::Renew,
+            Some(_) | None if reached(held.renew_at) => Freshness::Renew,
+            Some(_) | None => Freshness::Good,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What can be told of the credentials in use: how they stand, never what they are.
+//! The reported status of the credentials in use, never their values.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 use super::{
     Credentials,
     revoke::NOT_REVOKED,
-    slot::{Slot, Standing},
+    slot::{Freshness, Slot},
 };
-use crate::health::{HealthStatus, Healths};
+use crate::health::{HealthRegistry, HealthStatus};
 
-/// The most slots that are told of: a credential may have one for each caller.
+/// The most slots that are reported: a credential may have one for each caller.
 const MOST: usize = 1_000;
 
-/// How a credential stands.
+/// The state of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CredentialState {
     /// No request has asked for it yet.
     Unused,
-    /// A value is held, and its source did not fail last time.
+    /// There is a value, and its source did not fail last time.
     Good,
-    /// A value is held and served, though its source fails.
+    /// There is a value in use, although its source fails.
     Stale,
-    /// There is none: its source fails, or the API has rejected what it gave.
+    /// There is none: its source fails, or the API has rejected its value.
     Failed,
-    /// There was one, and it was let go: idle, or at its end.
+    /// There was one, and it was released: idle, or expired.
     Idle,
 }
 
@@ -44,34 +44,33 @@ impl CredentialState {
     }
 }
 
-/// One value's status: a credential's, or one caller's own of it.
+/// The status of one value: a credential's, or that of one caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialStatus {
     /// The credential's name.
     pub name: String,
     /// How it is obtained: the provider's key in YAML.
     pub provider: String,
-    /// Whose value it is, where each caller has its own: its issuer, its subject, and its pod if it is
-    /// known.
+    /// Whose value it is, if each caller has its own: its issuer, its subject, and its pod if known.
     pub caller: Option<String>,
-    /// How it stands.
+    /// Its state.
     pub state: CredentialState,
-    /// The generation of the value that is held.
+    /// The generation of the current value.
     pub generation: Option<u64>,
-    /// Seconds since that value was obtained.
+    /// Seconds since it was fetched.
     pub age_s: Option<u64>,
-    /// Seconds until it is not used any more; `None` is no known end, or no value.
+    /// Seconds until it expires; `None` if there is no known expiry, or no value.
     pub expires_in_s: Option<u64>,
     /// Seconds since a request last asked for it.
     pub last_use_s: Option<u64>,
-    /// Why the source failed last; `None` once it has answered again.
+    /// Why the source failed last; `None` after it has responded again.
     pub last_error: Option<String>,
     /// Seconds since then.
     pub last_error_s: Option<u64>,
-    /// What its resource asks for and does not get.
+    /// A setting of its resource that has no effect.
     #[serde(default)]
     pub unheeded: Option<String>,
-    /// How it fares at its API; nothing of a value that each caller has for itself.
+    /// Its health at its API; nothing for a value that each caller has for itself.
     pub health: Option<HealthStatus>,
 }
 
@@ -80,19 +79,19 @@ pub struct CredentialStatus {
 pub struct CredentialsStatus {
     /// By name and caller.
     pub credentials: Vec<CredentialStatus>,
-    /// How many more there are that are not told of.
+    /// How many more there are that are not reported.
     pub omitted: usize,
 }
 
 impl CredentialsStatus {
-    /// The same with how they fare at their APIs.
+    /// The same with their health at their APIs.
     #[must_use]
-    pub fn with(mut self, healths: &Healths) -> Self {
+    pub fn with(mut self, health: &HealthRegistry) -> Self {
         for status in &mut self.credentials {
             if status.caller.is_some() {
                 continue;
             }
-            let health = healths.known(&status.name);
+            let health = health.known(&status.name);
             status.health = health.map(|health| health.status(status.generation));
             let rejected = |health: &HealthStatus| health.rejected.is_some();
             if status.health.as_ref().is_some_and(rejected) {
@@ -104,7 +103,7 @@ impl CredentialsStatus {
 }
 
 impl Credentials {
-    /// How all credentials that policies use stand now.
+    /// The current status of all credentials that policies use.
     pub fn status(&self) -> CredentialsStatus {
         let table = self.table.load();
         let mut slots: Vec<Arc<Slot>> =
@@ -126,7 +125,7 @@ impl Slot {
     fn status(&self) -> CredentialStatus {
         let now = self.clock.now();
         let held = self.held.load_full();
-        let held = held.filter(|held| self.standing(held) != Standing::Bad);
+        let held = held.filter(|held| self.freshness(held) != Freshness::Bad);
         let failure = self.failure.load_full();
         let seconds = |from: jiff::Timestamp, to: jiff::Timestamp| {
             u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0)

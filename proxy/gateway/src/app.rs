@@ -16,7 +16,7 @@ use countersign_core::{
     metrics::Metrics,
     slots::{Bounds, Shed, Slots},
 };
-use countersign_credential::{Credentials, Tools, health::Healths};
+use countersign_credential::{Credentials, ProviderContext, health::HealthRegistry};
 use countersign_identity::{Caller, Identifier};
 use countersign_upstream::forward::{self, Forwarder};
 use tokio::net::TcpListener;
@@ -45,7 +45,7 @@ pub struct Rooms {
     /// Obtains credentials.
     pub credentials: Arc<Credentials>,
     /// How the credentials fare at their APIs.
-    pub healths: Arc<Healths>,
+    pub healths: Arc<HealthRegistry>,
     /// Finds out whether they work.
     pub prober: Arc<Prober>,
     /// Sends requests on.
@@ -179,7 +179,7 @@ pub async fn build_with_log(
         &gateway.limits,
         Vec::new(),
     )?);
-    let tools = Tools::new(&gateway, Arc::clone(&forwarder), clock.clone());
+    let tools = ProviderContext::new(&gateway, Arc::clone(&forwarder), clock.clone());
     let credentials = Credentials::new(tools, clock.clone()).counted_by(metrics.clone());
     let credentials = Arc::new(credentials);
     let prober = Prober::new(

@@ -24,7 +24,7 @@ use countersign_config::{
 use countersign_core::{clock::Clock, destination::Authority, metrics::Metrics};
 use countersign_credential::{
     Credentials, Issued,
-    health::{Finding, Health, Place, ProbeReport, Proof},
+    health::{Finding, Health, HostHealth, ProbeReport, Proof},
 };
 use countersign_upstream::{
     detect::Seen,
@@ -76,7 +76,7 @@ pub struct Waiting<'a> {
     /// How that fares.
     pub health: &'a Arc<Health>,
     /// The same at the host where the request goes.
-    pub place: &'a Arc<Place>,
+    pub place: &'a Arc<HostHealth>,
     /// The policies in force.
     pub policies: &'a PolicySet,
 }
@@ -89,7 +89,7 @@ struct Subject {
     credential: Arc<Credential>,
     health: Arc<Health>,
     /// How it fares where it is probed.
-    place: Arc<Place>,
+    place: Arc<HostHealth>,
 }
 
 impl Prober {

@@ -12,8 +12,8 @@ use countersign_core::{
     bearer::Bearer,
     budget::{Account, Budget},
     clock::Clock,
-    flight::LastTime,
     secret::Secret,
+    single_flight::LastTime,
 };
 use jiff::Timestamp;
 

@@ -150,7 +150,7 @@ pub enum SetupError {
         source: std::io::Error,
     },
     /// A file of roots holds no certificate.
-    #[error("issuer {issuer}: {} holds no usable PEM certificate", file.display())]
+    #[error("issuer {issuer}: {} has no usable PEM certificate", file.display())]
     CaPem {
         /// The issuer's name.
         issuer: String,

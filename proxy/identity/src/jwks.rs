@@ -23,9 +23,9 @@ use countersign_config::model::{Issuer, JwksSource};
 use countersign_control_plane as control_plane;
 use countersign_core::{
     files,
-    flight::{Flight, LastTime, Outcome},
     outage::{Outage, PROMPT},
     secret_file,
+    single_flight::{LastTime, SharedOutcome, SingleFlight},
 };
 use jsonwebtoken::Algorithm;
 use reqwest::{Client, StatusCode, Url};
@@ -68,7 +68,7 @@ pub(super) struct Jwks {
     /// The error of the last attempt, if it failed.
     failure: ArcSwapOption<String>,
     outage: Outage,
-    flight: Flight<()>,
+    flight: SingleFlight<()>,
 }
 
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Jwks {
             logged: LastTime::never(),
             failure: ArcSwapOption::empty(),
             outage: Outage::default(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
         })
     }
 
@@ -207,14 +207,14 @@ impl Jwks {
     }
 
     /// The current attempt, or a new one unless the last was less than `between` ago.
-    fn attempt(self: &Arc<Self>, between: Duration) -> Option<Outcome<()>> {
+    fn attempt(self: &Arc<Self>, between: Duration) -> Option<SharedOutcome<()>> {
         self.flight.under_way().or_else(|| {
             let due = !self.attempted.within(between);
             due.then(|| self.flight.join(|| Arc::clone(self).fetch()))
         })
     }
 
-    async fn wait(&self, attempt: Outcome<()>) {
+    async fn wait(&self, attempt: SharedOutcome<()>) {
         let (began, hangs) = (Instant::now(), self.outage.hangs());
         match timeout(if hangs { PROMPT } else { FETCH_TIMEOUT }, attempt).await {
             Ok(Ok(())) => {}

@@ -35,7 +35,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use ::http::HeaderMap;
 use aws_lc_rs::digest;
 use countersign_config::{model, policy::CallerFacts};
-use countersign_core::{clock::Clock, flight::LastTime, secret::Secret};
+use countersign_core::{clock::Clock, secret::Secret, single_flight::LastTime};
 use moka::{ops::compute::Op, sync::Cache};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;

@@ -7,9 +7,9 @@ use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
 use countersign_control_plane::kube::{Kube, KubeError};
 use countersign_core::{
-    flight::{Flight, LastTime, Outcome},
     outage::Outage,
     secret::Secret,
+    single_flight::{LastTime, SharedOutcome, SingleFlight},
 };
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -61,7 +61,7 @@ pub(super) struct ReviewStatus {
     subject: ReviewSubject,
     accepted: LastTime,
     rejected: ArcSwapOption<Rejection>,
-    flight: Flight<Result<(), IdentifyError>>,
+    flight: SingleFlight<Result<(), IdentifyError>>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl ReviewStatus {
             subject,
             accepted: LastTime::never(),
             rejected: ArcSwapOption::empty(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
         }
     }
 
@@ -139,7 +139,7 @@ impl ReviewStatus {
         }
     }
 
-    fn ask(self: &Arc<Self>) -> Outcome<Result<(), IdentifyError>> {
+    fn ask(self: &Arc<Self>) -> SharedOutcome<Result<(), IdentifyError>> {
         self.flight.join(|| Arc::clone(self).review())
     }
 

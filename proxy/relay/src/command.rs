@@ -131,7 +131,7 @@ impl RelayCommand {
             .context("cannot start the runtime")?;
         let ended = runtime.block_on(async {
             reaper::start();
-            let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
+            let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
             let relay = Relay::bind(self.settings(), Clock::system()).await?;
             tracing::info!(addresses = ?relay.addresses(), "listening");
             relay

@@ -10,10 +10,10 @@ use countersign_core::{
     destination::Authority,
     slots::{Share, Slot},
     wire::{
-        first_bytes::{self, Told},
+        first_bytes::{self, Detection},
         protocol::Protocol,
         rewound::Rewound,
-        sniff::Spoken,
+        sniff::DetectedProtocol,
     },
 };
 use countersign_types::host::Host;
@@ -37,22 +37,25 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
         Err(error) => return closed(None, &error),
     };
     let first = first_bytes::read(&mut stream, FIRST_BYTES).await;
-    let clear = match &first.told {
-        Told::Spoken(Spoken::Http1) => Some(Protocol::Http1),
-        Told::Spoken(Spoken::Http2) => Some(Protocol::Http2),
-        Told::Spoken(Spoken::Tls(_) | Spoken::Unknown)
-        | Told::Malformed(_)
-        | Told::Nothing
-        | Told::Left
-        | Told::Overrun(_) => None,
+    let clear = match &first.detection {
+        Detection::Protocol(DetectedProtocol::Http1) => Some(Protocol::Http1),
+        Detection::Protocol(DetectedProtocol::Http2) => Some(Protocol::Http2),
+        Detection::Protocol(DetectedProtocol::Tls(_) | DetectedProtocol::Unknown)
+        | Detection::Malformed(_)
+        | Detection::Nothing
+        | Detection::Left
+        | Detection::Overrun(_) => None,
     };
     if let Some(protocol) = clear {
         let stream = Rewound::new(first.bytes, stream);
         let served = clear::serve(stream, protocol, destination, shared, slot);
         return Box::pin(served).await;
     }
-    let is_tls = matches!(first.told, Told::Spoken(Spoken::Tls(_)));
-    let authority = match authority(&first.told, destination) {
+    let is_tls = matches!(
+        first.detection,
+        Detection::Protocol(DetectedProtocol::Tls(_))
+    );
+    let authority = match authority(&first.detection, destination) {
         Ok(Some(authority)) => authority,
         Ok(None) => return tracing::debug!(%destination, "a client left without a word"),
         Err(error) => return closed(Some(destination), &error),
@@ -91,15 +94,21 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
 }
 
 /// What to ask a gateway for; `None` if the client is gone.
-fn authority(told: &Told, destination: SocketAddr) -> Result<Option<Authority>, RelayError> {
+fn authority(
+    detection: &Detection,
+    destination: SocketAddr,
+) -> Result<Option<Authority>, RelayError> {
     let by_address = Authority::new(Host::Ip(destination.ip()), destination.port());
-    let hello = match told {
-        Told::Spoken(Spoken::Tls(hello)) => hello,
-        Told::Spoken(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown) | Told::Nothing => {
+    let hello = match detection {
+        Detection::Protocol(DetectedProtocol::Tls(hello)) => hello,
+        Detection::Protocol(
+            DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::Unknown,
+        )
+        | Detection::Nothing => {
             return Ok(Some(by_address));
         }
-        Told::Malformed(malformed) => return Err(RelayError::Hello(malformed.0)),
-        Told::Left | Told::Overrun(_) => return Ok(None),
+        Detection::Malformed(malformed) => return Err(RelayError::Hello(malformed.0)),
+        Detection::Left | Detection::Overrun(_) => return Ok(None),
     };
     let Some(name) = &hello.server_name else {
         return Ok(Some(by_address));
@@ -145,13 +154,13 @@ fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayE
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::wire::sniff::{Hello, Malformed};
+    use countersign_core::wire::sniff::{ClientHello, Malformed};
     use rstest::rstest;
 
     use super::*;
 
-    fn hello(name: Option<&str>) -> Told {
-        Told::Spoken(Spoken::Tls(Hello {
+    fn hello(name: Option<&str>) -> Detection {
+        Detection::Protocol(DetectedProtocol::Tls(ClientHello {
             server_name: name.map(str::to_owned),
             encrypted: false,
             early_data: false,
@@ -162,23 +171,23 @@ mod tests {
     #[case::name(hello(Some("Slack.com")), Some("slack.com:8443"))]
     #[case::no_name(hello(None), Some("192.0.2.7:8443"))]
     #[case::address(hello(Some("203.0.113.9")), Some("192.0.2.7:8443"))]
-    #[case::server_speaks_first(Told::Nothing, Some("192.0.2.7:8443"))]
-    #[case::something_else(Told::Spoken(Spoken::Unknown), Some("192.0.2.7:8443"))]
-    #[case::gone(Told::Left, None)]
-    fn a_name_is_asked_for_by_name(#[case] told: Told, #[case] expected: Option<&str>) {
+    #[case::server_speaks_first(Detection::Nothing, Some("192.0.2.7:8443"))]
+    #[case::something_else(Detection::Protocol(DetectedProtocol::Unknown), Some("192.0.2.7:8443"))]
+    #[case::gone(Detection::Left, None)]
+    fn a_name_is_asked_for_by_name(#[case] detection: Detection, #[case] expected: Option<&str>) {
         let destination = "192.0.2.7:8443".parse().unwrap();
-        let asked = authority(&told, destination).unwrap();
+        let asked = authority(&detection, destination).unwrap();
         let asked = asked.map(|authority| authority.to_string());
         assert_eq!(asked.as_deref(), expected);
     }
 
     #[rstest]
     #[case(hello(Some("slack..com")))]
-    #[case(Told::Malformed(Malformed("the ClientHello is not complete")))]
-    fn what_names_no_host_is_not_carried(#[case] told: Told) {
+    #[case(Detection::Malformed(Malformed("the ClientHello is not complete")))]
+    fn what_names_no_host_is_not_carried(#[case] detection: Detection) {
         let destination = "192.0.2.7:8443".parse().unwrap();
         assert!(matches!(
-            authority(&told, destination),
+            authority(&detection, destination),
             Err(RelayError::Hello(_))
         ));
     }

@@ -319,7 +319,11 @@ async fn stranded(world: &World) -> anyhow::Result<Process> {
         "it is not used before it is kept"
     );
     process
-        .said(|printed| printed.contains("a new token cannot be kept").then_some(()))
+        .said(|printed| {
+            printed
+                .contains("a new token cannot be stored")
+                .then_some(())
+        })
         .await?;
     Ok(process)
 }
@@ -339,7 +343,7 @@ async fn what_could_not_be_kept_is_kept_before_the_end() -> anyhow::Result<()> {
     world.api_server.set_outage(None);
     assert!(process.ended().await?.success());
     let printed = process.printed();
-    assert!(printed.contains("the new token is kept now"), "{printed}");
+    assert!(printed.contains("the new token is now stored"), "{printed}");
 
     let process = Process::start(&world, None).await?;
     let client = process
@@ -356,7 +360,11 @@ async fn what_could_not_be_kept_is_kept_without_a_request() -> anyhow::Result<()
     let mut process = stranded(&world).await?;
     world.api_server.set_outage(None);
     process
-        .said(|printed| printed.contains("the new token is kept now").then_some(()))
+        .said(|printed| {
+            printed
+                .contains("the new token is now stored")
+                .then_some(())
+        })
         .await?;
     process.kill().await?;
     let process = Process::start(&world, None).await?;
@@ -377,7 +385,7 @@ async fn what_cannot_be_kept_to_the_end_is_told_with_its_remedy() -> anyhow::Res
     let printed = process.printed();
     let told = printed
         .lines()
-        .find(|line| line.contains("could not be kept before the end"));
+        .find(|line| line.contains("could not be stored before the process ended"));
     let told: Value = serde_json::from_str(told.unwrap_or_default())?;
     assert_eq!(told["level"], "ERROR", "{told}");
     assert_eq!(told["credential"], "qa/slack-bot");

@@ -345,7 +345,12 @@ enum Mistake {
     "make it 0700",
     0
 )]
-#[case::corrupt_state(Mistake::CorruptState, "credential_state_unusable", "left as it is", 0)]
+#[case::corrupt_state(
+    Mistake::CorruptState,
+    "credential_state_unusable",
+    "was not changed",
+    0
+)]
 #[case::forgotten_key(Mistake::ForgottenKey, "credential_state_unusable", "keyFile", 0)]
 #[tokio::test]
 async fn each_mistake_is_told_with_its_remedy_and_does_not_hammer(

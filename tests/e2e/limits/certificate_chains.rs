@@ -29,7 +29,10 @@ fn crowded(svid: &Pair, crowd: Crowd) -> Pair {
 #[rstest]
 #[case(Crowd::Many, MANY)]
 #[case(Crowd::Large, "bytes, more than 16384")]
-#[case(Crowd::Alike, "the chain has 5 issuers of one name, more than 2")]
+#[case(
+    Crowd::Alike,
+    "the chain has 5 issuers with the same name, more than 2"
+)]
 #[tokio::test]
 async fn t59_a_clients_chain_is_refused_before_a_path_is_looked_for(
     #[case] crowd: Crowd,
@@ -68,7 +71,10 @@ async fn t59_a_clients_chain_of_six_is_looked_at() -> anyhow::Result<()> {
 #[rstest]
 #[case(Crowd::Many, MANY)]
 #[case(Crowd::Large, "bytes, more than 16384")]
-#[case(Crowd::Alike, "the chain has 5 issuers of one name, more than 2")]
+#[case(
+    Crowd::Alike,
+    "the chain has 5 issuers with the same name, more than 2"
+)]
 #[tokio::test]
 async fn t59_an_upstreams_chain_is_refused_before_a_path_is_looked_for(
     #[case] crowd: Crowd,

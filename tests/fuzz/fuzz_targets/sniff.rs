@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../proxy/core/src/wire/sniff.rs"]
 mod sniff;
 
-use sniff::{MOST, Malformed, Sniffer, Spoken};
+use sniff::{MOST, Malformed, Sniffer, DetectedProtocol};
 
 fuzz_target!(|input: &[u8]| {
     let Some((seed, sent)) = input.split_first() else {
@@ -26,13 +26,13 @@ fuzz_target!(|input: &[u8]| {
         usize::from((cut >> 24) as u8 % 32) + 1
     });
     assert_eq!(whole, in_pieces);
-    if let Ok(Spoken::Tls(hello)) = &whole
+    if let Ok(DetectedProtocol::Tls(hello)) = &whole
         && let Some(name) = &hello.server_name
     {
         assert!(!name.is_empty() && name.is_ascii() && name.len() <= sent.len());
     }
     // What follows an answer does not change it.
-    if !matches!(whole, Ok(Spoken::Unknown) | Err(_)) {
+    if !matches!(whole, Ok(DetectedProtocol::Unknown) | Err(_)) {
         let mut more = sent.to_vec();
         more.extend_from_slice(b"\x17\x03\x03\x00\x01x\n");
         let length = more.len();
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// What a connection tells that brings `sent` in pieces of these sizes, and then ends.
-fn told(sent: &[u8], mut size: impl FnMut(usize) -> usize) -> Result<Spoken, Malformed> {
+fn told(sent: &[u8], mut size: impl FnMut(usize) -> usize) -> Result<DetectedProtocol, Malformed> {
     let mut sniffer = Sniffer::default();
     let mut end = 0;
     while end < sent.len() {

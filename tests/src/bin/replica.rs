@@ -12,7 +12,7 @@ use countersign_config::{
     model::{Credential, Gateway, TrustRoots},
 };
 use countersign_core::clock::Clock;
-use countersign_credential::{Credentials, Issued, Tools};
+use countersign_credential::{Credentials, Issued, ProviderContext};
 use countersign_upstream::forward::Forwarder;
 use tokio::sync::mpsc;
 
@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
     let credential = credential(&gateway)?;
     let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
     let clock = Clock::system();
-    let tools = Tools::new(&gateway, Arc::new(forwarder), clock.clone());
+    let tools = ProviderContext::new(&gateway, Arc::new(forwarder), clock.clone());
     let credentials = Credentials::new(tools, clock);
     serve(&credentials, &credential).await
 }

@@ -30,7 +30,7 @@ impl fmt::Display for Explanation<'_> {
 
 impl Explanation<'_> {
     fn write_selectors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nWho is it?")?;
+        writeln!(f, "\nWhich workload is the caller?")?;
         for seen in &self.selectors {
             let mark = mark(seen.mismatches.is_empty());
             writeln!(
@@ -42,8 +42,8 @@ impl Explanation<'_> {
         }
         match (self.selectors.is_empty(), self.other_selectors) {
             (_, 0) => Ok(()),
-            (true, count) => writeln!(f, "  - {count} selectors, none of them near"),
-            (false, count) => writeln!(f, "  - {count} more selectors, none of them near"),
+            (true, count) => writeln!(f, "  - {count} selectors, none of them similar"),
+            (false, count) => writeln!(f, "  - {count} more selectors, none of them similar"),
         }
     }
 
@@ -132,7 +132,7 @@ fn write_grant(f: &mut fmt::Formatter<'_>, grant: &Grant<'_>) -> fmt::Result {
     if !grant.target.intercept {
         writeln!(
             f,
-            "  carried     unread, through a tunnel: method and path are not seen"
+            "  tunnelled   without decryption: method and path are not visible"
         )?;
     }
     match grant.credential {

@@ -8,7 +8,7 @@ use crate::{
     yaml::{Findings, Location},
 };
 
-/// The base with its hosts, and those of its routes and probe, `under_domains` to the given domains.
+/// The base with its hosts, and those of its routes and probe, moved to the given domains.
 pub(super) fn under_domains<'b>(
     base: &'b Target,
     domains: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The command: started, told of signals, waited for.
+//! The command: starts it, forwards signals, waits for it.
 
 use std::{
     ffi::OsString,
@@ -16,14 +16,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Runs `command` with `variables` besides our own environment, and gives its exit code; that of
-/// a command ended by a signal is 128 and the signal's number, as shells have it.
+/// Runs `command` with `variables` added to our own environment, and returns its exit code. For a
+/// command ended by a signal this is 128 plus the signal's number, as in shells.
 pub(super) async fn run(
     command: &[OsString],
     variables: Vec<(&'static str, String)>,
 ) -> anyhow::Result<ExitCode> {
-    let (program, arguments) = command.split_first().context("there is no command")?;
-    // Listened for before the command starts: none is lost, and none ends us before it.
+    let (program, arguments) = command.split_first().context("no command was given")?;
+    // Installed before the command starts, so that no signal is lost, or ends us first.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -34,7 +34,8 @@ pub(super) async fn run(
         Err(error) => return not_started(program, &error),
     };
     let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-    // A terminal sends Ctrl-C to the command as well; two of them mean "at once" to many programs.
+    // A terminal also sends Ctrl-C to the command, and many programs treat a second one as "stop at
+    // once".
     let from_terminal = io::stdin().is_terminal();
     let status = loop {
         let sent = tokio::select! {
@@ -46,21 +47,21 @@ pub(super) async fn run(
         if let (Some(pid), Some(sent)) = (pid, sent)
             && let Err(error) = kill_process(pid, sent)
         {
-            // It has just ended: the next turn of the loop sees that.
-            tracing::debug!(%error, "the signal could not be passed on");
+            // It has just ended: the next iteration of the loop notices.
+            tracing::debug!(%error, "the signal could not be forwarded");
         }
     };
     Ok(exit_code(status))
 }
 
-/// A shell's codes for what it cannot run.
+/// A shell's exit codes for a command that cannot be run.
 fn not_started(program: &OsString, error: &io::Error) -> anyhow::Result<ExitCode> {
     let code = match error.kind() {
         io::ErrorKind::NotFound => 127,
         io::ErrorKind::PermissionDenied => 126,
         _other => anyhow::bail!("{} cannot be run: {error}", program.display()),
     };
-    // The code counts also where nobody reads the sentence.
+    // The exit code counts even if nobody reads the message.
     let _unread = writeln!(
         io::stderr(),
         "countersign: {} cannot be run: {error}",
@@ -73,7 +74,7 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));
-    // Unix codes have eight bits; what does not fit is still a failure.
+    // Unix exit codes have eight bits; a value that does not fit is still a failure.
     ExitCode::from(
         code.and_then(|code| u8::try_from(code).ok())
             .unwrap_or(u8::MAX),

@@ -1,4 +1,4 @@
-//! Decisions as sentences, for the person at the terminal.
+//! Decisions as sentences, for the user at the terminal.
 
 use std::{
     fmt::Write as _,
@@ -9,22 +9,22 @@ use std::{
 use countersign_core::redact::printable;
 use serde_json::Value;
 
-/// Takes the decision log's lines, and writes a sentence for those a person should see.
-pub(super) struct Narrator<W> {
+/// Receives the decision log's lines, and writes a sentence for each that the user should see.
+pub(super) struct DecisionPrinter<W> {
     out: W,
-    /// Also for what went well.
+    /// Also report successful requests.
     verbose: bool,
-    /// Where the lines themselves go.
+    /// A file for the lines themselves.
     copy: Option<File>,
 }
 
-impl<W: Write> Narrator<W> {
+impl<W: Write> DecisionPrinter<W> {
     /// Writes sentences to `out`, and the lines themselves to `copy`.
     pub(super) fn new(out: W, verbose: bool, copy: Option<File>) -> Self {
         Self { out, verbose, copy }
     }
 
-    fn tell(&mut self, line: &[u8]) -> io::Result<()> {
+    fn print(&mut self, line: &[u8]) -> io::Result<()> {
         let record: Value = serde_json::from_slice(line)?;
         match sentence(&record, self.verbose) {
             Some(sentence) => writeln!(self.out, "countersign: {}", printable(&sentence)),
@@ -33,8 +33,8 @@ impl<W: Write> Narrator<W> {
     }
 }
 
-impl<W: Write> Write for Narrator<W> {
-    /// Takes whole lines, as the log gives them.
+impl<W: Write> Write for DecisionPrinter<W> {
+    /// Receives whole lines from the log.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if let Some(copy) = &mut self.copy {
             copy.write_all(lines)?;
@@ -43,7 +43,7 @@ impl<W: Write> Write for Narrator<W> {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
         {
-            self.tell(line)?;
+            self.print(line)?;
         }
         Ok(lines.len())
     }
@@ -53,14 +53,14 @@ impl<W: Write> Write for Narrator<W> {
     }
 }
 
-/// What a record says, if it is worth a person's while.
+/// The sentence for a record, if the user should see it.
 fn sentence(record: &Value, verbose: bool) -> Option<String> {
     let text = |pointer| record.pointer(pointer).and_then(Value::as_str);
     let number = |pointer| record.pointer(pointer).and_then(Value::as_u64);
     if let Some(count) = number("/count") {
         return Some(match text("/schema") {
             Some("countersign.summary/v1") => {
-                format!("{count} more were refused like those before")
+                format!("{count} more were refused for the same reasons")
             }
             Some("countersign.shed/v1") => {
                 format!("{count} connections were closed in favour of others")
@@ -108,11 +108,11 @@ mod tests {
     const SHED: &str = r#"{"schema":"countersign.shed/v1","class":"identified","count":2}"#;
 
     fn told(verbose: bool, lines: &[&str]) -> String {
-        let mut narrator = Narrator::new(Vec::new(), verbose, None);
-        narrator
+        let mut printer = DecisionPrinter::new(Vec::new(), verbose, None);
+        printer
             .write_all((lines.join("\n") + "\n").as_bytes())
             .unwrap();
-        String::from_utf8(narrator.out).unwrap()
+        String::from_utf8(printer.out).unwrap()
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
             told(false, &[PERMITTED, REFUSED, EARLY, SUMMARY, SHED, DROPPED]),
             "countersign: refused POST slack.com:443/api/auth.revoke (path-not-allowed): no rule allows it\\u{1b}[2J\n\
              countersign: refused (no-proof)\n\
-             countersign: 70 more were refused like those before\n\
+             countersign: 70 more were refused for the same reasons\n\
              countersign: 2 connections were closed in favour of others\n\
              countersign: 3 decisions could not be shown\n"
         );
@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn a_copy_has_the_lines_as_they_were() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut narrator = Narrator::new(io::sink(), false, Some(file.reopen().unwrap()));
-        narrator
+        let mut printer = DecisionPrinter::new(io::sink(), false, Some(file.reopen().unwrap()));
+        printer
             .write_all(format!("{PERMITTED}\n").as_bytes())
             .unwrap();
         assert_eq!(

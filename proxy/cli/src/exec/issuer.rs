@@ -1,4 +1,4 @@
-//! An issuer of tokens that lasts as long as this process.
+//! An issuer of tokens that exists as long as this process.
 
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -26,9 +26,9 @@ pub(super) struct LocalIssuer {
 impl LocalIssuer {
     /// An issuer with a new key.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let pair = Zeroizing::new(KeyPair::generate().context("no key can be made")?);
+        let pair = Zeroizing::new(KeyPair::generate().context("no key can be generated")?);
         Ok(Self {
-            // `.invalid` can never be a real issuer's (RFC 2606).
+            // `.invalid` is never a real domain (RFC 2606).
             url: format!("https://{}.exec.countersign.invalid", Uuid::now_v7()),
             key_id: Uuid::now_v7().to_string(),
             key: EncodingKey::from_ec_der(pair.serialized_der()),
@@ -53,7 +53,7 @@ impl LocalIssuer {
         .to_string()
     }
 
-    /// A token for `subject`, in the shape of a projected service-account token.
+    /// A token for `subject`, in the form of a projected service-account token.
     pub(super) fn token(
         &self,
         subject: &Subject,

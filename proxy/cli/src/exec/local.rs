@@ -1,4 +1,4 @@
-//! The gateway that one command runs under.
+//! The gateway for one command.
 
 use std::{
     fs,
@@ -19,13 +19,13 @@ use super::{
     subject::Subject,
 };
 
-/// Where its CA is, beneath the private directory.
+/// The CA's directory, below the private directory.
 pub(super) fn ca_directory(private: &Path) -> PathBuf {
     private.join("ca")
 }
 
-/// The configured gateway, or one of defaults, turned into one that listens on loopback, believes
-/// `issuer` alone, and reports to nobody but the person at the terminal.
+/// The configured gateway, or a default one, changed to listen on loopback, to trust only `issuer`, and
+/// to report only to the user at the terminal.
 pub(super) fn gateway(
     configured: Option<Gateway>,
     resources: &[PathBuf],
@@ -81,7 +81,7 @@ pub(super) fn gateway(
     })
 }
 
-/// A gateway of which nothing was configured.
+/// A gateway with default settings.
 fn defaults() -> anyhow::Result<Gateway> {
     Ok(Gateway {
         name: "exec".to_owned(),
@@ -112,7 +112,7 @@ fn defaults() -> anyhow::Result<Gateway> {
     })
 }
 
-/// A place that outlives the command: rotated credentials are lost with their state. By the XDG
+/// A directory that outlives the command: without their state, rotated credentials are lost. By the XDG
 /// Base Directory Specification.
 fn state_directory() -> anyhow::Result<PathBuf> {
     let absolute = |name| {
@@ -123,5 +123,5 @@ fn state_directory() -> anyhow::Result<PathBuf> {
     absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join("countersign"))
-        .context("neither XDG_STATE_HOME nor HOME is set: there is no place for state")
+        .context("neither XDG_STATE_HOME nor HOME is set: there is no directory for state")
 }

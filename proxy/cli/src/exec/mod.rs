@@ -1,8 +1,8 @@
-//! `countersign exec -- CMD`: runs one command under a gateway of its own, as some workload.
+//! `countersign exec -- CMD`: runs one command with a local gateway, as some workload.
 //!
-//! The gateway lives in this process and listens on loopback. It believes one issuer only, whose
-//! key is made here and ends with the process, so that nothing outside could tell its tokens from
-//! any other stranger's, and a configured issuer's tokens are worth nothing here.
+//! The gateway runs in this process and listens on loopback. It trusts one issuer only, whose key is
+//! made here and ends with the process. So its tokens are useless elsewhere, and a configured issuer's
+//! tokens are useless here.
 
 mod child;
 mod decisions;
@@ -40,7 +40,7 @@ use jiff::SignedDuration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use self::{decisions::Narrator, issuer::LocalIssuer, subject::Subject};
+use self::{decisions::DecisionPrinter, issuer::LocalIssuer, subject::Subject};
 #[cfg(feature = "pkcs12")]
 use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 use super::{
@@ -48,26 +48,26 @@ use super::{
     files::{load_gateway, unusable},
 };
 
-/// How long requests may go on once the command has ended.
+/// How long requests may continue after the command has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Run one command under a local gateway, with proxy and CA variables set
 #[derive(Debug, Args)]
 pub(super) struct ExecCommand {
-    /// The gateway's file: its upstream settings, limits, state and resources are used, its
-    /// listeners, issuers and CA are not
+    /// The Gateway file: its upstream settings, limits, state and resources are used, its listeners,
+    /// issuers and CA are not
     #[arg(long, value_name = "FILE", required_unless_present = "resources")]
     config: Option<PathBuf>,
-    /// A directory of resources, instead of the gateway's; may be repeated
+    /// A directory of resources, instead of those in the Gateway file; may be repeated
     #[arg(long, value_name = "DIR")]
     resources: Vec<PathBuf>,
-    /// Whom the command runs as: a workload, or namespace/service-account
+    /// The workload to run as: a workload's name, or namespace/service-account
     #[arg(long = "as", value_name = "NAMESPACE/NAME")]
     subject: String,
-    /// How many hours the command's identity holds
+    /// How many hours the command's identity is valid
     #[arg(long, value_name = "HOURS", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=720))]
     hours: u16,
-    /// Print a line for every decision, not only for what went wrong
+    /// Print a line for every decision, not only for refusals and failures
     #[arg(long, short)]
     verbose: bool,
     /// Append every decision record to this file
@@ -83,7 +83,7 @@ impl ExecCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let _log = match logging::init_quiet(LogFormat::Text) {
             Ok(log) => Some(log),
-            // Who embeds this command has a log of their own.
+            // A program that embeds this command may have installed its own log.
             Err(LoggingError::Taken) => None,
             Err(error @ (LoggingError::Filter(_) | LoggingError::Thread(_))) => {
                 return Err(error.into());
@@ -115,10 +115,10 @@ impl ExecCommand {
                 other => anyhow::Error::new(other).context("the local gateway cannot be started"),
             })?;
         let address = app.addresses().first().map(|(_name, address)| *address);
-        let address = address.context("the local gateway listens nowhere")?;
+        let address = address.context("the local gateway has no listener")?;
 
         let (ended, end) = oneshot::channel::<()>();
-        // Ended also where `ended` is dropped, as on an early return.
+        // Also ends when `ended` is dropped, as on an early return.
         let serving = tokio::spawn(app.run(async move { drop(end.await) }));
         let variables = variables(address, &token, &trust);
         let status = child::run(&self.command, variables).await;
@@ -132,7 +132,7 @@ impl ExecCommand {
         status
     }
 
-    /// Where the resources are: as given, or as the gateway's file says.
+    /// The resource directories: as given, or from the Gateway file.
     fn resource_directories(&self, configured: Option<&Gateway>) -> anyhow::Result<Vec<PathBuf>> {
         match configured {
             Some(gateway) if self.resources.is_empty() => gateway
@@ -141,8 +141,7 @@ impl ExecCommand {
                 .map(|source| match source {
                     ResourceSource::Directory(directory) => Ok(directory.clone()),
                     ResourceSource::Kubernetes => anyhow::bail!(
-                        "the gateway reads its resources from Kubernetes, which exec does not; \
-                         name a directory with --resources"
+                        "the gateway reads its resources from Kubernetes, which exec does not support; give a directory with --resources"
                     ),
                 })
                 .collect(),
@@ -163,18 +162,18 @@ impl ExecCommand {
 
     fn decision_log(&self) -> anyhow::Result<DecisionLog> {
         let copy = self.decisions.as_deref().map(append_to).transpose()?;
-        let narrator = Narrator::new(io::stderr(), self.verbose, copy);
-        Ok(DecisionLog::to_writer(Box::new(narrator))?)
+        let printer = DecisionPrinter::new(io::stderr(), self.verbose, copy);
+        Ok(DecisionLog::to_writer(Box::new(printer))?)
     }
 }
 
-/// A directory that nobody else can look into, removed at the end.
+/// A private directory, removed at the end.
 fn private_directory() -> anyhow::Result<TempDir> {
     tempfile::Builder::new()
         .prefix("countersign-exec-")
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
-        .context("a private temporary directory cannot be made")
+        .context("a private temporary directory cannot be created")
 }
 
 fn append_to(path: &Path) -> anyhow::Result<File> {
@@ -184,7 +183,7 @@ fn append_to(path: &Path) -> anyhow::Result<File> {
     file.with_context(|| format!("{} cannot be opened", path.display()))
 }
 
-/// Makes the CA that the gateway will use, and writes what the command is to trust.
+/// Makes the CA that the gateway will use, and writes the files that the command must trust.
 fn write_trust(private: &Path, clock: &Clock) -> anyhow::Result<TrustFiles> {
     let ca = Ca::open_or_create(&local::ca_directory(private), clock.clone(), 0)?;
     let write = |name: &str, contents: &[u8]| -> anyhow::Result<String> {
@@ -207,7 +206,7 @@ fn write_trust(private: &Path, clock: &Clock) -> anyhow::Result<TrustFiles> {
     })
 }
 
-/// What is set in the command's environment. It carries the token: the command is the workload.
+/// The command's environment variables. They include the token: the command is the workload.
 fn variables(
     address: SocketAddr,
     token: &Secret,

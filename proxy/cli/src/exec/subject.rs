@@ -1,17 +1,17 @@
-//! Whom the command runs as.
+//! The identity of the command.
 
 use std::sync::Arc;
 
 use anyhow::bail;
 use countersign_config::model::{Selector, Workload};
 
-/// The cluster's name where nothing names one.
+/// The cluster's name if no selector names one.
 const LOCAL: &str = "local";
 
-/// A service account, and the cluster that policy expects it from.
+/// A service account, and the cluster that policy expects for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subject {
-    /// The issuer's name, as selectors spell it.
+    /// The issuer's name, as in selectors.
     pub(super) cluster: String,
     /// The service account's namespace.
     pub(super) namespace: String,
@@ -29,8 +29,8 @@ impl Subject {
     }
 }
 
-/// Finds the service account that `name` means: that of the workload of this name, or else the
-/// service account itself, also as `system:serviceaccount:NAMESPACE:NAME`.
+/// Resolves `name` to a service account: that of the workload with this name, or the service account
+/// itself, also as `system:serviceaccount:NAMESPACE:NAME`.
 pub(super) fn resolve<'a>(
     name: &str,
     workloads: &[Arc<Workload>],
@@ -60,7 +60,7 @@ pub(super) fn resolve<'a>(
     })
 }
 
-/// The first of its selectors that a token alone satisfies.
+/// The first of its selectors that a token alone can match.
 fn of_workload(workload: &Workload) -> anyhow::Result<(&str, &str, Option<&Selector>)> {
     for selector in &workload.selectors {
         if let Some(account) = &selector.service_account
@@ -71,9 +71,7 @@ fn of_workload(workload: &Workload) -> anyhow::Result<(&str, &str, Option<&Selec
         }
     }
     bail!(
-        "workload {} is recognised only by what a command outside the cluster cannot prove \
-         (a SPIFFE ID, CronJob, pod labels or images); add a selector with a service account \
-         alone to a copy of the resources, and name its directory with --resources",
+        "workload {} has only selectors that a command outside the cluster cannot prove (a SPIFFE ID, CronJob, pod labels or images); copy the resources, add a selector with only a service account, and give the copy's directory with --resources",
         workload.name
     )
 }
@@ -93,7 +91,7 @@ fn split(name: &str) -> anyhow::Result<(&str, &str)> {
     }
 }
 
-/// A Kubernetes name (RFC 1123 subdomain), near enough for a token that we make ourselves.
+/// A Kubernetes name (RFC 1123 subdomain), checked roughly: we issue the token ourselves.
 fn is_label(text: &str) -> bool {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     !text.is_empty() && text.bytes().all(allowed)
@@ -112,7 +110,7 @@ fn namespace<'a>(selector: &'a Selector, workload: &'a Workload) -> Option<&'a s
 }
 
 fn needs_token_only(selector: &Selector) -> bool {
-    // Taken apart, so that a new kind of proof is thought of here.
+    // Destructured, so that a new kind of proof must be handled here.
     let Selector {
         cluster: _,
         namespace: _,

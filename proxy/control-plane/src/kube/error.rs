@@ -15,15 +15,12 @@ pub enum KubeError {
     OwnToken(#[from] OwnTokenError),
     /// The gateway's own token is not accepted.
     #[error(
-        "it does not accept the gateway's own token; see that its service account exists and that \
-         its token file is current"
+        "it does not accept the gateway's own token; check that its service account exists and that its token file is current"
     )]
     Unauthorized,
     /// The gateway may not do this.
     #[error(
-        "it does not let the gateway {verb} this Secret; bind its service account to a Role in \
-         namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], \
-         {}verbs: [{}]}}]",
+        "it does not allow the gateway to {verb} this Secret; bind its service account to a Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], {}verbs: [{}]}}]",
         of_name(verb, name),
         with_its_kin(verb)
     )]
@@ -44,7 +41,7 @@ pub enum KubeError {
         name: Arc<str>,
     },
     /// It was to be created and is there already.
-    #[error("there is a Secret {name} in namespace {namespace} already")]
+    #[error("there is already a Secret {name} in namespace {namespace}")]
     AlreadyExists {
         /// The namespace.
         namespace: Arc<str>,
@@ -52,7 +49,7 @@ pub enum KubeError {
         name: Arc<str>,
     },
     /// Someone else has written it since it was read.
-    #[error("Secret {name} in namespace {namespace} was changed by another writer")]
+    #[error("Secret {name} in namespace {namespace} was changed by another client")]
     Conflict {
         /// The namespace.
         namespace: Arc<str>,
@@ -60,13 +57,13 @@ pub enum KubeError {
         name: Arc<str>,
     },
     /// What was watched from is too long ago: it must be listed anew.
-    #[error("it no longer has the changes since the last one that was seen")]
+    #[error("it no longer has the changes since the last known version")]
     Gone,
     /// It has too much to do.
     #[error("it has too many requests (429)")]
     Busy,
     /// It does not take the request.
-    #[error("it does not take the request ({status} {reason})")]
+    #[error("it refuses the request ({status} {reason})")]
     Rejected {
         /// The HTTP status.
         status: u16,
@@ -74,7 +71,7 @@ pub enum KubeError {
         reason: Arc<str>,
     },
     /// It does not answer, and is not waited for any longer.
-    #[error("it does not answer")]
+    #[error("it does not respond")]
     Silent,
     /// It failed.
     #[error("it failed ({status}): {said}")]
@@ -85,7 +82,7 @@ pub enum KubeError {
         said: Arc<str>,
     },
     /// The answer is not what Kubernetes answers.
-    #[error("its answer is no {0}; see that `kubernetes.url` is a Kubernetes API server")]
+    #[error("its response is not a {0}; check that `kubernetes.url` is a Kubernetes API server")]
     Malformed(&'static str),
 }
 

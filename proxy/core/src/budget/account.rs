@@ -1,4 +1,4 @@
-//! Who holds what.
+//! Accounts: who holds how much memory.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// What kind of holder an account is of.
+/// The kind of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// All connections that no proven request has come on.
+    /// All unidentified connections.
     Unidentified,
     /// One service account, or SPIFFE ID.
     Workload,
@@ -29,18 +29,18 @@ impl Class {
     }
 }
 
-/// What one workload, or all unidentified connections, hold.
+/// The memory of one workload, or of all unidentified connections.
 #[derive(Debug)]
 pub struct Account {
     pub(super) class: Class,
     pub(super) held: AtomicUsize,
-    /// What may be given up for another workload. Asked for only when memory is short.
-    claims: Mutex<Vec<Weak<Claim>>>,
+    /// Memory that can be revoked for another workload. Used only when memory is short.
+    claims: Mutex<Vec<Weak<RevocableClaim>>>,
 }
 
-/// Something large that may be given up for another workload.
+/// A large item that can be revoked for another workload.
 #[derive(Debug, Default)]
-pub(super) struct Claim {
+pub(super) struct RevocableClaim {
     pub(super) bytes: AtomicUsize,
     pub(super) revoked: CancellationToken,
 }
@@ -58,9 +58,9 @@ impl Account {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Registers something large.
-    pub(super) fn claim(&self) -> Arc<Claim> {
-        let claim = Arc::new(Claim::default());
+    /// Registers a large item.
+    pub(super) fn claim(&self) -> Arc<RevocableClaim> {
+        let claim = Arc::new(RevocableClaim::default());
         let mut claims = lock(&self.claims);
         if claims.len() == claims.capacity() {
             claims.retain(|claim| claim.strong_count() > 0);
@@ -69,7 +69,7 @@ impl Account {
         claim
     }
 
-    /// Gives up the largest claims until so many bytes are coming back; how many are.
+    /// Revokes the largest claims until this many bytes will be released; returns how many will be.
     fn revoke(&self, bytes: usize) -> usize {
         let mut claims: Vec<_> = lock(&self.claims)
             .iter()
@@ -90,7 +90,7 @@ impl Account {
     }
 }
 
-/// The accounts of workloads that hold something.
+/// The accounts of workloads that hold memory.
 #[derive(Debug, Default)]
 pub(super) struct Accounts(Mutex<HashMap<Key, Weak<Account>>>);
 
@@ -98,7 +98,7 @@ pub(super) struct Accounts(Mutex<HashMap<Key, Weak<Account>>>);
 type Key = (Box<str>, Box<str>);
 
 impl Accounts {
-    /// That of a subject, opened if there is none.
+    /// The account of a subject; creates it if there is none.
     pub(super) fn of(&self, issuer: &str, subject: &str) -> Arc<Account> {
         let mut accounts = lock(&self.0);
         if accounts.len() == accounts.capacity() {
@@ -113,12 +113,13 @@ impl Accounts {
         account
     }
 
-    /// How many hold something.
+    /// How many accounts hold memory.
     pub(super) fn count(&self) -> usize {
         self.living().filter(|account| account.held() > 0).count()
     }
 
-    /// Has the account that holds most, and more than `fair`, give up so many bytes; how many it does.
+    /// Revokes this many bytes from the account that holds most, if that is more than `fair`; returns
+    /// how many will be released.
     pub(super) fn revoke(&self, other: &Account, fair: usize, bytes: usize) -> usize {
         let biggest = self
             .living()

@@ -1,4 +1,4 @@
-//! How much memory this process may have.
+//! How much memory this process can have.
 
 use std::{
     fs,
@@ -10,30 +10,32 @@ use countersign_types::{
     memory::{self, PART},
 };
 
-/// What was found.
+/// The limit that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// What the process may have, in bytes.
+pub struct MemoryLimit {
+    /// The memory that the process can have, in bytes.
     pub bytes: u64,
-    /// Who says so.
+    /// The source of the limit.
     pub by: String,
 }
 
-/// The budget of a gateway with these bounds: what is written, or a part of what is found. As many
-/// connections as that holds are the most.
+/// The budget of a gateway with these limits: the configured one, or a part of the limit that was found.
+/// Reduces the number of connections to what fits.
 pub fn size(limits: &mut Limits) -> u64 {
-    let found = Found::here();
+    let found = MemoryLimit::here();
     let memory = limits.memory.unwrap_or_else(|| {
-        let found = found.as_ref().map_or(memory::CHART / PART, Found::budget);
+        let found = found
+            .as_ref()
+            .map_or(memory::CHART / PART, MemoryLimit::budget);
         found.max(memory::LEAST)
     });
     if let Some(found) = found {
-        tracing::info!(memory, of = found.bytes, by = %found.by, "the memory that peers may take");
+        tracing::info!(memory, of = found.bytes, by = %found.by, "the memory budget");
         if memory > found.budget() {
             tracing::warn!(
                 memory,
                 of = found.bytes,
-                "limits.memory is more than half of what there is: the rest may not suffice for the process"
+                "limits.memory is more than half of the available memory: the rest may not be enough for the process"
             );
         }
     }
@@ -44,28 +46,28 @@ pub fn size(limits: &mut Limits) -> u64 {
             product = excess.product,
             room = excess.room,
             most = excess.most,
-            "a bound under `limits` comes to more than the memory there is for it"
+            "a bound under `limits` needs more memory than is available for it"
         );
     }
     memory
 }
 
-/// Unlimited is written as a number near 2^63 in the first version.
+/// In cgroup v1, unlimited is a number near 2^63.
 const UNLIMITED: u64 = 1 << 60;
 
-impl Found {
+impl MemoryLimit {
     /// The least of the limits of the process's own cgroup, of those above it, and of the machine's
-    /// memory. `None` where nothing says anything.
+    /// memory. `None` if there is no limit anywhere.
     pub fn here() -> Option<Self> {
         Self::under(Path::new("/"))
     }
 
-    /// The budget: the stated part of it.
+    /// The budget: a fixed part of the limit.
     pub fn budget(&self) -> u64 {
         self.bytes / PART
     }
 
-    /// The same of a root directory.
+    /// The same below another root directory.
     fn under(root: &Path) -> Option<Self> {
         let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
         let files = groups
@@ -116,8 +118,8 @@ fn group(line: &str) -> Option<(Hierarchy, &str)> {
     memory.then_some((Hierarchy::Memory, path))
 }
 
-/// The file in the group's directory and in each above it. A container may see its own group as the
-/// root, whatever path it is told.
+/// The file in the group's directory and in each one above. A container may see its own group as the
+/// root, whatever its path says.
 fn files(mount: &str, path: &str, file: &'static str) -> Vec<PathBuf> {
     let path = Path::new(path.trim_start_matches('/'));
     path.ancestors()
@@ -125,13 +127,13 @@ fn files(mount: &str, path: &str, file: &'static str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn machine(root: &Path) -> Option<Found> {
+fn machine(root: &Path) -> Option<MemoryLimit> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Found {
+    Some(MemoryLimit {
         bytes: kib.checked_mul(1024)?,
         by: "MemTotal of /proc/meminfo".to_owned(),
     })
@@ -176,11 +178,14 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        assert_eq!(Found::under(root.path()).unwrap().bytes, bytes);
+        assert_eq!(MemoryLimit::under(root.path()).unwrap().bytes, bytes);
     }
 
     #[test]
     fn nothing_is_found_where_nothing_is() {
-        assert_eq!(Found::under(tempfile::tempdir().unwrap().path()), None);
+        assert_eq!(
+            MemoryLimit::under(tempfile::tempdir().unwrap().path()),
+            None
+        );
     }
 }

@@ -1,18 +1,18 @@
 //! The budget: all memory that peers can make the gateway hold, and who holds it.
 //!
-//! Whatever grows by what a peer does takes from the budget before it grows ([`Purse`], [`Charge`])
-//! and gives back when it is dropped. What an account may hold depends on what is free: all
-//! unidentified connections together half of it, a workload twice of it. So the account that holds
-//! most is the first to be refused, there is always something left for one that comes later, and
-//! nobody has to know of the others. One workload alone comes to two thirds of the budget; with one
-//! that takes all it can, strangers come to a seventh.
+//! Memory that a peer can make the gateway use is reserved from the budget first ([`Purse`], [`Charge`])
+//! and released on drop. How much an account can hold depends on how much is free: all unidentified
+//! connections together half of it, a workload twice of it. So the account that holds most is refused
+//! first, there is always something left for later ones, and accounts need not know of each other. One
+//! workload alone can have two thirds of the budget; with one that takes all it can, unidentified
+//! connections can have a seventh.
 //!
-//! When a workload that holds less than its fair share finds too little free, unidentified connections
-//! are closed for it. Where that does not suffice, the largest forms of the workload that holds most are
-//! given up.
+//! If there is too little for a workload that holds less than its fair share, unidentified connections
+//! are closed for it. If that is not enough, the largest forms of the workload that holds most are
+//! revoked.
 //!
-//! The control path (admin endpoint, reload, keys of issuers, credentials) takes nothing from here and
-//! is never refused: it has its part of what the budget leaves free.
+//! The control path (admin endpoint, reload, keys of issuers, credentials) takes nothing from the budget
+//! and is never refused: it uses the memory outside the budget.
 
 mod account;
 mod machine;
@@ -32,15 +32,15 @@ use countersign_types::memory;
 
 pub use account::Account;
 use account::{Accounts, Class};
-pub use machine::{Found, size};
+pub use machine::{MemoryLimit, size};
 pub use purse::{Charge, Purse};
 
 use crate::{metrics::Metrics, reason::Reason};
 
-/// How many unidentified connections are closed for one wish, at most.
+/// The most unidentified connections that are closed for one reservation.
 const EVICTIONS: usize = 8;
 
-/// What one of them gives back at least, in bytes.
+/// The least that each of them releases, in bytes.
 const EVICTED: usize = narrow(memory::CONNECTION);
 
 /// The budget. Cheap to clone.
@@ -49,7 +49,7 @@ pub struct Budget(Arc<Inner>);
 
 struct Inner {
     total: usize,
-    /// What all accounts hold together.
+    /// The total of all accounts.
     held: AtomicUsize,
     unidentified: Arc<Account>,
     accounts: Accounts,
@@ -60,7 +60,7 @@ struct Inner {
 /// Closes one unidentified connection; false if there is none.
 type Evict = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// There is no memory for it.
+/// There is not enough memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Short {
     /// The workload holds more than its fair share.
@@ -71,18 +71,18 @@ pub enum Short {
         /// The whole budget.
         total: usize,
     },
-    /// Others hold it.
-    #[error("limits.memory ({total} bytes) is used up: {held} are held")]
+    /// Other workloads hold it.
+    #[error("limits.memory ({total} bytes) is used up: {held} bytes are held")]
     Others {
-        /// What all hold.
+        /// The total of all accounts.
         held: usize,
         /// The whole budget.
         total: usize,
     },
-    /// A connection without proof wants more than there is for such.
+    /// An unidentified connection needs more than they can have.
     #[error("unidentified connections hold {held} bytes of limits.memory ({total})")]
     Unidentified {
-        /// What they hold.
+        /// What all of them hold.
         held: usize,
         /// The whole budget.
         total: usize,
@@ -90,7 +90,7 @@ pub enum Short {
 }
 
 impl Budget {
-    /// So many bytes, of which nothing is held.
+    /// An unused budget of this many bytes.
     pub fn new(total: u64, metrics: &Metrics) -> Self {
         let inner = Arc::new(Inner {
             total: narrow(total),
@@ -111,8 +111,7 @@ impl Budget {
         Self(inner)
     }
 
-    /// From now on, unidentified connections are closed by this when memory is short. The first call
-    /// counts.
+    /// Sets how unidentified connections are closed when memory is short. The first call counts.
     pub fn evict_by(&self, evict: impl Fn() -> bool + Send + Sync + 'static) {
         self.0.evict.get_or_init(|| Box::new(evict));
     }
@@ -122,35 +121,35 @@ impl Budget {
         self.0.total
     }
 
-    /// What unidentified connections hold, and what workloads do, in bytes.
+    /// The bytes held by unidentified connections, and by workloads.
     pub fn held(&self) -> (usize, usize) {
         let unidentified = self.0.unidentified.held();
         let held = self.0.held.load(Ordering::Relaxed);
         (unidentified, held.saturating_sub(unidentified))
     }
 
-    /// Room for a connection that just came in.
+    /// Reserves memory for a new connection.
     ///
     /// # Errors
-    /// When there is none, although another one was closed for it.
+    /// When there is not enough, even after closing another connection.
     pub fn admit(&self) -> Result<Arc<Purse>, Short> {
         Purse::open(self, &self.0.unidentified, narrow(memory::CONNECTION))
     }
 
-    /// Room for something of a caller's that lives on its own: a tunnel.
+    /// Reserves memory for something of a caller with a lifetime of its own: a tunnel.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is not enough.
     pub fn open_for(&self, account: &Arc<Account>, bytes: u64) -> Result<Arc<Purse>, Short> {
         Purse::open(self, account, narrow(bytes))
     }
 
-    /// The account of a service account, or SPIFFE ID, in its issuer's terms.
+    /// The account of a service account or SPIFFE ID, in its issuer's terms.
     pub fn account_of(&self, issuer: &str, subject: &str) -> Arc<Account> {
         self.0.accounts.of(issuer, subject)
     }
 
-    /// Takes so many bytes for an account, and says whether that may be.
+    /// Reserves bytes for an account, or fails.
     fn take(&self, account: &Account, bytes: usize) -> Result<(), Short> {
         if self.try_take(account, bytes, 0) {
             return Ok(());
@@ -169,8 +168,8 @@ impl Budget {
         Err(short)
     }
 
-    /// The bytes are counted first and taken back where they were too many, so that no two take
-    /// the same. `coming` are those that are on their way back.
+    /// Adds the bytes first and subtracts them again if they are too many, so that no two reservations
+    /// get the same bytes. `coming` bytes are about to be released.
     fn try_take(&self, account: &Account, bytes: usize, coming: usize) -> bool {
         let own = account.held.fetch_add(bytes, Ordering::Relaxed);
         let all = self.0.held.fetch_add(bytes, Ordering::Relaxed);
@@ -187,7 +186,7 @@ impl Budget {
         may
     }
 
-    /// Takes so many bytes whatever there is: they are held already.
+    /// Adds bytes without a check: they are already in use.
     fn count(&self, account: &Account, bytes: usize) {
         account.held.fetch_add(bytes, Ordering::Relaxed);
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
@@ -198,8 +197,8 @@ impl Budget {
         self.0.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Closes unidentified connections: for another one of them, one; for a workload, several, but not
-    /// for one that has its fair share already.
+    /// Closes unidentified connections: one for another unidentified connection; several for a workload,
+    /// unless it already has its fair share.
     fn evict(&self, account: &Account, bytes: usize) -> usize {
         let Some(evict) = self.0.evict.get() else {
             return 0;
@@ -221,8 +220,8 @@ impl Budget {
         evicted
     }
 
-    /// Has the workload that holds most give up its largest claims, for one below its fair share. They
-    /// come back in a moment; until then the budget may be overdrawn by a sixteenth.
+    /// For a workload below its fair share, revokes the largest claims of the workload that holds most.
+    /// They are released soon; until then the budget may be exceeded by a sixteenth.
     fn preempt(&self, account: &Account, bytes: usize) -> bool {
         let fair = self.fair_share();
         if account.held().saturating_add(bytes) > fair {
@@ -243,7 +242,7 @@ impl Budget {
         may
     }
 
-    /// What each workload could have if all of them took the same.
+    /// The share of each workload if all of them took the same.
     fn fair_share(&self) -> usize {
         self.0.total / (self.0.accounts.count() + 1)
     }
@@ -264,7 +263,7 @@ impl Budget {
 }
 
 impl Short {
-    /// Why, in answers, records and metrics.
+    /// The reason, for responses, records and metrics.
     pub fn reason(self) -> Reason {
         match self {
             Self::Share { .. } => Reason::MemoryShare,
@@ -289,7 +288,7 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// A size of the configuration as one of memory.
+/// A configured size as `usize`.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "where addresses have 32 bits, no more can be held"

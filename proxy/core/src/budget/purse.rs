@@ -1,7 +1,7 @@
-//! What one connection or tunnel has taken, and what in it is in use.
+//! The memory that one connection or tunnel has reserved, and how much of it is in use.
 //!
-//! A purse takes from its account in steps, so that small requests do not touch what all share: its
-//! own lock is contended only by the streams of its one connection.
+//! A purse reserves from its account in steps, so that small requests do not touch the shared counters.
+//! Its own lock is contended only by the streams of its connection.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -10,17 +10,17 @@ use std::sync::{
 
 use super::{
     Account, Budget, Short,
-    account::{Claim, Class},
+    account::{Class, RevocableClaim},
     narrow,
 };
 
-/// What a purse takes at a time, in bytes.
+/// How much a purse reserves at a time, in bytes.
 const STEP: usize = 16 * 1024;
 
-/// What every purse's fixed part has for small bodies, in bytes.
+/// The allowance for small bodies in the fixed part of every purse, in bytes.
 const ALLOWANCE: usize = 8 * 1024;
 
-/// From here on, what is charged may be given up for another workload, if its holder lets it.
+/// Larger charges can be revoked for another workload, if their holder supports it.
 const LARGE: usize = 64 * 1024;
 
 /// The memory of one connection or tunnel.
@@ -34,7 +34,7 @@ pub struct Purse {
 #[derive(Debug)]
 struct State {
     account: Arc<Account>,
-    /// What is taken whatever is in use.
+    /// Reserved regardless of use.
     fixed: usize,
     in_use: usize,
 }
@@ -64,7 +64,7 @@ impl Purse {
         }))
     }
 
-    /// One of a budget of its own, which nobody else takes from.
+    /// A purse of an unlimited budget of its own.
     ///
     /// # Panics
     /// Never: such a budget has room.
@@ -74,15 +74,15 @@ impl Purse {
         budget.admit().expect("there is room")
     }
 
-    /// Whether a proven request has come.
+    /// Whether there was a proven request.
     pub fn is_identified(&self) -> bool {
         self.identified.load(Ordering::Relaxed)
     }
 
-    /// From now on it is this account's.
+    /// Moves the purse to this account.
     ///
     /// # Errors
-    /// When that has no room; it then stays with whom it was.
+    /// When the account has no room; the purse then stays where it was.
     pub fn belongs_to(&self, account: &Arc<Account>) -> Result<(), Short> {
         let mut state = self.state();
         if Arc::ptr_eq(&state.account, account) {
@@ -97,16 +97,16 @@ impl Purse {
         Ok(())
     }
 
-    /// Room of the same account for something that may outlive this.
+    /// Reserves from the same account for something that may outlive this purse.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn beside(&self, bytes: u64) -> Result<Arc<Self>, Short> {
+    /// When there is not enough.
+    pub fn with_same_account(&self, bytes: u64) -> Result<Arc<Self>, Short> {
         let account = Arc::clone(&self.state().account);
         Self::open(&self.budget, &account, narrow(bytes))
     }
 
-    /// Something that will grow.
+    /// A charge of 0 bytes.
     pub fn charge(self: &Arc<Self>) -> Charge {
         Charge {
             purse: Arc::clone(self),
@@ -115,7 +115,7 @@ impl Purse {
         }
     }
 
-    /// What its charges hold, in bytes.
+    /// The sum of its charges, in bytes.
     pub fn in_use(&self) -> usize {
         self.state().in_use
     }
@@ -157,25 +157,25 @@ impl Drop for Purse {
     }
 }
 
-/// Bytes that are held; given back when dropped.
+/// Reserved bytes; released on drop.
 #[derive(Debug)]
-#[must_use = "the bytes are given back when it is dropped"]
+#[must_use = "the bytes are released when it is dropped"]
 pub struct Charge {
     purse: Arc<Purse>,
     bytes: usize,
-    claim: Option<Arc<Claim>>,
+    claim: Option<Arc<RevocableClaim>>,
 }
 
 impl Charge {
-    /// What it stands for.
+    /// Its size.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Stands for so many bytes from now on. To be called before its holder grows.
+    /// Changes its size. To be called before its holder grows.
     ///
     /// # Errors
-    /// When there are not as many; it then stands for what it did.
+    /// When there is not enough; its size is then unchanged.
     pub fn set(&mut self, bytes: usize) -> Result<(), Short> {
         if bytes > self.bytes {
             self.purse.grow(bytes - self.bytes)?;
@@ -189,10 +189,10 @@ impl Charge {
         Ok(())
     }
 
-    /// As [`Self::set`]; if it has become large, it may be given up for another workload.
+    /// As [`Self::set`]; a large charge can then be revoked for another workload.
     ///
     /// # Errors
-    /// As for [`Self::set`], and when it is given up.
+    /// As for [`Self::set`], and when it was revoked.
     pub fn set_revocable(&mut self, bytes: usize) -> Result<(), Short> {
         if self.is_revoked() {
             return Err(self.given_up());
@@ -203,7 +203,7 @@ impl Charge {
         self.set(bytes)
     }
 
-    /// Completes when it is given up for another workload.
+    /// Completes when it is revoked for another workload.
     pub async fn revoked(&self) {
         match &self.claim {
             Some(claim) => claim.revoked.cancelled().await,
@@ -211,7 +211,7 @@ impl Charge {
         }
     }
 
-    /// Why it was given up.
+    /// Why it was revoked.
     pub fn given_up(&self) -> Short {
         Short::Share {
             held: self.purse.state().account.held(),

@@ -14,7 +14,7 @@ fn budget() -> Budget {
     Budget::new(TOTAL as u64, &Metrics::new())
 }
 
-/// An account of its own for each name.
+/// A separate account for each name.
 fn workload(budget: &Budget, name: &str) -> Arc<Account> {
     budget.0.accounts.of("prod-eu", name)
 }
@@ -23,7 +23,7 @@ fn purse(budget: &Budget, account: &Arc<Account>) -> Arc<Purse> {
     Purse::open(budget, account, 0).unwrap()
 }
 
-/// Takes as much as there is, a piece at a time.
+/// Reserves all that there is, in chunks.
 fn greedy(purse: &Arc<Purse>, piece: usize) -> Charge {
     let mut charge = purse.charge();
     while charge.set(charge.bytes() + piece).is_ok() {}
@@ -133,7 +133,7 @@ fn strangers_are_closed_for_a_workload_and_one_for_another_stranger() {
     let (pool, count) = (Arc::clone(&strangers), Arc::clone(&evicted));
     budget.evict_by(move || {
         count.fetch_add(1, Ordering::Relaxed);
-        // Given back in a moment, as a task that is told to end does.
+        // Released a little later, as by a task that is told to end.
         pool.lock().unwrap().pop().is_some()
     });
     let newcomer = budget.admit();
@@ -158,7 +158,7 @@ async fn the_largest_claim_of_who_holds_most_is_given_up_for_one_below_its_share
         held.push(charge);
     }
     held.push(greedy(&hog, MIB));
-    // Others take what is left, so that one more finds nothing.
+    // Others take the rest, so that nothing is left.
     let others: Vec<_> = (0..4)
         .map(|name| {
             let other = purse(&budget, &workload(&budget, &name.to_string()));
@@ -200,7 +200,7 @@ fn the_reason_tells_whose_fault_it_is(#[case] own: usize, #[case] reason: &str) 
         wish
     };
     let mut more = purse.charge();
-    // So that nothing is left for the little one either.
+    // So that nothing is left for the small one either.
     let mut third = self::purse(&budget, &workload(&budget, "third")).charge();
     third.set(30 * MIB).unwrap_or_default();
     let short = more.set(wish).unwrap_err();

@@ -1,8 +1,8 @@
-//! How much of a peer's certificate chain is looked at, in both directions.
+//! Bounds on a peer's certificate chain, in both directions.
 //!
-//! A path to a root is looked for among all that a peer sends, in any order: with certificates that
-//! share a name the ways multiply, and each is tried at the cost of signatures. So a chain is counted
-//! and weighed first, before anything but its names is read.
+//! Path building considers all certificates that a peer sends, in any order. If several share a name,
+//! the number of paths multiplies, and each costs signature checks. So a chain's certificates are
+//! counted and measured first, and only their names are parsed before that.
 
 mod roots;
 mod server;
@@ -18,16 +18,16 @@ use rustls::{CertificateError, OtherError};
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-/// The most certificates, the leaf's among them. Public APIs send two to four.
+/// The most certificates, including the leaf. Public APIs send two to four.
 pub const MOST_CERTIFICATES: usize = 6;
 
-/// The most bytes of DER in all. Public APIs send three to six thousand.
+/// The most bytes of DER in total. Public APIs send three to six thousand.
 pub const MOST_BYTES: usize = 16 * 1024;
 
-/// The most issuers of one name: an authority that is changing its key sends two.
+/// The most issuers with one name: a CA that is changing its key sends two.
 pub const MOST_OF_ONE_NAME: usize = 2;
 
-/// Why a chain is not looked at.
+/// Why a chain is refused.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// There are too many certificates.
@@ -36,12 +36,12 @@ pub enum ChainError {
     /// They are too large.
     #[error("the chain has {0} bytes, more than {MOST_BYTES}")]
     TooLarge(usize),
-    /// Too many are of one name.
-    #[error("the chain has {0} issuers of one name, more than {MOST_OF_ONE_NAME}")]
+    /// Too many have the same name.
+    #[error("the chain has {0} issuers with the same name, more than {MOST_OF_ONE_NAME}")]
     LookAlikes(usize),
 }
 
-/// Whether a chain is small enough to be looked at. `rest` is all but the leaf.
+/// Checks that a chain is small enough for path building. `rest` is all but the leaf.
 ///
 /// # Errors
 /// When it is not.
@@ -57,7 +57,7 @@ pub fn bounded(leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result
     if rest.len() <= MOST_OF_ONE_NAME {
         return Ok(());
     }
-    // What cannot be parsed is on no path.
+    // A certificate that cannot be parsed is on no path.
     let issuers = rest
         .iter()
         .filter_map(|it| EndEntityCert::try_from(it).ok());
@@ -70,7 +70,7 @@ pub fn bounded(leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result
     }
 }
 
-/// The TLS library shows the errors of others by this alone.
+/// The TLS library shows other crates' errors only by `Debug`.
 impl fmt::Debug for ChainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -78,7 +78,7 @@ impl fmt::Debug for ChainError {
 }
 
 impl ChainError {
-    /// The same, if that is why a handshake failed.
+    /// The same, if it is why a handshake failed.
     pub fn in_handshake(error: &CertificateError) -> Option<Self> {
         match error {
             CertificateError::Other(OtherError(error)) => error.downcast_ref().copied(),
@@ -87,7 +87,7 @@ impl ChainError {
     }
 }
 
-/// As the TLS library takes it: the peer gets the alert `certificate_unknown`.
+/// As an error of the TLS library: the peer gets the alert `certificate_unknown`.
 impl From<ChainError> for CertificateError {
     fn from(error: ChainError) -> Self {
         Self::Other(OtherError(Arc::new(error)))

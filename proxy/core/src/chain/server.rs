@@ -1,4 +1,4 @@
-//! Verifying servers, whose chains are bounded first.
+//! Verification of servers, with bounds on their chains.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Begins the settings of a TLS client that trusts these roots; every client here is made with it.
-/// Without a root no server is trusted.
+/// Begins the configuration of a TLS client that trusts these roots; every client here uses it. Without
+/// a root no server is trusted.
 pub fn trusting(
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
@@ -38,7 +38,7 @@ pub fn trusting(
         .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-/// The library's verifier behind the bounds.
+/// The library's verifier, after the bounds.
 #[derive(Debug)]
 struct Bounded {
     algorithms: WebPkiSupportedAlgorithms,

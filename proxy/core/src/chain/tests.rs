@@ -1,4 +1,4 @@
-//! Each bound, and what is just within it.
+//! Each bound, and a chain just within it.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rstest::rstest;
@@ -9,7 +9,7 @@ fn of(bytes: usize) -> CertificateDer<'static> {
     vec![0; bytes].into()
 }
 
-/// An authority's certificate with a key of its own.
+/// A CA certificate with a key of its own.
 fn named(name: &str) -> CertificateDer<'static> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

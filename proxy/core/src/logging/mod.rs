@@ -1,9 +1,9 @@
-//! The process log: what the gateway says of itself, on standard error. Decisions are not here.
+//! The process log: the gateway's own messages, on standard error. Decision records are separate.
 //!
-//! Whoever logs puts a line into a bounded queue and goes on; a thread of the log's own writes it.
-//! What one place in the code says is bounded too, whatever a peer does.
+//! Code that logs puts a line into a bounded queue and continues; a separate thread writes it. The
+//! number of lines from each place in the code is limited too, whatever a peer does.
 
-mod pace;
+mod limiter;
 mod queue;
 
 use std::{
@@ -18,24 +18,24 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _};
 
-use self::{pace::Pace, queue::Queue};
+use self::{limiter::LineLimiter, queue::Queue};
 
-/// What is logged when `RUST_LOG` says nothing. The prefix stands for all crates of ours. What libraries
-/// warn of is mostly what a peer sent.
+/// The filter without `RUST_LOG`. The prefix matches all our crates. Warnings of libraries mostly repeat
+/// what a peer sent.
 const DEFAULT_FILTER: &str = "error,countersign=info";
 
-/// The same for a command that shares its terminal with another.
+/// The same for a command that shares its terminal with another program.
 const QUIET_FILTER: &str = "error,countersign=warn";
 
-/// How long the last lines may take to be written.
+/// The time limit for writing the last lines.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// What became of lines that were not written. One process has one log.
+/// Counts of lines that were not written. There is one log per process.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Lost because the queue was full or standard error cannot be written.
     pub dropped: Counter,
-    /// Left out because one place in the code said too much.
+    /// Left out because one place in the code logged too much.
     pub(super) suppressed: Counter,
 }
 
@@ -50,7 +50,7 @@ pub enum LogFormat {
     Auto,
     /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -60,15 +60,15 @@ pub enum LoggingError {
     /// `RUST_LOG` does not parse.
     #[error("RUST_LOG is not a filter such as `info,countersign=debug`")]
     Filter(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Another log is there already.
-    #[error("the process log is set up already")]
+    /// Another log is already installed.
+    #[error("the process log is already installed")]
     Taken,
-    /// The system gave no thread.
+    /// The thread could not be started.
     #[error("the process log's thread cannot be started")]
     Thread(#[source] io::Error),
 }
 
-/// Sees to it that the last lines are written when it is dropped.
+/// Writes the last lines when it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it ends the log"]
 pub struct LogGuard(Queue);
@@ -79,12 +79,12 @@ impl Drop for LogGuard {
     }
 }
 
-/// Sets up the process log. Call it once, first thing in `main`.
+/// Installs the process log. Call it once, first in `main`.
 pub fn init(format: LogFormat) -> Result<LogGuard, LoggingError> {
     init_from(DEFAULT_FILTER, format)
 }
 
-/// The same for a command that shares its terminal with another: warnings only, unless
+/// The same for a command that shares its terminal with another program: only warnings, unless
 /// `RUST_LOG` says otherwise.
 pub fn init_quiet(format: LogFormat) -> Result<LogGuard, LoggingError> {
     init_from(QUIET_FILTER, format)
@@ -97,43 +97,42 @@ fn init_from(default: &str, format: LogFormat) -> Result<LogGuard, LoggingError>
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let pace = Pace::new(COUNTS.suppressed.clone());
-    let telling = pace.clone();
-    let tell = move |lost| tell(lost, &telling);
+    let limiter = LineLimiter::new(COUNTS.suppressed.clone());
+    let telling = limiter.clone();
+    let report = move |lost| report_lost(lost, &telling);
     let queue =
-        Queue::start(io::stderr(), COUNTS.dropped.clone(), tell).map_err(LoggingError::Thread)?;
+        Queue::start(io::stderr(), COUNTS.dropped.clone(), report).map_err(LoggingError::Thread)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(queue.clone())
         .with_ansi(io::stderr().is_terminal());
     let done = if json {
         let subscriber = builder.json().flatten_event(true).with_current_span(false);
-        tracing::subscriber::set_global_default(subscriber.finish().with(pace))
+        tracing::subscriber::set_global_default(subscriber.finish().with(limiter))
     } else {
-        tracing::subscriber::set_global_default(builder.finish().with(pace))
+        tracing::subscriber::set_global_default(builder.finish().with(limiter))
     };
     done.map_err(|_| LoggingError::Taken)?;
-    panic::set_hook(Box::new(told_by_log));
+    panic::set_hook(Box::new(log_panic));
     Ok(LogGuard(queue))
 }
 
-/// Says what is missing from the log.
-fn tell(lost: u64, pace: &Pace) {
+/// Reports lines that are missing from the log.
+fn report_lost(lost: u64, limiter: &LineLimiter) {
     if lost > 0 {
         tracing::warn!(
             lost,
             "lines of the process log were lost: standard error was not read in time"
         );
     }
-    for left_out in pace.take_left_out() {
+    for left_out in limiter.take_left_out() {
         let place = format_args!("{}:{}", left_out.target, left_out.line);
-        tracing::warn!(%place, count = left_out.count, "one place said too much; the rest was left out");
+        tracing::warn!(%place, count = left_out.count, "one place in the code logged too many lines; the rest were left out");
     }
 }
 
-/// Tells of a panic by the log, where the standard hook would write to standard error itself and
-/// wait for it.
-fn told_by_log(panicked: &panic::PanicHookInfo<'_>) {
+/// Reports a panic through the log; the standard hook would block on standard error.
+fn log_panic(panicked: &panic::PanicHookInfo<'_>) {
     let message = panicked.payload_as_str().unwrap_or("no message");
     let place = panicked.location().map(ToString::to_string);
     let thread = thread::current();
@@ -178,7 +177,7 @@ mod tests {
         assert_eq!(filter(written.map(Into::into), DEFAULT_FILTER).is_ok(), ok);
     }
 
-    /// What libraries warn of is what a peer sent them: nothing of it is worth a line unasked.
+    /// Warnings of libraries repeat what a peer sent: they are not logged by default.
     #[rstest]
     #[case::of_ours("countersign_gateway::app", Level::INFO, true)]
     #[case::of_ours_in_detail("countersign_gateway::app", Level::DEBUG, false)]

@@ -1,7 +1,7 @@
-//! The bounded queue between whoever says something and the thread that writes it.
+//! The bounded queue between code that logs and the thread that writes.
 //!
-//! Standard error may be a pipe that nobody reads. Whoever logs never waits for it: what does not
-//! fit is lost and counted, and told as soon as there is room again.
+//! Standard error may be a pipe that nobody reads. Code that logs never waits for it: a line that does
+//! not fit is lost and counted, and the loss is reported as soon as there is room.
 
 use std::{
     borrow::Cow,
@@ -21,22 +21,22 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::redact::redact;
 
-/// Lines that wait to be written.
+/// The most lines in the queue.
 const LINES: usize = 4096;
 
-/// Their bytes.
+/// The most bytes in the queue.
 const BYTES: usize = 1024 * 1024;
 
-/// The longest line; container runtimes split at 16 KiB.
+/// The longest line; container runtimes split lines at 16 KiB.
 const LINE_BYTES: usize = 15 * 1024;
 
-/// The least time between two lines about lost ones.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The shortest interval between two reports of lost lines.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The writing end's stack: a line is redacted on it.
+/// The stack of the writing thread: lines are redacted on it.
 const STACK: usize = 512 * 1024;
 
-/// Where lines are put. Cheap to clone.
+/// The sending side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     messages: SyncSender<Message>,
@@ -47,13 +47,13 @@ pub(super) struct Queue {
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    /// Write what came before, and answer.
+    /// Asks to write all earlier lines and then reply.
     Flush(SyncSender<()>),
 }
 
 impl Queue {
-    /// A queue whose thread writes to `out`; what is lost is counted in `lost`. `tell` is called
-    /// on that thread now and then, with the number of lines lost since it was called last.
+    /// A queue whose thread writes to `out`; lost lines are counted in `lost`. The thread regularly
+    /// calls `tell` with the number of lines lost since the last call.
     pub(super) fn start(
         out: impl Write + Send + 'static,
         lost: Counter,
@@ -86,7 +86,7 @@ impl Queue {
         (queue, receiver)
     }
 
-    /// Puts a line into the queue, or loses it. Never waits.
+    /// Queues a line, or loses it. Never waits.
     fn put(&self, line: &[u8]) {
         let line = cut(line);
         let before = self.held.fetch_add(line.len(), Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Queue {
         }
     }
 
-    /// Waits until what was put in before is written, at most for `within`.
+    /// Waits until all queued lines are written, at most for `within`.
     pub(super) fn flush(&self, within: Duration) {
         let deadline = Instant::now() + within;
         let (done, answer) = sync_channel(1);
@@ -114,12 +114,12 @@ impl Queue {
             message = back;
             thread::park_timeout(Duration::from_millis(5));
         }
-        // Whatever the answer: there is nobody left to tell.
+        // The result does not matter: there is no one to report it to.
         let _ = answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
-/// The line as it is, or what is kept of it.
+/// The line, shortened if it is too long.
 fn cut(line: &[u8]) -> Cow<'_, [u8]> {
     if line.len() <= LINE_BYTES {
         return Cow::Borrowed(line);
@@ -137,7 +137,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// Takes one event: the subscriber writes each in one piece.
+/// Writes one event: the subscriber writes each in one piece.
 #[derive(Debug)]
 pub(super) struct Line<'a>(&'a Queue);
 
@@ -156,7 +156,7 @@ struct Writer<W, T> {
     out: W,
     held: Arc<AtomicUsize>,
     lost: Counter,
-    /// How many of the lost ones were told of.
+    /// How many lost lines were already reported.
     told: u64,
     told_at: Option<Instant>,
     tell: T,
@@ -165,23 +165,23 @@ struct Writer<W, T> {
 impl<W: Write, T: FnMut(u64)> Writer<W, T> {
     fn run(mut self, messages: &Receiver<Message>) {
         loop {
-            match messages.recv_timeout(TELL_EVERY) {
+            match messages.recv_timeout(REPORT_INTERVAL) {
                 Ok(Message::Line(line)) => {
                     self.write(&line);
                     self.held.fetch_sub(line.len(), Ordering::Relaxed);
                 }
                 Ok(Message::Flush(done)) => {
-                    // Whoever asked may have stopped waiting.
+                    // The requester may have stopped waiting.
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.tell_of_lost();
+            self.report_lost();
         }
     }
 
-    /// Writes a line without anything that looks like a credential.
+    /// Writes a line after removing anything that looks like a credential.
     fn write(&mut self, line: &[u8]) {
         let written = match redact(&String::from_utf8_lossy(line)) {
             Cow::Borrowed(_) => self.out.write_all(line),
@@ -192,9 +192,11 @@ impl<W: Write, T: FnMut(u64)> Writer<W, T> {
         }
     }
 
-    /// The line about lost ones goes through the queue too: should it be lost, it is told again.
-    fn tell_of_lost(&mut self) {
-        let due = self.told_at.is_none_or(|last| last.elapsed() >= TELL_EVERY);
+    /// The report also goes through the queue; if it is lost, it is repeated.
+    fn report_lost(&mut self) {
+        let due = self
+            .told_at
+            .is_none_or(|last| last.elapsed() >= REPORT_INTERVAL);
         if !due {
             return;
         }
@@ -216,7 +218,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// Says "full" once a line waits for room, and then takes nothing until it is let go.
+    /// Signals "full" when a line waits for room, and then accepts nothing until it is released.
     struct Stuck {
         entered: mpsc::Sender<()>,
         go: mpsc::Receiver<()>,
@@ -226,7 +228,7 @@ mod tests {
     impl Write for Stuck {
         fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
             self.entered.send(()).unwrap();
-            // An error is the test having let go for good.
+            // An error means that the test released it for good.
             let _ = self.go.recv();
             self.written.lock().unwrap().extend_from_slice(piece);
             Ok(piece.len())
@@ -250,13 +252,13 @@ mod tests {
         };
         let lost = Counter::default();
         let tell = move |count| {
-            // An error is the test having ended.
+            // An error means that the test has ended.
             let _ = told.send(count);
         };
         let queue = Queue::start(out, lost.clone(), tell).unwrap();
         queue.put(b"first\n");
         stuck.recv_timeout(SOON).unwrap();
-        // The thread has it in hand and is stuck; these go into the queue, which holds no more.
+        // The thread has taken the first line and is blocked; these lines fill the queue.
         for _ in 0..LINES {
             queue.put(b"queued\n");
         }

@@ -1,11 +1,11 @@
-//! Whose decisions are counted: of callers who proved who they are, or of anybody.
+//! The class of a decision: of an identified caller, or of an unidentified client.
 
-/// Records of one class have a queue and a file of their own.
+/// Each class has its own queue and file of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The caller is proven.
+    /// The caller is identified.
     Identified,
-    /// Anybody who reaches a listener.
+    /// Any client that reaches a listener.
     Unidentified,
 }
 

@@ -1,4 +1,4 @@
-//! The label sets. Each value is a name that the configuration bounds, or a code of ours.
+//! The label sets. Each value is a name from the configuration, or a fixed code.
 
 use std::{
     fmt::{self, Write},
@@ -8,7 +8,7 @@ use std::{
 use countersign_types::ResourceName;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-/// A resource's name as a label; empty if there is none. Cloning it clones no text.
+/// A resource's name as a label; empty if there is none. Cloning copies no text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Name(pub(super) Option<ResourceName>);
 

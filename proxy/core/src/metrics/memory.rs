@@ -1,4 +1,4 @@
-//! The memory budget in metrics: how large it is, who holds it, and what was refused for want of it.
+//! The memory budget in metrics: its size, who holds how much, and what was refused because of it.
 
 use std::{fmt, sync::OnceLock};
 
@@ -12,16 +12,16 @@ use super::{
     labels::{MemoryLabel, ShortLabels},
 };
 
-/// The budget, and what of it is held: by unidentified connections, by workloads.
+/// The budget, the bytes held by unidentified connections, and by workloads.
 pub(crate) type Reading = [usize; 3];
 
 impl Metrics {
-    /// From now on the memory budget is told by this. The first call counts.
+    /// Sets how the memory budget is read. The first call counts.
     pub fn watch_memory(&self, read: impl Fn() -> Reading + Send + Sync + 'static) {
         self.0.memory.watch(read);
     }
 
-    /// Something was refused or closed for want of memory; `class` says whose it was.
+    /// Counts something that was refused or closed because of the budget; `class` is its account's.
     pub fn memory_refused(&self, class: &'static str, reason: &'static str) {
         self.0.memory.refused(class, reason);
     }
@@ -32,7 +32,7 @@ pub(super) struct Memory {
     total: Gauge,
     held: Family<MemoryLabel, Gauge>,
     refused: Family<ShortLabels, Counter>,
-    /// Asked when the metrics are: what each request takes is not told here.
+    /// Read when metrics are scraped, so that requests need not report what they reserve.
     read: OnceLock<Box<dyn Fn() -> Reading + Send + Sync>>,
 }
 
@@ -40,19 +40,19 @@ impl Memory {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register_with_unit(
             "memory_budget",
-            "What all peers together can make the gateway hold",
+            "The memory budget for everything that peers can make the gateway hold",
             Unit::Bytes,
             self.total.clone(),
         );
         registry.register_with_unit(
             "memory_held",
-            "What of the memory budget is held, by unidentified connections and by workloads",
+            "Held part of the memory budget, by unidentified connections and by workloads",
             Unit::Bytes,
             self.held.clone(),
         );
         registry.register(
             "memory_refused",
-            "What was refused or closed for want of memory, by whose it was and the reason",
+            "Refusals and closed connections because of the memory budget, by class and reason",
             self.refused.clone(),
         );
     }
@@ -67,7 +67,7 @@ impl Memory {
             .inc();
     }
 
-    /// Brings the gauges up to date.
+    /// Updates the gauges.
     pub(super) fn refresh(&self) {
         let Some(read) = self.read.get() else { return };
         let [total, unidentified, workloads] =

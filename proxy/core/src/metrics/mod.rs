@@ -1,9 +1,8 @@
 //! The metrics, in `OpenMetrics` text.
 //!
-//! What a request contributes is counted by the decision log's thread from the finished record:
-//! nothing on the request path takes the locks of a metric family, and the log and the metrics
-//! cannot disagree. Labels are names that the configuration bounds, and codes of ours; never
-//! anything a caller or an upstream chose.
+//! The decision log's thread counts requests from the finished records: nothing on the request path
+//! takes the locks of a metric family, and log and metrics cannot disagree. Labels are names from the
+//! configuration and fixed codes, never anything that a caller or an upstream chose.
 
 mod class;
 mod labels;
@@ -68,7 +67,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that start at nothing. Each call makes a registry of its own.
+    /// New metrics, all zero. Each call makes a registry of its own.
     pub fn new() -> Self {
         let mut inner = Inner {
             registry: Registry::with_prefix("countersign"),
@@ -97,7 +96,7 @@ impl Metrics {
             memory: memory::Memory::default(),
         };
         for class in Class::ALL {
-            // There from the beginning: a counter that appears at its first loss hides it.
+            // Registered at start: a counter that appears with its first loss hides that loss.
             let label = ClassLabel {
                 class: class.name(),
             };
@@ -129,7 +128,7 @@ impl Metrics {
         ConnectionGuard::new(gauge)
     }
 
-    /// Counts a client connection as one on which a caller was proven, or nobody yet.
+    /// Counts a client connection as identified or unidentified.
     pub fn connection_of(&self, identified: bool) -> ConnectionGuard {
         let class = class(identified);
         let gauge = self
@@ -139,7 +138,7 @@ impl Metrics {
         ConnectionGuard::new(gauge)
     }
 
-    /// Counts a client connection that was closed for the sake of others.
+    /// Counts a client connection that was closed in favour of others.
     pub fn connection_shed(&self, identified: bool, reason: &'static str) {
         let labels = ShedLabels {
             class: class(identified),
@@ -162,7 +161,7 @@ impl Metrics {
         self.0.credential_fetches.get_or_create(&labels).inc();
     }
 
-    /// Counts a probe; `result` is what it found.
+    /// Counts a probe; `result` is its finding.
     pub fn probed(&self, credential: &ResourceName, result: &'static str) {
         let labels = FetchLabels {
             credential: Name(Some(credential.clone())),
@@ -171,7 +170,7 @@ impl Metrics {
         self.0.probes.get_or_create(&labels).inc();
     }
 
-    /// The resources of `revision` are in force since `at`.
+    /// The resources of `revision` took effect at `at`.
     pub fn reloaded(&self, revision: &str, at: Timestamp) {
         // A scrape between these two lines sees no revision, never two.
         self.0.revision.clear();
@@ -185,7 +184,7 @@ impl Metrics {
         self.count_reload("ok");
     }
 
-    /// A revision was rejected; the old one stays in force.
+    /// A revision was rejected; the old one stays in effect.
     pub fn reload_failed(&self) {
         self.count_reload("rejected");
     }
@@ -203,7 +202,7 @@ impl Metrics {
         self.0.reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Records that will be in no log.
+    /// Counts lost records.
     pub fn decisions_dropped(&self, class: Class, count: u64) {
         let label = ClassLabel {
             class: class.name(),
@@ -211,7 +210,7 @@ impl Metrics {
         self.0.decisions_dropped.get_or_create(&label).inc_by(count);
     }
 
-    /// A record that is told in a summary only.
+    /// Counts a record that is only in a summary.
     pub fn decision_summarized(&self, class: Class) {
         let label = ClassLabel {
             class: class.name(),
@@ -219,7 +218,7 @@ impl Metrics {
         self.0.decisions_summarized.get_or_create(&label).inc();
     }
 
-    /// The decision log could not be written.
+    /// Counts a failed write of the decision log.
     pub fn decision_write_failed(&self) {
         self.0.decision_write_errors.inc();
     }
@@ -263,7 +262,7 @@ impl Metrics {
     }
 }
 
-/// What is counted of a request that is over.
+/// The counted facts of a finished request.
 #[derive(Debug)]
 pub struct Finished<'a> {
     /// The code of its outcome.
@@ -274,11 +273,11 @@ pub struct Finished<'a> {
     pub target: Option<&'a ResourceName>,
     /// The policy that decided.
     pub policy: Option<&'a ResourceName>,
-    /// What the gateway itself took of its time.
+    /// The gateway's own share of its time.
     pub overhead: Duration,
-    /// The credential it went with, and the age of its value in seconds.
+    /// Its credential, and the age of the value in seconds.
     pub credential: Option<(&'a ResourceName, u64)>,
-    /// The status of the API's answer, and whether the connection had served before.
+    /// The status of the API's response, and whether the connection had been used before.
     pub upstream: Option<(Option<u16>, bool)>,
     /// From accept to the last byte.
     pub total: Duration,
@@ -286,9 +285,9 @@ pub struct Finished<'a> {
     pub bytes: (u64, u64),
 }
 
-/// Counts one connection as open for as long as it lives.
+/// Counts one connection as open until it is dropped.
 #[derive(Debug)]
-#[must_use = "the connection counts as open only while the guard lives"]
+#[must_use = "the connection counts as open only until the guard is dropped"]
 pub struct ConnectionGuard(Gauge);
 
 impl ConnectionGuard {

@@ -1,4 +1,4 @@
-//! What each metric is called, and what it says.
+//! The name and help text of each metric.
 
 use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
@@ -41,17 +41,17 @@ impl Inner {
         );
         registry.register(
             "upstream_responses",
-            "Requests that were sent upstream, by status class and reuse of a connection",
+            "Requests sent upstream, by status class and connection reuse",
             self.upstream_responses.clone(),
         );
         registry.register(
             "decisions_dropped",
-            "Decision records that are in no log, because its queue was full or it could not be written",
+            "Decision records that were lost, because the queue was full or the log could not be written",
             self.decisions_dropped.clone(),
         );
         registry.register(
             "decisions_summarized",
-            "Refusals beyond a rate, which the decision log tells of in sum",
+            "Refusals above a rate, which the decision log summarises",
             self.decisions_summarized.clone(),
         );
         registry.register(
@@ -80,7 +80,7 @@ impl Inner {
         );
         registry.register(
             "probes",
-            "Probes of a credential, by what they found",
+            "Probes of a credential, by result",
             self.probes.clone(),
         );
         registry.register(
@@ -90,12 +90,12 @@ impl Inner {
         );
         registry.register(
             "client_connections_by_class",
-            "Open client connections, by whether a caller was proven on them",
+            "Open client connections, by whether the caller is identified",
             self.connections_by_class.clone(),
         );
         registry.register(
             "connections_shed",
-            "Client connections that were closed for the sake of others, by reason",
+            "Client connections that were closed in favour of others, by reason",
             self.connections_shed.clone(),
         );
         registry.register(
@@ -110,7 +110,7 @@ impl Inner {
         );
         registry.register(
             "log_lines_suppressed",
-            "Lines of the process log that were left out, because one place in the code said too much",
+            "Lines of the process log that were left out, because one place in the code logged too many",
             logging::COUNTS.suppressed.clone(),
         );
         self.register_configuration();
@@ -120,12 +120,12 @@ impl Inner {
         let registry = &mut self.registry;
         registry.register(
             "config_info",
-            "The revision of the resources in force",
+            "The current revision of the resources",
             self.revision.clone(),
         );
         registry.register(
             "config_reloads",
-            "Revisions of the resources, by whether they were taken",
+            "Reloads of the resources, by result",
             self.reloads.clone(),
         );
         registry.register(
@@ -135,7 +135,7 @@ impl Inner {
         );
         registry.register_with_unit(
             "config_last_reload_timestamp",
-            "When the revision in force was taken, as Unix time",
+            "When the current revision took effect, as Unix time",
             Unit::Seconds,
             self.reloaded_at.clone(),
         );

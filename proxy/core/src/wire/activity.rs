@@ -1,5 +1,5 @@
-//! What a client connection is doing: busy with requests, or resting between them, and whether
-//! the client takes what it is sent.
+//! The state of a client connection: requests in progress or idle, and whether the client reads its
+//! responses.
 
 use std::{
     sync::{
@@ -20,36 +20,36 @@ use crate::{budget::Charge, slots::Shed};
 #[derive(Debug)]
 pub struct Activity {
     opened: Instant,
-    /// Requests whose answer has not ended, and tunnels that are open.
+    /// Requests whose response has not ended, and open tunnels.
     active: AtomicU32,
     /// When the last of them ended, in milliseconds after `opened`.
     rested_at: AtomicU64,
-    /// Answers with a piece that the client has not made room for the next of.
+    /// Responses blocked by the client's flow control.
     owed: AtomicU32,
-    /// How many pieces of answers clients have made room for.
+    /// How often a blocked response could continue.
     taken: AtomicU64,
     stalled: AtomicBool,
-    /// Whether the client's bytes end with a whole request, or with one that is answered.
+    /// Whether the bytes read end with a complete request, or with one that is answered.
     read_whole: AtomicBool,
-    /// Whether all that was written is on its way to the client.
+    /// Whether all written bytes have been flushed to the client.
     flushed: AtomicBool,
-    /// Whether what follows is no HTTP: a tunnel, or another protocol.
+    /// Whether the connection is no longer HTTP: a tunnel, or another protocol.
     switched: AtomicBool,
-    /// Whether the client has said all that it will.
+    /// Whether the client has closed its sending side.
     half_closed: AtomicBool,
-    /// Told when the last request ends of a client that is half closed.
+    /// Woken when the last request of a half-closed client ends.
     ended: AtomicWaker,
     violation: OnceLock<Violation>,
     shed: OnceLock<Shed>,
     overrun: OnceLock<Overrun>,
 }
 
-/// What is wrong with the bytes of a client, though hyper would let it pass.
+/// What is wrong with a client's bytes that hyper would accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation(pub &'static str);
 
 impl Activity {
-    /// A connection that was just opened.
+    /// A new connection.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             opened: Instant::now(),
@@ -69,7 +69,7 @@ impl Activity {
         })
     }
 
-    /// A request begins; it ends when the guard is dropped.
+    /// Begins a request; it ends when the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.active.fetch_add(1, Ordering::Relaxed);
         Busy {
@@ -79,7 +79,8 @@ impl Activity {
         }
     }
 
-    /// Completes once the connection has rested for `limit`, which is asked again while it rests.
+    /// Completes when the connection has been idle for `limit`, which is evaluated again while it is
+    /// idle.
     pub async fn rested_for(&self, limit: impl Fn() -> Duration) {
         loop {
             let limit = limit();
@@ -87,19 +88,19 @@ impl Activity {
             match (self.is_idle(), due <= Instant::now()) {
                 (true, true) => return,
                 (true, false) => tokio::time::sleep_until(due).await,
-                // Looked at again after a whole period: cheaper than a timer for each request.
+                // Checked again after a whole period, which is cheaper than a timer per request.
                 (false, _) => tokio::time::sleep(limit).await,
             }
         }
     }
 
-    /// Completes once the connection has rested for `limit`.
+    /// Completes when the connection has been idle for `limit`.
     pub async fn rested(&self, limit: Duration) {
         self.rested_for(|| limit).await;
     }
 
-    /// Completes once the connection has rested for `limit` between two requests: nothing of the
-    /// next has come, and all of the last answer was sent.
+    /// Completes when the connection has been idle between two requests for `limit`: no byte of the next
+    /// request has come, and the last response was sent completely.
     pub async fn paused(&self, limit: Duration) {
         loop {
             self.rested(limit).await;
@@ -111,24 +112,23 @@ impl Activity {
         }
     }
 
-    /// Notes whether the bytes read so far end with a whole request.
+    /// Records whether the bytes read so far end with a complete request.
     pub(super) fn read(&self, whole: bool) {
         self.read_whole.store(whole, Ordering::Relaxed);
     }
 
-    /// Notes whether all that was written is on its way.
+    /// Records whether all written bytes have been flushed.
     pub(super) fn wrote(&self, all: bool) {
         self.flushed.store(all, Ordering::Relaxed);
     }
 
-    /// Completes once the client has taken nothing of the answers it is owed for `limit` (at
-    /// least, and at most twice that). Over HTTP/2 a client can keep its connection alive and yet
-    /// make no room for an answer.
+    /// Completes when the client's flow control has blocked its responses for `limit` (at least, and at
+    /// most twice that). An HTTP/2 client can keep its connection alive without ever reading a response.
     pub async fn untaken(&self, limit: Duration) {
         self.untaken_for(|| limit).await;
     }
 
-    /// The same with a limit that is asked again each time.
+    /// The same with a limit that is evaluated again each time.
     pub async fn untaken_for(&self, limit: impl Fn() -> Duration) {
         loop {
             let (owed, taken) = self.answers();
@@ -141,27 +141,27 @@ impl Activity {
         }
     }
 
-    /// Notes that the client does not take what it is sent.
+    /// Records that the client does not read what it is sent.
     pub(super) fn stall(&self) {
         self.stalled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection is given up because the client does not take what it is sent.
+    /// Whether the connection is closed because the client does not read what it is sent.
     pub fn has_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    /// Notes what is wrong with the client's bytes; the first counts.
+    /// Records what is wrong with the client's bytes; the first violation counts.
     pub(super) fn violate(&self, violation: Violation) {
         self.violation.get_or_init(|| violation);
     }
 
-    /// What is wrong with the client's bytes: no request on the connection can be relied on.
+    /// What is wrong with the client's bytes: no request on the connection can be trusted.
     pub fn violation(&self) -> Option<Violation> {
         self.violation.get().copied()
     }
 
-    /// Notes that the connection is closed in favour of others.
+    /// Records that the connection is closed in favour of others.
     pub(crate) fn shed(&self, why: Shed) {
         self.shed.get_or_init(|| why);
     }
@@ -171,28 +171,28 @@ impl Activity {
         self.shed.get().copied()
     }
 
-    /// Notes why no more is read from the client.
+    /// Records why nothing more is read from the client.
     pub(super) fn overrun(&self, overrun: Overrun) {
         self.overrun.get_or_init(|| overrun);
     }
 
-    /// Why no more is read from the client, if so.
+    /// Why nothing more is read from the client, if so.
     pub fn has_overrun(&self) -> Option<Overrun> {
         self.overrun.get().copied()
     }
 
-    /// Notes that what follows is no HTTP.
+    /// Records that the connection is no longer HTTP.
     pub(super) fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what the client sends is HTTP.
+    /// Whether the connection is HTTP.
     pub(super) fn is_http(&self) -> bool {
         !self.switched.load(Ordering::Relaxed)
     }
 
-    /// Notes that the client has said all that it will; `waker` is told when the last of its requests
-    /// ends.
+    /// Records that the client has closed its sending side; `waker` is woken when the last of its
+    /// requests ends.
     pub(super) fn half_close(&self, waker: &Waker) {
         self.ended.register(waker);
         self.half_closed.store(true, Ordering::SeqCst);
@@ -213,7 +213,7 @@ impl Activity {
         self.rested_at.load(Ordering::Relaxed)
     }
 
-    /// When the last request ended, or the connection began.
+    /// When the last request ended, or the connection was opened.
     pub(crate) fn rested_since(&self) -> Instant {
         self.opened + Duration::from_millis(self.rested_at())
     }
@@ -235,12 +235,13 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// What the request holds until it ends.
+    /// Holds this charge until the request ends.
     pub fn holds(&mut self, room: Option<Charge>) {
         self.room = room;
     }
 
-    /// The client was given a piece of the answer; the next is asked for once it has room.
+    /// A chunk of the response was handed to the client's stream; the next is polled when there is room
+    /// for it.
     pub fn gave(&mut self) {
         if !self.owed {
             self.owed = true;
@@ -248,7 +249,7 @@ impl Busy {
         }
     }
 
-    /// The client has room for the next piece of the answer.
+    /// There is room for the next chunk of the response.
     pub fn took(&mut self) {
         if self.owed {
             self.owed = false;
@@ -257,12 +258,12 @@ impl Busy {
         }
     }
 
-    /// Whether the connection is given up because the client does not take what it is sent.
+    /// Whether the connection is closed because the client does not read what it is sent.
     pub fn has_stalled(&self) -> bool {
         self.activity.has_stalled()
     }
 
-    /// What follows is no HTTP.
+    /// The connection is no longer HTTP.
     pub fn switch(&self) {
         self.activity.switch();
     }

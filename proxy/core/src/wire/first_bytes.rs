@@ -1,4 +1,4 @@
-//! Waiting for what a steered client says first: bounded in bytes and in time.
+//! Reads the first bytes of a redirected client: bounded in size and time.
 
 use std::time::Duration;
 
@@ -9,73 +9,73 @@ use tokio::{
 
 use super::{
     meter::Overrun,
-    sniff::{self, Malformed, Sniffer, Spoken},
+    sniff::{self, DetectedProtocol, Malformed, Sniffer},
 };
 
-/// What one read makes room for; a post-quantum `ClientHello` fits.
+/// The buffer for one read; a post-quantum `ClientHello` fits.
 const ROOM: usize = 2048;
 
-/// What a client said first.
+/// The first bytes of a client.
 #[derive(Debug)]
 pub struct FirstBytes {
     /// Every byte that was read.
     pub bytes: Vec<u8>,
-    /// What they tell.
-    pub told: Told,
+    /// What they show.
+    pub detection: Detection,
 }
 
-/// What a client's first bytes tell.
+/// What a client's first bytes show.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Which protocol it speaks.
-    Spoken(Spoken),
-    /// It begins as TLS and is none, or stopped within its `ClientHello`.
+pub enum Detection {
+    /// The protocol.
+    Protocol(DetectedProtocol),
+    /// It begins like TLS but is not, or ends within its `ClientHello`.
     Malformed(Malformed),
-    /// Nothing, in the time it had: the protocol may be one in which the server speaks first.
+    /// Nothing came in time: in some protocols the server speaks first.
     Nothing,
-    /// It left without a word.
+    /// The client left without sending anything.
     Left,
     /// There was no memory for more.
     Overrun(Overrun),
 }
 
-/// Reads until the bytes tell, for `limit` at most.
+/// Reads until the protocol is known, at most for `limit`.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin), limit: Duration) -> FirstBytes {
     let mut bytes = Vec::new();
-    let told = match timeout(limit, read_on(stream, &mut bytes)).await {
-        Ok(told) => told,
+    let detection = match timeout(limit, read_on(stream, &mut bytes)).await {
+        Ok(detection) => detection,
         Err(_) => match Sniffer::end(&bytes) {
-            Ok(_) => Told::Nothing,
-            Err(malformed) => Told::Malformed(malformed),
+            Ok(_) => Detection::Nothing,
+            Err(malformed) => Detection::Malformed(malformed),
         },
     };
-    FirstBytes { bytes, told }
+    FirstBytes { bytes, detection }
 }
 
-async fn read_on(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Told {
+async fn read_on(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Detection {
     let mut sniffer = Sniffer::default();
     loop {
         match sniffer.look(bytes) {
             Ok(None) => {}
-            Ok(Some(spoken)) => return Told::Spoken(spoken),
-            Err(malformed) => return Told::Malformed(malformed),
+            Ok(Some(spoken)) => return Detection::Protocol(spoken),
+            Err(malformed) => return Detection::Malformed(malformed),
         }
-        // Not doubled: a long hello is the exception.
+        // Not doubled: a long `ClientHello` is rare.
         bytes.reserve_exact(ROOM);
         let left = u64::try_from(sniff::MOST - bytes.len()).unwrap_or(0);
         let ended = match (&mut *stream).take(left).read_buf(bytes).await {
             Ok(0) => true,
             Ok(_) => false,
-            // Reset: it left, whatever it began to say.
-            Err(error) => return Overrun::of(&error).map_or(Told::Left, Told::Overrun),
+            // Reset: the client left, whatever it had begun to send.
+            Err(error) => return Overrun::of(&error).map_or(Detection::Left, Detection::Overrun),
         };
         if ended && bytes.is_empty() {
-            return Told::Left;
+            return Detection::Left;
         }
         if ended {
             return match Sniffer::end(bytes) {
-                Ok(spoken) => Told::Spoken(spoken),
-                Err(malformed) => Told::Malformed(malformed),
+                Ok(spoken) => Detection::Protocol(spoken),
+                Err(malformed) => Detection::Malformed(malformed),
             };
         }
     }
@@ -92,35 +92,38 @@ mod tests {
     const INCOMPLETE: Malformed = Malformed("the ClientHello is not complete");
 
     #[rstest]
-    #[case::silent(b"", Told::Nothing)]
-    #[case::half_a_line(b"GET / HT", Told::Nothing)]
-    #[case::half_a_hello(b"\x16\x03\x01\x02\0\x01", Told::Malformed(INCOMPLETE))]
-    #[case::a_line(b"GET / HTTP/1.1\r\n", Told::Spoken(Spoken::Http1))]
+    #[case::silent(b"", Detection::Nothing)]
+    #[case::half_a_line(b"GET / HT", Detection::Nothing)]
+    #[case::half_a_hello(b"\x16\x03\x01\x02\0\x01", Detection::Malformed(INCOMPLETE))]
+    #[case::a_line(b"GET / HTTP/1.1\r\n", Detection::Protocol(DetectedProtocol::Http1))]
     #[tokio::test(start_paused = true)]
     async fn a_client_that_stalls_is_not_waited_for_any_longer(
         #[case] says: &[u8],
-        #[case] told: Told,
+        #[case] detection: Detection,
     ) {
         let (mut near, mut far) = tokio::io::duplex(64);
         far.write_all(says).await.unwrap();
         let started = tokio::time::Instant::now();
         let first = read(&mut near, LIMIT).await;
-        assert_eq!(first.told, told);
+        assert_eq!(first.detection, detection);
         assert_eq!(first.bytes, says);
         assert!(started.elapsed() <= LIMIT + Duration::from_millis(1));
     }
 
     #[rstest]
-    #[case::silent(b"", Told::Left)]
-    #[case::half_a_line(b"GET / HT", Told::Spoken(Spoken::Unknown))]
-    #[case::half_a_hello(b"\x16\x03\x01\x02\0\x01", Told::Malformed(INCOMPLETE))]
+    #[case::silent(b"", Detection::Left)]
+    #[case::half_a_line(b"GET / HT", Detection::Protocol(DetectedProtocol::Unknown))]
+    #[case::half_a_hello(b"\x16\x03\x01\x02\0\x01", Detection::Malformed(INCOMPLETE))]
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_leaves_is_noticed_at_once(#[case] says: &[u8], #[case] told: Told) {
+    async fn a_client_that_leaves_is_noticed_at_once(
+        #[case] says: &[u8],
+        #[case] detection: Detection,
+    ) {
         let (mut near, mut far) = tokio::io::duplex(64);
         far.write_all(says).await.unwrap();
         drop(far);
         let started = tokio::time::Instant::now();
-        assert_eq!(read(&mut near, LIMIT).await.told, told);
+        assert_eq!(read(&mut near, LIMIT).await.detection, detection);
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
@@ -132,20 +135,23 @@ mod tests {
             .collect::<Vec<_>>();
         let mut stream = endless.as_slice();
         let first = read(&mut stream, LIMIT).await;
-        assert_eq!(first.told, Told::Spoken(Spoken::Unknown));
+        assert_eq!(
+            first.detection,
+            Detection::Protocol(DetectedProtocol::Unknown)
+        );
         assert_eq!(first.bytes.len(), sniff::MOST);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_hello_of_empty_promises_is_bounded() {
-        // A record of one byte each, of a hello that never gets to the end it announced.
+        // Records of one byte each, of a `ClientHello` that never reaches its announced length.
         let mut endless = b"\x16\x03\x01\0\x04\x01\0\xff\xff".to_vec();
         for _ in 0..20_000 {
             endless.extend_from_slice(b"\x16\x03\x01\0\x01\0");
         }
         let mut stream = endless.as_slice();
         let first = read(&mut stream, LIMIT).await;
-        assert_eq!(first.told, Told::Malformed(INCOMPLETE));
+        assert_eq!(first.detection, Detection::Malformed(INCOMPLETE));
         assert_eq!(first.bytes.len(), sniff::MOST);
     }
 }

@@ -1,13 +1,13 @@
-//! Where each HTTP/2 header block begins and ends (RFC 9113, sections 3.4, 4.1, 6.2 and 6.10).
+//! The boundaries of each HTTP/2 header block (RFC 9113, sections 3.4, 4.1, 6.2 and 6.10).
 //!
-//! A block may come in any number of CONTINUATION frames, and a frame in any number of pieces. This
-//! follows the bytes that hyper is about to read, to tell whether one has begun and is not complete;
-//! it changes nothing, and leaves it to hyper to say what is wrong with them.
+//! A block can be split into any number of CONTINUATION frames, and a frame into any number of reads.
+//! This follows the bytes that hyper is about to read, to know whether a block has begun and is
+//! incomplete. It changes nothing, and leaves errors to hyper.
 
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
 const PREFACE: u32 = 24;
 
-/// What is before each frame's payload.
+/// The header of each frame.
 const FRAME_HEADER: usize = 9;
 
 const HEADERS: u8 = 1;
@@ -15,38 +15,38 @@ const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const CONTINUATION: u8 = 9;
 
-/// The same flag for all frames that carry a header block.
+/// The same flag for all frames with a header block.
 const END_HEADERS: u8 = 4;
 
-/// The place in a client's bytes.
+/// The position in a client's bytes.
 #[derive(Debug)]
 pub(super) struct Frames {
     state: State,
-    /// Whether preface and first SETTINGS have come, with which each connection begins.
+    /// Whether the preface and the first SETTINGS frame, with which each connection begins, have come.
     greeted: bool,
-    /// Whether a block goes on in the next frame.
+    /// Whether a block continues in the next frame.
     open: bool,
-    /// How many blocks have come whole.
+    /// How many blocks are complete.
     blocks: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// In the preface, with so many bytes to come.
+    /// In the preface, with this many bytes left.
     Preface(u32),
-    /// In a frame's header, of which so much is here.
+    /// In a frame's header, of which this much has come.
     Header {
         seen: usize,
         bytes: [u8; FRAME_HEADER],
     },
-    /// In a frame's payload, with so many bytes to come.
+    /// In a frame's payload, with this many bytes left.
     Payload { left: u32, frame: Frame },
 }
 
-/// What a frame means here.
+/// The relevant kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frame {
-    /// It carries a piece of a header block, perhaps the last.
+    /// It has a part of a header block, perhaps the last.
     Block {
         last: bool,
     },
@@ -65,7 +65,7 @@ impl Frames {
         }
     }
 
-    /// Whether something is due: the client's greeting, or the rest of a header block.
+    /// Whether something is incomplete: the client's preface, or a header block.
     pub(super) fn within_head(&self) -> bool {
         let in_block = matches!(
             self.state,
@@ -77,19 +77,19 @@ impl Frames {
         !self.greeted || self.open || in_block
     }
 
-    /// How many header blocks have come whole, so that one can be told from the next.
+    /// How many header blocks are complete; identifies the current one.
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Follows the bytes that came next.
+    /// Follows the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
             match &mut self.state {
                 State::Preface(left) | State::Payload { left, .. } => {
                     let here = (*left as usize).min(bytes.len());
                     bytes = &bytes[here..];
-                    // No more than `left`, so it fits.
+                    // At most `left`, so it fits.
                     *left -= u32::try_from(here).unwrap_or(*left);
                 }
                 State::Header {
@@ -105,7 +105,7 @@ impl Frames {
         }
     }
 
-    /// Goes on to what comes next, if all of this has come.
+    /// Moves to the next state if the current one is complete.
     fn advance(&mut self) {
         if let State::Header { seen, bytes } = self.state
             && seen == FRAME_HEADER
@@ -160,7 +160,7 @@ mod tests {
     const DATA: u8 = 0;
     const PING: u8 = 6;
 
-    /// A frame with so long a payload.
+    /// A frame with a payload of this length.
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
         frame.resize(FRAME_HEADER + usize::from(length), 0xff);

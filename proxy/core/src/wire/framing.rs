@@ -1,10 +1,10 @@
-//! Where each HTTP/1.1 request begins and ends, read more strictly than hyper reads it.
+//! The boundaries of each HTTP/1.1 request, parsed more strictly than hyper does.
 //!
-//! hyper takes a bare LF for a line end and lets `Transfer-Encoding` win over `Content-Length`.
-//! Every request is written anew, so an upstream never sees the difference, but whoever sends such
-//! requests is confused or tries something, and both deserve a 400 (RFC 9112, sections 2.2, 5.2
-//! and 6.1). This follows the bytes that hyper is about to read, also where requests are
-//! pipelined, and says what is wrong with them; it changes nothing.
+//! hyper accepts a bare LF as a line end, and lets `Transfer-Encoding` override `Content-Length`. Every
+//! request is written anew, so an upstream never sees the difference. But a client that sends such
+//! requests is broken or malicious, and gets a 400 (RFC 9112, sections 2.2, 5.2 and 6.1). This follows
+//! the bytes that hyper is about to read, pipelined requests included, and reports violations. It
+//! changes nothing.
 
 mod partial;
 
@@ -12,26 +12,26 @@ use super::activity::Violation;
 use crate::wire::lines;
 use partial::{Partial, Whole};
 
-/// The place in a client's bytes.
+/// The position in a client's bytes.
 #[derive(Debug)]
 pub struct Framing {
     state: State,
-    /// A line whose end has not come.
+    /// An incomplete line.
     line: Partial,
     /// The longest line, in bytes.
     longest: usize,
-    /// Whether the last head was one of HTTP/1.0.
+    /// Whether the last head was HTTP/1.0.
     http10: bool,
-    /// The lines of the current head that are complete, in bytes.
+    /// The complete lines of the current head, in bytes.
     head: usize,
 }
 
-/// What bytes of a request are a part of.
+/// The part of a request that bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// A head that goes on.
+    /// A head that is incomplete.
     Head,
-    /// A head, to its end.
+    /// A head, up to its end.
     WholeHead,
     /// A body.
     Body,
@@ -43,19 +43,19 @@ enum State {
     Start,
     /// In the headers.
     Headers(Head),
-    /// In a body, or a chunk, with so many bytes to come.
+    /// In a body, or a chunk, with this many bytes left.
     Body { left: u64, chunked: bool },
     /// Before a chunk's size.
     ChunkSize,
-    /// Behind a chunk's data.
+    /// After a chunk's data.
     ChunkEnd,
     /// In a chunked body's trailers.
     Trailers,
-    /// Something was wrong: what follows means nothing any more.
+    /// There was a violation: the following bytes have no meaning.
     Broken,
 }
 
-/// What the headers have said of the body so far.
+/// What the headers so far say about the body.
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
     connect: bool,
@@ -76,7 +76,7 @@ impl Framing {
         }
     }
 
-    /// Whether a head has begun and is not complete.
+    /// Whether a head has begun and is incomplete.
     pub(super) fn within_head(&self) -> bool {
         match self.state {
             State::Start => !self.line.is_empty(),
@@ -85,7 +85,7 @@ impl Framing {
         }
     }
 
-    /// How much of a head that is not complete has come, in bytes.
+    /// How much of an incomplete head has come, in bytes.
     pub(super) fn head_bytes(&self) -> usize {
         match self.state {
             State::Start | State::Headers(_) => self.head + self.line.len(),
@@ -102,12 +102,12 @@ impl Framing {
         matches!(self.state, State::Start) && self.line.is_empty()
     }
 
-    /// Whether the last request knows of interim responses.
+    /// Whether the last request's version supports interim responses.
     pub(super) fn takes_interim(&self) -> bool {
         !self.http10
     }
 
-    /// Follows the bytes that came next.
+    /// Follows the next bytes.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while !bytes.is_empty() {
             if let State::Broken = self.state {
@@ -118,7 +118,7 @@ impl Framing {
         Ok(())
     }
 
-    /// Follows the bytes to the end of a head or of a body, and says how many these are.
+    /// Follows the bytes to the end of a head or of a body, and returns how many these are.
     pub fn follow_part(&mut self, bytes: &[u8]) -> Result<(usize, Part), Violation> {
         let in_head = self.within_head() || self.between_requests();
         let mut followed = 0;
@@ -135,10 +135,10 @@ impl Framing {
         Ok((followed, if in_head { Part::Head } else { Part::Body }))
     }
 
-    /// Follows the next line, or the body as far as it is there.
+    /// Follows the next line, or the part of a body that is there.
     fn step(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         if let State::Body { left, chunked } = self.state {
-            // No more than the slice is long, so it fits.
+            // At most the length of the slice, so it fits.
             let here = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
             self.state = State::body(left - here as u64, chunked);
             return Ok(here);
@@ -186,10 +186,10 @@ impl State {
         }
     }
 
-    /// The state after a line that came in parts, and of which the middle may be missing.
+    /// The state after a line that came in parts; its middle may not have been kept.
     fn long_line(self, whole: &Whole<'_>) -> Result<Self, Violation> {
         if whole.control && whole.line.ends_with(b"\r") {
-            return Err(Violation("a line has a CR or NUL within"));
+            return Err(Violation("a line contains a CR or NUL"));
         }
         let framing = match self {
             Self::Headers(_) => {
@@ -202,7 +202,9 @@ impl State {
             }
         };
         if framing && whole.text_between {
-            return Err(Violation("what says how long a body is goes on and on"));
+            return Err(Violation(
+                "a header that determines the body's length is too long",
+            ));
         }
         if let (Self::Headers(_), false) = (self, framing || whole.line == b"\r") {
             return self.other_header(whole);
@@ -210,7 +212,7 @@ impl State {
         self.line(whole.line)
     }
 
-    /// The state after a header that says nothing of the body.
+    /// The state after a header that does not concern the body.
     fn other_header(self, whole: &Whole<'_>) -> Result<Self, Violation> {
         if !whole.line.ends_with(b"\r") {
             return Err(Violation("a line ends with LF alone"));
@@ -223,11 +225,12 @@ impl State {
         }
     }
 
-    /// The state after a line, which is given without its LF.
+    /// The state after a line, without its LF.
     fn line(self, line: &[u8]) -> Result<Self, Violation> {
         let line = lines::whole(line).map_err(Violation)?;
         match self {
-            // RFC 9112, section 2.2: empty lines before a request are ignored. One ends trailers.
+            // RFC 9112, section 2.2: empty lines before a request are ignored. An empty line ends
+            // trailers.
             Self::Start | Self::Trailers if line.is_empty() => Ok(Self::Start),
             Self::Start => Ok(Self::Headers(Head {
                 connect: line.starts_with(b"CONNECT "),
@@ -259,7 +262,7 @@ impl Head {
                 return Err(Violation("there is more than one Content-Length"));
             }
             self.length =
-                Some(lines::digits(value).ok_or(Violation("Content-Length is no number"))?);
+                Some(lines::digits(value).ok_or(Violation("Content-Length is not a number"))?);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.chunked {
                 return Err(Violation("there is more than one Transfer-Encoding"));
@@ -272,15 +275,17 @@ impl Head {
         Ok(())
     }
 
-    /// The state behind the head.
+    /// The state after the head.
     fn end(self) -> Result<State, Violation> {
         match (self.length, self.chunked) {
             (Some(_), true) => Err(Violation(
                 "there are both Content-Length and Transfer-Encoding",
             )),
-            (None, true) if self.http10 => Err(Violation("HTTP/1.0 has no Transfer-Encoding")),
+            (None, true) if self.http10 => {
+                Err(Violation("HTTP/1.0 does not allow Transfer-Encoding"))
+            }
             (Some(1..), false) | (None, true) if self.connect => {
-                Err(Violation("CONNECT has no body"))
+                Err(Violation("CONNECT must not have a body"))
             }
             (None, true) => Ok(State::ChunkSize),
             (length, false) => Ok(State::body(length.unwrap_or(0), false)),
@@ -288,7 +293,7 @@ impl Head {
     }
 }
 
-/// Whether a header of this name says how long a body is.
+/// Whether a header of this name determines the length of the body.
 fn is_framing(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
 }

@@ -1,9 +1,9 @@
-//! A client that has said all that it will, and waits for its answer.
+//! A client that has closed its sending side and waits for its response.
 //!
-//! TCP does not tell such a client from one that has left. So its answer is waited for; but one that
-//! has waited for a while without a byte of it is sent an interim response, `100 Continue`, which
-//! clients of HTTP/1.1 skip (RFC 9110, section 15.2.1). The system of one that has left answers its
-//! first part with a reset, on which the writing of its second part fails.
+//! TCP does not distinguish such a client from one that has left. So the gateway waits for the response.
+//! If a client has waited for a while without a byte of it, the gateway sends an interim response, `100
+//! Continue`, which HTTP/1.1 clients skip (RFC 9110, section 15.2.1). The system of a client that has
+//! left answers the first part with a reset, and then writing the second part fails.
 
 use std::{
     io,
@@ -16,10 +16,10 @@ use tokio::{io::AsyncWrite, time::Instant};
 
 use crate::wire::timer::LazyTimer;
 
-/// After how long the client is asked first; each time after that it is twice as long.
+/// The delay before the first test; it doubles each time.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// The time for a reset to arrive.
+/// The time in which a reset arrives.
 const ROUND_TRIP: Duration = Duration::from_millis(250);
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -27,7 +27,7 @@ const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The length of the first part: all but the empty line.
 const FIRST_PART: usize = INTERIM.len() - 2;
 
-/// Finds out whether the client is still there.
+/// Tests whether the client is still there.
 pub(super) struct HalfClosed {
     due: Instant,
     wait: Duration,
@@ -37,7 +37,7 @@ pub(super) struct HalfClosed {
 }
 
 impl HalfClosed {
-    /// The client has just said all that it will.
+    /// The client has just closed its sending side.
     pub(super) fn new() -> Self {
         Self {
             due: Instant::now() + FIRST,
@@ -47,8 +47,8 @@ impl HalfClosed {
         }
     }
 
-    /// Ready when the client turns out to have left. It is asked only while it `may_be`: nothing of
-    /// its answer was written.
+    /// Ready when the client has left. It is tested only if it `may_be`: no byte of its response was
+    /// written.
     pub(super) fn poll_left(
         &mut self,
         mut stream: Pin<&mut impl AsyncWrite>,
@@ -76,7 +76,7 @@ impl HalfClosed {
         Poll::Pending
     }
 
-    /// Completes an interim response that was begun, so that the answer can follow.
+    /// Completes an interim response, so that the response can follow.
     pub(super) fn poll_complete(
         &mut self,
         stream: Pin<&mut impl AsyncWrite>,

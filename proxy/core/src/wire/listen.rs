@@ -1,18 +1,18 @@
-//! Sockets that listen.
+//! Listening sockets.
 
 use std::{io, net::SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// How many connections may wait to be accepted. The kernel's `net.core.somaxconn` bounds it, 4096
-/// unless changed. Where the queue is full, a client's system tries again after a second only.
+/// How many connections can wait to be accepted. The kernel limits it to `net.core.somaxconn`, 4096 by
+/// default. If the queue is full, a client's system retries only after a second.
 const BACKLOG: u32 = 65_535;
 
-/// Listens at an address.
+/// Listens on an address.
 ///
 /// # Errors
-/// When it is taken, not ours, or not permitted.
+/// When it is in use, not local, or not permitted.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_with(address, |_| Ok(()))
 }
@@ -36,7 +36,7 @@ pub fn listen_with(
     socket.listen(BACKLOG)
 }
 
-/// The same with a socket that may answer from addresses that are not this machine's.
+/// The same with a socket that can respond from addresses that are not local.
 ///
 /// # Errors
 /// The same, and without `CAP_NET_ADMIN`.

@@ -1,8 +1,8 @@
-//! What reading from a client makes the gateway hold: the head that has not ended, the buffer it is
-//! read into, and over HTTP/2 what nobody has asked for yet.
+//! The memory for reading from a client: the incomplete head, its read buffer, and over HTTP/2 data that
+//! nothing has asked for yet.
 //!
-//! It is charged for as it comes, and never more than that can be. Until a proven request has come,
-//! what may come is little.
+//! It is charged as it comes, and never more than is possible. Before the first proven request the
+//! limits are small.
 
 use std::{fmt, io, sync::Arc};
 
@@ -15,28 +15,28 @@ use http_body::SizeHint;
 
 use crate::budget::{Charge, Purse, Short, narrow};
 
-/// What every connection has room for, in bytes; and what is charged for at a time.
+/// Included in every connection's memory; also the step of charges, in bytes.
 const STEP: usize = 8 * 1024;
 
-/// Watches over what is read.
+/// Charges for what is read.
 #[derive(Debug)]
 pub struct Meter {
     purse: Arc<Purse>,
     charge: Charge,
-    /// The longest head of a proven caller, in bytes.
+    /// The longest head of an identified caller, in bytes.
     head: usize,
-    /// What came over HTTP/2 since no request was in progress.
+    /// What came over HTTP/2 since the last request was in progress.
     since_idle: usize,
-    /// All that came over HTTP/2 without proof: frames that are not kept cost time all the same.
+    /// Everything that came over HTTP/2 without proof: frames cost time even if they leave no state.
     unproven: usize,
 }
 
-/// Why no more is read from a client.
+/// Why nothing more is read from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overrun {
-    /// Too much came without proof; the bound in bytes.
+    /// Too much came without proof; has the bound in bytes.
     Unproven(usize),
-    /// There is no memory for it.
+    /// There is not enough memory.
     Short(Short),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Overrun {
             Self::Unproven(most) => {
                 write!(
                     f,
-                    "more than {most} bytes came before any proof of who sends them"
+                    "more than {most} bytes came before the caller was identified"
                 )
             }
             Self::Short(short) => short.fmt(f),
@@ -70,7 +70,7 @@ impl Overrun {
 }
 
 impl Meter {
-    /// Charges `purse`. `head` bounds the head of a proven caller.
+    /// Charges `purse`. `head` bounds the head of an identified caller.
     pub fn new(purse: &Arc<Purse>, head: usize) -> Self {
         Self {
             charge: purse.charge(),
@@ -81,7 +81,7 @@ impl Meter {
         }
     }
 
-    /// HTTP/1.1: so much of a head has come, into a buffer that has so much room left.
+    /// HTTP/1.1: this much of a head has come, into a buffer with this much room left.
     pub(super) fn read_head(&mut self, head: usize, room: usize) -> Result<(), Overrun> {
         let most = narrow(UNIDENTIFIED_HEAD).min(self.head);
         if head > most && !self.purse.is_identified() {
@@ -90,7 +90,7 @@ impl Meter {
         self.holds(head + room)
     }
 
-    /// HTTP/2: so many bytes have come while requests were in progress or none was.
+    /// HTTP/2: this many bytes have come; `idle` if no request was in progress.
     pub(super) fn read(&mut self, bytes: usize, idle: bool) -> Result<(), Overrun> {
         if idle {
             self.since_idle = 0;
@@ -110,18 +110,18 @@ impl Meter {
         self.holds(self.since_idle.min(narrow(window)) + blocks)
     }
 
-    /// Whether a proven caller's.
+    /// Whether the caller is identified.
     pub(super) fn is_identified(&self) -> bool {
         self.purse.is_identified()
     }
 
     /// Nothing is held any more.
     pub(super) fn rests(&mut self) {
-        // Giving back cannot fail.
+        // Releasing cannot fail.
         let _ = self.charge.set(0);
     }
 
-    /// Charges in steps, so that what is usual costs nothing.
+    /// Charges in steps, so that the usual case costs nothing.
     fn holds(&mut self, bytes: usize) -> Result<(), Overrun> {
         let bytes = if bytes <= STEP {
             0
@@ -135,12 +135,12 @@ impl Meter {
     }
 }
 
-/// What a header takes besides its name and value, in bytes.
+/// The cost of a header in addition to its name and value, in bytes.
 const HEADER: usize = 64;
 
-/// What a request holds while it is in progress: of its body what its upstream does not take, and over
-/// HTTP/2, where a connection can have many, its head. A few bytes can stand for a long one there
-/// (RFC 7541), so that what was read does not tell.
+/// The memory of a request in progress: the part of its body that the upstream has not read, and over
+/// HTTP/2, where a connection can have many requests, its head. A few bytes can encode a long head there
+/// (RFC 7541), so it is not known from the bytes read.
 pub fn in_progress(
     purse: &Arc<Purse>,
     parts: &Parts,
@@ -158,7 +158,7 @@ pub fn in_progress(
     Ok(Some(charge))
 }
 
-/// What of a body of this size may be held, if it is no more than `most`, in bytes.
+/// How much of a body of this size may be buffered, at most `most`, in bytes.
 pub fn most_held(size: &SizeHint, most: u64) -> usize {
     match size.exact() {
         Some(length) if length <= SMALL_BODY => 0,
@@ -166,7 +166,7 @@ pub fn most_held(size: &SizeHint, most: u64) -> usize {
     }
 }
 
-/// The head of a request, in bytes.
+/// The size of a request's head, in bytes.
 fn head(parts: &Parts) -> usize {
     let fields = parts.headers.iter();
     let head: usize = fields

@@ -1,6 +1,5 @@
-//! What the gateway and the relay have in common on a client's connection: what its first bytes
-//! are, where it was going, how its requests are framed, what is in progress on it, and the timers
-//! that watch it.
+//! What gateway and relay share on a client's connection: its first bytes, its original destination, the
+//! framing of its requests, its requests in progress, and the timers that watch it.
 
 pub mod activity;
 pub mod first_bytes;

@@ -1,16 +1,16 @@
-//! Where a steered connection was going before the kernel brought it here.
+//! The original destination of a redirected connection.
 
 use std::{io, net::SocketAddr};
 
 use countersign_types::Transparency;
 use tokio::net::TcpStream;
 
-/// The destination that the client dialled, IPv4 as such also on a socket for both families.
+/// The destination that the client connected to. IPv4 is returned as IPv4, also on a dual-stack socket.
 ///
-/// A connection that was not steered is either an error or tells the address it came to.
+/// For a connection that was not redirected it is an error, or its own local address.
 ///
 /// # Errors
-/// When the kernel does not know: the connection was not redirected, or netfilter is not there.
+/// When the kernel does not know: the connection was not redirected, or netfilter is not available.
 pub fn original_destination(
     stream: &TcpStream,
     transparency: Transparency,
@@ -22,7 +22,7 @@ pub fn original_destination(
     }
 }
 
-/// The address with a v4-mapped IPv6 address as the IPv4 address it is.
+/// The address; a v4-mapped IPv6 address becomes IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -37,7 +37,7 @@ fn redirected_from(stream: &TcpStream, ipv4: bool) -> io::Result<SocketAddr> {
     }?;
     found
         .as_socket()
-        .ok_or_else(|| io::Error::other("the original destination is no IP address"))
+        .ok_or_else(|| io::Error::other("the original destination is not an IP address"))
 }
 
 #[cfg(not(target_os = "linux"))]

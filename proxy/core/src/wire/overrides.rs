@@ -1,10 +1,10 @@
-//! Headers and query fields that have a server act on another method or path than those of the
-//! request, which are what policy judged.
+//! Headers and query fields that make a server act on another method or path than those that policy has
+//! checked.
 //!
-//! There are many, and each framework has its own (CVE-2018-14773), so they are known by how their
-//! names are made: what a `method`, `verb`, `url`, `uri` or `path` is called when it is the
-//! original, rewritten, forwarded or overriding one. Separators mean nothing: CGI and its kin fold
-//! them.
+//! There are many, and each framework has its own (CVE-2018-14773), so they are recognised by the
+//! structure of their names: `method`, `verb`, `url`, `uri` or `path`, with a qualifier such as
+//! original, rewritten, forwarded or override. Separators are ignored, because CGI and similar
+//! interfaces fold them.
 
 use std::borrow::Cow;
 
@@ -19,10 +19,10 @@ pub enum Overrides {
     Path,
 }
 
-/// The longest name that is looked at, without its separators.
+/// The longest name that is checked, without separators.
 const LONGEST: usize = 64;
 
-/// What says that a method or path is not simply that of some thing.
+/// Qualifiers of a method or path.
 const QUALIFIERS: [&str; 17] = [
     "original",
     "orig",
@@ -43,7 +43,7 @@ const QUALIFIERS: [&str; 17] = [
     "real",
 ];
 
-/// Those before which anything may stand, such as a vendor's name.
+/// Qualifiers before which anything can stand, such as a vendor's name.
 const ALWAYS: [&str; 6] = [
     "original",
     "rewritten",
@@ -63,12 +63,12 @@ const PATHS: [&str; 7] = [
     "prefix",
     "querystring",
 ];
-/// Paths that need no more than an `x-` before them.
+/// Paths that need only an `x-` before them.
 const BARE: [&str; 5] = ["url", "uri", "path", "pathinfo", "scriptname"];
 
-/// What a header of this name would change; names of headers are lower case.
+/// What a header of this name would change; header names are lower case.
 pub fn of_header(name: &str) -> Option<Overrides> {
-    // Nearly every header is told apart by its end.
+    // Most headers are excluded by their last letter.
     let may_be = match name.as_bytes().last()? {
         b'd' => name.ends_with("method"),
         b'b' => name.ends_with("verb"),
@@ -117,7 +117,7 @@ fn of_letters(letters: &str) -> Option<Overrides> {
     None
 }
 
-/// One qualifier or several, or anything before one of the telling ones.
+/// One or more qualifiers, or anything before one of `ALWAYS`.
 fn is_qualified(before: &str) -> bool {
     if ALWAYS.iter().any(|end| before.ends_with(end)) {
         return true;
@@ -132,8 +132,8 @@ fn is_qualified(before: &str) -> bool {
     false
 }
 
-/// Whether a query has a field that stands for the method: `_method` and its like, as frameworks
-/// read it from queries too, or one of the headers' names.
+/// Whether a query has a field that replaces the method: `_method` and similar ones, which frameworks
+/// also read from queries, or one of the headers' names.
 pub fn method_in_query(query: &str) -> bool {
     let fields = query.split(['&', ';']);
     fields
@@ -143,7 +143,7 @@ pub fn method_in_query(query: &str) -> bool {
 
 /// Whether this is the name of such a field.
 pub fn is_method_field(written: &[u8]) -> bool {
-    // Nearly every name says something else in plain letters.
+    // Most names are plain letters and are excluded quickly.
     let plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'%';
     let says = |word: &[u8]| {
         let mut windows = written.windows(word.len());

@@ -1,4 +1,4 @@
-//! Which HTTP a connection speaks.
+//! The HTTP version of a connection.
 
 /// The protocol that was negotiated with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// By the outcome of ALPN; no outcome is HTTP/1.1.
+    /// From the result of ALPN; no result is HTTP/1.1.
     pub fn from_alpn(alpn: Option<&[u8]>) -> Self {
         match alpn {
             Some(b"h2") => Self::Http2,
@@ -18,7 +18,7 @@ impl Protocol {
         }
     }
 
-    /// By a request's version.
+    /// From a request's version.
     pub fn from_version(version: http::Version) -> Self {
         if version == http::Version::HTTP_2 {
             Self::Http2

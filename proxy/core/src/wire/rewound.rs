@@ -1,4 +1,4 @@
-//! A stream whose first bytes were read already, and are read again.
+//! A stream whose first bytes were already read, and are read again.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads `first`, then on from the stream; writes go straight to the stream.
+/// Reads `first`, then continues with the stream; writes go directly to the stream.
 #[derive(Debug)]
 pub struct Rewound<IO> {
     first: Bytes,
@@ -17,7 +17,7 @@ pub struct Rewound<IO> {
 }
 
 impl<IO> Rewound<IO> {
-    /// Puts what was read back before what is still to come.
+    /// Puts the bytes that were read before the rest of the stream.
     pub fn new(first: Vec<u8>, stream: IO) -> Self {
         Self {
             first: first.into(),
@@ -39,7 +39,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Rewound<IO> {
         buffer.put_slice(&self.first[..count]);
         self.first.advance(count);
         if self.first.is_empty() {
-            // Not kept for the connection's life: it may be large.
+            // Not kept for the connection's lifetime: it may be large.
             self.first = Bytes::new();
         }
         Poll::Ready(Ok(()))

@@ -1,15 +1,14 @@
-//! What a client speaks, told from the first bytes it sends: TLS and the name it asks for, HTTP/1,
-//! HTTP/2, or something else.
+//! Detects a client's protocol by its first bytes: TLS and the name in SNI, HTTP/1, HTTP/2, or something
+//! else.
 //!
-//! Nothing in here reads a socket, and nothing depends on how the bytes were cut on their way: the
-//! answer is the same whether they came at once or one by one (`tests/fuzz` holds it to that).
-//! A `ClientHello` may be split over segments and over TLS records; with post-quantum key shares
-//! it usually is over the former.
+//! This code reads no socket, and the result does not depend on how the bytes were split: it is the same
+//! if they come at once or one by one (`tests/fuzz` checks this). A `ClientHello` can be split over
+//! segments and over TLS records; with post-quantum key shares it usually spans segments.
 
-/// The most first bytes that are looked at; what is not told by then is not told.
+/// How many first bytes are examined at most.
 pub const MOST: usize = 64 * 1024;
 
-/// The longest method that is taken for one of HTTP.
+/// The longest text that is accepted as an HTTP method.
 const LONGEST_METHOD: usize = 32;
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,12 +28,12 @@ const HOST_NAME: u8 = 0;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 const EARLY_DATA: u16 = 42;
 
-/// What a client speaks.
+/// A detected protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spoken {
-    /// TLS, with a whole `ClientHello`.
-    Tls(Hello),
-    /// HTTP/1.0 or 1.1, with a whole request line.
+pub enum DetectedProtocol {
+    /// TLS, with a complete `ClientHello`.
+    Tls(ClientHello),
+    /// HTTP/1.0 or 1.1, with a complete request line.
     Http1,
     /// HTTP/2 without TLS, by its preface.
     Http2,
@@ -42,75 +41,75 @@ pub enum Spoken {
     Unknown,
 }
 
-/// What a `ClientHello` tells of where it is to go.
+/// The relevant parts of a `ClientHello`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hello {
-    /// The name in SNI (RFC 6066, section 3), as it was written; ASCII.
+pub struct ClientHello {
+    /// The name in SNI (RFC 6066, section 3), as it was sent; ASCII.
     pub server_name: Option<String>,
-    /// Whether it has the ECH extension, so that the name may be an outer one and the real name
-    /// is hidden. Clients also send the extension with nothing in it (GREASE), which looks the
-    /// same.
+    /// Whether it has the ECH extension: the name may be an outer one that hides the real name. Clients
+    /// also send the extension without content (GREASE), which looks the same.
     pub encrypted: bool,
-    /// Whether it announces early data, which then follows it at once.
+    /// Whether it announces early data, which follows it at once.
     pub early_data: bool,
 }
 
-/// Bytes that begin as TLS and cannot be a `ClientHello`.
+/// Bytes that begin like TLS but cannot be a `ClientHello`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
-/// Looks at the first bytes of a connection as they come. Each byte is looked at once.
+/// Examines the first bytes of a connection as they come. Each byte is examined once.
 #[derive(Debug, Default)]
 pub struct Sniffer {
-    /// How far the bytes are looked at: for TLS the start of the next record.
+    /// How far the bytes were examined: for TLS the start of the next record.
     next: usize,
-    /// The handshake message so far, without the headers of its records.
+    /// The handshake message so far, without record headers.
     message: Vec<u8>,
 }
 
 impl Sniffer {
-    /// Looks on. `seen` is everything that came so far, from the first byte; `None` asks for more.
+    /// Continues with more bytes. `seen` is everything that came so far, from the first byte; `None`
+    /// asks for more.
     ///
     /// # Errors
-    /// When it begins as TLS and cannot be.
-    pub fn look(&mut self, seen: &[u8]) -> Result<Option<Spoken>, Malformed> {
+    /// When it begins like TLS but cannot be TLS.
+    pub fn look(&mut self, seen: &[u8]) -> Result<Option<DetectedProtocol>, Malformed> {
         if begins_as_tls(seen) {
             return self.look_at_tls(seen);
         }
         Ok(self.look_at_http(seen))
     }
 
-    /// How many bytes the `ClientHello` and the headers of its records are, once it was told.
-    pub fn told(&self) -> usize {
+    /// The length of the `ClientHello` with its record headers, after it was detected.
+    pub fn hello_length(&self) -> usize {
         self.next
     }
 
-    /// The answer when nothing more comes, or when `MOST` bytes did not tell.
+    /// The result when nothing more comes, or when `MOST` bytes were not enough.
     ///
     /// # Errors
-    /// When a `ClientHello` has begun and not ended.
-    pub fn end(seen: &[u8]) -> Result<Spoken, Malformed> {
+    /// When a `ClientHello` is incomplete.
+    pub fn end(seen: &[u8]) -> Result<DetectedProtocol, Malformed> {
         if !seen.is_empty() && begins_as_tls(seen) {
             return Err(Malformed("the ClientHello is not complete"));
         }
-        Ok(Spoken::Unknown)
+        Ok(DetectedProtocol::Unknown)
     }
 
-    fn look_at_tls(&mut self, seen: &[u8]) -> Result<Option<Spoken>, Malformed> {
+    fn look_at_tls(&mut self, seen: &[u8]) -> Result<Option<DetectedProtocol>, Malformed> {
         while let Some([kind, major, _, high, low]) = seen.get(self.next..self.next + RECORD_HEADER)
         {
             if [*kind, *major] != [HANDSHAKE, MAJOR] {
-                return Err(Malformed("another record stands within the ClientHello"));
+                return Err(Malformed("another record is inside the ClientHello"));
             }
             let length = usize::from(u16::from_be_bytes([*high, *low]));
             if length == 0 || length > LONGEST_FRAGMENT {
                 return Err(Malformed("a TLS record has an impossible length"));
             }
             let start = self.next + RECORD_HEADER;
-            // What message it is stands in its first byte: no need to wait for the rest.
+            // The first byte has the message type: no need to wait for the rest.
             let first = seen.get(start).filter(|_| self.message.is_empty());
             if first.is_some_and(|message| *message != CLIENT_HELLO) {
-                return Ok(Some(Spoken::Unknown));
+                return Ok(Some(DetectedProtocol::Unknown));
             }
             let Some(fragment) = seen.get(start..start + length) else {
                 break;
@@ -118,18 +117,18 @@ impl Sniffer {
             self.message.extend_from_slice(fragment);
             self.next = start + length;
             if let Some(hello) = whole_hello(&self.message)? {
-                return Ok(Some(Spoken::Tls(hello)));
+                return Ok(Some(DetectedProtocol::Tls(hello)));
             }
         }
         Ok(None)
     }
 
-    fn look_at_http(&mut self, seen: &[u8]) -> Option<Spoken> {
+    fn look_at_http(&mut self, seen: &[u8]) -> Option<DetectedProtocol> {
         if PREFACE.starts_with(seen) {
-            return (seen.len() == PREFACE.len()).then_some(Spoken::Http2);
+            return (seen.len() == PREFACE.len()).then_some(DetectedProtocol::Http2);
         }
         if seen.starts_with(PREFACE) {
-            return Some(Spoken::Http2);
+            return Some(DetectedProtocol::Http2);
         }
         for (index, byte) in seen.iter().enumerate().skip(self.next) {
             let in_line = *byte >= b' ' && *byte != 0x7f || *byte == b'\r';
@@ -137,35 +136,35 @@ impl Sniffer {
                 return Some(judge_line(&seen[..index]));
             }
             if !in_line {
-                return Some(Spoken::Unknown);
+                return Some(DetectedProtocol::Unknown);
             }
         }
-        // A method that cannot be one is known before its line ends.
+        // An invalid method is detected before its line ends.
         let method = seen.iter().take_while(|byte| is_token(**byte)).count();
         if method > LONGEST_METHOD || seen.get(method).is_some_and(|byte| *byte != b' ') {
-            return Some(Spoken::Unknown);
+            return Some(DetectedProtocol::Unknown);
         }
         self.next = seen.len();
         None
     }
 }
 
-/// As far as the first two bytes are there.
+/// As far as the first two bytes have come.
 pub fn begins_as_tls(seen: &[u8]) -> bool {
     matches!(seen, [HANDSHAKE] | [HANDSHAKE, MAJOR, ..])
 }
 
-/// Judges a first line, without its line feed: `METHOD target HTTP/1.x` (RFC 9112, section 3).
-pub fn judge_line(line: &[u8]) -> Spoken {
+/// Checks a first line, without its line feed: `METHOD target HTTP/1.x` (RFC 9112, section 3).
+pub fn judge_line(line: &[u8]) -> DetectedProtocol {
     let method = line.iter().take_while(|byte| is_token(**byte)).count();
     let begins = (1..=LONGEST_METHOD).contains(&method) && line.get(method) == Some(&b' ');
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let ends = line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0");
-    // `GET HTTP/1.1` has no target; whoever reads the request refuses it.
+    // `GET HTTP/1.1` has no target; the HTTP parser refuses it.
     if begins && ends {
-        Spoken::Http1
+        DetectedProtocol::Http1
     } else {
-        Spoken::Unknown
+        DetectedProtocol::Unknown
     }
 }
 
@@ -174,8 +173,8 @@ pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The message as a `ClientHello`, once it is whole.
-fn whole_hello(message: &[u8]) -> Result<Option<Hello>, Malformed> {
+/// The message as a `ClientHello`, if it is complete.
+fn whole_hello(message: &[u8]) -> Result<Option<ClientHello>, Malformed> {
     let Some([_, high, middle, low]) = message.get(..MESSAGE_HEADER) else {
         return Ok(None);
     };
@@ -192,8 +191,8 @@ fn whole_hello(message: &[u8]) -> Result<Option<Hello>, Malformed> {
     }
 }
 
-/// RFC 8446, section 4.1.2, as far as it matters here: lengths, and two extensions.
-fn parse(body: &[u8]) -> Option<Hello> {
+/// RFC 8446, section 4.1.2, only the relevant parts: lengths, and two extensions.
+fn parse(body: &[u8]) -> Option<ClientHello> {
     let mut rest = Bytes(body);
     rest.take(2 + 32)?; // version, random
     let session = rest.byte()?;
@@ -202,9 +201,9 @@ fn parse(body: &[u8]) -> Option<Hello> {
     rest.take(usize::from(ciphers))?;
     let compressions = rest.byte()?;
     rest.take(usize::from(compressions))?;
-    let mut hello = Hello::default();
+    let mut hello = ClientHello::default();
     if rest.0.is_empty() {
-        // TLS before 1.3 knows hellos without extensions.
+        // Before TLS 1.3 a `ClientHello` can have no extensions.
         return Some(hello);
     }
     let mut extensions = rest.last_block()?;
@@ -223,8 +222,7 @@ fn parse(body: &[u8]) -> Option<Hello> {
     Some(hello)
 }
 
-/// RFC 6066, section 3: a list that holds one name. Two would be read differently by different
-/// servers.
+/// RFC 6066, section 3: a list with one name. Different servers would use different ones of two.
 fn server_name(content: &[u8]) -> Option<String> {
     let mut list = Bytes(content).last_block()?;
     let kind = list.byte()?;
@@ -234,7 +232,7 @@ fn server_name(content: &[u8]) -> Option<String> {
     std::str::from_utf8(name).ok().map(str::to_owned)
 }
 
-/// What is left to read.
+/// The bytes that are left to parse.
 struct Bytes<'b>(&'b [u8]);
 
 impl<'b> Bytes<'b> {
@@ -253,7 +251,7 @@ impl<'b> Bytes<'b> {
             .map(|taken| u16::from_be_bytes([taken[0], taken[1]]))
     }
 
-    /// A block with its length in two bytes before it, after which nothing comes.
+    /// A block with its length in two bytes before it, which must be the last.
     fn last_block(mut self) -> Option<Self> {
         let length = self.short()?;
         (usize::from(length) == self.0.len()).then_some(self)

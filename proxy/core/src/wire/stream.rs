@@ -1,6 +1,6 @@
-//! A client's stream with the deadlines that hyper does not have: for a head that has begun, and
-//! for bytes that the client does not take. It also follows the framing of HTTP/1.1 and HTTP/2,
-//! and keeps the end of a client's requests from hyper until they are answered.
+//! A client's stream with the deadlines that hyper does not have: for a head that has begun, and for
+//! bytes that the client does not read. It also follows the framing of HTTP/1.1 and HTTP/2, and hides
+//! the end of a client's requests from hyper until they are answered.
 
 use std::{
     io,
@@ -26,24 +26,24 @@ use super::{
 };
 use crate::wire::timer::LazyTimer;
 
-/// How many bytes are read before others have a turn: of a client, and of one that has proven
-/// nothing.
+/// How many bytes are read before other tasks have their turn: from a client, and from an unidentified
+/// one.
 const PIECE: usize = 128 * 1024;
 const STRANGERS_PIECE: usize = 16 * 1024;
 
 pin_project! {
-    /// A client's stream that fails with `TimedOut` when a head that has begun is not complete in
-    /// time, or when the client takes nothing of what is written for too long. Its timers exist
-    /// only while there is something to wait for, so usually never.
+    /// A client's stream that fails with `TimedOut` when a head is not complete in time, or when the
+    /// client does not read what is written for too long. Its timers exist only while there is something
+    /// to wait for, so usually not at all.
     pub struct ClientStream<IO> {
         #[pin]
         stream: IO,
-        // What was read while the connection rested, and is read again.
+        // What was read while the connection was idle, and is read again.
         ahead: Bytes,
         activity: Arc<Activity>,
         heads: Option<Heads>,
         meter: Option<Meter>,
-        // How much was read since others had a turn.
+        // How much was read since other tasks had their turn.
         piece: usize,
         writes: Writes,
         half_closed: Option<Box<HalfClosed>>,
@@ -52,27 +52,27 @@ pin_project! {
 
 /// The heads of requests.
 struct Heads {
-    place: Place,
+    place: Position,
     /// The time for a head to arrive, from its first byte to its last.
     limit: Duration,
-    /// Whether anything was written since something was read.
+    /// Whether anything was written since the last read.
     answered: bool,
     timer: Option<Due>,
 }
 
-/// The place in the client's bytes.
-enum Place {
+/// The position in the client's bytes.
+enum Position {
     Http1 {
         framing: Framing,
-        /// Whether anything has come: the first head is due from the beginning.
+        /// Whether anything has come: the deadline of the first head starts with the connection.
         begun: bool,
     },
     Http2(Frames),
 }
 
-/// When a head is overdue.
+/// The deadline of a head.
 struct Due {
-    /// Which head it is: the next has all the time again.
+    /// Which head it is: each has its own deadline.
     of: u64,
     sleep: Pin<Box<Sleep>>,
 }
@@ -85,7 +85,7 @@ struct Writes {
 }
 
 impl<IO> ClientStream<IO> {
-    /// Watches the writing to `stream`, of which a piece may take `limit`.
+    /// Watches writes to `stream`; each chunk may take `limit`.
     pub fn new(stream: IO, activity: Arc<Activity>, limit: Duration) -> Self {
         Self {
             stream,
@@ -103,24 +103,24 @@ impl<IO> ClientStream<IO> {
         }
     }
 
-    /// Watches the heads of HTTP/1.1 requests too: each may take `limit` to arrive, and no line of
-    /// it may be longer than `longest_line` bytes.
+    /// Also watches the heads of HTTP/1.1 requests: each may take `limit` to arrive, and no line may be
+    /// longer than `longest_line` bytes.
     #[must_use]
     pub fn with_heads(self, limit: Duration, longest_line: usize) -> Self {
-        let place = Place::Http1 {
+        let place = Position::Http1 {
             framing: Framing::new(longest_line),
             begun: false,
         };
         self.watch(place, limit)
     }
 
-    /// Watches the greeting and the header blocks of HTTP/2: each may take `limit` to arrive.
+    /// Watches the preface and the header blocks of HTTP/2: each may take `limit` to arrive.
     #[must_use]
     pub fn with_frames(self, limit: Duration) -> Self {
-        self.watch(Place::Http2(Frames::new()), limit)
+        self.watch(Position::Http2(Frames::new()), limit)
     }
 
-    fn watch(mut self, place: Place, limit: Duration) -> Self {
+    fn watch(mut self, place: Position, limit: Duration) -> Self {
         self.heads = Some(Heads {
             place,
             limit,
@@ -137,8 +137,8 @@ impl<IO> ClientStream<IO> {
         self
     }
 
-    /// Waits for the next request of a connection that rests; false if there will be none. What was
-    /// read of it is read again.
+    /// Waits for the next request on an idle connection; false if there will be none. The bytes that
+    /// were read are read again.
     pub async fn next_request(&mut self) -> bool
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -146,14 +146,14 @@ impl<IO> ClientStream<IO> {
         if let Some(meter) = &mut self.meter {
             meter.rests();
         }
-        // Little, so that little is held while nothing comes.
+        // Small, so that little memory is held while nothing comes.
         let mut first = [0; 16];
         let count = self.read(&mut first).await.unwrap_or_default();
         self.ahead = Bytes::copy_from_slice(&first[..count]);
         count > 0
     }
 
-    /// The stream, for when its requests are over.
+    /// The stream, after its last request.
     pub fn into_inner(self) -> IO {
         self.stream
     }
@@ -163,47 +163,47 @@ impl Heads {
     fn read(&mut self, bytes: &[u8], activity: &Activity) {
         self.answered = false;
         match &mut self.place {
-            Place::Http1 { framing, begun } => {
+            Position::Http1 { framing, begun } => {
                 *begun = true;
                 if let Err(violation) = framing.follow(bytes) {
                     activity.violate(violation);
                 }
                 activity.read(framing.between_requests());
             }
-            Place::Http2(frames) => frames.follow(bytes),
+            Position::Http2(frames) => frames.follow(bytes),
         }
     }
 
-    /// Whether the client, which has closed its side, waits for an answer.
+    /// Whether the client, which has closed its side, waits for a response.
     fn awaits_answer(&self, activity: &Activity) -> bool {
         let between_requests = match &self.place {
-            Place::Http1 { framing, .. } => framing.between_requests(),
-            Place::Http2(_) => false,
+            Position::Http1 { framing, .. } => framing.between_requests(),
+            Position::Http2(_) => false,
         };
         between_requests && activity.is_http() && !activity.is_idle()
     }
 
-    /// Whether an interim answer can be sent.
+    /// Whether an interim response can be sent.
     fn takes_interim(&self) -> bool {
         match &self.place {
-            Place::Http1 { framing, .. } => framing.takes_interim() && !self.answered,
-            Place::Http2(_) => false,
+            Position::Http1 { framing, .. } => framing.takes_interim() && !self.answered,
+            Position::Http2(_) => false,
         }
     }
 
-    /// Which head is due, if one is.
+    /// Which head is incomplete, if one is.
     fn due(&self, activity: &Activity) -> Option<u64> {
         match &self.place {
-            Place::Http1 { framing, begun } => {
+            Position::Http1 { framing, begun } => {
                 let due = activity.is_idle() && (!begun || framing.within_head());
                 due.then(|| activity.rested_at())
             }
-            // Whatever else is in progress: no other frame can come before it is complete.
-            Place::Http2(frames) => frames.within_head().then(|| frames.blocks()),
+            // Whatever else is in progress: no other frame can come before the block is complete.
+            Position::Http2(frames) => frames.within_head().then(|| frames.blocks()),
         }
     }
 
-    /// Ready once a head is overdue.
+    /// Ready when a head is overdue.
     fn poll_overdue(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
         let Some(of) = self.due(activity) else {
             self.timer = None;
@@ -240,7 +240,7 @@ impl Writes {
     }
 }
 
-/// Follows what came, into a buffer with so much room left, and charges for it.
+/// Follows the new bytes, in a buffer with this much room left, and charges for them.
 fn note(
     heads: Option<&mut Heads>,
     meter: Option<&mut Meter>,
@@ -252,8 +252,8 @@ fn note(
     heads.read(fresh, activity);
     let Some(meter) = meter else { return Ok(()) };
     match &heads.place {
-        Place::Http1 { framing, .. } => meter.read_head(framing.head_bytes(), room),
-        Place::Http2(_) => meter.read(fresh.len(), activity.is_idle()),
+        Position::Http1 { framing, .. } => meter.read_head(framing.head_bytes(), room),
+        Position::Http2(_) => meter.read(fresh.len(), activity.is_idle()),
     }
 }
 
@@ -265,7 +265,7 @@ fn longest_piece(meter: Option<&Meter>) -> usize {
 }
 
 impl<IO: AsyncWrite> ClientStream<IO> {
-    /// To hyper such a client is one that says nothing, until its last answer has ended.
+    /// For hyper such a client is silent until its last response has ended.
     fn poll_half_closed(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         this.activity.half_close(context.waker());
@@ -277,7 +277,7 @@ impl<IO: AsyncWrite> ClientStream<IO> {
         }
     }
 
-    /// Before anything is written: completes what was begun.
+    /// Before any write: completes a partial interim response.
     fn poll_write_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         if let Some(half_closed) = this.half_closed {
@@ -365,7 +365,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What is being closed has no next request.
+        // A connection that is being closed has no next request.
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_shutdown(context);

@@ -1,8 +1,8 @@
-//! Deadlines that cost little when they are not met.
+//! Deadlines that cost little if they are not reached.
 //!
-//! A timer that is set and cancelled for every request or every frame takes the runtime's timer
-//! lock each time. These timers are left as they are when a deadline moves later, and set anew
-//! only when they go off too early; a connection keeps its own over all of its requests.
+//! A timer that is set and cancelled for every request or frame takes the runtime's timer lock each
+//! time. These timers are not moved when a deadline moves later; they are set again only if they fire
+//! too early. A connection keeps its timers over all its requests.
 
 use std::{
     pin::Pin,
@@ -11,12 +11,12 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is set anew only if it must be.
+/// A timer that is set again only if necessary.
 #[derive(Debug, Default)]
 pub struct LazyTimer(Option<Pin<Box<Sleep>>>);
 
 impl LazyTimer {
-    /// Ready once `deadline` has passed.
+    /// Ready when `deadline` has passed.
     pub fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self
             .0

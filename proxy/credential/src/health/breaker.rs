@@ -1,14 +1,13 @@
-//! Keeps a credential that an API rejects from being tried by every request.
+//! A circuit breaker: prevents every request from trying a credential that an API rejects.
 //!
-//! What one workload meets speaks for that workload: it may ask for what nobody else does. So a
-//! rejected request holds back the requests of its own workload with that value, and no other's. All
-//! are held back once there is better evidence: the gateway's own probe, or a second workload that
-//! met the same since the value last worked for anybody. Then a workload for which it worked a
-//! while ago goes on, any other that has not tried yet has its turn, and what keeps failing for one
-//! lengthens that one's back-off only. A value that a probe has shown to be rejected is tried by
-//! probes.
+//! A rejection counts first for the workload that met it, which may ask for something that no other
+//! does. So a rejected request holds back the requests of its own workload with that value, and no
+//! others. All are held back on better evidence: the gateway's own probe, or a second workload that met
+//! the same since the value last worked for anyone. Then a workload for which it worked recently
+//! continues, each other one may try once, and repeated failures of one workload lengthen only its own
+//! back-off. A value that a probe found to be rejected is tried again by probes.
 //!
-//! All of it speaks of one generation at one host; another value is free to go at once.
+//! The state is for one generation at one host; another value can be used at once.
 
 use std::{
     fmt,
@@ -23,28 +22,28 @@ use countersign_config::model::ResourceName;
 use tokio::time::Instant;
 
 use super::{
-    Place,
-    evidence::{Evidence, Held, Shut, State},
-    lately::Lately,
+    HostHealth,
+    evidence::{BackOff, Evidence, HeldFromAll, State},
+    recent::RecentSuccesses,
 };
 
-/// The first back-off. Each failed trial doubles it, and up to a quarter is added by chance, so
+/// The first back-off. Each failed trial doubles it, and up to a quarter of random delay is added, so
 /// that replicas do not try in step.
 pub const BACK_OFF_SHORTEST: Duration = Duration::from_secs(1);
 
-/// The longest back-off, chance included.
+/// The longest back-off, including the random delay.
 pub const BACK_OFF_LONGEST: Duration = Duration::from_mins(5);
 
-/// For how long it counts that a value worked for a workload.
+/// For how long a success of a workload counts.
 const WORKED_LATELY: Duration = Duration::from_mins(10);
 
 /// The breaker of one credential at one host.
 #[derive(Debug, Default)]
 pub struct Breaker {
-    /// Whether anything is known that is bad. While nothing is, no lock is taken.
+    /// Whether anything is held back. Without it, no lock is taken.
     any: AtomicBool,
     state: Mutex<State>,
-    lately: Lately,
+    lately: RecentSuccesses,
 }
 
 /// The API rejected this value, and it is too early to try again.
@@ -52,11 +51,11 @@ pub struct Breaker {
 pub struct Rejected {
     /// The generation.
     pub generation: u64,
-    /// Whose requests are held back; `None` is everybody's.
+    /// The workload that is held back; `None` is all.
     pub workload: Option<ResourceName>,
-    /// What the API said, if it did.
+    /// The API's error, if it gave one.
     pub said: Option<Arc<str>>,
-    /// In which time it is tried again; zero while another request tries.
+    /// When it is tried again; zero while another request tries.
     pub again_in: Duration,
 }
 
@@ -79,31 +78,33 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// The right to try a rejected value again. Dropped without a word it proves nothing, and the next
-/// request may try.
+/// Permission to try a rejected value again. If it is dropped without a result, the next request may
+/// try.
 #[derive(Debug)]
 #[must_use = "a trial that is dropped proved nothing"]
-pub struct Trial {
-    place: Arc<Place>,
+pub struct HalfOpenPermit {
+    place: Arc<HostHealth>,
     generation: u64,
-    /// Whose trial it is; `None` where it is tried for all.
+    /// The workload that tries; `None` if it is tried for all.
     workload: Option<ResourceName>,
     probes: bool,
 }
 
-impl Trial {
-    /// Whether a probe found what is to be tried, so that another should try it.
+impl HalfOpenPermit {
+    /// Whether a probe found the rejection, so that a probe should try again.
     pub fn is_for_a_probe(&self) -> bool {
         self.probes
     }
 }
 
-impl Drop for Trial {
+impl Drop for HalfOpenPermit {
     fn drop(&mut self) {
         let mut state = self.place.breaker.state();
         let held = match &self.workload {
             Some(workload) => state.held(workload, self.generation),
-            None => state.shut(self.generation).map(|shut| &mut shut.held),
+            None => state
+                .held_from_all(self.generation)
+                .map(|held_from_all| &mut held_from_all.held),
         };
         if let Some(held) = held {
             held.trying = false;
@@ -111,25 +112,29 @@ impl Drop for Trial {
     }
 }
 
-impl Place {
-    /// Whether a request of this workload may carry the value of this generation. A trial is the one
-    /// request that finds out whether it still cannot.
+impl HostHealth {
+    /// Whether a request of this workload may use the value of this generation. With a permit, the
+    /// request finds out whether it still does not work.
     pub fn admit(
         self: &Arc<Self>,
         workload: &ResourceName,
         generation: u64,
-    ) -> Result<Option<Trial>, Rejected> {
+    ) -> Result<Option<HalfOpenPermit>, Rejected> {
         let breaker = &self.breaker;
         if !breaker.any.load(Ordering::Acquire) {
             return Ok(None);
         }
         let now = Instant::now();
         let mut state = breaker.state();
-        let shut = state.shut(generation).map(|shut| shut.evidence);
+        let held_from_all = state
+            .held_from_all(generation)
+            .map(|held_from_all| held_from_all.evidence);
         let lately = breaker.lately.knows(workload, generation, WORKED_LATELY);
-        let (held, of, probes) = match shut {
+        let (held, of, probes) = match held_from_all {
             Some(Evidence::Probe) => (
-                state.shut(generation).map(|shut| &mut shut.held),
+                state
+                    .held_from_all(generation)
+                    .map(|held_from_all| &mut held_from_all.held),
                 None,
                 true,
             ),
@@ -139,7 +144,9 @@ impl Place {
                 false,
             ),
             Some(Evidence::Workloads) if !lately => (
-                state.shut(generation).map(|shut| &mut shut.held),
+                state
+                    .held_from_all(generation)
+                    .map(|held_from_all| &mut held_from_all.held),
                 None,
                 false,
             ),
@@ -147,7 +154,7 @@ impl Place {
         };
         let Some(held) = held else { return Ok(None) };
         match held.begin(now) {
-            Ok(()) => Ok(Some(Trial {
+            Ok(()) => Ok(Some(HalfOpenPermit {
                 place: Arc::clone(self),
                 generation,
                 workload: of,
@@ -162,32 +169,32 @@ impl Breaker {
     /// The API rejected this value in a request of this workload, and there is no better one. Returns
     /// the workload's back-off from now.
     ///
-    /// Requests that were under way when it began, and find the same, do not lengthen it.
+    /// Concurrent requests that began before the back-off do not lengthen it.
     pub fn trip(&self, workload: &ResourceName, generation: u64, said: Option<&str>) -> Duration {
         let mut state = self.state();
         self.any.store(true, Ordering::Release);
         state.rejected(workload, generation, said, Instant::now())
     }
 
-    /// A probe has shown that the API rejects this value, and there is no better one.
+    /// A probe found that the API rejects this value, and there is no better one.
     pub fn trip_for_all(&self, generation: u64, said: Option<&str>) {
         let mut state = self.state();
         self.any.store(true, Ordering::Release);
-        state.shut_by_probe(generation, said, Instant::now());
+        state.hold_by_probe(generation, said, Instant::now());
     }
 
-    /// The API took this value in a request of this workload.
+    /// The API accepted this value in a request of this workload.
     pub fn worked(&self, workload: &ResourceName, generation: u64) {
         self.lately.mark(workload, generation);
         self.if_any(|state, now| state.worked(workload, generation, now));
     }
 
-    /// A probe has shown that the API takes this value.
+    /// A probe found that the API accepts this value.
     pub fn proven(&self, generation: u64) {
         self.if_any(|state, now| state.reopen(generation, now));
     }
 
-    /// What is wrong with the credential, if something is: for all first, then by workload.
+    /// What is held back, if anything: first for all, then by workload.
     pub fn rejected(&self) -> Vec<Rejected> {
         if !self.any.load(Ordering::Acquire) {
             return Vec::new();
@@ -212,7 +219,7 @@ impl Breaker {
     }
 }
 
-impl Held {
+impl BackOff {
     fn begin(&mut self, now: Instant) -> Result<(), Duration> {
         let left = self.until.saturating_duration_since(now);
         if !left.is_zero() || self.trying {
@@ -237,14 +244,14 @@ impl Held {
     }
 }
 
-impl Shut {
-    pub(super) fn told(&self, now: Instant) -> Rejected {
+impl HeldFromAll {
+    pub(super) fn rejected(&self, now: Instant) -> Rejected {
         let left = self.held.until.saturating_duration_since(now);
         self.held.rejected(self.generation, None, left)
     }
 }
 
-/// Twice the one before, plus up to a quarter; `chance` is from 0 to 255.
+/// Twice the previous one, plus up to a quarter; `chance` is from 0 to 255.
 pub(super) fn back_off(failures: u32, chance: u8) -> Duration {
     let doublings = failures.saturating_sub(1).min(9);
     let plain = BACK_OFF_SHORTEST * 2_u32.pow(doublings);
@@ -252,10 +259,10 @@ pub(super) fn back_off(failures: u32, chance: u8) -> Duration {
     (plain + more).min(BACK_OFF_LONGEST)
 }
 
-/// The back-off after so many failures in a row.
+/// The back-off after this many failures in a row.
 pub(super) fn next_back_off(failures: u32) -> Duration {
     let mut byte = [0];
-    // Without chance replicas try in step, and nothing worse.
+    // Without randomness replicas try in step; that is the only effect.
     let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0, |()| byte[0]);
     back_off(failures, chance)
 }

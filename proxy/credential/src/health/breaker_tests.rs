@@ -1,4 +1,5 @@
-//! The breaker opens on evidence, tries and closes; what one workload meets is its own.
+//! The breaker opens on evidence, tries and closes; a rejection of one workload concerns only that
+//! workload.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,19 +7,20 @@ use countersign_config::model::ResourceName;
 use tokio::time::advance;
 
 use super::{
-    BACK_OFF_LONGEST, BACK_OFF_SHORTEST, Place, Rejected, Trial, evidence::MOST_WORKLOADS,
+    BACK_OFF_LONGEST, BACK_OFF_SHORTEST, HalfOpenPermit, HostHealth, Rejected,
+    evidence::MOST_WORKLOADS,
 };
 
 fn name(text: &str) -> ResourceName {
     ResourceName::namespaced("qa", text)
 }
 
-/// One place, and workloads by a word.
+/// One host, and workloads by name.
 #[derive(Default)]
-struct Stand(Arc<Place>);
+struct Stand(Arc<HostHealth>);
 
 impl Stand {
-    fn admit(&self, workload: &str, generation: u64) -> Result<Option<Trial>, Rejected> {
+    fn admit(&self, workload: &str, generation: u64) -> Result<Option<HalfOpenPermit>, Rejected> {
         self.0.admit(&name(workload), generation)
     }
 
@@ -57,7 +59,7 @@ async fn one_request_in_each_back_off_tries_a_rejected_value() {
         assert!(stand.held("a", 3));
         advance(Duration::from_millis(2)).await;
         let trial = stand.admit("a", 3).unwrap().expect("a trial");
-        // The others wait for what it finds.
+        // The others wait for its result.
         for _ in 0..100 {
             assert_eq!(stand.admit("a", 3).unwrap_err().again_in, Duration::ZERO);
         }
@@ -75,7 +77,7 @@ async fn one_request_in_each_back_off_tries_a_rejected_value() {
     drop(trial);
     assert!(stand.goes("a", 3));
     assert_eq!(breaker.rejected(), []);
-    // It begins anew.
+    // It begins again.
     assert!(stand.trip("a", 3) <= BACK_OFF_SHORTEST * 2);
 }
 
@@ -83,14 +85,14 @@ async fn one_request_in_each_back_off_tries_a_rejected_value() {
 async fn another_value_goes_at_once_and_an_old_one_changes_nothing() {
     let stand = Stand::default();
     let first = stand.trip("a", 3);
-    // Requests that were under way when it began.
+    // Requests that were in progress when it began.
     for _ in 0..50 {
         assert!(stand.trip("a", 3) <= first);
     }
     assert!(stand.goes("a", 4));
     stand.worked("a", 2);
     assert!(stand.held("a", 3));
-    // Rejected as well: what came before counts on.
+    // Also rejected: earlier failures still count.
     assert!(stand.trip("a", 4) >= BACK_OFF_SHORTEST * 2);
     assert!(stand.held("a", 4));
     assert_eq!(stand.trip("a", 3), Duration::ZERO);
@@ -119,7 +121,7 @@ async fn what_one_workload_meets_holds_back_no_other() {
         assert!(stand.held("offender", 1));
         assert!(stand.goes("honest", 1));
         stand.worked("honest", 1);
-        // That it works for others does not let the offender go on.
+        // Its success for others does not release the offender.
         assert!(stand.held("offender", 1));
         advance(Duration::from_mins(6)).await;
     }
@@ -136,7 +138,7 @@ async fn a_second_workload_that_meets_the_same_holds_back_the_others() {
     stand.trip("b", 1);
     let rejected = stand.admit("c", 1).unwrap_err();
     assert_eq!(rejected.workload, None);
-    // Each has its own trial, and whoever has not tried yet has the next one for all.
+    // Each workload has its own trial, and one that has not tried yet has the next trial for all.
     advance(Duration::from_secs(2)).await;
     let trial = stand.admit("c", 1).unwrap().expect("a trial");
     assert!(!trial.is_for_a_probe());
@@ -144,7 +146,7 @@ async fn a_second_workload_that_meets_the_same_holds_back_the_others() {
     stand.worked("c", 1);
     drop(trial);
     assert!(stand.goes("d", 1));
-    // Those whose own requests failed may see at once whether they still do, and one at a time.
+    // Workloads whose own requests failed may check at once, one at a time.
     assert!(stand.tries("a", 1));
 }
 
@@ -161,11 +163,11 @@ async fn what_keeps_failing_for_the_same_two_does_not_keep_others_away() {
         advance(Duration::from_secs(20)).await;
         waited += Duration::from_secs(20);
     }
-    // They have failed for a quarter of an hour; one who comes now tries at once.
+    // They have failed for a quarter of an hour; a new one tries at once.
     assert!(waited > Duration::from_mins(10));
     assert!(stand.tries("honest", 1));
     stand.worked("honest", 1);
-    // And goes on, whatever they meet from now on.
+    // And continues, whatever others meet from now on.
     for _ in 0..20 {
         stand.trip("a", 1);
         stand.trip("b", 1);
@@ -185,7 +187,7 @@ async fn two_that_provoke_it_again_and_again_hold_back_none_for_which_it_works()
         stand.trip("b", 1);
         assert!(stand.held("stranger", 1), "two have met it");
         assert!(stand.goes("honest", 1));
-        // They let it rest, so that all of it is forgotten, and begin again.
+        // They pause until everything is forgotten, and begin again.
         stand.worked("a", 1);
         stand.worked("b", 1);
         assert!(stand.goes("stranger", 1));
@@ -239,7 +241,7 @@ async fn what_a_probe_finds_holds_for_all_until_another_finds_otherwise() {
     breaker.proven(2);
     drop(trial);
     assert!(stand.goes("b", 2) && stand.goes("c", 2));
-    // A request that is taken shows as much.
+    // A request that succeeds proves as much.
     breaker.trip_for_all(2, None);
     stand.worked("c", 2);
     assert!(stand.goes("b", 2));

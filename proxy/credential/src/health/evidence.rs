@@ -1,5 +1,5 @@
-//! What a breaker knows: what each workload met with a value, and whether that is enough to hold back
-//! all of them.
+//! The evidence of a breaker: what each workload met with a value, and whether that is enough to hold
+//! back all.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,50 +8,50 @@ use tokio::time::Instant;
 
 use super::breaker::{Rejected, next_back_off};
 
-/// The most workloads that are remembered at one host; the one whose back-off ends first makes room.
+/// The most workloads that are remembered at one host; the one whose back-off ends first is evicted.
 pub(super) const MOST_WORKLOADS: usize = 256;
 
-/// A workload that has not asked for so long after its back-off is forgotten.
+/// A workload that makes no request for this long after its back-off is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 
-/// How often it is looked for what may be forgotten.
+/// The interval of the search for what can be forgotten.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    by_workload: HashMap<ResourceName, Seen>,
-    all: Option<Shut>,
-    /// The newest generation that worked for anybody since something was rejected, and when.
+    by_workload: HashMap<ResourceName, WorkloadHistory>,
+    all: Option<HeldFromAll>,
+    /// The newest generation that worked for anyone since a rejection, and when.
     worked: Option<(u64, Instant)>,
     swept: Option<Instant>,
 }
 
 /// What one workload met.
 #[derive(Debug, Default)]
-struct Seen {
+struct WorkloadHistory {
     generation: u64,
-    /// How often in a row values were rejected, whatever their generations.
+    /// How often in a row values were rejected, of any generation.
     failures: u32,
-    held: Option<Held>,
+    held: Option<BackOff>,
 }
 
 /// A back-off.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct BackOff {
     since: Instant,
     pub(super) until: Instant,
-    /// Whether a trial is under way.
+    /// Whether a trial is in progress.
     pub(super) trying: bool,
     pub(super) said: Option<Arc<str>>,
 }
 
 /// A value that is held back from all.
 #[derive(Debug)]
-pub(super) struct Shut {
+pub(super) struct HeldFromAll {
     pub(super) generation: u64,
     pub(super) evidence: Evidence,
     failures: u32,
-    pub(super) held: Held,
+    pub(super) held: BackOff,
 }
 
 /// Why a value is held back from all.
@@ -63,7 +63,7 @@ pub(super) enum Evidence {
     Workloads,
 }
 
-impl Held {
+impl BackOff {
     fn new(failures: u32, said: Option<Arc<str>>, now: Instant) -> Self {
         Self {
             since: now,
@@ -73,7 +73,7 @@ impl Held {
         }
     }
 
-    /// Whether what comes now was under way already when it began.
+    /// Whether a rejection belongs to a request that was in progress when the back-off began.
     fn is_fresh(&self, now: Instant) -> bool {
         !self.trying && now < self.until
     }
@@ -81,19 +81,23 @@ impl Held {
 
 impl State {
     /// The back-off of a workload with this value.
-    pub(super) fn held(&mut self, workload: &ResourceName, generation: u64) -> Option<&mut Held> {
+    pub(super) fn held(
+        &mut self,
+        workload: &ResourceName,
+        generation: u64,
+    ) -> Option<&mut BackOff> {
         let seen = self.by_workload.get_mut(workload)?;
         let held = seen.held.as_mut();
         held.filter(|_| seen.generation == generation)
     }
 
-    /// What holds this value back from all.
-    pub(super) fn shut(&mut self, generation: u64) -> Option<&mut Shut> {
-        let shut = self.all.as_mut();
-        shut.filter(|shut| shut.generation == generation)
+    /// The back-off that holds this value back from all.
+    pub(super) fn held_from_all(&mut self, generation: u64) -> Option<&mut HeldFromAll> {
+        let held_from_all = self.all.as_mut();
+        held_from_all.filter(|held_from_all| held_from_all.generation == generation)
     }
 
-    /// A request of this workload was rejected; its back-off from now.
+    /// A request of this workload was rejected; returns its back-off from now.
     pub(super) fn rejected(
         &mut self,
         workload: &ResourceName,
@@ -103,7 +107,7 @@ impl State {
     ) -> Duration {
         let seen = self.seen(workload);
         if generation < seen.generation {
-            // It has met a newer one since.
+            // It has met a newer value since.
             return Duration::ZERO;
         }
         let known = seen.held.take();
@@ -121,7 +125,7 @@ impl State {
         seen.failures = seen.failures.saturating_add(1);
         let before = seen.held.take().and_then(|held| held.said);
         let said = said.map(Arc::from).or(before);
-        let held = Held::new(seen.failures, said.clone(), now);
+        let held = BackOff::new(seen.failures, said.clone(), now);
         let wait = held.until.saturating_duration_since(now);
         seen.held = Some(held);
         let is_new_here = seen.failures == 1;
@@ -139,11 +143,14 @@ impl State {
         now: Instant,
     ) {
         let before = self.all.as_ref();
-        if let Some(shut) = before.filter(|shut| shut.generation >= generation) {
-            // What fails again for one that failed before shows nothing new.
-            let shows = shut.evidence == Evidence::Probe || is_new_here;
-            if shows && shut.generation == generation && !shut.held.is_fresh(now) {
-                self.shut_again(generation, shut.evidence, said, now);
+        if let Some(held_from_all) =
+            before.filter(|held_from_all| held_from_all.generation >= generation)
+        {
+            // Another failure of a workload that failed before is no new evidence.
+            let shows = held_from_all.evidence == Evidence::Probe || is_new_here;
+            if shows && held_from_all.generation == generation && !held_from_all.held.is_fresh(now)
+            {
+                self.hold_from_all(generation, held_from_all.evidence, said, now);
             }
             return;
         }
@@ -154,11 +161,11 @@ impl State {
             name != workload && since.is_some_and(|since| worked.is_none_or(|(_, at)| at < since))
         });
         if second {
-            self.shut_again(generation, Evidence::Workloads, said, now);
+            self.hold_from_all(generation, Evidence::Workloads, said, now);
         }
     }
 
-    fn shut_again(
+    fn hold_from_all(
         &mut self,
         generation: u64,
         evidence: Evidence,
@@ -168,28 +175,29 @@ impl State {
         let before = self.all.take();
         let failures = before
             .as_ref()
-            .map_or(1, |shut| shut.failures.saturating_add(1));
-        let said = said.or(before.and_then(|shut| shut.held.said));
-        self.all = Some(Shut {
+            .map_or(1, |held_from_all| held_from_all.failures.saturating_add(1));
+        let said = said.or(before.and_then(|held_from_all| held_from_all.held.said));
+        self.all = Some(HeldFromAll {
             generation,
             evidence,
             failures,
-            held: Held::new(failures, said, now),
+            held: BackOff::new(failures, said, now),
         });
     }
 
     /// A probe was rejected.
-    pub(super) fn shut_by_probe(&mut self, generation: u64, said: Option<&str>, now: Instant) {
-        let known = self.all.as_ref().is_some_and(|shut| {
-            let same = shut.generation == generation && shut.evidence == Evidence::Probe;
-            shut.generation > generation || (same && shut.held.is_fresh(now))
+    pub(super) fn hold_by_probe(&mut self, generation: u64, said: Option<&str>, now: Instant) {
+        let known = self.all.as_ref().is_some_and(|held_from_all| {
+            let same =
+                held_from_all.generation == generation && held_from_all.evidence == Evidence::Probe;
+            held_from_all.generation > generation || (same && held_from_all.held.is_fresh(now))
         });
         if !known {
-            self.shut_again(generation, Evidence::Probe, said.map(Arc::from), now);
+            self.hold_from_all(generation, Evidence::Probe, said.map(Arc::from), now);
         }
     }
 
-    /// A request of this workload was taken.
+    /// A request of this workload succeeded.
     pub(super) fn worked(&mut self, workload: &ResourceName, generation: u64, now: Instant) {
         let seen = self.by_workload.get(workload);
         if seen.is_some_and(|seen| generation >= seen.generation) {
@@ -199,8 +207,8 @@ impl State {
         self.sweep(now);
     }
 
-    /// The value works: it is held back from nobody but those whose own requests are rejected, and
-    /// these may try at once if all were held back.
+    /// The value works: only workloads whose own requests are rejected are still held back, and these
+    /// may try at once if all were held back.
     pub(super) fn reopen(&mut self, generation: u64, now: Instant) {
         if self.worked.is_none_or(|(worked, _)| worked <= generation) {
             self.worked = Some((generation, now));
@@ -208,7 +216,7 @@ impl State {
         if self
             .all
             .as_ref()
-            .is_some_and(|shut| shut.generation <= generation)
+            .is_some_and(|held_from_all| held_from_all.generation <= generation)
         {
             self.all = None;
             let held = self.by_workload.values_mut();
@@ -235,12 +243,15 @@ impl State {
             })
             .collect();
         by_workload.sort_by(|one, other| one.workload.cmp(&other.workload));
-        let all = self.all.iter().map(|shut| shut.told(now));
+        let all = self
+            .all
+            .iter()
+            .map(|held_from_all| held_from_all.rejected(now));
         all.chain(by_workload).collect()
     }
 
-    /// What is known of a workload, within the bound.
-    fn seen(&mut self, workload: &ResourceName) -> &mut Seen {
+    /// The entry of a workload, within the bound.
+    fn seen(&mut self, workload: &ResourceName) -> &mut WorkloadHistory {
         if self.by_workload.len() >= MOST_WORKLOADS && !self.by_workload.contains_key(workload) {
             let first = self
                 .by_workload
@@ -261,7 +272,7 @@ impl State {
         }
         self.swept = Some(now);
         self.by_workload.retain(|_, seen| {
-            let over = |held: &Held| now.saturating_duration_since(held.until) > FORGOTTEN_AFTER;
+            let over = |held: &BackOff| now.saturating_duration_since(held.until) > FORGOTTEN_AFTER;
             !seen.held.as_ref().is_some_and(over)
         });
     }

@@ -1,4 +1,4 @@
-//! What an API's 429 asked for: for how long which requests need not be tried.
+//! The API's rate limits (429): which requests need not be tried, and for how long.
 
 use std::{
     collections::HashMap,
@@ -15,33 +15,33 @@ use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// The longest that one answer can keep a credential's requests back.
+/// The longest time for which one response can hold back a credential's requests.
 pub const LONGEST_LIMIT: Duration = Duration::from_hours(1);
 
-/// The same where one workload alone has met it, for all others: it may have been limited for what only
-/// it asks for.
+/// The same for other workloads, if only one has met the limit: it may concern only that workload's
+/// requests.
 pub const LONGEST_LIMIT_ALONE: Duration = Duration::from_mins(1);
 
-/// The longest path that a limit is remembered for, in bytes.
+/// The longest path for which a limit is remembered, in bytes.
 const LONGEST_PATH: usize = 1024;
 
-/// The most limits that are remembered for one credential; the one that ends first makes room.
+/// The most limits that are remembered for one credential; the one that ends first is evicted.
 const MOST: usize = 256;
 
-/// The limits of one credential, over all the workloads that use it.
+/// The limits of one credential, for all workloads that use it.
 #[derive(Debug, Default)]
 pub struct Limits {
     any: AtomicBool,
-    /// Until when, by what the API limits: a host and path, or nothing for the whole credential.
+    /// The end of each limit, by what is limited: a host and path, or empty for the whole credential.
     ends: Mutex<HashMap<Box<str>, End>>,
 }
 
 /// The end of one limit.
 #[derive(Debug, Clone)]
 struct End {
-    /// Who met it alone, and for how long it holds for that one.
+    /// The only workload that met it, and its end for that workload.
     alone: Option<(ResourceName, Instant)>,
-    /// For everybody.
+    /// The end for all.
     all: Instant,
 }
 
@@ -59,8 +59,7 @@ impl End {
 }
 
 impl Limits {
-    /// How much longer a request of this kind would meet a 429; without a workload it is the gateway's
-    /// own.
+    /// For how much longer such a request would meet a 429; without a workload it is the gateway's own.
     pub fn left(
         &self,
         workload: Option<&ResourceName>,
@@ -82,7 +81,8 @@ impl Limits {
         (end > now).then(|| end.duration_since(now))
     }
 
-    /// Notes what a 429 said, to whom; returns for how long, or `None` if it said nothing usable.
+    /// Records a 429 and who met it; returns for how long it applies, or `None` if it has no usable
+    /// `Retry-After`.
     pub fn note(
         &self,
         workload: Option<&ResourceName>,
@@ -105,7 +105,7 @@ impl Limits {
             }
         }
         let known = ends.get(&key).filter(|end| end.last() > at);
-        // A second one that meets it, or the gateway itself, shows that it is not one workload's alone.
+        // A second workload, or the gateway itself, shows that it does not concern one workload only.
         let alone = workload.filter(|workload| {
             known.is_none_or(|end| end.alone.as_ref().is_some_and(|(own, _)| own == *workload))
         });
@@ -147,7 +147,7 @@ fn key(scope: RateLimitScope, host: impl Display, path: &str) -> Box<str> {
     }
 }
 
-/// Seconds, or a date (RFC 9110, section 10.2.3); bounded. `None` for what is neither, or is over.
+/// Seconds, or a date (RFC 9110, section 10.2.3); bounded. `None` if it is neither, or has passed.
 pub(super) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

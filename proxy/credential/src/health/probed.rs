@@ -1,4 +1,4 @@
-//! What probes have shown of a credential: which of its values is proven, and whose it is.
+//! The results of probes of a credential: which of its values works, and whose it is.
 
 use std::{
     sync::{
@@ -9,10 +9,10 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use countersign_core::flight::{Flight, LastTime};
+use countersign_core::single_flight::{LastTime, SingleFlight};
 use jiff::Timestamp;
 
-/// A probe that could not be made is made again after this time.
+/// If a probe could not be made, the next one is made after this time.
 const AGAIN: Duration = Duration::from_mins(1);
 
 /// A doubted value is not probed again before this time.
@@ -21,46 +21,46 @@ const AFTER_DOUBT: Duration = Duration::from_secs(10);
 /// [`Probed::generation`] before the first probe; generations count from 1.
 const NONE: u64 = 0;
 
-/// What probes have shown of one credential.
+/// The results of probes of one credential.
 #[derive(Debug)]
 pub struct Probed {
-    /// The newest generation that was probed, or of which nothing could be found out.
+    /// The newest generation that was probed, with any result.
     generation: AtomicU64,
     at: LastTime,
-    /// Whether nothing could be found out.
+    /// Whether the result is unknown.
     unknown: AtomicBool,
-    /// Whether a request has met since what a probe should look into.
+    /// Whether a request has since met something that a probe should check.
     doubted: AtomicBool,
     /// Why no probe may be made.
     forbidden: ArcSwapOption<String>,
     newest: ArcSwapOption<ProbeReport>,
-    /// The probe that is under way.
-    pub flight: Flight<()>,
+    /// The probe in progress.
+    pub flight: SingleFlight<()>,
 }
 
-/// What one probe has shown.
+/// The result of one probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeReport {
     /// The generation that was probed.
     pub generation: u64,
-    /// When.
+    /// When it was made.
     pub at: Timestamp,
-    /// What came of it.
+    /// Its finding.
     pub finding: Finding,
     /// Whose credential it is, by the target's `shows`: names and texts.
     pub shows: Vec<(String, String)>,
 }
 
-/// What came of a probe.
+/// The finding of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The API takes the value.
+    /// The API accepts the value.
     Works,
-    /// The API does not, and says this of it.
+    /// The API rejects it, with this error.
     Rejected(Option<String>),
-    /// The API knows it, but it does not suffice for the probe itself.
+    /// The API accepts it, but it lacks a right for the probe itself.
     Insufficient(Option<String>),
-    /// Nothing could be found out, and why.
+    /// No result, and why.
     Unknown(String),
 }
 
@@ -75,7 +75,7 @@ impl Finding {
         }
     }
 
-    /// What there is to say besides.
+    /// Further detail.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Works => None,
@@ -88,7 +88,7 @@ impl Finding {
 /// Whether a value was probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// A while ago at most.
+    /// Recently enough.
     Fresh,
     /// Too long ago; it is used meanwhile.
     Old,
@@ -105,7 +105,7 @@ impl Default for Probed {
             doubted: AtomicBool::new(false),
             forbidden: ArcSwapOption::empty(),
             newest: ArcSwapOption::empty(),
-            flight: Flight::new(),
+            flight: SingleFlight::new(),
         }
     }
 }
@@ -130,33 +130,34 @@ impl Probed {
         }
     }
 
-    /// The API took this value for a request, which shows as much as a probe.
+    /// The API accepted this value in a request, which proves as much as a probe.
     pub fn worked(&self, generation: u64) {
         if self.generation.load(Ordering::Acquire) < generation {
             self.settle(generation, false);
         }
     }
 
-    /// A request was rejected with this value: another probe is to tell whether that is the value's fault.
+    /// A request was rejected with this value: another probe is to find out whether the value is at
+    /// fault.
     pub fn doubt(&self, generation: u64) {
         if self.generation.load(Ordering::Acquire) == generation {
             self.doubted.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Takes note that no probe may be made, and why.
+    /// Records that no probe may be made, and why.
     pub fn forbid(&self, why: impl FnOnce() -> String) {
         if self.forbidden.load().is_none() {
             self.forbidden.store(Some(Arc::new(why())));
         }
     }
 
-    /// Why no probe may be made; `None` if one was, or none was wanted yet.
+    /// Why no probe may be made; `None` if one was made, or none was needed yet.
     pub fn forbidden(&self) -> Option<Arc<String>> {
         self.forbidden.load_full()
     }
 
-    /// Takes note of a probe; gives the one before it.
+    /// Records a probe; returns the previous report.
     pub fn note(&self, report: ProbeReport) -> Option<Arc<ProbeReport>> {
         let unknown = matches!(report.finding, Finding::Unknown(_));
         self.settle(report.generation, unknown);
@@ -164,7 +165,7 @@ impl Probed {
         self.newest.swap(Some(Arc::new(report)))
     }
 
-    /// What the newest probe has shown.
+    /// The newest report.
     pub fn newest(&self) -> Option<Arc<ProbeReport>> {
         self.newest.load_full()
     }
@@ -201,13 +202,13 @@ mod tests {
         tokio::time::advance(EVERY).await;
         assert_eq!(probed.proof(1, EVERY), Proof::Old);
 
-        // A request that works is as good; an older one proves nothing new.
+        // A successful request is as good; an older one proves nothing new.
         probed.worked(2);
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
         probed.worked(1);
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
 
-        // What a request met is looked into, though not at every one.
+        // A request's rejection is checked by a probe, but not every one.
         probed.doubt(1);
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
         probed.doubt(2);
@@ -218,7 +219,7 @@ mod tests {
         tokio::time::advance(AFTER_DOUBT).await;
         assert_eq!(probed.proof(2, EVERY), Proof::Fresh);
 
-        // Nothing found out is asked again sooner.
+        // An unknown result is asked again sooner.
         probed.note(report(3, Finding::Unknown("away".into())));
         assert_eq!(probed.proof(3, EVERY), Proof::Fresh);
         tokio::time::advance(AGAIN).await;

@@ -1,7 +1,7 @@
-//! Which scopes a credential has, and which were of use: what it could do without.
+//! Which scopes a credential has, and which were needed: what it could do without.
 //!
-//! Slack and GitHub say both in the head of an answer: `x-oauth-scopes` is what the token has,
-//! `x-accepted-oauth-scopes` what would do for this request, any one of them.
+//! Slack and GitHub report both in response headers: `x-oauth-scopes` are the token's scopes,
+//! `x-accepted-oauth-scopes` those of which any one is enough for this request.
 
 use std::{
     collections::BTreeSet,
@@ -23,34 +23,34 @@ const LONGEST: usize = 4 * 1024;
 /// The most scopes of each kind that are remembered.
 const MOST_SCOPES: usize = 512;
 
-/// The scopes of one credential, as its API's answers told of them.
+/// The scopes of one credential, from its API's responses.
 #[derive(Debug, Default)]
 pub struct Scopes {
-    /// The headers that were taken in already: nearly every answer has one of these.
+    /// The headers that were already processed: nearly every response has one of these.
     seen: ArcSwap<Vec<(HeaderValue, HeaderValue)>>,
-    told: Mutex<Told>,
+    told: Mutex<ReportedScopes>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct ReportedScopes {
     granted: BTreeSet<String>,
     accepted: BTreeSet<String>,
     lacking: BTreeSet<String>,
 }
 
-/// What a credential has against what was of use since the gateway started.
+/// The scopes of a credential, compared with those that were needed since the gateway started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeastPrivilege {
     /// The scopes that it has.
     pub granted: Vec<String>,
-    /// Those of them that no request so far could have needed.
+    /// Those that no request so far could have needed.
     pub unused: Vec<String>,
-    /// What requests would have needed, none of which it has: `a` or, where any would do, `a,b`.
+    /// Scopes that requests would have needed and that it lacks: `a` or, if any one is enough, `a,b`.
     pub lacking: Vec<String>,
 }
 
 impl Scopes {
-    /// Takes note of an answer's head. An answer that says nothing new costs a comparison.
+    /// Processes a response head. One that has nothing new costs a comparison.
     pub fn note(&self, headers: &HeaderMap) {
         let (Some(granted), Some(accepted)) = (headers.get(GRANTED), headers.get(ACCEPTED)) else {
             return;
@@ -63,7 +63,7 @@ impl Scopes {
         if seen.len() >= MOST || seen.iter().any(known) {
             return;
         }
-        let mut told = self.told();
+        let mut told = self.reported();
         told.granted = scopes(granted).collect();
         let any: Vec<_> = scopes(accepted).collect();
         let lacks = !any.is_empty() && !any.iter().any(|scope| told.granted.contains(scope));
@@ -79,9 +79,9 @@ impl Scopes {
         });
     }
 
-    /// What is known by now; `None` if no answer told of scopes.
+    /// The result so far; `None` if no response reported scopes.
     pub fn report(&self) -> Option<LeastPrivilege> {
-        let told = self.told();
+        let told = self.reported();
         if told.granted.is_empty() {
             return None;
         }
@@ -92,12 +92,12 @@ impl Scopes {
         })
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn reported(&self) -> MutexGuard<'_, ReportedScopes> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The scopes of a header: visible words, separated by commas.
+/// The scopes in a header: visible words, separated by commas.
 fn scopes(header: &HeaderValue) -> impl Iterator<Item = String> {
     let text = header.to_str().unwrap_or_default();
     text.split(',')
@@ -141,12 +141,12 @@ mod tests {
                 lacking: vec!["users:read,users:read.email".into()],
             }
         );
-        // The app was installed again with what it lacked.
+        // The app was reinstalled with the missing scope.
         scopes.note(&head("chat:write,users:read", "users:read"));
         assert_eq!(scopes.report().unwrap().unused, [""; 0]);
     }
 
-    /// An answer may say anything, and as often as somebody asks.
+    /// A response can contain anything, any number of times.
     #[test]
     fn what_is_remembered_is_bounded() {
         let scopes = Scopes::default();
@@ -163,7 +163,7 @@ mod tests {
         headers.insert(GRANTED, long.clone());
         headers.insert(ACCEPTED, long);
         scopes.note(&headers);
-        let told = scopes.told();
+        let told = scopes.reported();
         assert!(scopes.seen.load().len() <= MOST);
         assert!(told.accepted.len() <= MOST_SCOPES && told.lacking.len() <= MOST_SCOPES);
         assert_eq!(told.granted.len(), 1);

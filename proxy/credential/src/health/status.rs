@@ -1,4 +1,4 @@
-//! What can be told of how credentials fare: never their values.
+//! The reported health of credentials: never their values.
 
 use std::collections::BTreeMap;
 
@@ -7,52 +7,52 @@ use serde::{Deserialize, Serialize};
 
 use super::{Health, LeastPrivilege, ProbeReport};
 
-/// The most workloads that are told of.
+/// The most workloads that are reported.
 const MOST_HELD_BACK: usize = 20;
 
-/// How a credential fares at its API.
+/// The health of a credential at its API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthStatus {
-    /// Why the API rejects the value that is held, and when it is tried again.
+    /// Why the API rejects the current value, and when it is tried again.
     pub rejected: Option<String>,
-    /// The same of workloads whose own requests alone are held back, by workload and host.
+    /// The same for workloads that are held back alone, by workload and host.
     #[serde(default)]
     pub held_back: BTreeMap<String, String>,
-    /// Why no probe is made, where one would be.
+    /// Why no probe is made, if one is needed.
     #[serde(default)]
     pub not_probed: Option<String>,
-    /// What the newest probe has shown; `None` before the first, and where there is none.
+    /// The result of the newest probe; `None` before the first, and if there is no probe.
     pub probe: Option<ProbeStatus>,
-    /// What it may do against what was of use; `None` where the API does not tell.
+    /// Its scopes and those that were needed; `None` if the API does not report them.
     pub scopes: Option<ScopesStatus>,
-    /// Seconds for which the API wants to be left alone: by host and path, or all of it (the empty
-    /// text).
+    /// Seconds for which the API wants no requests, by host and path; the empty text is the whole
+    /// credential.
     pub limited: BTreeMap<String, u64>,
 }
 
-/// What a probe has shown.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeStatus {
     /// `works`, `rejected`, `insufficient` or `unknown`.
     pub finding: String,
-    /// What the API said, or why nothing was found out.
+    /// The API's error, or why there is no result.
     pub detail: Option<String>,
     /// The generation that was probed.
     pub generation: u64,
-    /// When.
+    /// When it was made.
     pub at: Timestamp,
     /// Whose credential it is, by the target's `shows`.
     pub shows: BTreeMap<String, String>,
 }
 
-/// Which scopes a credential has, and which it could do without.
+/// The scopes of a credential, and those that it could do without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopesStatus {
-    /// Those that it has.
+    /// The scopes that it has.
     pub granted: Vec<String>,
     /// Those that no request since the gateway started could have needed.
     pub unused: Vec<String>,
-    /// What requests would have needed; where any would do, separated by commas.
+    /// Scopes that requests would have needed; if any one is enough, separated by commas.
     pub lacking: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl From<LeastPrivilege> for ScopesStatus {
 }
 
 impl Health {
-    /// How it fares now. `generation` is of the value that is held.
+    /// Its current health. `generation` is that of the current value.
     pub fn status(&self, generation: Option<u64>) -> HealthStatus {
         let places = self.places.all();
         let mut status = HealthStatus {

@@ -1,4 +1,4 @@
-//! Limits hold and end; back-offs are bounded.
+//! Limits apply and end; back-offs are bounded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +65,7 @@ async fn a_limit_holds_for_what_it_speaks_of_until_it_ends() {
     let (path, whole) = (RateLimitScope::Path, RateLimitScope::Credential);
     assert_eq!(limits.left(Some(&a), path, "slack.com", "/api/a"), None);
     limits.note(None, path, "slack.com", "/api/a", &after("30"), now());
-    // A shorter one does not end it.
+    // A shorter limit does not end it.
     limits.note(None, path, "slack.com", "/api/a", &after("5"), now());
     pass(Duration::from_secs(10)).await;
     let left = limits.left(Some(&a), path, "slack.com", "/api/a");
@@ -118,7 +118,7 @@ async fn what_one_workload_alone_met_holds_others_for_a_short_while() {
     pass(LONGEST_LIMIT_ALONE).await;
     assert_eq!(left(&b), None);
     assert!(left(&a).is_some());
-    // Another that meets it shows that it is everybody's.
+    // A second workload that meets it shows that it concerns all.
     limits.note(Some(&b), scope, "api.test", "/b", &after("600"), now());
     assert_eq!(left(&b), Some(Duration::from_mins(10)));
     assert_eq!(left(&c), Some(Duration::from_mins(10)));
@@ -149,7 +149,7 @@ async fn a_path_that_is_too_long_to_be_remembered_is_not() {
 
 #[test]
 fn a_credential_has_one_health_until_it_goes() {
-    let healths = Healths::default();
+    let healths = HealthRegistry::default();
     let name = ResourceName::namespaced("qa", "slack-bot");
     let health = healths.of(&name);
     assert!(Arc::ptr_eq(&health, &healths.of(&name)));

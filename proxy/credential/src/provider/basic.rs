@@ -1,21 +1,21 @@
-//! A user's name and password, as HTTP Basic puts them on a request (RFC 7617).
+//! A user name and password for HTTP Basic (RFC 7617).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use countersign_config::model::SecretSource;
 use countersign_core::secret::Secret;
 use zeroize::Zeroizing;
 
-use super::{Asking, Fetched};
-use crate::{CredentialError, Tools, source::Form};
+use super::{FetchRequest, Fetched};
+use crate::{CredentialError, ProviderContext, source::Form};
 
 pub(super) async fn fetch(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     username: &str,
     password: &SecretSource,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Fetched, CredentialError> {
-    let wanted = asking.wanted(Form::Text);
-    let material = tools.sources.bring(password, wanted).await?;
+    let source_request = request.source_request(Form::Text);
+    let material = context.sources.read(password, source_request).await?;
     let secret = encode(username, &material.secret)?;
     Ok(Fetched::of_source(material, secret))
 }

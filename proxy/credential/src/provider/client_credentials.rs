@@ -2,12 +2,12 @@
 
 use super::{
     Fetched,
-    token_endpoint::{Asked, Form, Kind},
+    token_endpoint::{Form, Kind, TokenRequest},
 };
 use crate::CredentialError;
 
 pub(super) async fn fetch(
-    asked: Asked<'_>,
+    token_request: TokenRequest<'_>,
     scopes: &[String],
     audience: Option<&str>,
 ) -> Result<Fetched, CredentialError> {
@@ -15,5 +15,5 @@ pub(super) async fn fetch(
         .with("grant_type", "client_credentials")
         .with_scopes(scopes)
         .with_some("audience", audience);
-    asked.token(form, Kind::Grant).await
+    token_request.token(form, Kind::Grant).await
 }

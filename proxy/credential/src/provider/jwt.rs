@@ -1,5 +1,5 @@
-//! A token that we mint and sign: used as it is, or handed in for another (RFC 7523, section 2.1),
-//! or for the token of a GitHub App's installation.
+//! A token that the gateway mints and signs: used directly, or exchanged for another (RFC 7523, section
+//! 2.1) or for the token of a GitHub App's installation.
 
 use std::path::Path;
 
@@ -12,45 +12,45 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Asking, Fetched, signing,
+    FetchRequest, Fetched, signing,
     token_endpoint::{Form, Kind, is_token},
 };
-use crate::{CredentialError, IssuerFault, Tools};
+use crate::{CredentialError, IssuerFault, ProviderContext};
 
-/// How far `iat` lies in the past, for issuers whose clock is a little slow: what GitHub advises.
+/// How far `iat` is in the past, for issuers with a slow clock: GitHub's advice.
 const BACKDATED: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) async fn fetch(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     claims: &JwtClaims,
     key: &SigningKey,
     exchange: Option<&JwtExchange>,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Fetched, CredentialError> {
-    // RFC 7523, section 3: an assertion that names nobody is for the token endpoint it goes to.
+    // RFC 7523, section 3: the default audience of an assertion is its token endpoint.
     let audience = match exchange {
         Some(JwtExchange::Grant { endpoint, .. }) => Some(endpoint.url.as_str()),
         Some(JwtExchange::Installation { .. }) | None => None,
     };
-    let (claims, expires_at) = mint(claims, audience, asking.now)?;
-    let token = signing::sign(&claims, key, asking.credential, tools).await?;
+    let (claims, expires_at) = mint(claims, audience, request.now)?;
+    let token = signing::sign(&claims, key, request.credential, context).await?;
     match exchange {
         None => Ok(Fetched::issued(token, Some(expires_at), None)),
         Some(JwtExchange::Grant { endpoint, scopes }) => {
-            let asked = asking.at(endpoint, None, tools);
+            let token_request = request.at(endpoint, None, context);
             let form = Form::default()
                 .with("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
                 .with("assertion", token.expose())
                 .with_scopes(scopes);
-            asked.token(form, Kind::Grant).await
+            token_request.token(form, Kind::Grant).await
         }
         Some(JwtExchange::Installation { url, ca_file }) => {
-            install(asking, &token, url, ca_file.as_deref(), tools).await
+            install(request, &token, url, ca_file.as_deref(), context).await
         }
     }
 }
 
-/// The claims, and the moment when they end.
+/// The claims, and their expiry.
 fn mint(
     claims: &JwtClaims,
     audience: Option<&str>,
@@ -81,13 +81,13 @@ fn mint(
 
 /// <https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app>
 async fn install(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     token: &Secret,
     url: &str,
     roots: Option<&Path>,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Fetched, CredentialError> {
-    let request = Request::post(url)
+    let post = Request::post(url)
         .header(header::ACCEPT, "application/vnd.github+json")
         .header(header::USER_AGENT, super::USER_AGENT)
         .header("x-github-api-version", "2022-11-28")
@@ -96,7 +96,7 @@ async fn install(
             super::authorization("Bearer ", token.expose())?,
         )
         .body(Bytes::new());
-    let answer = super::send(asking.credential, url, request, tools, roots).await?;
+    let answer = super::send(request.credential, url, post, context, roots).await?;
     let installed = match answer.status() {
         StatusCode::CREATED => installed(answer.body()),
         _ => Err(refusal(&answer)),
@@ -115,9 +115,8 @@ struct Installed {
 }
 
 fn installed(body: &[u8]) -> Result<(Secret, Timestamp), IssuerFault> {
-    const SHAPE: IssuerFault = IssuerFault::Answer(
-        "it is no JSON object with `token`, one word of visible ASCII, and `expires_at`, a moment \
-         as in RFC 3339",
+    const SHAPE: IssuerFault = IssuerFault::BadResponse(
+        "it is not a JSON object with `token`, one word of visible ASCII, and `expires_at`, a time as in RFC 3339",
     );
     let answer: Installed = super::json_object(body).ok_or(SHAPE)?;
     let secret = Secret::new(answer.token);
@@ -131,7 +130,7 @@ struct Message {
     message: String,
 }
 
-/// 403 and 429 are how GitHub limits rates, with `Retry-After` or a spent `X-RateLimit-Remaining`.
+/// GitHub uses 403 and 429 for rate limits, with `Retry-After` or `X-RateLimit-Remaining: 0`.
 fn refusal(answer: &Response<Bytes>) -> IssuerFault {
     let status = answer.status();
     let headers = answer.headers();

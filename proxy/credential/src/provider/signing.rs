@@ -1,4 +1,4 @@
-//! JSON Web Tokens that we sign (RFC 7519).
+//! Signs JSON Web Tokens (RFC 7519).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use countersign_config::model::{Credential, SigningAlgorithm, SigningKey};
@@ -6,18 +6,18 @@ use countersign_core::secret::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
 
-use crate::{CredentialError, Tools, source::Form};
+use crate::{CredentialError, ProviderContext, source::Form};
 
-/// Signs claims with a key that is read afresh, so that a key that was replaced is used at once.
+/// Signs claims with a key that is read each time, so that a replaced key is used at once.
 pub(super) async fn sign(
     claims: &Value,
     key: &SigningKey,
     credential: &Credential,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Secret, CredentialError> {
-    let pem = tools
+    let pem = context
         .sources
-        .read(credential, &key.key, Form::Text)
+        .read_for(credential, &key.key, Form::Text)
         .await?
         .secret;
     let algorithm = algorithm(key.algorithm);
@@ -25,24 +25,24 @@ pub(super) async fn sign(
     header.kid.clone_from(&key.key_id);
     let token = parse(&pem, key.algorithm)
         .and_then(|key| jsonwebtoken::encode(&header, claims, &key))
-        // Why not is not told: the parser might show parts of it.
+        // The cause is not shown: the parser's error could contain parts of the key.
         .map_err(|_| CredentialError::Unusable {
             what: match key.algorithm {
                 SigningAlgorithm::Rs256 | SigningAlgorithm::Ps256 => {
-                    "the signing key is no RSA private key in PEM"
+                    "the signing key is not an RSA private key in PEM"
                 }
                 SigningAlgorithm::Es256 => {
-                    "the signing key is no P-256 private key in PEM (PKCS #8)"
+                    "the signing key is not a P-256 private key in PEM (PKCS #8)"
                 }
                 SigningAlgorithm::EdDsa => {
-                    "the signing key is no Ed25519 private key in PEM (PKCS #8)"
+                    "the signing key is not an Ed25519 private key in PEM (PKCS #8)"
                 }
             },
         })?;
     Ok(Secret::new(token))
 }
 
-/// A `jti` that was never used and cannot be guessed.
+/// A unique `jti` that cannot be guessed.
 pub(super) fn unique() -> Result<String, CredentialError> {
     let mut random = [0; 16];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| CredentialError::Unusable {

@@ -2,16 +2,16 @@
 
 use countersign_config::model::SecretSource;
 
-use super::{Asking, Fetched};
-use crate::{CredentialError, Tools, source::Form};
+use super::{FetchRequest, Fetched};
+use crate::{CredentialError, ProviderContext, source::Form};
 
 pub(super) async fn fetch(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     token: &SecretSource,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Fetched, CredentialError> {
-    let wanted = asking.wanted(Form::Token);
-    let material = tools.sources.bring(token, wanted).await?;
+    let source_request = request.source_request(Form::Token);
+    let material = context.sources.read(token, source_request).await?;
     let secret = material.secret.clone();
     Ok(Fetched::of_source(material, secret))
 }

@@ -1,5 +1,5 @@
-//! What the OAuth 2.0 providers share: asking a token endpoint as a client that proves itself,
-//! reading its answer, and telling it that a token is no longer needed.
+//! What the OAuth 2.0 providers share: authenticating to a token endpoint, parsing its response, and
+//! revoking a token there.
 //!
 //! RFC 6749 (sections 2.3, 3.2 and 5), RFC 7009, RFC 7523 (section 2.2), RFC 8693 (section 2.2).
 
@@ -18,43 +18,45 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Fetched, host, signing};
-use crate::{CredentialError, IssuerFault, Tools, revoke::Revocation, source::Form as SecretForm};
+use crate::{
+    CredentialError, IssuerFault, ProviderContext, revoke::Revocation, source::Form as SecretForm,
+};
 
-/// For how long a token is used whose issuer does not say how long it lives. RFC 6749 (section 5.1)
-/// lets it be said elsewhere, such as in `maxAge`.
+/// The lifetime of a token whose issuer does not state it. RFC 6749 (section 5.1) allows it to be agreed
+/// elsewhere, such as in `maxAge`.
 const UNSTATED_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
-/// The longest life that is believed, so that no sum overflows.
+/// The longest lifetime that is accepted, so that no sum overflows.
 const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(24 * 366);
 
-/// The life of an assertion by which we prove ourselves: it is used at once.
+/// The lifetime of a client assertion: it is used at once.
 const ASSERTION_LIFE: SignedDuration = SignedDuration::from_secs(60);
 
-/// The longest token, in bytes: as many as a header may have.
+/// The longest token, in bytes: the limit of a header.
 const LONGEST_TOKEN: usize = 16 * 1024;
 
-/// The longest part of an issuer's own words that is told.
+/// The longest part of an issuer's own text that is shown.
 const LONGEST_WORDS: usize = 300;
 
-/// What is asked, and with what the answer must agree.
+/// The kind of request, which determines the expected response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// RFC 6749 and its extensions.
     Grant,
-    /// RFC 8693: the answer says what was issued.
+    /// RFC 8693: the response says what was issued.
     Exchange,
 }
 
-/// A token endpoint and the client that asks it.
-pub(super) struct Asked<'a> {
+/// A token endpoint and its client.
+pub(super) struct TokenRequest<'a> {
     pub(super) credential: &'a Credential,
     pub(super) endpoint: &'a TokenEndpoint,
     pub(super) client: Option<&'a OauthClient>,
-    pub(super) tools: &'a Tools,
+    pub(super) context: &'a ProviderContext,
     pub(super) now: Timestamp,
 }
 
-/// A form, and the secrets in it, which must not come back in an error.
+/// A form, and the secrets in it, which must not appear in an error.
 #[derive(Default)]
 pub(super) struct Form {
     pairs: Vec<(&'static str, Zeroizing<String>)>,
@@ -80,7 +82,7 @@ impl Form {
     }
 
     fn encoded(&self) -> Zeroizing<String> {
-        // Room for the worst case at once: a buffer that grows leaves copies behind.
+        // Allocated at once for the worst case: a growing buffer leaves copies behind.
         let length = |text: &str| 3 * text.len() + 1;
         let pairs = self.pairs.iter();
         let room = pairs
@@ -94,8 +96,8 @@ impl Form {
     }
 }
 
-impl Asked<'_> {
-    /// Asks for a token.
+impl TokenRequest<'_> {
+    /// Requests a token.
     pub(super) async fn token(&self, form: Form, kind: Kind) -> Result<Fetched, CredentialError> {
         let (answer, form) = self.post(&self.endpoint.url, form).await?;
         let host = host(&self.endpoint.url);
@@ -107,14 +109,13 @@ impl Asked<'_> {
         let life = life.map_or(UNSTATED_LIFE, |life| {
             SignedDuration::try_from(life).unwrap_or(LONGEST_LIFE)
         });
-        // Counted from before we asked: its life began after that.
+        // Counted from before the request: its lifetime began after that.
         let expires_at = self.now.checked_add(life.min(LONGEST_LIFE)).ok();
         let revocation = self.endpoint.revoke_url.as_ref().map(|_| Revocation::Oauth);
         Ok(Fetched::issued(secret, expires_at, revocation))
     }
 
-    /// Says that a token is no longer needed. That the issuer does not know it is fine (RFC 7009,
-    /// section 2.2).
+    /// Revokes a token. It is a success if the issuer does not know the token (RFC 7009, section 2.2).
     pub(super) async fn revoke(&self, token: &Secret) -> Result<(), CredentialError> {
         let Some(url) = &self.endpoint.revoke_url else {
             return Ok(());
@@ -132,7 +133,7 @@ impl Asked<'_> {
         })
     }
 
-    /// Sends a form as the client; gives it back with what the client added.
+    /// Sends a form as the client; returns it with what the client added.
     async fn post(
         &self,
         url: &str,
@@ -149,11 +150,11 @@ impl Asked<'_> {
         let body = Bytes::copy_from_slice(form.encoded().as_bytes());
         let roots = self.endpoint.ca_file.as_deref();
         let request = request.body(body);
-        let answer = super::send(self.credential, url, request, self.tools, roots).await?;
+        let answer = super::send(self.credential, url, request, self.context, roots).await?;
         Ok((answer, form))
     }
 
-    /// Adds the client's proof of itself to the form, or to the head.
+    /// Adds the client's authentication to the form or the head.
     async fn prove(&self, form: Form) -> Result<(Form, Option<HeaderValue>), CredentialError> {
         let Some(client) = self.client else {
             return Ok((form, None));
@@ -180,8 +181,8 @@ impl Asked<'_> {
     }
 
     async fn client_secret(&self, source: &SecretSource) -> Result<Secret, CredentialError> {
-        let sources = &self.tools.sources;
-        let read = sources.read(self.credential, source, SecretForm::Text);
+        let sources = &self.context.sources;
+        let read = sources.read_for(self.credential, source, SecretForm::Text);
         Ok(read.await?.secret)
     }
 
@@ -196,12 +197,12 @@ impl Asked<'_> {
             "exp": issued_at + ASSERTION_LIFE.as_secs(),
             "jti": signing::unique()?,
         });
-        signing::sign(&claims, key, self.credential, self.tools).await
+        signing::sign(&claims, key, self.credential, self.context).await
     }
 }
 
-/// Basic authentication of a client, whose id and secret are encoded as in forms first (RFC 6749,
-/// section 2.3.1).
+/// Basic authentication of a client, whose id and secret are form-encoded first (RFC 6749, section
+/// 2.3.1).
 fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, CredentialError> {
     let encode = |text: &str| {
         let mut encoded = Zeroizing::new(String::with_capacity(3 * text.len()));
@@ -212,9 +213,9 @@ fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, CredentialError> {
     super::authorization("Basic ", &Zeroizing::new(STANDARD.encode(pair.as_bytes())))
 }
 
-/// RFC 6749, section 5.1, and RFC 8693, section 2.2.1. Other members may be there.
+/// RFC 6749, section 5.1, and RFC 8693, section 2.2.1. Other members are allowed.
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     token_type: String,
     #[serde(default)]
@@ -224,19 +225,18 @@ struct Answer {
 }
 
 fn issued(body: &[u8], kind: Kind) -> Result<(Secret, Option<Duration>), IssuerFault> {
-    let answer: Answer = super::json_object(body).ok_or(IssuerFault::Answer(
-        "it is no JSON object with `access_token` and `token_type`, each a text, and `expires_in`, \
-         if it is there, a number of seconds",
+    let answer: TokenResponse = super::json_object(body).ok_or(IssuerFault::BadResponse(
+        "it is not a JSON object with `access_token` and `token_type`, each a text, and optionally `expires_in`, a number of seconds",
     ))?;
     let secret = Secret::new(answer.access_token);
     if !is_token(secret.expose()) {
-        return Err(IssuerFault::Answer(
-            "`access_token` is not one word of visible ASCII of 16 KiB at most",
+        return Err(IssuerFault::BadResponse(
+            "`access_token` is not one word of visible ASCII of at most 16 KiB",
         ));
     }
     if !answer.token_type.eq_ignore_ascii_case("bearer") {
-        return Err(IssuerFault::Answer(
-            "`token_type` is not `Bearer`; tokens of other types are more than a header's value",
+        return Err(IssuerFault::BadResponse(
+            "`token_type` is not `Bearer`; other types are not supported",
         ));
     }
     if kind == Kind::Exchange {
@@ -247,7 +247,7 @@ fn issued(body: &[u8], kind: Kind) -> Result<(Secret, Option<Duration>), IssuerF
         match answer.issued_token_type.as_deref() {
             Some(issued) if usable.contains(&issued) => {}
             Some(_) | None => {
-                return Err(IssuerFault::Answer(
+                return Err(IssuerFault::BadResponse(
                     "`issued_token_type` is neither an access token's nor a JWT's (RFC 8693)",
                 ));
             }
@@ -258,13 +258,13 @@ fn issued(body: &[u8], kind: Kind) -> Result<(Secret, Option<Duration>), IssuerF
 
 /// RFC 6749, section 5.2.
 #[derive(Deserialize)]
-struct ErrorAnswer {
+struct ErrorResponse {
     error: String,
     #[serde(default)]
     error_description: Option<String>,
 }
 
-/// What an answer other than 200 says.
+/// The fault in a response other than 200.
 fn refusal(answer: &Response<Bytes>, form: &Form) -> IssuerFault {
     let status = answer.status();
     if status.is_server_error()
@@ -273,7 +273,7 @@ fn refusal(answer: &Response<Bytes>, form: &Form) -> IssuerFault {
     {
         return IssuerFault::Unavailable(format!("the response status was {status}").into());
     }
-    let said: Option<ErrorAnswer> = super::json_object(answer.body());
+    let said: Option<ErrorResponse> = super::json_object(answer.body());
     let Some(said) = said.filter(|said| is_code(&said.error)) else {
         return IssuerFault::Refused {
             code: format!("status {}", status.as_u16()).into(),
@@ -293,13 +293,13 @@ fn refusal(answer: &Response<Bytes>, form: &Form) -> IssuerFault {
     }
 }
 
-/// An error's code: a few letters, no room for a secret.
+/// An error code: a few letters, too short for a secret.
 fn is_code(code: &str) -> bool {
     let letters = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     (1..=64).contains(&code.len()) && code.bytes().all(letters)
 }
 
-/// An issuer's own words, unless they show what we have sent.
+/// An issuer's own text, unless it repeats what we have sent.
 fn tellable(words: &str, form: &Form) -> Option<Arc<str>> {
     let shows = |(name, value): &(&str, Zeroizing<String>)| {
         let secret = matches!(
@@ -338,12 +338,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case::array(r#"["a1", "Bearer", 60, null]"#, "no JSON object")]
-    #[case::no_token(r#"{"token_type": "Bearer"}"#, "no JSON object")]
-    #[case::no_type(r#"{"access_token": "a1"}"#, "no JSON object")]
+    #[case::array(r#"["a1", "Bearer", 60, null]"#, "not a JSON object")]
+    #[case::no_token(r#"{"token_type": "Bearer"}"#, "not a JSON object")]
+    #[case::no_type(r#"{"access_token": "a1"}"#, "not a JSON object")]
     #[case::twice(
         r#"{"access_token": "a1", "access_token": "a2", "token_type": "Bearer"}"#,
-        "no JSON object"
+        "not a JSON object"
     )]
     #[case::text_for_number(
         r#"{"access_token": "a1", "token_type": "Bearer", "expires_in": "60"}"#,
@@ -355,7 +355,7 @@ mod tests {
     )]
     #[case::trailing(
         r#"{"access_token": "a1", "token_type": "Bearer"} x"#,
-        "no JSON object"
+        "not a JSON object"
     )]
     #[case::empty_token(r#"{"access_token": "", "token_type": "Bearer"}"#, "visible ASCII")]
     #[case::two_lines(
@@ -364,7 +364,7 @@ mod tests {
     )]
     #[case::mac(r#"{"access_token": "a1", "token_type": "mac"}"#, "token_type")]
     #[case::dpop(r#"{"access_token": "a1", "token_type": "DPoP"}"#, "token_type")]
-    #[case::html("<html>a1</html>", "no JSON object")]
+    #[case::html("<html>a1</html>", "not a JSON object")]
     fn an_answer_is_refused(#[case] answer: &str, #[case] why: &str) {
         let fault = issued(answer.as_bytes(), Kind::Grant).unwrap_err();
         assert!(fault.to_string().contains(why), "{fault}");
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(*Form::default().with_scopes(&[]).encoded(), "");
     }
 
-    /// RFC 6749, section 2.3.1: without the encoding, a colon in the id would move the border.
+    /// RFC 6749, section 2.3.1: without the encoding, a colon in the id would be read as the separator.
     #[test]
     fn basic_encodes_id_and_secret_first() {
         let value = basic("id:1", &Secret::new("p%ss w:rd".into())).unwrap();

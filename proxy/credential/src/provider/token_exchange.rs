@@ -1,24 +1,24 @@
-//! The pod's own token becomes the upstream's (RFC 8693): each caller gets its own.
+//! The pod's own token, exchanged for one of the upstream (RFC 8693): each caller gets its own.
 
 use super::{
-    Asking, Fetched,
-    token_endpoint::{Asked, Form, Kind},
+    FetchRequest, Fetched,
+    token_endpoint::{Form, Kind, TokenRequest},
 };
 use crate::CredentialError;
 
-/// What is asked for besides.
-pub(super) struct Wanted<'a> {
+/// Optional parameters.
+pub(super) struct ExchangeParameters<'a> {
     pub(super) scopes: &'a [String],
     pub(super) audience: Option<&'a str>,
     pub(super) resource: Option<&'a str>,
 }
 
 pub(super) async fn fetch(
-    asking: &Asking<'_>,
-    asked: Asked<'_>,
-    wanted: Wanted<'_>,
+    request: &FetchRequest<'_>,
+    token_request: TokenRequest<'_>,
+    parameters: ExchangeParameters<'_>,
 ) -> Result<Fetched, CredentialError> {
-    let token = asking
+    let token = request
         .caller
         .and_then(countersign_core::bearer::Bearer::token);
     let token = token.ok_or(CredentialError::NoToken)?;
@@ -33,8 +33,8 @@ pub(super) async fn fetch(
             "requested_token_type",
             "urn:ietf:params:oauth:token-type:access_token",
         )
-        .with_scopes(wanted.scopes)
-        .with_some("audience", wanted.audience)
-        .with_some("resource", wanted.resource);
-    asked.token(form, Kind::Exchange).await
+        .with_scopes(parameters.scopes)
+        .with_some("audience", parameters.audience)
+        .with_some("resource", parameters.resource);
+    token_request.token(form, Kind::Exchange).await
 }

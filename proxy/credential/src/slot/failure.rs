@@ -1,4 +1,4 @@
-//! A source that fails: for how long that is remembered, what serves meanwhile, and who waits.
+//! A failing source: how long a failure is cached, what is used meanwhile, and who waits.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -7,13 +7,12 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-use super::{CredentialError, Issued, Slot, Standing, Why};
+use super::{CredentialError, FetchTrigger, Freshness, Issued, Slot};
 
-/// How long a failure is answered from memory: a missing file costs one look a second, however
-/// many requests want it.
+/// How long a failure is cached: a missing file is read once a second, however many requests need it.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
-/// The longest that a request waits for a fetch, which goes on without it: a disk may never answer.
+/// The longest that a request waits for a fetch, which continues without it: a disk may never respond.
 const LONGEST_WAIT: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
@@ -23,11 +22,11 @@ pub(crate) struct Failure {
 }
 
 impl Slot {
-    /// Waits for a fetch. If the one before had no answer, then not for long: the fetch goes on, and
-    /// meanwhile what was known before holds.
+    /// Waits for a fetch. If the last one hung, only briefly: the fetch continues, and the last known
+    /// state is used meanwhile.
     pub(super) async fn wait(self: &Arc<Self>) -> Result<Arc<Issued>, CredentialError> {
         let began = Instant::now();
-        let fetch = timeout(LONGEST_WAIT, self.start(Why::Use));
+        let fetch = timeout(LONGEST_WAIT, self.start(FetchTrigger::Use));
         let failure = self.failure.load_full().filter(|_| self.outage.hangs());
         if let Some(failure) = &failure
             && let Some(held) = self.held.load_full()
@@ -45,7 +44,7 @@ impl Slot {
         }
     }
 
-    /// Remembers a failure, and decides whether the value from before may serve meanwhile.
+    /// Records a failure, and decides whether the previous value may be used meanwhile.
     pub(super) fn fail(
         &self,
         error: CredentialError,
@@ -53,7 +52,7 @@ impl Slot {
         rejected: u64,
         began: Instant,
     ) -> Result<Arc<Issued>, CredentialError> {
-        // Not solved, so the rejection stands; generations grow, so a newer one stays.
+        // Not solved, so the rejection remains; generations grow, so a newer one remains too.
         self.rejected.fetch_max(rejected, Ordering::AcqRel);
         let held = held.filter(|held| self.serves_despite(held, &error));
         let before = self.failure.load_full();
@@ -63,7 +62,7 @@ impl Slot {
                 credential = %self.credential.name,
                 error = %error,
                 served_from_before = held.is_some(),
-                "no credential from its source"
+                "the credential's source failed"
             );
         }
         self.failure.store(Some(Arc::new(Failure {
@@ -77,7 +76,7 @@ impl Slot {
         held.ok_or(error)
     }
 
-    /// Notes what will keep a fetch from bringing anything, for whoever asks how the credential stands.
+    /// Records why fetches will fail, for status reports.
     pub(crate) fn note_failure(&self, error: CredentialError) {
         if self.held.load().is_none() {
             self.failure.store(Some(Arc::new(Failure {
@@ -87,19 +86,19 @@ impl Slot {
         }
     }
 
-    /// The failure of a moment ago, during which nothing is asked.
+    /// The failure of a moment ago, while nothing is fetched.
     pub(crate) fn failing(&self) -> Option<Arc<Failure>> {
         self.failure
             .load_full()
             .filter(|failure| failure.at.elapsed() < BACK_OFF)
     }
 
-    /// Whether a held value may be used although its source failed.
+    /// Whether the current value may be used although its source failed.
     pub(super) fn serves_despite(&self, held: &Issued, error: &CredentialError) -> bool {
-        match (self.standing(held), held.recheck) {
-            (Standing::Bad, _) => false,
+        match (self.freshness(held), held.recheck) {
+            (Freshness::Bad, _) => false,
             (_, Some(recheck)) => self.answered.within(error.grace(recheck.grace)),
-            // What was issued is good until its own end, unless access was taken away.
+            // An issued value is valid until it expires, unless access was withdrawn.
             (_, None) => !error.withdraws(),
         }
     }

@@ -1,4 +1,4 @@
-//! What was fetched becomes what is held.
+//! Turns a fetched value into the slot's current value.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{CredentialError, Fetched, Issued, Slot, Value};
 
 impl Slot {
-    /// Makes what was fetched usable. An unchanged value keeps its generation.
+    /// Makes a fetched value usable. An unchanged value keeps its generation.
     pub(super) fn issue(
         &self,
         fetched: Fetched,
@@ -34,7 +34,7 @@ impl Slot {
             .and_then(|age| now.checked_add(age).ok());
         let renewable_until = [fetched.expires_at, own_bound].into_iter().flatten().min();
         let expires_at = renewable_until.into_iter().chain(run_ends_at).min();
-        // What ends with its caller's run cannot be renewed beyond that.
+        // A value that ends with its caller's run cannot be renewed beyond that.
         let renewal = renewable_until
             .filter(|_| expires_at == renewable_until)
             .map(|end| match fetched.renew_at {
@@ -68,20 +68,19 @@ impl Slot {
             renew_ahead_at: renewal.map(|(ahead, _)| ahead),
             renew_at: renewal.map(|(_, at)| at),
             recheck: fetched.recheck,
-            made: fetched.made,
+            dynamic_secret: fetched.dynamic_secret,
             stale: Arc::clone(&self.stale),
         }))
     }
 }
 
-/// The moments to see about the next value: after four fifths of this one's life when a request
-/// comes by, and up to a tenth of its life earlier when none does, at random, so that many gateways
-/// do not ask at once.
+/// Renew on use at 80 % of the lifetime; in the background up to 10 % of it earlier, jittered, so that
+/// many gateways do not ask at once.
 fn renewal(from: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
     let life: SignedDuration = end.duration_since(from);
     let at = end.checked_sub(life / 5).unwrap_or(from);
     let mut random = [0];
-    // Without randomness all is well but the spreading.
+    // Without randomness only the jitter is lost.
     let spread = aws_lc_rs::rand::fill(&mut random).map_or(0, |()| i32::from(random[0]));
     let ahead = at.checked_sub(life / 10 * spread / 256).unwrap_or(from);
     (ahead, at)

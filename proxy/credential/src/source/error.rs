@@ -1,4 +1,4 @@
-//! Why a source beyond the gateway's own files gave nothing.
+//! Errors of sources other than the gateway's own files.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,10 @@ use countersign_core::secret_file::SecretFileError;
 
 use crate::vault::VaultError;
 
-/// Why a source gave nothing, as a sentence for the operator with its remedy. Never says what a
-/// secret was.
+/// Why a source failed, as a sentence for the operator with its remedy. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// The Secret is not there: access was withdrawn, or not yet given.
+    /// The Secret does not exist: access was withdrawn, or not yet given.
     #[error("there is no Secret {name} in namespace {namespace}; create it")]
     NoSecret {
         /// Its namespace.
@@ -28,10 +27,10 @@ pub enum SourceError {
         name: Arc<str>,
         /// The key.
         key: Arc<str>,
-        /// The keys that it has, which are no secret.
+        /// Its existing keys, which are not secret.
         keys: Arc<str>,
     },
-    /// The API server did not give the Secret.
+    /// The API server did not return the Secret.
     #[error("the Secret {namespace}/{name} from the Kubernetes API: {error}")]
     Kube {
         /// Its namespace.
@@ -40,17 +39,15 @@ pub enum SourceError {
         name: Arc<str>,
         /// What went wrong.
         error: KubeError,
-        /// Whether it refuses us since a moment ago only, as an API server does that has just been
-        /// started and has not read its roles yet.
+        /// Whether it has refused us only for a short time, as an API server does that has just started
+        /// and has not read its roles yet.
         lately: bool,
     },
-    /// Vault did not give it.
+    /// Vault did not return it.
     #[error(transparent)]
     Vault(VaultError),
-    /// What Vault has there has no such field, or it is no text.
-    #[error(
-        "{path:?} in Vault at {mount:?} has no field `{key}` with a text; its fields are {fields}"
-    )]
+    /// The secret in Vault has no such field, or the field is not text.
+    #[error("{path:?} in Vault at {mount:?} has no text field `{key}`; its fields are {fields}")]
     NoField {
         /// The mount.
         mount: Arc<str>,
@@ -58,13 +55,13 @@ pub enum SourceError {
         path: Arc<str>,
         /// The field.
         key: Arc<str>,
-        /// The fields that it has, which are no secret.
+        /// Its existing fields, which are not secret.
         fields: Arc<str>,
     },
-    /// The gateway was told nothing of a Vault.
+    /// No Vault is configured.
     #[error("the Credential names Vault, and the Gateway's `vault` is not set; set its address")]
     NotConfigured,
-    /// The operator's helper did not give it.
+    /// The operator's helper failed.
     #[error("the helper {program} {fault}")]
     Helper {
         /// The program.
@@ -72,7 +69,7 @@ pub enum SourceError {
         /// What went wrong.
         fault: HelperFault,
     },
-    /// It is there, and not of the form that it needs.
+    /// The value has the wrong form.
     #[error("{at} {fault}")]
     Form {
         /// Where it is.
@@ -82,41 +79,42 @@ pub enum SourceError {
     },
 }
 
-/// What went wrong with an operator's helper. What it wrote to its standard error is not told: it
-/// may hold anything.
+/// Errors of an operator's helper. Its standard error is not shown: it may contain anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HelperFault {
     /// It could not be started.
-    #[error("cannot be started ({0}); see that it exists in the gateway's image and may be run")]
+    #[error(
+        "cannot be started ({0}); check that it exists in the gateway's image and is executable"
+    )]
     NotStarted(std::io::ErrorKind),
     /// It took too long, and was killed.
-    #[error("gave no answer within {} s and was killed; raise its `timeout`, or see what it waits for", .0.as_secs_f32())]
+    #[error("did not finish within {} s and was killed; raise its `timeout`, or find out what it waits for", .0.as_secs_f32())]
     TooSlow(std::time::Duration),
-    /// It ended with a failure and said why, or nothing.
+    /// It exited with a failure, with or without a message.
     #[error("failed ({status}){}; run it by hand to see more", said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
     Failed {
-        /// How it ended.
+        /// Its exit status.
         status: Arc<str>,
-        /// Its own words (`error`), redacted.
+        /// Its own message (`error`), redacted.
         said: Option<Arc<str>>,
     },
-    /// It said that there is no secret any more.
-    #[error("says that there is no secret any more{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    /// It said that the secret no longer exists.
+    #[error("says that the secret no longer exists{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Withdrawn(Option<Arc<str>>),
-    /// It answered something else than it should.
+    /// Its output is not valid.
     #[error(
         "{0}; it must print one JSON object: {{\"secret\": \"...\", \"expiresAt\": \"2026-11-23T05:10:00Z\"}}"
     )]
-    Answer(&'static str),
+    BadOutput(&'static str),
 }
 
-/// How long after its last answer of another kind Vault may refuse us, before that is taken for what
-/// it says. Until it is up again after a restart, it and what it asks (its standby, the API server that
-/// knows our token) say such things without meaning them.
+/// How long after its last other response Vault may refuse us before the refusal counts. While it or
+/// what it depends on (its standby, the API server that reviews our token) restarts, they refuse without
+/// reason.
 const REFUSED_BY_VAULT: Duration = Duration::from_mins(1);
 
 impl SourceError {
-    /// How long after the last good answer the value from before may serve, of the `usual` time.
+    /// How long after the last good response the previous value may be used, at most `usual`.
     pub(crate) fn grace(&self, usual: Duration) -> Duration {
         match self {
             Self::Vault(error) if error.is_refusal() => REFUSED_BY_VAULT.min(usual),
@@ -125,11 +123,11 @@ impl SourceError {
         }
     }
 
-    /// Whether this may pass by itself, so that the value from before may serve for a while.
+    /// Whether this may pass by itself, so that the previous value may be used for a while.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Kube { error, lately, .. } if error.is_refusal() => *lately,
-            // What is held is as good as before, if it is only that its source cannot be asked.
+            // The current value is as good as before, if only its source cannot be reached.
             Self::Kube { error, .. } => {
                 error.may_pass() || matches!(error, KubeError::Transport(_))
             }
@@ -145,7 +143,7 @@ impl SourceError {
         }
     }
 
-    /// Whether it says that access was taken away.
+    /// Whether access was withdrawn.
     pub(crate) fn withdraws(&self) -> bool {
         match self {
             Self::NoSecret { .. }
@@ -165,21 +163,21 @@ impl SourceError {
         }
     }
 
-    /// Whether there is nothing usable where it should be, rather than nobody to ask.
+    /// Whether the source has nothing usable, rather than not responding.
     pub(crate) fn is_missing(&self) -> bool {
         self.withdraws() || matches!(self, Self::Form { .. })
     }
 
-    /// Whether nobody could be asked, which may pass.
+    /// Whether the source did not respond, which may pass.
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
             Self::Kube { error, .. } => error.may_pass(),
             Self::Vault(error) => error.may_pass(),
             Self::Helper { fault, .. } => match fault {
                 HelperFault::TooSlow(_) | HelperFault::Failed { .. } => true,
-                HelperFault::NotStarted(_) | HelperFault::Withdrawn(_) | HelperFault::Answer(_) => {
-                    false
-                }
+                HelperFault::NotStarted(_)
+                | HelperFault::Withdrawn(_)
+                | HelperFault::BadOutput(_) => false,
             },
             Self::NoSecret { .. }
             | Self::NoKey { .. }

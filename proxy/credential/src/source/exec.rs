@@ -7,8 +7,8 @@
 //! {"secret": "xoxb-...", "expiresAt": "2026-11-23T05:10:00Z"}
 //! ```
 //!
-//! It runs without a shell, with next to nothing in its environment, in a process group of its own
-//! that does not outlive its deadline. What it writes to its standard error goes nowhere.
+//! It runs without a shell, with a minimal environment, in a process group of its own that does not
+//! outlive its deadline. Its standard error is discarded.
 
 use std::{
     process::{ExitStatus, Stdio},
@@ -28,30 +28,30 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{HelperFault, Material, Recheck, SourceError, Wanted};
+use super::{HelperFault, Material, Recheck, SourceError, SourceRequest};
 
-/// The most that a helper may print, in bytes: a secret of 64 KiB with every byte escaped, and
-/// what goes around it.
+/// The most that a helper may print, in bytes: a secret of 64 KiB with every byte escaped, and the rest
+/// of the object.
 const LARGEST_ANSWER: usize = 256 * 1024;
 
-/// What a helper has of our environment, so that it finds programs, zones and its home.
+/// The variables that a helper inherits, to find programs, time zones and its home.
 const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
 
-/// What a helper is told.
+/// The input of a helper.
 #[derive(Serialize)]
-struct Question {
-    /// For which credential, as `namespace/name`.
+struct HelperInput {
+    /// The credential, as `namespace/name`.
     credential: String,
-    /// For which target.
+    /// The target.
     target: String,
-    /// Whether an API has rejected what the helper gave last.
+    /// Whether an API has rejected the helper's last value.
     rejected: bool,
 }
 
-/// What a helper prints. Left-over keys are refused: a misspelt `expiresAt` would go unseen.
+/// The output of a helper. Unknown keys are refused, because a misspelt `expiresAt` would go unnoticed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Answer {
+struct HelperOutput {
     secret: Option<Secret>,
     expires_at: Option<String>,
     error: Option<String>,
@@ -59,11 +59,11 @@ struct Answer {
     withdrawn: bool,
 }
 
-/// Runs the helper and takes what it prints.
+/// Runs the helper and parses its output.
 pub(super) async fn ask(
     command: &[String],
     limit: Duration,
-    wanted: Wanted<'_>,
+    wanted: SourceRequest<'_>,
 ) -> Result<Material, SourceError> {
     let (program, arguments) = command
         .split_first()
@@ -72,7 +72,7 @@ pub(super) async fn ask(
         program: program.into(),
         fault,
     };
-    let question = Question {
+    let question = HelperInput {
         credential: wanted.credential.name.to_string(),
         target: wanted.credential.target.to_string(),
         rejected: wanted.rejected,
@@ -86,14 +86,14 @@ pub(super) async fn ask(
     Ok(Material {
         secret,
         expires_at,
-        // What has an end is asked for again ahead of it.
+        // A value with an expiry is renewed ahead of it.
         recheck: expires_at.is_none().then_some(Recheck::HELPER),
-        made: None,
+        dynamic_secret: None,
     })
 }
 
-/// How a helper ended, and what it printed.
-struct Printed {
+/// How a helper exited, and its output.
+struct HelperExit {
     status: ExitStatus,
     text: Zeroizing<Vec<u8>>,
 }
@@ -102,8 +102,8 @@ async fn run(
     program: &str,
     arguments: &[String],
     limit: Duration,
-    question: &Question,
-) -> Result<Printed, HelperFault> {
+    question: &HelperInput,
+) -> Result<HelperExit, HelperFault> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -127,54 +127,56 @@ async fn run(
         Ok(printed) => printed,
         Err(_elapsed) => {
             group.kill();
-            // Killed, it ends; so that none is left behind.
+            // It was killed, so it exits; reaped so that no zombie is left.
             drop(child.wait().await);
             Err(HelperFault::TooSlow(limit))
         }
     }
 }
 
-/// Asks the question and reads until the helper has ended and nobody can print any more.
+/// Writes the input and reads until the helper has exited and its output is closed.
 async fn converse(
     child: &mut Child,
     group: &Group,
-    question: &Question,
-) -> Result<Printed, HelperFault> {
+    question: &HelperInput,
+) -> Result<HelperExit, HelperFault> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(HelperFault::Answer("it has no standard input and output"));
+        return Err(HelperFault::BadOutput(
+            "it has no standard input and output",
+        ));
     };
     let question = serde_json::to_vec(question)
-        .map_err(|_| HelperFault::Answer("its question cannot be written"))?;
+        .map_err(|_| HelperFault::BadOutput("its input cannot be written"))?;
     let asking = async move {
-        // One that does not read it needs no question.
+        // A helper need not read its input.
         drop(stdin.write_all(&question).await);
         drop(stdin);
     };
-    // Room for everything at once: a buffer that grows leaves copies behind.
+    // Allocated at once: a growing buffer leaves copies behind.
     let mut text = Zeroizing::new(Vec::with_capacity(LARGEST_ANSWER + 64));
     let mut reading = stdout.take(LARGEST_ANSWER as u64 + 1);
     let ending = async {
         let ended = child.wait().await;
-        // Those whom it left behind hold its output open.
+        // Processes that it left behind keep its output open.
         group.kill();
         ended
     };
     let (read, ended, ()) = tokio::join!(reading.read_to_end(&mut text), ending, asking);
-    read.map_err(|_| HelperFault::Answer("its output cannot be read"))?;
+    read.map_err(|_| HelperFault::BadOutput("its output cannot be read"))?;
     let status = ended.map_err(|error| HelperFault::NotStarted(error.kind()))?;
     if text.len() > LARGEST_ANSWER {
-        return Err(HelperFault::Answer("it printed more than 256 KiB"));
+        return Err(HelperFault::BadOutput("it printed more than 256 KiB"));
     }
-    Ok(Printed { status, text })
+    Ok(HelperExit { status, text })
 }
 
-/// The processes of a helper, which do not outlive it.
+/// The process group of a helper, which does not outlive it.
 struct Group(Option<Pid>);
 
 impl Group {
     fn kill(&self) {
         if let Some(leader) = self.0 {
-            // An error is that all have ended.
+            // An error means that all have exited.
             let _all_ended = kill_process_group(leader, Signal::KILL);
         }
     }
@@ -186,8 +188,8 @@ impl Drop for Group {
     }
 }
 
-impl Printed {
-    /// The secret and its end.
+impl HelperExit {
+    /// The secret and its expiry.
     fn take(&self) -> Result<(Secret, Option<Timestamp>), HelperFault> {
         let answer = self.parse();
         let said = |words: &Option<String>| words.as_deref().map(words_of);
@@ -197,12 +199,13 @@ impl Printed {
                 Err(self.failed(said(&answer.error)))
             }
             None if !self.status.success() => Err(self.failed(None)),
-            None => Err(HelperFault::Answer("what it printed is no such object")),
+            None => Err(HelperFault::BadOutput("its output is not such an object")),
             Some(answer) => {
                 let secret = answer.secret;
-                let secret = secret.ok_or(HelperFault::Answer("it printed no `secret`"))?;
+                let secret = secret.ok_or(HelperFault::BadOutput("its output has no `secret`"))?;
                 let end = answer.expires_at.as_deref().map(str::parse).transpose();
-                let end = end.map_err(|_| HelperFault::Answer("its `expiresAt` is no time"))?;
+                let end =
+                    end.map_err(|_| HelperFault::BadOutput("its `expiresAt` is not a time"))?;
                 Ok((secret, end))
             }
         }
@@ -215,8 +218,8 @@ impl Printed {
         }
     }
 
-    /// Why it is none is not told: the parser's error shows parts of it.
-    fn parse(&self) -> Option<Answer> {
+    /// The cause is not shown: the parser's error contains parts of the output.
+    fn parse(&self) -> Option<HelperOutput> {
         let is_object = self.text.trim_ascii_start().first() == Some(&b'{');
         is_object
             .then(|| serde_json::from_slice(&self.text).ok())
@@ -224,7 +227,7 @@ impl Printed {
     }
 }
 
-/// A helper's own words, fit to be told.
+/// A helper's own text, made fit to be shown.
 fn words_of(text: &str) -> Arc<str> {
     redact(&quoted(text)).into()
 }

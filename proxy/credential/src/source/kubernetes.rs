@@ -1,12 +1,12 @@
-//! Kubernetes Secrets: each that is in use is watched, so that a change is seen as it happens and
-//! a look at it costs nothing.
+//! Kubernetes Secrets: each one in use is watched, so that changes are noticed at once and reads are
+//! cheap.
 //!
 //! ```text
 //! list -> watch from there -> (the watch ends: watch from the last change on)
 //!   ^                          (too long ago, or broken: list again)
 //! ```
 //!
-//! A watch that nobody has asked for a while is given up, and what it holds with it.
+//! A watch that no one has used for a while is stopped, and its data is released.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use std::{
 
 use countersign_config::model::Cluster;
 use countersign_control_plane::kube::{Kube, KubeError, StoredSecret, WatchEvent};
-use countersign_core::{flight::LastTime, outage::Outage, secret::Secret};
+use countersign_core::{outage::Outage, secret::Secret, single_flight::LastTime};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -25,16 +25,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Form, SourceError};
 
-/// After this time without a look a watch is given up.
+/// A watch that is not used for this long is stopped.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// The waits between attempts while the API server does not answer, so that a watch goes on within
+/// The delays between attempts while the API server does not respond, so that a watch continues within
 /// seconds of its return.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long the API server may refuse us before that is taken for what it says. It is remembered for
-/// a second more.
+/// How long the API server may refuse us before the refusal counts. It is cached for one more second.
 const REFUSED_LATELY: Duration = Duration::from_secs(29);
 
 /// The Secrets of one cluster that are in use.
@@ -42,7 +41,7 @@ const REFUSED_LATELY: Duration = Duration::from_secs(29);
 pub(super) struct Secrets {
     kube: Arc<Kube>,
     watched: Arc<Mutex<HashMap<Id, Entry>>>,
-    /// Whether the API server hangs is the same for all of them.
+    /// Shared by all: the API server hangs for all of them or for none.
     outage: Arc<Outage>,
 }
 
@@ -53,7 +52,7 @@ struct Id {
     name: Arc<str>,
 }
 
-/// A Secret that is watched, and who watches it.
+/// A watched Secret, and the task that watches it.
 #[derive(Debug)]
 struct Entry {
     watched: Arc<Watched>,
@@ -63,20 +62,20 @@ struct Entry {
 #[derive(Debug)]
 struct Watched {
     id: Id,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<SecretState>,
     asked: LastTime,
 }
 
-/// What is known of a Secret.
+/// What is known about a Secret.
 #[derive(Debug, Clone)]
-enum Seen {
+enum SecretState {
     /// Nothing yet.
     Nothing,
-    /// It is this now.
+    /// Its current state.
     There(Arc<StoredSecret>),
-    /// It is not there.
+    /// It does not exist.
     Absent,
-    /// The API server does not say, and why; since when it refuses us, if it does.
+    /// The API server did not say, and why; since when it refuses us, if it does.
     Unknown {
         error: KubeError,
         refused_since: Option<Instant>,
@@ -93,7 +92,7 @@ impl Secrets {
         }
     }
 
-    /// What is under a key now. Waits for the API server only if the Secret is not watched yet.
+    /// The current value of a key. Waits for the API server only if the Secret is not watched yet.
     pub(super) async fn read(
         &self,
         namespace: &str,
@@ -107,14 +106,14 @@ impl Secrets {
         };
         let watched = self.watched(&id);
         let mut seen = watched.seen.subscribe();
-        let known = seen.wait_for(|seen| !matches!(seen, Seen::Nothing));
+        let known = seen.wait_for(|seen| !matches!(seen, SecretState::Nothing));
         // The sender lives as long as `watched`.
         let known = self.outage.patiently(known).await.and_then(Result::ok);
-        let known = known.map_or(Seen::Nothing, |seen| seen.clone());
+        let known = known.map_or(SecretState::Nothing, |seen| seen.clone());
         id.field(&known, key, form)
     }
 
-    /// The Secret, watched from now on. The lock is held for the start of a task only.
+    /// The Secret, watched from now on. The lock is held only to start a task.
     fn watched(&self, id: &Id) -> Arc<Watched> {
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = all.get(id) {
@@ -123,7 +122,7 @@ impl Secrets {
         }
         let watched = Arc::new(Watched {
             id: id.clone(),
-            seen: watch::Sender::new(Seen::Nothing),
+            seen: watch::Sender::new(SecretState::Nothing),
             asked: LastTime::never(),
         });
         watched.asked.mark();
@@ -143,12 +142,12 @@ impl Secrets {
 }
 
 impl Id {
-    fn field(&self, seen: &Seen, key: &str, form: Form) -> Result<Secret, SourceError> {
+    fn field(&self, seen: &SecretState, key: &str, form: Form) -> Result<Secret, SourceError> {
         let Self { namespace, name } = self.clone();
         let secret = match seen {
-            Seen::There(secret) => secret,
-            Seen::Absent => return Err(SourceError::NoSecret { namespace, name }),
-            Seen::Unknown {
+            SecretState::There(secret) => secret,
+            SecretState::Absent => return Err(SourceError::NoSecret { namespace, name }),
+            SecretState::Unknown {
                 error,
                 refused_since,
             } => {
@@ -161,7 +160,7 @@ impl Id {
                 });
             }
             // The API server hangs, or the process is shutting down.
-            Seen::Nothing => {
+            SecretState::Nothing => {
                 return Err(SourceError::Kube {
                     namespace,
                     name,
@@ -193,7 +192,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Arc<str> {
     }
 }
 
-/// Watches one Secret until nobody has asked for it for a while, and forgets it then.
+/// Watches one Secret until it has not been used for a while, and then removes it.
 async fn follow_while_asked(
     kube: Arc<Kube>,
     watched: Arc<Watched>,
@@ -207,15 +206,15 @@ async fn follow_while_asked(
 }
 
 impl Watched {
-    /// Completes once nobody asks any more; it is forgotten then.
+    /// Completes when no one uses it any more; it is removed then.
     async fn idle(self: &Arc<Self>, all: &Mutex<HashMap<Id, Entry>>) {
         loop {
             let unasked = self.asked.age().unwrap_or_default();
             sleep_until(Instant::now() + IDLE.saturating_sub(unasked)).await;
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever asks does so under the lock.
+            // Every read takes the lock.
             if !self.asked.within(IDLE) {
-                // Its entry holds this very task, which ends here anyway.
+                // Its entry holds this task, which ends here anyway.
                 let entry = all.remove(&self.id);
                 drop(all);
                 drop(entry);
@@ -232,10 +231,10 @@ impl Watched {
             let began = Instant::now();
             let followed = self.follow_from_list(kube, &[outage, &own]).await;
             match followed {
-                // What was missed in between is in the next list.
+                // The next list has whatever was missed in between.
                 Ok(()) => {
                     pause = FIRST_PAUSE;
-                    // Whoever ends each watch at once is not asked without pause.
+                    // An API server that ends each watch at once is not asked without a delay.
                     sleep_until(began + FIRST_PAUSE).await;
                 }
                 Err(error) => {
@@ -251,25 +250,25 @@ impl Watched {
         }
     }
 
-    /// Notes that the API server does not say what is there.
+    /// Records that the API server did not say whether the Secret exists.
     fn is_unknown(&self, error: KubeError) {
         self.seen.send_modify(|seen| {
             let before = match seen {
-                Seen::Unknown { refused_since, .. } => *refused_since,
-                Seen::Nothing | Seen::There(_) | Seen::Absent => None,
+                SecretState::Unknown { refused_since, .. } => *refused_since,
+                SecretState::Nothing | SecretState::There(_) | SecretState::Absent => None,
             };
             let first = error.is_refusal().then(Instant::now);
-            *seen = Seen::Unknown {
+            *seen = SecretState::Unknown {
                 refused_since: before.or(first),
                 error,
             };
         });
     }
 
-    /// Lists the Secret and watches it from there on, until the watch cannot go on.
+    /// Lists the Secret and watches it from there on, until the watch cannot continue.
     ///
     /// # Errors
-    /// When it cannot be listed, or not be watched.
+    /// When it cannot be listed, or cannot be watched.
     async fn follow_from_list(&self, kube: &Kube, outages: &[&Outage]) -> Result<(), KubeError> {
         let Id { namespace, name } = &self.id;
         let listed = kube.list_secret(namespace, name).await?;
@@ -277,7 +276,7 @@ impl Watched {
         let lasted = outages.iter().filter_map(|outage| outage.over()).max();
         if let Some(lasted) = lasted {
             let seconds = lasted.as_secs();
-            tracing::info!(%namespace, %name, seconds, "a Secret is watched again");
+            tracing::info!(%namespace, %name, seconds, "the Secret is watched again");
         }
         let mut from = listed.resource_version;
         loop {
@@ -298,7 +297,7 @@ impl Watched {
                     Ok(Some(WatchEvent::Bookmark(version))) => from = version,
                     // The API server ends each watch after a while.
                     Ok(None) => break,
-                    // Broken off: a list shows whether anything is wrong.
+                    // Broken off: the next list shows whether anything is wrong.
                     Err(KubeError::Gone | KubeError::Transport(_)) => return Ok(()),
                     Err(error) => return Err(error),
                 }
@@ -308,8 +307,8 @@ impl Watched {
 
     fn is_now(&self, secret: Option<StoredSecret>) {
         let seen = match secret {
-            Some(secret) => Seen::There(Arc::new(secret)),
-            None => Seen::Absent,
+            Some(secret) => SecretState::There(Arc::new(secret)),
+            None => SecretState::Absent,
         };
         self.seen.send_replace(seen);
     }

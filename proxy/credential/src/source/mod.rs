@@ -1,7 +1,7 @@
-//! Sources: where secret material lives. One `match` knows them all.
+//! Sources: where secret material is stored. One `match` lists them all.
 //!
-//! Each says with what it brings how its changes are noticed ([`Material::recheck`], or the value's
-//! own end), and how long a value outlives a source that is away.
+//! Each source returns, with the value, its refresh strategy ([`Material::recheck`], or the value's own
+//! expiry) and grace period.
 
 mod error;
 mod exec;
@@ -9,7 +9,7 @@ mod kubernetes;
 mod vault;
 
 pub use error::{HelperFault, SourceError};
-pub(super) use vault::Made;
+pub(super) use vault::DynamicSecret;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,55 +24,56 @@ use super::{CredentialError, Issued};
 use crate::vault::{Lease, Vault};
 use kubernetes::Secrets;
 
-/// How long the value from before serves while a source beyond the network is away.
+/// How long the previous value may be used while a source in the network is unavailable.
 const OUTAGE: Duration = Duration::from_hours(1);
 
-/// What a source holds now.
+/// The current content of a source.
 #[derive(Debug)]
 pub(super) struct Material {
     pub(super) secret: Secret,
-    /// When the source says that it ends.
+    /// When it expires, according to the source.
     pub(super) expires_at: Option<Timestamp>,
-    /// How it is noticed that the source holds something else.
+    /// How to detect a changed source.
     pub(super) recheck: Option<Recheck>,
-    /// What it is of, where it was made for us.
-    pub(super) made: Option<Arc<Made>>,
+    /// The dynamic secret that it came from, if a source made one.
+    pub(super) dynamic_secret: Option<Arc<DynamicSecret>>,
 }
 
-/// When a source is asked again although its value has not come to its end.
+/// When to ask a source again although its value has not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recheck {
-    /// From this age on it is asked while the value is still used.
+    /// From this age on the source is asked in the background.
     pub(super) due: Duration,
-    /// From this age on the value is not used before the answer is there.
+    /// From this age on the value is not used before the source has responded.
     pub(super) overdue: Duration,
-    /// How long after its last answer the value still serves while it fails in a way that may pass.
+    /// How long after the source's last response the value may be used while the source fails in a way
+    /// that may pass.
     pub(super) grace: Duration,
 }
 
 impl Recheck {
-    /// A file is looked at every second while it is used. After a pause the look comes before the
-    /// use, so that a value that was replaced or removed is never used more than two seconds later.
+    /// A file is read every second while it is used. After a pause it is read before the use, so that a
+    /// value that was replaced or removed is never used more than two seconds later.
     const FILE: Self = Self {
         due: Duration::from_secs(1),
         overdue: Duration::from_secs(2),
         grace: Duration::from_secs(30),
     };
 
-    /// A Secret is watched, so that a look costs nothing.
+    /// A Secret is watched, so that a read is cheap.
     const SECRET: Self = Self {
         grace: OUTAGE,
         ..Self::FILE
     };
 
-    /// Vault tells of no change; a value that an API rejects is asked for again at once.
+    /// Vault does not notify of changes; a value that an API rejects is read again at once.
     const VAULT: Self = Self {
         due: Duration::from_secs(15),
         overdue: Duration::from_secs(30),
         grace: OUTAGE,
     };
 
-    /// A process each time.
+    /// Each call runs a process.
     const HELPER: Self = Self {
         due: Duration::from_mins(1),
         overdue: Duration::from_mins(2),
@@ -80,7 +81,7 @@ impl Recheck {
     };
 }
 
-/// What a secret must look like.
+/// The form of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// One line of visible ASCII without spaces.
@@ -90,7 +91,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// What a source beyond the network gave, if it is of this form; `at` says where it lies.
+    /// The value of a source in the network, if it has this form; `at` says where it is stored.
     fn of(self, bytes: &[u8], at: impl FnOnce() -> String) -> Result<Secret, SourceError> {
         let taken = match self {
             _ if bytes.len() > secret_file::MAX_SECRET_FILE => Err(SecretFileError::TooLarge),
@@ -104,20 +105,20 @@ impl Form {
     }
 }
 
-/// What a source is asked.
+/// A request to a source.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted<'a> {
-    /// On whose behalf.
+pub(super) struct SourceRequest<'a> {
+    /// The credential that needs it.
     pub(super) credential: &'a Credential,
-    /// What it must look like.
+    /// The required form.
     pub(super) form: Form,
-    /// What is held of it and was not rejected, so that it may be prolonged.
+    /// The current value, if it was not rejected, so that its lease may be renewed.
     pub(super) held: Option<&'a Issued>,
-    /// Whether an API has rejected what the source gave last.
+    /// Whether an API has rejected the source's last value.
     pub(super) rejected: bool,
 }
 
-/// The places that secret material is read from.
+/// The sources of secret material.
 #[derive(Debug)]
 pub(super) struct Sources {
     secrets: Secrets,
@@ -133,27 +134,27 @@ impl Sources {
         }
     }
 
-    /// Reads what a source holds now, on behalf of `credential`.
-    pub(super) async fn read(
+    /// Reads the current content of a source for `credential`.
+    pub(super) async fn read_for(
         &self,
         credential: &Credential,
         source: &SecretSource,
         form: Form,
     ) -> Result<Material, CredentialError> {
-        let wanted = Wanted {
+        let wanted = SourceRequest {
             credential,
             form,
             held: None,
             rejected: false,
         };
-        self.bring(source, wanted).await
+        self.read(source, wanted).await
     }
 
-    /// The same for what is put on requests as it is, or nearly so.
-    pub(super) async fn bring(
+    /// The same for a value that is put on requests unchanged, or nearly so.
+    pub(super) async fn read(
         &self,
         source: &SecretSource,
-        wanted: Wanted<'_>,
+        wanted: SourceRequest<'_>,
     ) -> Result<Material, CredentialError> {
         match source {
             SecretSource::File(path) => {
@@ -175,11 +176,11 @@ impl Sources {
                 key,
                 engine,
             } => {
-                let field = vault::Field { mount, path, key };
+                let field = vault::FieldRef { mount, path, key };
                 let vault = self.vault.as_ref().ok_or(SourceError::NotConfigured)?;
                 Ok(match engine {
                     VaultEngine::Kv2 => field.read(vault, wanted).await?,
-                    VaultEngine::Dynamic => field.made(vault, wanted).await?,
+                    VaultEngine::Dynamic => field.dynamic_secret(vault, wanted).await?,
                 })
             }
             SecretSource::Exec { command, timeout } => {
@@ -188,7 +189,7 @@ impl Sources {
         }
     }
 
-    /// Ends what was made for us, before its time.
+    /// Revokes a dynamic secret.
     pub(super) async fn end(&self, lease: &Lease) -> Result<(), CredentialError> {
         let vault = self.vault.as_ref().ok_or(SourceError::NotConfigured)?;
         Ok(vault.revoke(lease).await.map_err(SourceError::Vault)?)
@@ -196,13 +197,13 @@ impl Sources {
 }
 
 impl Material {
-    /// What has no known end, and is looked at again.
+    /// A value without a known expiry, which is read again.
     fn looked_up(secret: Secret, recheck: Recheck) -> Self {
         Self {
             secret,
             expires_at: None,
             recheck: Some(recheck),
-            made: None,
+            dynamic_secret: None,
         }
     }
 }

@@ -1,41 +1,41 @@
-//! Vault and `OpenBao`: fields that somebody wrote (KV version 2), and secrets that an engine makes
-//! for us, with a lease.
+//! Vault and `OpenBao`: static fields (KV version 2), and dynamic secrets, which an engine makes for us
+//! with a lease.
 
 use std::sync::Arc;
 
 use countersign_core::secret::Secret;
 use jiff::SignedDuration;
 
-use super::{Form, Material, Recheck, SourceError, Wanted, kubernetes::listed};
+use super::{Form, Material, Recheck, SourceError, SourceRequest, kubernetes::listed};
 use crate::{
     Issued,
     vault::{Lease, Leased, Vault, VaultError},
 };
 
-/// Less than this is no more time: a lease has reached the longest life it may have.
+/// A smaller gain means that the lease has reached its longest lifetime.
 const GAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// What an engine made for us, and its lease.
+/// A dynamic secret, and its lease.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct DynamicSecret {
     secret: Secret,
     pub(crate) lease: Arc<Lease>,
 }
 
 /// One field of one secret.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Field<'a> {
+pub(super) struct FieldRef<'a> {
     pub(super) mount: &'a str,
     pub(super) path: &'a str,
     pub(super) key: &'a str,
 }
 
-impl Field<'_> {
-    /// What is written there now.
+impl FieldRef<'_> {
+    /// Reads the current version.
     pub(super) async fn read(
         self,
         vault: &Arc<Vault>,
-        wanted: Wanted<'_>,
+        wanted: SourceRequest<'_>,
     ) -> Result<Material, SourceError> {
         let secret = vault.read(self.mount, self.path).await;
         let secret = secret.map_err(SourceError::Vault)?;
@@ -44,22 +44,22 @@ impl Field<'_> {
         Ok(Material::looked_up(text, Recheck::VAULT))
     }
 
-    /// What is held, prolonged; or else one that is made anew.
+    /// The current dynamic secret with a renewed lease; otherwise a new one.
     ///
-    /// A lease ends with the login that it was made in, whatever Vault says of it besides, and one
-    /// that an API has rejected is none to keep.
-    pub(super) async fn made(
+    /// A lease ends with the login that made it, whatever Vault reports, and one whose secret an API has
+    /// rejected is not renewed.
+    pub(super) async fn dynamic_secret(
         self,
         vault: &Arc<Vault>,
-        wanted: Wanted<'_>,
+        wanted: SourceRequest<'_>,
     ) -> Result<Material, SourceError> {
-        let prolonged = match wanted.held.and_then(Issued::made) {
-            Some((held, Made { secret, lease }))
+        let prolonged = match wanted.held.and_then(Issued::dynamic_secret) {
+            Some((held, DynamicSecret { secret, lease }))
                 if lease.renewable && lease.login == vault.login_number() =>
             {
                 match vault.renew(lease).await {
                     Ok(lease) if gained(held, &lease) => Some((secret.clone(), lease)),
-                    // It has ended, or there is no more time for it.
+                    // It has ended, or cannot be extended.
                     Ok(_) | Err(VaultError::NoLease) => None,
                     Err(error) => return Err(SourceError::Vault(error)),
                 }
@@ -70,7 +70,7 @@ impl Field<'_> {
             Some((secret, lease)) => (secret, Some(lease)),
             None => self.make(vault, wanted.form).await?,
         };
-        // Without a lease it is looked at like what somebody wrote.
+        // Without a lease it is read again like a static field.
         let Some(lease) = lease.map(Arc::new) else {
             return Ok(Material::looked_up(secret, Recheck::VAULT));
         };
@@ -78,7 +78,7 @@ impl Field<'_> {
             secret: secret.clone(),
             expires_at: Some(lease.expires_at),
             recheck: None,
-            made: Some(Arc::new(Made { secret, lease })),
+            dynamic_secret: Some(Arc::new(DynamicSecret { secret, lease })),
         })
     }
 
@@ -87,18 +87,18 @@ impl Field<'_> {
         vault: &Arc<Vault>,
         form: Form,
     ) -> Result<(Secret, Option<Lease>), SourceError> {
-        let made = vault.make(self.mount, self.path).await;
-        let Leased { fields, lease } = made.map_err(SourceError::Vault)?;
+        let dynamic_secret = vault.make(self.mount, self.path).await;
+        let Leased { fields, lease } = dynamic_secret.map_err(SourceError::Vault)?;
         let keys = || listed(fields.keys().map(String::as_str));
         let text = fields.get(self.key).and_then(crate::vault::Field::text);
         match self.text(text, keys, form) {
             Ok(secret) => Ok((secret, lease)),
             Err(error) => {
-                // It is of no use; nobody shall find it alive.
+                // It is of no use; no one else should find it valid.
                 if let Some(lease) = lease
                     && let Err(error) = vault.revoke(&lease).await
                 {
-                    tracing::warn!(%error, "a secret that Vault made in vain was not ended");
+                    tracing::warn!(%error, "an unused dynamic secret of Vault was not revoked");
                 }
                 Err(error)
             }
@@ -126,7 +126,7 @@ impl Field<'_> {
     }
 }
 
-/// Whether a renewal has brought more time.
+/// Whether a renewal has extended the lease.
 fn gained(held: &Issued, lease: &Lease) -> bool {
     held.expires_at()
         .is_none_or(|end| lease.expires_at > end + GAIN)

@@ -1,15 +1,13 @@
-//! Who may refresh now: of all the replicas that share a store exactly one.
+//! The right to refresh: exactly one of the replicas that share a store has it.
 //!
-//! Whoever wants to refresh writes first, by compare-and-set, what he is about to spend and that
-//! he is at it. That keeps the others away, and it tells whoever comes after a crash that the
-//! token may be spent although its fruit was never stored: he spends it again at once, which the
-//! issuer allows for a short while.
+//! A replica records by compare-and-set which token it is about to spend. That keeps the others away. It
+//! also tells a successor after a crash that the token may be spent although the result was never
+//! stored: the successor sends it again at once, which the issuer allows for a short time.
 //!
-//! In a directory, a lock that dies with its process tells whether the holder still lives. In other
-//! stores the holder writes a sign of life every [`HEARTBEAT`], and who has watched for
-//! [`SILENCE`] without one takes over. That is measured by the watcher's own clock: the clocks of
-//! two machines are not compared, but for claims so old that no clock can be that wrong
-//! ([`LONG_AGO`]).
+//! In a directory, a file lock that ends with its process shows whether the holder still lives. In other
+//! stores the holder writes a heartbeat every [`HEARTBEAT`], and a replica that has seen none for
+//! [`CLAIM_TIMEOUT`] takes over. It measures that by its own clock: the clocks of two machines are not
+//! compared, except for claims so old that no clock can be that wrong ([`LONG_AGO`]).
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -19,25 +17,25 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
-    Attempt, Document, Fingerprint, State, StateError, Stored, Version,
+    Attempt, Fingerprint, State, StateDocument, StateError, Stored, Version,
     directory::{Exclusive, PATIENCE},
     document::Lease,
 };
 
-/// How often a holder shows that he lives.
+/// The interval of the holder's heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// After watching this long without a sign of life, a claim is taken over.
-const SILENCE: Duration = Duration::from_secs(3);
+/// After this long without a heartbeat, a claim is taken over.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A claim that ended this long ago by its own word is over without watching.
+/// A claim that ended this long ago by its own timestamp is over without watching.
 const LONG_AGO: SignedDuration = SignedDuration::from_secs(60);
 
-/// How often a claim that another holds is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The polling interval for a claim that another replica holds.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The pauses between attempts to keep what a refresh brought.
-const KEEP_TRYING: [Duration; 6] = [
+/// The delays between attempts to store the result of a refresh.
+const RETRY_DELAYS: [Duration; 6] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -46,28 +44,28 @@ const KEEP_TRYING: [Duration; 6] = [
     Duration::from_millis(1_600),
 ];
 
-/// What a wish to refresh came to.
+/// The outcome of trying to claim a refresh.
 #[derive(Debug)]
-pub(crate) enum Turn<'a> {
-    /// There is nothing to do (any more): another replica did it.
-    Settled(Document),
-    /// It is ours to do.
-    Ours(Claimed<'a>),
+pub(crate) enum ClaimOutcome<'a> {
+    /// There is nothing to do: another replica did it.
+    Settled(StateDocument),
+    /// This replica has the claim.
+    Ours(ClaimGuard<'a>),
 }
 
-/// The right to refresh one credential. If it is dropped before it was settled, the claim stays in
-/// the store, and the next one finds it.
+/// The right to refresh one credential. If it is dropped before it is settled, the claim stays in the
+/// store, and a successor finds it.
 #[derive(Debug)]
-pub(crate) struct Claimed<'a> {
+pub(crate) struct ClaimGuard<'a> {
     state: &'a State,
     credential: ResourceName,
     holder: Arc<str>,
-    document: Document,
+    document: StateDocument,
     version: Version,
     exclusive: Option<Exclusive>,
 }
 
-/// A claim that is watched for a sign of life.
+/// A claim that is watched for heartbeats.
 #[derive(Debug)]
 struct Watched {
     version: Version,
@@ -75,13 +73,13 @@ struct Watched {
 }
 
 impl State {
-    /// Waits until there is nothing to do or it is ours to do. `wanted` says what would be spent,
-    /// given what is kept now; `None` if all is well.
-    pub(crate) async fn turn(
+    /// Waits until there is nothing to do or this replica has the claim. `wanted` returns what would be
+    /// spent, given the stored document; `None` if nothing needs to be done.
+    pub(crate) async fn claim(
         &self,
         credential: &ResourceName,
-        wanted: impl Fn(&Document) -> Option<Fingerprint>,
-    ) -> Result<Turn<'_>, StateError> {
+        wanted: impl Fn(&StateDocument) -> Option<Fingerprint>,
+    ) -> Result<ClaimOutcome<'_>, StateError> {
         let began = Instant::now();
         let exclusive = self.exclude(credential).await?;
         let holder: Arc<str> = Uuid::now_v7().simple().to_string().into();
@@ -89,14 +87,14 @@ impl State {
         loop {
             let Stored { document, version } = self.read(credential).await?;
             let Some(spends) = wanted(&document) else {
-                return Ok(Turn::Settled(document));
+                return Ok(ClaimOutcome::Settled(document));
             };
             if exclusive.is_some() || self.is_free(&document, &version, &mut watched) {
                 let claim = self.claiming(document, &holder, spends);
                 let is_first = version == Version::Absent;
                 match self.replace(credential, &version, &claim).await {
                     Ok(version) => {
-                        let mut claimed = Claimed {
+                        let mut claimed = ClaimGuard {
                             state: self,
                             credential: credential.clone(),
                             holder,
@@ -107,9 +105,9 @@ impl State {
                         if is_first {
                             claimed.prove_replaceable().await?;
                         }
-                        return Ok(Turn::Ours(claimed));
+                        return Ok(ClaimOutcome::Ours(claimed));
                     }
-                    // Another was quicker.
+                    // Another replica was faster.
                     Err(StateError::Conflict) => {}
                     Err(error) => return Err(error),
                 }
@@ -118,13 +116,13 @@ impl State {
                 let seconds = PATIENCE.as_secs();
                 return Err(StateError::Busy { seconds });
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     fn is_free(
         &self,
-        document: &Document,
+        document: &StateDocument,
         version: &Version,
         watched: &mut Option<Watched>,
     ) -> bool {
@@ -136,7 +134,9 @@ impl State {
             return true;
         }
         match watched {
-            Some(watched) if watched.version == *version => watched.since.elapsed() >= SILENCE,
+            Some(watched) if watched.version == *version => {
+                watched.since.elapsed() >= CLAIM_TIMEOUT
+            }
             Some(_) | None => {
                 *watched = Some(Watched {
                     version: version.clone(),
@@ -148,7 +148,12 @@ impl State {
     }
 
     /// The document with our claim in it.
-    fn claiming(&self, mut document: Document, holder: &Arc<str>, spends: Fingerprint) -> Document {
+    fn claiming(
+        &self,
+        mut document: StateDocument,
+        holder: &Arc<str>,
+        spends: Fingerprint,
+    ) -> StateDocument {
         let now = self.now();
         document.serial += 1;
         let before = document.attempt.take();
@@ -167,23 +172,23 @@ impl State {
 fn lease(holder: &Arc<str>, now: Timestamp) -> Lease {
     Lease {
         holder: Arc::clone(holder),
-        until: now.saturating_add(SILENCE).unwrap_or(now),
+        until: now.saturating_add(CLAIM_TIMEOUT).unwrap_or(now),
     }
 }
 
-impl Claimed<'_> {
-    /// What is kept now, our claim included.
-    pub(crate) fn document(&self) -> &Document {
+impl ClaimGuard<'_> {
+    /// The stored document, including our claim.
+    pub(crate) fn document(&self) -> &StateDocument {
         &self.document
     }
 
-    /// Since when what we claimed to spend may be spent.
+    /// Since when the token that we claimed may have been spent.
     pub(crate) fn spent_since(&self) -> Option<Timestamp> {
         self.document.attempt.as_ref().map(|attempt| attempt.since)
     }
 
-    /// Writes down that something else will be spent; to be called before it is.
-    pub(crate) async fn intend(&mut self, spends: Fingerprint) -> Result<(), StateError> {
+    /// Records that something else will be spent; to be called before it is.
+    pub(crate) async fn record_intent(&mut self, spends: Fingerprint) -> Result<(), StateError> {
         if self
             .document
             .attempt
@@ -198,13 +203,13 @@ impl Claimed<'_> {
         self.write(next).await
     }
 
-    /// Writes the claim once more. To make a document may take other rights than to replace it, and
-    /// less room; that it can be replaced must be certain before anything is spent.
+    /// Writes the claim once more. Creating a document can need other rights than replacing it, and less
+    /// room. That it can be replaced must be certain before anything is spent.
     async fn prove_replaceable(&mut self) -> Result<(), StateError> {
         self.write(self.document.clone()).await
     }
 
-    /// Does the work and shows all the while that we live.
+    /// Does the work while sending heartbeats.
     pub(crate) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if self.exclusive.is_some() {
@@ -220,16 +225,16 @@ impl Claimed<'_> {
                 done = &mut work => return done,
                 beaten = beat => match beaten {
                     Ok((document, version)) => (self.document, self.version) = (document, version),
-                    // If we lost the claim, the end will show it; what was sent cannot be recalled.
+                    // If we lost the claim, `settle` will find out; what was sent cannot be recalled.
                     Err(error) => tracing::debug!(
-                        credential = %self.credential, %error, "no sign of life could be given"
+                        credential = %self.credential, %error, "a heartbeat could not be written"
                     ),
                 },
             }
         }
     }
 
-    async fn beat(&self) -> Result<(Document, Version), StateError> {
+    async fn beat(&self) -> Result<(StateDocument, Version), StateError> {
         let mut next = self.document.clone();
         next.serial += 1;
         let lease = lease(&self.holder, self.state.now());
@@ -243,9 +248,12 @@ impl Claimed<'_> {
         Ok((next, version))
     }
 
-    /// Ends the claim with what is to be kept, trying for some seconds. [`StateError::Conflict`]
-    /// says that another took the claim over meanwhile.
-    pub(crate) async fn settle(mut self, mut document: Document) -> Result<Document, StateError> {
+    /// Ends the claim with the document to store, retrying for some seconds. [`StateError::Conflict`]
+    /// means that another replica took the claim over meanwhile.
+    pub(crate) async fn settle(
+        mut self,
+        mut document: StateDocument,
+    ) -> Result<StateDocument, StateError> {
         if let Some(attempt) = &mut document.attempt {
             attempt.lease = None;
         }
@@ -253,9 +261,9 @@ impl Claimed<'_> {
         Ok(self.document)
     }
 
-    /// Writes although there are hitches.
-    async fn write(&mut self, mut next: Document) -> Result<(), StateError> {
-        let mut pauses = KEEP_TRYING.iter();
+    /// Writes, with retries.
+    async fn write(&mut self, mut next: StateDocument) -> Result<(), StateError> {
+        let mut pauses = RETRY_DELAYS.iter();
         loop {
             next.serial = self.document.serial + 1;
             let error = match self.try_write(&mut next).await {
@@ -274,9 +282,9 @@ impl Claimed<'_> {
         }
     }
 
-    /// Writes once. A conflict may be one with ourselves: with a sign of life, or with this very
-    /// writing, if its outcome was not told to us.
-    async fn try_write(&mut self, next: &mut Document) -> Result<Version, StateError> {
+    /// Writes once. A conflict may be caused by ourselves: by a heartbeat, or by this write if its
+    /// result was lost.
+    async fn try_write(&mut self, next: &mut StateDocument) -> Result<Version, StateError> {
         let (state, credential) = (self.state, &self.credential);
         match state.replace(credential, &self.version, next).await {
             Err(StateError::Conflict) => {}

@@ -1,10 +1,9 @@
-//! State in a directory: one file a credential, whole or not there, and for nobody else's eyes.
+//! State in a directory: one file per credential, written atomically and readable only by the gateway.
 //!
-//! A writing is complete and on disk under a temporary name before it takes the file's name, and
-//! the directory is on disk before the writing counts. Two locks, both released by the kernel when
-//! their process dies: one a credential, held for a whole refresh, and one for the directory, held
-//! for the moment of a writing. The file system must have `flock` among all the processes that
-//! share it; a local one has.
+//! A write is complete and on disk under a temporary name before it is renamed, and the directory is
+//! synced before the write counts. There are two locks, both released by the kernel when their process
+//! dies: one per credential, held for a whole refresh, and one for the directory, held only during a
+//! write. The file system must support `flock` among all the processes that share it; a local one does.
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
@@ -21,28 +20,28 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use super::{
-    Document, StateError, Stored, Version,
+    StateDocument, StateError, Stored, Version,
     document::{CLAIM, hex},
     envelope::{self, Keys},
 };
 
-/// The largest file that is taken for state, in bytes.
+/// The largest state file, in bytes.
 const LARGEST: u64 = 256 * 1024;
 
-/// How often a lock that another holds is tried.
+/// The interval of attempts to take a lock that another process holds.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// How long another process may hold a credential's lock: longer than any refresh takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 
-/// What temporary files are called; one that a crash left is removed by the next writing.
+/// The prefix of temporary files; the next write removes one that a crash left.
 const TEMPORARY: &str = ".countersign-";
 
 #[derive(Debug)]
-pub(super) struct Directory(Arc<Place>);
+pub(super) struct Directory(Arc<DirectoryLocation>);
 
 #[derive(Debug)]
-struct Place {
+struct DirectoryLocation {
     path: PathBuf,
     key_file: Option<PathBuf>,
 }
@@ -55,7 +54,7 @@ pub(super) struct Exclusive {
 
 impl Directory {
     pub(super) fn new(path: PathBuf, key_file: Option<PathBuf>) -> Self {
-        Self(Arc::new(Place { path, key_file }))
+        Self(Arc::new(DirectoryLocation { path, key_file }))
     }
 
     pub(super) async fn read(&self, credential: &ResourceName) -> Result<Stored, StateError> {
@@ -67,7 +66,7 @@ impl Directory {
         &self,
         credential: &ResourceName,
         expected: &Version,
-        document: &Document,
+        document: &StateDocument,
     ) -> Result<Version, StateError> {
         let (place, credential) = (Arc::clone(&self.0), credential.clone());
         let (expected, document) = (expected.clone(), document.write());
@@ -80,8 +79,7 @@ impl Directory {
         blocking(move || place.prove()).await
     }
 
-    /// Waits for the credential's lock. It is tried again and again rather than waited for, so
-    /// that nobody has to stay behind in a thread for it.
+    /// Waits for the credential's lock by polling, so that no thread is blocked.
     pub(super) async fn exclude(&self, credential: &ResourceName) -> Result<Exclusive, StateError> {
         let began = Instant::now();
         loop {
@@ -98,7 +96,7 @@ impl Directory {
     }
 }
 
-/// Runs what waits for the disk beside the requests.
+/// Runs disk work on another thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
 ) -> Result<T, StateError> {
@@ -110,7 +108,7 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-impl Place {
+impl DirectoryLocation {
     fn read(&self, credential: &ResourceName) -> Result<Stored, StateError> {
         let path = self.file(credential, "state");
         let Some(bytes) = self.bytes(&path)? else {
@@ -119,7 +117,7 @@ impl Place {
         let at = path.display().to_string();
         let plain = envelope::open(&bytes, &at, credential, self.keys()?.as_ref())?;
         Ok(Stored {
-            document: Document::parse(&plain, &at)?,
+            document: StateDocument::parse(&plain, &at)?,
             version: version(&bytes),
         })
     }
@@ -134,7 +132,7 @@ impl Place {
         let file = envelope::close(document, credential, self.keys()?.as_ref())?;
         self.prepare()?;
         let lock = lock_file(&self.path.join(".lock"))?;
-        // Others hold it for the moment of a writing only.
+        // Others hold it only during a write.
         lock.lock()
             .map_err(|error| StateError::io("lock", &self.path, &error))?;
         let found = self.bytes(&path)?;
@@ -146,13 +144,13 @@ impl Place {
         Ok(version(&file))
     }
 
-    /// Goes all the way of a writing, with a file that means nothing.
+    /// Does all steps of a write, with an empty file.
     fn prove(&self) -> Result<(), StateError> {
         self.prepare()?;
         let failed = |error: io::Error| StateError::io("write", &self.path, &error);
         let lock = lock_file(&self.path.join(".lock"))?;
         lock.lock().map_err(failed)?;
-        // A crash in between leaves what the next writing removes.
+        // After a crash in between, the next write removes it.
         let probe = self.path.join(format!("{TEMPORARY}probe"));
         self.write(&probe, &[b' '; CLAIM]).map_err(failed)?;
         fs::remove_file(&probe).map_err(failed)
@@ -169,7 +167,7 @@ impl Place {
         }
     }
 
-    /// The file as it stands; `None` if there is none.
+    /// The content of the file; `None` if it does not exist.
     fn bytes(&self, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         let failed = |error: io::Error| StateError::io("read", path, &error);
         let file = match File::open(path) {
@@ -183,10 +181,10 @@ impl Place {
         if metadata.len() > LARGEST {
             return Err(StateError::Corrupt {
                 at: path.display().to_string().into(),
-                reason: "it is larger than any state",
+                reason: "it is larger than any state document",
             });
         }
-        // Sized at once, so that no copy is left behind by growing.
+        // Allocated at once, so that growing leaves no copy behind.
         let room = usize::try_from(metadata.len()).unwrap_or_default() + 1;
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
         file.take(LARGEST).read_to_end(&mut bytes).map_err(failed)?;
@@ -205,8 +203,8 @@ impl Place {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Removes what writings that were cut off have left. The caller holds the directory's lock, so
-    /// that no other writing is under way.
+    /// Removes what interrupted writes have left. The caller holds the directory's lock, so no other
+    /// write is in progress.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -218,11 +216,11 @@ impl Place {
     }
 
     fn keys(&self) -> Result<Option<Keys>, StateError> {
-        // Read afresh, so that a new key needs no restart; it is rarely needed.
+        // Read each time, so that a new key needs no restart; it is rarely needed.
         self.key_file.as_deref().map(Keys::read).transpose()
     }
 
-    /// Makes the directory (mode 0700) if it is not there, and checks whose it is.
+    /// Creates the directory (mode 0700) if it does not exist, and checks its owner.
     fn prepare(&self) -> Result<(), StateError> {
         DirBuilder::new()
             .recursive(true)
@@ -238,7 +236,7 @@ impl Place {
         check(&self.path, &metadata, "0700")
     }
 
-    /// A namespace has no dot, and so two credentials never share a file.
+    /// A namespace has no dot, so two credentials never share a file.
     fn file(&self, credential: &ResourceName, ending: &str) -> PathBuf {
         let namespace = credential.namespace().unwrap_or_default();
         self.path
@@ -256,7 +254,7 @@ fn lock_file(path: &Path) -> Result<File, StateError> {
         .map_err(|error| StateError::io("open", path, &error))
 }
 
-/// Two writings have never the same bytes: each counts on, or has a nonce of its own.
+/// No two writes have the same bytes: each has its own serial or nonce.
 fn version(bytes: &[u8]) -> Version {
     Version::Known(hex(digest(&SHA256, bytes).as_ref()).into())
 }

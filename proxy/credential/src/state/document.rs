@@ -1,4 +1,4 @@
-//! What is kept for one credential, and how it is written down.
+//! The stored document of one credential, and its format.
 
 use std::{fmt, sync::Arc};
 
@@ -10,38 +10,38 @@ use zeroize::Zeroizing;
 
 use super::StateError;
 
-/// The format that is written, and the latest that is understood.
+/// The format that is written, and the latest that can be read.
 const FORMAT: u32 = 1;
 
-/// A claim takes this much room, in bytes, so that there is room for what the refresh brings.
+/// The size of a claim, in bytes, so that there is room for the result of the refresh.
 pub(super) const CLAIM: usize = 8 * 1024;
 
 /// How many seeds are remembered.
 const SEEDS: usize = 32;
 
-/// What is kept for one credential.
+/// The stored document of one credential.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Document {
+pub struct StateDocument {
     pub(super) format: Format,
-    /// Counts the writings.
+    /// Counts the writes.
     pub serial: u64,
-    /// The seeds that a chain was ever begun with, oldest first. A seed that stands here is not
-    /// tried again, so that a replica that still has the file from before does not go back to it.
+    /// The seeds with which a chain ever began, oldest first. A seed in this list is not used again, so
+    /// that a replica that still has the previous file does not go back to it.
     pub(crate) seeds: Vec<Fingerprint>,
     /// The tokens.
     pub(crate) pair: Option<Pair>,
-    /// A refresh that is under way, or whose end nobody knows.
+    /// A refresh in progress, or whose result is unknown.
     pub(crate) attempt: Option<Attempt>,
 }
 
-/// What a refresh brought.
+/// The result of a refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Pair {
-    /// The access token; `None` once it was revoked.
+    /// The access token; `None` after it was revoked.
     pub(crate) access: Option<Access>,
-    /// What the next refresh is made with. It works once.
+    /// The token for the next refresh. Single-use.
     #[serde(with = "exposed")]
     pub(crate) refresh_token: Secret,
 }
@@ -56,8 +56,8 @@ pub(crate) struct Access {
     pub(crate) expires_at: Timestamp,
 }
 
-/// Written before a token that works once is sent: whoever finds it knows that the token may be
-/// spent although its fruit was never stored.
+/// Written before a single-use token is sent: a successor that finds it knows that the token may be
+/// spent although the result was never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Attempt {
@@ -65,7 +65,7 @@ pub(crate) struct Attempt {
     pub(crate) spends: Fingerprint,
     /// When it was first sent.
     pub(crate) since: Timestamp,
-    /// Who is at it; `None` if nobody is and how it ended is not known.
+    /// The replica that refreshes; `None` if none does and the result is unknown.
     pub(crate) lease: Option<Lease>,
 }
 
@@ -73,19 +73,19 @@ pub(crate) struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Lease {
-    /// Whose it is.
+    /// The holder.
     pub(crate) holder: Arc<str>,
-    /// Until when, by its holder's clock.
+    /// Its end, by its holder's clock.
     pub(crate) until: Timestamp,
 }
 
-/// Stands for a secret where it must be recognised but not known. Tokens are long and random, and
-/// so cannot be found from it.
+/// Identifies a secret without revealing it. Tokens are long and random, so they cannot be found from
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fingerprint(String);
 
 impl Fingerprint {
-    /// Of a secret of some kind; the same text as another kind has another fingerprint.
+    /// The fingerprint of a secret of some kind; the same text of another kind has another fingerprint.
     pub(crate) fn of(kind: &str, secret: &Secret) -> Self {
         let text = Zeroizing::new(format!("countersign\0{kind}\0{}", secret.expose()));
         let digest = digest(&SHA256, text.as_bytes());
@@ -132,14 +132,14 @@ impl<'de> Deserialize<'de> for Format {
     }
 }
 
-/// Read first: a later format may have members that are not known here.
+/// Parsed first: a later format may have unknown members.
 #[derive(Deserialize)]
 struct Head {
     format: u32,
 }
 
-impl Document {
-    /// Notes that a chain begins with this seed.
+impl StateDocument {
+    /// Records that a chain begins with this seed.
     pub(crate) fn begin(&mut self, seed: Fingerprint) {
         self.seeds.retain(|known| *known != seed);
         self.seeds.push(seed);
@@ -149,44 +149,43 @@ impl Document {
 
     /// As JSON.
     pub(super) fn write(&self) -> Zeroizing<Vec<u8>> {
-        // Room for what there is, so that no copy is left behind by growing.
+        // Allocated at once, so that growing leaves no copy behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
         if let Err(error) = serde_json::to_writer(&mut *bytes, self) {
-            // A document has nothing that JSON cannot say.
+            // A document can always be written as JSON.
             unreachable!("{error}");
         }
         let claimed = self.attempt.as_ref().is_some_and(|a| a.lease.is_some());
         if claimed && bytes.len() < CLAIM {
-            // White space after a JSON document means nothing.
+            // White space after a JSON document is ignored.
             bytes.resize(CLAIM, b' ');
         }
         bytes
     }
 
-    /// As JSON, as a text that stays secret.
+    /// As JSON, as a secret text.
     pub(super) fn text(&self) -> Secret {
         let mut bytes = self.write();
-        // Always UTF-8; moved, so that no copy stays behind.
+        // Always UTF-8; moved, so that no copy remains.
         Secret::new(String::from_utf8(std::mem::take(&mut *bytes)).unwrap_or_default())
     }
 
-    /// From JSON that stood `at` somewhere.
+    /// Parses JSON; `at` says where it was stored.
     pub(super) fn parse(bytes: &[u8], at: &str) -> Result<Self, StateError> {
         let corrupt = |reason| StateError::Corrupt {
             at: at.into(),
             reason,
         };
-        let head: Head =
-            serde_json::from_slice(bytes).map_err(|_| corrupt("it is no state of a credential"))?;
+        let head: Head = serde_json::from_slice(bytes)
+            .map_err(|_| corrupt("it is not the state of a credential"))?;
         if head.format > FORMAT {
             return Err(StateError::Later { at: at.into() });
         }
-        serde_json::from_slice(bytes)
-            .map_err(|_| corrupt("it is not what the gateway writes there"))
+        serde_json::from_slice(bytes).map_err(|_| corrupt("it is not in the gateway's format"))
     }
 }
 
-/// The one place where secrets of the state become text.
+/// The only place where secrets of the state become text.
 mod exposed {
     use countersign_core::secret::Secret;
     use serde::{Deserialize, Deserializer, Serializer};

@@ -1,5 +1,5 @@
-//! The file around a document in a directory: a line that says what it is, then the document,
-//! sealed with AES-256-GCM if there is a key. What was cut short or changed is noticed either way.
+//! The file format around a document in a directory: a line that identifies it, then the document,
+//! encrypted with AES-256-GCM if there is a key. Truncation and changes are detected in both cases.
 
 use std::{io::Read, os::unix::fs::PermissionsExt, path::Path};
 
@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::{StateError, document::hex};
 
-/// What the first line says it is.
+/// The identifier in the first line.
 const KIND: &str = "countersign-state";
 
-/// The latest form of the envelope.
+/// The latest version of the envelope.
 const FORMAT: u32 = 1;
 
 /// The length of a key, in bytes.
@@ -49,11 +49,11 @@ struct Sealed {
     nonce: String,
 }
 
-/// The keys of a key file: what is written is encrypted with the first, and read with any.
+/// The keys of a key file: the first encrypts, all decrypt.
 pub(super) struct Keys(Vec<Zeroizing<[u8; KEY_BYTES]>>);
 
 impl Keys {
-    /// Reads a key file: 32 bytes in base64 a line.
+    /// Reads a key file: 32 bytes in base64 per line.
     pub(super) fn read(path: &Path) -> Result<Self, StateError> {
         let problem = |problem| StateError::KeyFile {
             path: path.into(),
@@ -61,7 +61,7 @@ impl Keys {
         };
         let io = |error| StateError::io("read", path, &error);
         let file = files::open(path).map_err(io)?;
-        // The group may read: that is all that a mounted Secret with `fsGroup` can offer.
+        // Group-readable is accepted: a mounted Secret with `fsGroup` is always group-readable.
         if file.metadata().map_err(io)?.permissions().mode() & 0o037 != 0 {
             return Err(problem(
                 "can be read by every user or written by the group; make it 0600 (or 0440)",
@@ -80,7 +80,7 @@ impl Keys {
                 match BASE64_STANDARD.decode_slice(line, &mut *key) {
                     Ok(KEY_BYTES) => Ok(key),
                     Ok(_) | Err(_) => Err(problem(
-                        "must hold 32 bytes in base64 a line (`openssl rand -base64 32`)",
+                        "must have 32 bytes in base64 per line (`openssl rand -base64 32`)",
                     )),
                 }
             })
@@ -96,18 +96,18 @@ impl Keys {
     }
 }
 
-/// What a key is called where it must not be known.
+/// A fingerprint of a key.
 fn id(key: &[u8; KEY_BYTES]) -> String {
     let text = Zeroizing::new([b"countersign\0key\0".as_slice(), key].concat());
     hex(&digest(&SHA256, &text).as_ref()[..8])
 }
 
-/// Ties a sealed document to its credential, so that one cannot be put in another's place.
+/// Binds an encrypted document to its credential, so that it cannot be used for another.
 fn tied(credential: &ResourceName) -> Aad<Vec<u8>> {
     Aad::from(format!("{KIND}\0{FORMAT}\0{credential}").into_bytes())
 }
 
-/// The bytes of a file for a document.
+/// The content of the file for a document.
 pub(super) fn close(
     document: Zeroizing<Vec<u8>>,
     credential: &ResourceName,
@@ -128,7 +128,7 @@ pub(super) fn close(
                 reason: "the cryptographic library failed".into(),
             };
             let sealing = RandomizedNonceKey::new(&AES_256_GCM, &**key).map_err(failed)?;
-            // So that the tag is appended without a copy of the plain text being left behind.
+            // So that appending the tag leaves no copy of the plain text behind.
             body.reserve(AES_256_GCM.tag_len());
             let nonce = sealing
                 .seal_in_place_append_tag(tied(credential), &mut *body)
@@ -141,7 +141,7 @@ pub(super) fn close(
     }
     let mut file = Zeroizing::new(Vec::with_capacity(body.len() + 512));
     if let Err(error) = serde_json::to_writer(&mut *file, &head) {
-        // A head has nothing that JSON cannot say.
+        // A head can always be written as JSON.
         unreachable!("{error}");
     }
     file.push(b'\n');
@@ -149,7 +149,7 @@ pub(super) fn close(
     Ok(file)
 }
 
-/// The document in the bytes of the file `at` a path.
+/// The document in the content of the file at a path.
 pub(super) fn open(
     file: &[u8],
     at: &str,
@@ -163,11 +163,11 @@ pub(super) fn open(
     let end = file.iter().position(|byte| *byte == b'\n');
     let (head, body) = end
         .map(|end| (&file[..end], &file[end + 1..]))
-        .ok_or_else(|| corrupt("it is cut short, or no state of a credential"))?;
+        .ok_or_else(|| corrupt("it is truncated, or not the state of a credential"))?;
     let head: Head =
-        serde_json::from_slice(head).map_err(|_| corrupt("it is no state of a credential"))?;
+        serde_json::from_slice(head).map_err(|_| corrupt("it is not the state of a credential"))?;
     if head.kind != KIND {
-        return Err(corrupt("it is no state of a credential"));
+        return Err(corrupt("it is not the state of a credential"));
     }
     if head.format > FORMAT {
         return Err(StateError::Later { at: at.into() });
@@ -184,16 +184,16 @@ pub(super) fn open(
                 wanted: sealed.key,
             })?;
             let length = unseal(key, &sealed.nonce, credential, &mut body)
-                .ok_or_else(|| corrupt("it was cut short or changed"))?;
+                .ok_or_else(|| corrupt("it was truncated or changed"))?;
             body.truncate(length);
         }
         (None, Some(sum)) if sum == hex(digest(&SHA256, &body).as_ref()) => {}
-        (None, Some(_) | None) => return Err(corrupt("it was cut short or changed")),
+        (None, Some(_) | None) => return Err(corrupt("it was truncated or changed")),
     }
     Ok(body)
 }
 
-/// Decrypts in place; gives the length of the plain text.
+/// Decrypts in place; returns the length of the plain text.
 fn unseal(
     key: &[u8; KEY_BYTES],
     nonce: &str,

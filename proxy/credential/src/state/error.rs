@@ -1,4 +1,4 @@
-//! Why state cannot be read or kept.
+//! Why state cannot be read or stored.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -6,38 +6,38 @@ use countersign_control_plane::kube::KubeError;
 
 use crate::vault::VaultError;
 
-/// Why state cannot be read or kept, as a sentence for the operator with its remedy. Never says
-/// what is in it.
+/// Why state cannot be read or stored, as a sentence for the operator with its remedy. Never contains
+/// the state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// The store cannot be reached or used just now.
-    #[error("the state store does not answer: {reason}")]
+    /// The store does not respond or cannot be used at the moment.
+    #[error("the state store does not respond: {reason}")]
     Unavailable {
-        /// What was seen.
+        /// What happened.
         reason: String,
     },
-    /// Another process is refreshing and has not come to an end.
+    /// Another process is refreshing and has not finished.
     #[error("another replica has been refreshing this credential for {seconds} s")]
     Busy {
-        /// How long we waited for it.
+        /// How long we waited.
         seconds: u64,
     },
-    /// Somebody else wrote in between.
+    /// Another process has written in between.
     #[error("the state was changed by another replica at the same moment")]
     Conflict,
     /// The file system refused.
     #[error("cannot {action} {} ({kind})", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: Arc<Path>,
         /// What the operating system said.
         kind: io::ErrorKind,
     },
-    /// Others could read or change it.
+    /// Others can read or change it.
     #[error(
-        "{} has mode {mode:04o}, so that others may read or change what is in it; make it {remedy}",
+        "{} has mode {mode:04o}, so others can read or change it; make it {remedy}",
         path.display()
     )]
     Permissions {
@@ -50,22 +50,20 @@ pub enum StateError {
     },
     /// It belongs to another user.
     #[error(
-        "{} belongs to user {owner} and the gateway runs as {ours}; give it to the gateway, or name \
-         a directory beneath it, which the gateway then makes for itself",
+        "{} belongs to user {owner}, but the gateway runs as {ours}; change its owner, or configure a directory below it, which the gateway then creates",
         path.display()
     )]
     Owner {
         /// The file or directory.
         path: Arc<Path>,
-        /// Whose it is.
+        /// The owner.
         owner: u32,
-        /// Who we are.
+        /// The gateway's user.
         ours: u32,
     },
-    /// What is stored cannot be understood. It is left as it is.
+    /// The stored document cannot be read. It is left unchanged.
     #[error(
-        "{at} cannot be used: {reason}; it is left as it is. Restore it from a backup, or move it \
-         away, reinstall the app and put its new refresh token where the credential's seed is"
+        "{at} cannot be used: {reason}; it was not changed. Restore it from a backup, or move it away, reinstall the app and put its new refresh token where the credential's seed is"
     )]
     Corrupt {
         /// Where.
@@ -74,14 +72,14 @@ pub enum StateError {
         reason: &'static str,
     },
     /// A later version of the gateway wrote it.
-    #[error("{at} was written by a later version of the gateway; it is left as it is")]
+    #[error("{at} was written by a later version of the gateway; it was not changed")]
     Later {
         /// Where.
         at: Arc<str>,
     },
-    /// It is encrypted and the gateway was given no key.
+    /// It is encrypted and the gateway has no key.
     #[error(
-        "{at} is encrypted; name the file with its key as `keyFile` beside the state's `directory`"
+        "{at} is encrypted; configure the file with its key as `keyFile`, next to the state's `directory`"
     )]
     NoKey {
         /// Where.
@@ -89,8 +87,7 @@ pub enum StateError {
     },
     /// It is encrypted with a key that is not in the key file.
     #[error(
-        "{at} is encrypted with the key {wanted}, which is not in the key file; add that key as a \
-         further line. It is left as it is"
+        "{at} is encrypted with the key {wanted}, which is not in the key file; add that key as another line. The file was not changed"
     )]
     WrongKey {
         /// Where.
@@ -106,16 +103,12 @@ pub enum StateError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The API server did not give or take it.
+    /// The API server failed.
     #[error("the state in Kubernetes: {0}")]
     Kube(#[from] KubeError),
-    /// The API server does not let the gateway do all that it takes to keep state.
+    /// The gateway lacks rights at the API server to store state.
     #[error(
-        "the gateway may not {} Secret {name} in namespace {namespace}, in which what Slack gives for \
-         a token that works once is kept; nothing is sent to Slack. Bind its service account to a \
-         Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], \
-         verbs: [create]}}, {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{name}], \
-         verbs: [get, update]}}]",
+        "the gateway may not {} Secret {name} in namespace {namespace}, where Slack's new tokens are stored; nothing is sent to Slack. Bind its service account to a Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], verbs: [create]}}, {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{name}], verbs: [get, update]}}]",
         missing.join(" and ")
     )]
     KubeRights {
@@ -123,27 +116,25 @@ pub enum StateError {
         namespace: Arc<str>,
         /// The Secret's name.
         name: Arc<str>,
-        /// The verbs that are missing.
+        /// The missing verbs.
         missing: Vec<&'static str>,
     },
-    /// Vault does not let the gateway do all that it takes to keep state.
+    /// The gateway lacks rights at Vault to store state.
     #[error(
-        "the gateway lacks {} for {path} in Vault, in which what Slack gives for a token that works \
-         once is kept; nothing is sent to Slack. Give it a policy with: path \"{path}\" \
-         {{ capabilities = [\"create\", \"read\", \"update\"] }}",
+        "the gateway lacks {} for {path} in Vault, where Slack's new tokens are stored; nothing is sent to Slack. Give it a policy with: path \"{path}\" {{ capabilities = [\"create\", \"read\", \"update\"] }}",
         missing.join(" and ")
     )]
     VaultRights {
         /// The path, as policies write it.
         path: Arc<str>,
-        /// The capabilities that are missing.
+        /// The missing capabilities.
         missing: Vec<&'static str>,
     },
-    /// Vault did not give or take it.
+    /// Vault failed.
     #[error("the state in Vault: {0}")]
     Vault(#[from] VaultError),
-    /// The configuration does not describe the store that it names.
-    #[error("the state's store needs {what}")]
+    /// The configuration names a store without its settings.
+    #[error("the state store needs {what}")]
     NotConfigured {
         /// What is missing.
         what: &'static str,
@@ -159,7 +150,7 @@ impl StateError {
         }
     }
 
-    /// Whether it may pass without a person's help.
+    /// Whether it may pass by itself.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unavailable { .. } | Self::Busy { .. } | Self::Conflict | Self::Io { .. } => true,

@@ -1,4 +1,4 @@
-//! State in Kubernetes Secrets: one Secret a credential, replaced only as it was read, which the API
+//! State in Kubernetes Secrets: one Secret per credential, replaced only if unchanged, which the API
 //! server checks by its `resourceVersion`.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -7,12 +7,12 @@ use countersign_config::model::{Cluster, ResourceName};
 use countersign_control_plane::kube::{Kube, KubeError, StoredSecret};
 use countersign_core::secret::Secret;
 
-use super::{Document, Fingerprint, StateError, Stored, Version, rights::Refusals};
+use super::{Fingerprint, StateDocument, StateError, Stored, Version, rights::Refusals};
 
 /// The key in the Secret.
 const KEY: &str = "state";
 
-/// What marks our Secrets for people.
+/// Marks our Secrets for people.
 const LABELS: [(&str, &str); 1] = [("app.kubernetes.io/managed-by", "countersign")];
 
 /// The longest name that a Secret can have.
@@ -44,7 +44,7 @@ impl Secrets {
             reason: "it has no key `state`",
         })?;
         Ok(Stored {
-            document: Document::parse(bytes, &at)?,
+            document: StateDocument::parse(bytes, &at)?,
             version: version(&secret),
         })
     }
@@ -53,14 +53,15 @@ impl Secrets {
         &self,
         credential: &ResourceName,
         expected: &Version,
-        document: &Document,
+        document: &StateDocument,
     ) -> Result<Version, StateError> {
         let name = name(credential);
         let data = BTreeMap::from([(KEY.to_owned(), document.text())]);
         let read = self.secret(credential).await?;
         let written = match read {
             None if *expected == Version::Absent => {
-                // Who may create need not be let update: then the next writing would fail.
+                // The right to create does not imply the right to update: then the next write would
+                // fail.
                 self.prove(credential, Vec::new()).await?;
                 let (kube, namespace) = (&self.kube, &self.namespace);
                 kube.create_secret(namespace, &name, &LABELS, &data).await
@@ -84,20 +85,20 @@ impl Secrets {
         }
     }
 
-    /// Fails unless a credential's Secret may be read and updated, and created if it is not there.
+    /// Fails unless a credential's Secret may be read and updated, and created if it does not exist.
     pub(super) async fn prove_all(&self, credential: &ResourceName) -> Result<(), StateError> {
         if self.secret(credential).await?.is_none() {
             return self.prove(credential, Vec::new()).await;
         }
         match self.prove(credential, Vec::new()).await {
-            // It is there already.
+            // It already exists.
             Err(StateError::KubeRights { missing, .. }) if missing == ["create"] => Ok(()),
             proven => proven,
         }
     }
 
-    /// Fails unless a Secret that is not there may be created and then updated, or with the verbs
-    /// that are `missing` already. Of what was refused the API server is not asked again at once.
+    /// Fails unless a Secret that does not exist may be created and then updated, or with the verbs that
+    /// are known to be `missing`. The API server is not asked at once again about what it refused.
     async fn prove(
         &self,
         credential: &ResourceName,
@@ -105,7 +106,7 @@ impl Secrets {
     ) -> Result<(), StateError> {
         self.refusals.recent(credential)?;
         let name = name(credential);
-        let data = BTreeMap::from([(KEY.to_owned(), Document::default().text())]);
+        let data = BTreeMap::from([(KEY.to_owned(), StateDocument::default().text())]);
         let to_write = self.kube.missing_to_write(&self.namespace, &name, &data);
         missing.extend(to_write.await?);
         if missing.is_empty() {
@@ -140,7 +141,7 @@ fn version(secret: &StoredSecret) -> Version {
     Version::Known(secret.resource_version().into())
 }
 
-/// A namespace has no dot, and so two credentials never share a Secret.
+/// A namespace has no dot, so two credentials never share a Secret.
 fn name(credential: &ResourceName) -> String {
     let namespace = credential.namespace().unwrap_or_default();
     let name = format!("countersign-state.{namespace}.{}", credential.name());

@@ -1,9 +1,9 @@
-//! The state of credentials that rotate: what must not be lost, kept where a crash cannot take it.
+//! The state of rotating credentials: what must not be lost, stored so that it survives a crash.
 //!
-//! A store holds one document a credential and knows two operations: read it, and replace it if it
-//! is still the version that was read (compare-and-set). On these two rests `claim`: who may
-//! spend a refresh token now, so that of several processes exactly one does. Which store it is
-//! makes no difference to whoever uses it.
+//! A store holds one document per credential and has two operations: read it, and replace it if it is
+//! still the version that was read (compare-and-set). `claim` is built on these two: it decides which
+//! process may spend a refresh token now, so that exactly one does. The kind of store makes no
+//! difference to its users.
 
 mod claim;
 mod directory;
@@ -16,8 +16,8 @@ mod rights;
 mod tests;
 mod vault;
 
-pub(super) use claim::{Claimed, Turn};
-pub use document::Document;
+pub(super) use claim::{ClaimGuard, ClaimOutcome};
+pub use document::StateDocument;
 pub(super) use document::{Access, Attempt, Fingerprint, Pair};
 pub use error::StateError;
 
@@ -37,48 +37,48 @@ pub struct State {
     clock: Clock,
 }
 
-/// The places that state can be in.
+/// The kinds of store.
 #[derive(Debug)]
 enum Store {
     Directory(Directory),
     Kubernetes(kubernetes::Secrets),
     Vault(vault::Kv),
-    /// A store that the configuration names and does not describe.
+    /// A store that the configuration names without its settings.
     Missing(&'static str),
     /// A test's.
     #[cfg(test)]
     Fake(Arc<tests::FakeStore>),
 }
 
-/// Which writing of a document was read. Two writings never have the same version.
+/// Identifies the write that was read. No two writes have the same version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Version {
-    /// There is none yet.
+    /// There is no document yet.
     Absent,
-    /// What the store calls it.
+    /// The store's own identifier.
     Known(Arc<str>),
 }
 
 /// A document and its version.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// What is kept.
-    pub document: Document,
-    /// The version of it that was read.
+    /// The document.
+    pub document: StateDocument,
+    /// The version that was read.
     pub version: Version,
 }
 
 impl Stored {
     fn nothing() -> Self {
         Self {
-            document: Document::default(),
+            document: StateDocument::default(),
             version: Version::Absent,
         }
     }
 }
 
 impl State {
-    /// As the gateway's file says, where `vault` is the one that it names. Touches nothing yet.
+    /// As the Gateway file configures it; `vault` is its Vault. Reads nothing yet.
     pub fn new(gateway: &Gateway, vault: Option<Arc<Vault>>, clock: Clock) -> Self {
         let store = match &gateway.state {
             StateStore::Directory { path, key_file } => {
@@ -106,10 +106,10 @@ impl State {
         Self::with_store(Store::Directory(nowhere), clock)
     }
 
-    /// What is kept for a credential; an empty document if nothing is.
+    /// The stored document of a credential; an empty one if there is none.
     ///
     /// # Errors
-    /// When that cannot be told.
+    /// When that is not known.
     pub async fn read(&self, credential: &ResourceName) -> Result<Stored, StateError> {
         match &self.store {
             Store::Directory(directory) => directory.read(credential).await,
@@ -121,8 +121,8 @@ impl State {
         }
     }
 
-    /// Puts a document in the place of the one that was read as `expected`. It is durable when
-    /// this returns its new version.
+    /// Replaces the document that was read as `expected`. It is durable when this returns its new
+    /// version.
     ///
     /// # Errors
     /// After [`StateError::Conflict`] nothing was written; after any other error it is not known.
@@ -130,7 +130,7 @@ impl State {
         &self,
         credential: &ResourceName,
         expected: &Version,
-        document: &Document,
+        document: &StateDocument,
     ) -> Result<Version, StateError> {
         match &self.store {
             Store::Directory(directory) => directory.replace(credential, expected, document).await,
@@ -142,10 +142,10 @@ impl State {
         }
     }
 
-    /// Finds out whether what a refresh would bring could be kept.
+    /// Finds out whether the result of a refresh could be stored.
     ///
     /// # Errors
-    /// When it could not, or that cannot be told.
+    /// When it could not, or that is not known.
     pub(super) async fn prove(&self, credential: &ResourceName) -> Result<(), StateError> {
         match &self.store {
             Store::Directory(directory) => directory.prove().await,
@@ -157,7 +157,7 @@ impl State {
         }
     }
 
-    /// What the store itself offers to keep others out; `None` where a lease has to do.
+    /// The store's own lock; `None` if only a lease is available.
     async fn exclude(&self, credential: &ResourceName) -> Result<Option<Exclusive>, StateError> {
         match &self.store {
             Store::Directory(directory) => directory.exclude(credential).await.map(Some),

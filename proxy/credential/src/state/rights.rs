@@ -1,5 +1,5 @@
-//! What a store does not let the gateway do, remembered for a moment: it changes when a person changes
-//! it, and asking costs the store more than the answer is worth.
+//! Caches which rights the gateway lacks at a store: that changes only when a person changes it, and
+//! asking costs the store more than the answer is worth.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::StateError;
 
-/// How long a refusal is taken for one.
+/// How long a refusal is cached.
 const REMEMBER: Duration = Duration::from_secs(5);
 
 /// By credential.
@@ -20,7 +20,7 @@ const REMEMBER: Duration = Duration::from_secs(5);
 pub(super) struct Refusals(Mutex<HashMap<ResourceName, (Instant, StateError)>>);
 
 impl Refusals {
-    /// Fails as it did a moment ago.
+    /// Fails with a cached refusal.
     pub(super) fn recent(&self, credential: &ResourceName) -> Result<(), StateError> {
         let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match refusals.get(credential) {
@@ -29,7 +29,7 @@ impl Refusals {
         }
     }
 
-    /// Remembers it, and gives it back.
+    /// Caches it, and returns it.
     pub(super) fn note(&self, credential: &ResourceName, error: StateError) -> StateError {
         let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.insert(credential.clone(), (Instant::now(), error.clone()));

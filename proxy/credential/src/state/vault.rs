@@ -1,16 +1,16 @@
-//! State in KV version 2 of Vault or `OpenBao`: one secret a credential, written by check-and-set.
+//! State in KV version 2 of Vault or `OpenBao`: one secret per credential, written by check-and-set.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use countersign_config::model::ResourceName;
 
-use super::{Document, StateError, Stored, Version, rights::Refusals};
+use super::{StateDocument, StateError, Stored, Version, rights::Refusals};
 use crate::vault::{Vault, VaultError};
 
 /// The field in the secret.
 const FIELD: &str = "state";
 
-/// What it takes to keep state: the first writing is a `create`, all others are an `update`.
+/// The rights for storing state: the first write is a `create`, all others are an `update`.
 const CAPABILITIES: [&str; 3] = ["create", "read", "update"];
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Kv {
         let secret = match self.vault.read(&self.mount, &path).await {
             Ok(secret) => secret,
             Err(VaultError::NotFound { .. }) => return Ok(Stored::nothing()),
-            // Someone removed it, as if it had never been; but its versions count on.
+            // Someone removed it, as if it had never existed; but its versions continue.
             Err(VaultError::Deleted { version, .. } | VaultError::Destroyed { version, .. }) => {
                 return Ok(Stored {
                     version: known(version),
@@ -51,7 +51,7 @@ impl Kv {
             reason: "it has no field `state`",
         })?;
         Ok(Stored {
-            document: Document::parse(text.expose().as_bytes(), &at)?,
+            document: StateDocument::parse(text.expose().as_bytes(), &at)?,
             version: known(secret.version),
         })
     }
@@ -60,11 +60,11 @@ impl Kv {
         &self,
         credential: &ResourceName,
         expected: &Version,
-        document: &Document,
+        document: &StateDocument,
     ) -> Result<Version, StateError> {
         let cas = match expected {
             Version::Absent => 0,
-            // Only what this store said is ever expected of it.
+            // Only what this store returned is ever expected of it.
             Version::Known(version) => version.parse().map_err(|_| StateError::Conflict)?,
         };
         let fields = BTreeMap::from([(FIELD.to_owned(), document.text())]);
@@ -79,7 +79,7 @@ impl Kv {
         }
     }
 
-    /// Fails unless all may be done that it takes to keep state, as far as Vault tells.
+    /// Fails unless the gateway has all rights for storing state, as far as Vault reports them.
     pub(super) async fn prove(&self, credential: &ResourceName) -> Result<(), StateError> {
         self.refusals.recent(credential)?;
         let path = self.path(credential);
@@ -96,7 +96,7 @@ impl Kv {
         }
     }
 
-    /// A refusal, with all that is missing at once.
+    /// A refusal, with everything that is missing.
     async fn refused(&self, credential: &ResourceName, error: VaultError) -> StateError {
         if matches!(error, VaultError::Denied { .. })
             && let Err(lacks @ StateError::VaultRights { .. }) = self.prove(credential).await

@@ -7,7 +7,7 @@ use countersign_core::{bearer::Bearer, reason::Reason};
 
 use super::*;
 
-/// A caller whose proof nobody checked, and nobody withdraws.
+/// A caller with a fake proof that is never withdrawn.
 #[derive(Debug)]
 struct Pretended {
     key: [u8; 32],
@@ -91,7 +91,7 @@ async fn t26_a_value_is_never_given_to_another_caller() {
             assert_eq!(issued.secret().expose(), expected);
         }
     }
-    // The API rejects one caller's; the other's stays.
+    // The API rejects one caller's value; the other's stays.
     credentials.invalidate(&exchanged().name, 1);
     let first = credentials.obtain_for(&exchanged(), &callers[0]).await;
     assert_eq!(first.unwrap().secret().expose(), "c");
@@ -116,7 +116,7 @@ async fn it_ends_with_the_callers_token_and_is_revoked_then() {
     clock.pass(at(2_999));
     assert!(fake.revoked().await.is_empty());
     clock.pass(at(3_000));
-    // Nobody takes it any more at the gateway, but its issuer's upstream would.
+    // No one uses it at the gateway any more, but its issuer's upstream would still accept it.
     assert_eq!(fake.revoked().await, ["a"]);
     assert_eq!(slots(&credentials), 1);
     let late = credentials.obtain_for(&exchanged(), &caller).await;

@@ -1,4 +1,4 @@
-//! An operator's helper: real programs, well-behaved and not.
+//! An operator's helper: real programs, correct and faulty.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -30,7 +30,8 @@ impl Helper {
         fs::write(self.file("helper"), format!("at='{at}'\n{body}\n")).unwrap();
     }
 
-    /// By its shell: a file that was just written cannot be run while another test starts a program.
+    /// Through its shell: a file that was just written cannot be executed while another test starts a
+    /// program.
     fn credential(&self, timeout: Duration) -> Arc<Credential> {
         let script = self.file("helper").display().to_string();
         of_command(["/bin/sh", &script, "with an argument"], timeout)
@@ -79,12 +80,12 @@ async fn a_helper_is_told_what_is_wanted_and_little_else() {
     assert_eq!(said("where"), "/\n");
     for line in said("environment").lines() {
         let name = line.split('=').next().unwrap();
-        // The shell sets the last three by itself.
+        // The shell sets the last three itself.
         let known = ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "PWD", "SHLVL", "_"];
         assert!(known.contains(&name), "{name} came through");
     }
 
-    // An API rejected it: the helper is told, and brings another.
+    // An API rejected it: the helper is told, and returns another.
     helper.becomes(r#"cat >"$at/question"; echo '{"secret": "xoxb-two"}'"#);
     credentials.invalidate(&credential.name, issued.generation());
     let other = credentials.obtain(&credential).await.unwrap();
@@ -93,17 +94,17 @@ async fn a_helper_is_told_what_is_wanted_and_little_else() {
 }
 
 #[rstest]
-#[case::no_json("echo xoxb-canary", "what it printed is no such object")]
-#[case::an_array(r#"echo '["xoxb-canary"]'"#, "what it printed is no such object")]
+#[case::no_json("echo xoxb-canary", "its output is not such an object")]
+#[case::an_array(r#"echo '["xoxb-canary"]'"#, "its output is not such an object")]
 #[case::another_key(
     r#"echo '{"secret": "xoxb-canary", "expires": "2026-11-23T06:10:00Z"}'"#,
-    "what it printed is no such object"
+    "its output is not such an object"
 )]
-#[case::nothing(":", "what it printed is no such object")]
-#[case::no_secret("echo '{}'", "it printed no `secret`")]
+#[case::nothing(":", "its output is not such an object")]
+#[case::no_secret("echo '{}'", "its output has no `secret`")]
 #[case::no_time(
     r#"echo '{"secret": "xoxb-canary", "expiresAt": "tomorrow"}'"#,
-    "its `expiresAt` is no time"
+    "its `expiresAt` is not a time"
 )]
 #[case::over(
     r#"echo '{"secret": "xoxb-canary", "expiresAt": "2020-01-01T00:00:00Z"}'"#,
@@ -157,7 +158,7 @@ async fn a_helper_that_is_not_there_or_may_not_be_run_is_told() {
     assert_eq!(fault(missing), expected);
 }
 
-/// Waits until a process is no more; killed, it may still take a moment.
+/// Waits until a process is gone; after a kill this can take a moment.
 async fn gone(pid_file: &Path) {
     let pid = fs::read_to_string(pid_file).unwrap();
     let is_alive = || {
@@ -203,8 +204,8 @@ async fn a_thousand_requests_run_it_once() {
         Helper::new(r#"echo run >>"$at/runs"; cat >"$at/question"; echo '{"secret": "xoxb-one"}'"#);
     let credentials = Arc::new(of_provider(clock()));
     let credential = helper.credential(PLENTY);
-    let asking = (0..1_000).map(|_| credentials.obtain(&credential));
-    for obtained in futures_util::future::join_all(asking).await {
+    let request = (0..1_000).map(|_| credentials.obtain(&credential));
+    for obtained in futures_util::future::join_all(request).await {
         assert_eq!(obtained.unwrap().generation(), 1);
     }
     assert_eq!(fs::read_to_string(helper.file("runs")).unwrap(), "run\n");
@@ -237,8 +238,8 @@ async fn what_fails_is_bridged_and_what_is_withdrawn_is_not() {
     assert_eq!(fault(withdrawn), HelperFault::Withdrawn(why));
 }
 
-/// Lets the time pass after which the helper is asked before its value is used. The clock runs on
-/// afterwards: a process takes real time.
+/// Advances the time after which the helper is asked before its value is used. The clock then runs: a
+/// process takes real time.
 async fn overdue() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(121)).await;

@@ -1,4 +1,4 @@
-//! Mounted files, reloads, and sources that the gateway is not set up for.
+//! Mounted files, reloads, and sources that are not configured.
 
 use std::{os::unix::fs::symlink, time::Duration};
 
@@ -15,7 +15,7 @@ async fn a_file_is_read_again_when_it_changes_and_refused_when_it_goes() {
     let first = credentials.obtain(&credential).await.unwrap();
     assert_eq!((first.secret().expose(), first.generation()), ("one", 1));
 
-    // Same length, and nobody asked for a while: the very next request has the new value.
+    // Same length, and not used for a while: the very next request has the new value.
     std::fs::write(&file.path, "two\n").unwrap();
     advance(Duration::from_secs(2)).await;
     let second = credentials.obtain(&credential).await.unwrap();

@@ -1,4 +1,4 @@
-//! A source that does not answer: the first who needs it waits, and nobody after it for long.
+//! A source that does not respond: the first request waits for it, and later ones only briefly.
 
 use countersign_control_plane::{TransportError, kube::KubeError};
 use countersign_core::outage::PROMPT;
@@ -8,17 +8,17 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::{source::Recheck, vault::VaultError};
 
-/// As long as Vault or an issuer is waited for.
+/// The timeout for Vault or an issuer.
 const LONG: Duration = Duration::from_secs(10);
 
 fn silent() -> CredentialError {
     CredentialError::Issuer {
         host: "issuer.test".into(),
-        fault: IssuerFault::Unavailable("no whole answer within 10 s".into()),
+        fault: IssuerFault::Unavailable("no complete response within 10 s".into()),
     }
 }
 
-/// Lets the source answer once, after a while.
+/// Makes the source respond once, after a while.
 fn answers_after(fake: &Arc<Fake>, time: Duration) {
     let fake = Arc::clone(fake);
     tokio::spawn(async move {
@@ -27,7 +27,7 @@ fn answers_after(fake: &Arc<Fake>, time: Duration) {
     });
 }
 
-/// What a request gets, and how long it waits for it.
+/// The result of a request, and how long it waited.
 async fn obtained(credentials: &Credentials) -> (Result<Arc<Issued>, CredentialError>, Duration) {
     let began = Instant::now();
     (credentials.obtain(&any()).await, began.elapsed())
@@ -42,7 +42,7 @@ async fn who_has_no_value_waits_a_second_once_the_first_has_waited() {
     assert_eq!((refused.unwrap_err(), waited), (silent(), LONG));
     advance(Duration::from_secs(1)).await;
     answers_after(&fake, LONG);
-    // All of them meet the one attempt that is under way.
+    // All of them join the one attempt in progress.
     for _ in 0..9 {
         let (refused, waited) = obtained(&credentials).await;
         assert_eq!((refused.unwrap_err(), waited), (silent(), PROMPT));
@@ -52,7 +52,7 @@ async fn who_has_no_value_waits_a_second_once_the_first_has_waited() {
     advance(Duration::from_secs(2)).await;
     settle().await;
     advance(Duration::from_secs(1)).await;
-    // It is back.
+    // It responds again.
     answers_after(&fake, PROMPT / 2);
     let (issued, waited) = obtained(&credentials).await;
     assert_eq!(issued.unwrap().secret().expose(), "one");
@@ -88,7 +88,7 @@ async fn who_has_a_value_does_not_wait_at_all() {
         assert_eq!(waited, Duration::ZERO);
         assert!(issued.unwrap().is_stale());
     }
-    // The attempt is under way all the while.
+    // The attempt is in progress all the time.
     fake.gate.add_permits(1);
     settle().await;
     let (issued, waited) = obtained(&credentials).await;
@@ -147,7 +147,7 @@ fn login_refused() -> VaultError {
 const USUAL: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A refusal of the gateway itself is bridged for a moment; what says that there is no secret is not.
+/// A refusal of the gateway itself is bridged for a moment; a statement that there is no secret is not.
 #[rstest]
 #[case::role_not_read_yet(kube(forbidden(), true), USUAL)]
 #[case::role_taken_away(kube(forbidden(), false), Duration::ZERO)]

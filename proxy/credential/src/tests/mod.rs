@@ -1,10 +1,10 @@
-//! A source that tests steer, and files that they write.
+//! A source that tests control, and files that they write.
 
 mod callers;
 mod exec;
 mod files;
 mod hanging;
-mod life;
+mod maintenance;
 mod revocation;
 mod slots;
 
@@ -21,19 +21,19 @@ use tokio::sync::Semaphore;
 
 use super::{provider::Fetched, revoke::Revocation, *};
 
-/// A source that counts, answers what it was told to, and waits until it is let go.
+/// A source that counts, responds as configured, and waits until it is released.
 #[derive(Debug)]
 pub(super) struct Fake {
     answers: Mutex<VecDeque<Result<Fetched, CredentialError>>>,
     fetches: AtomicUsize,
     gate: Semaphore,
     revoked: Mutex<Vec<String>>,
-    /// How the attempts to revoke fail, one after the other.
+    /// The errors of the attempts to revoke, in order.
     revocation_failures: Mutex<VecDeque<CredentialError>>,
 }
 
 impl Fake {
-    /// Gives these answers one after the other, and waits before each for a permit of the gate.
+    /// Returns these results in order, and waits before each for a permit of the gate.
     fn gated(answers: impl IntoIterator<Item = Result<Fetched, CredentialError>>) -> Arc<Self> {
         Arc::new(Self {
             answers: Mutex::new(answers.into_iter().collect()),
@@ -65,7 +65,7 @@ impl Fake {
         Ok(())
     }
 
-    /// What was revoked so far, once nothing else is left to do at this moment.
+    /// What was revoked so far, after all tasks have run as far as they can.
     async fn revoked(&self) -> Vec<String> {
         settle().await;
         self.revoked.lock().unwrap().clone()
@@ -78,7 +78,7 @@ impl Fake {
 
 const START: &str = "2026-11-23T05:10:00Z";
 
-/// Credentials whose providers are the real ones.
+/// Credentials with the real providers.
 fn of_provider(clock: Clock) -> Credentials {
     let upstream = Upstream {
         roots: TrustRoots::System,
@@ -88,13 +88,13 @@ fn of_provider(clock: Clock) -> Credentials {
     };
     let limits = Limits::default();
     let forwarder = Forwarder::new(&upstream, &limits, Vec::new()).expect("roots");
-    let tools = Tools {
+    let context = ProviderContext {
         http: http::Http::new(Arc::new(forwarder), upstream, limits),
         sources: source::Sources::new(&Cluster::in_cluster(), None),
         state: state::State::for_tests(clock.clone()),
         rotations: provider::Rotations::default(),
     };
-    Credentials::new(tools, clock)
+    Credentials::new(context, clock)
 }
 
 fn clock() -> Clock {
@@ -121,7 +121,7 @@ fn revocable(text: &str, expires_at: Option<Timestamp>) -> Result<Fetched, Crede
     Ok(fetched)
 }
 
-/// Lets every task do what it can do at this moment.
+/// Lets every task run as far as it can at this moment.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -170,7 +170,7 @@ fn missing(path: &Path) -> CredentialError {
     CredentialError::Missing { file: path.into() }
 }
 
-/// Polls once; gives the result if there is one.
+/// Polls once; returns the result if there is one.
 fn at_first_poll<T>(future: impl Future<Output = T>) -> Option<T> {
     use futures_util::FutureExt;
     future.now_or_never()

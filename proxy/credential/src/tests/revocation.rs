@@ -1,4 +1,4 @@
-//! Telling the issuer that a value is no longer needed.
+//! Revoking values at the issuer.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn what_is_at_its_end_need_not_be_revoked() {
     assert!(fake.revoked().await.is_empty());
 }
 
-/// `maxAge` ends it here, but its issuer would take it still.
+/// `maxAge` ends it here, but its issuer would still accept it.
 #[tokio::test(start_paused = true)]
 async fn what_we_let_go_before_its_issuer_does_is_revoked() {
     let clock = clock();

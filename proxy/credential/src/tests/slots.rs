@@ -1,4 +1,4 @@
-//! What a slot promises whatever its provider is.
+//! What a slot guarantees for every provider.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn a_source_that_never_answers_is_not_waited_for_without_end() {
     let credentials = Credentials::with_fetcher(clock(), Fetcher::Fake(fake.clone()));
     let refused = credentials.obtain(&any()).await.unwrap_err();
     assert_eq!(refused, CredentialError::TooSlow);
-    // The fetch goes on, and who asks later gets what it brings.
+    // The fetch continues, and a later request gets its result.
     fake.gate.add_permits(1);
     let issued = credentials.obtain(&any()).await.unwrap();
     assert_eq!(issued.secret().expose(), "xoxb-1");
@@ -97,13 +97,14 @@ async fn a_value_is_not_used_at_its_expiry_and_is_renewed_ahead_of_it() {
     assert_eq!(now(0).await, ("one".into(), 1));
     assert_eq!(now(79).await, ("one".into(), 1));
     assert_eq!(fake.fetches(), 1);
-    // Four fifths of its life are over: still used, and the next one is fetched beside it.
+    // Four fifths of its lifetime are over: it is still used, and the next one is fetched in the
+    // background.
     assert_eq!(now(80).await, ("one".into(), 1));
     while fake.fetches() < 2 || now(81).await.1 < 2 {
         tokio::task::yield_now().await;
     }
     assert_eq!(now(81).await, ("two".into(), 2));
-    // Nobody asked until it was over: never used, not even once.
+    // No one asked until it expired: never used, not even once.
     assert_eq!(now(200).await, ("three".into(), 3));
     assert_eq!(fake.fetches(), 3);
 }
@@ -157,7 +158,7 @@ async fn a_rejected_value_is_read_again_and_its_generation_tells_whether_it_chan
     assert_eq!(fake.fetches(), 2);
     credentials.invalidate(&name, 1);
     assert_eq!(credentials.obtain(&any()).await.unwrap().generation(), 2);
-    // A late rejection of the value before does not touch this one.
+    // A late rejection of the previous value does not affect this one.
     credentials.invalidate(&name, 1);
     assert_eq!(credentials.obtain(&any()).await.unwrap().generation(), 2);
     assert_eq!(fake.fetches(), 3);

@@ -1,5 +1,5 @@
-//! Servers of the operator's own that go astray, or that somebody else has taken the place of: none of
-//! them holds us up, fills our memory or is shown our token elsewhere.
+//! The operator's own servers, misbehaving or replaced by an attacker: none of them blocks us, fills our
+//! memory or receives our token elsewhere.
 
 use std::{
     net::SocketAddr,
@@ -21,20 +21,20 @@ use tokio::{
 
 use crate::vault::{Vault, VaultError};
 
-/// What a server answers to everything.
+/// What a server sends for every request.
 #[derive(Debug, Clone, Copy)]
 enum Astray {
     /// Nothing.
     Silent,
-    /// A head, and then a byte now and then.
+    /// A head, and then a byte from time to time.
     Drips,
     /// A head that never ends.
     EndlessHead,
     /// A body that never ends.
     EndlessBody,
-    /// A body that is said to be larger than anything.
+    /// A body with an enormous announced length.
     Announced,
-    /// Elsewhere, here, with a path that says so.
+    /// A redirect to itself, with a distinct path.
     Redirects(u16),
 }
 
@@ -43,9 +43,9 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
 /// What a server has done.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Requests for the path that it redirects to.
+    /// Requests to the path that it redirects to.
     followed: AtomicUsize,
-    /// Requests of which it has sent the beginning of its answer, if it sends one.
+    /// Requests for which it has begun its response, if it sends one.
     answered: AtomicUsize,
 }
 
@@ -123,7 +123,7 @@ async fn serve(
     }
 }
 
-/// Who asks.
+/// The kind of client.
 #[derive(Debug, Clone, Copy)]
 enum Asks {
     ForASecret,
@@ -132,8 +132,8 @@ enum Asks {
     Vault,
 }
 
-/// Asks; why there is nothing. Once the server that is given has answered as far as it will, time passes
-/// by tokio's clock.
+/// Sends a request; returns the error. After the server has responded as far as it will, tokio's clock
+/// advances.
 async fn asked(asks: Asks, url: &str, until: Option<&Seen>) -> String {
     let directory = tempfile::tempdir().unwrap();
     let token_file = directory.path().join("token");
@@ -174,7 +174,7 @@ async fn asked(asks: Asks, url: &str, until: Option<&Seen>) -> String {
         .map_err(|error: KubeError| error.to_string())
     };
     tokio::pin!(asking);
-    // More than the time that anything may take: that of a watch, and its end.
+    // More than any timeout: that of a watch, and its end.
     for _ in 0..600 {
         let soon = Duration::from_millis(if until.is_some() { 50 } else { 30_000 });
         match tokio::time::timeout(soon, &mut asking).await {
@@ -208,16 +208,16 @@ async fn nobody_is_held_up_or_filled(
     let (url, seen) = server(astray).await;
     let is_too_large = match (astray, asks) {
         (Astray::EndlessBody, _) => true,
-        // A watch is as long as it is, and has an end of its own.
+        // A watch may be of any length, and has an end of its own.
         (Astray::Announced, asks) => !matches!(asks, Asks::ToWatch),
         (_, _) => false,
     };
-    // Nothing but time ends these.
+    // Only a timeout ends these.
     let time_passes = !is_too_large && !matches!(astray, Astray::EndlessHead);
     let told = asked(asks, &url, time_passes.then_some(&*seen)).await;
     let expected = match (is_too_large, astray, asks) {
         (true, ..) => "too large",
-        (false, Astray::Silent, Asks::ToWatch) => "does not answer",
+        (false, Astray::Silent, Asks::ToWatch) => "does not respond",
         (false, ..) => "no whole answer",
     };
     assert!(told.contains(expected), "{told}");

@@ -1,30 +1,29 @@
-//! Why Vault gave nothing, as a sentence for the operator with its remedy.
+//! Errors of Vault, as sentences for the operator with remedies.
 
 use std::{path::PathBuf, sync::Arc};
 
 use countersign_control_plane::{OwnTokenError, TransportError};
 use jiff::Timestamp;
 
-/// Why Vault gave nothing, or did nothing. Never says what a secret was.
+/// Why Vault returned nothing, or did nothing. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// There is no whole answer.
+    /// There is no complete response.
     #[error("Vault: {0}")]
     Transport(#[from] TransportError),
     /// The token file cannot be read.
     #[error(transparent)]
     OwnToken(#[from] OwnTokenError),
-    /// The token in the file is not accepted any more.
+    /// The token in the file is no longer accepted.
     #[error(
-        "Vault does not accept the token in {}: it has ended, or has not the policy `default`; \
-         write a new one there",
+        "Vault does not accept the token in {}: it has expired, or lacks the policy `default`; write a new one there",
         file.display()
     )]
     TokenEnded {
         /// The file.
         file: PathBuf,
     },
-    /// Vault does not let the gateway log in.
+    /// Vault refuses the gateway's login.
     #[error(
         "Vault refuses the login as role {role:?} at auth/{mount} ({status}: {said}); compare the \
          role's bound service account, namespace and audience with the gateway's own token"
@@ -32,23 +31,22 @@ pub enum VaultError {
     LoginRefused {
         /// Where the method is mounted.
         mount: String,
-        /// The role that was asked for.
+        /// The requested role.
         role: String,
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         said: Arc<str>,
     },
     /// Vault is sealed, or not yet initialised.
     #[error("Vault is sealed; unseal it")]
     Sealed,
-    /// Vault has too much to do, or is not quite up yet.
-    #[error("Vault cannot answer at this moment")]
+    /// Vault is overloaded, or not ready yet.
+    #[error("Vault cannot respond at the moment")]
     Busy,
-    /// Vault names another server, which is not asked: it would be shown the token.
+    /// Vault redirects to another server, which is not followed: it would receive the token.
     #[error(
-        "Vault redirects to another server; set `vault.address` to the active one, or to a load \
-         balancer that knows it"
+        "Vault redirects to another server; set `vault.address` to the active one, or to a load balancer in front of it"
     )]
     Redirected,
     /// The session's policies do not allow it.
@@ -59,27 +57,27 @@ pub enum VaultError {
     Denied {
         /// The path, as policies write it.
         path: Arc<str>,
-        /// What must be granted, as policies write it.
+        /// The missing capabilities, as policies write them.
         capabilities: &'static str,
     },
     /// Nothing is mounted there.
     #[error("nothing is mounted in Vault at {path:?}; compare `mount` with `bao secrets list`")]
     NoMount {
-        /// The path that was asked for.
+        /// The requested path.
         path: Arc<str>,
     },
     /// There is no such namespace.
     #[error("Vault has no such namespace; compare `vault.namespace`")]
     NoNamespace,
-    /// The mount is another engine, or key and value of version 1.
+    /// The mount is another engine, or KV version 1.
     #[error(
-        "{mount:?} is no KV version 2 in Vault; `bao kv enable-versioning {mount}` makes it one"
+        "{mount:?} is not KV version 2 in Vault; `bao kv enable-versioning {mount}` converts it"
     )]
     NotKv2 {
         /// The mount.
         mount: Arc<str>,
     },
-    /// There is no such secret, and there never was or all its versions were removed.
+    /// There is no such secret: it never existed, or all its versions were removed.
     #[error("there is no secret {path:?} in Vault at {mount:?}; write one")]
     NotFound {
         /// The mount.
@@ -97,7 +95,7 @@ pub enum VaultError {
         mount: Arc<str>,
         /// The path beneath it.
         path: Arc<str>,
-        /// The newest version: what a check-and-set must name.
+        /// The newest version, which a check-and-set must name.
         version: u64,
         /// When.
         at: Timestamp,
@@ -109,48 +107,50 @@ pub enum VaultError {
         mount: Arc<str>,
         /// The path beneath it.
         path: Arc<str>,
-        /// The newest version: what a check-and-set must name.
+        /// The newest version, which a check-and-set must name.
         version: u64,
     },
-    /// Someone else has written it since it was read.
-    #[error("{path:?} in Vault at {mount:?} was changed by another writer")]
+    /// Another client has changed it since it was read.
+    #[error("{path:?} in Vault at {mount:?} was changed by another client")]
     Conflict {
         /// The mount.
         mount: Arc<str>,
         /// The path beneath it.
         path: Arc<str>,
     },
-    /// There is no such lease any more.
-    #[error("Vault no longer has the lease; it has ended or was revoked")]
+    /// The lease no longer exists.
+    #[error("Vault no longer has the lease; it has expired or was revoked")]
     NoLease,
-    /// Vault does not take the request.
-    #[error("Vault does not take what was asked of {path:?} ({status}: {said})")]
+    /// Vault refuses the request.
+    #[error("Vault refuses the request for {path:?} ({status}: {said})")]
     Rejected {
         /// The HTTP status.
         status: u16,
         /// The path.
         path: Arc<str>,
-        /// What it said.
+        /// Its message.
         said: Arc<str>,
     },
-    /// Vault failed, or what the engine asks did.
-    #[error("Vault failed at {path:?} ({status}); its own log says why")]
+    /// Vault failed, or a server that its engine uses did.
+    #[error("Vault failed for {path:?} ({status}); see its own log")]
     Failed {
         /// The HTTP status.
         status: u16,
         /// The path.
         path: Arc<str>,
     },
-    /// The answer is not what Vault answers.
-    #[error("Vault's answer has no usable {0}; see that `vault.address` is a Vault or OpenBao")]
+    /// The response is not a valid Vault response.
+    #[error(
+        "Vault's response has no usable {0}; check that `vault.address` is a Vault or OpenBao server"
+    )]
     Malformed(&'static str),
-    /// The login was cut off, by a defect or because the process is shutting down.
-    #[error("the login to Vault was cut off")]
+    /// The login was interrupted, by a bug or because the process is shutting down.
+    #[error("the login to Vault was interrupted")]
     Abandoned,
 }
 
 impl VaultError {
-    /// Whether it is the gateway itself that is refused.
+    /// Whether the gateway itself is refused.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -161,7 +161,7 @@ impl VaultError {
         )
     }
 
-    /// Whether it may pass without a person's help.
+    /// Whether it may pass by itself.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Transport(error) => error.may_pass(),

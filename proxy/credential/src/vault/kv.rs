@@ -1,4 +1,4 @@
-//! Key and value, version 2.
+//! KV version 2.
 
 use std::{
     collections::BTreeMap,
@@ -11,19 +11,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Answer, Ask, Vault, VaultError, document};
+use super::{Vault, VaultError, VaultRequest, VaultResponse, document};
 
 /// A secret and its version.
 #[derive(Debug, Clone)]
 pub struct Versioned {
     /// Its fields.
     pub fields: BTreeMap<String, Field>,
-    /// Counts its writes; what a check-and-set names.
+    /// The number of writes; a check-and-set names it.
     pub version: u64,
 }
 
 impl Versioned {
-    /// The text of a field; `None` if there is no such field or it is no text.
+    /// The text of a field; `None` if there is no such field or it is not text.
     pub fn text(&self, key: &str) -> Option<&Secret> {
         self.fields.get(key).and_then(Field::text)
     }
@@ -34,7 +34,7 @@ impl Versioned {
 pub enum Field {
     /// A text.
     Text(Secret),
-    /// A number, a list, ...
+    /// A number, a list or something else.
     Other,
 }
 
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Field {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct KvResponse {
     data: Data,
 }
 
@@ -82,19 +82,19 @@ struct Metadata {
 }
 
 impl Vault {
-    /// The newest version of a secret. One that was deleted or destroyed says so, with the version
-    /// that a check-and-set must name to write the next one.
+    /// The newest version of a secret. If it was deleted or destroyed, the error has the version that a
+    /// check-and-set must name to write the next one.
     pub async fn read(self: &Arc<Self>, mount: &str, path: &str) -> Result<Versioned, VaultError> {
         let full = format!("{mount}/data/{path}");
-        let (answer, _) = self.ask(Ask::read(&full)).await?;
+        let (answer, _) = self.ask(VaultRequest::read(&full)).await?;
         let document = match answer.status {
             StatusCode::NOT_FOUND if !answer.said().is_empty() => return Err(answer.failure(&full)),
-            StatusCode::OK | StatusCode::NOT_FOUND => answer.parse::<Document>("secret").ok(),
+            StatusCode::OK | StatusCode::NOT_FOUND => answer.parse::<KvResponse>("secret").ok(),
             _ => return Err(answer.failure(&full)),
         };
         let (mount, path) = (Arc::from(mount), Arc::from(path));
-        let Some(Document { data }) = document else {
-            // Version 1 has no such path either, and says no more of it.
+        let Some(KvResponse { data }) = document else {
+            // Version 1 has no such path either, and does not say why.
             self.require_kv2(&mount).await?;
             return Err(VaultError::NotFound { mount, path });
         };
@@ -116,8 +116,8 @@ impl Vault {
         }
     }
 
-    /// Writes the next version of a secret if its newest is still `cas`, where 0 is none; gives the
-    /// new version. [`VaultError::Conflict`] has written nothing; after
+    /// Writes the next version of a secret if its newest is still `cas`, where 0 means that there is
+    /// none; returns the new version. After [`VaultError::Conflict`] nothing was written; after
     /// [`countersign_control_plane::TransportError::Lost`] it is not known.
     pub async fn write(
         self: &Arc<Self>,
@@ -127,33 +127,33 @@ impl Vault {
         cas: u64,
     ) -> Result<u64, VaultError> {
         #[derive(Serialize)]
-        struct Write<'a> {
-            options: Options,
+        struct WriteRequest<'a> {
+            options: WriteOptions,
             data: BTreeMap<&'a str, &'a str>,
         }
         #[derive(Serialize)]
-        struct Options {
+        struct WriteOptions {
             cas: u64,
         }
         #[derive(Deserialize)]
-        struct Written {
+        struct WriteResponse {
             data: Metadata,
         }
-        // Version 1 takes such a write, and heeds no check-and-set.
+        // Version 1 accepts such a write, but ignores check-and-set.
         self.require_kv2(mount).await?;
         let full = format!("{mount}/data/{path}");
         let exposed = fields
             .iter()
             .map(|(key, value)| (key.as_str(), value.expose()));
-        let body = document(&Write {
-            options: Options { cas },
+        let body = document(&WriteRequest {
+            options: WriteOptions { cas },
             data: exposed.collect(),
         })?;
-        let mut ask = Ask::update(&full, body);
+        let mut ask = VaultRequest::update(&full, body);
         ask.capabilities = r#""create", "update""#;
         let (answer, _) = self.ask(ask).await?;
         match answer.status {
-            StatusCode::OK => Ok(answer.parse::<Written>("KV v2 version")?.data.version),
+            StatusCode::OK => Ok(answer.parse::<WriteResponse>("KV v2 version")?.data.version),
             StatusCode::BAD_REQUEST if answer.said().contains("check-and-set parameter") => {
                 Err(VaultError::Conflict {
                     mount: mount.into(),
@@ -164,7 +164,7 @@ impl Vault {
         }
     }
 
-    /// Which of these capabilities the session lacks for a secret; `None` if it may not ask that.
+    /// Which of these capabilities the session lacks for a secret; `None` if it may not ask.
     pub async fn missing_capabilities(
         self: &Arc<Self>,
         mount: &str,
@@ -172,16 +172,18 @@ impl Vault {
         wanted: &[&'static str],
     ) -> Result<Option<Vec<&'static str>>, VaultError> {
         #[derive(Serialize)]
-        struct Question<'a> {
+        struct CapabilitiesRequest<'a> {
             paths: [&'a str; 1],
         }
         #[derive(Deserialize)]
-        struct Told {
+        struct CapabilitiesResponse {
             data: BTreeMap<String, Vec<String>>,
         }
         let full = format!("{mount}/data/{path}");
-        let body = document(&Question { paths: [&full] })?;
-        let asked = self.ask(Ask::update("sys/capabilities-self", body)).await;
+        let body = document(&CapabilitiesRequest { paths: [&full] })?;
+        let asked = self
+            .ask(VaultRequest::update("sys/capabilities-self", body))
+            .await;
         let answer = match asked {
             Err(VaultError::Denied { .. }) => return Ok(None),
             asked => asked?.0,
@@ -189,7 +191,7 @@ impl Vault {
         if answer.status != StatusCode::OK {
             return Err(answer.failure("sys/capabilities-self"));
         }
-        let mut told = answer.parse::<Told>("capabilities")?.data;
+        let mut told = answer.parse::<CapabilitiesResponse>("capabilities")?.data;
         let has = told
             .remove(&full)
             .ok_or(VaultError::Malformed("capabilities"))?;
@@ -197,14 +199,14 @@ impl Vault {
         Ok(Some(wanted.iter().filter(lacks).copied().collect()))
     }
 
-    /// Asks once what a mount is, unless it is known to be KV v2.
+    /// Checks once that a mount is KV v2.
     async fn require_kv2(self: &Arc<Self>, mount: &str) -> Result<(), VaultError> {
         if self.knows_kv2(mount) {
             return Ok(());
         }
         let path = format!("sys/internal/ui/mounts/{mount}");
-        let asked = self.ask(Ask::read(&path)).await;
-        // It is refused for a mount that is not there, and for one of which nothing may be used.
+        let asked = self.ask(VaultRequest::read(&path)).await;
+        // This is refused for a mount that does not exist, and for one without any usable path.
         if let Err(VaultError::Denied { .. }) = asked {
             return Err(VaultError::NoMount { path: mount.into() });
         }
@@ -232,7 +234,7 @@ impl Vault {
     }
 }
 
-fn is_kv2(answer: &Answer) -> Result<bool, VaultError> {
+fn is_kv2(answer: &VaultResponse) -> Result<bool, VaultError> {
     #[derive(Deserialize)]
     struct Mount {
         data: MountData,

@@ -1,4 +1,4 @@
-//! Secrets that an engine makes for us, with leases.
+//! Dynamic secrets, with leases.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,32 +6,33 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Ask, Field, Vault, VaultError, document, session::Session};
+use super::{Field, Vault, VaultError, VaultRequest, document, session::Session};
 
-/// A secret that was made for us.
+/// A dynamic secret.
 #[derive(Debug)]
 pub struct Leased {
     /// Its fields.
     pub fields: BTreeMap<String, Field>,
-    /// How long it lives; `None` if it has no lease, and no known end.
+    /// Its lease; `None` if it has none, and no known expiry.
     pub lease: Option<Lease>,
 }
 
-/// How long a secret lives.
+/// The lease of a dynamic secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Vault's name for it. Whoever has a token that may can end it by this, but read nothing.
+    /// Vault's identifier. Someone with a suitable token can revoke the lease by it, but not read the
+    /// secret.
     pub id: String,
-    /// When it ends unless it is renewed, or the login that it belongs to is.
+    /// When it expires unless it is renewed, or its login does.
     pub expires_at: Timestamp,
-    /// Whether it can be.
+    /// Whether it can be renewed.
     pub renewable: bool,
-    /// The login that it belongs to: Vault ends it with that login's token.
+    /// Its login: Vault ends the lease with that login's token.
     pub login: u64,
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct LeaseResponse {
     #[serde(default)]
     lease_id: String,
     #[serde(default)]
@@ -46,7 +47,7 @@ impl Vault {
     pub async fn make(self: &Arc<Self>, mount: &str, path: &str) -> Result<Leased, VaultError> {
         let full = format!("{mount}/{path}");
         let asked_at = self.clock.now();
-        let (answer, session) = self.ask(Ask::read(&full)).await?;
+        let (answer, session) = self.ask(VaultRequest::read(&full)).await?;
         if answer.status == StatusCode::NOT_FOUND && answer.said().is_empty() {
             return Err(VaultError::NotFound {
                 mount: mount.into(),
@@ -56,7 +57,7 @@ impl Vault {
         if answer.status != StatusCode::OK {
             return Err(answer.failure(&full));
         }
-        let mut document: Document = answer.parse("secret")?;
+        let mut document: LeaseResponse = answer.parse("secret")?;
         let fields = document.data.take();
         Ok(Leased {
             fields: fields.ok_or(VaultError::Malformed("secret"))?,
@@ -64,13 +65,15 @@ impl Vault {
         })
     }
 
-    /// Has a lease last longer, in the login that made it.
+    /// Renews a lease, in the login that made it.
     pub async fn renew(self: &Arc<Self>, held: &Lease) -> Result<Lease, VaultError> {
         let path = "sys/leases/renew";
         let asked_at = self.clock.now();
-        let (answer, session) = self.ask(Ask::update(path, by_id(&held.id)?)).await?;
+        let (answer, session) = self
+            .ask(VaultRequest::update(path, by_id(&held.id)?))
+            .await?;
         match answer.status {
-            // The login that it belongs to has ended, and so will it.
+            // Its login has ended, so the lease ends too.
             StatusCode::OK if session.number != held.login => Err(VaultError::NoLease),
             StatusCode::OK => lease(answer.parse("lease")?, asked_at, &session)
                 .ok_or(VaultError::Malformed("lease")),
@@ -79,25 +82,27 @@ impl Vault {
         }
     }
 
-    /// Ends a lease, and what it is for; one that has ended already is none to mind.
+    /// Revokes the lease; already expired counts as success.
     pub async fn revoke(self: &Arc<Self>, held: &Lease) -> Result<(), VaultError> {
         let path = "sys/leases/revoke";
-        let (answer, _) = self.ask(Ask::update(path, by_id(&held.id)?)).await?;
+        let (answer, _) = self
+            .ask(VaultRequest::update(path, by_id(&held.id)?))
+            .await?;
         match answer.status {
             StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
             _ => Err(answer.failure(path)),
         }
     }
 
-    /// The login that leases belong to now; 0 before the first.
+    /// The current login for leases; 0 before the first.
     pub fn login_number(&self) -> u64 {
         self.session.load().as_ref().map_or(0, |s| s.number)
     }
 }
 
-fn lease(document: Document, asked_at: Timestamp, session: &Session) -> Option<Lease> {
+fn lease(document: LeaseResponse, asked_at: Timestamp, session: &Session) -> Option<Lease> {
     let life = SignedDuration::from_secs(document.lease_duration);
-    // Counted from before the question, so that it is never thought to last longer than it does.
+    // Counted from before the request, so that it is never assumed to last longer than it does.
     let own_end = asked_at.checked_add(life).unwrap_or(asked_at);
     (!document.lease_id.is_empty()).then(|| Lease {
         id: document.lease_id,

@@ -1,8 +1,8 @@
-//! A small client for Vault and `OpenBao`, as plain HTTP: a session that is kept alive, key and
-//! value (version 2) with check-and-set, and secrets with leases.
+//! A small client for Vault and `OpenBao`, over plain HTTP: a session that is kept alive, KV version 2
+//! with check-and-set, and secrets with leases.
 //!
-//! Nothing that writes is sent twice by itself, except after a refusal (403) of a token that has
-//! ended, which is known to have done nothing.
+//! A write is not retried automatically, except after a 403 for an expired token, which certainly had no
+//! effect.
 
 #[cfg(test)]
 pub mod astray;
@@ -27,17 +27,17 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use countersign_config::model::VaultServer;
 use countersign_control_plane::{self as control_plane, Client, TransportError, quoted};
-use countersign_core::{clock::Clock, flight::Flight, outage::Outage, secret::Secret};
+use countersign_core::{clock::Clock, outage::Outage, secret::Secret, single_flight::SingleFlight};
 use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use session::Session;
 
-/// The largest answer, in bytes; KV v2 takes no larger secrets either.
+/// The largest response, in bytes; KV v2 has the same limit.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
-/// How long an answer may take: engines that make a secret ask a third server for it.
+/// The timeout of a response: engines that make a secret call a third server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One Vault or `OpenBao` server and the gateway's session with it.
@@ -48,23 +48,23 @@ pub struct Vault {
     clock: Clock,
     session: ArcSwapOption<Session>,
     logins: AtomicU64,
-    login: Flight<Result<Arc<Session>, VaultError>>,
-    refused: ArcSwapOption<session::Refused>,
+    login: SingleFlight<Result<Arc<Session>, VaultError>>,
+    refused: ArcSwapOption<session::FailedLogin>,
     outage: Outage,
     /// The mounts that are known to be KV v2.
     kv2: Mutex<HashSet<String>>,
 }
 
-/// One request, beneath `/v1/`.
-struct Ask<'a> {
+/// One request, below `/v1/`.
+struct VaultRequest<'a> {
     method: Method,
     path: &'a str,
     body: Option<Zeroizing<Vec<u8>>>,
-    /// What a policy must grant for it.
+    /// The capabilities that it needs.
     capabilities: &'static str,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> VaultRequest<'a> {
     fn read(path: &'a str) -> Self {
         Self {
             method: Method::GET,
@@ -84,14 +84,14 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// A whole answer, of whatever status.
-struct Answer {
+/// A complete response, of any status.
+struct VaultResponse {
     status: StatusCode,
     body: Zeroizing<Vec<u8>>,
 }
 
 impl Vault {
-    /// Connects to nothing yet, and reads no file.
+    /// Connects to nothing and reads no file yet.
     pub fn new(server: &VaultServer, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             server: server.clone(),
@@ -99,21 +99,24 @@ impl Vault {
             clock,
             session: ArcSwapOption::empty(),
             logins: AtomicU64::new(0),
-            login: Flight::new(),
+            login: SingleFlight::new(),
             refused: ArcSwapOption::empty(),
             outage: Outage::default(),
             kv2: Mutex::default(),
         })
     }
 
-    /// Asks within the session, once more in a new one if the old one has ended.
-    async fn ask(self: &Arc<Self>, ask: Ask<'_>) -> Result<(Answer, Arc<Session>), VaultError> {
+    /// Sends a request in the session, and once more in a new session if the old one has ended.
+    async fn ask(
+        self: &Arc<Self>,
+        ask: VaultRequest<'_>,
+    ) -> Result<(VaultResponse, Arc<Session>), VaultError> {
         let session = self.session().await?;
         let answer = self.send(&ask, Some(&session.token)).await?;
         if answer.status != StatusCode::FORBIDDEN {
             return Ok((answer, session));
         }
-        // 403 is said of a token that has ended, and of one that may not do this.
+        // 403 can mean an expired token, or a missing capability.
         let denied = VaultError::Denied {
             path: ask.path.into(),
             capabilities: ask.capabilities,
@@ -130,14 +133,18 @@ impl Vault {
         }
     }
 
-    async fn send(&self, ask: &Ask<'_>, token: Option<&Secret>) -> Result<Answer, VaultError> {
+    async fn send(
+        &self,
+        ask: &VaultRequest<'_>,
+        token: Option<&Secret>,
+    ) -> Result<VaultResponse, VaultError> {
         let path = std::iter::once("v1").chain(ask.path.split('/'));
         let url = control_plane::url(&self.server.address, path)?;
         let client = self.client.now().await.map_err(TransportError::from)?;
         let mut request = client
             .request(ask.method.clone(), url)
             .timeout(TIMEOUT)
-            // An agent in between that wants it does not forward what a browser was lured to send.
+            // Required by Vault Agent as protection against forged browser requests.
             .header("x-vault-request", "true");
         if let Some(token) = token {
             let mut token = HeaderValue::try_from(token.expose())
@@ -154,33 +161,33 @@ impl Vault {
                 .body(Bytes::from_owner(body.clone()));
         }
         let answer = request.send().await.map_err(control_plane::classify)?;
-        Ok(Answer {
+        Ok(VaultResponse {
             status: answer.status(),
             body: control_plane::body(answer, LARGEST_ANSWER).await?,
         })
     }
 }
 
-impl Answer {
-    /// The document in it, of which `what` is the name.
+impl VaultResponse {
+    /// Parses the body; `what` names it in errors.
     fn parse<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, VaultError> {
-        // Why it is none is not told: the parser's error shows parts of it.
+        // The cause is not shown: the parser's error contains parts of the body.
         serde_json::from_slice(&self.body).map_err(|_| VaultError::Malformed(what))
     }
 
-    /// What Vault said was wrong.
+    /// Vault's error messages.
     fn said(&self) -> String {
         #[derive(Deserialize, Default)]
         struct Errors {
             #[serde(default)]
             errors: Vec<String>,
         }
-        // A server that is no Vault says nothing that can be read.
+        // Another kind of server sends a body that cannot be parsed.
         let said: Errors = serde_json::from_slice(&self.body).unwrap_or_default();
         said.errors.join("; ")
     }
 
-    /// What an answer means that is no success, and nothing that the question foresaw.
+    /// The error for a response that is no success and was not handled specifically.
     fn failure(&self, path: &str) -> VaultError {
         let said = self.said();
         let code = self.status.as_u16();
@@ -202,7 +209,7 @@ impl Answer {
                 status: code,
                 path: path.into(),
             },
-            // It may repeat what it was sent.
+            // It may repeat what was sent.
             _ => VaultError::Rejected {
                 status: code,
                 path: path.into(),
@@ -212,9 +219,9 @@ impl Answer {
     }
 }
 
-/// A document to send, which may hold secrets.
+/// A body to send, which may contain secrets.
 fn document(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-    // Room for everything at once: a buffer that grows leaves copies behind.
+    // Allocated at once: a growing buffer leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
     serde_json::to_writer(&mut *bytes, value).map_err(|_| VaultError::Malformed("request"))?;
     Ok(bytes)

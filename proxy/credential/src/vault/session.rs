@@ -1,8 +1,8 @@
-//! The gateway's session with Vault: a token, how it was come by, and how it is kept.
+//! The gateway's session with Vault: a token, where it came from, and its renewal.
 //!
-//! A token that was logged in for is renewed after two thirds of its life; where that is refused,
-//! or brings no more time, the gateway logs in anew, before the old one ends. A token in a file is
-//! someone else's to replace: it is renewed too, and read again at every use.
+//! A token from a login is renewed after two thirds of its lifetime. If the renewal is refused, or does
+//! not extend it, the gateway logs in again before the old token expires. A token in a file is replaced
+//! by someone else: it is also renewed, and read again at every use.
 
 use std::{
     path::Path,
@@ -19,15 +19,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Ask, Vault, VaultError, document};
+use super::{Vault, VaultError, VaultRequest, document};
 
-/// How long a refused login is answered from memory.
+/// How long a refused login is cached.
 const REMEMBER: Duration = Duration::from_secs(1);
 
-/// When a renewal that got no answer is tried again.
+/// The retry delay after a renewal without a response.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// Less than this is no more time: a token has reached the longest life it may have.
+/// A smaller gain means that the token has reached its longest lifetime.
 const GAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// A token that Vault accepts.
@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// Counts the tokens, from 1.
     pub(super) number: u64,
     renewable: bool,
-    /// `None` if it never ends.
+    /// `None` if it never expires.
     life: Option<Life>,
 }
 
@@ -47,16 +47,16 @@ struct Life {
     ends_at: Timestamp,
 }
 
-/// A login that failed a moment ago.
+/// A recent failed login.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct FailedLogin {
     at: Instant,
     error: VaultError,
 }
 
-/// What Vault says of a token.
+/// Vault's description of a token.
 #[derive(Deserialize)]
-struct Granted {
+struct LoginResponse {
     auth: Grant,
 }
 
@@ -70,14 +70,14 @@ struct Grant {
 }
 
 impl Session {
-    /// When it ends unless it is renewed; `None` if never.
+    /// When it expires unless it is renewed; `None` if never.
     pub(super) fn ends_at(&self) -> Option<Timestamp> {
         self.life.map(|life| life.ends_at)
     }
 }
 
 impl Vault {
-    /// The session that is held, or a new one.
+    /// The current session, or a new one.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, VaultError> {
         let held = self.session.load_full();
         let given = match &self.server.auth {
@@ -102,7 +102,7 @@ impl Vault {
 
     /// Whether Vault still accepts a token.
     pub(super) async fn stands(&self, token: &Secret) -> Result<bool, VaultError> {
-        let ask = Ask::read("auth/token/lookup-self");
+        let ask = VaultRequest::read("auth/token/lookup-self");
         let answer = self.send(&ask, Some(token)).await?;
         match answer.status {
             StatusCode::OK => Ok(true),
@@ -111,14 +111,14 @@ impl Vault {
         }
     }
 
-    /// Lets a session go that Vault does not accept any more.
+    /// Drops a session that Vault no longer accepts.
     pub(super) fn end(&self, session: &Session) {
         let held = self.session.load();
         let is_held = held
             .as_ref()
             .is_some_and(|held| held.number == session.number);
         if is_held {
-            // A session that began in between is lost, and costs one more login.
+            // A session that began in between is lost, which costs one more login.
             self.session.store(None);
         }
     }
@@ -140,7 +140,7 @@ impl Vault {
                 if let Some(lasted) = self.outage.over() {
                     tracing::info!(
                         seconds = lasted.as_secs(),
-                        "there is a session with Vault again"
+                        "the session with Vault is restored"
                     );
                 }
                 self.session.store(Some(Arc::clone(&session)));
@@ -153,7 +153,7 @@ impl Vault {
                 if self.outage.failed(began) {
                     tracing::warn!(%error, "no session with Vault");
                 }
-                self.refused.store(Some(Arc::new(Refused {
+                self.refused.store(Some(Arc::new(FailedLogin {
                     at: Instant::now(),
                     error: error.clone(),
                 })));
@@ -180,10 +180,10 @@ impl Vault {
             jwt: own_token.expose(),
         })?;
         let asked_at = self.clock.now();
-        let answer = self.send(&Ask::update(&path, body), None).await?;
+        let answer = self.send(&VaultRequest::update(&path, body), None).await?;
         match answer.status {
             StatusCode::OK => {
-                let grant = answer.parse::<Granted>("login")?.auth;
+                let grant = answer.parse::<LoginResponse>("login")?.auth;
                 Ok(self.opened(grant, asked_at))
             }
             status @ (StatusCode::BAD_REQUEST
@@ -198,10 +198,10 @@ impl Vault {
         }
     }
 
-    /// Takes the token in a file, and asks Vault how long it lives.
+    /// Uses the token in a file, and asks Vault for its lifetime.
     async fn adopt(&self, file: &Path) -> Result<Session, VaultError> {
         #[derive(Deserialize)]
-        struct Looked {
+        struct LookupResponse {
             data: Token,
         }
         #[derive(Deserialize)]
@@ -212,12 +212,12 @@ impl Vault {
             renewable: bool,
         }
         let token = own_token(file).await?;
-        let ask = Ask::read("auth/token/lookup-self");
+        let ask = VaultRequest::read("auth/token/lookup-self");
         let asked_at = self.clock.now();
         let answer = self.send(&ask, Some(&token)).await?;
         match answer.status {
             StatusCode::OK => {
-                let looked = answer.parse::<Looked>("token")?.data;
+                let looked = answer.parse::<LookupResponse>("token")?.data;
                 let grant = Grant {
                     client_token: token,
                     lease_duration: looked.ttl,
@@ -241,8 +241,8 @@ impl Vault {
         }
     }
 
-    /// Renews a session that is due; says when to look at it again, or `None` if it is another's to
-    /// look after, or nobody's.
+    /// Renews a session that is due; returns when to check it again, or `None` if another task or none
+    /// is responsible.
     async fn prolong(self: &Arc<Self>, number: u64) -> Option<Timestamp> {
         let held = self.session.load_full()?;
         let old = held.life.filter(|_| held.number == number)?;
@@ -267,17 +267,17 @@ impl Vault {
         }
     }
 
-    /// The session with more time; `None` if there is no more for it.
+    /// The session with an extended lifetime; `None` if it cannot be extended.
     async fn renew_self(&self, held: &Session, old: Life) -> Result<Option<Session>, VaultError> {
         #[derive(Serialize)]
-        struct Nothing {}
+        struct EmptyBody {}
         let path = "auth/token/renew-self";
         let asked_at = self.clock.now();
-        let ask = Ask::update(path, document(&Nothing {})?);
+        let ask = VaultRequest::update(path, document(&EmptyBody {})?);
         let answer = self.send(&ask, Some(&held.token)).await?;
         match answer.status {
             StatusCode::OK => {
-                let grant = answer.parse::<Granted>("renewed token")?.auth;
+                let grant = answer.parse::<LoginResponse>("renewed token")?.auth;
                 let life = life(asked_at, grant.lease_duration);
                 let gained = life.is_none_or(|new| new.ends_at > old.ends_at + GAIN);
                 Ok(gained.then(|| Session {
@@ -292,17 +292,17 @@ impl Vault {
         }
     }
 
-    /// Logs in anew beside a session that cannot be renewed and has not ended. A token in a file
-    /// is used to its end.
+    /// Logs in again while a session that cannot be renewed is still valid. A token in a file is used
+    /// until it expires.
     async fn replace(self: &Arc<Self>, held: &Session, old: Life) -> Option<Timestamp> {
         match &self.server.auth {
             VaultAuth::Kubernetes { .. } => {
                 let begun = self.login.join(|| Arc::clone(self).begin());
                 if begun.await.is_ok_and(|begun| begun.is_ok()) {
-                    // It is looked after by a task of its own.
+                    // Another task maintains it.
                     return None;
                 }
-                // Told where it failed.
+                // Already reported where it failed.
                 let now = self.clock.now();
                 let again = now.checked_add(TRY_AGAIN).unwrap_or(old.ends_at);
                 (now < old.ends_at && held.number == self.login_number()).then_some(again)
@@ -311,7 +311,7 @@ impl Vault {
                 tracing::warn!(
                     file = %file.display(),
                     ends_at = %old.ends_at,
-                    "the token for Vault cannot be renewed; write a new one before it ends"
+                    "the token for Vault cannot be renewed; write a new one before it expires"
                 );
                 None
             }
@@ -319,8 +319,8 @@ impl Vault {
     }
 }
 
-/// Looks after one session until another takes its place. Boxed, since it may begin that other,
-/// and with it another task like this.
+/// Maintains one session until another replaces it. Boxed, because it may begin another session, and
+/// with it another task of this kind.
 fn keep(vault: Weak<Vault>, number: u64, mut due: Timestamp) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let Some(clock) = vault.upgrade().map(|vault| vault.clock.clone()) else {
@@ -337,7 +337,7 @@ fn keep(vault: Weak<Vault>, number: u64, mut due: Timestamp) -> BoxFuture<'stati
     })
 }
 
-/// From a number of seconds, where 0 is no end.
+/// From a number of seconds, where 0 means no expiry.
 fn life(asked_at: Timestamp, seconds: i64) -> Option<Life> {
     let whole = SignedDuration::from_secs(seconds);
     let at = |part: SignedDuration| asked_at.checked_add(part).ok();

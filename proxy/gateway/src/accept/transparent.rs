@@ -19,11 +19,11 @@ use countersign_core::{
     reason::Reason,
     wire::{
         activity::Activity,
-        first_bytes::{self, FirstBytes, Told},
+        first_bytes::{self, Detection, FirstBytes},
         original_destination::{canonical, original_destination},
         protocol::Protocol,
         rewound::Rewound,
-        sniff::{Hello, Spoken},
+        sniff::{ClientHello, DetectedProtocol},
     },
 };
 use countersign_identity::Caller;
@@ -112,27 +112,29 @@ impl Transparent {
         limit: Duration,
     ) {
         let stream = Rewound::new(first.bytes, stream);
-        let refusal = match first.told {
-            Told::Spoken(Spoken::Tls(hello)) => return self.tls(hello, stream, original).await,
-            Told::Spoken(Spoken::Http1) => {
+        let refusal = match first.detection {
+            Detection::Protocol(DetectedProtocol::Tls(hello)) => {
+                return self.tls(hello, stream, original).await;
+            }
+            Detection::Protocol(DetectedProtocol::Http1) => {
                 return self.http(Protocol::Http1, stream, original).await;
             }
-            Told::Spoken(Spoken::Http2) => {
+            Detection::Protocol(DetectedProtocol::Http2) => {
                 return self.http(Protocol::Http2, stream, original).await;
             }
-            Told::Spoken(Spoken::Unknown) => {
+            Detection::Protocol(DetectedProtocol::Unknown) => {
                 let detail = "the client speaks neither TLS nor HTTP";
                 let refusal = Refusal::new(Reason::ProtocolUnknown, detail);
                 return self.unnamed(stream, original, refusal).await;
             }
-            Told::Nothing => {
+            Detection::Nothing => {
                 let detail = format!("the client did not say what it wants within {limit:?}");
                 let refusal = Refusal::new(Reason::HeadTimeout, detail);
                 return self.unnamed(stream, original, refusal).await;
             }
-            Told::Malformed(malformed) => Refusal::new(Reason::ClientTls, malformed.0),
-            Told::Left => Refusal::new(Reason::ClientGone, "the client left without a word"),
-            Told::Overrun(overrun) => overrun.into(),
+            Detection::Malformed(malformed) => Refusal::new(Reason::ClientTls, malformed.0),
+            Detection::Left => Refusal::new(Reason::ClientGone, "the client left without a word"),
+            Detection::Overrun(overrun) => overrun.into(),
         };
         self.refuse(None, Some(&by_address(original)), refusal);
     }
@@ -159,7 +161,7 @@ impl Transparent {
         Ok(original)
     }
 
-    async fn tls(self, hello: Hello, mut stream: Rewound<TcpStream>, original: SocketAddr) {
+    async fn tls(self, hello: ClientHello, mut stream: Rewound<TcpStream>, original: SocketAddr) {
         let named = match &hello.server_name {
             Some(name) => named(name, original),
             None => Ok(by_address(original)),

@@ -210,7 +210,7 @@ impl Ca {
     }
 
     /// The same on a thread that serves others. A new intermediate needs the root's key from its
-    /// file, and leaves a copy there: that is done beside it, and where the disk does not answer the
+    /// file, and leaves a copy there: that is done beside it, and where the disk does not respond the
     /// present one is used on, as long as it holds.
     pub async fn leaf_in_time(self: &Arc<Self>, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
         let now = self.clock.now();
@@ -220,7 +220,7 @@ impl Ca {
         };
         let (ca, name) = (Arc::clone(self), host.clone());
         let renewed: io::Result<_> =
-            files::beside(&self.directory, move |_| Ok(ca.leaf(&name))).await;
+            files::run_blocking(&self.directory, move |_| Ok(ca.leaf(&name))).await;
         match renewed {
             Ok(leaf) => leaf,
             Err(_) if current.is_valid(now) => self.mint(&current, host, now),

@@ -24,7 +24,7 @@ use countersign_core::{
     redact::redact,
     slots::{Bounds, Slot, Slots},
 };
-use countersign_credential::{Credentials, CredentialsStatus, health::Healths};
+use countersign_credential::{Credentials, CredentialsStatus, health::HealthRegistry};
 use hyper::{
     server::conn::http1,
     service::{Service as _, service_fn},
@@ -64,7 +64,7 @@ struct Shared {
     /// Held while they are written: one scrape at a time is enough work.
     scraping: tokio::sync::Mutex<()>,
     status: ArcSwap<Status>,
-    credentials: OnceLock<(Arc<Credentials>, Arc<Healths>)>,
+    credentials: OnceLock<(Arc<Credentials>, Arc<HealthRegistry>)>,
 }
 
 /// The answer of `/readyz`.
@@ -100,7 +100,7 @@ impl AdminState {
 
     /// The credentials to tell of: how they stand and fare, never what they are. The first ones
     /// stay.
-    pub fn set_credentials(&self, credentials: &Arc<Credentials>, healths: &Arc<Healths>) {
+    pub fn set_credentials(&self, credentials: &Arc<Credentials>, healths: &Arc<HealthRegistry>) {
         self.0
             .credentials
             .get_or_init(|| (Arc::clone(credentials), Arc::clone(healths)));

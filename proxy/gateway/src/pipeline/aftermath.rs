@@ -7,7 +7,7 @@ use countersign_config::model::{
     AuthFailure, AuthFailureAction, AuthFailureBlame, ResourceName, Target,
 };
 use countersign_core::reason::Reason;
-use countersign_credential::{Issued, health::Place};
+use countersign_credential::{Issued, health::HostHealth};
 use countersign_upstream::detect::{Seen, Verdict};
 use http::Response;
 
@@ -26,7 +26,7 @@ use crate::{
 /// The credential that a request carried.
 pub(super) struct Carried {
     workload: ResourceName,
-    place: Arc<Place>,
+    place: Arc<HostHealth>,
     issued: Arc<Issued>,
     /// It is certain already that the API took it.
     pub(super) fine: bool,

@@ -15,7 +15,7 @@ use countersign_config::model::{Attach, AuthFailure, AuthFailureAction, Credenti
 use countersign_core::reason::Reason;
 use countersign_credential::{
     CredentialError, Issued,
-    health::{Health, Place, Rejected, Trial},
+    health::{HalfOpenPermit, Health, HostHealth, Rejected},
 };
 use countersign_upstream::{
     detect::{Seen, Verdict},
@@ -41,9 +41,9 @@ pub(super) struct Armed<'s> {
     pub(super) workload: ResourceName,
     pub(super) health: Arc<Health>,
     /// The same where the request goes.
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<HostHealth>,
     /// This request finds out whether a rejected value works again.
-    pub(super) trial: Option<Trial>,
+    pub(super) trial: Option<HalfOpenPermit>,
 }
 
 /// What became of a rejected credential.

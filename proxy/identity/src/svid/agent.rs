@@ -65,7 +65,7 @@ pub(super) async fn follow(
         let without = domains.iter().filter(|it| it.bundle.load().is_none());
         tracing::warn!(
             socket = %socket.display(),
-            error = %told(&fault),
+            error = %describe(&fault),
             trust_domains_without_bundle = without.count(),
             again_in = ?wait,
             "the SPIFFE Workload API is unavailable; its last bundles stay in force"
@@ -131,7 +131,7 @@ fn take(domain: &TrustDomain, bundles: &X509BundleSet) {
 }
 
 /// An error with its causes: the outermost only says that a transport failed.
-fn told(fault: &AgentError) -> String {
+fn describe(fault: &AgentError) -> String {
     let mut text = fault.to_string();
     let mut cause = std::error::Error::source(fault);
     while let Some(error) = cause {

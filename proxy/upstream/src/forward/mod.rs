@@ -102,7 +102,9 @@ impl<'r> Requester<'r> {
 
     /// Room for one more connection.
     fn room(self) -> Result<Room, ForwardError> {
-        let room = self.room.map(|purse| purse.beside(memory::UPSTREAM));
+        let room = self
+            .room
+            .map(|purse| purse.with_same_account(memory::UPSTREAM));
         Ok(room.transpose()?)
     }
 }

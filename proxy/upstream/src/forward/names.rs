@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use countersign_core::{flight::Flight, outage::PROMPT};
+use countersign_core::{outage::PROMPT, single_flight::SingleFlight};
 use hickory_resolver::{TokioResolver, net::NetError};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
@@ -30,7 +30,7 @@ pub(super) enum NameError {
 /// A resolver, and the names for which its servers do not answer.
 pub(super) struct Names {
     resolver: TokioResolver,
-    slow: Mutex<HashMap<Box<str>, Arc<Flight<Found>>>>,
+    slow: Mutex<HashMap<Box<str>, Arc<SingleFlight<Found>>>>,
 }
 
 /// Notes a name as slow when it is dropped, which also a request that gives up does.
@@ -101,11 +101,11 @@ impl Names {
         }
     }
 
-    fn known_slow(&self, name: &str) -> Option<Arc<Flight<Found>>> {
+    fn known_slow(&self, name: &str) -> Option<Arc<SingleFlight<Found>>> {
         self.slow().get(name).map(Arc::clone)
     }
 
-    fn slow(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Flight<Found>>>> {
+    fn slow(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<SingleFlight<Found>>>> {
         self.slow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +117,7 @@ impl Drop for Watch<'_> {
         }
         let mut slow = self.names.slow();
         if slow.len() < MOST {
-            let flight = || Arc::new(Flight::new());
+            let flight = || Arc::new(SingleFlight::new());
             slow.entry(self.name.into()).or_insert_with(flight);
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use countersign_config::{load, model::Credential};
-use countersign_credential::{Credentials, Issued, Tools};
+use countersign_credential::{Credentials, Issued, ProviderContext};
 use countersign_tests::{openbao::OpenBao, redis::Redis};
 use countersign_upstream::forward::Forwarder;
 use jiff::SignedDuration;
@@ -57,7 +57,7 @@ impl Stand {
         let credential = all.iter().find(|c| c.name.as_str() == "qa/qase-reader");
         let credential = Arc::clone(credential.expect("the world has it"));
         let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
-        let tools = Tools::new(&gateway, Arc::new(forwarder), world.clock.clone());
+        let tools = ProviderContext::new(&gateway, Arc::new(forwarder), world.clock.clone());
         Ok(Some(Self {
             credentials: Credentials::new(tools, world.clock.clone()),
             world,

@@ -68,7 +68,7 @@ async fn what_is_written_is_noticed_and_what_is_deleted_is_withdrawn() -> anyhow
     let (_, record) = stage.ask().await?;
     let detail = detail(&record);
     assert!(
-        detail.contains("has no field `token` with a text; its fields are `tokens`"),
+        detail.contains("has no text field `token`; its fields are `tokens`"),
         "{detail}"
     );
     assert!(!detail.contains(&token));

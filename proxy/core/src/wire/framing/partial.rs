@@ -1,44 +1,44 @@
-//! A line of which only a part has come.
+//! An incomplete line.
 //!
-//! hyper has the line itself; a second copy of one that never ends would double what it costs. What
-//! decides how a request is framed stands at a line's ends: the beginning and the end of a long line
-//! are kept, and of what is between them only what is wrong with it.
+//! hyper keeps the line itself; a second copy of an endless line would double its cost. The framing of a
+//! request depends only on the ends of a line. So only the beginning and the end of a long line are
+//! kept, and of its middle only whether it has a violation.
 
-/// The most of a line's beginning that is kept.
+/// How much of a line's beginning is kept.
 const HEAD: usize = 64;
 
-/// The most of a line's end that is kept.
+/// How much of a line's end is kept.
 const TAIL: usize = 24;
 
-/// A line whose end has not come.
+/// An incomplete line.
 #[derive(Debug)]
 pub(super) struct Partial {
     head: [u8; HEAD],
     tail: [u8; TAIL],
-    /// How long it is so far, in bytes.
+    /// Its length so far, in bytes.
     length: usize,
-    /// What lies between head and tail has a byte that is no white space.
+    /// Whether there is a byte between head and tail that is not white space.
     text_between: bool,
     /// There is a CR or NUL before the last byte.
     control: bool,
-    /// Whether there is a colon, and whether it stands behind white space.
+    /// Whether there is a colon, and whether white space is before it.
     colon: Option<bool>,
 }
 
-/// The line as a whole, as far as it matters.
+/// The relevant parts of a complete line.
 pub(super) struct Whole<'l> {
     /// The line; of a long one its beginning and end.
     pub(super) line: &'l [u8],
-    /// What is between them has a byte that is no white space.
+    /// Whether there is a byte between them that is not white space.
     pub(super) text_between: bool,
     /// There is a CR or NUL before the last byte.
     pub(super) control: bool,
-    /// Whether there is a colon, and whether it stands behind white space.
+    /// Whether there is a colon, and whether white space is before it.
     pub(super) colon: Option<bool>,
 }
 
 impl Whole<'_> {
-    /// The part of it that has nothing left out.
+    /// The first part of the line without gaps.
     pub(super) fn beginning(&self) -> &[u8] {
         &self.line[..self.line.len().min(HEAD)]
     }
@@ -64,7 +64,7 @@ impl Partial {
         self.length
     }
 
-    /// Adds the bytes that came next.
+    /// Adds the next bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let Some((_, before)) = bytes.split_last() else {
             return;
@@ -87,7 +87,7 @@ impl Partial {
         self.length += bytes.len();
     }
 
-    /// Moves what leaves the tail to what is between.
+    /// Moves bytes from the tail to the middle.
     fn push_tail(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -112,7 +112,7 @@ impl Partial {
         })
     }
 
-    /// Hands the line to `look`, and begins a new one.
+    /// Passes the line to `look`, and begins a new one.
     pub(super) fn end<T>(&mut self, look: impl FnOnce(Whole<'_>) -> T) -> T {
         let mut line = [0; HEAD + TAIL];
         let head = self.length.min(HEAD);

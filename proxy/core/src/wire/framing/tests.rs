@@ -4,7 +4,7 @@ use super::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// Follows a text at once, and byte by byte; both must find the same.
+/// Follows a text at once and byte by byte; both must give the same result.
 fn follow(text: &str) -> (Result<(), Violation>, Framing) {
     let mut whole = Framing::new(100);
     let at_once = whole.follow(text.as_bytes());
@@ -82,12 +82,12 @@ fn knows_when_a_head_is_due(#[case] text: &str, #[case] within: bool) {
     assert_eq!(follow(text).1.within_head(), within);
 }
 
-/// A text with `{}` filled by so many of a byte.
+/// A text with `{}` replaced by this many bytes.
 fn filled(text: &str, byte: &str, count: usize) -> String {
     text.replace("{}", &byte.repeat(count))
 }
 
-/// Whatever the pieces are in which a line comes, and however long it is, it means the same.
+/// However a line is split, and however long it is, the result is the same.
 #[rstest]
 #[case::uri("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x", true)]
 #[case::old("GET /{} HTTP/1.0\r\n\r\n", "x", true)]

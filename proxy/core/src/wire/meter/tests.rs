@@ -11,7 +11,7 @@ fn budget() -> Budget {
     Budget::new(64 << 20, &Metrics::new())
 }
 
-/// The purse of a stranger, or of a proven caller.
+/// The purse of an unidentified client, or of an identified caller.
 fn purse(budget: &Budget, proven: bool) -> Arc<Purse> {
     let purse = budget.admit().unwrap();
     if proven {
@@ -79,7 +79,7 @@ fn what_comes_over_http2_is_charged_up_to_what_can_be_held() {
     let most = narrow(CONNECTION_WINDOW + HEAD_FACTOR * 64 * 1024);
     assert!(held(&budget) - before <= most);
     assert!(held(&budget) - before > most - 3 * STEP);
-    // Nobody waits for anything: nothing is held.
+    // Nothing waits: nothing is held.
     meter.read(KIB, true).unwrap();
     assert_eq!(held(&budget), before);
 }
@@ -93,7 +93,7 @@ fn little_comes_over_http2_before_any_proof() {
     assert_eq!(meter.read(1, false), Err(Overrun::Unproven(most)));
 }
 
-/// PING and SETTINGS are not kept, and yet somebody must read them.
+/// PING and SETTINGS leave no state, but they cost time to read.
 #[test]
 fn what_comes_over_http2_before_any_proof_is_bounded_in_all() {
     let budget = budget();

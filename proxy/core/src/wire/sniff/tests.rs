@@ -6,9 +6,9 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::aws_lc_rs};
 
 use super::*;
 
-/// What a connection tells that brings `bytes` in pieces of `sizes` (the last one again and
-/// again), and then ends.
-fn told(bytes: &[u8], sizes: &[usize]) -> Result<Spoken, Malformed> {
+/// The result for a connection that sends `bytes` in chunks of `sizes` (the last one repeated), and then
+/// ends.
+fn told(bytes: &[u8], sizes: &[usize]) -> Result<DetectedProtocol, Malformed> {
     let mut sniffer = Sniffer::default();
     let mut sizes = sizes.iter().copied();
     let (mut end, mut size) = (0, 1);
@@ -48,7 +48,7 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
     bytes
 }
 
-/// A small hello with these extensions.
+/// A small `ClientHello` with these extensions.
 fn with_extensions(extensions: &[(u16, &[u8])]) -> Vec<u8> {
     let mut block = Vec::new();
     for (kind, content) in extensions {
@@ -70,8 +70,8 @@ fn with_extensions(extensions: &[(u16, &[u8])]) -> Vec<u8> {
     record
 }
 
-fn named(name: &str) -> Spoken {
-    Spoken::Tls(Hello {
+fn named(name: &str) -> DetectedProtocol {
+    DetectedProtocol::Tls(ClientHello {
         server_name: Some(name.to_owned()),
         encrypted: false,
         early_data: false,
@@ -105,13 +105,13 @@ fn a_hello_cut_anywhere_is_not_complete() {
 }
 
 #[rstest]
-#[case::no_extension(with_extensions(&[]), Hello::default())]
-#[case::no_name(with_extensions(&[(43, &[2, 3, 4])]), Hello::default())]
-#[case::name_last(with_extensions(&[(43, &[2, 3, 4]), (0, SLACK)]), Hello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
-#[case::hidden(with_extensions(&[(0, SLACK), (0xfe0d, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: true, early_data: false })]
-#[case::not_quite_hidden(with_extensions(&[(0, SLACK), (0xfe0e, &[0, 1])]), Hello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
-fn a_hello_tells(#[case] bytes: Vec<u8>, #[case] hello: Hello) {
-    assert_eq!(told(&bytes, &[1]), Ok(Spoken::Tls(hello)));
+#[case::no_extension(with_extensions(&[]), ClientHello::default())]
+#[case::no_name(with_extensions(&[(43, &[2, 3, 4])]), ClientHello::default())]
+#[case::name_last(with_extensions(&[(43, &[2, 3, 4]), (0, SLACK)]), ClientHello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
+#[case::hidden(with_extensions(&[(0, SLACK), (0xfe0d, &[0, 1])]), ClientHello { server_name: Some("slack.com".into()), encrypted: true, early_data: false })]
+#[case::not_quite_hidden(with_extensions(&[(0, SLACK), (0xfe0e, &[0, 1])]), ClientHello { server_name: Some("slack.com".into()), encrypted: false, early_data: false })]
+fn a_hello_tells(#[case] bytes: Vec<u8>, #[case] hello: ClientHello) {
+    assert_eq!(told(&bytes, &[1]), Ok(DetectedProtocol::Tls(hello)));
 }
 
 #[rstest]
@@ -136,29 +136,29 @@ fn a_hello_may_not_contradict_itself(#[case] bytes: Vec<u8>) {
 }
 
 #[rstest]
-#[case(b"GET / HTTP/1.1\r\nHost: slack.com\r\n\r\n", Spoken::Http1)]
-#[case(b"POST http://slack.com/api HTTP/1.0\r\n\r\n", Spoken::Http1)]
-#[case(b"CONNECT slack.com:443 HTTP/1.1\r\n", Spoken::Http1)]
-#[case(b"get / HTTP/1.1\n", Spoken::Http1)]
-#[case(b"GET /\xc3\xa4 HTTP/1.1\r\n", Spoken::Http1)]
-#[case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Spoken::Http2)]
-#[case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Spoken::Http2)]
-#[case(b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", Spoken::Unknown)]
-#[case(b"PRI * HTTP/2.0\r\n", Spoken::Unknown)]
-#[case(b"GET / HTTP/1.1", Spoken::Unknown)]
-#[case(b"GET / HTTP/2.0\r\n", Spoken::Unknown)]
-#[case(b"GET /\r\n", Spoken::Unknown)]
-#[case(b"get key\r\n", Spoken::Unknown)]
-#[case(b"SSH-2.0-OpenSSH_9.6 Debian-4\r\n", Spoken::Unknown)]
-#[case(b"EHLO slack.com\r\n", Spoken::Unknown)]
-#[case(b" GET / HTTP/1.1\r\n", Spoken::Unknown)]
-#[case(b"GET\t/ HTTP/1.1\r\n", Spoken::Unknown)]
-#[case(b"GET / HTTP/1.1\0\r\n", Spoken::Unknown)]
-#[case(b"\0", Spoken::Unknown)]
-#[case(b"\x16\x02\x01", Spoken::Unknown)]
-#[case(b"\x16\x03\x01\0\x04\x02\0\0\0", Spoken::Unknown)]
-#[case(b"", Spoken::Unknown)]
-fn other_protocols_are_told(#[case] bytes: &[u8], #[case] spoken: Spoken) {
+#[case(b"GET / HTTP/1.1\r\nHost: slack.com\r\n\r\n", DetectedProtocol::Http1)]
+#[case(b"POST http://slack.com/api HTTP/1.0\r\n\r\n", DetectedProtocol::Http1)]
+#[case(b"CONNECT slack.com:443 HTTP/1.1\r\n", DetectedProtocol::Http1)]
+#[case(b"get / HTTP/1.1\n", DetectedProtocol::Http1)]
+#[case(b"GET /\xc3\xa4 HTTP/1.1\r\n", DetectedProtocol::Http1)]
+#[case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", DetectedProtocol::Http2)]
+#[case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", DetectedProtocol::Http2)]
+#[case(b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", DetectedProtocol::Unknown)]
+#[case(b"PRI * HTTP/2.0\r\n", DetectedProtocol::Unknown)]
+#[case(b"GET / HTTP/1.1", DetectedProtocol::Unknown)]
+#[case(b"GET / HTTP/2.0\r\n", DetectedProtocol::Unknown)]
+#[case(b"GET /\r\n", DetectedProtocol::Unknown)]
+#[case(b"get key\r\n", DetectedProtocol::Unknown)]
+#[case(b"SSH-2.0-OpenSSH_9.6 Debian-4\r\n", DetectedProtocol::Unknown)]
+#[case(b"EHLO slack.com\r\n", DetectedProtocol::Unknown)]
+#[case(b" GET / HTTP/1.1\r\n", DetectedProtocol::Unknown)]
+#[case(b"GET\t/ HTTP/1.1\r\n", DetectedProtocol::Unknown)]
+#[case(b"GET / HTTP/1.1\0\r\n", DetectedProtocol::Unknown)]
+#[case(b"\0", DetectedProtocol::Unknown)]
+#[case(b"\x16\x02\x01", DetectedProtocol::Unknown)]
+#[case(b"\x16\x03\x01\0\x04\x02\0\0\0", DetectedProtocol::Unknown)]
+#[case(b"", DetectedProtocol::Unknown)]
+fn other_protocols_are_told(#[case] bytes: &[u8], #[case] spoken: DetectedProtocol) {
     assert_eq!(told(bytes, &[1]), Ok(spoken.clone()));
     assert_eq!(told(bytes, &[bytes.len()]), Ok(spoken));
 }
@@ -168,8 +168,11 @@ fn what_is_no_method_is_known_before_its_line_ends() {
     let mut sniffer = Sniffer::default();
     assert_eq!(sniffer.look(&[b'A'; LONGEST_METHOD]), Ok(None));
     let longer = [b'A'; LONGEST_METHOD + 1];
-    assert_eq!(sniffer.look(&longer), Ok(Some(Spoken::Unknown)));
-    assert_eq!(Sniffer::default().look(b"A\"B"), Ok(Some(Spoken::Unknown)));
+    assert_eq!(sniffer.look(&longer), Ok(Some(DetectedProtocol::Unknown)));
+    assert_eq!(
+        Sniffer::default().look(b"A\"B"),
+        Ok(Some(DetectedProtocol::Unknown))
+    );
 }
 
 proptest! {

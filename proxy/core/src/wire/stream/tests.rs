@@ -39,7 +39,7 @@ const MORE: &[u8] = b"\0\0\x01\x09\0\0\0\0\x01a";
 const END: &[u8] = b"\0\0\x01\x09\x04\0\0\0\x01a";
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
 
-/// How long such a client of HTTP/2 is listened to, if it is given up at all.
+/// For how long such an HTTP/2 client is waited for, if it times out at all.
 async fn given_up(pieces: &[&[u8]], busy: bool) -> Option<u64> {
     let (mut client, server) = tokio::io::duplex(256);
     let activity = Activity::new();
@@ -69,7 +69,7 @@ async fn given_up(pieces: &[&[u8]], busy: bool) -> Option<u64> {
     }
 }
 
-/// In total, and not from byte to byte.
+/// In total, not from byte to byte.
 #[rstest::rstest]
 #[case::silent(&[], Some(10))]
 #[case::half_a_preface(&[&GREETING[..9], &GREETING[9..10], &GREETING[10..20]], Some(10))]
@@ -89,7 +89,7 @@ async fn a_header_block_has_a_deadline(
     assert_eq!(given_up(pieces, busy).await, expected);
 }
 
-/// Whoever is always in the middle of a head, but of another one each time, is on time.
+/// A client that is always in the middle of a head, but of another one each time, is on time.
 #[tokio::test(start_paused = true)]
 async fn the_next_head_has_all_the_time_again() {
     let next: &[u8] = &[END, ENDLESS].concat();
@@ -132,7 +132,7 @@ async fn only_a_head_that_is_due_has_a_deadline(
 
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 
-/// A client that has sent `text` and closed its side, and the stream after it has read that.
+/// A client that has sent `text` and closed its side, and the stream after reading that.
 async fn half_closed(text: &str, busy: bool) -> (tokio::io::DuplexStream, Half) {
     let (mut client, server) = tokio::io::duplex(256);
     let activity = Activity::new();
@@ -159,7 +159,7 @@ async fn the_end_of_the_requests_is_kept_back_until_the_answer_has_ended() {
         assert!(activity.is_idle());
         count
     });
-    // Asked twice whether it is still there, by whole interim responses.
+    // Tested twice with complete interim responses.
     for _ in 0..2 {
         let mut interim = [0; 25];
         client.read_exact(&mut interim).await.unwrap();
@@ -230,7 +230,7 @@ async fn an_answer_amid_an_interim_response_follows_it() {
     assert_eq!(&rest, b"\r\nHTTP/1.1 200 OK\r\n");
 }
 
-/// How much is read at a time, of what came all at once, before other tasks have a turn.
+/// How much is read at a time, if all has come at once, before other tasks have their turn.
 fn pieces(meter: Option<Meter>) -> (usize, usize) {
     let (mut client, server) = tokio::io::duplex(4 * PIECE);
     let stream = ClientStream::new(server, Activity::new(), LIMIT);

@@ -23,15 +23,14 @@ use crate::{
 /// `grant_type=refresh_token` (<https://docs.slack.dev/reference/methods/oauth.v2.access>).
 const ACCESS: &str = "oauth.v2.access";
 
-/// A long-lived token for a pair, once
+/// Exchanges a long-lived token for a pair, once
 /// (<https://docs.slack.dev/reference/methods/oauth.v2.exchange>).
 const EXCHANGE: &str = "oauth.v2.exchange";
 
-/// Ends the token that it is called with
-/// (<https://docs.slack.dev/reference/methods/auth.revoke>).
+/// Revokes the token that it is called with (<https://docs.slack.dev/reference/methods/auth.revoke>).
 const REVOKE: &str = "auth.revoke";
 
-/// Slack as a credential knows it.
+/// Slack, for one credential.
 #[derive(Clone, Copy)]
 pub(super) struct Slack<'a> {
     pub(super) http: &'a Http,
@@ -58,9 +57,9 @@ pub(super) enum Grant<'a> {
     LongLived(&'a Secret),
 }
 
-/// Slack's answer to all calls here; unknown members are left aside.
+/// Slack's response to all calls here; unknown members are ignored.
 #[derive(Deserialize)]
-struct Answer {
+struct SlackResponse {
     ok: bool,
     error: Option<String>,
     access_token: Option<String>,
@@ -87,7 +86,7 @@ pub(super) async fn mint(
     };
     let proof = Zeroizing::new(format!("{}:{}", client.id, client.secret.expose()));
     let proof = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(&*proof)));
-    // The life of what comes is counted from before it was asked for.
+    // Lifetimes are counted from before the request.
     let asked = now();
     let answer = post(slack, method, &proof, form).await?;
     let unanswered = |reason: &str| RotationError::Unanswered {
@@ -96,11 +95,11 @@ pub(super) async fn mint(
     let (Some(access), Some(refresh), Some(seconds)) =
         (answer.access_token, answer.refresh_token, answer.expires_in)
     else {
-        return Err(unanswered("its answer has no tokens or no end"));
+        return Err(unanswered("its response has no tokens or no expiry"));
     };
     let expires_at = asked
         .checked_add(SignedDuration::from_secs(seconds))
-        .map_err(|_| unanswered("its answer has an impossible end"))?;
+        .map_err(|_| unanswered("its response has an impossible expiry"))?;
     Ok(Pair {
         access: Some(Access {
             token: Secret::new(access),
@@ -111,11 +110,11 @@ pub(super) async fn mint(
     })
 }
 
-/// Ends an access token.
+/// Revokes an access token.
 pub(super) async fn revoke(slack: Slack<'_>, token: &Secret) -> Result<(), RotationError> {
     let proof = Zeroizing::new(format!("Bearer {}", token.expose()));
     match post(slack, REVOKE, &proof, String::new()).await {
-        // What is dead has ended already.
+        // A dead token is already revoked.
         Ok(_) | Err(RotationError::Dead { .. }) => Ok(()),
         Err(error) => Err(error),
     }
@@ -126,12 +125,12 @@ async fn post(
     method: &str,
     proof: &str,
     form: String,
-) -> Result<Answer, RotationError> {
+) -> Result<SlackResponse, RotationError> {
     let unreachable = |reason: &str| RotationError::Unreachable {
         reason: reason.to_owned(),
     };
     let mut proof = HeaderValue::from_str(proof).map_err(|_| {
-        unreachable("the client id or token has characters that no header may have")
+        unreachable("the client id or token has characters that are not allowed in a header")
     })?;
     proof.set_sensitive(true);
     let request = Request::post(format!("https://{}/api/{method}", slack.host))
@@ -148,7 +147,7 @@ async fn post(
     }
 }
 
-fn read(response: &Response<Bytes>) -> Result<Answer, RotationError> {
+fn read(response: &Response<Bytes>) -> Result<SlackResponse, RotationError> {
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
         let seconds = response.headers().get(RETRY_AFTER);
@@ -158,12 +157,13 @@ fn read(response: &Response<Bytes>) -> Result<Answer, RotationError> {
         });
     }
     let unanswered = || RotationError::Unanswered {
-        reason: format!("it said HTTP {}", status.as_u16()),
+        reason: format!("it answered HTTP {}", status.as_u16()),
     };
     if !status.is_success() {
         return Err(unanswered());
     }
-    let answer: Answer = serde_json::from_slice(response.body()).map_err(|_| unanswered())?;
+    let answer: SlackResponse =
+        serde_json::from_slice(response.body()).map_err(|_| unanswered())?;
     match (answer.ok, &answer.error) {
         (true, _) => Ok(answer),
         (false, Some(code)) => Err(RotationError::named(code)),
@@ -171,7 +171,7 @@ fn read(response: &Response<Bytes>) -> Result<Answer, RotationError> {
     }
 }
 
-/// Whether an exchange failed before anything was sent, or was certainly not acted on.
+/// Whether an exchange failed before anything was sent, or certainly had no effect.
 fn was_not_sent(error: &ExchangeError) -> bool {
     match error {
         ExchangeError::Url(_) | ExchangeError::Setup(_) => true,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How long a client secret or a token that Slack refused is not shown again.
+/// How long a client secret or token that Slack refused is not sent again.
 const REFUSED_FOR: Duration = Duration::from_mins(1);
 
-/// The longest that Slack's own `Retry-After` is taken at its word.
+/// The longest `Retry-After` of Slack that is followed.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Why a token did not rotate, as a sentence for the operator with its remedy.
@@ -16,16 +16,16 @@ pub enum RotationError {
     /// Slack was not reached: nothing was sent.
     #[error("Slack cannot be reached: {reason}")]
     Unreachable {
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// Slack did not answer, or not in an order it should have; it may have acted.
+    /// Slack did not respond, or its response is malformed; it may have acted.
     #[error("Slack did not answer the refresh: {reason}")]
     Unanswered {
-        /// What was seen.
+        /// What happened.
         reason: String,
     },
-    /// Slack limits how often it is asked.
+    /// Slack limits the rate.
     #[error("Slack asks to wait {seconds} s before the next refresh")]
     Limited {
         /// Its `Retry-After`.
@@ -37,44 +37,42 @@ pub enum RotationError {
          app's Basic Information page"
     )]
     Client {
-        /// Slack's word.
+        /// Slack's error code.
         code: String,
     },
     /// The refresh token or long-lived token is dead.
     #[error("{}", dead(code, *since))]
     Dead {
-        /// Slack's word.
+        /// Slack's error code.
         code: String,
-        /// Since when it may have been spent by a refresh whose end is not known.
+        /// Since when an unfinished refresh may have spent it.
         since: Option<Timestamp>,
     },
     /// Slack refuses for another reason.
     #[error("Slack refused to refresh ({code}): see Slack's page on oauth.v2.access")]
     Refused {
-        /// Slack's word.
+        /// Slack's error code.
         code: String,
     },
     /// A bug.
-    #[error("the refresh brought nothing; please report this")]
+    #[error("the refresh had no result; please report this")]
     Defect,
 }
 
 fn dead(code: &str, since: Option<Timestamp>) -> String {
     let how = match since {
         Some(since) => format!(
-            ": it was sent at {since:.0}, and what came of it could not be kept before Slack's grace \
-             period ended, or another process spends the same app's tokens"
+            ": it was sent at {since:.0}, and the result could not be stored before Slack's grace period ended, or another process spends the same app's tokens"
         ),
         None => ": it was used elsewhere, or the app was removed from the workspace".to_owned(),
     };
     format!(
-        "Slack no longer takes the token to refresh with ({code}){how}. Reinstall the app and put \
-         its new refresh token where the credential's seed is; it is taken over without a restart"
+        "Slack no longer accepts the refresh token ({code}){how}. Reinstall the app and put its new refresh token where the credential's seed is; the gateway reads it without a restart"
     )
 }
 
 impl RotationError {
-    /// The error that Slack named in its answer.
+    /// The error for Slack's error code.
     pub(super) fn named(code: &str) -> Self {
         let known = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let code = if known { code } else { "an unreadable error" }.to_owned();
@@ -94,17 +92,17 @@ impl RotationError {
         }
     }
 
-    /// Whether what was sent may have been done although we do not know.
+    /// Whether the request may have taken effect without our knowledge.
     pub(super) fn may_have_acted(&self) -> bool {
         matches!(self, Self::Unanswered { .. })
     }
 
-    /// Whether the same token will never do again.
+    /// Whether the same token will never work again.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Dead { .. })
     }
 
-    /// How long there is no use in asking again, whatever the token.
+    /// How long there is no point in trying again, with any token.
     pub(super) fn wait(&self) -> Option<Duration> {
         match self {
             Self::Limited { seconds } => Some(Duration::from_secs(*seconds).min(LONGEST_WAIT)),
@@ -116,12 +114,12 @@ impl RotationError {
         }
     }
 
-    /// How long a token that is dead is taken for it.
+    /// How long a dead token is remembered.
     pub(super) fn refused_for() -> Duration {
         REFUSED_FOR
     }
 
-    /// Says since when the dead token may have been spent.
+    /// Adds since when the dead token may have been spent.
     pub(super) fn spent(self, at: Option<Timestamp>) -> Self {
         match self {
             Self::Dead { code, .. } => Self::Dead { code, since: at },
@@ -129,7 +127,7 @@ impl RotationError {
         }
     }
 
-    /// Whether it may pass without a person's help.
+    /// Whether it may pass by itself.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Unanswered { .. } | Self::Limited { .. } => true,

@@ -1,5 +1,5 @@
-//! What this process remembers of rotations: what Slack refused a moment ago, so that it is not
-//! asked again and again, and a pair that could not be kept yet, so that it is not lost.
+//! What this process remembers of rotations: recent refusals by Slack, so that it is not asked again and
+//! again, and a pair that is not stored yet, so that it is not lost.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::RotationError;
-use crate::state::{Document, Fingerprint};
+use crate::state::{Fingerprint, StateDocument};
 
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -24,11 +24,11 @@ pub(crate) struct Memory {
 struct Entry {
     /// Tokens that Slack refused.
     refused: Vec<Refused>,
-    /// No use in asking: for this client, or for all.
+    /// Why there is no point in asking: for this client, or for all.
     held_off: Option<Refused>,
     /// A pair that is not durable yet, and what it was bought with.
-    unsaved: Option<(Fingerprint, Document)>,
-    /// Whether somebody tries to keep it.
+    unsaved: Option<(Fingerprint, StateDocument)>,
+    /// Whether a task tries to store it.
     is_kept_at: bool,
 }
 
@@ -40,12 +40,12 @@ struct Refused {
 }
 
 impl Memory {
-    /// A fetch is under way until this is dropped.
+    /// A fetch is in progress until this is dropped.
     pub(super) fn begin(&self) -> TaskTrackerToken {
         self.under_way.token()
     }
 
-    /// Waits until no fetch is under way, for `limit` at most; whether that was so.
+    /// Waits, at most for `limit`, until no fetch is in progress; returns whether that succeeded.
     pub(crate) async fn finish(&self, limit: Duration) -> bool {
         self.under_way.close();
         let waiting = tokio::time::timeout(limit, self.under_way.wait());
@@ -65,7 +65,7 @@ impl Memory {
         });
     }
 
-    /// What Slack said of this token a moment ago.
+    /// A recent refusal of this token by Slack.
     pub(super) fn refusal(&self, name: &ResourceName, what: &Fingerprint) -> Option<RotationError> {
         let now = Instant::now();
         let entries = self.entries();
@@ -74,7 +74,7 @@ impl Memory {
         Some(known.error.clone())
     }
 
-    /// Slack wants to be left alone by this client for a while, if its answer says so.
+    /// Slack wants no requests of this client for a while, if the error says so.
     pub(super) fn hold_off(&self, name: &ResourceName, client: Fingerprint, error: &RotationError) {
         if let Some(wait) = error.wait() {
             self.entries().entry(name.clone()).or_default().held_off = Some(Refused {
@@ -85,7 +85,7 @@ impl Memory {
         }
     }
 
-    /// Why there is no use in asking now.
+    /// Why there is no point in asking now.
     pub(super) fn held_off(
         &self,
         name: &ResourceName,
@@ -96,25 +96,30 @@ impl Memory {
         (held.until > Instant::now() && held.what == *client).then(|| held.error.clone())
     }
 
-    /// Remembers a pair until it can be kept.
-    pub(super) fn save_later(&self, name: &ResourceName, spent: Fingerprint, document: Document) {
+    /// Remembers a pair until it can be stored.
+    pub(super) fn save_later(
+        &self,
+        name: &ResourceName,
+        spent: Fingerprint,
+        document: StateDocument,
+    ) {
         self.entries().entry(name.clone()).or_default().unsaved = Some((spent, document));
     }
 
-    /// What the pair that is not kept yet was bought with.
+    /// What the unstored pair was bought with.
     pub(super) fn unsaved_from(&self, name: &ResourceName) -> Option<Fingerprint> {
         let entries = self.entries();
         let (spent, _) = entries.get(name)?.unsaved.as_ref()?;
         Some(spent.clone())
     }
 
-    /// The pair that is not kept yet.
-    pub(super) fn take_unsaved(&self, name: &ResourceName) -> Option<(Fingerprint, Document)> {
+    /// Takes the unstored pair.
+    pub(super) fn take_unsaved(&self, name: &ResourceName) -> Option<(Fingerprint, StateDocument)> {
         self.entries().get_mut(name)?.unsaved.take()
     }
 
-    /// What the pair that is not kept yet was bought with, if that is what would be spent next.
-    pub(super) fn is_next(&self, name: &ResourceName, kept: &Document) -> Option<Fingerprint> {
+    /// Whether the unstored pair was bought with the token that would be spent next.
+    pub(super) fn is_next(&self, name: &ResourceName, kept: &StateDocument) -> Option<Fingerprint> {
         let entries = self.entries();
         let (spent, next) = entries.get(name)?.unsaved.as_ref()?;
         let continues = kept
@@ -125,19 +130,19 @@ impl Memory {
         (continues || begins).then(|| spent.clone())
     }
 
-    /// The credentials with pairs that are not kept yet.
+    /// The credentials with unstored pairs.
     pub(super) fn unsaved(&self) -> Vec<ResourceName> {
         let entries = self.entries();
         let unsaved = entries.iter().filter(|(_, entry)| entry.unsaved.is_some());
         unsaved.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether the process is at its end.
+    /// Whether the process is ending.
     pub(super) fn is_ending(&self) -> bool {
         self.under_way.is_closed()
     }
 
-    /// Whether nobody else tries to keep this credential's pair: who asks does so from now on.
+    /// Whether no other task tries to store this credential's pair; if so the caller does from now on.
     pub(super) fn begin_keeping(&self, name: &ResourceName) -> bool {
         let mut entries = self.entries();
         let entry = entries
@@ -146,14 +151,14 @@ impl Memory {
         entry.is_some_and(|entry| !std::mem::replace(&mut entry.is_kept_at, true))
     }
 
-    /// Nobody tries any more.
+    /// No task tries any more.
     pub(super) fn end_keeping(&self, name: &ResourceName) {
         if let Some(entry) = self.entries().get_mut(name) {
             entry.is_kept_at = false;
         }
     }
 
-    /// All is well with this credential.
+    /// There is no problem with this credential.
     pub(super) fn forget(&self, name: &ResourceName) {
         self.entries().remove(name);
     }

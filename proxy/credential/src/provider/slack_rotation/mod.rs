@@ -1,15 +1,14 @@
 //! Slack's token rotation (<https://docs.slack.dev/authentication/using-token-rotation>).
 //!
-//! An access token lives 12 hours. The next one is bought with a refresh token that works once and
-//! comes with its own successor: a chain, which begins with a seed from the operator. To lose the
-//! newest refresh token is to lose the workspace. So a refresh is claimed in the state store before
-//! it is sent ([`crate::state`]), and what it brought is durable there before anyone
-//! uses it.
+//! An access token is valid for 12 hours. The next one is bought with a single-use refresh token, which
+//! comes with its own successor: a chain that begins with a seed from the operator. Losing the newest
+//! refresh token means losing the workspace. So a refresh is claimed in the state store before it is
+//! sent ([`crate::state`]), and its result is durable there before anyone uses it.
 //!
-//! Slack takes a spent refresh token once more for a short while of unknown length. So what ended
-//! without an answer, by a broken connection or a crash, is tried again at once with the same one.
-//! No more than two access tokens of an installation live, and so none is minted without need: a
-//! newer one in the store is always taken first.
+//! Slack accepts a spent refresh token once more for a short, undocumented time. So a request without a
+//! response, because of a broken connection or a crash, is retried at once with the same token. At most
+//! two access tokens of an installation are valid, so none is minted without need: a newer one in the
+//! store is always used first.
 
 mod call;
 mod error;
@@ -30,26 +29,25 @@ use countersign_config::{
 use countersign_core::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Asking, Fetched};
+use super::{FetchRequest, Fetched};
 use crate::{
-    CredentialError, Tools,
+    CredentialError, ProviderContext,
     revoke::Revocation,
     source::Form,
-    state::{Access, Claimed, Document, Fingerprint, Pair, StateError, Turn},
+    state::{Access, ClaimGuard, ClaimOutcome, Fingerprint, Pair, StateDocument, StateError},
 };
 use call::{Client, Grant};
 use seed::Seed;
 
-/// An access token is refreshed this long before its end, as Slack's SDKs do, or for the last
-/// quarter of a shorter life.
+/// An access token is refreshed this long before it expires, as Slack's SDKs do, or in the last quarter
+/// of a shorter lifetime.
 const AHEAD: SignedDuration = SignedDuration::from_hours(2);
 
-/// Different credentials are refreshed at different times within this. All replicas agree on the
-/// time of each: they want it together, one does it while the others watch, and so one that dies
-/// is replaced at once.
+/// Different credentials are refreshed at different times within this span. All replicas agree on the
+/// time for each: one refreshes and the others watch it, so that if it dies it is replaced at once.
 const SPREAD_SECS: u64 = 600;
 
-/// After a refresh that failed while the token still lives, it is tried again after this.
+/// If a refresh fails while the token is still valid, it is retried after this.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// The app that rotates.
@@ -63,39 +61,39 @@ pub(crate) struct App<'a> {
 
 /// One fetch.
 struct Rotation<'a> {
-    asking: &'a Asking<'a>,
+    request: &'a FetchRequest<'a>,
     app: App<'a>,
-    tools: &'a Tools,
+    context: &'a ProviderContext,
     seed: Result<Seed, CredentialError>,
 }
 
 /// A way to the next pair.
 #[derive(Clone)]
 enum Step<'a> {
-    /// What an earlier fetch got and could not keep; what it was bought with.
+    /// Store what an earlier fetch bought and could not store; what it was bought with.
     Keep(Fingerprint),
-    /// A chain begins.
+    /// Begin a chain.
     Begin(&'a Seed),
-    /// The chain goes on.
+    /// Continue the chain.
     Continue(Secret),
 }
 
 pub(crate) async fn fetch(
-    asking: &Asking<'_>,
+    request: &FetchRequest<'_>,
     app: App<'_>,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<Fetched, CredentialError> {
-    let seed = Seed::read(asking, app.seed, tools).await;
+    let seed = Seed::read(request, app.seed, context).await;
     let rotation = Rotation {
-        asking,
+        request,
         app,
-        tools,
+        context,
         seed,
     };
-    let name = &asking.credential.name;
-    // Until what was begun is settled, the process should not end.
-    let _unfinished = tools.rotations.begin();
-    let kept = tools.state.read(name).await?.document;
+    let name = &request.credential.name;
+    // The process should not end before this fetch is settled.
+    let _unfinished = context.rotations.begin();
+    let kept = context.state.read(name).await?.document;
     if let Some(fetched) = rotation.usable(&kept) {
         return Ok(fetched);
     }
@@ -103,82 +101,91 @@ pub(crate) async fn fetch(
     settled.or_else(|error| rotation.bridged(&kept, error))
 }
 
-/// The access token that is stored, if it lives and is not the one that was rejected. Spends nothing.
-pub(crate) async fn renewed_elsewhere(asking: &Asking<'_>, tools: &Tools) -> Option<Fetched> {
-    let name = &asking.credential.name;
-    let read = tools.state.read(name).await;
+/// The stored access token, if it is valid and not the one that was rejected. Spends nothing.
+pub(crate) async fn renewed_elsewhere(
+    request: &FetchRequest<'_>,
+    context: &ProviderContext,
+) -> Option<Fetched> {
+    let name = &request.credential.name;
+    let read = context.state.read(name).await;
     let read = read.inspect_err(
-        |error| tracing::debug!(credential = %name, %error, "no look at what is stored"),
+        |error| tracing::debug!(credential = %name, %error, "the stored token could not be read"),
     );
     let kept = read.ok()?.document;
-    let access = living(asking, &kept, tools.state.now())?;
+    let access = living(request, &kept, context.state.now())?;
     Some(fetched(access, renewal(access)))
 }
 
-/// Whether a refresh was begun and nobody knows how it ended. A store that does not tell is asked
-/// again by the first request.
-pub(crate) async fn was_cut_off(name: &ResourceName, tools: &Tools) -> bool {
-    let read = tools.state.read(name).await;
+/// Whether a refresh began and its result is unknown. If the store does not respond, the first request
+/// asks it again.
+pub(crate) async fn was_cut_off(name: &ResourceName, context: &ProviderContext) -> bool {
+    let read = context.state.read(name).await;
     read.is_ok_and(|stored| stored.document.attempt.is_some())
 }
 
 impl Rotation<'_> {
-    /// The access token, if there is nothing to do about it.
-    fn usable(&self, kept: &Document) -> Option<Fetched> {
+    /// The access token, if it needs no refresh.
+    fn usable(&self, kept: &StateDocument) -> Option<Fetched> {
         let access = self.living(kept)?;
         let renew_at = renewal(access);
         let urgent = kept.attempt.is_some() || self.next_step(kept).is_some_and(|s| s.is_urgent());
-        (!urgent && self.tools.state.now() < renew_at).then(|| fetched(access, renew_at))
+        (!urgent && self.context.state.now() < renew_at).then(|| fetched(access, renew_at))
     }
 
     /// The access token, if it may be used.
-    fn living<'d>(&self, kept: &'d Document) -> Option<&'d Access> {
-        living(self.asking, kept, self.tools.state.now())
+    fn living<'d>(&self, kept: &'d StateDocument) -> Option<&'d Access> {
+        living(self.request, kept, self.context.state.now())
     }
 
-    /// A token that lives is used until its end, whatever keeps its successor away.
-    fn bridged(&self, kept: &Document, error: CredentialError) -> Result<Fetched, CredentialError> {
+    /// A valid token is used until it expires, even if it cannot be refreshed.
+    fn bridged(
+        &self,
+        kept: &StateDocument,
+        error: CredentialError,
+    ) -> Result<Fetched, CredentialError> {
         let Some(access) = self.living(kept) else {
             return Err(error);
         };
         tracing::warn!(
-            credential = %self.asking.credential.name, %error, expires_at = %access.expires_at,
-            "no next token; the one that lives serves until its end"
+            credential = %self.request.credential.name, %error, expires_at = %access.expires_at,
+            "the token could not be refreshed; the current one is used until it expires"
         );
-        let soon = self.tools.state.now() + TRY_AGAIN;
+        let soon = self.context.state.now() + TRY_AGAIN;
         Ok(fetched(access, soon))
     }
 
-    /// Gets the next pair, or sees another replica do it.
+    /// Gets the next pair, or waits for another replica to do it.
     async fn advance(&self) -> Result<Fetched, CredentialError> {
-        let name = &self.asking.credential.name;
-        let (sources, source) = (&self.tools.sources, self.app.client_secret);
-        let read = sources.read(self.asking.credential, source, Form::Token);
+        let name = &self.request.credential.name;
+        let (sources, source) = (&self.context.sources, self.app.client_secret);
+        let read = sources.read_for(self.request.credential, source, Form::Token);
         let client = Client {
             id: self.app.client_id,
             secret: read.await?.secret,
         };
-        if let Some(error) = self.tools.rotations.held_off(name, &client.fingerprint()) {
+        if let Some(error) = self.context.rotations.held_off(name, &client.fingerprint()) {
             return Err(error.into());
         }
-        let wanted = |kept: &Document| match self.usable(kept) {
+        let wanted = |kept: &StateDocument| match self.usable(kept) {
             Some(_) => None,
             None => self.next_step(kept).map(|step| step.spends()),
         };
-        match self.tools.state.turn(name, wanted).await? {
-            Turn::Ours(claim) => self.walk(claim, &client).await,
-            Turn::Settled(kept) => self.usable(&kept).ok_or_else(|| self.nothing_left(&kept)),
+        match self.context.state.claim(name, wanted).await? {
+            ClaimOutcome::Ours(claim) => self.walk(claim, &client).await,
+            ClaimOutcome::Settled(kept) => {
+                self.usable(&kept).ok_or_else(|| self.nothing_left(&kept))
+            }
         }
     }
 
-    /// Takes the steps there are until one succeeds or says what is wrong.
+    /// Tries the steps until one succeeds or fails for a known reason.
     async fn walk(
         &self,
-        mut claim: Claimed<'_>,
+        mut claim: ClaimGuard<'_>,
         client: &Client<'_>,
     ) -> Result<Fetched, CredentialError> {
-        let memory = &self.tools.rotations;
-        let name = &self.asking.credential.name;
+        let memory = &self.context.rotations;
+        let name = &self.request.credential.name;
         loop {
             let kept = claim.document().clone();
             let Some(step) = self.next_step(&kept) else {
@@ -186,7 +193,7 @@ impl Rotation<'_> {
                 return self.release(claim, error).await;
             };
             let spends = step.spends();
-            claim.intend(spends.clone()).await?;
+            claim.record_intent(spends.clone()).await?;
             if let Step::Keep(_) = step {
                 return self.keep_unsaved(claim).await;
             }
@@ -203,7 +210,7 @@ impl Rotation<'_> {
                 }
                 Err(error) if error.is_final() => {
                     let error = error.spent(since);
-                    tracing::warn!(credential = %name, %error, "a token to refresh with is dead");
+                    tracing::warn!(credential = %name, %error, "a refresh token is dead");
                     memory.refuse(name, spends, error);
                 }
                 Err(error) => {
@@ -214,7 +221,7 @@ impl Rotation<'_> {
         }
     }
 
-    /// Sends, and once more if the answer stayed away: what was sent may have been done.
+    /// Sends, and once more if there was no response: the first request may have taken effect.
     async fn send(&self, step: &Step<'_>, client: &Client<'_>) -> Result<Pair, RotationError> {
         let grant = match step {
             Step::Begin(seed) if seed.long_lived => Grant::LongLived(&seed.secret),
@@ -222,33 +229,33 @@ impl Rotation<'_> {
             Step::Continue(token) => Grant::Refresh(token),
             Step::Keep(_) => return Err(RotationError::Defect),
         };
-        let name = &self.asking.credential.name;
-        let clock = || self.tools.state.now();
+        let name = &self.request.credential.name;
+        let clock = || self.context.state.now();
         let slack = call::Slack {
-            http: &self.tools.http,
+            http: &self.context.http,
             host: self.app.host,
             credential: name,
         };
         match call::mint(slack, client, grant, clock).await {
             Err(error) if error.may_have_acted() => {
-                tracing::info!(credential = %name, %error, "trying again at once");
+                tracing::info!(credential = %name, %error, "retrying at once");
                 call::mint(slack, client, grant, clock).await
             }
             answered => answered,
         }
     }
 
-    /// Makes a pair durable, and only then gives it out.
+    /// Makes a pair durable, and only then returns it.
     async fn keep(
         &self,
-        claim: Claimed<'_>,
-        next: Document,
+        claim: ClaimGuard<'_>,
+        next: StateDocument,
         spent: Fingerprint,
     ) -> Result<Fetched, CredentialError> {
-        let name = &self.asking.credential.name;
+        let name = &self.request.credential.name;
         match claim.settle(next.clone()).await {
             Ok(kept) => {
-                self.tools.rotations.forget(name);
+                self.context.rotations.forget(name);
                 let access = kept.pair.as_ref().and_then(|pair| pair.access.as_ref());
                 let access = access.ok_or(RotationError::Defect)?;
                 tracing::info!(credential = %name, expires_at = %access.expires_at, "refreshed");
@@ -257,27 +264,28 @@ impl Rotation<'_> {
             Err(error) => {
                 tracing::error!(
                     credential = %name, %error,
-                    "a new token cannot be kept, and is not used before it is"
+                    "a new token cannot be stored, and is not used before it is"
                 );
-                self.tools.rotations.save_later(name, spent, next);
+                self.context.rotations.save_later(name, spent, next);
                 Err(error.into())
             }
         }
     }
 
-    /// Keeps what an earlier fetch could not, if what it was bought with is still what is stored.
-    async fn keep_unsaved(&self, claim: Claimed<'_>) -> Result<Fetched, CredentialError> {
-        let name = &self.asking.credential.name;
-        match self.tools.rotations.take_unsaved(name) {
+    /// Stores what an earlier fetch could not, if the stored token is still the one that it was bought
+    /// with.
+    async fn keep_unsaved(&self, claim: ClaimGuard<'_>) -> Result<Fetched, CredentialError> {
+        let name = &self.request.credential.name;
+        match self.context.rotations.take_unsaved(name) {
             Some((spent, next)) => self.keep(claim, next, spent).await,
             None => self.release(claim, StateError::Conflict.into()).await,
         }
     }
 
-    /// Gives the claim back. What was sent without an answer stays noted.
+    /// Releases the claim. A request without a response stays recorded.
     async fn release(
         &self,
-        claim: Claimed<'_>,
+        claim: ClaimGuard<'_>,
         error: CredentialError,
     ) -> Result<Fetched, CredentialError> {
         let mut kept = claim.document().clone();
@@ -290,16 +298,16 @@ impl Rotation<'_> {
         }
         if let Err(error) = claim.settle(kept).await {
             tracing::warn!(
-                credential = %self.asking.credential.name, %error,
-                "a claim could not be given back; it runs out by itself"
+                credential = %self.request.credential.name, %error,
+                "a claim could not be released; it expires by itself"
             );
         }
         Err(error)
     }
 
-    /// The first step that was not refused a moment ago.
-    fn next_step(&self, kept: &Document) -> Option<Step<'_>> {
-        let (memory, name) = (&self.tools.rotations, &self.asking.credential.name);
+    /// The first step that was not refused recently.
+    fn next_step(&self, kept: &StateDocument) -> Option<Step<'_>> {
+        let (memory, name) = (&self.context.rotations, &self.request.credential.name);
         let seed = self.seed.as_ref().ok();
         let seed = seed.filter(|seed| !kept.seeds.contains(&seed.fingerprint));
         let pair = kept.pair.as_ref();
@@ -308,7 +316,8 @@ impl Rotation<'_> {
             pair.map(|pair| Step::Continue(pair.refresh_token.clone())),
         ];
         let steps = steps.into_iter().flatten();
-        // What was bought already need only be kept, if it was bought with what still stands there.
+        // A pair that was already bought only needs to be stored, if it was bought with the stored
+        // token.
         if let Some(spent) = memory.unsaved_from(name)
             && steps.clone().any(|step| step.spends() == spent)
         {
@@ -319,8 +328,8 @@ impl Rotation<'_> {
     }
 
     /// Why there is no step.
-    fn nothing_left(&self, kept: &Document) -> CredentialError {
-        let (memory, name) = (&self.tools.rotations, &self.asking.credential.name);
+    fn nothing_left(&self, kept: &StateDocument) -> CredentialError {
+        let (memory, name) = (&self.context.rotations, &self.request.credential.name);
         let chain = kept.pair.as_ref().map(Pair::spends);
         let refused = |spent: &Fingerprint| memory.refusal(name, spent).map(Into::into);
         match &self.seed {
@@ -345,7 +354,7 @@ impl Step<'_> {
         }
     }
 
-    /// Whether it is to be taken although the token that is stored is good.
+    /// Whether it is needed although the stored token is valid.
     fn is_urgent(&self) -> bool {
         match self {
             Self::Keep(_) | Self::Begin(_) => true,
@@ -361,9 +370,13 @@ impl Pair {
     }
 }
 
-fn living<'d>(asking: &Asking<'_>, kept: &'d Document, now: Timestamp) -> Option<&'d Access> {
+fn living<'d>(
+    request: &FetchRequest<'_>,
+    kept: &'d StateDocument,
+    now: Timestamp,
+) -> Option<&'d Access> {
     let access = kept.pair.as_ref()?.access.as_ref()?;
-    let rejected = asking.rejected.is_some_and(|r| *r == access.token);
+    let rejected = request.rejected.is_some_and(|r| *r == access.token);
     (!rejected && now < access.expires_at).then_some(access)
 }
 
@@ -382,12 +395,12 @@ fn fetched(access: &Access, renew_at: Timestamp) -> Fetched {
     }
 }
 
-/// When to see about the successor of an access token.
+/// When to refresh an access token.
 fn renewal(access: &Access) -> Timestamp {
     let life = access.expires_at.duration_since(access.obtained_at);
     let ahead = AHEAD.min(life / 4);
     let spread = Fingerprint::of("spread", &access.token).number() % SPREAD_SECS;
-    // At most a twelfth of what is ahead, which for two hours is all of the spread.
+    // At most a twelfth of the time ahead; for two hours that is the whole spread.
     let spread = SignedDuration::from_secs(i64::try_from(spread).unwrap_or_default());
     access.expires_at - ahead - spread.min(ahead / 12)
 }

@@ -1,43 +1,43 @@
-//! Ending an access token before its time.
+//! Revokes an access token before it expires.
 
 use countersign_config::model::{Credential, Provider};
 use countersign_core::secret::Secret;
 
 use super::call;
 use crate::{
-    CredentialError, Tools,
-    state::{Fingerprint, Turn},
+    CredentialError, ProviderContext,
+    state::{ClaimOutcome, Fingerprint},
 };
 
-/// Whether a token is a user's, by what it begins with. `auth.revoke` ends such a one; called with a
-/// bot's it deactivates the bot user, which then is in no channel any more.
+/// Whether it is a user token, by its prefix. `auth.revoke` with a user token revokes it; with a bot
+/// token it deactivates the bot user, which then is in no channel any more.
 pub(super) fn is_a_users(token: &Secret) -> bool {
     let token = token.expose();
     token.starts_with("xoxe.xoxp-") || token.starts_with("xoxp-")
 }
 
-/// Ends an access token at Slack, because nobody uses it any more. The refresh token stays, so that
-/// the next request gets another access token. The other replicas are told by the store; one that
-/// still uses the token learns from Slack that it ended, and looks into the store.
+/// Revokes an access token at Slack, because no one uses it any more. The refresh token stays, so the
+/// next request gets another access token. The store tells the other replicas; one that still uses the
+/// token gets an error from Slack and reads the store.
 ///
-/// The store forgets the token first: a crash in between leaves one that lives until its end and
-/// that nobody has.
+/// The store forgets the token first: a crash in between leaves a token that is valid until it expires
+/// and that no one has.
 pub(crate) async fn revoke(
     credential: &Credential,
     token: &Secret,
-    tools: &Tools,
+    context: &ProviderContext,
 ) -> Result<(), CredentialError> {
     let (true, Provider::SlackRotation { host, .. }) = (is_a_users(token), &credential.provider)
     else {
         return Ok(());
     };
-    let _unfinished = tools.rotations.begin();
+    let _unfinished = context.rotations.begin();
     let spends = Fingerprint::of("access token", token);
-    let turn = tools.state.turn(&credential.name, |kept| {
+    let turn = context.state.claim(&credential.name, |kept| {
         let access = kept.pair.as_ref()?.access.as_ref()?;
         (access.token == *token).then(|| spends.clone())
     });
-    if let Turn::Ours(claim) = turn.await? {
+    if let ClaimOutcome::Ours(claim) = turn.await? {
         let mut kept = claim.document().clone();
         kept.attempt = None;
         if let Some(pair) = &mut kept.pair {
@@ -45,9 +45,9 @@ pub(crate) async fn revoke(
         }
         claim.settle(kept).await?;
     }
-    // Also if the store has another already: then it is one of two that live.
+    // Also if the store already has another: then it is one of two valid tokens.
     let slack = call::Slack {
-        http: &tools.http,
+        http: &context.http,
         host,
         credential: &credential.name,
     };

@@ -1,12 +1,12 @@
-//! What the operator gives a chain to begin with.
+//! The operator's seed of a chain.
 
 use countersign_config::model::SlackSeed;
 use countersign_core::secret::Secret;
 
-use super::{super::Asking, refresh_token};
-use crate::{CredentialError, Tools, source::Form, state::Fingerprint};
+use super::{super::FetchRequest, refresh_token};
+use crate::{CredentialError, ProviderContext, source::Form, state::Fingerprint};
 
-/// What a chain can begin with.
+/// A seed of a chain.
 #[derive(Debug)]
 pub(super) struct Seed {
     pub(super) secret: Secret,
@@ -16,15 +16,17 @@ pub(super) struct Seed {
 
 impl Seed {
     pub(super) async fn read(
-        asking: &Asking<'_>,
+        request: &FetchRequest<'_>,
         seed: &SlackSeed,
-        tools: &Tools,
+        context: &ProviderContext,
     ) -> Result<Self, CredentialError> {
         let (source, long_lived) = match seed {
             SlackSeed::RefreshToken(source) => (source, false),
             SlackSeed::LongLivedToken(source) => (source, true),
         };
-        let read = tools.sources.read(asking.credential, source, Form::Token);
+        let read = context
+            .sources
+            .read_for(request.credential, source, Form::Token);
         let secret = read.await?.secret;
         let fingerprint = if long_lived {
             Fingerprint::of("long-lived token", &secret)

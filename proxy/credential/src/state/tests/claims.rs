@@ -1,4 +1,4 @@
-//! Who may refresh, over a store that has compare-and-set and nothing else.
+//! Who may refresh, with a store that has only compare-and-set.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ fn another(fake: &Arc<FakeStore>) -> State {
     State::with_store(Store::Fake(Arc::clone(fake)), Clock::manual(start()))
 }
 
-async fn ours<'a>(state: &'a State, token: &str) -> Claimed<'a> {
+async fn ours<'a>(state: &'a State, token: &str) -> ClaimGuard<'a> {
     let spends = spent(token);
-    match state.turn(&name(), |_| Some(spends.clone())).await {
-        Ok(Turn::Ours(claim)) => claim,
+    match state.claim(&name(), |_| Some(spends.clone())).await {
+        Ok(ClaimOutcome::Ours(claim)) => claim,
         other => panic!("not ours: {other:?}"),
     }
 }
@@ -34,17 +34,17 @@ async fn of_two_that_want_to_one_does_and_the_other_uses_the_result() {
     let kept = fake.read().document;
     assert_eq!(kept.attempt.as_ref().unwrap().spends, spent("seed"));
 
-    let wanted = |kept: &Document| kept.pair.is_none().then(|| spent("seed"));
+    let wanted = |kept: &StateDocument| kept.pair.is_none().then(|| spent("seed"));
     let name = name();
-    let waiting = second.turn(&name, wanted);
+    let waiting = second.claim(&name, wanted);
     let work = async {
         let mut claim = claim;
-        // Longer than a silent holder is waited for: it is not silent.
+        // Longer than a silent holder is waited for: it sends heartbeats.
         claim.hold(sleep(Duration::from_secs(8))).await;
         claim.settle(document(1)).await.unwrap()
     };
     let (turn, kept) = tokio::join!(waiting, work);
-    assert!(matches!(turn, Ok(Turn::Settled(found)) if found == kept));
+    assert!(matches!(turn, Ok(ClaimOutcome::Settled(found)) if found == kept));
     assert_eq!(kept.pair, Some(pair(1)));
     assert_eq!(kept.attempt, None);
 }
@@ -133,13 +133,13 @@ async fn a_store_that_stays_away_is_told() {
 async fn what_else_is_spent_is_written_down_before() {
     let (fake, state) = store();
     let mut claim = ours(&state, "one").await;
-    claim.intend(spent("two")).await.unwrap();
+    claim.record_intent(spent("two")).await.unwrap();
     let attempt = fake.read().document.attempt.unwrap();
     assert_eq!(attempt.spends, spent("two"));
     assert!(attempt.lease.is_some());
 }
 
-/// The first writing may be another operation than the next, and take other rights.
+/// The first write may be another operation than the next, and need other rights.
 #[rstest]
 #[case::for_a_while(&[Mishap::None, Mishap::Refused, Mishap::AnswerLost], true)]
 #[case::for_good(&[Mishap::None; 1], false)]
@@ -153,9 +153,9 @@ async fn nothing_is_spent_before_a_document_was_replaced(
     if !passes {
         fake.suffer(&[Mishap::Refused; 7]);
     }
-    let turn = state.turn(&name(), |_| Some(spent("seed"))).await;
+    let turn = state.claim(&name(), |_| Some(spent("seed"))).await;
     assert_eq!(turn.is_ok(), passes, "{turn:?}");
-    // It was made, and then replaced or not.
+    // It was created, and then replaced or not.
     let serial = fake.read().document.serial;
     assert_eq!(serial, if passes { 2 } else { 1 });
 }
@@ -170,7 +170,7 @@ async fn a_claim_takes_the_room_that_its_result_may_need() {
     let written = result.write();
     assert!(written.len() < room, "{} of {room}", written.len());
     assert_eq!(
-        Document::parse(&claim.document().write(), "here").unwrap(),
+        StateDocument::parse(&claim.document().write(), "here").unwrap(),
         *claim.document()
     );
 }

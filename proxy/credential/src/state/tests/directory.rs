@@ -1,4 +1,4 @@
-//! Files: whole, private, sealed, and never overwritten when they cannot be understood.
+//! Files: complete, private, encrypted, and never overwritten if they cannot be read.
 
 use std::{
     fs::{self, Permissions},
@@ -111,7 +111,7 @@ async fn a_sealed_file_shows_nothing_and_opens_with_its_key_only() {
     assert_eq!(
         fs::read(place.file()).unwrap(),
         written,
-        "it is left as it is"
+        "it was not changed"
     );
 }
 
@@ -169,11 +169,11 @@ async fn what_cannot_be_understood_is_told_and_left_alone(
         "{error}"
     );
     assert!(
-        !error.may_pass() && error.to_string().contains("left as it is"),
+        !error.may_pass() && error.to_string().contains("was not changed"),
         "{error}"
     );
     assert!(
-        matches!(state.turn(&name(), |_| Some(spent("seed"))).await, Err(found) if found == error)
+        matches!(state.claim(&name(), |_| Some(spent("seed"))).await, Err(found) if found == error)
     );
     assert_eq!(fs::read(place.file()).unwrap(), spoilt);
 }
@@ -228,7 +228,7 @@ async fn a_writing_sweeps_up_what_one_that_was_cut_off_left() {
 async fn one_holds_the_lock_and_who_dies_lets_it_go() {
     let place = Place::new();
     let (first, second) = (place.state(None), place.state(None));
-    let holder = first.turn(&name(), |_| Some(spent("seed"))).await.unwrap();
+    let holder = first.claim(&name(), |_| Some(spent("seed"))).await.unwrap();
     let Store::Directory(directory) = &second.store else {
         panic!("a directory");
     };
@@ -236,10 +236,10 @@ async fn one_holds_the_lock_and_who_dies_lets_it_go() {
     let waiting = directory.exclude(&name);
     let soon = tokio::time::timeout(std::time::Duration::from_millis(100), waiting);
     assert!(soon.await.is_err(), "the lock is held");
-    // Not settled, as by a crash.
+    // Not settled, as after a crash.
     drop(holder);
-    let turn = second.turn(&name, |_| Some(spent("seed"))).await.unwrap();
-    let Turn::Ours(claim) = turn else {
+    let turn = second.claim(&name, |_| Some(spent("seed"))).await.unwrap();
+    let ClaimOutcome::Ours(claim) = turn else {
         panic!("the lock is free");
     };
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A store that tests steer, and directories that they spoil.
+//! A store that tests control, and directories that they damage.
 
 mod claims;
 mod directory;
@@ -11,21 +11,21 @@ use std::{
 use super::*;
 use countersign_core::secret::Secret;
 
-/// A store without locks: compare-and-set in memory, with mishaps on demand.
+/// A store without locks: compare-and-set in memory, with failures on demand.
 #[derive(Debug, Default)]
 pub(super) struct FakeStore {
-    kept: Mutex<(Option<Document>, u64)>,
+    kept: Mutex<(Option<StateDocument>, u64)>,
     mishaps: Mutex<VecDeque<Mishap>>,
 }
 
-/// What befalls a writing.
+/// The failure of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mishap {
-    /// Nothing does.
+    /// None.
     None,
-    /// It is not done, and an error comes back.
+    /// It is not done, and returns an error.
     Refused,
-    /// It is done, and yet an error comes back.
+    /// It is done, but returns an error.
     AnswerLost,
 }
 
@@ -44,7 +44,7 @@ impl FakeStore {
     pub(super) fn replace(
         &self,
         expected: &Version,
-        document: &Document,
+        document: &StateDocument,
     ) -> Result<Version, StateError> {
         let lost = || StateError::Unavailable {
             reason: "as the test wants".into(),
@@ -94,9 +94,9 @@ fn pair(number: u32) -> Pair {
     }
 }
 
-fn document(number: u32) -> Document {
-    Document {
+fn document(number: u32) -> StateDocument {
+    StateDocument {
         pair: Some(pair(number)),
-        ..Document::default()
+        ..StateDocument::default()
     }
 }

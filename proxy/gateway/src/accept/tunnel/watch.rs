@@ -7,7 +7,7 @@
 use countersign_config::host::Host;
 use countersign_core::{
     reason::Reason,
-    wire::sniff::{self, Malformed, Sniffer, Spoken},
+    wire::sniff::{self, DetectedProtocol, Malformed, Sniffer},
 };
 
 use super::requests::Requests;
@@ -102,15 +102,17 @@ impl Watch {
         let look = match &mut self.state {
             State::Opening(sniffer) if sniff::begins_as_tls(held) => match sniffer.look(held) {
                 Ok(None) => Look::More,
-                Ok(Some(Spoken::Tls(hello))) => {
-                    let told = sniffer.told();
+                Ok(Some(DetectedProtocol::Tls(hello))) => {
+                    let length = sniffer.hello_length();
                     self.state = State::Greeted {
                         early_data: hello.early_data,
                         again: Sniffer::default(),
                     };
-                    names(&hello, told)
+                    names(&hello, length)
                 }
-                Ok(Some(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown)) => Look::Free,
+                Ok(Some(
+                    DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::Unknown,
+                )) => Look::Free,
                 Err(Malformed(what)) => Look::Refuse(Refusal::new(Reason::ClientTls, what)),
             },
             State::Opening(_) if begins_oddly(held) => Look::Refuse(Refusal::new(
@@ -199,16 +201,18 @@ impl Watch {
             return bounded(held.len());
         };
         match sniff::judge_line(&line[..end]) {
-            Spoken::Http1 => {
+            DetectedProtocol::Http1 => {
                 self.state = State::Requests(Box::default());
                 self.look(held)
             }
-            Spoken::Tls(_) | Spoken::Http2 | Spoken::Unknown => other_line(&line[..end]),
+            DetectedProtocol::Tls(_) | DetectedProtocol::Http2 | DetectedProtocol::Unknown => {
+                other_line(&line[..end])
+            }
         }
     }
 }
 
-fn names(hello: &sniff::Hello, told: usize) -> Look {
+fn names(hello: &sniff::ClientHello, length: usize) -> Look {
     let host = match hello.server_name.as_deref().map(Host::parse) {
         // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
         None | Some(Ok(Host::Ip(_))) => None,
@@ -223,7 +227,7 @@ fn names(hello: &sniff::Hello, told: usize) -> Look {
         host,
         hidden: hello.encrypted,
     };
-    Look::Names(named, told)
+    Look::Names(named, length)
 }
 
 /// A method and a blank, as far as they are there. Methods are upper case to every server that
@@ -323,13 +327,16 @@ fn greeted(held: &[u8], early_data: bool, again: &mut Sniffer) -> Greeted {
         (ALERT, _) if length == 2 => Look::Pass(RECORD_HEADER + 2),
         (HANDSHAKE, [CLIENT_HELLO, ..]) => match again.look(held) {
             Ok(None) => Look::More,
-            Ok(Some(Spoken::Tls(hello))) => {
-                let told = again.told();
+            Ok(Some(DetectedProtocol::Tls(hello))) => {
+                let length = again.hello_length();
                 *again = Sniffer::default();
-                names(&hello, told)
+                names(&hello, length)
             }
             // What follows a finished handshake may begin like a hello, and is none.
-            Ok(Some(Spoken::Http1 | Spoken::Http2 | Spoken::Unknown)) | Err(_) => Look::Free,
+            Ok(Some(
+                DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::Unknown,
+            ))
+            | Err(_) => Look::Free,
         },
         _ => Look::Free,
     })

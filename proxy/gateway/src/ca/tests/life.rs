@@ -115,10 +115,10 @@ async fn a_disk_that_does_not_answer_holds_nobody_up_while_the_intermediate_last
             let _ = hanging.recv();
             Ok::<_, std::io::Error>(())
         };
-        files::beside(&directory, hang).await.unwrap_err();
+        files::run_blocking(&directory, hang).await.unwrap_err();
     });
     tokio::task::yield_now().await;
-    tokio::time::advance(files::PATIENCE).await;
+    tokio::time::advance(files::TIMEOUT).await;
     stuck.await.unwrap();
 
     fixture.forward(SignedDuration::from_hours(17));

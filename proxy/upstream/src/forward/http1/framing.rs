@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use countersign_core::wire::lines::{self, Fault};
+use countersign_core::wire::lines::{self, LineError};
 
 /// The most interim responses (1xx) to one request.
 const MOST_INTERIM: u8 = 16;
@@ -130,7 +130,7 @@ impl Framing {
     }
 
     /// Follows the bytes that came next.
-    pub(super) fn follow(&mut self, bytes: &[u8], progress: &Progress) -> Result<(), Fault> {
+    pub(super) fn follow(&mut self, bytes: &[u8], progress: &Progress) -> Result<(), LineError> {
         let followed = self.advance(bytes, progress);
         if followed.is_err() {
             progress.doubt();
@@ -140,7 +140,7 @@ impl Framing {
         followed
     }
 
-    fn advance(&mut self, mut bytes: &[u8], progress: &Progress) -> Result<(), Fault> {
+    fn advance(&mut self, mut bytes: &[u8], progress: &Progress) -> Result<(), LineError> {
         while !bytes.is_empty() {
             match self.state {
                 State::Endless => return Ok(()),
@@ -191,7 +191,7 @@ impl Framing {
         };
     }
 
-    fn bounded(&self) -> Result<(), Fault> {
+    fn bounded(&self) -> Result<(), LineError> {
         if self.line.len() <= self.longest {
             Ok(())
         } else {
@@ -200,7 +200,7 @@ impl Framing {
     }
 
     /// Takes a line, which is given without its LF.
-    fn line(&mut self, line: &[u8], progress: &Progress) -> Result<(), Fault> {
+    fn line(&mut self, line: &[u8], progress: &Progress) -> Result<(), LineError> {
         let line = lines::whole(line)?;
         self.state = match self.state {
             State::Start => State::Headers(status_line(line)?),
@@ -226,9 +226,9 @@ impl Framing {
     }
 
     /// The state behind a head (RFC 9112, section 6.3).
-    fn end(&mut self, head: Head, progress: &Progress) -> Result<State, Fault> {
+    fn end(&mut self, head: Head, progress: &Progress) -> Result<State, LineError> {
         if head.chunked && head.http10 {
-            return Err("HTTP/1.0 has no Transfer-Encoding");
+            return Err("HTTP/1.0 does not allow Transfer-Encoding");
         }
         if head.chunked && head.length.is_some() {
             // The length is dropped, see `settle`.
@@ -270,8 +270,8 @@ impl State {
 }
 
 /// The beginning of a head; what else is in the line is hyper's to judge.
-fn status_line(line: &[u8]) -> Result<Head, Fault> {
-    const FAULT: Fault = "the status line is malformed";
+fn status_line(line: &[u8]) -> Result<Head, LineError> {
+    const FAULT: LineError = "the status line is malformed";
     let (http10, rest) = match line.split_at_checked(9) {
         Some((b"HTTP/1.1 ", rest)) => (false, rest),
         Some((b"HTTP/1.0 ", rest)) => (true, rest),
@@ -291,13 +291,13 @@ fn status_line(line: &[u8]) -> Result<Head, Fault> {
 }
 
 impl Head {
-    fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
+    fn header(&mut self, line: &[u8]) -> Result<(), LineError> {
         let (name, value) = lines::field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             // One value, however often it is said (RFC 9112, section 6.3).
             for value in value.split(|byte| *byte == b',') {
                 let length = lines::digits(value.trim_ascii());
-                let length = length.ok_or("Content-Length is no number")?;
+                let length = length.ok_or("Content-Length is not a number")?;
                 if self.length.is_some_and(|before| before != length) {
                     return Err("there are different Content-Lengths");
                 }

@@ -4,7 +4,7 @@ use super::*;
 
 /// Follows a response at once, and byte by byte; both must find the same. Says what was found, and
 /// whether the connection may serve another request.
-fn follow(asked: Asked, text: &str) -> (Result<(), Fault>, bool) {
+fn follow(asked: Asked, text: &str) -> (Result<(), LineError>, bool) {
     let found = [text.len().max(1), 1].map(|size| {
         let (progress, mut framing) = (Progress::default(), Framing::new(100));
         progress.ask(asked);

@@ -1,8 +1,8 @@
-//! Many callers, one piece of work: what is under way is joined, not started again.
+//! Single flight: concurrent callers share one piece of work.
 //!
-//! The work runs in a task of its own. A caller that goes away neither cancels it nor makes
-//! another caller begin anew, which matters where the work spends something that exists once,
-//! such as a single-use refresh token.
+//! The work runs in a task of its own. A caller that leaves neither cancels it nor makes another caller
+//! start again. This matters if the work spends something that exists only once, such as a single-use
+//! refresh token.
 
 use std::{
     future::Future,
@@ -21,40 +21,40 @@ use tokio::{task::AbortHandle, time::Instant};
 
 /// The work ended without a result: it panicked, or the runtime is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work was cut off before it had a result")]
-pub struct Lost;
+#[error("the work was interrupted before it had a result")]
+pub struct Cancelled;
 
-/// What every caller of one flight waits for.
-pub type Outcome<T> = Shared<BoxFuture<'static, Result<T, Lost>>>;
+/// The shared result of one piece of work.
+pub type SharedOutcome<T> = Shared<BoxFuture<'static, Result<T, Cancelled>>>;
 
 /// At most one piece of work at a time.
 ///
-/// Work that finds nothing left to do when it begins should say so by itself: between the check
-/// that led a caller here and [`Flight::join`], an earlier flight may have landed.
+/// The work itself should check whether there is still something to do: between the caller's check and
+/// [`SingleFlight::join`], earlier work may have completed.
 #[derive(Debug)]
-pub struct Flight<T>(Mutex<Option<Running<T>>>);
+pub struct SingleFlight<T>(Mutex<Option<Running<T>>>);
 
 #[derive(Debug)]
 struct Running<T> {
     task: AbortHandle,
-    outcome: Outcome<T>,
+    outcome: SharedOutcome<T>,
 }
 
-impl<T: Clone + Send + Sync + 'static> Default for Flight<T> {
+impl<T: Clone + Send + Sync + 'static> Default for SingleFlight<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flight<T> {
-    /// Nothing is under way.
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
+    /// No work in progress.
     pub fn new() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Joins the work that is under way, or starts it. The lock is held for the start of a task
-    /// only, never across an await.
-    pub fn join<F>(&self, start: impl FnOnce() -> F) -> Outcome<T>
+    /// Joins the work in progress, or starts it. The lock is held only to start a task, never across an
+    /// await.
+    pub fn join<F>(&self, start: impl FnOnce() -> F) -> SharedOutcome<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -64,7 +64,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         }
         let handle = tokio::spawn(start());
         let task = handle.abort_handle();
-        let outcome = handle.map(|joined| joined.map_err(|_| Lost)).boxed();
+        let outcome = handle.map(|joined| joined.map_err(|_| Cancelled)).boxed();
         let outcome = outcome.shared();
         *running = Some(Running {
             task,
@@ -73,7 +73,7 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         outcome
     }
 
-    /// Lets go of what finished work has brought, which would be kept until work begins again.
+    /// Drops the result of finished work, which would otherwise be kept until the next work starts.
     pub fn forget_finished(&self) {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let finished = running.take_if(|running| !running.is_under_way());
@@ -81,8 +81,8 @@ impl<T: Clone + Send + Sync + 'static> Flight<T> {
         drop(finished);
     }
 
-    /// The work that is under way, if any.
-    pub fn under_way(&self) -> Option<Outcome<T>> {
+    /// The work in progress, if any.
+    pub fn under_way(&self) -> Option<SharedOutcome<T>> {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         running
             .as_ref()
@@ -97,16 +97,16 @@ impl<T> Running<T> {
     }
 }
 
-/// When something last happened, by tokio's clock; read and written without a lock.
+/// When something last happened, by tokio's clock; lock-free.
 #[derive(Debug)]
 pub struct LastTime {
     origin: Instant,
-    /// Milliseconds since `origin`, plus one; 0 is never.
+    /// Milliseconds since `origin`, plus one; 0 means never.
     millis: AtomicU64,
 }
 
 impl LastTime {
-    /// It has not happened yet.
+    /// It has never happened.
     pub fn never() -> Self {
         Self {
             origin: Instant::now(),
@@ -114,12 +114,12 @@ impl LastTime {
         }
     }
 
-    /// It happened now.
+    /// Sets it to now.
     pub fn mark(&self) {
         self.millis.store(self.now() + 1, Ordering::Release);
     }
 
-    /// It is as if it had never happened.
+    /// Sets it to never.
     pub fn clear(&self) {
         self.millis.store(0, Ordering::Release);
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_leaves_does_not_cancel_the_work() {
-        let flight = Flight::new();
+        let flight = SingleFlight::new();
         let gate = Arc::new(Semaphore::new(0));
         let starts = Arc::new(AtomicUsize::new(0));
         let work = || {
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn finished_work_is_not_joined_even_if_nobody_waited_for_it() {
-        let flight = Flight::new();
+        let flight = SingleFlight::new();
         let (done, finished) = tokio::sync::oneshot::channel();
         drop(flight.join(|| async move {
             done.send(()).expect("the test waits");
@@ -186,9 +186,9 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_lost_and_can_be_started_again() {
-        let flight: Flight<u8> = Flight::new();
+        let flight: SingleFlight<u8> = SingleFlight::new();
         let lost = flight.join(|| async { panic!("as the test wants") }).await;
-        assert_eq!(lost, Err(Lost));
+        assert_eq!(lost, Err(Cancelled));
         assert_eq!(flight.join(|| async { 3 }).await, Ok(3));
     }
 

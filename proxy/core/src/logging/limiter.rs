@@ -1,5 +1,5 @@
-//! What one place in the code may say: a bound on lines a while, so that a peer who can have one
-//! line written cannot have a million.
+//! A limit on the lines from each place in the code, so that a peer who can cause one line cannot cause
+//! a million.
 
 use std::{
     collections::HashMap,
@@ -12,41 +12,41 @@ use tokio::time::Instant;
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// The time that the bounds are for.
-const SPELL: Duration = Duration::from_secs(10);
+/// The period of the limits.
+const PERIOD: Duration = Duration::from_secs(10);
 
-/// Lines of one place in a spell.
+/// The most lines from one place in a period.
 const LINES: u32 = 100;
 
-/// The same for what is written only when someone asked for details.
+/// The same for debug and trace lines, which are written only on request.
 const DETAILS: u32 = 2000;
 
-/// Leaves out what a place says beyond its bound. Clones share.
+/// Leaves out lines above the limit of their place. Clones share the state.
 #[derive(Debug, Clone)]
-pub(super) struct Pace {
-    /// As many as the program has places that speak.
-    places: Arc<Mutex<HashMap<Identifier, Place>>>,
+pub(super) struct LineLimiter {
+    /// One entry per place in the code.
+    places: Arc<Mutex<HashMap<Identifier, CallsiteState>>>,
     left_out: Counter,
 }
 
 #[derive(Debug)]
-struct Place {
+struct CallsiteState {
     metadata: &'static Metadata<'static>,
     began: Instant,
     said: u32,
     left_out: u64,
 }
 
-/// What a place said too often.
+/// The lines that one place logged too often.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LeftOut {
+pub(super) struct SuppressedLines {
     pub(super) target: &'static str,
     pub(super) line: u32,
     pub(super) count: u64,
 }
 
-impl Pace {
-    /// What is left out is counted in `left_out`.
+impl LineLimiter {
+    /// Lines that are left out are counted in `left_out`.
     pub(super) fn new(left_out: Counter) -> Self {
         Self {
             places: Arc::default(),
@@ -61,13 +61,13 @@ impl Pace {
             DETAILS
         };
         let mut places = self.lock();
-        let place = places.entry(metadata.callsite()).or_insert(Place {
+        let place = places.entry(metadata.callsite()).or_insert(CallsiteState {
             metadata,
             began: now,
             said: 0,
             left_out: 0,
         });
-        if now.duration_since(place.began) >= SPELL {
+        if now.duration_since(place.began) >= PERIOD {
             place.began = now;
             place.said = 0;
         }
@@ -80,13 +80,13 @@ impl Pace {
         false
     }
 
-    /// What was left out in spells that are over, since this was asked last.
-    pub(super) fn take_left_out(&self) -> Vec<LeftOut> {
+    /// The lines that were left out in completed periods, since the last call.
+    pub(super) fn take_left_out(&self) -> Vec<SuppressedLines> {
         let mut places = self.lock();
         let over = places
             .values_mut()
-            .filter(|place| place.left_out > 0 && place.began.elapsed() >= SPELL);
-        over.map(|place| LeftOut {
+            .filter(|place| place.left_out > 0 && place.began.elapsed() >= PERIOD);
+        over.map(|place| SuppressedLines {
             target: place.metadata.target(),
             line: place.metadata.line().unwrap_or(0),
             count: std::mem::take(&mut place.left_out),
@@ -94,12 +94,12 @@ impl Pace {
         .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Identifier, Place>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Identifier, CallsiteState>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Subscriber> Layer<S> for Pace {
+impl<S: Subscriber> Layer<S> for LineLimiter {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         self.admit(event.metadata(), Instant::now())
     }
@@ -124,10 +124,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_place_is_bounded_and_the_next_is_heard() {
         let written = Arc::new(AtomicUsize::new(0));
-        let pace = Pace::new(Counter::default());
+        let limiter = LineLimiter::new(Counter::default());
         let subscriber = registry()
             .with(Counting(Arc::clone(&written)))
-            .with(pace.clone());
+            .with(limiter.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         let flood = |count: usize| {
             for _ in 0..count {
@@ -138,14 +138,14 @@ mod tests {
         assert_eq!(written.swap(0, Ordering::Relaxed), 100);
         tracing::warn!("something else");
         assert_eq!(written.swap(0, Ordering::Relaxed), 1);
-        assert_eq!(pace.left_out.get(), 99_900);
-        assert_eq!(pace.take_left_out(), []);
-        tokio::time::advance(SPELL).await;
-        let left_out = pace.take_left_out();
+        assert_eq!(limiter.left_out.get(), 99_900);
+        assert_eq!(limiter.take_left_out(), []);
+        tokio::time::advance(PERIOD).await;
+        let left_out = limiter.take_left_out();
         assert_eq!(left_out.len(), 1);
         assert_eq!(left_out[0].target, module_path!());
         assert_eq!(left_out[0].count, 99_900);
-        assert_eq!(pace.take_left_out(), []);
+        assert_eq!(limiter.take_left_out(), []);
         flood(100);
         assert_eq!(written.load(Ordering::Relaxed), 100);
     }

@@ -1,5 +1,5 @@
-//! How a credential fares at each host: a value may be good at one of an API's hosts alone, and what
-//! is met at one says nothing about another.
+//! The health of a credential at each host: a value may work at only one of an API's hosts, and a
+//! rejection at one host says nothing about another.
 
 use std::sync::Arc;
 
@@ -8,34 +8,34 @@ use countersign_config::host::Host;
 
 use super::{Probed, breaker::Breaker};
 
-/// The most hosts that are remembered for one credential; the one that came first makes room. Only a
-/// wildcard has so many.
+/// The most hosts that are remembered for one credential; the oldest is evicted. Only a wildcard has so
+/// many.
 const MOST: usize = 64;
 
-/// How one credential fares at one host.
+/// The health of one credential at one host.
 #[derive(Debug, Default)]
-pub struct Place {
-    /// Opened when the API goes on rejecting it there.
+pub struct HostHealth {
+    /// Opens when the API keeps rejecting the credential there.
     pub breaker: Breaker,
-    /// What probes have shown of it there.
+    /// The results of probes there.
     pub probed: Probed,
 }
 
-/// The places of one credential.
+/// The hosts of one credential.
 #[derive(Debug, Default)]
-pub(super) struct Places(ArcSwap<Vec<(Host, Arc<Place>)>>);
+pub(super) struct HostHealths(ArcSwap<Vec<(Host, Arc<HostHealth>)>>);
 
-impl Places {
-    /// That of one host; nothing is known of a new one.
-    pub(super) fn at(&self, host: &Host) -> Arc<Place> {
-        let found = |all: &[(Host, Arc<Place>)]| {
+impl HostHealths {
+    /// The entry of one host; empty for a new one.
+    pub(super) fn at(&self, host: &Host) -> Arc<HostHealth> {
+        let found = |all: &[(Host, Arc<HostHealth>)]| {
             let found = all.iter().find(|(known, _)| known == host);
             found.map(|(_, place)| Arc::clone(place))
         };
         if let Some(place) = found(&self.0.load()) {
             return place;
         }
-        let new = Arc::new(Place::default());
+        let new = Arc::new(HostHealth::default());
         self.0.rcu(|all| {
             if found(all).is_some() {
                 return Vec::clone(all);
@@ -45,12 +45,12 @@ impl Places {
             all.push((host.clone(), Arc::clone(&new)));
             all
         });
-        // Another request may have been quicker.
+        // Another request may have been faster.
         found(&self.0.load()).unwrap_or(new)
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> Arc<Vec<(Host, Arc<Place>)>> {
+    pub(super) fn all(&self) -> Arc<Vec<(Host, Arc<HostHealth>)>> {
         self.0.load_full()
     }
 }
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn places_are_one_for_each_host_and_bounded() {
-        let places = Places::default();
+        let places = HostHealths::default();
         let host = |n: usize| Host::parse(&format!("api-{n}.qase.io")).unwrap();
         let first = places.at(&host(0));
         assert!(Arc::ptr_eq(&first, &places.at(&host(0))));

@@ -1,4 +1,4 @@
-//! For which workloads a value worked lately: these are not held back by what others meet.
+//! For which workloads a value worked recently: these are not held back because of others.
 
 use std::{
     sync::{
@@ -10,18 +10,18 @@ use std::{
 
 use arc_swap::ArcSwap;
 use countersign_config::model::ResourceName;
-use countersign_core::flight::LastTime;
+use countersign_core::single_flight::LastTime;
 use foldhash::HashMap;
 
-/// The most workloads that are remembered; when there are more all begin anew.
+/// The most workloads that are remembered; if there are more, the list is cleared.
 const MOST: usize = 256;
 
-/// Successes within this time are one: the next is not worth a write that all cores wait for.
+/// Successes within this time count as one: the next is not worth a write to shared memory.
 const ONE: Duration = Duration::from_secs(1);
 
-/// When values worked last, by workload.
+/// When values last worked, by workload.
 #[derive(Debug, Default)]
-pub(super) struct Lately(ArcSwap<HashMap<ResourceName, Arc<Success>>>);
+pub(super) struct RecentSuccesses(ArcSwap<HashMap<ResourceName, Arc<Success>>>);
 
 #[derive(Debug)]
 struct Success {
@@ -29,8 +29,8 @@ struct Success {
     at: LastTime,
 }
 
-impl Lately {
-    /// The value of this generation worked for this workload. While that is known this takes no lock.
+impl RecentSuccesses {
+    /// The value of this generation worked for this workload. Lock-free if that is already known.
     pub(super) fn mark(&self, workload: &ResourceName, generation: u64) {
         if let Some(success) = self.0.load().get(workload) {
             if success.generation.load(Ordering::Acquire) != generation || !success.at.within(ONE) {
@@ -54,7 +54,7 @@ impl Lately {
         });
     }
 
-    /// Whether that was so within a time.
+    /// Whether that was within this time.
     pub(super) fn knows(&self, workload: &ResourceName, generation: u64, within: Duration) -> bool {
         let all = self.0.load();
         all.get(workload).is_some_and(|success| {
@@ -75,7 +75,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_success_is_of_one_value_and_grows_old() {
         const WITHIN: Duration = Duration::from_mins(10);
-        let lately = Lately::default();
+        let lately = RecentSuccesses::default();
         let name = |n: usize| ResourceName::namespaced("qa", &n.to_string());
         assert!(!lately.knows(&name(1), 1, WITHIN));
         lately.mark(&name(1), 1);

@@ -1,4 +1,4 @@
-//! What happens to a value while nobody asks for it.
+//! What happens to a value while no one asks for it.
 
 use std::{sync::Weak, time::Duration};
 
@@ -32,7 +32,7 @@ impl Life {
         self.credentials.obtain(&any()).await.unwrap()
     }
 
-    /// Lets both clocks go on by this many seconds, one after the other.
+    /// Advances both clocks by this many seconds, one after the other.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             advance(Duration::from_secs(1)).await;
@@ -102,7 +102,7 @@ async fn what_is_idle_is_let_go_and_fetched_anew_when_it_is_needed_again() {
     settle().await;
     assert!(held.upgrade().is_none());
     assert_eq!(life.obtain().await.secret().expose(), "two");
-    // And looked after like the first one.
+    // And maintained like the first one.
     let held = life.obtain_weakly().await;
     advance(IDLE_AFTER).await;
     settle().await;

@@ -1,5 +1,5 @@
-//! Looking after what a slot holds: renewed ahead of its end in the background if it was used, let
-//! go at its end, when it is idle, and when the run that it was made for is over.
+//! Maintenance of a slot's value: renews it in the background before it expires if it was used, and
+//! releases it when it expires, when it is idle, and when its caller's run is over.
 
 use std::{
     future::pending,
@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Issued,
-    slot::{Slot, Why},
+    slot::{FetchTrigger, Slot},
 };
 
 /// The shortest wait after a renewal that failed.
 const RENEWAL_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
-/// When to look again.
+/// When maintenance is due next.
 struct Due {
     /// By tokio's clock.
     idle: Instant,
@@ -27,16 +27,16 @@ struct Due {
 }
 
 impl Slot {
-    /// Sees to it that somebody looks after the slot, and that what is new is seen.
-    pub(super) fn look_after(self: &Arc<Self>) {
+    /// Makes sure that a maintenance task runs for the slot and notices the new value.
+    pub(super) fn start_maintenance(self: &Arc<Self>) {
         self.changed.notify_one();
-        if !self.tended.swap(true, Ordering::SeqCst) {
-            tokio::spawn(tend_on(Arc::downgrade(self)));
+        if !self.maintained.swap(true, Ordering::SeqCst) {
+            tokio::spawn(maintain_while_alive(Arc::downgrade(self)));
         }
     }
 
-    /// Does what is due; `None` when there is nothing left to look after.
-    fn tend(self: &Arc<Self>) -> Option<Due> {
+    /// Does what is due; `None` if there is nothing left to maintain.
+    fn maintain(self: &Arc<Self>) -> Option<Due> {
         let now = self.clock.now();
         let idle_after = self.credential.idle_after;
         let unused = self.unused_for();
@@ -49,10 +49,10 @@ impl Slot {
             .as_ref()
             .filter(|held| !held.is_over(now) && unused < idle_after);
         let Some(held) = usable else {
-            // Only what was looked at: another value may have come.
+            // Only the value that was checked: it may have been replaced.
             self.held.compare_and_swap(&held, None);
             self.flight.forget_finished();
-            if unused < idle_after && self.home.is_some() {
+            if unused < idle_after && self.handle.is_some() {
                 return Some(due(None));
             }
             self.leave();
@@ -64,20 +64,20 @@ impl Slot {
                 self.renew();
                 Some(next_attempt(held, now))
             }
-            // Should a request come yet, it sees to that itself.
+            // If a request still comes, it handles that itself.
             Some(_) | None => None,
         };
         Some(due(renewal.into_iter().chain(held.expires_at).min()))
     }
 
-    /// Fetches the next value beside the one that is held, unless that failed a moment ago.
+    /// Fetches the next value in the background, unless that failed a moment ago.
     fn renew(self: &Arc<Self>) {
         if self.failing().is_none() {
-            drop(self.start(Why::Ahead));
+            drop(self.start(FetchTrigger::Ahead));
         }
     }
 
-    /// Lets go what is held, whatever it is, and leaves the other callers' slots.
+    /// Releases the value, and removes the slot from those of the other callers.
     pub(super) fn end(&self) {
         self.held.store(None);
         self.flight.forget_finished();
@@ -85,14 +85,14 @@ impl Slot {
     }
 
     fn leave(&self) {
-        if let Some(home) = &self.home {
-            home.leave(self);
+        if let Some(handle) = &self.handle {
+            handle.leave(self);
         }
     }
 }
 
-/// Looks after a slot until nothing is left to look after. Does not keep it.
-async fn tend_on(slot: Weak<Slot>) {
+/// Maintains a slot until nothing is left to maintain. Does not keep it alive.
+async fn maintain_while_alive(slot: Weak<Slot>) {
     let Some((caller, clock, changed)) = slot.upgrade().map(|slot| {
         (
             slot.caller.clone(),
@@ -111,10 +111,10 @@ async fn tend_on(slot: Weak<Slot>) {
     loop {
         let due = {
             let Some(slot) = slot.upgrade() else { return };
-            match slot.tend() {
+            match slot.maintain() {
                 Some(due) => due,
-                // A value that came in the meantime found that somebody looks after it.
-                None if slot.stays_tended() => continue,
+                // A new value that came in the meantime relies on this task.
+                None if slot.stays_maintained() => continue,
                 None => return,
             }
         };
@@ -138,8 +138,8 @@ async fn tend_on(slot: Weak<Slot>) {
     }
 }
 
-/// When a renewal that is started now is tried again, should it fail: often enough to come through
-/// before the end, without hammering.
+/// When a renewal that starts now is retried if it fails: often enough to succeed before expiry, without
+/// overloading the source.
 fn next_attempt(held: &Issued, now: Timestamp) -> Timestamp {
     let left = held.expires_at.map(|end| end.duration_since(now));
     let pause = left.unwrap_or_default() / 4;
