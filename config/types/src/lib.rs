@@ -1,8 +1,8 @@
-//! Values that every part of Countersign speaks of: hosts, names of resources and fields, bounds and
-//! sizes, how a text of others is shown, and how credentials look.
+//! Values that all parts of Countersign use: hosts, names of resources and fields, bounds and sizes, the
+//! display of foreign text, and the forms of credentials.
 //!
-//! It reads no resource and decides nothing. What needs these values alone, `core` and the relay,
-//! links neither the policy nor its expressions.
+//! This crate reads no resource and decides nothing. Crates that need only these values, `core` and the
+//! relay, link neither the policy nor its expressions.
 
 pub mod fields;
 pub mod host;

@@ -1,4 +1,4 @@
-//! The bounds that an operator may set.
+//! The configurable bounds.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How a resource is named.
+//! The names of resources.
 
 use std::{fmt, sync::Arc};
 

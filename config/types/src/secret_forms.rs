@@ -1,9 +1,9 @@
-//! How well-known credentials look: the one table of it. The process log and the records
-//! (`core::redact`) hide by it, and so do the findings about a file.
+//! The forms of well-known credentials, in one table. The process log and the records (`core::redact`)
+//! use it to hide credentials, and so do the findings about a file.
 
-/// How tokens begin. What follows is the secret.
+/// The prefixes of tokens. The text after a prefix is the secret.
 pub const TOKEN_PREFIXES: [&str; 23] = [
-    // Slack: rotating tokens first, of which another prefix is a part.
+    // Slack: rotating tokens first, because they contain another prefix.
     "xoxe.xox",
     "xoxa-",
     "xoxb-",
@@ -31,7 +31,7 @@ pub const TOKEN_PREFIXES: [&str; 23] = [
     "AKIA",
 ];
 
-/// So many characters must follow a prefix.
+/// The least number of characters after a prefix.
 pub const LEAST_AFTER_PREFIX: usize = 8;
 
 /// Slack's webhooks: the rest of the path is the secret.
@@ -44,5 +44,5 @@ pub const WEBHOOKS: [&str; 6] = [
     "hooks.slack-gov.com/triggers/",
 ];
 
-/// How a JWT begins: `{"` in base64url.
+/// The beginning of a JWT: `{"` in base64url.
 pub const JWT: &str = "eyJ";

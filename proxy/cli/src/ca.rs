@@ -37,14 +37,14 @@ enum Action {
     Export(Export),
 }
 
-/// Where the CA is.
+/// The location of the CA.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Location {
     /// The CA's directory
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// The gateway's file, which names the directory
+    /// The Gateway file, which names the CA's directory
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -53,15 +53,15 @@ struct Location {
 struct Export {
     #[command(flatten)]
     location: Location,
-    /// What to write
+    /// The format to write
     #[arg(long, value_enum, default_value_t = Format::Bundle)]
     format: Format,
-    /// The file to write; standard output if it is not given
+    /// The file to write. Default: standard output
     #[cfg_attr(feature = "pkcs12", arg(required_if_eq("format", "pkcs12")))]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The password of a PKCS#12 trust store. Java's own convention is the default; it is no
-    /// secret, since the store holds public certificates only
+    /// The password of a PKCS#12 trust store. The default is Java's convention; it is not a secret,
+    /// because the store has only public certificates
     #[cfg(feature = "pkcs12")]
     #[arg(long, value_name = "TEXT", default_value = TRUST_STORE_PASSWORD)]
     password: String,
@@ -69,17 +69,17 @@ struct Export {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Our root certificate alone, PEM
+    /// Only the interception root, PEM
     Pem,
-    /// The system's roots and ours, PEM
+    /// The system's roots and the interception root, PEM
     Bundle,
-    /// The system's roots and ours, as a PKCS#12 trust store for Java
+    /// The system's roots and the interception root, as a PKCS#12 trust store for Java
     #[cfg(feature = "pkcs12")]
     Pkcs12,
 }
 
 impl CaCommand {
-    /// Does what the command line says.
+    /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut stdout = output::raw_stdout();
         match self.action {
@@ -105,7 +105,7 @@ impl Location {
 
 impl Export {
     fn run(self, stdout: &mut impl Write) -> anyhow::Result<()> {
-        // No leaf is minted here.
+        // This clock is not used: no leaf is minted here.
         let ca = Ca::open(&self.location.directory()?, Clock::system(), 0)?;
         let contents = match self.format {
             Format::Pem => ca.root_pem().into_bytes(),
@@ -118,7 +118,7 @@ impl Export {
                 .with_context(|| format!("{} cannot be written", out.display()));
         }
         stdout.write_all(&contents)?;
-        // What ends without a line end would be written at the exit, where errors go unseen.
+        // Without a line end the output would be flushed at exit, where errors go unnoticed.
         Ok(stdout.flush()?)
     }
 }

@@ -1,29 +1,30 @@
-//! The environment variables by which runtimes find their proxy and their trusted roots.
+//! The environment variables from which runtimes read their proxy and their trusted roots.
 //!
-//! Few runtimes read the same ones, so all are set that any of the usual clients reads. `exec`
-//! sets them for a command on a laptop, and the pod injector for containers.
+//! Runtimes read different variables, so every variable is set that any of the usual clients reads.
+//! `exec` sets them for a command on a laptop, and the pod injector for containers.
 
-/// Java's convention for trust stores, which hold nothing secret.
+/// Java's convention for trust stores, which contain nothing secret.
 pub const TRUST_STORE_PASSWORD: &str = "changeit";
 
-/// What is reached without the proxy.
+/// Hosts that are reached without the proxy.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
-/// The files that a client's runtime reads its roots from, by the paths it sees them at.
+/// The files from which a client's runtime reads its roots, by the paths that the client sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustFiles {
-    /// The system's roots and ours, PEM.
+    /// The system's roots and the interception root, PEM.
     pub bundle: String,
-    /// Our root alone, PEM, for runtimes that add it to their own.
+    /// Only the interception root, PEM, for runtimes that add it to their own.
     pub root: String,
-    /// The system's roots and ours, PKCS#12, with [`TRUST_STORE_PASSWORD`]; `None` if it was not written.
+    /// The system's roots and the interception root, PKCS#12, with [`TRUST_STORE_PASSWORD`]; `None` if
+    /// it was not written.
     pub trust_store: Option<String>,
 }
 
-/// The variables that make runtimes trust our root. `java_tool_options` is what that variable
-/// holds already: Java reads options of all kinds from it.
+/// The variables that make runtimes trust the interception root. `java_tool_options` is the present
+/// value of that variable, which can hold other options.
 pub fn trust(files: &TrustFiles, java_tool_options: Option<&str>) -> Vec<(&'static str, String)> {
-    /// They replace the runtime's roots, so each is given the merged bundle.
+    /// These replace the runtime's roots, so each is set to the merged bundle.
     const BUNDLE: [&str; 9] = [
         "SSL_CERT_FILE",
         "REQUESTS_CA_BUNDLE",
@@ -50,21 +51,21 @@ pub fn trust(files: &TrustFiles, java_tool_options: Option<&str>) -> Vec<(&'stat
     variables
 }
 
-/// The variables that send runtimes to the proxy at `url`, which may carry the token as the
-/// password of its userinfo. Each is set in both cases, because curl reads `http_proxy` in lower
-/// case only and others read upper case first.
+/// The variables that make runtimes use the proxy at `url`, which may have the token as the password of
+/// its userinfo. Each is set in both cases, because curl reads `http_proxy` only in lower case and
+/// others read upper case first.
 pub fn proxy(url: &str) -> Vec<(&'static str, String)> {
     let mut variables: Vec<_> = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"]
         .map(|name| (name, url.to_owned()))
         .into();
     variables.extend(["NO_PROXY", "no_proxy"].map(|name| (name, NO_PROXY.to_owned())));
-    // Node's own fetch heeds the others from 22.21 and 24.5 on, if this one is set.
+    // Node's own fetch reads the other variables from 22.21 and 24.5 on, if this one is set.
     variables.push(("NODE_USE_ENV_PROXY", "1".to_owned()));
     variables
 }
 
 fn java_options(trust_store: &str) -> String {
-    // The launcher splits at white space, except within quotes.
+    // The launcher splits at white space, except inside quotes.
     let quoted = if trust_store.contains(char::is_whitespace) {
         format!("\"{trust_store}\"")
     } else {

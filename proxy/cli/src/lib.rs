@@ -1,4 +1,4 @@
-//! What people type: one file a command.
+//! The command line: one file per command.
 
 pub mod ca;
 mod check;
@@ -32,14 +32,14 @@ pub struct Cli {
 enum Command {
     /// Run a gateway.
     Run(run::RunCommand),
-    /// Carry a pod's connections to a gateway.
+    /// Tunnel a pod's connections to a gateway.
     Relay(countersign_relay::command::RelayCommand),
-    /// Send a pod's connections to its relay, by firewall rules.
+    /// Redirect a pod's connections to its relay, with firewall rules.
     #[command(alias = "steer")]
     Redirect(redirect::RedirectCommand),
-    /// Check resources: every problem at once, with its place and remedy.
+    /// Check resources: report every problem at once, with its place and remedy.
     Check(check::CheckCommand),
-    /// Say how a request would be decided, and why.
+    /// Show how a request would be decided, and why.
     Explain(explain::ExplainCommand),
     /// Show the credentials that a running gateway holds, never their values.
     Credentials(credentials::CredentialsCommand),
@@ -51,7 +51,7 @@ enum Command {
     Schema(schema::SchemaCommand),
 }
 
-/// Does what the command line of this process says, and tells what went wrong.
+/// Runs this process's command line, and reports errors.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let failed = match Cli::try_parse_from(&arguments) {
@@ -59,13 +59,13 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(error, &arguments),
     };
     failed.unwrap_or_else(|error| {
-        // Nobody may be listening.
+        // Standard error may be closed.
         drop(write!(anstream::stderr().lock(), "{}", error_text(&error)));
         ExitCode::FAILURE
     })
 }
 
-/// An error with all that caused it, each on a line.
+/// An error with all its causes, one per line.
 fn error_text(error: &anyhow::Error) -> String {
     let mut causes = error.chain().map(ToString::to_string);
     let mut text = format!("Error: {}\n", escaped(&causes.next().unwrap_or_default()));
@@ -80,7 +80,7 @@ fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
-/// Tells what is wrong with the arguments, which are others' text; or shows help.
+/// Reports wrong arguments, which are foreign text; or shows help.
 fn usage(error: clap::Error, arguments: &[OsString]) -> ExitCode {
     let shown = arguments
         .iter()
@@ -92,7 +92,7 @@ fn usage(error: clap::Error, arguments: &[OsString]) -> ExitCode {
         drop(error.print());
         return code;
     }
-    // From the environment, or a text that only stands for an argument when it is not escaped.
+    // From the environment, or a text that equals an argument only when it is not escaped.
     drop(write!(
         anstream::stderr().lock(),
         "{}",
@@ -102,11 +102,11 @@ fn usage(error: clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 impl Cli {
-    /// Runs the command. One whose output nobody reads to its end stops there, without a word.
+    /// Runs the command. If the reader of its output closes it, the command stops silently.
     ///
     /// # Errors
-    /// When it cannot be carried out; a command that only found something to complain of says so
-    /// by its exit code.
+    /// When it cannot be carried out; a command that only found mistakes reports them by its exit
+    /// code.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let done = self.command.run();
         done.or_else(|error| output::exit_code(&error).ok_or(error))

@@ -1,4 +1,4 @@
-//! `countersign redirect`: the rules that send a pod's connections to the relay.
+//! `countersign redirect`: the rules that redirect a pod's connections to the relay.
 
 use std::{io::Write, process::ExitCode};
 
@@ -13,22 +13,23 @@ use ipnet::IpNet;
 
 use super::output;
 
-/// Prints, applies, removes or checks the rules that send a pod's connections to the relay.
+/// Prints, applies, removes or checks the rules that redirect a pod's connections to the relay.
 ///
-/// As an init container, `--apply --check` fails closed: it ends with 0 only when connections were
-/// seen to come back.
+/// As an init container, use `--apply --check`: it exits with 0 only if test connections were
+/// redirected.
 #[derive(Debug, Args)]
 pub(super) struct RedirectCommand {
-    /// The relay's uid. It passes the rules, together with the gid: give it to nothing else.
+    /// The relay's uid. The rules do not redirect this uid with the relay's gid: give it to nothing
+    /// else.
     #[arg(long, default_value_t = 1337)]
     uid: u32,
     /// The relay's gid.
     #[arg(long, default_value_t = 1337)]
     gid: u32,
-    /// The port that connections are redirected to.
+    /// The port that the relay listens on for redirected connections.
     #[arg(long, default_value_t = 15001)]
     port: u16,
-    /// Destination ports to leave alone; 53 is DNS over TCP.
+    /// Destination ports that are not redirected; 53 is DNS over TCP.
     #[arg(
         long = "exclude-port",
         value_name = "PORT",
@@ -36,22 +37,22 @@ pub(super) struct RedirectCommand {
         default_value = "53"
     )]
     exclude_ports: Vec<u16>,
-    /// Destinations to leave alone.
+    /// Destinations that are not redirected.
     #[arg(long = "exclude-cidr", value_name = "CIDR", value_delimiter = ',')]
     exclude_networks: Vec<IpNet>,
-    /// The only destination ports to redirect; all unless given.
+    /// The only destination ports to redirect. Default: all.
     #[arg(long = "only-port", value_name = "PORT", value_delimiter = ',')]
     only_ports: Vec<u16>,
-    /// Whose rules.
+    /// The format of the rules.
     #[arg(long, value_enum, default_value_t = Format::Nft)]
     format: Format,
-    /// Put the rules in force; needs `NET_ADMIN`.
+    /// Apply the rules; needs `NET_ADMIN`.
     #[arg(long)]
     apply: bool,
-    /// Take the rules away; needs `NET_ADMIN`.
+    /// Remove the rules; needs `NET_ADMIN`.
     #[arg(long, conflicts_with_all = ["apply", "check"])]
     remove: bool,
-    /// Prove that the rules in force redirect; before the relay runs.
+    /// Test that the applied rules redirect; run it before the relay.
     #[arg(long)]
     check: bool,
 }
@@ -103,9 +104,9 @@ fn print(redirection: &Redirection, format: Format, out: &mut impl Write) -> std
 
 fn told(finding: Finding) -> &'static str {
     match finding {
-        Finding::Redirected(Family::V4) => "IPv4: connections come back",
-        Finding::Redirected(Family::V6) => "IPv6: connections come back",
-        Finding::NoRoute(Family::V4) => "IPv4: there is no route out",
-        Finding::NoRoute(Family::V6) => "IPv6: there is no route out",
+        Finding::Redirected(Family::V4) => "IPv4: connections are redirected",
+        Finding::Redirected(Family::V6) => "IPv6: connections are redirected",
+        Finding::NoRoute(Family::V4) => "IPv4: there is no route",
+        Finding::NoRoute(Family::V6) => "IPv6: there is no route",
     }
 }

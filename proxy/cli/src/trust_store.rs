@@ -1,4 +1,4 @@
-//! The trust store for Java, PKCS#12. No other part of Countersign writes or reads that format.
+//! The trust store for Java, PKCS#12. No other part of Countersign writes or reads this format.
 
 #[cfg(test)]
 mod tests;
@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use countersign_gateway::ca::{Ca, system_roots};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
 
-/// The name of our root in a trust store.
+/// The name of the interception root in a trust store.
 const ALIAS: &str = "countersign";
 
-/// The system's roots and ours. A trust store holds public certificates only; the password protects
-/// their integrity, not a secret.
+/// The system's roots and the interception root. A trust store contains only public certificates; the
+/// password protects their integrity, not a secret.
 pub(super) fn pkcs12(ca: &Ca, password: &str) -> anyhow::Result<Vec<u8>> {
     let mut store = KeyStore::new();
     for (number, certificate) in system_roots()?.iter().enumerate() {
@@ -20,7 +20,7 @@ pub(super) fn pkcs12(ca: &Ca, password: &str) -> anyhow::Result<Vec<u8>> {
                 &format!("system-{number:03}"),
                 KeyStoreEntry::Certificate(certificate),
             ),
-            // Leaving a root out only narrows what is trusted.
+            // Without this root the client only trusts less.
             Err(error) => tracing::warn!(%error, number, "a system root cannot be read; left out"),
         }
     }

@@ -1,4 +1,4 @@
-//! A client for one server, whose roots may change beneath it.
+//! A client for one server, whose roots can change.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use rustls::RootCertStore;
 
 use crate::transport::sentence;
 
-/// How long a whole exchange may take unless it says otherwise; requests wait for it.
+/// The default timeout of a whole exchange; requests wait for it.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to be made.
+/// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often a connection on which an answer is awaited is asked whether it is still there.
+/// The interval of pings on a connection while a response is awaited.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Why a file of roots cannot be used.
@@ -30,7 +30,7 @@ pub enum RootsError {
         kind: io::ErrorKind,
     },
     /// It holds no certificate.
-    #[error("{} holds no usable PEM certificate", file.display())]
+    #[error("{} has no usable PEM certificate", file.display())]
     NoCertificate {
         /// The file.
         file: Arc<Path>,
@@ -40,8 +40,8 @@ pub enum RootsError {
     Client(Arc<str>),
 }
 
-/// A client that trusts the roots in a file only, or the system's. The file is read for every use,
-/// and a new client made when it has changed: certificates of clusters are rotated beneath us.
+/// A client that trusts only the roots in a file, or the system's. The file is read for every use, and a
+/// new client is made when it has changed, because clusters rotate their certificates.
 #[derive(Debug)]
 pub struct Client {
     ca_file: Option<Arc<Path>>,
@@ -63,7 +63,7 @@ impl Client {
         }
     }
 
-    /// The client now. While the file is unreadable or half written, the one from before.
+    /// The current client. While the file is unreadable or half written, the previous one.
     pub async fn now(&self) -> Result<reqwest::Client, RootsError> {
         let made = self.made.load_full();
         let roots = match self.read().await {
@@ -88,7 +88,7 @@ impl Client {
 
     fn before(made: Option<Arc<Made>>, error: RootsError) -> Result<reqwest::Client, RootsError> {
         let Some(made) = made else { return Err(error) };
-        tracing::warn!(%error, "the roots from before are used");
+        tracing::warn!(%error, "the previous roots are used");
         Ok(made.client.clone())
     }
 
@@ -117,7 +117,7 @@ impl Client {
     }
 }
 
-/// A client that trusts these roots only, or the system's.
+/// A client that trusts only these roots, or the system's.
 pub fn client(roots: Option<RootCertStore>) -> Result<reqwest::Client, String> {
     let built = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(roots)?)

@@ -1,7 +1,8 @@
-//! HTTP towards the operator's own servers: the cluster's API server, Vault. Bounded in time and
-//! size, and never through a proxy or a redirect, which could carry a token elsewhere.
+//! HTTP clients for the operator's own servers: the cluster's API server, Vault. Bounded in time and
+//! size, and without proxy and redirects, which could send a token elsewhere.
 //!
-//! It is a crate of its own so that the relay, which calls none of them, does not link their client.
+//! It is a separate crate so that the relay, which calls none of these servers, does not link the
+//! client.
 
 mod client;
 pub mod kube;

@@ -15,8 +15,8 @@ pub struct OwnTokenError {
     detail: Arc<str>,
 }
 
-/// Reads a token that the gateway proves itself with; it is replaced before it ends, so every use
-/// reads it.
+/// Reads a token with which the gateway authenticates. It is replaced before it expires, so it is read
+/// for every use.
 pub async fn own_token(file: &Path) -> Result<Secret, OwnTokenError> {
     let read = secret_file::read(file).await;
     read.map_err(|error| OwnTokenError {

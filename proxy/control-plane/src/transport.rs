@@ -7,31 +7,31 @@ use zeroize::Zeroizing;
 
 use crate::client::RootsError;
 
-/// Why there is no whole answer. Never says what was sent.
+/// Why there is no complete response. Never contains what was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// The address in the gateway's file cannot be used.
-    #[error("its address is no usable URL")]
+    #[error("its address is not a usable URL")]
     Address,
     /// The file with its roots cannot be used.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// Its certificate does not stand up to the roots, or it speaks no TLS.
-    #[error("its TLS cannot be trusted ({0}); compare its certificate with `caFile`")]
+    /// Its certificate is not accepted, or it does not use TLS.
+    #[error("its TLS certificate is not trusted ({0}); compare it with `caFile`")]
     Tls(Arc<str>),
     /// Nothing was sent.
     #[error("it cannot be reached ({0})")]
     NotReached(Arc<str>),
-    /// Something was sent, and whether anything was done is not known.
-    #[error("it gave no whole answer ({0})")]
+    /// Something was sent; it may have taken effect.
+    #[error("it gave no complete response ({0})")]
     Lost(Arc<str>),
-    /// The answer was cut off, since it is too large.
-    #[error("its answer is too large")]
+    /// The response was cut off because it is too large.
+    #[error("its response is too large")]
     TooLarge,
 }
 
 impl TransportError {
-    /// Whether it may pass without a person's help.
+    /// Whether it may pass by itself.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::NotReached(_) | Self::Lost(_) => true,
@@ -40,7 +40,7 @@ impl TransportError {
     }
 }
 
-/// A URL beneath `base`; each segment is one, whatever it holds.
+/// A URL below `base`; each segment stays one segment, whatever it contains.
 pub fn url<'a>(
     base: &str,
     segments: impl IntoIterator<Item = &'a str>,
@@ -53,7 +53,7 @@ pub fn url<'a>(
     Ok(url)
 }
 
-/// The whole body of an answer, of at most `limit` bytes. It may hold secrets.
+/// The whole body of a response, at most `limit` bytes. It may contain secrets.
 pub async fn body(
     mut answer: Response,
     limit: usize,
@@ -62,7 +62,7 @@ pub async fn body(
     if announced > limit as u64 {
         return Err(TransportError::TooLarge);
     }
-    // Room for everything at once where it is known: a buffer that grows leaves copies behind.
+    // Allocated at once if the size is known: a growing buffer leaves copies behind.
     let room = usize::try_from(announced).unwrap_or(0).max(16 * 1024);
     let mut body = Zeroizing::new(Vec::with_capacity(room));
     while let Some(chunk) = answer.chunk().await.map_err(classify)? {
@@ -74,7 +74,7 @@ pub async fn body(
     Ok(body)
 }
 
-/// What kind of failure it was.
+/// The kind of a failure.
 pub fn classify(error: reqwest::Error) -> TransportError {
     let (builder, tls, connect) = (error.is_builder(), is_tls(&error), error.is_connect());
     let detail: Arc<str> = sentence(error).into();
@@ -86,8 +86,8 @@ pub fn classify(error: reqwest::Error) -> TransportError {
     }
 }
 
-/// Whether TLS is among the causes. Each layer that a connection passes wraps its error in one of
-/// `io`, whose own source leaves out what it holds.
+/// Whether TLS is among the causes. Each layer of a connection wraps its error in an `io` error, whose
+/// `source` skips the wrapped error.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
     if error.is::<rustls::Error>() {
         return true;
@@ -98,7 +98,7 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// What went wrong, with its causes, which reqwest leaves out.
+/// The error with its causes, which reqwest omits.
 pub fn sentence(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut sentence = error.to_string();
@@ -110,7 +110,7 @@ pub fn sentence(error: reqwest::Error) -> String {
     sentence
 }
 
-/// A text of another's answer, fit for a log line: short, and without line ends.
+/// Text from a response, made fit for a log line: short, and without line ends.
 pub fn quoted(text: &str) -> String {
     /// The most characters.
     const LONGEST: usize = 200;

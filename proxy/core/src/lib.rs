@@ -1,8 +1,8 @@
-//! What all crates of Countersign have in common: the clock, secrets and their files, redaction,
-//! reasons, metrics, logging, the budget of memory and the places of connections, TLS chains, and
-//! what is common on the wire.
+//! What all crates of Countersign share: the clock, secrets and their files, redaction, reasons,
+//! metrics, logging, the memory budget and connection slots, TLS chains, and the common parts of the
+//! wire protocols.
 //!
-//! It holds no policy, no credential and no proof of who calls, so that the relay can have it.
+//! It contains no policy, no credential and no proof of a caller, so the relay can depend on it.
 
 pub mod bearer;
 pub mod budget;

@@ -1,19 +1,19 @@
-//! The last line of defence: whatever looks like a credential is taken out of free text before it
+//! The last line of defence: anything that looks like a credential is removed from free text before it
 //! is recorded or logged.
 //!
-//! Secrets of ours are [`crate::secret::Secret`] and cannot be shown in the first place. This is
-//! for texts that others wrote: an API's error, a caller's path, a library's message.
+//! Our own secrets are [`crate::secret::Secret`] and cannot be shown. This is for text from elsewhere:
+//! an API's error, a caller's path, a library's message.
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use countersign_types::secret_forms::{JWT, LEAST_AFTER_PREFIX, TOKEN_PREFIXES, WEBHOOKS};
 use regex::Regex;
 
-/// What a redacted part is replaced with.
+/// The replacement for a redacted part.
 pub const REDACTED: &str = "[redacted]";
 
-/// Deliberately broad: a lost word in a message costs less than a leaked token. No pattern runs
-/// across a quote or a backslash, so that a line of JSON stays one.
+/// Deliberately broad: a lost word in a message costs less than a leaked token. No pattern matches
+/// across a quote or a backslash, so a line of JSON stays valid.
 static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
     let any = |texts: &[&str]| {
         let texts: Vec<_> = texts.iter().map(|text| regex::escape(text)).collect();
@@ -24,14 +24,14 @@ static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
             r"{}[0-9A-Za-z_-]{{{LEAST_AFTER_PREFIX},}}",
             any(&TOKEN_PREFIXES)
         ),
-        // A webhook's path alone is known by its team id, which our placeholder
+        // Without the host, a webhook's path is recognised by its team id, which our placeholder
         // (`/services/countersign/...`) does not have.
         format!(r#"{}[^\s"\\]+"#, any(&WEBHOOKS)),
         r#"/(?:services|workflows|triggers)/[TE][0-9A-Z]{6,}/[^\s"\\]+"#.to_owned(),
         // Authorization values.
         r#"(?i:bearer)\s+[^\s"\\]{8,}"#.to_owned(),
         r"(?i:basic)\s+[0-9A-Za-z+/]{16,}={0,2}".to_owned(),
-        // JWTs, whole or cut off.
+        // JWTs, complete or cut off.
         format!(r"{JWT}[0-9A-Za-z_-]{{10,}}(?:\.[0-9A-Za-z_-]+){{0,2}}"),
         // Qase's tokens, and other 256-bit values in hex.
         r"\b[0-9a-fA-F]{64}\b".to_owned(),
@@ -42,15 +42,15 @@ static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&patterns.join("|")).expect("the patterns are constant and tested")
 });
 
-/// `text` without anything that looks like a credential. Borrows when there is nothing to do.
+/// `text` without anything that looks like a credential. Borrows if nothing is removed.
 pub fn redact(text: &str) -> Cow<'_, str> {
     CREDENTIALS.replace_all(text, REDACTED)
 }
 
-/// For people's tools that print fields of records; JSON has its own escapes.
+/// For tools that print fields of records; JSON has its own escapes.
 pub use countersign_types::shown::escaped as printable;
 
-/// Whether a character must not reach a terminal or a log as it is.
+/// Whether a character must not reach a terminal or a log unescaped.
 pub use countersign_types::shown::disturbs as needs_escape;
 
 #[cfg(test)]

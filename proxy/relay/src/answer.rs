@@ -1,4 +1,4 @@
-//! What the relay itself has to say when there is no gateway's answer to pass on.
+//! The relay's own responses, when there is no gateway's response to pass on.
 
 use std::fmt;
 
@@ -14,37 +14,37 @@ use super::{gateway::Gateway, proof::ProofError};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// Why the relay cannot carry something.
+/// Why the relay cannot tunnel or forward something.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum RelayError {
-    /// There is nothing to prove the pod's identity with.
+    /// There is no usable proof of the pod's identity.
     #[error(transparent)]
     Proof(#[from] ProofError),
-    /// No gateway could be asked.
+    /// No gateway could be reached.
     #[error("no gateway answers: {0}")]
     Unreached(String),
     /// A gateway broke off.
     #[error("the gateway broke off: {0}")]
     Broken(String),
-    /// The app's request is not one to a proxy.
+    /// The app's request is not a proxy request.
     #[error("{0}")]
     Malformed(&'static str),
     /// The relay's own traffic came back to it.
     #[error("the connection is to {0}, which is the relay's own: the redirection rules are wrong")]
     Loop(std::net::SocketAddr),
-    /// A redirected connection begins as TLS and cannot be, or names what is no host.
+    /// A redirected connection has an invalid `ClientHello`, or its SNI is not a host name.
     #[error("{0}")]
     Hello(&'static str),
-    /// As many connections are carried as may be.
+    /// The relay already tunnels as many connections as it may.
     #[error("as many connections are carried as `--connections` lets")]
     Full,
-    /// A redirected connection does not tell where it was going.
+    /// The original destination of a redirected connection is unknown.
     #[error("the original destination is not known: {0}")]
     NoDestination(String),
 }
 
 impl RelayError {
-    /// An exchange that was begun and broke.
+    /// An exchange that had begun and broke.
     pub(super) fn broken(error: &hyper::Error) -> Self {
         Self::Broken(error.to_string())
     }
@@ -81,7 +81,7 @@ impl RelayError {
         }
     }
 
-    /// The answer to a client that speaks HTTP to the relay.
+    /// The response to an HTTP client of the relay.
     pub(super) fn answer(&self) -> Response<Bytes> {
         let (status, kind) = self.status();
         let code = self.code();
@@ -114,7 +114,7 @@ impl From<NoPlace> for RelayError {
     }
 }
 
-/// Every gateway that was asked in vain, and why.
+/// The gateways that could not be reached, and why.
 #[derive(Debug, Default)]
 pub(super) struct Unreached(Vec<String>);
 

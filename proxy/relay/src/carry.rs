@@ -1,8 +1,9 @@
-//! Carrying bytes between an app and its tunnel. How long either may be silent is the gateway's to
-//! decide, which closes the tunnel then.
+//! Copies bytes between an app and its tunnel. The gateway decides how long either may be silent, and
+//! closes the tunnel then.
 //!
-//! Most connections of a pod wait, and a thousand may. So a direction has no buffer of its own: all
-//! read into one of their thread, and a direction keeps only what the other side has not taken yet.
+//! Most connections of a pod are idle, and there may be a thousand. So a direction has no buffer of its
+//! own: all directions of a thread read into one, and a direction keeps only what the other side has not
+//! accepted yet.
 
 use std::{
     cell::RefCell,
@@ -24,7 +25,7 @@ thread_local! {
     static READ: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
 }
 
-/// Carries bytes until both sides have ended, one breaks, or `cut` says that time is up.
+/// Copies bytes until both sides have ended, one breaks, or `cut` ends the time to drain.
 pub(super) async fn carry<C>(client: C, tunnel: Tunnel, cut: CancellationToken)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -62,9 +63,9 @@ where
 #[derive(Debug, Default)]
 struct Direction {
     state: State,
-    /// What was read and the writer has not taken yet. Not allocated while there is nothing.
+    /// What was read and the writer has not accepted yet. Not allocated while it is empty.
     left: Vec<u8>,
-    /// How much of `left` was taken since.
+    /// How much of `left` was accepted since.
     taken: usize,
     unflushed: bool,
 }
@@ -73,13 +74,13 @@ struct Direction {
 enum State {
     #[default]
     Open,
-    /// The reader has ended, and the writer was not told yet.
+    /// The reader has ended, and the writer's side is still open.
     Ending,
     Ended,
 }
 
 impl Direction {
-    /// Carries as much as there is; ready when the reader's end was passed on.
+    /// Copies what is there; ready when the reader's end was passed on.
     fn poll<R, W>(
         &mut self,
         context: &mut Context<'_>,
@@ -103,7 +104,7 @@ impl Direction {
         }
     }
 
-    /// Writes what is left from before.
+    /// Writes the rest of earlier reads.
     fn poll_left<W: AsyncWrite + Unpin>(
         &mut self,
         context: &mut Context<'_>,
@@ -123,7 +124,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once, and writes as much of it as the writer takes at once.
+    /// Reads once, and writes as much as the writer accepts at once.
     fn poll_read<R, W>(
         &mut self,
         context: &mut Context<'_>,
@@ -154,7 +155,7 @@ impl Direction {
         })
     }
 
-    /// What was written must not wait for what comes next. Never ready but with an error: the reader
+    /// Flushes, so that written bytes do not wait for later ones. Ready only with an error: the reader
     /// has nothing.
     fn poll_flush<W: AsyncWrite + Unpin>(
         &mut self,
@@ -175,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// An app, the server it talks to, and what carries between them by pipes of so many bytes.
+    /// An app, its server, and the copying between them over pipes of this size.
     fn carried(
         room: usize,
     ) -> (
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
-    /// What a connection that waits costs.
+    /// The memory of an idle connection.
     #[tokio::test]
     async fn a_direction_keeps_only_what_was_not_taken() {
         let (mut app, mut reader) = duplex(64);

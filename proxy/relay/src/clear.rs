@@ -1,6 +1,6 @@
-//! Redirected connections that speak HTTP in clear. Each request goes to a gateway in absolute
-//! form, so that the host it names is what policy judges: the address that the app dialled is only
-//! what its own DNS said.
+//! Redirected connections with HTTP in clear text. Each request goes to a gateway in absolute form, so
+//! policy decides by the host that it names: the address that the app connected to comes only from its
+//! own DNS.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -28,17 +28,17 @@ use super::{
     local::{self, Answer, HEAD_BYTES, HEAD_TIMEOUT},
 };
 
-/// How long a client of HTTP/2 may take nothing of what it is sent.
+/// How long an HTTP/2 client may leave its responses unread.
 const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What one client of HTTP/2 may have at once, and send before it is read: requests, the head of each,
-/// and bytes of one and of all together.
+/// The limits of one HTTP/2 client: concurrent requests, the size of each head, and unread bytes of one
+/// request and of all together.
 const STREAMS: u32 = 32;
 const HEAD_LIST: u32 = 16 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 
-/// What of one answer may wait to be sent to it.
+/// How much of one response may wait to be sent to it.
 const SEND_BUFFER: usize = 16 * 1024;
 
 /// Serves one client until it leaves or the relay drains.
@@ -58,7 +58,7 @@ pub(super) async fn serve(
         Protocol::Http1 => {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                // One that has said all that it will still gets its answer.
+                // A client that has closed its sending side still gets its response.
                 .half_close(true)
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_BYTES)
@@ -119,7 +119,7 @@ async fn handle(
     answered.unwrap_or_else(|error| local::not_carried(&error))
 }
 
-/// The request as one to a proxy, at the port that the app dialled.
+/// The request as a proxy request, with the port that the app connected to.
 fn in_absolute_form<B>(
     mut request: Request<B>,
     destination: SocketAddr,
@@ -167,7 +167,7 @@ fn in_absolute_form<B>(
     Ok(request)
 }
 
-/// Takes the one `Host` out; an absolute URI says it from here on.
+/// Removes the single `Host`; from here on an absolute URI has the host.
 fn single_host(headers: &mut HeaderMap) -> Result<Option<String>, RelayError> {
     let mut values = headers.get_all(HOST).iter();
     let host = match (values.next(), values.next()) {
@@ -207,7 +207,7 @@ mod tests {
         Ok(request.uri().to_string())
     }
 
-    /// The library's own bounds come to 4 MiB for each connection.
+    /// The library's default limits add up to 4 MiB per connection.
     #[tokio::test]
     async fn a_client_of_http2_is_told_how_little_it_may_have() {
         let (mut client, server) = tokio::io::duplex(1 << 16);

@@ -16,14 +16,13 @@ use super::{CONNECTIONS, GatewayName, Proof, Relay, Settings};
 /// The stack of a thread that reads a file or looks up a name, in bytes.
 const BLOCKING_STACK: usize = 512 * 1024;
 
-/// How long threads that wait for a disk or a name may hold up the end.
+/// How long threads that are blocked on a disk or a name may delay the exit.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
-/// Carries the pod's connections to a gateway until SIGTERM or SIGINT. Holds no secret and no
-/// policy.
+/// Tunnels the pod's connections to a gateway until SIGTERM or SIGINT. Holds no secret and no policy.
 #[derive(Debug, Args)]
 pub struct RelayCommand {
-    /// A gateway; several addresses of one name count too. May be given more than once.
+    /// A gateway; all addresses of its name are used. May be given more than once.
     #[arg(
         long = "gateway",
         value_name = "HOST:PORT",
@@ -32,11 +31,10 @@ pub struct RelayCommand {
         required = true
     )]
     gateways: Vec<GatewayName>,
-    /// The authorities that gateways' certificates are checked against, PEM; the system's unless
-    /// given.
+    /// The CA of the gateways' certificates, PEM. Default: the system's roots.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_GATEWAY_CA")]
     gateway_ca: Option<PathBuf>,
-    /// The pod's projected token, read afresh for each connection.
+    /// The pod's projected token, read again for each connection.
     #[arg(
         long,
         value_name = "FILE",
@@ -44,7 +42,7 @@ pub struct RelayCommand {
         default_value = "/var/run/secrets/tokens/countersign/token"
     )]
     token_file: PathBuf,
-    /// The pod's X.509-SVID, PEM, shown to gateways instead of a token.
+    /// The pod's X.509-SVID, PEM, which is sent to gateways instead of a token.
     #[arg(
         long,
         value_name = "FILE",
@@ -69,7 +67,7 @@ pub struct RelayCommand {
         default_value = "127.0.0.1:3128"
     )]
     http: Vec<SocketAddr>,
-    /// Where redirected connections arrive, IPv4 and IPv6; loopback only.
+    /// Where the relay listens for redirected connections, IPv4 and IPv6; loopback only.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -78,8 +76,8 @@ pub struct RelayCommand {
         default_value = "127.0.0.1:15001,[::1]:15001"
     )]
     redirected: Vec<SocketAddr>,
-    /// Where `/readyz` and `/healthz` are answered. The kubelet's HTTP probes come from outside
-    /// the pod and need 0.0.0.0:15021.
+    /// Where the relay serves `/readyz` and `/healthz`. The kubelet's HTTP probes come from outside the
+    /// pod and need 0.0.0.0:15021.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -87,7 +85,7 @@ pub struct RelayCommand {
         default_value = "127.0.0.1:15021"
     )]
     health: SocketAddr,
-    /// How long open connections may go on after SIGTERM, such as 25s or 2m.
+    /// How long open connections may continue after SIGTERM, such as 25s or 2m.
     #[arg(
         long,
         value_name = "TIME",
@@ -96,26 +94,26 @@ pub struct RelayCommand {
         value_parser = duration
     )]
     drain: Duration,
-    /// The most connections that are carried at once; another is answered 503, or closed.
+    /// The most connections that are tunnelled at once; another one gets a 503, or is closed.
     #[arg(long, value_name = "COUNT", env = "COUNTERSIGN_CONNECTIONS", default_value_t = CONNECTIONS)]
     connections: usize,
     /// The process log's format, on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     log: LogFormat,
-    /// How many threads carry.
+    /// Number of worker threads.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     threads: usize,
 }
 
 impl RelayCommand {
-    /// Carries connections until a signal ends it.
+    /// Serves connections until a signal ends it.
     ///
     /// # Errors
     /// When it cannot start.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let _log = logging::init(self.log)?;
         open_files::raise_limit();
-        // A thread has memory of its own, and one carries more than a pod sends.
+        // Each thread needs memory, and one thread is enough for the traffic of a pod.
         let mut builder = if self.threads > 1 {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(self.threads);

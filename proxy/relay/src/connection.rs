@@ -1,4 +1,4 @@
-//! One connection to a gateway, and the right to one exchange on it.
+//! One connection to a gateway, and permits for exchanges on it.
 
 use std::{
     future::poll_fn,
@@ -27,24 +27,23 @@ use super::{
     proof::Fingerprint,
 };
 
-/// The most tunnels on one connection: below what gateways allow (128), so that few suffice and
-/// none has to wait.
+/// The most tunnels on one connection: below the gateways' limit (128), so that few connections suffice
+/// and no tunnel waits.
 const MOST_STREAMS: usize = 100;
 
-/// What a gateway may send of one tunnel before the app has read it, in bytes. All windows of a
-/// connection together make its own, so that an app that does not read stalls no other.
+/// The receive window of one tunnel, in bytes. The connection's window is the sum of all, so an app that
+/// does not read stalls no other.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 100;
 
-/// What one app may have sent that is not yet written, in bytes.
+/// How much data of one app may wait to be written, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// A silent gateway is asked whether it is still there, also when nothing is open: a dead one must
-/// be known before it is needed.
+/// A silent gateway is pinged even if nothing is open: a dead one must be detected before it is needed.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_WAIT: Duration = Duration::from_secs(5);
 
-/// The body of what is sent to a gateway.
+/// The body of a request to a gateway.
 pub(super) type Outgoing = Either<Empty<Bytes>, Incoming>;
 
 /// A multiplexed connection.
@@ -54,12 +53,12 @@ pub(super) struct Http2 {
     streams: AtomicUsize,
     most_streams: Arc<AtomicUsize>,
     shown: Option<Fingerprint>,
-    /// Set when it bears a certificate that was replaced: what is open may go on.
+    /// Set when its client certificate was replaced: open tunnels may continue.
     retired: AtomicBool,
 }
 
 impl Http2 {
-    /// Begins HTTP/2; a task drives it and tells the gateway when it has ended.
+    /// Begins HTTP/2; a task drives the connection and notifies the gateway when it has ended.
     pub(super) async fn begin(
         dialled: Dialled,
         gateway: &Arc<Gateway>,
@@ -99,7 +98,7 @@ impl Http2 {
         Ok(connection)
     }
 
-    /// Says who the pod is, so that the gateway keeps the connection though nothing is carried yet.
+    /// Identifies the pod, so that the gateway keeps the connection although nothing is tunnelled yet.
     pub(super) fn introduce(&self, authorization: HeaderValue, authority: &str) {
         let target = Uri::builder()
             .scheme(Scheme::HTTPS)
@@ -114,24 +113,24 @@ impl Http2 {
             .headers_mut()
             .insert(PROXY_AUTHORIZATION, authorization);
         let mut sender = self.sender.clone();
-        // What is wrong with the proof, the answer to the first tunnel tells.
+        // If the proof is wrong, the response to the first tunnel says so.
         tokio::spawn(async move { drop(sender.send_request(request).await) });
     }
 
-    /// Whether it takes no new tunnels.
+    /// Whether it accepts no new tunnels.
     pub(super) fn is_over(&self) -> bool {
         self.sender.is_closed() || self.retired.load(Ordering::Relaxed)
     }
 
-    /// Takes no new tunnels if it shows another certificate than `current`.
+    /// Stops new tunnels if its client certificate is not `current`.
     pub(super) fn retire_unless(&self, current: Option<Fingerprint>) {
         if self.shown != current {
             self.retired.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The right to one more exchange. Called with the gateway's connections locked, so that no two
-    /// take the last one.
+    /// A permit for one more exchange. Called while the gateway's connections are locked, so that no two
+    /// callers get the last one.
     pub(super) fn lease(self: &Arc<Self>) -> Option<Lease> {
         let most = self
             .most_streams
@@ -145,7 +144,7 @@ impl Http2 {
     }
 }
 
-/// One stream's place on a connection.
+/// One stream of a connection.
 #[derive(Debug)]
 pub(super) struct Stream(Arc<Http2>);
 
@@ -155,7 +154,7 @@ impl Drop for Stream {
     }
 }
 
-/// The right to one exchange with a gateway, held as long as that lasts.
+/// A permit for one exchange with a gateway, held as long as it lasts.
 #[derive(Debug)]
 pub(super) enum Lease {
     /// A stream of a shared connection.
@@ -164,7 +163,7 @@ pub(super) enum Lease {
     Http1(http1::SendRequest<Outgoing>),
 }
 
-/// A request that came to nothing; the request itself if it was never sent.
+/// A failed request; has the request itself if it was never sent.
 pub(super) struct Unanswered {
     pub(super) error: hyper::Error,
     pub(super) unsent: Option<Request<Outgoing>>,
@@ -191,7 +190,7 @@ impl Lease {
         }
     }
 
-    /// Sends one request and awaits the head of its answer.
+    /// Sends one request and waits for the head of the response.
     pub(super) async fn send(
         &mut self,
         request: Request<Outgoing>,
@@ -207,7 +206,7 @@ impl Lease {
     }
 }
 
-/// A body that comes from a gateway, with its place on the connection.
+/// A body from a gateway, with its permit.
 #[derive(Debug)]
 pub(super) struct Held {
     body: Incoming,
@@ -215,7 +214,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Holds the place until the body was read.
+    /// Holds the permit until the body was read.
     pub(super) fn new(body: Incoming, lease: Lease) -> Self {
         Self {
             body,

@@ -1,4 +1,4 @@
-//! Making a connection to one address of a gateway: TCP, TLS, and HTTP/2 or 1.1 by ALPN.
+//! Opens a connection to one address of a gateway: TCP, TLS, and HTTP/2 or 1.1 by ALPN.
 
 use std::{
     io,
@@ -17,10 +17,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::proof::{Fingerprint, Proof, ProofError};
 
-/// TCP and TLS with a gateway, which is near. Beyond this the next address is tried.
+/// The timeout of TCP and TLS with a gateway, which is near. After it the next address is tried.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A peer that is gone is noticed after about a minute, also by connections that only listen.
+/// A dead peer is detected after about a minute, also by connections that only receive.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -41,10 +41,10 @@ pub(super) enum DialError {
     Proof(#[from] ProofError),
 }
 
-/// What gateways' certificates are checked against.
+/// The roots for gateways' certificates.
 #[derive(Debug, Clone)]
 enum Roots {
-    /// Read for each connection, which are few: a CA that was rotated is in force at once.
+    /// Read for each connection, which are few: a rotated CA takes effect at once.
     File(PathBuf),
     /// The system's, read once.
     System(Arc<RootCertStore>),
@@ -53,7 +53,7 @@ enum Roots {
 /// A TLS connection to a gateway.
 pub(super) struct Dialled {
     pub(super) stream: TlsStream<TcpStream>,
-    /// The certificate that was shown, if any.
+    /// The client certificate that was sent, if any.
     pub(super) shown: Option<Fingerprint>,
 }
 
@@ -64,7 +64,7 @@ impl Dialled {
     }
 }
 
-/// Makes connections.
+/// Opens connections.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     roots: Roots,
@@ -72,7 +72,7 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Checks that there is something to trust, so that a mistake shows at start.
+    /// Checks that there are roots, so that a mistake shows at start.
     pub(super) async fn new(gateway_ca: Option<PathBuf>, proof: Proof) -> Result<Self, DialError> {
         let roots = if let Some(path) = gateway_ca {
             read_roots(&path).await?;
@@ -83,12 +83,12 @@ impl Dialer {
         Ok(Self { roots, proof })
     }
 
-    /// How the pod proves who it is.
+    /// How the pod identifies itself.
     pub(super) fn proof(&self) -> &Proof {
         &self.proof
     }
 
-    /// Connects to an address that must prove to be `name`.
+    /// Connects to an address, whose certificate must be for `name`.
     pub(super) async fn dial(
         &self,
         name: &ServerName<'static>,

@@ -1,4 +1,4 @@
-//! All gateways: found by name, watched, and asked in turn until one answers.
+//! All gateways: found by name, watched, and tried in turn until one responds.
 
 use std::{
     collections::BTreeSet,
@@ -32,20 +32,20 @@ use super::{
     settings::GatewayName,
 };
 
-/// How often names are looked up and gateways that fail are tried again.
+/// The interval of name lookups and of retries of failed gateways.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 
-/// How soon that is done again while no gateway is well; then each time twice as long. At a pod's
-/// start the app waits for it.
+/// The first retry delay while no gateway is healthy; it doubles each time. At a pod's start the app
+/// waits for it.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// A name server that does not answer must not stop the watch.
+/// A name server that does not respond must not stop the watch.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The most gateways that are asked for one tunnel.
+/// The most gateways that are tried for one tunnel.
 const MOST_ATTEMPTS: usize = 4;
 
-/// How long one gateway may take to answer CONNECT. It may have to dial the upstream first.
+/// The timeout of CONNECT at one gateway, which may have to connect to the upstream first.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An established tunnel.
@@ -55,7 +55,7 @@ pub(super) struct Tunnel {
     pub(super) lease: Lease,
 }
 
-/// A gateway's answer other than success.
+/// A gateway's response other than success.
 pub(super) struct Refused {
     pub(super) response: Response<Incoming>,
     pub(super) lease: Lease,
@@ -64,9 +64,9 @@ pub(super) struct Refused {
 
 /// Why there is no tunnel.
 pub(super) enum NoTunnel {
-    /// A gateway said no.
+    /// A gateway refused.
     Refused(Box<Refused>),
-    /// None could be asked.
+    /// No gateway could be reached.
     Failed(RelayError),
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Gateways that were not looked up yet.
+    /// The gateways before the first lookup.
     pub(super) fn new(names: Vec<GatewayName>, dialer: Dialer, clock: Clock) -> Self {
         Self {
             names,
@@ -100,12 +100,12 @@ impl Fleet {
         }
     }
 
-    /// All addresses that are known.
+    /// All known addresses.
     pub(super) fn known(&self) -> Arc<Vec<Arc<Gateway>>> {
         self.known.load_full()
     }
 
-    /// The proof to send along, read from its file now.
+    /// The proof for a request, read from its file now.
     pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, RelayError> {
         Ok(self.dialer.proof().authorization(self.clock.now()).await?)
     }
@@ -122,7 +122,7 @@ impl Fleet {
                         known.iter().map(|gateway| gateway.probe(current)).collect();
                     probes.collect::<()>().await;
                 }
-                // What is open goes on; the next connection will say it again.
+                // Open tunnels continue; the next connection reports it again.
                 Err(error) => tracing::warn!(%error, "cannot show who this pod is"),
             }
             let any_well = self.known().iter().any(|gateway| gateway.is_well());
@@ -133,7 +133,7 @@ impl Fleet {
         }
     }
 
-    /// Opens a tunnel through the first gateway that has an answer.
+    /// Opens a tunnel through the first gateway that responds.
     pub(super) async fn tunnel(&self, authority: &Authority) -> Result<Tunnel, NoTunnel> {
         let authorization = self.authorization().await?;
         let asked = self
@@ -161,7 +161,7 @@ impl Fleet {
         })
     }
 
-    /// A place for a request in absolute form, which can be sent once only.
+    /// A permit for a request in absolute form, which can be sent only once.
     pub(super) async fn lease(&self) -> Result<Lease, RelayError> {
         let mut unreached = Unreached::default();
         for gateway in self.in_turn() {
@@ -173,7 +173,7 @@ impl Fleet {
         Err(unreached.into())
     }
 
-    /// Asks gateways in turn; one that cannot be reached or has no place (503) is passed over.
+    /// Tries gateways in turn; one that cannot be reached or is full (503) is skipped.
     async fn each<F>(&self, attempt: impl Fn(Arc<Gateway>) -> F) -> Result<Refused, RelayError>
     where
         F: Future<Output = Result<Refused, String>>,
@@ -194,11 +194,11 @@ impl Fleet {
                 }
             }
         }
-        // The last word of a gateway tells more than that others were silent.
+        // A response of a gateway says more than the silence of others.
         no_place.ok_or_else(|| unreached.into())
     }
 
-    /// The gateways to ask: those that are well first, each time another one, then the others.
+    /// The gateways to try: first the healthy ones, in rotation, then the others.
     fn in_turn(&self) -> impl Iterator<Item = Arc<Gateway>> + use<> {
         let known = self.known.load();
         let (mut well, mut unwell): (Vec<_>, Vec<_>) =
@@ -213,7 +213,7 @@ impl Fleet {
         well.into_iter().chain(unwell).take(MOST_ATTEMPTS)
     }
 
-    /// Addresses that are still there keep their connections.
+    /// Addresses that still exist keep their connections.
     async fn look_up(&self) {
         let before = self.known();
         let mut after = Vec::new();
@@ -243,7 +243,7 @@ impl Fleet {
     }
 }
 
-/// How long to wait until gateways are looked at again.
+/// How long to wait until gateways are checked again.
 fn pause(any_well: bool, retry: &mut Duration) -> Duration {
     if any_well {
         *retry = FIRST_RETRY;
@@ -258,7 +258,7 @@ async fn ask(
     gateway: &Arc<Gateway>,
     mut request: Request<Outgoing>,
 ) -> Result<(Response<Incoming>, Lease), String> {
-    // A connection that was closed in good order while we took it: once more on a new one.
+    // If a connection was closed cleanly at that moment, it is tried once more on a new one.
     for last in [false, true] {
         let mut lease = gateway.lease().await.map_err(|error| error.to_string())?;
         if lease.is_http1()
@@ -295,7 +295,7 @@ fn connect_request(authority: &Authority, authorization: Option<HeaderValue>) ->
     request
 }
 
-/// The addresses behind a name, by the system's resolver: hosts file and search domains count.
+/// The addresses of a name, by the system's resolver: hosts file and search domains apply.
 async fn addresses(name: &GatewayName) -> Result<BTreeSet<SocketAddr>, std::io::Error> {
     match name.host() {
         Host::Ip(address) => Ok(BTreeSet::from([SocketAddr::new(*address, name.port())])),

@@ -1,4 +1,4 @@
-//! One address of a gateway: its connections, and whether it is well.
+//! One address of a gateway: its connections, and its health.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use super::{
     settings::GatewayName,
 };
 
-/// A dial that everyone who needs a connection waits for.
+/// A dial that all who need a connection wait for.
 type Dialling = Shared<BoxFuture<'static, Result<(), DialError>>>;
 
 /// One address of a gateway.
@@ -41,7 +41,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway that was not tried yet, and so is not called well.
+    /// A gateway that was not tried yet, so it does not count as healthy.
     pub(super) fn new(
         name: GatewayName,
         address: SocketAddr,
@@ -62,7 +62,7 @@ impl Gateway {
         })
     }
 
-    /// The name it was found by.
+    /// The name that resolved to it.
     pub(super) fn name(&self) -> &GatewayName {
         &self.name
     }
@@ -72,12 +72,12 @@ impl Gateway {
         self.address
     }
 
-    /// Whether it answered when it was last tried.
+    /// Whether it responded when it was last tried.
     pub(super) fn is_well(&self) -> bool {
         self.well.load(Ordering::Relaxed)
     }
 
-    /// The right to one exchange: on an open connection with room, or on a new one.
+    /// A permit for one exchange: on an open connection with room, or on a new one.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, DialError> {
         loop {
             if let Some(lease) = self.room() {
@@ -90,7 +90,7 @@ impl Gateway {
         }
     }
 
-    /// Makes sure that there is a connection, and so learns whether the gateway is well.
+    /// Makes sure that there is a connection, which shows whether the gateway is healthy.
     pub(super) async fn probe(self: &Arc<Self>, current: Option<Fingerprint>) {
         {
             let mut connections = lock(&self.connections);
@@ -99,21 +99,21 @@ impl Gateway {
             }
             connections.retain(|connection| !connection.is_over());
             if !connections.is_empty() {
-                // Its pings are answered, or it would be over.
+                // It answers pings; otherwise the connection would be over.
                 self.tell(Ok(()));
                 return;
             }
         }
         if self.speaks_http1.load(Ordering::Relaxed) {
-            // Nothing is kept: such a connection carries one tunnel and would wait in vain.
+            // Not kept: such a connection carries one tunnel and would be idle until then.
             self.dial_http1().await.map(drop).unwrap_or_default();
         } else {
-            // What came of it is told where it is known.
+            // The result is reported where it occurs.
             self.dial().await.unwrap_or_default();
         }
     }
 
-    /// Notes what an exchange showed about the gateway.
+    /// Records what an exchange showed about the gateway.
     pub(super) fn tell(&self, result: Result<(), &dyn fmt::Display>) {
         let was_well = self.well.swap(result.is_ok(), Ordering::Relaxed);
         match result {
@@ -130,7 +130,7 @@ impl Gateway {
         }
     }
 
-    /// A connection has ended: broken, or closed in good order.
+    /// A connection has ended: broken, or closed cleanly.
     pub(super) fn connection_ended(&self, error: Option<&hyper::Error>) {
         if let Some(error) = error {
             self.tell(Err(error));
@@ -144,7 +144,7 @@ impl Gateway {
         connections.iter().find_map(Http2::lease)
     }
 
-    /// One connection is made for all who ask meanwhile; it is finished also if they leave.
+    /// One connection is opened for all who wait; it is completed even if they leave.
     async fn dial(self: &Arc<Self>) -> Result<(), DialError> {
         let dialling = lock(&self.dialling)
             .get_or_insert_with(|| {
@@ -173,7 +173,7 @@ impl Gateway {
                 .store(!dialled.is_http2(), Ordering::Relaxed);
             if dialled.is_http2() {
                 let connection = Http2::begin(dialled, self).await?;
-                // Without a proof there is nothing to say; each tunnel reads its own.
+                // Without a proof there is nothing to send; each tunnel reads its own.
                 if let Ok(Some(proof)) = self.dialer.proof().authorization(self.clock.now()).await {
                     connection.introduce(proof, &self.name.to_string());
                 }
@@ -197,7 +197,7 @@ impl Gateway {
                 .dial(self.name.certified(), self.address)
                 .await?;
             if dialled.is_http2() {
-                // It was upgraded: the next one is shared again.
+                // It was upgraded: the next connection is shared again.
                 self.speaks_http1.store(false, Ordering::Relaxed);
                 return Err(DialError::Http("it speaks HTTP/2 now".to_owned()));
             }
@@ -219,7 +219,7 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// Nothing behind these locks can be left half changed by a panic.
+/// The state behind these locks is consistent even after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

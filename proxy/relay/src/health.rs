@@ -1,4 +1,4 @@
-//! Readiness for the kubelet: ready means that an app's next connection can be carried.
+//! Readiness for the kubelet: ready means that the app's next connection can be tunnelled.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 
 use super::Shared;
 
-/// A probe takes no longer to ask, and to have its answer.
+/// The timeout of a probe's request, and of its response.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most bytes of a probe's head.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Answers one prober: `/healthz` whether the process lives, `/readyz` whether it is of use.
+/// Answers one probe: `/healthz` says whether the process lives, `/readyz` whether it can serve.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: &Slot) {
     let service = service_fn(|request: Request<Incoming>| {
         slot.asks();

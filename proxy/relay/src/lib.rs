@@ -1,9 +1,9 @@
-//! The relay in a pod: it carries the pod's connections to a gateway, and shows there who the pod
-//! is. It holds no secret and no policy; it does not look into what it carries.
+//! The relay in a pod: it tunnels the pod's connections to a gateway, and identifies the pod there. It
+//! holds no secret and no policy, and does not inspect the connections.
 //!
-//! To a gateway it is an ordinary client of an HTTPS proxy: CONNECT over TLS, by HTTP/2 with many
-//! tunnels on few connections, or by HTTP/1.1. Connections come in at a local HTTP proxy port, for
-//! apps that have proxy variables, and at a port that `countersign redirect` sends all others to.
+//! For a gateway it is an ordinary client of an HTTPS proxy: CONNECT over TLS, by HTTP/2 with many
+//! tunnels on few connections, or by HTTP/1.1. Connections come in at a local HTTP proxy port, for apps
+//! with proxy settings, and at a port to which `countersign redirect` redirects all others.
 
 mod answer;
 mod carry;
@@ -39,26 +39,26 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use dial::Dialer;
 use fleet::Fleet;
 
-/// How long after SIGTERM the relay goes on though nothing is open: what an app began before may
-/// still wait to be accepted.
+/// How long the relay continues after SIGTERM although nothing is open: an earlier connection of an app
+/// may still wait to be accepted.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// How many may ask at once whether the relay is ready.
+/// The most concurrent readiness probes.
 const PROBES: usize = 64;
 
 /// Why a relay does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no gateway to carry to.
+    /// No gateway was given.
     #[error("no gateway is given")]
     NoGateway,
-    /// It would lend the pod's identity to its neighbours.
+    /// Neighbours of the pod could use its identity.
     #[error("{0} is not a loopback address: whoever reaches it would act as this pod")]
     NotLoopback(SocketAddr),
-    /// There is nothing to check gateways by.
+    /// There are no roots for gateways.
     #[error("{0}")]
     GatewayCa(String),
-    /// An address cannot be had.
+    /// It cannot listen on an address.
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// The address.
@@ -72,17 +72,17 @@ pub enum StartError {
 #[derive(Debug)]
 struct Shared {
     fleet: Fleet,
-    /// Everything that is carried.
+    /// All open connections.
     tasks: TaskTracker,
-    /// Cancelled on SIGTERM: nothing is asked of us any more.
+    /// Cancelled on SIGTERM.
     draining: CancellationToken,
     /// Cancelled when the time to drain is over.
     cut: CancellationToken,
-    /// Our own listeners, which nothing must be redirected from.
+    /// Our own listeners, which must not be redirected.
     own: Vec<SocketAddr>,
 }
 
-/// A relay that is bound and not yet carrying.
+/// A relay that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Relay {
     http: Vec<TcpListener>,
@@ -93,7 +93,7 @@ pub struct Relay {
     drain: Duration,
 }
 
-/// What comes in at a listener.
+/// The purpose of a listener.
 #[derive(Debug, Clone, Copy)]
 enum Entrance {
     Http,
@@ -102,10 +102,10 @@ enum Entrance {
 }
 
 impl Relay {
-    /// Binds everything; what can fail at start fails here.
+    /// Binds all listeners; errors at start occur here.
     ///
     /// # Errors
-    /// When an address cannot be had or must not be used, or the gateway CA cannot be read.
+    /// When it cannot or must not listen on an address, or the gateway CA cannot be read.
     pub async fn bind(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         if settings.gateways.is_empty() {
             return Err(StartError::NoGateway);
@@ -134,15 +134,15 @@ impl Relay {
         })
     }
 
-    /// The addresses it is bound to, with their real ports: those of the HTTP proxy, those for
+    /// The addresses that it listens on, with their real ports: those of the HTTP proxy, those for
     /// redirected connections, then that of readiness.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.shared.own
     }
 
-    /// Carries until `shutdown` completes, then until nothing is open, at most for the time to
-    /// drain. While it drains it goes on accepting: an app that is finishing may need one more
-    /// connection, and a native sidecar is stopped only when the apps are gone.
+    /// Serves until `shutdown` completes, then until nothing is open, at most for the time to drain.
+    /// While it drains it still accepts connections: an app that is finishing may need one more, and a
+    /// native sidecar is stopped only after the apps.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             http,
@@ -167,7 +167,7 @@ impl Relay {
             )
             .chain(health.map(|socket| (socket, Entrance::Health)));
         for (socket, entrance) in entrances {
-            // Readiness has places of its own, or a busy relay would be called dead.
+            // Readiness has connection slots of its own; otherwise a busy relay would count as dead.
             let slots = match entrance {
                 Entrance::Health => Slots::new(places(PROBES), None),
                 Entrance::Http | Entrance::Redirected => slots.clone(),
@@ -192,13 +192,13 @@ impl Relay {
         }
         stop.cancel();
         shared.cut.cancel();
-        // The watch ends at its next await; that it was cancelled is no news.
+        // The watch ends at its next await; its cancellation is expected.
         drop(watch.await);
     }
 }
 
-/// Places for so many connections that carry something, and for as many that do not yet: one of
-/// these is closed for a newcomer, so that accepting never stops.
+/// Slots for this many tunnelled connections, and for as many that are not tunnelled yet: one of these
+/// is closed for a new connection, so accepting never stops.
 fn places(connections: usize) -> Bounds {
     Bounds {
         identified: connections,
@@ -213,7 +213,7 @@ async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, sl
         let (stream, client) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: trying at once would only spin.
+                // Most likely out of file descriptors: an immediate retry would only spin.
                 tracing::error!(%error, "cannot accept a connection");
                 slots.evict();
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -226,7 +226,7 @@ async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, sl
         let slot = Arc::new(slots.enter(&name, client.ip()));
         let connection = serve(stream, entrance, Arc::clone(&shared), slot);
         match entrance {
-            // What is open there keeps nobody from draining.
+            // Open probes do not delay draining.
             Entrance::Health => drop(tokio::spawn(connection)),
             Entrance::Http | Entrance::Redirected => drop(shared.tasks.spawn(connection)),
         }
@@ -237,7 +237,7 @@ async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot:
     let place = Arc::clone(&slot);
     let served = async {
         match entrance {
-            // Boxed: a task is as large as its largest branch, as long as it lives.
+            // Boxed: a task is as large as its largest branch for its whole lifetime.
             Entrance::Http => Box::pin(local::serve(stream, shared, slot)).await,
             Entrance::Redirected => redirected::serve(stream, &shared, &slot).await,
             Entrance::Health => Box::pin(health::serve(stream, shared, &slot)).await,
@@ -246,8 +246,8 @@ async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot:
     place.within(served).await;
 }
 
-/// Binds loopback addresses. Where the pod has no IPv6, its loopback is left out, if another
-/// address remains.
+/// Binds loopback addresses. If the pod has no IPv6, its loopback is skipped, if another address
+/// remains.
 fn bind_loopback(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -273,7 +273,7 @@ fn is_without_ipv6(error: &StartError) -> bool {
         || source.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Binds one address. An IPv6 socket takes IPv6 only, so that the same port can be had for both.
+/// Binds one address. An IPv6 socket accepts only IPv6, so that both families can use the same port.
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let bound = listen_with(address, |options| match address {
         SocketAddr::V4(_) => Ok(()),

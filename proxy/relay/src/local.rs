@@ -1,5 +1,5 @@
-//! The local HTTP proxy port: CONNECT and requests in absolute form, for apps that have proxy
-//! variables. What a gateway answers is passed on as it is.
+//! The local HTTP proxy port: CONNECT and requests in absolute form, for apps with proxy settings. A
+//! gateway's response is passed on unchanged.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,13 +26,13 @@ use super::{
     fleet::{NoTunnel, Refused},
 };
 
-/// How long a client may take over a request's head, or rest between two.
+/// How long a client may take for a request's head, or be idle between two.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The most bytes of a request's head.
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
-/// A gateway's answer, or our own.
+/// A gateway's response, or our own.
 pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
 
 /// Serves one client until it leaves or the relay drains.
@@ -44,7 +44,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Arc<Slot
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // One that has said all that it will still gets its answer.
+        // A client that has closed its sending side still gets its response.
         .half_close(true)
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
@@ -75,7 +75,7 @@ async fn handle(mut request: Request<Incoming>, shared: &Arc<Shared>, slot: Arc<
     answered.unwrap_or_else(|error| not_carried(&error))
 }
 
-/// Says so in the log, and to the client.
+/// Logs the error, and answers the client.
 pub(super) fn not_carried(error: &RelayError) -> Answer {
     tracing::warn!(reason = error.code(), %error, "a request was not carried");
     error.answer().map(|body| Either::Left(Full::new(body)))
@@ -111,7 +111,7 @@ async fn connect(
     Ok(Response::new(Either::Left(Full::default())))
 }
 
-/// A gateway's refusal, whole: status, reason, body.
+/// A gateway's complete refusal: status, reason, body.
 fn pass_on(refused: Refused, authority: &Authority) -> Answer {
     let Refused {
         response,
@@ -129,7 +129,7 @@ fn pass_on(refused: Refused, authority: &Authority) -> Answer {
     response
 }
 
-/// A request in absolute form: the gateway is a proxy too, and gets it as it is.
+/// A request in absolute form: the gateway is also a proxy, so it is passed on unchanged.
 pub(super) async fn forward(
     request: Request<Incoming>,
     shared: &Arc<Shared>,
@@ -154,7 +154,7 @@ pub(super) async fn forward(
     }
     parts.version = http::Version::HTTP_11;
     let mut request: Request<Outgoing> = Request::from_parts(parts, Either::Right(body));
-    // A connection that was closed in good order while we took it: once more on a new one.
+    // If a connection was closed cleanly at that moment, it is tried once more on a new one.
     for last in [false, true] {
         let mut lease = shared.fleet.lease().await?;
         if lease.is_http1() {

@@ -1,4 +1,4 @@
-//! The `countersign-relay` binary: what `countersign relay` does, without the rest.
+//! The `countersign-relay` binary: `countersign relay` without the other commands.
 
 use std::{io::Write, process::ExitCode};
 
@@ -16,7 +16,7 @@ struct Cli {
 fn main() -> ExitCode {
     Cli::parse().relay.run().unwrap_or_else(|error| {
         let error = format!("{error:#}");
-        // Nobody may be listening.
+        // Standard error may be closed.
         drop(writeln!(std::io::stderr(), "Error: {}", escaped(&error)));
         ExitCode::FAILURE
     })

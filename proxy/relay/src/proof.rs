@@ -1,8 +1,8 @@
-//! How the pod proves who it is: a projected token or an X.509-SVID, read from files at the moment
-//! they are needed, so that what the kubelet or the SPIFFE driver replaced is used at once.
+//! How the pod identifies itself: a projected token or an X.509-SVID, read from files when needed, so
+//! that a file that the kubelet or the SPIFFE driver has replaced is used at once.
 //!
-//! The relay judges neither; the gateway does. It only refuses to send what cannot be right: a
-//! file that is no token, or a token that says itself that it is over.
+//! The gateway checks the proof, not the relay. The relay only refuses to send what cannot be valid: a
+//! file without a token, or a token that has expired by its own claim.
 
 use std::{
     io,
@@ -23,21 +23,21 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-/// How often a file that is missing or empty is read again, and after how long: a writer that does
-/// not replace its file by renaming leaves it empty for a moment.
+/// How often a missing or empty file is read again, and after how long: a writer that does not replace
+/// its file by renaming leaves it empty for a moment.
 const READS: usize = 4;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How far a token's end may lie behind our clock before we call it expired; within that, the
-/// gateway judges by its own.
+/// How far a token's expiry may be in the past before we reject it; within that, the gateway decides by
+/// its own clock.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// What the pod shows.
+/// The pod's proof.
 #[derive(Debug, Clone)]
 pub enum Proof {
     /// A projected service-account token, sent as `Proxy-Authorization: Bearer`.
     Token(PathBuf),
-    /// An X.509-SVID, shown in the TLS handshake with the gateway.
+    /// An X.509-SVID, sent in the TLS handshake with the gateway.
     Certificate {
         /// The chain, PEM.
         certificate: PathBuf,
@@ -46,7 +46,7 @@ pub enum Proof {
     },
 }
 
-/// Why there is nothing to show. Never says what a file held.
+/// Why there is no proof. Never contains a file's content.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum ProofError {
     #[error("the token file {} {source}", path.display())]
@@ -69,11 +69,11 @@ pub(super) struct Svid {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// Tells one certificate file's content from the next.
+/// Identifies the content of a certificate file.
 pub(super) type Fingerprint = [u8; 32];
 
 impl Proof {
-    /// The header that a request to the gateway bears; `None` if the certificate is the proof.
+    /// The header for a request to the gateway; `None` if the certificate is the proof.
     pub(super) async fn authorization(
         &self,
         now: Timestamp,
@@ -105,7 +105,7 @@ impl Proof {
         Ok(Some(value))
     }
 
-    /// The certificate to show in the handshake, if that is the proof.
+    /// The certificate for the handshake, if that is the proof.
     pub(super) async fn svid(&self) -> Result<Option<Svid>, ProofError> {
         let (certificate, key) = match self {
             Self::Token(_) => return Ok(None),
@@ -119,8 +119,8 @@ impl Proof {
         if chain.is_empty() {
             return Err(not_pem(certificate, what));
         }
-        // Kubernetes' pod certificates come as one file with both. It is read once: between two
-        // readings it might be replaced.
+        // Kubernetes' pod certificates are one file with both. It is read once: between two reads it
+        // might be replaced.
         let key_pem = if key == certificate {
             pem.clone()
         } else {
@@ -135,7 +135,7 @@ impl Proof {
         }))
     }
 
-    /// What certificate the file holds now.
+    /// The certificate that the file has now.
     pub(super) async fn fingerprint(&self) -> Result<Option<Fingerprint>, ProofError> {
         match self {
             Self::Token(_) => Ok(None),
@@ -159,7 +159,7 @@ async fn read_patiently(path: &std::path::Path) -> Result<Secret, SecretFileErro
     }
 }
 
-/// When a token says that it ends; `None` for one that is no JWT, which the gateway judges.
+/// A token's own expiry; `None` if it is not a JWT, which the gateway checks.
 fn expiry(token: &Secret) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Claims {

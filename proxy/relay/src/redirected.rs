@@ -1,8 +1,8 @@
 //! Connections that the firewall rules redirected here.
 //!
-//! A TLS client tells the name it wants in SNI, and the gateway is asked for that name: it resolves
-//! it itself, so that the app's DNS has no say in where a credential goes. HTTP in clear tells it
-//! in `Host`, request by request. All else is asked for by the address it was meant for.
+//! For a TLS client, the gateway is asked for the name in SNI and resolves it itself, so the app's DNS
+//! does not decide where a credential goes. For HTTP in clear text it is asked for the `Host` of each
+//! request, and for anything else for the original address.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,15 +22,15 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{Shared, answer::RelayError, carry::carry, clear, fleet::NoTunnel};
 
-/// How long a client may take to say what it speaks; then the server may be the one to begin.
+/// How long a client may take to show its protocol; after that its server may speak first.
 const FIRST_BYTES: Duration = Duration::from_secs(3);
 
-/// What ends a TLS handshake so that the client's own message tells that it was refused, or that
-/// something is broken here (RFC 8446, section 6.2).
+/// The alerts that end a TLS handshake, so that the client's error message says whether it was refused,
+/// or something is broken here (RFC 8446, section 6.2).
 const ACCESS_DENIED: u8 = 49;
 const INTERNAL_ERROR: u8 = 80;
 
-/// Carries one redirected connection, or closes it and says why.
+/// Tunnels one redirected connection, or closes it and logs why.
 pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Arc<Slot>) {
     let destination = match destination(&stream, shared) {
         Ok(destination) => destination,
@@ -61,7 +61,7 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
         Err(error) => return closed(Some(destination), &error),
     };
     slot.asks();
-    // Boxed: most of a task's life is carrying, which needs less.
+    // Boxed: for most of its life a task only copies bytes, which needs less memory.
     let failed = match Box::pin(shared.fleet.tunnel(&authority)).await {
         Ok(tunnel) => match slot.prove(|| Share::Own) {
             Ok(()) => {
@@ -93,7 +93,7 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
     }
 }
 
-/// What to ask a gateway for; `None` if the client is gone.
+/// What to ask a gateway for; `None` if the client has left.
 fn authority(
     detection: &Detection,
     destination: SocketAddr,
@@ -115,7 +115,7 @@ fn authority(
     };
     match Host::parse(name) {
         Ok(name @ Host::Name(_)) => Ok(Some(Authority::new(name, destination.port()))),
-        // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
+        // An address is not allowed in SNI (RFC 6066, section 3): such a client has no name.
         Ok(Host::Ip(_)) => Ok(Some(by_address)),
         Err(error) => Err(RelayError::Hello(error.0)),
     }
@@ -131,7 +131,7 @@ fn closed(destination: Option<SocketAddr>, error: &RelayError) {
     );
 }
 
-/// Where the client was going, before the rules of iptables or nftables redirected it.
+/// The original destination of the client, before the rules of iptables or nftables redirected it.
 fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayError> {
     let unknown = |error: std::io::Error| RelayError::NoDestination(error.to_string());
     let socket = SockRef::from(stream);

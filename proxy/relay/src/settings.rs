@@ -1,4 +1,4 @@
-//! What a relay is told at start: flags and environment, parsed once. A pod needs no file for it.
+//! The settings of a relay: flags and environment, parsed once. A pod needs no file for them.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -8,32 +8,32 @@ use rustls_pki_types::ServerName;
 
 use super::proof::Proof;
 
-/// The open client connections that are carried at once unless told otherwise.
+/// The default number of client connections that are tunnelled at once.
 pub const CONNECTIONS: usize = 4096;
 
-/// What a relay is told at start.
+/// The settings of a relay.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The gateways; each name may stand for several addresses.
     pub gateways: Vec<GatewayName>,
-    /// The authorities that gateways' certificates are checked against, PEM; `None` is the
-    /// system's. Read afresh for every connection.
+    /// The CA of the gateways' certificates, PEM; `None` is the system's roots. Read again for every
+    /// connection.
     pub gateway_ca: Option<PathBuf>,
-    /// How the pod proves who it is.
+    /// How the pod identifies itself.
     pub proof: Proof,
     /// Where the local HTTP proxy listens; loopback only.
     pub http: Vec<SocketAddr>,
-    /// Where redirected connections arrive; loopback only.
+    /// Where the relay listens for redirected connections; loopback only.
     pub redirected: Vec<SocketAddr>,
-    /// Where readiness is answered.
+    /// Where it serves readiness.
     pub health: Option<SocketAddr>,
-    /// How long open connections may go on after SIGTERM.
+    /// How long open connections may continue after SIGTERM.
     pub drain: Duration,
-    /// The most client connections that are carried at once, and as many that are not carried yet.
+    /// The most client connections that are tunnelled at once, and as many that are not tunnelled yet.
     pub connections: usize,
 }
 
-/// A gateway as the operator names it: `host:port`.
+/// A gateway as the operator gives it: `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayName {
     authority: Authority,
@@ -41,12 +41,12 @@ pub struct GatewayName {
 }
 
 impl GatewayName {
-    /// The name that its certificate must bear.
+    /// The name that its certificate must have.
     pub(super) fn certified(&self) -> &ServerName<'static> {
         &self.certified
     }
 
-    /// The host to look up, or the address it is.
+    /// The host to look up, or its address.
     pub(super) fn host(&self) -> &Host {
         self.authority.host()
     }

@@ -1,4 +1,4 @@
-//! The trust store as Java reads it, where Java is installed; a skip says so.
+//! The trust store as Java reads it; skipped if Java is not installed.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::environment::TRUST_STORE_PASSWORD;
 
-/// A CA that intercepts some hosts, in the machine's own time, which Java goes by.
+/// A CA that intercepts some hosts, valid by the machine's own time, which Java uses.
 struct Fixture {
     directory: TempDir,
     ca: Ca,
@@ -43,7 +43,7 @@ impl Fixture {
     }
 }
 
-/// Whether `tool` runs here.
+/// Whether `tool` is installed.
 fn installed(tool: &str, version: &str) -> bool {
     let found = Command::new(tool)
         .arg(version)
@@ -53,14 +53,14 @@ fn installed(tool: &str, version: &str) -> bool {
         .status()
         .is_ok_and(|status| status.success());
     if !found {
-        // Past the capture of test output, so that `tests/run` sees and counts it.
+        // Written past the capture of test output, so that `tests/run` counts it.
         let line = format!("\nSKIPPED: {tool} is not installed\n");
         std::io::stderr().write_all(line.as_bytes()).unwrap();
     }
     found
 }
 
-/// What `command` printed, on both streams, and whether it succeeded.
+/// The output of `command`, on both streams, and whether it succeeded.
 fn run(command: &mut Command) -> (bool, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -78,7 +78,7 @@ fn serve_once(server: Arc<ServerConfig>) -> (u16, thread::JoinHandle<()>) {
         let (mut socket, _) = listener.accept().unwrap();
         let mut connection = ServerConnection::new(server).unwrap();
         let mut stream = rustls::Stream::new(&mut connection, &mut socket);
-        // Fails where the client is expected to refuse us.
+        // Fails if the client refuses us, as it should.
         if stream.write_all(b"hello").is_ok() {
             let mut end = Vec::new();
             let _closed = stream.read_to_end(&mut end);
@@ -121,7 +121,7 @@ fn java_reads_the_trust_store() {
     assert!(!list("wrong").0);
 }
 
-/// Opens a TLS connection with the name given, checked as HTTPS does, by the default trust store.
+/// Opens a TLS connection to this name, verified as HTTPS does, with the default trust store.
 const JAVA_CLIENT: &str = r#"
 import java.net.Socket;
 import javax.net.ssl.*;
@@ -162,7 +162,7 @@ fn java_accepts_the_leaf_and_refuses_another_name() {
     );
 }
 
-/// Whether a Java client that asks for `asked` accepts what answers for `served`.
+/// Whether a Java client that asks for `asked` accepts a server certificate for `served`.
 fn java_connects(fixture: &Fixture, served: &str, asked: &str) -> (bool, String) {
     let file = |name| fixture.path().join(name);
     fs::write(

@@ -1,13 +1,13 @@
-//! Why the API server gave nothing, as a sentence for the operator with its remedy.
+//! Errors of the API server, as sentences for the operator with remedies.
 
 use std::sync::Arc;
 
 use crate::{OwnTokenError, TransportError};
 
-/// Why the API server gave nothing, or did nothing. Never says what a secret was.
+/// Why the API server returned nothing, or did nothing. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KubeError {
-    /// There is no whole answer.
+    /// There is no complete response.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The gateway's own token cannot be read.
@@ -18,14 +18,14 @@ pub enum KubeError {
         "it does not accept the gateway's own token; check that its service account exists and that its token file is current"
     )]
     Unauthorized,
-    /// The gateway may not do this.
+    /// The gateway's service account lacks a right.
     #[error(
         "it does not allow the gateway to {verb} this Secret; bind its service account to a Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], {}verbs: [{}]}}]",
         of_name(verb, name),
         with_its_kin(verb)
     )]
     Forbidden {
-        /// What it may not do, as RBAC calls it.
+        /// The missing verb of RBAC.
         verb: &'static str,
         /// The namespace.
         namespace: Arc<str>,
@@ -40,7 +40,7 @@ pub enum KubeError {
         /// The Secret's name.
         name: Arc<str>,
     },
-    /// It was to be created and is there already.
+    /// It was to be created but already exists.
     #[error("there is already a Secret {name} in namespace {namespace}")]
     AlreadyExists {
         /// The namespace.
@@ -48,7 +48,7 @@ pub enum KubeError {
         /// The Secret's name.
         name: Arc<str>,
     },
-    /// Someone else has written it since it was read.
+    /// Another client has changed it since it was read.
     #[error("Secret {name} in namespace {namespace} was changed by another client")]
     Conflict {
         /// The namespace.
@@ -56,21 +56,21 @@ pub enum KubeError {
         /// The Secret's name.
         name: Arc<str>,
     },
-    /// What was watched from is too long ago: it must be listed anew.
+    /// The watch's version is too old: it must be listed again.
     #[error("it no longer has the changes since the last known version")]
     Gone,
-    /// It has too much to do.
+    /// It is overloaded.
     #[error("it has too many requests (429)")]
     Busy,
-    /// It does not take the request.
+    /// It refuses the request.
     #[error("it refuses the request ({status} {reason})")]
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The API server's one word for it.
+        /// The API server's reason code.
         reason: Arc<str>,
     },
-    /// It does not answer, and is not waited for any longer.
+    /// It does not respond, and requests no longer wait for it.
     #[error("it does not respond")]
     Silent,
     /// It failed.
@@ -78,21 +78,21 @@ pub enum KubeError {
     Failed {
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// Its message.
         said: Arc<str>,
     },
-    /// The answer is not what Kubernetes answers.
+    /// The response is not a valid Kubernetes response.
     #[error("its response is not a {0}; check that `kubernetes.url` is a Kubernetes API server")]
     Malformed(&'static str),
 }
 
 impl KubeError {
-    /// Whether it is the gateway itself that is refused.
+    /// Whether the gateway itself is refused.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Unauthorized | Self::Forbidden { .. })
     }
 
-    /// Whether it may pass without a person's help.
+    /// Whether it may pass by itself.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Transport(error) => error.may_pass(),
@@ -110,7 +110,7 @@ impl KubeError {
     }
 }
 
-/// RBAC cannot restrict `create` to a name, which is in the body.
+/// RBAC cannot restrict `create` by name, because the name is in the body.
 fn of_name(verb: &str, name: &str) -> String {
     if verb == "create" {
         String::new()
@@ -119,7 +119,7 @@ fn of_name(verb: &str, name: &str) -> String {
     }
 }
 
-/// A watch begins with a list: who lacks one is told of both.
+/// A watch begins with a list, so both verbs are named.
 fn with_its_kin(verb: &str) -> &str {
     match verb {
         "list" | "watch" => "list, watch",

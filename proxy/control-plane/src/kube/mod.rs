@@ -1,15 +1,15 @@
-//! A small client for the Kubernetes API server: what a gateway needs of it, as plain HTTP.
+//! A small client for the Kubernetes API server, over plain HTTP.
 //!
-//! The gateway's own token is read for every request, since the kubelet replaces it, and so is the
-//! file of the cluster's roots. Nothing is sent twice by itself: who writes must know whether it
-//! was done.
+//! The gateway's own token is read for every request, because the kubelet replaces it, and so is the
+//! file of the cluster's roots. No request is retried automatically: a caller that writes must know
+//! whether the write was done.
 
 mod error;
 mod secret;
 mod watch;
 
 pub use error::KubeError;
-pub use secret::{Listed, StoredSecret};
+pub use secret::{ListedSecret, StoredSecret};
 pub use watch::{Watch, WatchEvent};
 
 use std::path::PathBuf;
@@ -23,10 +23,10 @@ use zeroize::Zeroizing;
 
 use crate::{Client, TransportError, own_token, transport};
 
-/// The largest answer, in bytes: a Secret of 1 MiB in base64, and room for its metadata.
+/// The largest response, in bytes: a Secret of 1 MiB in base64, and its metadata.
 const LARGEST_ANSWER: usize = 3 * 1024 * 1024;
 
-/// One cluster's API server.
+/// The API server of one cluster.
 #[derive(Debug)]
 pub struct Kube {
     base: String,
@@ -34,16 +34,16 @@ pub struct Kube {
     own_token: PathBuf,
 }
 
-/// A whole answer, of whatever status.
-pub struct Answer {
+/// A complete response, of any status.
+pub struct KubeResponse {
     /// Its status.
     pub status: StatusCode,
-    /// Its body, wiped when it is dropped.
+    /// Its body, zeroed on drop.
     pub body: Zeroizing<Vec<u8>>,
 }
 
 impl Kube {
-    /// Connects to nothing yet, and reads no file.
+    /// Connects to nothing and reads no file yet.
     pub fn new(cluster: &Cluster) -> Self {
         Self {
             base: cluster.url.clone(),
@@ -57,7 +57,7 @@ impl Kube {
         &self,
         path: impl IntoIterator<Item = &'a str>,
         body: Vec<u8>,
-    ) -> Result<Answer, KubeError> {
+    ) -> Result<KubeResponse, KubeError> {
         self.send(Method::POST, self.url(path)?, Some(Zeroizing::new(body)))
             .await
     }
@@ -71,7 +71,7 @@ impl Kube {
         method: Method,
         url: Url,
         body: Option<Zeroizing<Vec<u8>>>,
-    ) -> Result<Answer, KubeError> {
+    ) -> Result<KubeResponse, KubeError> {
         let mut request = self.request(method, url).await?;
         if let Some(body) = body {
             request = request
@@ -79,7 +79,7 @@ impl Kube {
                 .body(Bytes::from_owner(body));
         }
         let answer = request.send().await.map_err(transport::classify)?;
-        Ok(Answer {
+        Ok(KubeResponse {
             status: answer.status(),
             body: transport::body(answer, LARGEST_ANSWER).await?,
         })
@@ -93,7 +93,7 @@ impl Kube {
     }
 }
 
-/// What the API server says of a failure (`meta/v1`, `Status`).
+/// The API server's description of a failure (`meta/v1`, `Status`).
 #[derive(Deserialize, Default)]
 struct Status {
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! Secrets: read, listed, created, and replaced only as they were read.
+//! Secrets: reading, listing, creating, and replacing with a version check.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -10,14 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Answer, Kube, KubeError, Status};
+use super::{Kube, KubeError, KubeResponse, Status};
 use crate::quoted;
 
-/// A Secret as the API server has it.
+/// A Secret as stored by the API server.
 #[derive(Clone, Deserialize)]
 pub struct StoredSecret {
-    /// All of it, so that a replacement keeps what others have written there. It may hold the data
-    /// once more (`kubectl apply` does that), and is as secret.
+    /// All metadata, so that a replacement keeps what others have written there. It may contain the data
+    /// again (by `kubectl apply`), and is as secret.
     metadata: Map<String, Value>,
     #[serde(default, rename = "type")]
     kind: Option<String>,
@@ -27,21 +27,21 @@ pub struct StoredSecret {
     data: BTreeMap<String, Data>,
 }
 
-/// What is under a key.
+/// The value of a key.
 #[derive(Clone)]
 struct Data(Zeroizing<Vec<u8>>);
 
-/// What a list has of one name.
+/// The result of listing one name.
 #[derive(Debug)]
-pub struct Listed {
-    /// The Secret, if it is there.
+pub struct ListedSecret {
+    /// The Secret, if it exists.
     pub secret: Option<StoredSecret>,
-    /// From where on it can be watched.
+    /// The version from which it can be watched.
     pub resource_version: String,
 }
 
 impl StoredSecret {
-    /// The version that was read; it means something to the API server only.
+    /// The version that was read; opaque.
     pub fn resource_version(&self) -> &str {
         self.metadata
             .get("resourceVersion")
@@ -54,13 +54,13 @@ impl StoredSecret {
         self.data.get(key).map(|data| data.0.as_slice())
     }
 
-    /// Its keys, which are no secret.
+    /// Its keys, which are not secret.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.data.keys().map(String::as_str)
     }
 
     fn parse(body: &[u8]) -> Result<Self, KubeError> {
-        // Why it is none is not told: the parser's error shows parts of it.
+        // The cause is not shown: the parser's error contains parts of the value.
         let secret: Self =
             serde_json::from_slice(body).map_err(|_| KubeError::Malformed("Secret"))?;
         match secret.resource_version() {
@@ -88,16 +88,16 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// Kubernetes writes `null` for an empty map in places.
+/// Kubernetes sometimes writes `null` for an empty map.
 fn or_default<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, Data>, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// What a write sends.
+/// The body of a write.
 #[derive(Serialize)]
-struct Document<'a> {
+struct SecretBody<'a> {
     #[serde(rename = "apiVersion")]
     api_version: &'static str,
     kind: &'static str,
@@ -118,7 +118,7 @@ impl Serialize for Encoded {
     }
 }
 
-impl<'a> Document<'a> {
+impl<'a> SecretBody<'a> {
     fn new(metadata: Map<String, Value>, data: &'a BTreeMap<String, Secret>) -> Self {
         let encoded = |value: &Secret| Encoded(Zeroizing::new(STANDARD.encode(value.expose())));
         Self {
@@ -136,16 +136,16 @@ impl<'a> Document<'a> {
 
     fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, KubeError> {
         let length: usize = self.data.values().map(|value| value.0.len()).sum();
-        // Room for everything at once: a buffer that grows leaves copies behind.
+        // Allocated at once: a growing buffer leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(length + 16 * 1024));
         serde_json::to_writer(&mut *bytes, self).map_err(|_| KubeError::Malformed("Secret"))?;
         Ok(bytes)
     }
 }
 
-/// The Secret that a request is about.
+/// The Secret of a request.
 #[derive(Clone, Copy)]
-pub(super) struct Named<'a> {
+pub(super) struct SecretRef<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
 }
@@ -157,7 +157,7 @@ impl Kube {
         namespace: &str,
         name: &str,
     ) -> Result<StoredSecret, KubeError> {
-        let of = Named { namespace, name };
+        let of = SecretRef { namespace, name };
         let answer = self.send(Method::GET, self.one(of)?, None).await?;
         match answer.status {
             StatusCode::OK => StoredSecret::parse(&answer.body),
@@ -165,17 +165,21 @@ impl Kube {
         }
     }
 
-    /// Reads one Secret, and from where on it can be watched. Needs the verb `list`.
-    pub async fn list_secret(&self, namespace: &str, name: &str) -> Result<Listed, KubeError> {
-        let of = Named { namespace, name };
+    /// Reads one Secret, and the version from which it can be watched. Needs the verb `list`.
+    pub async fn list_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ListedSecret, KubeError> {
+        let of = SecretRef { namespace, name };
         let answer = self.send(Method::GET, self.selected(of)?, None).await?;
         match answer.status {
-            StatusCode::OK => Listed::parse(&answer.body, name),
+            StatusCode::OK => ListedSecret::parse(&answer.body, name),
             _ => Err(of.failure("list", &answer)),
         }
     }
 
-    /// Creates a Secret with these values, or says [`KubeError::AlreadyExists`]. Needs the verb
+    /// Creates a Secret with these values, or returns [`KubeError::AlreadyExists`]. Needs the verb
     /// `create`.
     pub async fn create_secret(
         &self,
@@ -184,8 +188,8 @@ impl Kube {
         labels: &[(&str, &str)],
         data: &BTreeMap<String, Secret>,
     ) -> Result<StoredSecret, KubeError> {
-        let of = Named { namespace, name };
-        let body = Document::new(of.metadata(labels), data).bytes()?;
+        let of = SecretRef { namespace, name };
+        let body = SecretBody::new(of.metadata(labels), data).bytes()?;
         let answer = self
             .send(Method::POST, self.all(namespace)?, Some(body))
             .await?;
@@ -195,8 +199,8 @@ impl Kube {
         }
     }
 
-    /// Replaces the values of a Secret that was read, or says [`KubeError::Conflict`] if it has
-    /// changed since then. Needs the verb `update`.
+    /// Replaces the values of a Secret that was read, or returns [`KubeError::Conflict`] if it has
+    /// changed since. Needs the verb `update`.
     pub async fn replace_secret(
         &self,
         namespace: &str,
@@ -204,10 +208,10 @@ impl Kube {
         read: &StoredSecret,
         data: &BTreeMap<String, Secret>,
     ) -> Result<StoredSecret, KubeError> {
-        let of = Named { namespace, name };
+        let of = SecretRef { namespace, name };
         let mut metadata = read.metadata.clone();
         metadata.remove("managedFields");
-        let mut document = Document::new(metadata, data);
+        let mut document = SecretBody::new(metadata, data);
         document.secret_type = read.kind.as_deref().unwrap_or("Opaque");
         document.immutable = read.immutable;
         let body = document.bytes()?;
@@ -218,31 +222,30 @@ impl Kube {
         }
     }
 
-    /// Which of the verbs `create` and `update` the API server does not grant for a Secret. It is
-    /// asked to do all but the writing itself, since what it says of a write it says before it looks
-    /// whether there is such a Secret.
+    /// Which of the verbs `create` and `update` the API server does not grant for a Secret. Uses a dry
+    /// run of each write, because authorization is checked before the Secret's existence.
     pub async fn missing_to_write(
         &self,
         namespace: &str,
         name: &str,
         data: &BTreeMap<String, Secret>,
     ) -> Result<Vec<&'static str>, KubeError> {
-        let of = Named { namespace, name };
+        let of = SecretRef { namespace, name };
         let mut missing = Vec::new();
         for (verb, method, mut url) in [
             ("create", Method::POST, self.all(namespace)?),
             ("update", Method::PUT, self.one(of)?),
         ] {
             url.query_pairs_mut().append_pair("dryRun", "All");
-            let body = Document::new(of.metadata(&[]), data).bytes()?;
+            let body = SecretBody::new(of.metadata(&[]), data).bytes()?;
             let answer = self.send(method, url, Some(body)).await?;
             if answer.status.is_success() {
                 continue;
             }
             match of.failure(verb, &answer) {
                 KubeError::Forbidden { .. } => missing.push(verb),
-                // It would be done, were the Secret not there, or there; or the cluster asks others,
-                // who know no dry run.
+                // The write would be done if the Secret did not exist, or existed; or the cluster uses
+                // admission webhooks that do not support dry runs.
                 KubeError::AlreadyExists { .. }
                 | KubeError::NotFound { .. }
                 | KubeError::Conflict { .. }
@@ -257,12 +260,13 @@ impl Kube {
         self.url(["api", "v1", "namespaces", namespace, "secrets"])
     }
 
-    fn one(&self, of: Named<'_>) -> Result<Url, KubeError> {
+    fn one(&self, of: SecretRef<'_>) -> Result<Url, KubeError> {
         self.url(["api", "v1", "namespaces", of.namespace, "secrets", of.name])
     }
 
-    /// A list of one: only so can a single Secret be watched, and RBAC takes it for that one.
-    pub(super) fn selected(&self, of: Named<'_>) -> Result<Url, KubeError> {
+    /// A list of one: a single Secret can only be watched in this way, and RBAC accepts it for that
+    /// name.
+    pub(super) fn selected(&self, of: SecretRef<'_>) -> Result<Url, KubeError> {
         let mut url = self.all(of.namespace)?;
         url.query_pairs_mut()
             .append_pair("fieldSelector", &format!("metadata.name={}", of.name));
@@ -270,7 +274,7 @@ impl Kube {
     }
 }
 
-impl Listed {
+impl ListedSecret {
     fn parse(body: &[u8], name: &str) -> Result<Self, KubeError> {
         #[derive(Deserialize)]
         struct List {
@@ -294,7 +298,7 @@ impl Listed {
     }
 }
 
-impl Named<'_> {
+impl SecretRef<'_> {
     fn metadata(self, labels: &[(&str, &str)]) -> Map<String, Value> {
         let labels: Map<String, Value> = labels
             .iter()
@@ -307,9 +311,9 @@ impl Named<'_> {
         ])
     }
 
-    /// What an answer means that is no success.
-    pub(super) fn failure(self, verb: &'static str, answer: &Answer) -> KubeError {
-        // A server that is none of Kubernetes' own says nothing that can be read.
+    /// The error for a response without success.
+    pub(super) fn failure(self, verb: &'static str, answer: &KubeResponse) -> KubeError {
+        // Another kind of server sends a body that cannot be parsed.
         let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.judge(verb, answer.status.as_u16(), &status)
     }
@@ -332,7 +336,7 @@ impl Named<'_> {
                 status: code,
                 said: quoted(&status.message).into(),
             },
-            // The message may hold the value that is wrong.
+            // The message may contain the invalid value.
             (_, reason) => KubeError::Rejected {
                 status: code,
                 reason: quoted(reason).into(),

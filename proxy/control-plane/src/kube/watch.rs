@@ -1,4 +1,4 @@
-//! One watch of one Secret: a long answer of one JSON document a line.
+//! A watch of one Secret: a long response with one JSON document per line.
 
 use std::{fmt, time::Duration};
 
@@ -8,23 +8,25 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{Answer, Kube, KubeError, LARGEST_ANSWER, Status, StoredSecret, secret::Named};
+use super::{
+    Kube, KubeError, KubeResponse, LARGEST_ANSWER, Status, StoredSecret, secret::SecretRef,
+};
 use crate::{TIMEOUT, TransportError, transport};
 
-/// How long one watch lasts before the API server ends it, which shows that it is still there.
+/// How long one watch lasts before the API server ends it, which shows that the connection still works.
 const LIFE: Duration = Duration::from_mins(4);
 
 /// How much longer we wait for that end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a watch tells.
+/// An event of a watch.
 #[derive(Debug)]
 pub enum WatchEvent {
-    /// It is there, new or changed.
+    /// The Secret exists, and is new or changed.
     Present(StoredSecret),
-    /// It was deleted; where to go on from.
+    /// It was deleted; has the version to continue from.
     Deleted(String),
-    /// Nothing has changed until here.
+    /// Nothing has changed up to this version.
     Bookmark(String),
 }
 
@@ -53,7 +55,7 @@ impl Kube {
         name: &str,
         from: &str,
     ) -> Result<Watch, KubeError> {
-        let of = Named { namespace, name };
+        let of = SecretRef { namespace, name };
         let mut url = self.selected(of)?;
         url.query_pairs_mut()
             .append_pair("watch", "true")
@@ -62,14 +64,14 @@ impl Kube {
             .append_pair("resourceVersion", from);
         let request = self.request(Method::GET, url).await?;
         let sent = request.timeout(LIFE + PATIENCE).send();
-        // A watch lasts; that it has begun is said at once.
+        // A watch has no end, but its response head arrives at once.
         let begun = timeout(TIMEOUT, sent).await;
         let answer = begun.map_err(|_| KubeError::Silent)?;
         let answer = answer.map_err(transport::classify)?;
         if answer.status() != StatusCode::OK {
             let status = answer.status();
             let body = transport::body(answer, LARGEST_ANSWER).await?;
-            return Err(of.failure("watch", &Answer { status, body }));
+            return Err(of.failure("watch", &KubeResponse { status, body }));
         }
         Ok(Watch {
             answer,
@@ -81,8 +83,8 @@ impl Kube {
 }
 
 impl Watch {
-    /// The next event; `None` when the API server has ended the watch, as it does from time to
-    /// time. Cancelling it loses nothing.
+    /// The next event; `None` when the API server has ended the watch, as it does regularly. Cancel
+    /// safe.
     pub async fn next(&mut self) -> Result<Option<WatchEvent>, KubeError> {
         loop {
             while let Some(line) = self.line() {
@@ -107,7 +109,7 @@ impl Watch {
     }
 
     fn event(&self, line: &[u8]) -> Result<WatchEvent, KubeError> {
-        // Why it is none is not told: the parser's error shows parts of it.
+        // The cause is not shown: the parser's error contains parts of the value.
         let line: Line = serde_json::from_slice(line).map_err(|_| MALFORMED)?;
         match line {
             Line::Added(secret) | Line::Modified(secret) => match secret.resource_version() {
@@ -117,7 +119,7 @@ impl Watch {
             Line::Deleted(object) => Ok(WatchEvent::Deleted(object.metadata.resource_version)),
             Line::Bookmark(object) => Ok(WatchEvent::Bookmark(object.metadata.resource_version)),
             Line::Error(status) => {
-                let of = Named {
+                let of = SecretRef {
                     namespace: &self.namespace,
                     name: &self.name,
                 };

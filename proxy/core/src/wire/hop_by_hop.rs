@@ -1,5 +1,4 @@
-//! Headers that are meant for the next hop only (RFC 9110, section 7.6.1). The gateway and the relay are
-//! such hops.
+//! Headers for the next hop only (RFC 9110, section 7.6.1). The gateway and the relay are such hops.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -11,16 +10,16 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Removes from a request what is meant for the next hop only, and what `Connection` nominates.
+/// Removes the headers of a request that are for the next hop only, including those that `Connection`
+/// nominates.
 ///
-/// `TE: trailers` is set again where it was: gRPC servers insist on it, and a response's trailers are
-/// sent on.
+/// `TE: trailers` is kept: gRPC servers require it, and a response's trailers are passed on.
 pub fn strip_request(headers: &mut HeaderMap) {
     let trailers = headers
         .get(TE)
         .is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip_connection(headers);
-    // The gateway does not send a request's trailers on, so none are announced.
+    // The gateway does not pass on a request's trailers, so it announces none.
     remove_all(headers, &[PROXY_AUTHORIZATION, HTTP2_SETTINGS, TRAILER, TE]);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -33,13 +32,13 @@ pub fn strip_response(headers: &mut HeaderMap) {
 }
 
 fn strip_connection(headers: &mut HeaderMap) {
-    // `Connection` is rare on a request within a tunnel: look before allocating.
+    // `Connection` is rare on a request inside a tunnel: check before allocating.
     if headers.contains_key(CONNECTION) {
         let nominated: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            // What is no header name nominates nothing.
+            // A token that is not a header name nominates nothing.
             .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
             .collect();
         for name in nominated {
@@ -53,8 +52,8 @@ fn strip_connection(headers: &mut HeaderMap) {
     );
 }
 
-/// Removes headers of which hardly one is there: one walk over those that are costs less than a
-/// hash for each name.
+/// Removes headers that are rarely present: one pass over the present headers costs less than a hash for
+/// each name.
 fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
     let there: SmallVec<[HeaderName; 4]> = headers
         .keys()

@@ -218,7 +218,7 @@ async fn nobody_is_held_up_or_filled(
     let expected = match (is_too_large, astray, asks) {
         (true, ..) => "too large",
         (false, Astray::Silent, Asks::ToWatch) => "does not respond",
-        (false, ..) => "no whole answer",
+        (false, ..) => "no complete response",
     };
     assert!(told.contains(expected), "{told}");
     assert!(!told.contains("our-own-token"));

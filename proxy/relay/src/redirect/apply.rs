@@ -1,5 +1,4 @@
-//! Putting rules in force and taking them away, by the system's own tools. Each table changes as a
-//! whole or not at all.
+//! Applies and removes rules with the system's own tools. Each table changes completely or not at all.
 
 use std::{
     io::{self, Write},
@@ -9,7 +8,7 @@ use std::{
 
 use super::{Family, Redirection, iptables, nft};
 
-/// What has the rules.
+/// The format of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// An nftables ruleset
@@ -18,7 +17,7 @@ pub enum Format {
     Iptables,
 }
 
-/// Why rules are not in force.
+/// Why rules could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The tool cannot be run.
@@ -29,20 +28,20 @@ pub enum ApplyError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The tool says no.
+    /// The tool failed.
     #[error("{tool} failed (it needs the capability NET_ADMIN): {reason}")]
     Failed {
         /// The tool.
         tool: &'static str,
-        /// What it wrote.
+        /// Its error output.
         reason: String,
     },
 }
 
-/// Puts the rules in force; where they are already, nothing changes.
+/// Applies the rules; if they are already applied, nothing changes.
 ///
 /// # Errors
-/// When the tool is missing or fails; then the rules are as they were.
+/// When the tool is missing or fails; then the rules are unchanged.
 pub fn apply(redirection: &Redirection, format: Format) -> Result<(), ApplyError> {
     match format {
         Format::Nft => run("nft", &["-f", "-"], &nft::ruleset(redirection)).map(drop),
@@ -56,7 +55,7 @@ pub fn apply(redirection: &Redirection, format: Format) -> Result<(), ApplyError
     }
 }
 
-/// Takes the rules away; where there are none, nothing changes.
+/// Removes the rules; if there are none, nothing changes.
 ///
 /// # Errors
 /// When the tool is missing or fails.
@@ -78,7 +77,7 @@ struct Tools {
     restore: &'static str,
 }
 
-/// Where the kernel has no IPv6, nothing can leave by it, and ip6tables would only fail.
+/// If the kernel has no IPv6, no traffic uses it, and ip6tables would only fail.
 fn families() -> Vec<(Family, Tools)> {
     let mut families = vec![(
         Family::V4,
@@ -123,7 +122,7 @@ fn run(tool: &'static str, arguments: &[&str], input: &str) -> Result<String, Ap
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(ApplyError::Failed { tool, reason });
     }
-    // A tool that was content without reading everything has not applied everything.
+    // A tool that succeeded without reading everything has not applied everything.
     written.map_err(missing)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,8 +1,8 @@
-//! Proof that the rules in force redirect: connections to addresses that no one has must come back
-//! to the port where the relay will listen.
+//! Tests that the applied rules redirect: connections to addresses that nobody uses must arrive at the
+//! port where the relay will listen.
 //!
-//! It is run before the relay, by another owner than the relay's, and binds the relay's port
-//! itself. A family without a route out cannot leak and is passed over; one family must be proven.
+//! It runs before the relay, with another owner than the relay's, and binds the relay's port itself. An
+//! IP family without a route out cannot leak and is skipped; at least one family must pass.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use super::{Family, QUIC, Redirection};
 /// A redirected connection stays within the machine.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Addresses for documentation (RFC 5737, RFC 3849), which no one has.
+/// Addresses for documentation (RFC 5737, RFC 3849), which nobody uses.
 const NOBODY: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
@@ -25,10 +25,10 @@ const NOBODY: [IpAddr; 4] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// Why it is not proven that the rules redirect.
+/// Why the test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// Something listens there already.
+    /// Another process listens there.
     #[error("cannot listen on {address} in the relay's place: {source}")]
     Bind {
         /// The relay's address.
@@ -36,43 +36,43 @@ pub enum CheckError {
         /// The system's reason.
         source: io::Error,
     },
-    /// What was sent went elsewhere.
+    /// A test connection was not redirected.
     #[error("a connection to {probe} did not come back: {reason}; apps can pass the relay by")]
     Leak {
-        /// Where it was sent.
+        /// Its destination.
         probe: SocketAddr,
         /// What happened instead.
         reason: String,
     },
-    /// QUIC is not rejected.
+    /// UDP to port 443 is not rejected.
     #[error("UDP to {probe} was not rejected at once: {reason}; QUIC can pass the relay by")]
     Quic {
-        /// Where it was sent.
+        /// Its destination.
         probe: SocketAddr,
         /// What happened instead.
         reason: String,
     },
-    /// We are whom the rules let pass.
+    /// The rules do not redirect this process.
     #[error("the check must not run as the relay's own uid and gid, which pass")]
     Excluded,
-    /// There is nowhere to send a probe.
+    /// There is no destination for a test connection.
     #[error("nothing was proven: {0}")]
     Unproven(&'static str),
 }
 
-/// What came of one family.
+/// The result for one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// Connections come back.
+    /// Connections are redirected.
     Redirected(Family),
     /// There is no route out.
     NoRoute(Family),
 }
 
-/// Sends probes in both families.
+/// Sends test connections in both families.
 ///
 /// # Errors
-/// When one does not come back, or none could be sent.
+/// When one is not redirected, or none could be sent.
 pub fn check(redirection: &Redirection) -> Result<Vec<Finding>, CheckError> {
     let ours = (rustix::process::geteuid(), rustix::process::getegid());
     if (ours.0.as_raw(), ours.1.as_raw()) == (redirection.uid, redirection.gid) {
@@ -91,7 +91,7 @@ pub fn check(redirection: &Redirection) -> Result<Vec<Finding>, CheckError> {
     Ok(findings)
 }
 
-/// `None` where the machine has no such family.
+/// `None` if the machine does not have this family.
 fn check_family(redirection: &Redirection, family: Family) -> Result<Option<Finding>, CheckError> {
     let probe = probe(redirection, family)?;
     let loopback: IpAddr = match family {
@@ -126,7 +126,7 @@ fn check_family(redirection: &Redirection, family: Family) -> Result<Option<Find
     Ok(Some(Finding::Redirected(family)))
 }
 
-/// A destination that is redirected and that no one has.
+/// A destination that is redirected and that nobody uses.
 fn probe(redirection: &Redirection, family: Family) -> Result<SocketAddr, CheckError> {
     let address = NOBODY
         .into_iter()
@@ -144,8 +144,8 @@ fn probe(redirection: &Redirection, family: Family) -> Result<SocketAddr, CheckE
     Ok(SocketAddr::new(address, port))
 }
 
-/// The original destination of the connection that came from `ours`; it is queued before its
-/// connecting returns, so there is nothing to wait for.
+/// The original destination of the connection from `ours`; it is queued before `connect` returns, so
+/// there is no need to wait.
 fn came_back(listener: &TcpListener, ours: SocketAddr) -> io::Result<Option<SocketAddr>> {
     loop {
         let (stream, peer) = listener.accept()?;
@@ -161,7 +161,7 @@ fn came_back(listener: &TcpListener, ours: SocketAddr) -> io::Result<Option<Sock
     }
 }
 
-/// A rejected datagram is told by ICMP, which shows as a refused connection.
+/// A rejected datagram causes an ICMP error, which shows as a refused connection.
 fn check_quic(probe: SocketAddr) -> Result<(), CheckError> {
     let exchange = || {
         let socket = UdpSocket::bind(any(probe))?;
@@ -171,7 +171,7 @@ fn check_quic(probe: SocketAddr) -> Result<(), CheckError> {
         socket.recv(&mut [0; 16])
     };
     match exchange() {
-        // From an own rule it may come as soon as it is sent, and then as `EPERM`.
+        // From a rule on this machine it can come immediately, and then as `EPERM`.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(CheckError::Quic {
@@ -190,7 +190,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // The relay binds the same port at once after this.
+    // The relay binds the same port immediately afterwards.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -203,8 +203,8 @@ fn is_absent(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Whether this machine knows a way there. That is asked without sending anything: to what is sent
-/// a router may answer that there is no way, and then it has left.
+/// Whether this machine has a route there. This sends nothing: a router could answer that there is no
+/// route, but then the packet has already left.
 fn is_routed(probe: SocketAddr) -> bool {
     let connected = UdpSocket::bind(any(probe)).and_then(|socket| socket.connect(probe));
     !connected.is_err_and(|error| {
@@ -215,7 +215,7 @@ fn is_routed(probe: SocketAddr) -> bool {
     })
 }
 
-/// Any address of our own, of the probe's family.
+/// Any local address of the probe's family.
 fn any(probe: SocketAddr) -> SocketAddr {
     match probe {
         SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),

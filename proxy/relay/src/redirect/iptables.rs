@@ -8,14 +8,14 @@ use super::{Family, QUIC, Redirection};
 const REDIRECT: &str = "COUNTERSIGN_REDIRECT";
 const REJECT: &str = "COUNTERSIGN_REJECT";
 
-/// What is in force of ours; a jump that is added again would be the same rule twice.
+/// Which of our rules are applied; adding a jump again would duplicate the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Present {
     redirect: Chain,
     reject: Chain,
 }
 
-/// What is in force of one chain.
+/// The state of one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Chain {
     declared: bool,
@@ -23,7 +23,7 @@ struct Chain {
 }
 
 impl Present {
-    /// Reads what `iptables-save` printed.
+    /// Parses the output of `iptables-save`.
     pub fn read(saved: &str) -> Self {
         Self {
             redirect: Chain::read(saved, REDIRECT),
@@ -45,8 +45,8 @@ impl Chain {
     }
 }
 
-/// The rules of one family. A chain that is declared is emptied first, so only the jumps depend on
-/// what is there.
+/// The rules of one family. A declared chain is emptied first, so only the jumps depend on the present
+/// state.
 pub fn rules(redirection: &Redirection, family: Family, present: Present) -> String {
     let mut text = String::from("*nat\n");
     declare(&mut text, REDIRECT);
@@ -90,7 +90,7 @@ pub fn rules(redirection: &Redirection, family: Family, present: Present) -> Str
     text
 }
 
-/// Takes away what is there of ours.
+/// Removes those of our rules that are present.
 pub fn removal(present: Present) -> String {
     let mut text = String::new();
     let tables = [

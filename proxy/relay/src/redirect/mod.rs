@@ -1,9 +1,9 @@
-//! Redirection: the firewall rules that send a pod's connections to the relay (or to a sidecar
-//! gateway) though the apps know of neither.
+//! Redirection: the firewall rules that redirect a pod's connections to the relay (or to a sidecar
+//! gateway) without any setting in the apps.
 //!
-//! What is redirected is said once, in [`Redirection`], and written as an nftables ruleset or as input
-//! for iptables-restore. Whoever is excluded reaches everything, so that is one owner, uid and gid
-//! together, which no app may have.
+//! [`Redirection`] defines what is redirected; it is written as an nftables ruleset or as input for
+//! iptables-restore. An excluded process reaches everything directly, so only one owner is excluded, uid
+//! and gid together, which no app may have.
 
 pub mod apply;
 pub mod check;
@@ -14,16 +14,16 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-/// The port of QUIC, which would pass the relay by.
+/// The port of QUIC, which would bypass the relay.
 const QUIC: u16 = 443;
 
 /// Why these options are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// Too many processes are root.
+    /// Too many processes run as root.
     #[error("{0} 0 must not be excluded: every process of root would pass the relay by")]
     Root(&'static str),
-    /// No one listens there.
+    /// Nothing can listen on port 0.
     #[error("port 0 is no port")]
     PortZero,
     /// Everything is excluded.
@@ -34,7 +34,7 @@ pub enum RedirectError {
     Everywhere(IpNet),
 }
 
-/// What was asked for; not checked yet.
+/// The options, not checked yet.
 #[derive(Debug, Clone, Default)]
 pub struct RedirectOptions {
     /// The uid of the relay.
@@ -43,15 +43,15 @@ pub struct RedirectOptions {
     pub gid: u32,
     /// The port that connections are redirected to.
     pub port: u16,
-    /// Destination ports that are left alone.
+    /// Destination ports that are not redirected.
     pub exclude_ports: Vec<u16>,
-    /// Destinations that are left alone.
+    /// Destinations that are not redirected.
     pub exclude_networks: Vec<IpNet>,
     /// The only destination ports that are redirected; empty is all.
     pub only_ports: Vec<u16>,
 }
 
-/// Which connections are redirected, and where to. The options were checked.
+/// Which connections are redirected, and to which port. Made from checked options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirection {
     uid: u32,
@@ -66,7 +66,7 @@ impl Redirection {
     /// Checks the options.
     ///
     /// # Errors
-    /// When it would let root pass, or redirect nothing.
+    /// When they would exclude root, or redirect nothing.
     pub fn new(options: RedirectOptions) -> Result<Self, RedirectError> {
         if options.uid == 0 {
             return Err(RedirectError::Root("uid"));
@@ -111,8 +111,8 @@ impl Redirection {
             && (self.only_ports.is_empty() || self.only_ports.contains(&port))
     }
 
-    /// Whether UDP to port 443 is rejected: only where TCP is redirected, since QUIC then falls back
-    /// to what the relay sees.
+    /// Whether UDP to port 443 is rejected: only if TCP to it is redirected, because QUIC then falls
+    /// back to TCP.
     fn rejects_quic(&self) -> bool {
         self.redirects(QUIC)
     }

@@ -1,10 +1,10 @@
-//! The rules for nftables: one table of our own, made anew as a whole.
+//! The rules for nftables: one table of our own, replaced as a whole.
 
 use std::fmt::Write;
 
 use super::{Family, QUIC, Redirection};
 
-/// Takes our table away, whether it is there or not: `delete` alone fails when it is not.
+/// Removes our table, whether it exists or not: `delete` alone fails if it does not.
 pub const REMOVE: &str = "table inet countersign\ndelete table inet countersign\n";
 
 /// The chain that redirects. Its name is as old as the rules: scripts look for it.

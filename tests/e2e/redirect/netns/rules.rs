@@ -73,7 +73,7 @@ async fn rules_are_applied_again_checked_and_removed(#[case] format: &str) -> an
     let shown = pod.redirect(&apply).await?.succeeded();
     assert_eq!(
         shown.stdout,
-        "applied\nIPv4: connections come back\nIPv6: connections come back\n"
+        "applied\nIPv4: connections are redirected\nIPv6: connections are redirected\n"
     );
     let first = rules(&pod).await?;
     assert_ne!(first, before);
