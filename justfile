@@ -39,6 +39,10 @@ doc:
 compare *ARGS:
     bench/compare {{ARGS}}
 
+# Measure the size of the relay, and its memory at rest and with many connections.
+relay *ARGS:
+    bench/relay {{ARGS}}
+
 # Count the instructions of each part of a request; fails if they exceed the limits.
 instructions:
     bench/instructions

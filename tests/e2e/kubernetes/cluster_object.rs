@@ -176,8 +176,14 @@ pub(crate) fn mounts<'p>(
 /// Fails unless `countersign` takes the container's arguments.
 #[track_caller]
 pub(crate) fn is_a_command(container: &Container) {
-    let line =
-        std::iter::once("countersign").chain(container.args.iter().flatten().map(String::as_str));
+    // The relay's own binary takes what `countersign relay` takes.
+    let image = container.image.as_deref().unwrap_or_default();
+    let program: &[_] = match image.split(':').next() {
+        Some("countersign-relay") => &["countersign", "relay"],
+        _ => &["countersign"],
+    };
+    let arguments = container.args.iter().flatten().map(String::as_str);
+    let line = program.iter().copied().chain(arguments);
     if let Err(error) = countersign::Cli::try_parse_from(line) {
         panic!("{}: {error}", container.name);
     }

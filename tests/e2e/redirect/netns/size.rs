@@ -17,9 +17,9 @@ use super::TUNNEL;
 const CONNECTIONS: usize = 1000;
 const AT_A_TIME: usize = 50;
 
-/// The most that one more connection may cost, in KiB: two buffers of 8 KiB, and what HTTP/2, TLS
-/// and a task need.
-const MOST_FOR_ONE: u64 = 40;
+/// The most that one more connection may cost, in KiB: what HTTP/2 and two tasks need, and no buffer
+/// while it waits.
+const MOST_FOR_ONE: u64 = 12;
 
 const ECHO: &str = "203.0.113.99:7008";
 
