@@ -8,7 +8,6 @@ pub use secrets::Grant;
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,8 +16,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    Api, Authority, Body, Exchange, Issuer, Memory, Misbehaviour, Received, Server, TokenRequest,
-    body,
+    Api, Authority, Body, Exchange, Issuer, Received, StandIn, TokenRequest, body,
     issuer::{CLUSTER_NAMES, JWKS_PATH, Keys},
 };
 use crate::random;
@@ -28,129 +26,10 @@ const NAMESPACES_PATH: &str = "/api/v1/namespaces/";
 const REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 /// A running API server.
-pub struct ApiServer {
-    server: Server,
-    state: Arc<State>,
-    ca_pem: String,
-}
+pub type ApiServer = StandIn<KubernetesApi>;
 
-impl ApiServer {
-    /// Starts it for the tokens of one issuer; it knows no pods yet.
-    pub async fn start(authority: &Authority, issuer: &Issuer, clock: Clock) -> io::Result<Self> {
-        let state = Arc::new(State {
-            keys: issuer.keys(),
-            clock,
-            bearer: format!("gateway-{}", random::alphanumeric(40)),
-            pods: Mutex::default(),
-            secrets: Mutex::default(),
-            outage: Mutex::default(),
-        });
-        Ok(Self {
-            server: Server::start_nameless(authority, &CLUSTER_NAMES, Arc::clone(&state)).await?,
-            state,
-            ca_pem: authority.pem(),
-        })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
-    /// Its base URL, by address.
-    pub fn url(&self) -> String {
-        format!("https://{}", self.address())
-    }
-
-    /// The root of its certificate, as PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
-    }
-
-    /// Makes it misbehave from now on, or behave again.
-    pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.server.misbehave(how);
-    }
-
-    /// The token that the gateway must show.
-    pub fn bearer(&self) -> &str {
-        &self.state.bearer
-    }
-
-    /// Lets the pod of a token exist.
-    pub fn add_pod(&self, request: &TokenRequest) {
-        if let Some((name, uid)) = &request.pod {
-            let key = (request.namespace.clone(), name.clone());
-            self.state.pods().insert(key, uid.clone());
-        }
-    }
-
-    /// Deletes a pod.
-    pub fn delete_pod(&self, request: &TokenRequest) {
-        if let Some((name, _)) = &request.pod {
-            self.state
-                .pods()
-                .remove(&(request.namespace.clone(), name.clone()));
-        }
-    }
-
-    /// Lets the gateway do something with Secrets; without this nothing.
-    pub fn grant(&self, grant: Grant) {
-        self.state.secrets().grants.push(grant);
-    }
-
-    /// Takes everything back that was granted.
-    pub fn revoke_grants(&self) {
-        self.state.secrets().grants.clear();
-    }
-
-    /// Sets a Secret, as `kubectl apply` would.
-    pub fn set_secret(&self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
-        self.state.secrets().set(namespace, name, data);
-    }
-
-    /// Deletes a Secret; whether it was there.
-    pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
-        self.state.secrets().delete(namespace, name)
-    }
-
-    /// What a Secret holds.
-    pub fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        self.state.secrets().data(namespace, name)
-    }
-
-    /// Tells all watches how far they are, as it does every minute or so.
-    pub fn bookmark(&self) {
-        self.state.secrets().bookmark();
-    }
-
-    /// Ends all watches, as it does after their time.
-    pub fn end_watches(&self) {
-        self.state.secrets().end_watches();
-    }
-
-    /// How many watches are open.
-    pub fn watches(&self) -> usize {
-        self.state.secrets().watches()
-    }
-
-    /// Forgets what changed until now, so that watches from before are told 410.
-    pub fn forget_changes(&self) {
-        self.state.secrets().forget_changes();
-    }
-
-    /// Answers everything with this status, such as 503, until told otherwise.
-    pub fn set_outage(&self, status: Option<StatusCode>) {
-        *self.state.outage() = status;
-    }
-}
-
-struct State {
+/// What all connections to the API server share.
+pub struct KubernetesApi {
     keys: Arc<Keys>,
     clock: Clock,
     bearer: String,
@@ -160,7 +39,98 @@ struct State {
     outage: Mutex<Option<StatusCode>>,
 }
 
-impl State {
+impl ApiServer {
+    /// Starts it for the tokens of one issuer; it knows no pods yet.
+    pub async fn start(authority: &Authority, issuer: &Issuer, clock: Clock) -> io::Result<Self> {
+        let api = KubernetesApi {
+            keys: issuer.keys(),
+            clock,
+            bearer: format!("gateway-{}", random::alphanumeric(40)),
+            pods: Mutex::default(),
+            secrets: Mutex::default(),
+            outage: Mutex::default(),
+        };
+        Self::serve_nameless(authority, &CLUSTER_NAMES, api).await
+    }
+
+    /// Its base URL, by address.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address())
+    }
+}
+
+impl KubernetesApi {
+    /// The token that the gateway must show.
+    pub fn bearer(&self) -> &str {
+        &self.bearer
+    }
+
+    /// Lets the pod of a token exist.
+    pub fn add_pod(&self, request: &TokenRequest) {
+        if let Some((name, uid)) = &request.pod {
+            let key = (request.namespace.clone(), name.clone());
+            self.pods().insert(key, uid.clone());
+        }
+    }
+
+    /// Deletes a pod.
+    pub fn delete_pod(&self, request: &TokenRequest) {
+        if let Some((name, _)) = &request.pod {
+            self.pods()
+                .remove(&(request.namespace.clone(), name.clone()));
+        }
+    }
+
+    /// Lets the gateway do something with Secrets; without this nothing.
+    pub fn grant(&self, grant: Grant) {
+        self.secrets().grants.push(grant);
+    }
+
+    /// Takes everything back that was granted.
+    pub fn revoke_grants(&self) {
+        self.secrets().grants.clear();
+    }
+
+    /// Sets a Secret, as `kubectl apply` would.
+    pub fn set_secret(&self, namespace: &str, name: &str, data: &[(&str, &[u8])]) {
+        self.secrets().set(namespace, name, data);
+    }
+
+    /// Deletes a Secret; whether it was there.
+    pub fn delete_secret(&self, namespace: &str, name: &str) -> bool {
+        self.secrets().delete(namespace, name)
+    }
+
+    /// What a Secret holds.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.secrets().data(namespace, name)
+    }
+
+    /// Tells all watches how far they are, as it does every minute or so.
+    pub fn bookmark(&self) {
+        self.secrets().bookmark();
+    }
+
+    /// Ends all watches, as it does after their time.
+    pub fn end_watches(&self) {
+        self.secrets().end_watches();
+    }
+
+    /// How many watches are open.
+    pub fn watches(&self) -> usize {
+        self.secrets().watches()
+    }
+
+    /// Forgets what changed until now, so that watches from before are told 410.
+    pub fn forget_changes(&self) {
+        self.secrets().forget_changes();
+    }
+
+    /// Answers everything with this status, such as 503, until told otherwise.
+    pub fn set_outage(&self, status: Option<StatusCode>) {
+        *self.outage() = status;
+    }
+
     fn pods(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -275,7 +245,7 @@ impl State {
     }
 }
 
-impl Api for State {
+impl Api for KubernetesApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let received = exchange.read().await;
         self.respond(&received)

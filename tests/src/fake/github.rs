@@ -5,8 +5,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use countersign_core::clock::Clock;
@@ -14,7 +13,7 @@ use http::{Method, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Api, Authority, Body, Exchange, Memory, Received, Server, Signer, body};
+use super::{Api, Authority, Body, Exchange, Received, Signer, StandIn, body};
 use crate::random;
 
 /// The host of GitHub's API.
@@ -27,12 +26,10 @@ const LIFE: SignedDuration = SignedDuration::from_hours(1);
 const LONGEST: i64 = 600;
 
 /// A running stand-in with one app that is installed once.
-pub struct GitHub {
-    server: Server,
-    state: Arc<State>,
-}
+pub type GitHub = StandIn<GitHubApi>;
 
-struct State {
+/// What all connections to GitHub share.
+pub struct GitHubApi {
     clock: Clock,
     app: String,
     signer: Signer,
@@ -43,53 +40,39 @@ struct State {
 impl GitHub {
     /// Starts it. The app's JWTs are signed by this pair, with `RS256`.
     pub async fn start(authority: &Authority, signer: &Signer, clock: Clock) -> io::Result<Self> {
-        let state = Arc::new(State {
+        let api = GitHubApi {
             clock,
             app: random::digits(6),
             signer: signer.clone(),
             installation: random::digits(8),
             tokens: Mutex::default(),
-        });
-        let api = Arc::new(GitHubApi(Arc::clone(&state)));
-        Ok(Self {
-            server: Server::start(authority, &[GITHUB_HOST], api).await?,
-            state,
-        })
+        };
+        Self::serve(authority, &[GITHUB_HOST], api).await
     }
+}
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
+impl GitHubApi {
     /// The app's id.
     pub fn app(&self) -> &str {
-        &self.state.app
+        &self.app
     }
 
     /// Where a token of the installation is made.
     pub fn installation_url(&self) -> String {
-        let id = &self.state.installation;
+        let id = &self.installation;
         format!("https://{GITHUB_HOST}/app/installations/{id}/access_tokens")
-    }
-
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
     }
 
     /// How many installation tokens it has made.
     pub fn issued(&self) -> usize {
-        self.state.tokens().len()
+        self.tokens().len()
     }
-}
 
-impl State {
     fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<String, Timestamp>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, received: &Received) -> Response<Body> {
+    fn respond(&self, received: &Received) -> Response<Body> {
         // <https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api>
         if received
             .header("user-agent")
@@ -160,11 +143,9 @@ fn message(status: StatusCode, text: &str) -> Response<Body> {
     )
 }
 
-struct GitHubApi(Arc<State>);
-
 impl Api for GitHubApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let received = exchange.read().await;
-        self.0.answer(&received)
+        self.respond(&received)
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -22,7 +21,7 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Api, Authority, Body, Exchange, Memory, Misbehaviour, Server, body};
+use super::{Api, Authority, Body, Exchange, StandIn, body};
 use crate::random;
 
 /// The names that a certificate of the cluster is for.
@@ -87,48 +86,33 @@ impl TokenRequest {
 }
 
 /// A running issuer. Every start has new keys.
-pub struct Issuer {
-    server: Server,
+pub type Issuer = StandIn<IssuerApi>;
+
+/// The keys, which it publishes to anyone, and what it says in tokens.
+pub struct IssuerApi {
     keys: Arc<Keys>,
     clock: Clock,
     url: Mutex<String>,
-    ca_pem: String,
 }
 
 impl Issuer {
     /// Starts it with one RSA key; it also publishes its keys over `https`.
     pub async fn start(authority: &Authority, clock: Clock) -> io::Result<Self> {
-        let keys = Arc::new(Keys::default());
-        let api = Arc::new(Published(Arc::clone(&keys)));
-        Ok(Self {
-            server: Server::start_nameless(authority, &CLUSTER_NAMES, api).await?,
-            keys,
+        let api = IssuerApi {
+            keys: Arc::default(),
             clock,
             url: Mutex::new(ISSUER.to_owned()),
-            ca_pem: authority.pem(),
-        })
+        };
+        Self::serve_nameless(authority, &CLUSTER_NAMES, api).await
     }
 
-    /// Where it publishes its keys.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
+    /// The URL of the keys, by address.
+    pub fn jwks_url(&self) -> String {
+        format!("https://{}{JWKS_PATH}", self.address())
     }
+}
 
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
-    }
-
-    /// Makes it misbehave from now on, or behave again.
-    pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.server.misbehave(how);
-    }
-
-    /// The root of its certificate, as PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
+impl IssuerApi {
     /// The `iss` claim.
     pub fn url(&self) -> String {
         lock(&self.url).clone()
@@ -137,11 +121,6 @@ impl Issuer {
     /// Sets the `iss` claim of tokens to come, for a second cluster.
     pub fn set_url(&self, url: &str) {
         url.clone_into(&mut lock(&self.url));
-    }
-
-    /// The URL of the keys, by address.
-    pub fn jwks_url(&self) -> String {
-        format!("https://{}{JWKS_PATH}", self.address())
     }
 
     /// The keys as a JSON Web Key Set.
@@ -231,14 +210,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Publishes the keys, to anyone.
-struct Published(Arc<Keys>);
-
-impl Api for Published {
+impl Api for IssuerApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let received = exchange.read().await;
         if received.path == JWKS_PATH && received.method == http::Method::GET {
-            body::json(StatusCode::OK, &self.0.jwks())
+            body::json(StatusCode::OK, &self.keys.jwks())
         } else {
             body::text(StatusCode::NOT_FOUND, "not found\n")
         }

@@ -17,6 +17,7 @@ mod server;
 mod signer;
 mod slack;
 mod spire;
+mod stand_in;
 mod wire;
 mod workload_api;
 
@@ -36,4 +37,5 @@ pub use server::{Api, Connection, Exchange, Protocol, Server};
 pub use signer::{Signer, SignerKind};
 pub use slack::{Hold, Moment, RotatingApp, Slack};
 pub use spire::{Pair, TrustDomain};
+pub use stand_in::StandIn;
 pub use workload_api::WorkloadApi;

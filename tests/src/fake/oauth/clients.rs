@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::{Oauth, Parameters, Received, Refused, Signer, State};
+use super::{Oauth, OauthApi, Parameters, Received, Refused, Signer};
 
 const NO_CLIENT: &str = "invalid_client";
 
@@ -40,7 +40,7 @@ impl OauthClient {
     }
 }
 
-impl State {
+impl OauthApi {
     /// The client that a request proves to come from; `None` if it does not try to.
     pub(super) fn client(
         &self,

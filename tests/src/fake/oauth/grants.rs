@@ -3,14 +3,14 @@
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{AccessToken, Body, OauthClient, Parameters, Received, Refused, State, body};
+use super::{AccessToken, Body, OauthApi, OauthClient, Parameters, Received, Refused, body};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ASSERTION: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-impl State {
+impl OauthApi {
     pub(super) fn token(&self, received: &Received) -> Result<Response<Body>, Refused> {
         let parameters = Parameters::of(received)?;
         let grant = parameters.need("grant_type")?;
@@ -40,7 +40,7 @@ impl State {
         let parameters = Parameters::of(received)?;
         let value = parameters.need("token")?;
         let client = self.client(received, &parameters)?.map(|client| client.id);
-        let good = self.good(value).is_some();
+        let good = self.introspect(value).is_some();
         let mut book = self.book();
         if let Some(token) = book.tokens.get_mut(value) {
             if token.client.is_some() && token.client != client {

@@ -3,7 +3,7 @@
 //!
 //! Clients prove themselves in the one way that they are registered with, assertions are checked
 //! whole, each `jti` once; what is not asked for exactly as the RFCs say is refused as they say.
-//! Access tokens live an hour of the world's clock.
+//! Access tokens live an hour of the environment's clock.
 
 mod clients;
 mod grants;
@@ -13,7 +13,6 @@ mod tests;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
-    Api, Authority, Body, Exchange, Memory, Misbehaviour, Received, Server, Signer, body,
+    Api, Authority, Body, Exchange, Received, Signer, StandIn, body,
     issuer::{Issuer, Keys},
 };
 use crate::random;
@@ -52,16 +51,14 @@ pub struct AccessToken {
 }
 
 /// A running authorization server.
-pub struct Oauth {
-    server: Server,
-    state: Arc<State>,
-}
+pub type Oauth = StandIn<OauthApi>;
 
-pub(super) struct State {
+/// What all connections to the authorization server share.
+pub struct OauthApi {
     clock: Clock,
     /// Whose pods' tokens may be exchanged.
     cluster: (String, Arc<Keys>),
-    pub(super) book: Mutex<Book>,
+    book: Mutex<Book>,
 }
 
 /// What it knows.
@@ -81,21 +78,12 @@ pub(super) struct Book {
 impl Oauth {
     /// Starts it; it exchanges tokens of the issuer's pods.
     pub async fn start(authority: &Authority, issuer: &Issuer, clock: Clock) -> io::Result<Self> {
-        let state = Arc::new(State {
+        let api = OauthApi {
             clock,
             cluster: (issuer.url(), issuer.keys()),
             book: Mutex::default(),
-        });
-        let api = Arc::new(OauthApi(Arc::clone(&state)));
-        Ok(Self {
-            server: Server::start(authority, &[OAUTH_HOST], api).await?,
-            state,
-        })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
+        };
+        Self::serve(authority, &[OAUTH_HOST], api).await
     }
 
     /// The URL of its token endpoint.
@@ -107,58 +95,53 @@ impl Oauth {
     pub fn revoke_url() -> String {
         format!("https://{OAUTH_HOST}/revoke")
     }
+}
 
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
-    }
-
-    /// Makes it misbehave from now on, or behave again.
-    pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.server.misbehave(how);
-    }
-
+impl OauthApi {
     /// Registers a client.
     pub fn register(&self, client: OauthClient) {
-        let mut book = self.state.book();
+        let mut book = self.book();
         book.clients.insert(client.id.clone(), client);
     }
 
     /// Forgets a client; its tokens stay good, as they do.
     pub fn unregister(&self, id: &str) {
-        self.state.book().clients.remove(id);
+        self.book().clients.remove(id);
     }
 
     /// Takes assertions of this `iss`, signed by this pair, as grants.
     pub fn trust(&self, iss: &str, signer: &Signer) {
-        let mut book = self.state.book();
+        let mut book = self.book();
         book.trusted.insert(iss.to_owned(), signer.clone());
     }
 
     /// Answers the next request with this status and body.
     pub fn answer_next(&self, status: u16, body: &str) {
-        let mut book = self.state.book();
+        let mut book = self.book();
         book.upcoming.push_back((status, body.to_owned()));
     }
 
     /// Leaves `expires_in` out of its answers from now on.
     pub fn say_nothing_of_life(&self) {
-        self.state.book().silent_about_life = true;
+        self.book().silent_about_life = true;
     }
 
     /// What a token allows now; `None` if it is not good.
     pub fn introspect(&self, token: &str) -> Option<AccessToken> {
-        self.state.good(token)
+        let now = self.now();
+        let book = self.book();
+        let token = book.tokens.get(token)?;
+        (!token.revoked && now < token.expires_at).then(|| token.clone())
     }
 
     /// How many tokens it has issued.
     pub fn issued(&self) -> usize {
-        self.state.book().tokens.len()
+        self.book().tokens.len()
     }
 
     /// How many of them are good now.
     pub fn good(&self) -> usize {
-        let tokens: Vec<_> = self.state.book().tokens.keys().cloned().collect();
+        let tokens: Vec<_> = self.book().tokens.keys().cloned().collect();
         let good = tokens
             .iter()
             .filter(|token| self.introspect(token).is_some());
@@ -167,31 +150,22 @@ impl Oauth {
 
     /// How many good tokens were revoked.
     pub fn revocations(&self) -> usize {
-        self.state.book().revocations
+        self.book().revocations
     }
 
     /// Its secrets, which nobody but the gateway and the APIs may see.
     pub fn secrets(&self) -> Vec<String> {
-        let book = self.state.book();
+        let book = self.book();
         let clients = book.clients.values().filter_map(OauthClient::secret);
         clients.chain(book.tokens.keys().cloned()).collect()
     }
-}
 
-impl State {
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    fn good(&self, token: &str) -> Option<AccessToken> {
-        let now = self.now();
-        let book = self.book();
-        let token = book.tokens.get(token)?;
-        (!token.revoked && now < token.expires_at).then(|| token.clone())
     }
 
     /// Issues a token (RFC 6749, section 5.1).
@@ -248,18 +222,16 @@ impl Refused {
     }
 }
 
-struct OauthApi(Arc<State>);
-
 impl Api for OauthApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let received = exchange.read().await;
-        if let Some((status, text)) = self.0.book().upcoming.pop_front() {
+        if let Some((status, text)) = self.book().upcoming.pop_front() {
             let status = StatusCode::from_u16(status).expect("a status");
             return body::answer(status, "application/json", text);
         }
         let answered = match (&received.method, received.path.as_str()) {
-            (&Method::POST, "/token") => self.0.token(&received),
-            (&Method::POST, "/revoke") => self.0.revoke(&received),
+            (&Method::POST, "/token") => self.token(&received),
+            (&Method::POST, "/revoke") => self.revoke(&received),
             (_, "/token" | "/revoke") => {
                 return body::text(StatusCode::METHOD_NOT_ALLOWED, "POST only\n");
             }

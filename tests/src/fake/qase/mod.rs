@@ -6,22 +6,16 @@
 mod attachment;
 mod project;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, Response, StatusCode, header::RETRY_AFTER};
 use serde_json::{Value, json};
 
-use super::{
-    Api, Authority, Body, Exchange, Limited, Memory, Misbehaviour, Received, Server, body,
-    limits::Upcoming,
-};
+use super::{Api, Authority, Body, Exchange, Limited, Received, StandIn, body, limits::Upcoming};
 use crate::random;
 use project::Project;
 
@@ -32,62 +26,34 @@ const HOSTS: [&str; 3] = ["api.qase.io", "api-eu.qase.io", "api-acme.qase.io"];
 pub(crate) const PROJECT: &str = "DEMO";
 
 /// A running stand-in for Qase.io. Every start has new secrets.
-pub struct Qase {
-    server: Server,
-    api: Arc<QaseApi>,
-    ca_pem: String,
-}
+pub type Qase = StandIn<QaseApi>;
 
 impl Qase {
-    /// Starts it on a free loopback port, with the project `DEMO` and last night's runs.
+    /// Starts it, with the project `DEMO` and last night's runs.
     pub async fn start(authority: &Authority) -> std::io::Result<Self> {
-        let api = Arc::new(QaseApi::default());
-        let server = Server::start(authority, &HOSTS, Arc::clone(&api)).await?;
-        Ok(Self {
-            server,
-            api,
-            ca_pem: authority.pem(),
-        })
+        Self::serve(authority, &HOSTS, QaseApi::default()).await
     }
+}
 
-    /// Where it listens, for all its hosts.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
+/// What all connections to Qase share.
+pub struct QaseApi {
+    secrets: Mutex<Secrets>,
+    project: Mutex<Project>,
+    read_only: AtomicBool,
+    /// The one host that knows the tokens; all of them if there is none.
+    home: Mutex<Option<&'static str>>,
+    limits: Upcoming<Limited>,
+}
 
-    /// The hosts that it answers to, each on port 443.
-    pub fn hosts(&self) -> &'static [&'static str] {
-        &HOSTS
-    }
-
-    /// The root that its certificate chains to, as PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
-    }
-
-    /// The server beneath: connections and protocols.
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// Makes it misbehave from now on, or behave again.
-    pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.server.misbehave(how);
-    }
-
+impl QaseApi {
     /// The token for the header `Token`.
     pub fn token(&self) -> String {
-        self.api.secrets().token.clone()
+        self.kept().token.clone()
     }
 
     /// The JWT for `Authorization: Bearer`.
     pub fn jwt(&self) -> String {
-        self.api.secrets().jwt.clone()
+        self.kept().jwt.clone()
     }
 
     /// Every secret that it accepts now.
@@ -97,54 +63,45 @@ impl Qase {
 
     /// Replaces the token; the old one meets 401.
     pub fn replace_token(&self) -> String {
-        let mut secrets = self.api.secrets();
+        let mut secrets = self.kept();
         secrets.token = random::hex::<32>();
         secrets.token.clone()
     }
 
     /// Gives the token's owner a role that may only read: writes meet 403.
     pub fn set_read_only(&self, read_only: bool) {
-        self.api.read_only.store(read_only, Ordering::Release);
+        self.read_only.store(read_only, Ordering::Release);
     }
 
     /// The next `times` requests meet 429.
     pub fn limit(&self, times: usize, retry_after_secs: u32) {
-        self.api.limits.set("", times, Limited { retry_after_secs });
+        self.limits.set("", times, Limited { retry_after_secs });
     }
 
     /// Its tokens are known at this host alone, as those of another region or enterprise are.
     pub fn only_at(&self, host: &'static str) {
-        *self.api.home() = Some(host);
+        *self.home() = Some(host);
     }
 
     /// The runs of the project.
     pub fn runs(&self) -> usize {
-        self.api.project().runs()
+        self.project().runs()
     }
 
     /// The titles of the runs that are not complete.
     pub fn active_runs(&self) -> Vec<String> {
-        self.api.project().active_runs()
+        self.project().active_runs()
     }
 
     /// The results of the project.
     pub fn results(&self) -> usize {
-        self.api.project().results()
+        self.project().results()
     }
 }
 
 struct Secrets {
     token: String,
     jwt: String,
-}
-
-struct QaseApi {
-    secrets: Mutex<Secrets>,
-    project: Mutex<Project>,
-    read_only: AtomicBool,
-    /// The one host that knows the tokens; all of them if there is none.
-    home: Mutex<Option<&'static str>>,
-    limits: Upcoming<Limited>,
 }
 
 impl Default for QaseApi {
@@ -183,7 +140,7 @@ impl Api for QaseApi {
 }
 
 impl QaseApi {
-    fn secrets(&self) -> MutexGuard<'_, Secrets> {
+    fn kept(&self) -> MutexGuard<'_, Secrets> {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -221,7 +178,7 @@ impl QaseApi {
         if self.home().is_some_and(|home| received.host != home) {
             return Err(refuse());
         }
-        let secrets = self.secrets();
+        let secrets = self.kept();
         let tokens = received.header_values("token");
         let bearers = received.header_values("authorization");
         match (tokens.as_slice(), bearers.as_slice()) {

@@ -15,18 +15,13 @@ mod socket;
 mod tokens;
 mod webhook;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use countersign_core::clock::Clock;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::{
-    Api, Authority, Body, Exchange, Limited, Memory, Misbehaviour, Server, body, limits::Upcoming,
-};
+use super::{Api, Authority, Body, Exchange, Limited, StandIn, body, limits::Upcoming};
 use tokens::Tokens;
 
 pub use hold::{Hold, Moment};
@@ -54,210 +49,22 @@ const GOV_HOSTS: [&str; 5] = [
 ];
 
 /// A running stand-in for Slack. Every start has new secrets.
-pub struct Slack {
-    server: Server,
-    api: Arc<SlackApi>,
-    ca_pem: String,
-    hosts: &'static [&'static str],
-}
+pub type Slack = StandIn<SlackApi>;
 
 impl Slack {
-    /// Starts it on a free loopback port; token lifetimes follow `clock`.
+    /// Starts it; token lifetimes follow `clock`.
     pub async fn start(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
-        Self::under(&HOSTS, authority, clock).await
+        Self::serve(authority, &HOSTS, SlackApi::new(clock)).await
     }
 
     /// Starts `GovSlack`, which shares nothing with the other.
     pub async fn start_gov(authority: &Authority, clock: Clock) -> std::io::Result<Self> {
-        Self::under(&GOV_HOSTS, authority, clock).await
-    }
-
-    async fn under(
-        hosts: &'static [&'static str],
-        authority: &Authority,
-        clock: Clock,
-    ) -> std::io::Result<Self> {
-        let api = Arc::new(SlackApi::new(clock));
-        let server = Server::start(authority, hosts, Arc::clone(&api)).await?;
-        Ok(Self {
-            server,
-            api,
-            ca_pem: authority.pem(),
-            hosts,
-        })
-    }
-
-    /// Where it listens, for all its hosts.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address()
-    }
-
-    /// The hosts that it answers to, each on port 443.
-    pub fn hosts(&self) -> &'static [&'static str] {
-        self.hosts
-    }
-
-    /// The root that its certificate chains to, as PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
-    /// What it received.
-    pub fn received(&self) -> &Memory {
-        self.server.memory()
-    }
-
-    /// The server beneath: connections and protocols.
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// Makes it misbehave from now on, or behave again.
-    pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.server.misbehave(how);
-    }
-
-    /// The bot token (`xoxb-`).
-    pub fn bot_token(&self) -> String {
-        self.api.tokens().bot.clone()
-    }
-
-    /// The user token (`xoxp-`).
-    pub fn user_token(&self) -> String {
-        self.api.tokens().user.clone()
-    }
-
-    /// The app-level token (`xapp-`).
-    pub fn app_token(&self) -> String {
-        self.api.tokens().app.clone()
-    }
-
-    /// The secret path of the one incoming webhook: `/services/T.../B.../...`.
-    pub fn webhook_path(&self) -> String {
-        self.api.webhook.path()
-    }
-
-    /// The secret path of the one workflow's trigger: `/triggers/T.../...`.
-    pub fn trigger_path(&self) -> String {
-        self.api.webhook.trigger_path()
-    }
-
-    /// The path of a `response_url`, by which an app answers a slash command (`commands`) or a button
-    /// (`actions`). What is sent there is private to who asked, and in the channel `response` here.
-    pub fn response_path(&self, kind: &str) -> String {
-        self.api.webhook.response_path(kind)
-    }
-
-    /// Whether the bot user still is one: `auth.revoke` with the bot's token deactivates it.
-    pub fn bot_is_active(&self) -> bool {
-        self.api.tokens().bot_is_active()
-    }
-
-    /// Makes the rotating token a user's; to be called before the first refresh.
-    pub fn rotate_a_users_token(&self) {
-        self.api.tokens().rotation.becomes_a_users();
-    }
-
-    /// Every secret that it accepts now or ever accepted, for tests that look for leaks.
-    pub fn secrets(&self) -> Vec<String> {
-        let mut secrets = self.api.tokens().all();
-        secrets.push(self.webhook_path());
-        secrets.push(self.trigger_path());
-        secrets
-    }
-
-    /// Replaces the bot token, as a reinstallation does; the old one is revoked.
-    pub fn replace_bot_token(&self) -> String {
-        self.api.tokens().replace_bot()
-    }
-
-    /// Revokes a token: from now on it meets `token_revoked`.
-    pub fn revoke(&self, token: &str) {
-        self.api.tokens().revoke(token);
-    }
-
-    /// The app whose token rotates.
-    pub fn rotating_app(&self) -> RotatingApp {
-        self.api.tokens().rotation.app()
-    }
-
-    /// Makes the current rotating access tokens expire now.
-    pub fn expire_access_tokens(&self) {
-        let now = self.api.clock.now();
-        self.api.tokens().rotation.expire_all(now);
-    }
-
-    /// Reinstalls the rotating app: all its tokens are dead, but for a new refresh token.
-    pub fn reinstall(&self) -> String {
-        self.api.tokens().rotation.reinstall()
-    }
-
-    /// The rotating access tokens that are accepted now.
-    pub fn living_access_tokens(&self) -> usize {
-        let now = self.api.clock.now();
-        self.api.tokens().rotation.living(now)
-    }
-
-    /// Holds the next call of `oauth.v2.*` at a moment, until it is let go.
-    pub fn hold_refresh(&self, at: Moment) -> Hold {
-        self.api.holds.next(at)
-    }
-
-    /// How often a refresh token was exchanged for a new pair.
-    pub fn refreshes(&self) -> usize {
-        self.api.tokens().rotation.refreshes()
-    }
-
-    /// The scopes of the bot and user tokens; at first, all that the methods here need.
-    pub fn set_scopes(&self, scopes: &[&str]) {
-        self.api.tokens().set_scopes(scopes);
-    }
-
-    /// The next `times` calls of a method (such as `chat.postMessage`, or `webhook`) meet 429.
-    pub fn limit(&self, method: &str, times: usize, retry_after_secs: u32) {
-        self.api
-            .limits
-            .set(method, times, Limited { retry_after_secs });
-    }
-
-    /// The next `times` calls of a method meet this error, although all is right with them.
-    pub fn fail(&self, method: &str, times: usize, error: &'static str) {
-        self.api.failures.set(method, times, error);
-    }
-
-    /// Puts a file of `length` bytes there and returns its path at files.slack.com.
-    pub fn put_file(&self, name: &str, length: u64) -> String {
-        self.api.files.put(name, length)
-    }
-
-    /// The contents of the files that were uploaded and completed: name and length.
-    pub fn completed_files(&self) -> Vec<(String, u64)> {
-        self.api.files.completed()
-    }
-
-    /// The texts posted to a channel or through the webhook (channel `webhook`), oldest first.
-    pub fn messages(&self, channel: &str) -> Vec<String> {
-        self.api.chat.texts(channel)
-    }
-
-    /// The ids of the Socket Mode envelopes that clients acknowledged.
-    pub fn acknowledged(&self) -> Vec<String> {
-        self.api.sockets.acknowledged()
-    }
-
-    /// The Socket Mode connections that are open now.
-    pub fn open_sockets(&self) -> usize {
-        self.api.sockets.open()
-    }
-
-    /// Sends `disconnect` on every Socket Mode connection, and closes it.
-    pub fn disconnect_sockets(&self) {
-        self.api.sockets.disconnect();
+        Self::serve(authority, &GOV_HOSTS, SlackApi::new(clock)).await
     }
 }
 
-/// What all connections share.
-struct SlackApi {
+/// What all connections to Slack share.
+pub struct SlackApi {
     clock: Clock,
     tokens: Mutex<Tokens>,
     chat: chat::Chat,
@@ -267,6 +74,144 @@ struct SlackApi {
     limits: Upcoming<Limited>,
     failures: Upcoming<&'static str>,
     holds: hold::Holds,
+}
+
+impl SlackApi {
+    /// The bot token (`xoxb-`).
+    pub fn bot_token(&self) -> String {
+        self.tokens().bot.clone()
+    }
+
+    /// The user token (`xoxp-`).
+    pub fn user_token(&self) -> String {
+        self.tokens().user.clone()
+    }
+
+    /// The app-level token (`xapp-`).
+    pub fn app_token(&self) -> String {
+        self.tokens().app.clone()
+    }
+
+    /// The secret path of the one incoming webhook: `/services/T.../B.../...`.
+    pub fn webhook_path(&self) -> String {
+        self.webhook.path()
+    }
+
+    /// The secret path of the one workflow's trigger: `/triggers/T.../...`.
+    pub fn trigger_path(&self) -> String {
+        self.webhook.trigger_path()
+    }
+
+    /// The path of a `response_url`, by which an app answers a slash command (`commands`) or a button
+    /// (`actions`). What is sent there is private to who asked, and in the channel `response` here.
+    pub fn response_path(&self, kind: &str) -> String {
+        self.webhook.response_path(kind)
+    }
+
+    /// Whether the bot user still is one: `auth.revoke` with the bot's token deactivates it.
+    pub fn bot_is_active(&self) -> bool {
+        self.tokens().bot_is_active()
+    }
+
+    /// Makes the rotating token a user's; to be called before the first refresh.
+    pub fn rotate_a_users_token(&self) {
+        self.tokens().rotation.becomes_a_users();
+    }
+
+    /// Every secret that it accepts now or ever accepted, for tests that look for leaks.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.tokens().all();
+        secrets.push(self.webhook_path());
+        secrets.push(self.trigger_path());
+        secrets
+    }
+
+    /// Replaces the bot token, as a reinstallation does; the old one is revoked.
+    pub fn replace_bot_token(&self) -> String {
+        self.tokens().replace_bot()
+    }
+
+    /// Revokes a token: from now on it meets `token_revoked`.
+    pub fn revoke(&self, token: &str) {
+        self.tokens().revoke(token);
+    }
+
+    /// The app whose token rotates.
+    pub fn rotating_app(&self) -> RotatingApp {
+        self.tokens().rotation.app()
+    }
+
+    /// Makes the current rotating access tokens expire now.
+    pub fn expire_access_tokens(&self) {
+        let now = self.clock.now();
+        self.tokens().rotation.expire_all(now);
+    }
+
+    /// Reinstalls the rotating app: all its tokens are dead, but for a new refresh token.
+    pub fn reinstall(&self) -> String {
+        self.tokens().rotation.reinstall()
+    }
+
+    /// The rotating access tokens that are accepted now.
+    pub fn living_access_tokens(&self) -> usize {
+        let now = self.clock.now();
+        self.tokens().rotation.living(now)
+    }
+
+    /// Holds the next call of `oauth.v2.*` at a moment, until it is let go.
+    pub fn hold_refresh(&self, at: Moment) -> Hold {
+        self.holds.next(at)
+    }
+
+    /// How often a refresh token was exchanged for a new pair.
+    pub fn refreshes(&self) -> usize {
+        self.tokens().rotation.refreshes()
+    }
+
+    /// The scopes of the bot and user tokens; at first, all that the methods here need.
+    pub fn set_scopes(&self, scopes: &[&str]) {
+        self.tokens().set_scopes(scopes);
+    }
+
+    /// The next `times` calls of a method (such as `chat.postMessage`, or `webhook`) meet 429.
+    pub fn limit(&self, method: &str, times: usize, retry_after_secs: u32) {
+        self.limits.set(method, times, Limited { retry_after_secs });
+    }
+
+    /// The next `times` calls of a method meet this error, although all is right with them.
+    pub fn fail(&self, method: &str, times: usize, error: &'static str) {
+        self.failures.set(method, times, error);
+    }
+
+    /// Puts a file of `length` bytes there and returns its path at files.slack.com.
+    pub fn put_file(&self, name: &str, length: u64) -> String {
+        self.files.put(name, length)
+    }
+
+    /// The contents of the files that were uploaded and completed: name and length.
+    pub fn completed_files(&self) -> Vec<(String, u64)> {
+        self.files.completed()
+    }
+
+    /// The texts posted to a channel or through the webhook (channel `webhook`), oldest first.
+    pub fn messages(&self, channel: &str) -> Vec<String> {
+        self.chat.texts(channel)
+    }
+
+    /// The ids of the Socket Mode envelopes that clients acknowledged.
+    pub fn acknowledged(&self) -> Vec<String> {
+        self.sockets.acknowledged()
+    }
+
+    /// The Socket Mode connections that are open now.
+    pub fn open_sockets(&self) -> usize {
+        self.sockets.open()
+    }
+
+    /// Sends `disconnect` on every Socket Mode connection, and closes it.
+    pub fn disconnect_sockets(&self) {
+        self.sockets.disconnect();
+    }
 }
 
 impl SlackApi {
