@@ -15,8 +15,8 @@ use countersign_config::{
 use countersign_gateway::app;
 use countersign_tests::{
     client::{Client, Session},
+    environment::Environment,
     fake::Protocol,
-    world::World,
 };
 use http::{Method, Request, StatusCode, uri::PathAndQuery};
 use http_body_util::Full;
@@ -41,8 +41,8 @@ fn a_request_on_an_open_connection_allocates_no_more_than(
         .build()
         .unwrap();
     let gateway = Builder::new_current_thread().enable_all().build().unwrap();
-    let world = others.block_on(World::start()).unwrap();
-    let client = gateway.block_on(serve(&world)).over(protocol);
+    let env = others.block_on(Environment::start()).unwrap();
+    let client = gateway.block_on(serve(&env)).over(protocol);
     let open = async move { client.open("slack.com").await };
     let mut session = gateway.block_on(others.spawn(open)).unwrap().unwrap();
     // The first requests make what all share.
@@ -94,16 +94,16 @@ fn a_decision_allocates_nothing() {
     assert_eq!(counted.count_total, 0);
 }
 
-/// Starts the world's gateway on this runtime.
-async fn serve(world: &World) -> Client {
-    let (gateway, _) = load::gateway(&world.gateway_yaml()).expect("it loads");
-    let app = app::build(gateway, world.clock.clone())
+/// Starts the environment's gateway on this runtime.
+async fn serve(env: &Environment) -> Client {
+    let (gateway, _) = load::gateway(&env.gateway_yaml()).expect("it loads");
+    let app = app::build(gateway, env.clock.clone())
         .await
         .expect("it builds");
     let (_, address) = app.addresses()[0];
-    let roots = std::fs::read_to_string(world.ca_directory().join("root.pem")).expect("a root");
+    let roots = std::fs::read_to_string(env.ca_directory().join("root.pem")).expect("a root");
     tokio::spawn(app.run(std::future::pending()));
-    let token = world.token("qa", "nightly-dashboard");
+    let token = env.token("qa", "nightly-dashboard");
     Client::through(address, &roots).bearer(&token)
 }
 

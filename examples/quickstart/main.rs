@@ -24,8 +24,8 @@ use countersign_gateway::{
 };
 use countersign_tests::{
     client::{Answer, Client},
+    environment::{DASHBOARD_FILE, Environment, Options},
     fake::Received,
-    world::{Options, World},
 };
 use http::Request;
 use http_body_util::Full;
@@ -69,13 +69,13 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let clock = Clock::manual(ten_past_six()?.timestamp());
-    let world = World::with(Options {
+    let env = Environment::with(Options {
         clock: clock.clone(),
         ..Options::default()
     })
     .await?;
-    write_policy(&world, &arguments)?;
-    let gateway = gateway(&world, &arguments)?;
+    write_policy(&env, &arguments)?;
+    let gateway = gateway(&env, &arguments)?;
 
     let (log, mut decisions) = DecisionLog::memory();
     let app = match app::build_with_log(gateway, clock.clone(), log).await {
@@ -87,8 +87,8 @@ async fn main() -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async { stopped.await.unwrap_or_default() }));
 
-    let roots = fs::read_to_string(world.ca_directory().join("root.pem"))?;
-    let token = world.token("qa", "nightly-dashboard");
+    let roots = fs::read_to_string(env.ca_directory().join("root.pem"))?;
+    let token = env.token("qa", "nightly-dashboard");
     let client = Client::through(address, &roots)
         .bearer(&token)
         .at(clock.clone());
@@ -98,7 +98,7 @@ async fn main() -> anyhow::Result<()> {
     let mut failed = 0;
     for number in 1.. {
         let Some(call) = job.next() else { break };
-        let (answer, received) = make(&world, &client, &call).await?;
+        let (answer, received) = make(&env, &client, &call).await?;
         let decision = decisions.next().await;
         let real = arguments.is_real(call.api);
         let arrival = match received {
@@ -106,7 +106,7 @@ async fn main() -> anyhow::Result<()> {
             None => Arrival::None,
             Some(received) => Arrival::Received(received),
         };
-        let as_expected = show::call(number, &call, &arrival, &world, &answer, &decision);
+        let as_expected = show::call(number, &call, &arrival, &env, &answer, &decision);
         failed += usize::from(!as_expected);
         job.answered(&call, &answer);
     }
@@ -125,13 +125,13 @@ async fn main() -> anyhow::Result<()> {
 /// Makes one call, on a connection of its own as a job's SDK would. With it comes what the stand-in
 /// received, if anything.
 async fn make(
-    world: &World,
+    env: &Environment,
     client: &Client,
     call: &Call,
 ) -> anyhow::Result<(Answer, Option<Arc<Received>>)> {
     let memory = match call.api {
-        Api::Qase => world.qase.received(),
-        Api::Slack => world.slack.received(),
+        Api::Qase => env.qase.received(),
+        Api::Slack => env.slack.received(),
     };
     let before = memory.of_pods().len();
     let mut request = Request::builder()
@@ -146,10 +146,10 @@ async fn make(
     Ok((answer, received))
 }
 
-/// The example's policy, its secrets where this world keeps them.
-fn write_policy(world: &World, arguments: &Arguments) -> anyhow::Result<()> {
-    world.remove_policy("nightly-dashboard.yaml")?;
-    let secrets = world.secret_directory();
+/// The example's policy, its secrets where this environment keeps them.
+fn write_policy(env: &Environment, arguments: &Arguments) -> anyhow::Result<()> {
+    env.remove_policy(DASHBOARD_FILE)?;
+    let secrets = env.secret_directory();
     let slack = arguments.slack_token_file.clone();
     let qase = arguments.qase_token_file.clone();
     let slack = slack.unwrap_or_else(|| secrets.join("slack-bot"));
@@ -158,15 +158,15 @@ fn write_policy(world: &World, arguments: &Arguments) -> anyhow::Result<()> {
         let yaml = yaml
             .replace("/run/secrets/slack/token", &slack.display().to_string())
             .replace("/run/secrets/qase/token", &qase.display().to_string());
-        world.write_policy(name, &yaml)?;
+        env.write_yaml(name, &yaml)?;
     }
     Ok(())
 }
 
-/// The world's gateway; the names of APIs that are called for real are not redirected.
-fn gateway(world: &World, arguments: &Arguments) -> anyhow::Result<Gateway> {
+/// The environment's gateway; the names of APIs that are called for real are not redirected.
+fn gateway(env: &Environment, arguments: &Arguments) -> anyhow::Result<Gateway> {
     let (mut gateway, _) =
-        load::gateway(&world.gateway_yaml()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        load::gateway(&env.gateway_yaml()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     gateway.upstream.resolve.retain(|(host, _), _| {
         let host = host.to_string();
         let api = if host.ends_with("qase.io") {

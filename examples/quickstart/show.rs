@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use countersign_core::clock::Clock;
-use countersign_tests::{client::Answer, fake::Received, world::World};
+use countersign_tests::{client::Answer, environment::Environment, fake::Received};
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ pub(crate) fn call(
     number: usize,
     call: &Call,
     arrival: &Arrival,
-    world: &World,
+    env: &Environment,
     answer: &Answer,
     decision: &Value,
 ) -> bool {
@@ -52,7 +52,7 @@ pub(crate) fn call(
         &match arrival {
             Arrival::Unseen => "(the real API)".to_owned(),
             Arrival::None => "nothing".to_owned(),
-            Arrival::Received(received) => arrived(received, world),
+            Arrival::Received(received) => arrived(received, env),
         },
     );
     row(
@@ -105,11 +105,11 @@ fn sent(call: &Call) -> String {
     }
 }
 
-fn arrived(received: &Received, world: &World) -> String {
+fn arrived(received: &Received, env: &Environment) -> String {
     let mut found = Vec::new();
     for name in CREDENTIAL_HEADERS {
         for value in values(&received.headers, name) {
-            let real = world
+            let real = env
                 .secrets()
                 .iter()
                 .any(|secret| value.ends_with(secret.as_str()));

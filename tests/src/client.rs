@@ -21,18 +21,13 @@ use hyper::{
     body::{Body, Incoming},
     client::conn::{http1, http2},
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
-    time_provider::TimeProvider,
-};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, pki_types::UnixTime, time_provider::TimeProvider};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::fake::Protocol;
 
@@ -146,18 +141,7 @@ impl Client {
     /// # Panics
     /// If `roots_pem` holds no certificates.
     pub fn direct(address: SocketAddr, roots_pem: &str) -> Self {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
-            roots
-                .add(certificate.expect("the roots are PEM"))
-                .expect("a root is a certificate");
-        }
-        assert!(!roots.is_empty(), "the PEM text holds no certificate");
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the default protocol versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tunnel::config(roots_pem, rustls::DEFAULT_VERSIONS);
         Self {
             address,
             proxied: false,
@@ -213,22 +197,7 @@ impl Client {
 
     /// Connects to `host`, on port 443, or to `host:port`.
     pub async fn open(&self, authority: &str) -> Result<Session, Failure> {
-        let stream = self.tls_stream(authority).await?;
-        let tls = stream.get_ref().1;
-        let issuer = tls.peer_certificates().and_then(|chain| chain.get(1));
-        let issuer = issuer.map(|issuer| issuer.to_vec());
-        let negotiated = tls.alpn_protocol();
-        let sender = if negotiated == Some(b"h2") {
-            let (sender, connection) =
-                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-            tokio::spawn(connection);
-            Sender::Http2(sender)
-        } else {
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(connection.with_upgrades());
-            Sender::Http1(sender)
-        };
-        Ok(Session { sender, issuer })
+        Session::over(self.tls_stream(authority).await?).await
     }
 
     /// A TLS connection to `host`, on port 443, or to `host:port`, for what is not HTTP.
@@ -243,10 +212,7 @@ impl Client {
         } else {
             Box::new(tcp)
         };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let connector = TlsConnector::from(Arc::new(self.tls.clone()));
-        Ok(connector.connect(name, stream).await?)
+        self.greet(stream, host).await
     }
 
     /// Sends one request on a connection of its own, to the host and port of its URI.

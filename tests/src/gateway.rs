@@ -9,7 +9,7 @@ use countersign_gateway::{
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{client::Client, world::World};
+use crate::{client::Client, environment::Environment};
 
 /// A running gateway.
 pub struct Gateway {
@@ -23,21 +23,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the world's gateway.
-    pub async fn start(world: &World) -> anyhow::Result<Self> {
-        Self::start_with(world, |_| {}).await
+    /// Starts the environment's gateway.
+    pub async fn start(env: &Environment) -> anyhow::Result<Self> {
+        Self::start_with(env, |_| {}).await
     }
 
-    /// Starts the world's gateway with changes to its configuration.
+    /// Starts the environment's gateway with changes to its configuration.
     pub async fn start_with(
-        world: &World,
+        env: &Environment,
         change: impl FnOnce(&mut model::Gateway),
     ) -> anyhow::Result<Self> {
-        let (mut gateway, _) = load::gateway(&world.gateway_yaml())
-            .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let (mut gateway, _) =
+            load::gateway(&env.gateway_yaml()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         change(&mut gateway);
         let (log, decisions) = DecisionLog::memory();
-        let app = app::build_with_log(gateway, world.clock.clone(), log)
+        let app = app::build_with_log(gateway, env.clock.clone(), log)
             .await
             .map_err(|error| match error {
                 app::StartError::Resources(problems) => anyhow::anyhow!("{problems}"),
@@ -51,7 +51,7 @@ impl Gateway {
         Ok(Self {
             address: *address,
             admin: app.admin_address(),
-            roots: fs::read_to_string(world.ca_directory().join("root.pem"))?,
+            roots: fs::read_to_string(env.ca_directory().join("root.pem"))?,
             decisions,
             reloader: app.reloader(),
             stop,
@@ -76,8 +76,8 @@ impl Gateway {
     }
 
     /// A client that goes through it and trusts it, with no proof of who it is yet.
-    pub fn client(&self, world: &World) -> Client {
-        Client::through(self.address, &self.roots).at(world.clock.clone())
+    pub fn client(&self, env: &Environment) -> Client {
+        Client::through(self.address, &self.roots).at(env.clock.clone())
     }
 
     /// Its decision records.

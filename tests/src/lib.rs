@@ -1,4 +1,4 @@
-//! Stand-ins for what the proxy talks to, and a world that wires them up.
+//! Stand-ins for what the proxy talks to, and an environment that wires them up.
 //!
 //! The proxy's promise is that a client without a secret reaches an API that demands one. So the
 //! APIs here are strict: over real TLS, with their own authority, they accept what the real ones
@@ -6,11 +6,12 @@
 //! credential was put on and that no dummy arrived.
 //!
 //! [`fake`] has Slack, Qase, a token issuer and a Kubernetes API server; [`client`] a small HTTP
-//! client that hides nothing; [`world`] starts everything that one gateway needs.
+//! client that hides nothing; [`environment`] starts everything that one gateway needs.
 
 use std::io::Write as _;
 
 pub mod client;
+pub mod environment;
 pub mod fake;
 pub mod gateway;
 pub mod kube_apiserver;
@@ -21,7 +22,7 @@ pub mod openbao;
 pub mod process;
 mod random;
 pub mod redis;
-pub mod world;
+pub mod resources;
 
 /// Says what a test measured, past the capture of test output.
 pub fn told(figures: &str) {

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{client::Client, world::World};
+use crate::{client::Client, environment::Environment};
 
 /// The longest that the process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,21 +35,21 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the world's gateway and waits until it listens.
-    pub async fn start(world: &World, rust_log: Option<&str>) -> anyhow::Result<Self> {
+    /// Starts the environment's gateway and waits until it listens.
+    pub async fn start(env: &Environment, rust_log: Option<&str>) -> anyhow::Result<Self> {
         let mut command = Command::new(binary()?);
         command
             .args(["run", "--log", "json", "--config"])
-            .arg(world.gateway_yaml())
+            .arg(env.gateway_yaml())
             .env_remove("RUST_LOG");
         if let Some(filter) = rust_log {
             command.env("RUST_LOG", filter);
         }
-        Self::launch(command, world).await
+        Self::launch(command, env).await
     }
 
-    /// Runs a command that starts a gateway of the world's, and waits until it listens.
-    pub async fn launch(command: Command, world: &World) -> anyhow::Result<Self> {
+    /// Runs a command that starts a gateway of the environment's, and waits until it listens.
+    pub async fn launch(command: Command, env: &Environment) -> anyhow::Result<Self> {
         let mut program = Program::start(command)?;
         let listening = |printed: &str| {
             let address = logged(printed, "listening")?;
@@ -60,7 +60,7 @@ impl Process {
             program,
             address,
             admin,
-            roots: fs::read_to_string(world.ca_directory().join("root.pem"))?,
+            roots: fs::read_to_string(env.ca_directory().join("root.pem"))?,
         })
     }
 

@@ -9,12 +9,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use countersign_core::clock::Clock;
-use countersign_tests::{
-    client::Client,
-    fake::Moment,
-    gateway::Gateway,
-    world::{Options, World},
-};
+use countersign_tests::{client::Client, environment::Environment, fake::Moment, gateway::Gateway};
 use http::{Request, header};
 use http_body_util::Full;
 use tokio::{
@@ -24,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::credentials::rotation;
+use crate::credentials::rotation::rotating_environment;
 
 /// The longest that an answer may take: Slack's grace period here is ten seconds.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -121,7 +116,7 @@ impl Tally {
 
 /// One workspace and its replicas.
 struct Chain {
-    world: World,
+    env: Environment,
     replicas: Vec<Replica>,
     /// How long a refresh takes here when nobody disturbs it.
     usual: Duration,
@@ -138,15 +133,11 @@ enum When {
 impl Chain {
     async fn start(
         replicas: usize,
-        adjust: &impl Fn(&World) -> anyhow::Result<()>,
+        adjust: &impl Fn(&Environment) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        let options = Options {
-            clock: Clock::system(),
-            ..Options::default()
-        };
-        let world = rotation::world_with(options, rotation::REFRESH_TOKEN).await?;
-        adjust(&world)?;
-        let yaml = world.gateway_yaml();
+        let env = rotating_environment(Clock::system()).await?;
+        adjust(&env)?;
+        let yaml = env.gateway_yaml();
         let mut started = Vec::new();
         for _ in 0..replicas {
             let mut replica = Replica::start(&yaml)?;
@@ -155,7 +146,7 @@ impl Chain {
             started.push(replica);
         }
         let mut chain = Self {
-            world,
+            env,
             replicas: started,
             usual: Duration::ZERO,
             tally: Tally::default(),
@@ -179,14 +170,14 @@ impl Chain {
     }
 
     async fn kill_one(&mut self, when: When, random: &mut Random) -> anyhow::Result<()> {
-        let before = self.world.slack.refreshes();
+        let before = self.env.slack.refreshes();
         let victim = match when {
             When::Random => random.below(self.replicas.len()),
             When::Held(_) => 0,
         };
         let hold = match when {
             When::Random => None,
-            When::Held(moment) => Some(self.world.slack.hold_refresh(moment)),
+            When::Held(moment) => Some(self.env.slack.hold_refresh(moment)),
         };
         let mut victim = self.replicas.swap_remove(victim);
         let line = format!("bad {}", victim.held);
@@ -204,10 +195,10 @@ impl Chain {
         }
         victim.kill().await?;
         self.tally.kills += 1;
-        let newcomer = Replica::start(&self.world.gateway_yaml())?;
+        let newcomer = Replica::start(&self.env.gateway_yaml())?;
         self.replicas.push(newcomer);
         self.recover().await?;
-        let refreshes = self.world.slack.refreshes() - before;
+        let refreshes = self.env.slack.refreshes() - before;
         ensure!(refreshes <= 2, "{refreshes} refreshes for one, {when:?}");
         self.tally.refreshes += refreshes;
         self.tally.repeated += usize::from(refreshes == 2);
@@ -232,12 +223,12 @@ impl Chain {
                 bail!("the workspace is lost: {error}");
             }
         }
-        let world = &self.world;
+        let env = &self.env;
         for replica in &mut self.replicas {
             let began = Instant::now();
             // It had the old one when two new ones were made; an API would now reject it. Who has had
             // many rejected looks for another's once a second.
-            while !accepted(world, &replica.held).await? {
+            while !accepted(env, &replica.held).await? {
                 ensure!(began.elapsed() < REPLACED_WITHIN, "a dead token");
                 let line = format!("bad {}", replica.held);
                 let settled = replica.settle(line).await?;
@@ -249,8 +240,8 @@ impl Chain {
     }
 }
 
-async fn accepted(world: &World, token: &str) -> anyhow::Result<bool> {
-    let client = Client::direct(world.slack.address(), world.slack.ca_pem());
+async fn accepted(env: &Environment, token: &str) -> anyhow::Result<bool> {
+    let client = Client::direct(env.slack.address(), env.slack.ca_pem());
     let request = Request::post("https://slack.com/api/auth.test")
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Full::default())?;
@@ -285,7 +276,7 @@ pub(crate) async fn kill(
     replicas: usize,
     chains: usize,
     kills: usize,
-    adjust: impl Fn(&World) -> anyhow::Result<()> + Clone + Send + Sync + 'static,
+    adjust: impl Fn(&Environment) -> anyhow::Result<()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let seed = u64::from(std::process::id()) << 20 | 0x5_1ac4;
     let mut running = JoinSet::new();
@@ -339,51 +330,46 @@ async fn one_of_three_replicas_over_a_directory_is_killed_two_hundred_times() ->
 
 #[tokio::test]
 async fn a_token_that_died_by_others_rotations_is_replaced_however_often() -> anyhow::Result<()> {
-    let options = Options {
-        clock: Clock::system(),
-        ..Options::default()
-    };
-    let world = rotation::world_with(options, rotation::REFRESH_TOKEN).await?;
-    let mut one = Replica::start(&world.gateway_yaml())?;
+    let env = rotating_environment(Clock::system()).await?;
+    let mut one = Replica::start(&env.gateway_yaml())?;
     assert_eq!(one.settle("get".to_owned()).await?, Ok(()));
     for round in 1..=10 {
         // Two rotations by another, and what this one holds is dead.
-        let mut other = Replica::start(&world.gateway_yaml())?;
+        let mut other = Replica::start(&env.gateway_yaml())?;
         assert_eq!(other.settle("get".to_owned()).await?, Ok(()));
         for _ in 0..2 {
             let line = format!("bad {}", other.held);
             assert_eq!(other.settle(line).await?, Ok(()));
         }
         other.kill().await?;
-        assert!(!accepted(&world, &one.held).await?, "round {round}");
+        assert!(!accepted(&env, &one.held).await?, "round {round}");
         let line = format!("bad {}", one.held);
         assert_eq!(one.settle(line).await?, Ok(()));
-        assert!(accepted(&world, &one.held).await?, "round {round}");
-        assert_eq!(world.slack.refreshes(), 1 + 2 * round, "it only took over");
+        assert!(accepted(&env, &one.held).await?, "round {round}");
+        assert_eq!(env.slack.refreshes(), 1 + 2 * round, "it only took over");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_gateway_that_starts_goes_on_with_a_refresh_that_was_cut_off() -> anyhow::Result<()> {
-    let options = Options::default();
-    let world = rotation::world_with(options, rotation::REFRESH_TOKEN).await?;
-    let hold = world.slack.hold_refresh(Moment::AfterActing);
-    let mut replica = Replica::start(&world.gateway_yaml())?;
+    let env = rotating_environment(Clock::default()).await?;
+    let hold = env.slack.hold_refresh(Moment::AfterActing);
+    let mut replica = Replica::start(&env.gateway_yaml())?;
     replica.ask("get").await?;
     timeout(PATIENCE, hold.reached()).await?;
     replica.kill().await?;
-    assert_eq!(world.slack.refreshes(), 1);
+    assert_eq!(env.slack.refreshes(), 1);
     // No request comes, and none is needed.
-    let _gateway = Gateway::start(&world).await?;
+    let _gateway = Gateway::start(&env).await?;
     assert!(
-        world.slack.received().wait_for(2, PATIENCE).await,
+        env.slack.received().wait_for(2, PATIENCE).await,
         "nothing was done"
     );
-    let mut next = Replica::start(&world.gateway_yaml())?;
+    let mut next = Replica::start(&env.gateway_yaml())?;
     let settled = next.settle("get".to_owned()).await?;
     assert_eq!(settled, Ok(()));
-    assert!(accepted(&world, &next.held).await?);
-    assert_eq!(world.slack.refreshes(), 2);
+    assert!(accepted(&env, &next.held).await?);
+    assert_eq!(env.slack.refreshes(), 2);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use countersign_tests::fake::Protocol;
 use rstest::rstest;
 
-use crate::harness::site::{HOST, SECRET, Site, get};
+use crate::harness::{HOST, SECRET, TestBed, get};
 
 #[rstest]
 #[case::in_a_header("/leak/header", true)]
@@ -17,9 +17,9 @@ async fn t18_an_echo_is_recorded_and_taken_out_of_headers(
     #[case] echoed: bool,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
-    let answer = site.client().open(HOST).await?.send(get(path)).await?;
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
+    let answer = bed.client().open(HOST).await?.send(get(path)).await?;
     for (name, value) in &answer.headers {
         let value = String::from_utf8_lossy(value.as_bytes());
         assert!(!value.contains(SECRET), "{name}");
@@ -28,7 +28,7 @@ async fn t18_an_echo_is_recorded_and_taken_out_of_headers(
         let shown = answer.header("x-debug");
         assert_eq!(shown, Some("key=[redacted]; again=[redacted]"));
     }
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     let told = record["upstream"].get("echoed");
     assert_eq!(told.is_some_and(|told| *told == true), echoed, "{record}");
@@ -39,9 +39,9 @@ async fn t18_an_echo_is_recorded_and_taken_out_of_headers(
 /// The recorded error is compared with the very value, whatever that looks like.
 #[tokio::test]
 async fn t18_an_error_that_names_the_credential_is_recorded_without_it() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.client().send(get("/leak/error")).await?;
-    let record = site.record().await?;
+    let mut bed = TestBed::start().await?;
+    bed.client().send(get("/leak/error")).await?;
+    let record = bed.record().await?;
     assert_eq!(record["upstream"]["api_error"], "bad key [redacted]");
     assert_eq!(record["upstream"]["echoed"], true, "{record}");
     Ok(())

@@ -5,139 +5,103 @@ mod exchange;
 mod life;
 mod providers;
 
-use std::{
-    fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
+use countersign_core::clock::Clock;
 use countersign_tests::{
-    client::Client,
+    environment::{DASHBOARD, Environment, Options},
     fake::{
-        Api, Body, Exchange, GITHUB_HOST, GitHub, OAUTH_HOST, Oauth, OauthClient, Proves, Server,
-        Signer, SignerKind, json,
+        Api, Body, Exchange, GITHUB_HOST, GitHub, OAUTH_HOST, Oauth, OauthClient, Proves, Signer,
+        SignerKind, json,
     },
-    gateway::Gateway,
-    world::{Options, World},
+    resources::{Resource, Resources},
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::site::HOST;
+use crate::harness::{ApiUnderTest, HOST, TestBed};
 
-const POLICY: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: example }
-spec:
-  hosts: [api.example.test]
-  slots: { default: token, names: [token] }
-  routes:
-    - paths: ["/**"]
-      attach: { slot: token, header: Authorization, value: "{scheme} {token}" }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: example, namespace: qa }
-spec:
-  target: example
-{obtained}
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-uses-example, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: example
-  credential: example
-  allow:
-    - paths: ["/**"]
-"#;
-
-/// What is issued and who takes it.
-pub(crate) struct Issued {
-    pub(crate) world: World,
-    pub(crate) oauth: Arc<Oauth>,
-    pub(crate) github: Arc<GitHub>,
-    pub(crate) signer: Signer,
-    pub(crate) api: Server,
-    pub(crate) gateway: Gateway,
-    pub(crate) token: String,
-    accepts: Arc<Mutex<Accepts>>,
-}
+/// A test bed whose API takes what is issued. What says how the credential is obtained is the test's.
+pub(super) type Issued = TestBed<IssuedApi>;
 
 /// What the API takes in `Authorization`.
 #[derive(Clone)]
-pub(crate) enum Accepts {
+pub(super) enum Accepts {
     /// The authorization server's access tokens.
     Tokens,
     /// A user's name and password.
     Basic(&'static str),
-    /// JWTs that this pair has signed.
-    Signed(Signer),
+    /// JWTs that the signer has signed.
+    Signed,
+}
+
+/// The API, and those who issue what it takes. It says whom it took a request for, and the connection
+/// it came by.
+pub(super) struct IssuedApi {
+    pub(super) oauth: Oauth,
+    pub(super) github: GitHub,
+    pub(super) signer: Signer,
+    scheme: &'static str,
+    accepts: Mutex<Accepts>,
+}
+
+/// How the credential is obtained: the provider's key in its `spec`, and what stands there.
+type Obtained = (&'static str, Value);
+
+/// A test bed whose credential is obtained by a provider, and what else its `spec` has.
+async fn start(obtained: Obtained, further: Value) -> anyhow::Result<Issued> {
+    start_with(
+        Clock::default(),
+        "Bearer",
+        SignerKind::Rs256,
+        |_| obtained,
+        further,
+    )
+    .await
+}
+
+async fn start_with(
+    clock: Clock,
+    scheme: &'static str,
+    kind: SignerKind,
+    obtained: impl FnOnce(&IssuedApi) -> Obtained,
+    further: Value,
+) -> anyhow::Result<Issued> {
+    let options = Options {
+        clock: clock.clone(),
+        ..Options::default()
+    };
+    let env = Environment::with(options).await?;
+    let signer = Signer::new(kind);
+    let api = IssuedApi {
+        oauth: Oauth::start(&env.authority, &env.issuer, clock.clone()).await?,
+        github: GitHub::start(&env.authority, &signer, clock).await?,
+        signer,
+        scheme,
+        accepts: Mutex::new(Accepts::Tokens),
+    };
+    env.write_secret("signing-key", api.signer.pem())?;
+    let (provider, spec) = obtained(&api);
+    let (oauth, github) = (api.oauth.address(), api.github.address());
+    TestBed::with_api(api)
+        .within(env)
+        .policy(|policy| {
+            let example = policy.credential("example");
+            example[provider] = spec;
+            for (key, value) in further.as_object().into_iter().flatten() {
+                example[key.as_str()] = value.clone();
+            }
+        })
+        .resolve(OAUTH_HOST, 443, oauth)
+        .resolve(GITHUB_HOST, 443, github)
+        .start()
+        .await
 }
 
 impl Issued {
-    /// Where the credential is obtained like this, indented by two; `{token_url}`, `{revoke_url}`,
-    /// `{secrets}`, `{installation}` and `{app}` are filled in.
-    pub(crate) async fn start(options: Options, obtained: &str) -> anyhow::Result<Self> {
-        Self::with(options, "Bearer", SignerKind::Rs256, obtained).await
-    }
-
-    pub(crate) async fn with(
-        options: Options,
-        scheme: &str,
-        kind: SignerKind,
-        obtained: &str,
-    ) -> anyhow::Result<Self> {
-        let world = World::with(options).await?;
-        let (clock, signer) = (world.clock.clone(), Signer::new(kind));
-        let oauth = Oauth::start(&world.authority, &world.issuer, clock.clone()).await?;
-        let github = GitHub::start(&world.authority, &signer, clock).await?;
-        let (oauth, github) = (Arc::new(oauth), Arc::new(github));
-        let accepts = Arc::new(Mutex::new(Accepts::Tokens));
-        let api = Resource {
-            oauth: Arc::clone(&oauth),
-            accepts: Arc::clone(&accepts),
-        };
-        let api = Server::start(&world.authority, &[HOST], Arc::new(api)).await?;
-        world.write_secret("signing-key", signer.pem())?;
-        let policy = POLICY
-            .replace("{scheme} {token}", &format!("{scheme} {{token}}"))
-            .replace("{obtained}", obtained)
-            .replace("{token_url}", &Oauth::token_url())
-            .replace("{revoke_url}", &Oauth::revoke_url())
-            .replace("{installation}", &github.installation_url())
-            .replace("{app}", github.app())
-            .replace("{secrets}", &world.secret_directory().display().to_string());
-        world.write_policy("example.yaml", &policy)?;
-        let gateway = Gateway::start_with(&world, |gateway| {
-            for (host, address) in [
-                (HOST, api.address()),
-                (OAUTH_HOST, oauth.address()),
-                (GITHUB_HOST, github.address()),
-            ] {
-                let host = countersign_config::host::Host::parse(host).expect("a host");
-                gateway.upstream.resolve.insert((host, 443), address);
-            }
-        })
-        .await?;
-        let token = world.token("qa", "nightly-dashboard");
-        Ok(Self {
-            world,
-            oauth,
-            github,
-            signer,
-            api,
-            gateway,
-            token,
-            accepts,
-        })
-    }
-
     /// Registers the gateway at the authorization server.
-    pub(crate) fn register(&self, proves: Proves) {
-        self.oauth.register(OauthClient {
+    fn register(&self, proves: Proves) {
+        self.api.oauth.register(OauthClient {
             id: "gate:way".to_owned(),
             proves,
             scopes: vec!["read".to_owned(), "write".to_owned()],
@@ -145,23 +109,10 @@ impl Issued {
         });
     }
 
-    pub(crate) fn accept(&self, accepts: Accepts) {
-        *self.accepts.lock().unwrap_or_else(PoisonError::into_inner) = accepts;
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        self.gateway.client(&self.world).bearer(&self.token)
-    }
-
-    /// The next decision record.
-    pub(crate) async fn record(&mut self) -> anyhow::Result<Value> {
-        crate::harness::site::soon("the record", self.gateway.decisions().next()).await
-    }
-
     /// Nothing that was recorded, and nothing that the client was told, holds a secret.
     #[track_caller]
-    pub(crate) fn check_silence(&self, texts: &[&str]) {
-        let mut secrets = self.oauth.secrets();
+    fn check_silence(&self, texts: &[&str]) {
+        let mut secrets = self.api.oauth.secrets();
         secrets.push(self.token.clone());
         for text in texts {
             let shown = secrets.iter().find(|secret| text.contains(secret.as_str()));
@@ -170,13 +121,31 @@ impl Issued {
     }
 }
 
-/// The API: says whom it took the request for, and the connection it came by.
-struct Resource {
-    oauth: Arc<Oauth>,
-    accepts: Arc<Mutex<Accepts>>,
+impl ApiUnderTest for IssuedApi {
+    const HOSTS: &'static [&'static str] = &[HOST];
+
+    fn resources(&self) -> Resources {
+        let mut target = Resource::target("example", &[HOST]).bearer();
+        target["routes"][0]["attach"]["value"] = json!(format!("{} {{token}}", self.scheme));
+        Resources::from([
+            target,
+            Resource::credential("example", "example"),
+            Resource::access("dashboard-uses-example", DASHBOARD, "example")
+                .credential_named("example")
+                .allow(json!({"paths": ["/**"]})),
+        ])
+    }
+
+    fn secret(&self) -> String {
+        "nothing uses this".to_owned()
+    }
 }
 
-impl Resource {
+impl IssuedApi {
+    fn accept(&self, accepts: Accepts) {
+        *self.accepts.lock().unwrap_or_else(PoisonError::into_inner) = accepts;
+    }
+
     fn judge(&self, shown: &str) -> Option<Value> {
         let accepts = self.accepts.lock().unwrap_or_else(PoisonError::into_inner);
         match &*accepts {
@@ -187,19 +156,17 @@ impl Resource {
                 }))
             }
             Accepts::Basic(pair) => {
-                let mut expected = String::from("Basic ");
-                write!(expected, "{pair}").expect("writing to a String cannot fail");
-                (shown == expected).then(|| json!({"subject": "basic"}))
+                (shown == format!("Basic {pair}")).then(|| json!({"subject": "basic"}))
             }
-            Accepts::Signed(signer) => {
-                let (header, claims) = signer.verify(shown.strip_prefix("Bearer ")?)?;
+            Accepts::Signed => {
+                let (header, claims) = self.signer.verify(shown.strip_prefix("Bearer ")?)?;
                 Some(json!({"subject": claims["sub"], "claims": claims, "kid": header["kid"]}))
             }
         }
     }
 }
 
-impl Api for Resource {
+impl Api for IssuedApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let received = exchange.read().await;
         let shown = received.header("authorization").unwrap_or_default();

@@ -1,34 +1,32 @@
 //! An API's other names: the same routes hold there, and each credential stays with its own.
 
-use countersign_tests::{fake::Slack, gateway::Gateway, world::World};
+use countersign_tests::{
+    environment::{DASHBOARD, Environment},
+    fake::Slack,
+    resources::{Resource, Resources, secret_file},
+};
 use http::StatusCode;
 use rstest::rstest;
+use serde_json::json;
 
-use crate::credentials::destinations::{client, post};
+use crate::{credentials::destinations::post, harness::TestBed};
 
 /// Slack under its other names, as the operator permits them.
-const NAMES: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: slack }
-spec: { extends: slack, hosts: [acme.slack.com] }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: slack-user, namespace: qa }
-spec: { target: slack, static: { token: { file: {secrets}/slack-user } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: names, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: slack
-  credentials: { bot: slack-bot, user: slack-user }
-  allow:
-    - { hosts: [www.slack.com, api.slack.com, acme.slack.com], paths: ["/api/*", "/scim/**"] }
-"#;
+fn other_names() -> Resources {
+    Resources::from([
+        Resource::extended_target("slack").with("hosts", json!(["acme.slack.com"])),
+        Resource::credential("slack-user", "slack").token_file("slack-user"),
+        Resource::access("names", DASHBOARD, "slack")
+            .with(
+                "credentials",
+                json!({"bot": "slack-bot", "user": "slack-user"}),
+            )
+            .allow(json!({
+                "hosts": ["www.slack.com", "api.slack.com", "acme.slack.com"],
+                "paths": ["/api/*", "/scim/**"],
+            })),
+    ])
+}
 
 #[rstest]
 #[case("https://www.slack.com/api/auth.test", "bot")]
@@ -50,32 +48,32 @@ async fn t75_slacks_other_names_get_what_slack_com_gets(
     #[case] url: &str,
     #[case] expected: &str,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let secrets = world.secret_directory().display().to_string();
-    world.write_policy("names.yaml", &NAMES.replace("{secrets}", &secrets))?;
-    let mut gateway = Gateway::start(&world).await?;
-    let sent = post(&client(&gateway, &world), url).await;
+    let mut bed = TestBed::builder()
+        .prepare(|env, _| Ok(env.write_policy("names.yaml", other_names())?))
+        .start()
+        .await?;
+    let sent = post(&bed.client(), url).await;
+    let slack = &bed.env.slack;
     let token = match expected {
-        "bot" => world.slack.bot_token(),
-        "user" => world.slack.user_token(),
+        "bot" => slack.bot_token(),
+        "user" => slack.user_token(),
         reason => {
-            let record = gateway.decisions().next().await;
-            assert_eq!(record["reason"], reason, "{record}");
-            assert_eq!(world.slack.received().count(), 0);
+            bed.recorded(reason).await?;
+            assert_eq!(bed.env.slack.received().count(), 0);
             return Ok(());
         }
     };
     let answer = sent?;
     assert_ne!(answer.json()["ok"], false, "{answer:?}");
     assert_eq!(answer.status, StatusCode::OK);
-    let last = world.slack.received().all().pop().expect("it arrived");
+    let last = slack.received().all().pop().expect("it arrived");
     assert!(url.contains(&last.host), "{last:?}");
     assert_eq!(
         last.header_values("authorization"),
         [format!("Bearer {token}")]
     );
     // Whatever was asked besides went to the same host.
-    let all = world.slack.received().all();
+    let all = slack.received().all();
     assert!(
         all.iter().all(|request| request.host == last.host),
         "{all:?}"
@@ -84,61 +82,51 @@ async fn t75_slacks_other_names_get_what_slack_com_gets(
 }
 
 /// `GovSlack`'s token is no business of Slack's.
-const GOV: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: gov-bot, namespace: qa }
-spec:
-  target: slack-gov
-  slackRotation:
-    clientId: "{client}"
-    clientSecret: { file: {secrets}/gov-client-secret }
-    refreshToken: { file: {secrets}/gov-refresh-token }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: gov, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: slack-gov
-  credential: gov-bot
-  allow:
-    - { hosts: [slack-gov.com], methods: [POST], paths: ["/api/chat.postMessage"] }
-"#;
+fn gov(client_id: &str) -> Resources {
+    let rotation = json!({
+        "clientId": client_id,
+        "clientSecret": secret_file("gov-client-secret"),
+        "refreshToken": secret_file("gov-refresh-token"),
+    });
+    let posts = json!({
+        "hosts": ["slack-gov.com"],
+        "methods": ["POST"],
+        "paths": ["/api/chat.postMessage"],
+    });
+    Resources::from([
+        Resource::credential("gov-bot", "slack-gov").with("slackRotation", rotation),
+        Resource::access("gov", DASHBOARD, "slack-gov")
+            .credential_named("gov-bot")
+            .allow(posts),
+    ])
+}
 
 #[tokio::test]
 async fn t75_gov_slack_has_its_own_token_from_its_own_host() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let gov = Slack::start_gov(&world.authority, world.clock.clone()).await?;
-    let app = gov.rotating_app();
-    world.write_secret("gov-client-secret", &app.client_secret)?;
-    world.write_secret("gov-refresh-token", &app.refresh_token)?;
-    let secrets = world.secret_directory().display().to_string();
-    let policy = GOV
-        .replace("{client}", &app.client_id)
-        .replace("{secrets}", &secrets);
-    world.write_policy("gov.yaml", &policy)?;
-    let gateway = Gateway::start_with(&world, |gateway| {
-        for host in gov.hosts() {
-            let host = countersign_config::host::Host::parse(host).expect("a host");
-            gateway.upstream.resolve.insert((host, 443), gov.address());
-        }
-    })
-    .await?;
-    let client = client(&gateway, &world);
+    let env = Environment::start().await?;
+    let slack = Slack::start_gov(&env.authority, env.clock.clone()).await?;
+    let app = slack.rotating_app();
+    env.write_secret("gov-client-secret", &app.client_secret)?;
+    env.write_secret("gov-refresh-token", &app.refresh_token)?;
+    env.write_policy("gov.yaml", gov(&app.client_id))?;
+    let mut bed = TestBed::builder().within(env);
+    for host in slack.hosts() {
+        bed = bed.resolve(host, 443, slack.address());
+    }
+    let bed = bed.start().await?;
+    let client = bed.client();
     let answer = post(&client, "https://slack-gov.com/api/chat.postMessage").await?;
     assert_eq!(answer.json()["ok"], true, "{answer:?}");
-    assert_eq!(gov.messages("C0"), ["private"]);
-    assert_eq!(gov.refreshes(), 1);
+    assert_eq!(slack.messages("C0"), ["private"]);
+    assert_eq!(slack.refreshes(), 1);
     assert_eq!(
-        world.slack.received().count(),
+        bed.env.slack.received().count(),
         0,
         "nothing of it went to Slack"
     );
     // The near misses: the other Slack's policy is for the other Slack.
     post(&client, "https://slack-gov.com/api/auth.revoke").await?;
     post(&client, "https://slack-gov.com/api/auth.test").await?;
-    assert_eq!(gov.messages("C0").len(), 1);
+    assert_eq!(slack.messages("C0").len(), 1);
     Ok(())
 }

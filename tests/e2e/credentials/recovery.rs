@@ -7,77 +7,24 @@ mod slack;
 
 use std::{
     io::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use countersign_tests::{
-    client::{Answer, Client},
-    fake::{Api, Body, Exchange, Protocol, Received, Server},
-    gateway::Gateway,
-    world::World,
+    environment::DASHBOARD,
+    fake::{Api, Body, Exchange, Received},
+    resources::{Resource, Resources},
 };
 use futures_util::StreamExt as _;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use serde_json::Value;
+use serde_json::json;
 
-use crate::harness::site::PATIENCE;
+use crate::harness::{ApiUnderTest, TestBed};
 
 pub(crate) const HOST: &str = "rejects.example.test";
-
-/// An API that tells failure as Slack does, and by 401 at `/status`.
-const POLICY: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: rejects }
-spec:
-  hosts: [rejects.example.test]
-  routes:
-    - paths: ["/files/**"]
-      attach: { header: Authorization, value: "Bearer {token}" }
-      inspectBody: false
-    - attach: { header: Authorization, value: "Bearer {token}" }
-  authFailure:
-    - json: { ok: false, error: [token_expired] }
-      then: refreshAndReplay
-    - json: { ok: false, error: [missing_scope] }
-      then: report
-    - json: { ok: false, error: [not_authed] }
-      then: report
-      blame: gateway
-    - status: [401]
-      then: rereadSource
-  refusal: { status: 200, body: { ok: false, error: "{reason}" } }
-  rateLimit: { per: path }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: rejects, namespace: qa }
-spec: { target: rejects, static: { token: { file: {secrets}/rejects } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: other, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  purpose: Shares the credential
-  reviewBy: 2099-06-30
-  match: [{ cluster: prod-eu, serviceAccount: other }]
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: uses-rejects, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard, other]
-  target: rejects
-  credential: rejects
-  allow:
-    - methods: [GET, POST]
-      paths: ["/**"]
-"#;
 
 /// How the API answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +45,31 @@ pub(crate) enum How {
     Limited(&'static str),
 }
 
+/// An API that tells failure as Slack does, and by 401 at `/status`.
 #[derive(Debug)]
-struct Rejects {
+pub(crate) struct RejectingApi {
     token: Mutex<String>,
     how: Mutex<How>,
 }
 
-impl Rejects {
+impl RejectingApi {
+    pub(crate) fn new() -> Self {
+        Self {
+            token: Mutex::new("first-5b1d2c3e4f".to_owned()),
+            how: Mutex::new(How::Plain),
+        }
+    }
+
+    /// It answers like this from now on.
+    pub(crate) fn set(&self, how: How) {
+        *self.how() = how;
+    }
+
+    /// It takes another token from now on.
+    pub(crate) fn expire(&self, token: &str) {
+        token.clone_into(&mut self.token());
+    }
+
     fn how(&self) -> MutexGuard<'_, How> {
         self.how.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +79,53 @@ impl Rejects {
     }
 }
 
-impl Api for Rejects {
+impl ApiUnderTest for RejectingApi {
+    const HOSTS: &'static [&'static str] = &[HOST];
+
+    fn resources(&self) -> Resources {
+        let attach = json!({"header": "Authorization", "value": "Bearer {token}"});
+        let on = |error: &str, then: &str| json!({"json": {"ok": false, "error": [error]}, "then": then});
+        let mut unseen = on("not_authed", "report");
+        unseen["blame"] = json!("gateway");
+        let target = Resource::target("rejects", &[HOST])
+            .with(
+                "routes",
+                json!([
+                    {"paths": ["/files/**"], "attach": attach, "inspectBody": false},
+                    {"attach": attach},
+                ]),
+            )
+            .with(
+                "authFailure",
+                json!([
+                    on("token_expired", "refreshAndReplay"),
+                    on("missing_scope", "report"),
+                    unseen,
+                    {"status": [401], "then": "rereadSource"},
+                ]),
+            )
+            .with(
+                "refusal",
+                json!({"status": 200, "body": {"ok": false, "error": "{reason}"}}),
+            )
+            .with("rateLimit", json!({"per": "path"}));
+        Resources::from([
+            target,
+            Resource::credential("rejects", "rejects").token_file("example"),
+            Resource::workload("other"),
+            Resource::access("uses-rejects", DASHBOARD, "rejects")
+                .with("workloads", json!([DASHBOARD, "other"]))
+                .credential_named("rejects")
+                .allow(json!({"methods": ["GET", "POST"], "paths": ["/**"]})),
+        ])
+    }
+
+    fn secret(&self) -> String {
+        self.token().clone()
+    }
+}
+
+impl Api for RejectingApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let path = exchange.head.uri.path().to_owned();
         let shown = exchange.head.headers.get(header::AUTHORIZATION).cloned();
@@ -221,93 +232,14 @@ fn encode(name: &str, text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A world with the API, and a gateway before it.
-pub(crate) struct Scene {
-    pub(crate) world: World,
-    pub(crate) server: Server,
-    api: Arc<Rejects>,
-    pub(crate) gateway: Gateway,
-    token: String,
+async fn start() -> anyhow::Result<TestBed<RejectingApi>> {
+    TestBed::with_api(RejectingApi::new()).start().await
 }
 
-impl Scene {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        Self::with(|policy| policy, |_| {}).await
-    }
-
-    pub(crate) async fn with(
-        policy: impl FnOnce(String) -> String,
-        change: impl FnOnce(&mut countersign_config::model::Gateway),
-    ) -> anyhow::Result<Self> {
-        let world = World::start().await?;
-        let api = Arc::new(Rejects {
-            token: Mutex::new("first-5b1d2c3e4f".to_owned()),
-            how: Mutex::new(How::Plain),
-        });
-        let server = Server::start(&world.authority, &[HOST], Arc::clone(&api)).await?;
-        world.write_secret("rejects", &api.token())?;
-        let secrets = world.secret_directory().display().to_string();
-        world.write_policy(
-            "rejects.yaml",
-            &policy(POLICY.replace("{secrets}", &secrets)),
-        )?;
-        let gateway = Gateway::start_with(&world, |gateway| {
-            let host = countersign_config::host::Host::parse(HOST).expect("a host");
-            gateway
-                .upstream
-                .resolve
-                .insert((host, 443), server.address());
-            change(gateway);
-        })
-        .await?;
-        let token = world.token("qa", "nightly-dashboard");
-        Ok(Self {
-            world,
-            server,
-            api,
-            gateway,
-            token,
-        })
-    }
-
-    pub(crate) fn client(&self) -> Client {
-        self.gateway.client(&self.world).bearer(&self.token)
-    }
-
-    fn upstream_speaks(&self, protocol: Protocol) {
-        self.server.set_only_http1(protocol == Protocol::Http1);
-    }
-
-    pub(crate) fn set(&self, how: How) {
-        *self.api.how() = how;
-    }
-
-    /// The API takes another token from now on, and the operator has it.
-    pub(crate) fn replace(&self, token: &str) -> anyhow::Result<()> {
-        self.expire(token);
-        self.world.write_secret("rejects", token)?;
-        Ok(())
-    }
-
-    /// The API takes another token from now on.
-    pub(crate) fn expire(&self, token: &str) {
-        token.clone_into(&mut self.api.token());
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        Ok(self.client().send(get(path)).await?)
-    }
-
-    pub(crate) async fn record(&mut self) -> anyhow::Result<Value> {
-        let next = self.gateway.decisions().next();
-        tokio::time::timeout(PATIENCE, next)
-            .await
-            .map_err(|_| anyhow::anyhow!("no decision record came"))
-    }
-
-    pub(crate) fn calls(&self) -> usize {
-        self.server.memory().count()
-    }
+/// The API takes another token from now on, and the operator has it.
+pub(crate) fn replace_token(bed: &TestBed<RejectingApi>, token: &str) -> std::io::Result<()> {
+    bed.api.expire(token);
+    bed.env.write_secret("example", token)
 }
 
 pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {

@@ -1,97 +1,78 @@
 //! The right to keep a rotated token is proven before anything is spent, and what could not be kept at
 //! once is kept before the gateway ends.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use countersign_core::clock::Clock;
 use countersign_tests::{
     client::Client,
+    environment::Environment,
     fake::{Grant, Moment},
     gateway::Gateway,
     openbao::OpenBao,
     process::Process,
-    world::{Options, World},
 };
-use http::{Request, StatusCode, header};
-use http_body_util::Full;
+use http::StatusCode;
 use rstest::rstest;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
 
 use crate::{
-    credentials::rotation::{REFRESH_TOKEN, world_with},
-    credentials::state::{NAMESPACE, keep_in_directory, keep_in_secrets, keep_in_vault},
+    credentials::{
+        rotation::rotating_environment,
+        state::{NAMESPACE, keep_in_directory, keep_in_secrets, keep_in_vault},
+    },
+    harness::{SmallDisk, auth_test, pass, soon, until},
 };
-
-/// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const SECRET: &str = "countersign-state.qa.slack-bot";
 
-/// A world whose bot token rotates, by a clock that stands still.
-async fn world() -> anyhow::Result<World> {
-    let clock = Clock::manual(Clock::system().now());
-    let options = Options {
-        clock,
-        ..Options::default()
-    };
-    world_with(options, REFRESH_TOKEN).await
-}
-
-/// Lets time pass by tokio's clock, which runs on afterwards: other processes take real time.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
+/// An environment whose bot token rotates, by a clock that stands still.
+async fn rotating() -> anyhow::Result<Environment> {
+    rotating_environment(Clock::manual(Clock::system().now())).await
 }
 
 async fn call(client: &Client) -> anyhow::Result<Value> {
-    let request = Request::post("https://slack.com/api/auth.test")
-        .header(header::AUTHORIZATION, "Bearer xoxb-dummy")
-        .body(Full::default())?;
-    Ok(timeout(PATIENCE, client.send(request)).await??.json())
+    Ok(soon("an answer", client.send(auth_test())).await??.json())
 }
 
 async fn until_good(client: &Client) -> anyhow::Result<()> {
-    let good = async {
-        while call(client).await?["ok"] != true {
-            sleep(Duration::from_millis(50)).await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(PATIENCE, good).await?
+    until("a good answer", async || {
+        let answer = call(client).await;
+        answer.is_ok_and(|answer| answer["ok"] == true)
+    })
+    .await
 }
 
 /// How often Slack was asked for a token.
-fn spent(world: &World) -> usize {
-    world.slack.received().at("/api/oauth.v2.access").len()
+fn spent(env: &Environment) -> usize {
+    env.slack.received().at("/api/oauth.v2.access").len()
 }
 
 /// Calls, is refused because of what the state's store does not allow, and nothing was spent; the
 /// operator's sentence.
-async fn refused(world: &World, gateway: &mut Gateway) -> anyhow::Result<String> {
+async fn refused(env: &Environment, gateway: &mut Gateway) -> anyhow::Result<String> {
     let client = gateway
-        .client(world)
-        .bearer(&world.token("qa", "nightly-dashboard"));
+        .client(env)
+        .bearer(&env.token("qa", "nightly-dashboard"));
     let answer = call(&client).await?;
     assert_eq!(answer["error"], "credential_state_unusable", "{answer}");
     let record = gateway.decisions().next().await;
     assert_eq!(record["blame"], "operator", "{record}");
-    assert_eq!(spent(world), 0, "nothing may be sent to Slack");
+    assert_eq!(spent(env), 0, "nothing may be sent to Slack");
     let detail = record["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("nothing is sent to Slack"), "{detail}");
     Ok(detail.to_owned())
 }
 
 /// Works from now on, and after a restart without another refresh.
-async fn works_and_is_kept(world: &World, gateway: Gateway) -> anyhow::Result<()> {
-    let token = world.token("qa", "nightly-dashboard");
-    until_good(&gateway.client(world).bearer(&token)).await?;
-    assert_eq!(world.slack.refreshes(), 1);
+async fn works_and_is_kept(env: &Environment, gateway: Gateway) -> anyhow::Result<()> {
+    let token = env.token("qa", "nightly-dashboard");
+    until_good(&gateway.client(env).bearer(&token)).await?;
+    assert_eq!(env.slack.refreshes(), 1);
     gateway.stop().await?;
-    let gateway = Gateway::start(world).await?;
-    until_good(&gateway.client(world).bearer(&token)).await?;
-    assert_eq!(world.slack.refreshes(), 1);
+    let gateway = Gateway::start(env).await?;
+    until_good(&gateway.client(env).bearer(&token)).await?;
+    assert_eq!(env.slack.refreshes(), 1);
     Ok(())
 }
 
@@ -108,49 +89,47 @@ async fn a_role_that_lacks_a_verb_spends_nothing(
     #[case] verbs: &[&str],
     #[case] told: &str,
 ) -> anyhow::Result<()> {
-    let world = world().await?;
-    keep_in_secrets(&world, &world.api_server.url())?;
-    world.api_server.grant(Grant::all(NAMESPACE, verbs));
-    let mut gateway = Gateway::start(&world).await?;
-    let detail = refused(&world, &mut gateway).await?;
+    let env = rotating().await?;
+    keep_in_secrets(&env, &env.api_server.url())?;
+    env.api_server.grant(Grant::all(NAMESPACE, verbs));
+    let mut gateway = Gateway::start(&env).await?;
+    let detail = refused(&env, &mut gateway).await?;
     assert!(detail.contains(told), "{detail}");
     assert!(detail.contains("verbs: [create]"), "{detail}");
     let named = format!("resourceNames: [{SECRET}], verbs: [get, update]");
     assert!(detail.contains(&named), "{detail}");
-    assert!(world.api_server.secret(NAMESPACE, SECRET).is_none());
+    assert!(env.api_server.secret(NAMESPACE, SECRET).is_none());
 
     // The role is mended.
-    world.api_server.revoke_grants();
-    world.api_server.grant(Grant::all(NAMESPACE, &["create"]));
-    world
-        .api_server
+    env.api_server.revoke_grants();
+    env.api_server.grant(Grant::all(NAMESPACE, &["create"]));
+    env.api_server
         .grant(Grant::one(NAMESPACE, SECRET, &["get", "update"]));
     pass(Duration::from_secs(6)).await;
-    works_and_is_kept(&world, gateway).await
+    works_and_is_kept(&env, gateway).await
 }
 
 #[tokio::test]
 async fn what_a_role_lacks_is_not_asked_with_every_request() -> anyhow::Result<()> {
-    let world = world().await?;
-    keep_in_secrets(&world, &world.api_server.url())?;
-    world
-        .api_server
+    let env = rotating().await?;
+    keep_in_secrets(&env, &env.api_server.url())?;
+    env.api_server
         .grant(Grant::all(NAMESPACE, &["get", "create"]));
-    let mut gateway = Gateway::start(&world).await?;
+    let mut gateway = Gateway::start(&env).await?;
     let tries = || {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
-        world.api_server.received().at(&path).len()
+        env.api_server.received().at(&path).len()
     };
-    refused(&world, &mut gateway).await?;
+    refused(&env, &mut gateway).await?;
     let once = tries();
     for _ in 0..3 {
         // The slot itself remembers a failure for a second.
         pass(Duration::from_millis(1_100)).await;
-        refused(&world, &mut gateway).await?;
+        refused(&env, &mut gateway).await?;
     }
     assert_eq!(tries(), once);
     pass(Duration::from_secs(5)).await;
-    refused(&world, &mut gateway).await?;
+    refused(&env, &mut gateway).await?;
     assert!(
         tries() > once,
         "it is looked again whether the role was mended"
@@ -161,22 +140,20 @@ async fn what_a_role_lacks_is_not_asked_with_every_request() -> anyhow::Result<(
 /// Who makes the Secret beforehand need not let the gateway create any.
 #[tokio::test]
 async fn a_secret_that_is_there_needs_no_create() -> anyhow::Result<()> {
-    let world = world().await?;
-    keep_in_secrets(&world, &world.api_server.url())?;
+    let env = rotating().await?;
+    keep_in_secrets(&env, &env.api_server.url())?;
     let empty = r#"{"format":1,"serial":0,"seeds":[],"pair":null,"attempt":null}"#;
     let data = [("state", empty.as_bytes())];
-    world.api_server.set_secret(NAMESPACE, SECRET, &data);
-    world
-        .api_server
+    env.api_server.set_secret(NAMESPACE, SECRET, &data);
+    env.api_server
         .grant(Grant::one(NAMESPACE, SECRET, &["get"]));
-    let mut gateway = Gateway::start(&world).await?;
-    let detail = refused(&world, &mut gateway).await?;
+    let mut gateway = Gateway::start(&env).await?;
+    let detail = refused(&env, &mut gateway).await?;
     assert!(detail.contains("may not update Secret"), "{detail}");
-    world
-        .api_server
+    env.api_server
         .grant(Grant::one(NAMESPACE, SECRET, &["update"]));
     pass(Duration::from_secs(6)).await;
-    works_and_is_kept(&world, gateway).await
+    works_and_is_kept(&env, gateway).await
 }
 
 #[rstest]
@@ -190,61 +167,26 @@ async fn a_vault_policy_that_lacks_a_capability_spends_nothing(
     #[case] capabilities: &str,
     #[case] told: &str,
 ) -> anyhow::Result<()> {
-    let world = world().await?;
-    let Some(bao) = OpenBao::start(&world.authority).await? else {
+    let env = rotating().await?;
+    let Some(bao) = OpenBao::start(&env.authority).await? else {
         return Ok(());
     };
     let policy = |capabilities: &str| {
         format!(r#"path "secret/data/countersign/*" {{ capabilities = {capabilities} }}"#)
     };
     let token = bao.token(&policy(capabilities), "1h").await?;
-    keep_in_vault(&world, &bao.url(), bao.ca_pem(), &token)?;
-    let mut gateway = Gateway::start(&world).await?;
-    let detail = refused(&world, &mut gateway).await?;
+    keep_in_vault(&env, &bao.url(), bao.ca_pem(), &token)?;
+    let mut gateway = Gateway::start(&env).await?;
+    let detail = refused(&env, &mut gateway).await?;
     assert!(detail.contains(told), "{detail}");
     let all = r#"capabilities = ["create", "read", "update"]"#;
     assert!(detail.contains(all), "{detail}");
 
     let whole = policy(r#"["create", "read", "update"]"#);
     let token = bao.token(&whole, "1h").await?;
-    fs::write(world.directory().join("vault-token"), token)?;
+    fs::write(env.directory().join("vault-token"), token)?;
     pass(Duration::from_secs(6)).await;
-    works_and_is_kept(&world, gateway).await
-}
-
-/// A file system of a few pages.
-struct Small(std::path::PathBuf);
-
-impl Small {
-    /// `None` where none can be mounted, which was then said loudly.
-    fn mount(at: std::path::PathBuf, options: &str) -> anyhow::Result<Option<Self>> {
-        fs::create_dir_all(&at)?;
-        let mut command = Command::new("mount");
-        command
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(&at);
-        if !command.output().is_ok_and(|output| output.status.success()) {
-            countersign_tests::skipped("no file system can be mounted here");
-            return Ok(None);
-        }
-        Ok(Some(Self(at)))
-    }
-
-    fn remount(&self, options: &str) -> anyhow::Result<()> {
-        let mut command = Command::new("mount");
-        command
-            .args(["-o", &format!("remount,{options}")])
-            .arg(&self.0);
-        anyhow::ensure!(command.status()?.success(), "it cannot be remounted");
-        Ok(())
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        drop(unmounted);
-    }
+    works_and_is_kept(&env, gateway).await
 }
 
 #[rstest]
@@ -258,18 +200,17 @@ async fn a_directory_without_room_spends_nothing(
     #[case] kind: &str,
     #[case] mended: &str,
 ) -> anyhow::Result<()> {
-    let world = world().await?;
-    let directory = world.directory().join("small");
-    let Some(small) = Small::mount(directory.clone(), options)? else {
+    let env = rotating().await?;
+    let directory = env.directory().join("small");
+    let Some(small) = SmallDisk::mount(directory.clone(), options)? else {
         return Ok(());
     };
-    keep_in_directory(&world, &directory)?;
-    let mut gateway = Gateway::start(&world).await?;
+    keep_in_directory(&env, &directory)?;
+    let mut gateway = Gateway::start(&env).await?;
     let client = gateway
-        .client(&world)
-        .bearer(&world.token("qa", "nightly-dashboard"));
-    let request = Request::post("https://slack.com/api/auth.test").body(Full::default())?;
-    let answer = timeout(PATIENCE, client.send(request)).await??;
+        .client(&env)
+        .bearer(&env.token("qa", "nightly-dashboard"));
+    let answer = soon("a refusal", client.send(auth_test())).await??;
     // It may pass, so that it is said in HTTP.
     assert_eq!(
         answer.status,
@@ -288,25 +229,24 @@ async fn a_directory_without_room_spends_nothing(
     };
     let detail = record["detail"].as_str().unwrap_or_default();
     assert!(detail.contains(words), "{detail}");
-    assert_eq!(spent(&world), 0, "nothing may be sent to Slack");
+    assert_eq!(spent(&env), 0, "nothing may be sent to Slack");
     small.remount(mended)?;
-    works_and_is_kept(&world, gateway).await
+    works_and_is_kept(&env, gateway).await
 }
 
 /// A gateway whose store fails from the moment at which Slack has the token, which the caller saw.
-async fn stranded(world: &World) -> anyhow::Result<Process> {
-    keep_in_secrets(world, &world.api_server.url())?;
+async fn stranded(env: &Environment) -> anyhow::Result<Process> {
+    keep_in_secrets(env, &env.api_server.url())?;
     let verbs = ["get", "create", "update"];
-    world.api_server.grant(Grant::all(NAMESPACE, &verbs));
-    let mut process = Process::start(world, None).await?;
+    env.api_server.grant(Grant::all(NAMESPACE, &verbs));
+    let mut process = Process::start(env, None).await?;
     let client = process
         .client()
-        .bearer(&world.token("qa", "nightly-dashboard"));
-    let hold = world.slack.hold_refresh(Moment::BeforeActing);
+        .bearer(&env.token("qa", "nightly-dashboard"));
+    let hold = env.slack.hold_refresh(Moment::BeforeActing);
     let losing = async {
-        timeout(PATIENCE, hold.reached()).await?;
-        world
-            .api_server
+        soon("the refresh", hold.reached()).await?;
+        env.api_server
             .set_outage(Some(StatusCode::SERVICE_UNAVAILABLE));
         hold.release();
         anyhow::Ok(())
@@ -337,28 +277,28 @@ async fn terminated(process: &mut Process) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_kept_is_kept_before_the_end() -> anyhow::Result<()> {
-    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
-    let mut process = stranded(&world).await?;
+    let env = rotating_environment(Clock::default()).await?;
+    let mut process = stranded(&env).await?;
     terminated(&mut process).await?;
-    world.api_server.set_outage(None);
+    env.api_server.set_outage(None);
     assert!(process.ended().await?.success());
     let printed = process.printed();
     assert!(printed.contains("the new token is now stored"), "{printed}");
 
-    let process = Process::start(&world, None).await?;
+    let process = Process::start(&env, None).await?;
     let client = process
         .client()
-        .bearer(&world.token("qa", "nightly-dashboard"));
+        .bearer(&env.token("qa", "nightly-dashboard"));
     until_good(&client).await?;
-    assert_eq!(world.slack.refreshes(), 1, "what was kept is used");
+    assert_eq!(env.slack.refreshes(), 1, "what was kept is used");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_kept_is_kept_without_a_request() -> anyhow::Result<()> {
-    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
-    let mut process = stranded(&world).await?;
-    world.api_server.set_outage(None);
+    let env = rotating_environment(Clock::default()).await?;
+    let mut process = stranded(&env).await?;
+    env.api_server.set_outage(None);
     process
         .said(|printed| {
             printed
@@ -367,19 +307,19 @@ async fn what_could_not_be_kept_is_kept_without_a_request() -> anyhow::Result<()
         })
         .await?;
     process.kill().await?;
-    let process = Process::start(&world, None).await?;
+    let process = Process::start(&env, None).await?;
     let client = process
         .client()
-        .bearer(&world.token("qa", "nightly-dashboard"));
+        .bearer(&env.token("qa", "nightly-dashboard"));
     until_good(&client).await?;
-    assert_eq!(world.slack.refreshes(), 1, "a kill takes nothing any more");
+    assert_eq!(env.slack.refreshes(), 1, "a kill takes nothing any more");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_kept_to_the_end_is_told_with_its_remedy() -> anyhow::Result<()> {
-    let world = world_with(Options::default(), REFRESH_TOKEN).await?;
-    let mut process = stranded(&world).await?;
+    let env = rotating_environment(Clock::default()).await?;
+    let mut process = stranded(&env).await?;
     terminated(&mut process).await?;
     assert!(process.ended().await?.success());
     let printed = process.printed();

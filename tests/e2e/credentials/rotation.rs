@@ -3,143 +3,123 @@
 
 use std::{
     fs::{self, Permissions},
+    io,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use countersign_core::clock::Clock;
 use countersign_tests::{
-    client::{Answer, Client},
-    fake::{Moment, Protocol},
-    gateway::Gateway,
-    world::{Options, World},
+    client::Answer,
+    environment::{DASHBOARD, DASHBOARD_FILE, Environment, Options},
+    fake::{Moment, Protocol, Slack},
+    resources::{Resource, secret_file},
 };
-use http::{Request, header};
-use http_body_util::Full;
 use jiff::SignedDuration;
 use rstest::rstest;
-use serde_json::Value;
-use tokio::{task::JoinSet, time::timeout};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use crate::harness::support::DUMMY_BOT;
+use crate::harness::{Builder, ExampleApi, TestBed, auth_test, soon, until};
 
-/// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The seed of a token that rotates: its key, and the file of its secret.
+pub(super) type Seed = (&'static str, &'static str);
 
-/// Where Slack's app rotates.
-struct Rotating {
-    world: World,
-    gateway: Gateway,
-    token: String,
+pub(super) const REFRESH_TOKEN: Seed = ("refreshToken", "slack-refresh-token");
+const LONG_LIVED: Seed = ("longLivedToken", "slack-bot");
+
+/// Makes the dashboard's bot token one that rotates.
+pub(super) fn rotate_bot_token(env: &Environment, (key, file): Seed) -> io::Result<()> {
+    let rotation = json!({
+        "clientId": env.slack.rotating_app().client_id,
+        "clientSecret": secret_file("slack-client-secret"),
+        key: secret_file(file),
+    });
+    env.edit_policy(DASHBOARD_FILE, |policy| {
+        *policy.credential("slack-bot") =
+            Resource::credential("slack-bot", "slack").with("slackRotation", rotation);
+    })
 }
 
-/// A world whose bot token rotates, from a seed of this kind.
-async fn world(seed: &str) -> anyhow::Result<World> {
-    let clock = Clock::manual("2026-11-23T05:10:00Z".parse()?);
+/// A test bed in which the dashboard's bot token rotates.
+pub(super) fn rotating<'c>(seed: Seed) -> Builder<'c, ExampleApi> {
+    TestBed::builder().prepare(move |env, _| Ok(rotate_bot_token(env, seed)?))
+}
+
+/// An environment in which the dashboard's bot token rotates.
+pub(super) async fn rotating_environment(clock: Clock) -> anyhow::Result<Environment> {
     let options = Options {
         clock,
         ..Options::default()
     };
-    world_with(options, seed).await
+    let env = Environment::with(options).await?;
+    rotate_bot_token(&env, REFRESH_TOKEN)?;
+    Ok(env)
 }
 
-pub(crate) async fn world_with(options: Options, seed: &str) -> anyhow::Result<World> {
-    let world = World::with(options).await?;
-    let path = world.policy_directory().join("nightly-dashboard.yaml");
-    let secrets = world.secret_directory().display().to_string();
-    let written = fs::read_to_string(path)?;
-    let fixed = format!("  static:\n    token: {{ file: {secrets}/slack-bot }}\n");
-    anyhow::ensure!(written.contains(&fixed), "the world's policy has changed");
-    let rotating = format!(
-        "  slackRotation:\n    clientId: \"{}\"\n    clientSecret: {{ file: {secrets}/slack-client-secret }}\n    {seed}\n",
-        world.slack.rotating_app().client_id,
-    );
-    let rotating = rotating.replace("{secrets}", &secrets);
-    world.write_policy(
-        "nightly-dashboard.yaml",
-        &written.replace(&fixed, &rotating),
-    )?;
-    Ok(world)
+/// A Monday morning; the tests move time on.
+fn monday() -> anyhow::Result<Clock> {
+    Ok(Clock::manual("2026-11-23T05:10:00Z".parse()?))
 }
 
-pub(crate) const REFRESH_TOKEN: &str = "refreshToken: { file: {secrets}/slack-refresh-token }";
-const LONG_LIVED: &str = "longLivedToken: { file: {secrets}/slack-bot }";
+/// A test bed whose token rotates, by a clock that the test moves.
+struct Rotating(TestBed);
 
 impl Rotating {
-    async fn start(seed: &str) -> anyhow::Result<Self> {
-        Self::over(world(seed).await?).await
-    }
-
-    async fn over(world: World) -> anyhow::Result<Self> {
-        let gateway = Gateway::start(&world).await?;
-        let token = world.token("qa", "nightly-dashboard");
-        Ok(Self {
-            world,
-            gateway,
-            token,
-        })
+    async fn start(seed: Seed) -> anyhow::Result<Self> {
+        Ok(Self(rotating(seed).clock(&monday()?).start().await?))
     }
 
     /// Another gateway with the same files, in the place of this one.
     async fn restarted(self) -> anyhow::Result<Self> {
-        self.gateway.stop().await?;
-        Self::over(self.world).await
+        self.0.gateway.stop().await?;
+        Ok(Self(TestBed::builder().within(self.0.env).start().await?))
     }
 
-    fn client(&self) -> Client {
-        self.gateway.client(&self.world).bearer(&self.token)
+    fn slack(&self) -> &Slack {
+        &self.0.env.slack
     }
 
     /// Moves time, and takes a new token for the pod.
     fn pass(&mut self, hours: i64, minutes: i64) {
         let by = SignedDuration::from_hours(hours) + SignedDuration::from_mins(minutes);
-        self.world.clock.pass(self.world.clock.now() + by);
-        self.token = self.world.token("qa", "nightly-dashboard");
+        let env = &self.0.env;
+        env.clock.pass(env.clock.now() + by);
+        self.0.token = env.token("qa", DASHBOARD);
     }
 
     async fn call(&self) -> anyhow::Result<Answer> {
-        Ok(timeout(PATIENCE, self.client().send(auth_test())).await??)
+        Ok(soon("an answer", self.0.client().send(auth_test())).await??)
     }
 
     /// Calls until Slack's answer is good: what a gateway tells of a failure lasts a second.
     async fn call_until_good(&self) -> anyhow::Result<()> {
-        let good = async {
-            while self.call().await?.json()["ok"] != true {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            anyhow::Ok(())
-        };
-        timeout(PATIENCE, good).await?
+        until("a good answer", async || {
+            let answer = self.call().await;
+            answer.is_ok_and(|answer| answer.json()["ok"] == true)
+        })
+        .await
     }
 
     /// The access token that Slack saw last.
     fn shown(&self) -> String {
-        let last = self.world.slack.received().at("/api/auth.test").pop();
+        let last = self.slack().received().at("/api/auth.test").pop();
         last.and_then(|request| request.header("authorization"))
             .unwrap_or_default()
     }
 
     fn state_file(&self) -> PathBuf {
-        self.world.directory().join("state/qa.slack-bot.state")
+        self.0.env.directory().join("state/qa.slack-bot.state")
     }
 }
 
-fn auth_test() -> Request<Full<Bytes>> {
-    Request::post("https://slack.com/api/auth.test")
-        .header(header::AUTHORIZATION, format!("Bearer {DUMMY_BOT}"))
-        .body(Full::default())
-        .expect("a request")
-}
-
 /// `sessions` clients that make `each` requests at once over HTTP/2; gives the answers.
-async fn at_once(stage: &Rotating, sessions: usize, each: usize) -> anyhow::Result<Vec<Value>> {
+async fn at_once(bed: &Rotating, sessions: usize, each: usize) -> anyhow::Result<Vec<Value>> {
     let mut open = Vec::new();
     for _ in 0..sessions {
         open.push(
-            stage
+            bed.0
                 .client()
                 .over(Protocol::Http2)
                 .open("slack.com:443")
@@ -154,7 +134,7 @@ async fn at_once(stage: &Rotating, sessions: usize, each: usize) -> anyhow::Resu
         }
     }
     let mut answers = Vec::new();
-    while let Some(done) = timeout(PATIENCE, running.join_next()).await? {
+    while let Some(done) = soon("an answer", running.join_next()).await? {
         answers.push(done??.json());
     }
     Ok(answers)
@@ -162,71 +142,62 @@ async fn at_once(stage: &Rotating, sessions: usize, each: usize) -> anyhow::Resu
 
 #[tokio::test]
 async fn a_token_rotates_and_survives_a_restart() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(REFRESH_TOKEN).await?;
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    let first = stage.shown();
+    let mut bed = Rotating::start(REFRESH_TOKEN).await?;
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    let first = bed.shown();
     assert!(first.starts_with("Bearer xoxe.xoxb-"), "{first:.16}");
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_eq!(stage.world.slack.refreshes(), 1);
-    let mode = fs::metadata(stage.state_file())?.permissions().mode() & 0o777;
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_eq!(bed.slack().refreshes(), 1);
+    let mode = fs::metadata(bed.state_file())?.permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 
-    let mut stage = {
-        stage.pass(1, 0);
-        stage.restarted().await?
+    let mut bed = {
+        bed.pass(1, 0);
+        bed.restarted().await?
     };
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_eq!(
-        (stage.shown(), stage.world.slack.refreshes()),
-        (first.clone(), 1)
-    );
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_eq!((bed.shown(), bed.slack().refreshes()), (first.clone(), 1));
 
     // Nobody asked until it was over.
-    stage.pass(12, 0);
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_ne!(stage.shown(), first);
-    assert_eq!(stage.world.slack.refreshes(), 2);
+    bed.pass(12, 0);
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_ne!(bed.shown(), first);
+    assert_eq!(bed.slack().refreshes(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn it_is_refreshed_two_hours_ahead_while_the_old_one_serves() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(REFRESH_TOKEN).await?;
-    stage.call().await?;
-    let first = stage.shown();
-    stage.pass(9, 45);
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_eq!(
-        (stage.shown(), stage.world.slack.refreshes()),
-        (first.clone(), 1)
-    );
-    let hold = stage.world.slack.hold_refresh(Moment::BeforeActing);
-    stage.pass(0, 20);
+    let mut bed = Rotating::start(REFRESH_TOKEN).await?;
+    bed.call().await?;
+    let first = bed.shown();
+    bed.pass(9, 45);
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_eq!((bed.shown(), bed.slack().refreshes()), (first.clone(), 1));
+    let hold = bed.slack().hold_refresh(Moment::BeforeActing);
+    bed.pass(0, 20);
     // The refresh is under way, and nobody waits for it.
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    timeout(PATIENCE, hold.reached()).await?;
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_eq!(
-        (stage.shown(), stage.world.slack.refreshes()),
-        (first.clone(), 1)
-    );
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    soon("the refresh", hold.reached()).await?;
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_eq!((bed.shown(), bed.slack().refreshes()), (first.clone(), 1));
     hold.release();
     let renewed = async {
-        while stage.shown() == first {
-            stage.call().await?;
+        while bed.shown() == first {
+            bed.call().await?;
         }
         anyhow::Ok(())
     };
-    timeout(PATIENCE, renewed).await??;
-    assert_eq!(stage.world.slack.refreshes(), 2);
+    soon("a renewed token", renewed).await??;
+    assert_eq!(bed.slack().refreshes(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_thousand_first_requests_make_one_refresh() -> anyhow::Result<()> {
-    let stage = Rotating::start(REFRESH_TOKEN).await?;
-    let hold = stage.world.slack.hold_refresh(Moment::BeforeActing);
-    let asking = at_once(&stage, 20, 50);
+    let bed = Rotating::start(REFRESH_TOKEN).await?;
+    let hold = bed.slack().hold_refresh(Moment::BeforeActing);
+    let asking = at_once(&bed, 20, 50);
     let releasing = async {
         hold.reached().await;
         hold.release();
@@ -238,35 +209,35 @@ async fn a_thousand_first_requests_make_one_refresh() -> anyhow::Result<()> {
         answers.iter().all(|answer| answer["ok"] == true),
         "{answers:?}"
     );
-    assert_eq!(stage.world.slack.refreshes(), 1);
+    assert_eq!(bed.slack().refreshes(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn fifty_requests_at_the_end_of_a_token_make_one_refresh() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(REFRESH_TOKEN).await?;
-    stage.call().await?;
-    stage.pass(12, 0);
-    let answers = at_once(&stage, 5, 10).await?;
+    let mut bed = Rotating::start(REFRESH_TOKEN).await?;
+    bed.call().await?;
+    bed.pass(12, 0);
+    let answers = at_once(&bed, 5, 10).await?;
     assert_eq!(answers.len(), 50);
     assert!(
         answers.iter().all(|answer| answer["ok"] == true),
         "{answers:?}"
     );
-    assert_eq!(stage.world.slack.refreshes(), 2);
+    assert_eq!(bed.slack().refreshes(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_long_lived_token_becomes_a_rotating_one() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(LONG_LIVED).await?;
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    let slack = &stage.world.slack;
+    let mut bed = Rotating::start(LONG_LIVED).await?;
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    let slack = &bed.slack();
     assert_eq!(slack.received().at("/api/oauth.v2.exchange").len(), 1);
     assert_eq!(slack.refreshes(), 0);
-    stage.pass(12, 0);
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    let slack = &stage.world.slack;
+    bed.pass(12, 0);
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    let slack = &bed.slack();
     assert_eq!(slack.received().at("/api/oauth.v2.exchange").len(), 1);
     assert_eq!(slack.refreshes(), 1);
     Ok(())
@@ -274,54 +245,41 @@ async fn a_long_lived_token_becomes_a_rotating_one() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_refresh_whose_answer_was_lost_is_made_again_at_once() -> anyhow::Result<()> {
-    let stage = Rotating::start(REFRESH_TOKEN).await?;
-    stage
-        .world
-        .slack
-        .fail("oauth.v2.access", 1, "internal_error");
-    assert_eq!(stage.call().await?.json()["ok"], true);
-    assert_eq!(
-        stage
-            .world
-            .slack
-            .received()
-            .at("/api/oauth.v2.access")
-            .len(),
-        2
-    );
+    let bed = Rotating::start(REFRESH_TOKEN).await?;
+    bed.slack().fail("oauth.v2.access", 1, "internal_error");
+    assert_eq!(bed.call().await?.json()["ok"], true);
+    assert_eq!(bed.slack().received().at("/api/oauth.v2.access").len(), 2);
     Ok(())
 }
 
 #[tokio::test]
 async fn while_slack_refuses_to_refresh_a_living_token_serves() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(REFRESH_TOKEN).await?;
-    stage.call().await?;
-    stage.pass(10, 30);
-    stage
-        .world
-        .slack
+    let mut bed = Rotating::start(REFRESH_TOKEN).await?;
+    bed.call().await?;
+    bed.pass(10, 30);
+    bed.slack()
         .fail("oauth.v2.access", 2, "service_unavailable");
     for _ in 0..5 {
-        assert_eq!(stage.call().await?.json()["ok"], true);
+        assert_eq!(bed.call().await?.json()["ok"], true);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_reinstalled_app_is_taken_over_without_a_restart() -> anyhow::Result<()> {
-    let mut stage = Rotating::start(REFRESH_TOKEN).await?;
-    stage.call().await?;
-    let seed = stage.world.slack.reinstall();
-    stage.pass(12, 0);
-    let refused = stage.call().await?;
+    let mut bed = Rotating::start(REFRESH_TOKEN).await?;
+    bed.call().await?;
+    let seed = bed.slack().reinstall();
+    bed.pass(12, 0);
+    let refused = bed.call().await?;
     assert_eq!(
         refused.json()["error"],
         "credential_dead",
         "{}",
         refused.text()
     );
-    stage.world.write_secret("slack-refresh-token", &seed)?;
-    stage.call_until_good().await
+    bed.0.env.write_secret("slack-refresh-token", &seed)?;
+    bed.call_until_good().await
 }
 
 /// What an operator gets wrong.
@@ -359,8 +317,8 @@ async fn each_mistake_is_told_with_its_remedy_and_does_not_hammer(
     #[case] detail: &str,
     #[case] calls: usize,
 ) -> anyhow::Result<()> {
-    let world = world(REFRESH_TOKEN).await?;
-    let state = world.directory().join("state");
+    let env = rotating_environment(monday()?).await?;
+    let state = env.directory().join("state");
     let put = |text: &str| -> anyhow::Result<()> {
         fs::create_dir(&state)?;
         fs::set_permissions(&state, Permissions::from_mode(0o700))?;
@@ -369,11 +327,11 @@ async fn each_mistake_is_told_with_its_remedy_and_does_not_hammer(
         Ok(fs::set_permissions(file, Permissions::from_mode(0o600))?)
     };
     match mistake {
-        Mistake::WrongSecret => world.write_secret("slack-client-secret", "wrong")?,
+        Mistake::WrongSecret => env.write_secret("slack-client-secret", "wrong")?,
         Mistake::SpentSeed => {
-            world.slack.reinstall();
+            env.slack.reinstall();
         }
-        Mistake::NoSeed => fs::remove_file(world.secret_directory().join("slack-refresh-token"))?,
+        Mistake::NoSeed => fs::remove_file(env.secret_directory().join("slack-refresh-token"))?,
         Mistake::LooseDirectory => {
             put("{}\n")?;
             fs::set_permissions(&state, Permissions::from_mode(0o755))?;
@@ -385,20 +343,15 @@ async fn each_mistake_is_told_with_its_remedy_and_does_not_hammer(
             "\nsealed"
         ))?,
     }
-    let mut stage = Rotating::over(world).await?;
+    let mut bed = TestBed::builder().within(env).start().await?;
     for _ in 0..5 {
-        let answer = stage.call().await?;
+        let answer = bed.client().send(auth_test()).await?;
         assert_eq!(answer.json()["error"], reason, "{}", answer.text());
     }
-    let record = timeout(PATIENCE, stage.gateway.decisions().next()).await?;
+    let record = bed.record().await?;
     let told = record["detail"].as_str().unwrap_or_default();
     assert!(told.contains(detail), "{told}");
-    let asked = stage
-        .world
-        .slack
-        .received()
-        .at("/api/oauth.v2.access")
-        .len();
+    let asked = bed.env.slack.received().at("/api/oauth.v2.access").len();
     assert_eq!(asked, calls);
     Ok(())
 }

@@ -2,40 +2,38 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use countersign_tests::{
     client::{Answer, Client},
-    gateway::Gateway,
-    process,
-    world::Options,
+    resources::{Resource, Resources},
 };
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::json;
 
-use crate::credentials::recovery::{HOST, Scene, get};
+use crate::{
+    credentials::{
+        recovery::{HOST, RejectingApi, get, replace_token},
+        rotation::{REFRESH_TOKEN, rotating},
+    },
+    harness::{TestBed, pass, post_message},
+};
 
 /// How often an offender asks.
 const TIMES: usize = 121;
 
 /// The clients of the offender and of an honest workload.
-fn both(scene: &Scene) -> (Client, Client) {
-    let other = scene.world.token("qa", "other");
-    (
-        scene.client(),
-        scene.gateway.client(&scene.world).bearer(&other),
-    )
+fn both(bed: &TestBed<RejectingApi>) -> (Client, Client) {
+    (bed.client(), bed.client_of("other"))
 }
 
-fn paths(scene: &Scene, path: &str) -> usize {
-    scene.server.memory().at(path).len()
+fn paths(bed: &TestBed<RejectingApi>, path: &str) -> usize {
+    bed.api.received().at(path).len()
 }
 
 #[tokio::test]
 async fn t65_a_workload_that_provokes_rejections_is_alone_with_them() -> anyhow::Result<()> {
-    let scene = Scene::start().await?;
-    let (offender, honest) = both(&scene);
+    let bed = TestBed::with_api(RejectingApi::new()).start().await?;
+    let (offender, honest) = both(&bed);
     let (mut offender, mut honest) = (offender.open(HOST).await?, honest.open(HOST).await?);
     for _ in 0..TIMES {
         let rejected = offender.send(get("/never")).await?.json();
@@ -43,11 +41,11 @@ async fn t65_a_workload_that_provokes_rejections_is_alone_with_them() -> anyhow:
         let answer = honest.send(get("/fine")).await?;
         assert_eq!(answer.json()["ok"], true, "{answer:?}");
     }
-    assert_eq!(paths(&scene, "/fine"), TIMES);
+    assert_eq!(paths(&bed, "/fine"), TIMES);
     // It is held back itself: one request a back-off reaches the API.
-    let reached = paths(&scene, "/never");
+    let reached = paths(&bed, "/never");
     assert!(reached < 20, "{reached}");
-    let records = scene.gateway.stop().await?;
+    let records = bed.gateway.stop().await?;
     let of = |path: &'static str| {
         let records = records.iter();
         records.filter(move |record| record["target"]["path"] == path)
@@ -67,30 +65,28 @@ async fn t65_a_workload_that_provokes_rejections_is_alone_with_them() -> anyhow:
 /// The near miss: what both meet is the credential's own fault.
 #[tokio::test]
 async fn t65_what_two_workloads_meet_holds_back_all() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.get("/fine").await?;
-    scene.record().await?;
-    scene.expire("second-0a1b2c");
-    let (one, other) = both(&scene);
+    let mut bed = TestBed::with_api(RejectingApi::new()).start().await?;
+    bed.client().send(get("/fine")).await?;
+    bed.record().await?;
+    bed.api.expire("second-0a1b2c");
+    let (one, other) = both(&bed);
     for client in [&one, &other] {
         let answer = client.send(get("/fine")).await?;
         assert_eq!(answer.json()["error"], "token_expired");
-        scene.record().await?;
+        bed.record().await?;
     }
-    let before = scene.calls();
+    let before = bed.api.received().count();
     for client in [&one, &other] {
         client.send(get("/fine")).await?;
-        let record = scene.record().await?;
+        let record = bed.record().await?;
         // Unless a second has passed meanwhile, on a slow machine.
-        if scene.calls() == before {
+        if bed.api.received().count() == before {
             assert_eq!(record["reason"], "credential_rejected", "{record}");
         }
     }
     // Another value is free to go at once.
-    scene.replace("third-3c2b1a")?;
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    tokio::time::resume();
+    replace_token(&bed, "third-3c2b1a")?;
+    pass(Duration::from_secs(2)).await;
     for client in [&one, &other] {
         assert_eq!(client.send(get("/fine")).await?.json()["ok"], true);
     }
@@ -105,27 +101,23 @@ async fn t65_a_limit_that_one_workload_met_holds_for_what_it_speaks_of(
     #[case] per: &'static str,
     #[case] longest: Option<u64>,
 ) -> anyhow::Result<()> {
-    let per = format!("rateLimit: {{ per: {per} }}");
-    let scene = Scene::with(
-        |policy| policy.replace("rateLimit: { per: path }", &per),
-        |_| {},
-    );
-    let scene = scene.await?;
-    let (offender, honest) = both(&scene);
+    let bed = TestBed::with_api(RejectingApi::new())
+        .policy(|policy| policy.target("rejects")["rateLimit"] = json!({"per": per}))
+        .start()
+        .await?;
+    let (offender, honest) = both(&bed);
     for _ in 0..5 {
         let answer = offender.send(get("/limited")).await?;
         assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     }
-    assert_eq!(paths(&scene, "/limited"), 1);
+    assert_eq!(paths(&bed, "/limited"), 1);
     let answer = honest.send(get("/fine")).await?;
     match longest {
         None => assert_eq!(answer.json()["ok"], true, "{answer:?}"),
         Some(longest) => {
             let wait: u64 = answer.header("retry-after").unwrap_or_default().parse()?;
             assert!((1..=longest).contains(&wait), "{wait}");
-            tokio::time::pause();
-            tokio::time::advance(Duration::from_secs(longest)).await;
-            tokio::time::resume();
+            pass(Duration::from_secs(longest)).await;
             let answer = honest.send(get("/fine")).await?;
             assert_eq!(answer.json()["ok"], true, "{answer:?}");
         }
@@ -134,68 +126,50 @@ async fn t65_a_limit_that_one_workload_met_holds_for_what_it_speaks_of(
     let answer = offender.send(get("/limited")).await?;
     let wait: u64 = answer.header("retry-after").unwrap_or_default().parse()?;
     assert!((3_000..=3_600).contains(&wait), "{wait}");
-    assert_eq!(paths(&scene, "/limited"), 1);
+    assert_eq!(paths(&bed, "/limited"), 1);
     Ok(())
 }
 
 /// A second workload with the dashboard's rotating token.
-const OTHER: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: other, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  purpose: Shares the credential
-  reviewBy: 2099-06-30
-  match: [{ cluster: prod-eu, serviceAccount: other }]
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: other-posts, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [other]
-  target: slack
-  credential: slack-bot
-  allow:
-    - { hosts: [slack.com], methods: [POST], paths: ["/api/*"] }
-"#;
+fn other_posts() -> Resources {
+    let rule = json!({"hosts": ["slack.com"], "methods": ["POST"], "paths": ["/api/*"]});
+    Resources::from([
+        Resource::workload("other"),
+        Resource::access("other-posts", "other", "slack")
+            .credential_named("slack-bot")
+            .allow(rule),
+    ])
+}
 
 async fn call(client: &Client, method: &str) -> anyhow::Result<Answer> {
-    let request = Request::post(format!("https://slack.com/api/{method}"))
-        .header("content-type", "application/json")
-        .body(Full::<Bytes>::from(r#"{"channel":"C0","text":"hello"}"#))?;
+    let mut request = post_message("C0", "hello");
+    *request.uri_mut() = format!("https://slack.com/api/{method}").parse()?;
     Ok(client.send(request).await?)
 }
 
 #[tokio::test]
 async fn t65_a_workload_cannot_have_a_token_rotated_away_from_others() -> anyhow::Result<()> {
-    let seed = crate::credentials::rotation::REFRESH_TOKEN;
-    let world = crate::credentials::rotation::world_with(Options::default(), seed).await?;
-    world.write_policy("other.yaml", OTHER)?;
-    let gateway = Gateway::start(&world).await?;
-    let client = |name: &str| gateway.client(&world).bearer(&world.token("qa", name));
-    let (offender, honest) = (client("other"), client("nightly-dashboard"));
+    let bed = rotating(REFRESH_TOKEN)
+        .prepare(|env, _| Ok(env.write_policy("other.yaml", other_posts())?))
+        .start()
+        .await?;
+    let (offender, honest) = (bed.client_of("other"), bed.client());
+    let slack = &bed.env.slack;
     // Slack says of what only this one asks for that the token has expired, and takes it otherwise.
     let provoked = "conversations.history";
-    world.slack.fail(provoked, usize::MAX, "token_expired");
+    slack.fail(provoked, usize::MAX, "token_expired");
     for _ in 0..60 {
         call(&offender, provoked).await?;
         assert_eq!(call(&offender, "auth.test").await?.status, StatusCode::OK);
         let answer = call(&honest, "chat.postMessage").await?.json();
         assert_eq!(answer["ok"], true, "{answer}");
     }
-    let refreshes = world.slack.refreshes();
+    let refreshes = slack.refreshes();
     assert!((2..=5).contains(&refreshes), "{refreshes}");
-    assert_eq!(world.slack.messages("C0").len(), 60);
+    assert_eq!(slack.messages("C0").len(), 60);
     // An operator sees whose requests are held back, and that it is not the credential's fault.
     call(&offender, provoked).await?;
-    let answer = process::admin(gateway.admin().expect("there is one"), "/credentials").await?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let all: Value = serde_json::from_str(body)?;
-    let all = all["credentials"].as_array().expect("a list");
-    let bot = all.iter().find(|one| one["name"] == "qa/slack-bot");
-    let bot = bot.expect("it is used");
+    let bot = bed.credential("qa/slack-bot").await?;
     assert_eq!(bot["state"], "good", "{bot}");
     assert!(bot["health"]["rejected"].is_null(), "{bot}");
     assert!(

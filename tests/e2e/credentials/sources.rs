@@ -5,95 +5,73 @@ mod kubernetes;
 mod leases;
 mod vault;
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use bytes::Bytes;
 use countersign_core::clock::Clock;
 use countersign_tests::{
-    gateway::Gateway,
-    world::{Options, World},
+    environment::{DASHBOARD_FILE, Environment, Options},
+    resources::Resource,
 };
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use serde_json::Value;
+use http::StatusCode;
+use serde_json::{Value, json};
 
-/// The longest that anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::harness::{TestBed, list_runs, soon};
 
-/// A world whose Qase token lies elsewhere, and its gateway.
-struct Stage {
-    world: World,
-    gateway: Gateway,
-    token: String,
-}
-
-/// A world by a clock that stands still.
-async fn world() -> anyhow::Result<World> {
-    let clock = Clock::manual(Clock::system().now());
-    Ok(World::with(Options {
-        clock,
+/// An environment by a clock that stands still.
+async fn environment() -> anyhow::Result<Environment> {
+    let options = Options {
+        clock: Clock::manual(Clock::system().now()),
         ..Options::default()
+    };
+    Ok(Environment::with(options).await?)
+}
+
+/// The dashboard's token for Qase has another source.
+fn lies_in(env: &Environment, source: &Value) -> anyhow::Result<()> {
+    edit_credential(env, |credential| {
+        credential["static"]["token"] = source.clone();
     })
-    .await?)
 }
 
-/// Writes the dashboard's credential for Qase with another source, and what else its spec has.
-fn lies_in(world: &World, source: &str, further: &str) -> anyhow::Result<()> {
-    let path = world.policy_directory().join("nightly-dashboard.yaml");
-    let policy = fs::read_to_string(path)?;
-    let file = format!(
-        "token: {{ file: {}/qase }}",
-        world.secret_directory().display()
-    );
-    anyhow::ensure!(policy.contains(&file), "the world's policy has changed");
-    let changed = policy.replace(&file, &format!("token: {source}\n{further}"));
-    Ok(world.write_policy("nightly-dashboard.yaml", &changed)?)
+/// Changes the dashboard's credential for Qase.
+fn edit_credential(env: &Environment, edit: impl FnOnce(&mut Resource)) -> anyhow::Result<()> {
+    let policy = env.edit_policy(DASHBOARD_FILE, |policy| {
+        edit(policy.credential("qase-reader"));
+    });
+    Ok(policy?)
 }
 
-/// Adds to the gateway's spec.
-fn knows(world: &World, lines: &str) -> anyhow::Result<()> {
-    let yaml = fs::read_to_string(world.gateway_yaml())?;
-    Ok(fs::write(world.gateway_yaml(), format!("{yaml}{lines}\n"))?)
-}
-
-impl Stage {
-    async fn start(world: World) -> anyhow::Result<Self> {
-        let gateway = Gateway::start(&world).await?;
-        let token = world.token("qa", "nightly-dashboard");
-        Ok(Self {
-            world,
-            gateway,
-            token,
-        })
+impl TestBed {
+    /// A gateway in an environment whose sources are set up.
+    async fn over(env: Environment) -> anyhow::Result<Self> {
+        Self::builder().within(env).start().await
     }
 
-    /// Reads a run, and the record of it.
-    async fn ask(&mut self) -> anyhow::Result<(StatusCode, Value)> {
-        let client = self.gateway.client(&self.world).bearer(&self.token);
-        let request = Request::get("https://api.qase.io/v1/run/DEMO?limit=1");
-        let answer = client.send(request.body(Full::<Bytes>::default())?).await?;
-        Ok((answer.status, self.gateway.decisions().next().await))
+    /// Reads runs of Qase, and the record of it.
+    async fn read_runs(&mut self) -> anyhow::Result<(StatusCode, Value)> {
+        let answer = self.client().send(list_runs()).await?;
+        Ok((answer.status, self.record().await?))
     }
 
-    /// Reads a run, and there is nothing to complain of.
-    async fn works(&mut self) -> anyhow::Result<Value> {
-        let (status, record) = self.ask().await?;
+    /// Reads runs of Qase, and there is nothing to complain of.
+    async fn reads_runs(&mut self) -> anyhow::Result<Value> {
+        let (status, record) = self.read_runs().await?;
         anyhow::ensure!(status == StatusCode::OK, "{status}: {record}");
         Ok(record)
     }
 
     /// Reads runs until the record is as wanted: nothing tells when the gateway has noticed.
-    async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        let waiting = tokio::time::timeout(PATIENCE, async {
+    async fn reads_until(&mut self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let reading = async {
             loop {
-                let (_, record) = self.ask().await?;
+                let (_, record) = self.read_runs().await?;
                 if wanted(&record) {
                     return anyhow::Ok(record);
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
-        });
-        waiting.await?
+        };
+        soon("a record as wanted", reading).await?
     }
 }
 
@@ -111,11 +89,4 @@ fn has_reason(reason: &str) -> impl Fn(&Value) -> bool {
 
 fn detail(record: &Value) -> &str {
     record["detail"].as_str().unwrap_or_default()
-}
-
-/// Lets time pass by tokio's clock, which runs on afterwards: other processes take real time.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }

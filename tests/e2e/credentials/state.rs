@@ -22,11 +22,11 @@ use countersign_credential::{
     vault::Vault,
 };
 use countersign_tests::{
+    environment::Environment,
     fake::{Authority, Grant},
     kube_apiserver::KubeApiServer,
     linear::{self, Operation, Span},
     openbao::OpenBao,
-    world::World,
 };
 use tokio::task::JoinSet;
 
@@ -35,31 +35,28 @@ use crate::credentials::crash;
 /// The namespace of the Secrets.
 pub(crate) const NAMESPACE: &str = "countersign";
 
-/// Has the world's gateway keep its state elsewhere.
-fn keep_in(world: &World, state: &str, further: &str) -> anyhow::Result<()> {
-    let yaml = fs::read_to_string(world.gateway_yaml())?;
-    let root = world.directory().display();
+/// Has the environment's gateway keep its state elsewhere.
+fn keep_in(env: &Environment, state: &str, further: &str) -> anyhow::Result<()> {
+    let root = env.directory().display();
     let directory = format!("  state: {{ directory: {root}/state }}\n");
-    anyhow::ensure!(yaml.contains(&directory), "the world's gateway has changed");
-    let changed = yaml.replace(&directory, &format!("  state: {state}\n{further}"));
-    Ok(fs::write(world.gateway_yaml(), changed)?)
+    Ok(env.edit_gateway(&directory, &format!("  state: {state}\n{further}"))?)
 }
 
-pub(crate) fn keep_in_directory(world: &World, path: &Path) -> anyhow::Result<()> {
-    keep_in(world, &format!("{{ directory: {} }}", path.display()), "")
+pub(crate) fn keep_in_directory(env: &Environment, path: &Path) -> anyhow::Result<()> {
+    keep_in(env, &format!("{{ directory: {} }}", path.display()), "")
 }
 
-fn keep_in_kubernetes(world: &World) -> anyhow::Result<()> {
+fn keep_in_kubernetes(env: &Environment) -> anyhow::Result<()> {
     let grant = Grant::all(NAMESPACE, &["get", "create", "update"]);
-    world.api_server.grant(grant);
-    keep_in_secrets(world, &world.api_server.url())
+    env.api_server.grant(grant);
+    keep_in_secrets(env, &env.api_server.url())
 }
 
 /// The token is in `secrets/gateway-token`.
-pub(crate) fn keep_in_secrets(world: &World, url: &str) -> anyhow::Result<()> {
-    let root = world.directory().display();
+pub(crate) fn keep_in_secrets(env: &Environment, url: &str) -> anyhow::Result<()> {
+    let root = env.directory().display();
     keep_in(
-        world,
+        env,
         &format!("{{ kubernetes: {{ namespace: {NAMESPACE} }} }}"),
         &format!(
             "  kubernetes:\n    url: \"{url}\"\n    caFile: {root}/upstream-roots.pem\n    \
@@ -68,15 +65,20 @@ pub(crate) fn keep_in_secrets(world: &World, url: &str) -> anyhow::Result<()> {
     )
 }
 
-/// Each world has a path of its own.
-pub(crate) fn keep_in_vault(world: &World, url: &str, ca: &str, token: &str) -> anyhow::Result<()> {
+/// Each environment has a path of its own.
+pub(crate) fn keep_in_vault(
+    env: &Environment,
+    url: &str,
+    ca: &str,
+    token: &str,
+) -> anyhow::Result<()> {
     static PATHS: AtomicU64 = AtomicU64::new(0);
-    let root = world.directory();
+    let root = env.directory();
     fs::write(root.join("vault-roots.pem"), ca)?;
     fs::write(root.join("vault-token"), token)?;
     let (root, path) = (root.display(), PATHS.fetch_add(1, Ordering::Relaxed));
     keep_in(
-        world,
+        env,
         &format!("{{ vault: {{ mount: secret, path: countersign/{path} }} }}"),
         &format!(
             "  vault:\n    address: \"{url}\"\n    caFile: {root}/vault-roots.pem\n    \
@@ -94,15 +96,15 @@ fn state(gateway: &model::Gateway) -> State {
 
 /// Replicas that read and replace one document as fast as they can, and what they saw.
 async fn contend(
-    world: &World,
+    env: &Environment,
     replicas: usize,
     rounds: usize,
 ) -> anyhow::Result<Vec<(Span, Operation)>> {
     let time = Arc::new(AtomicU64::new(0));
     let mut running = JoinSet::new();
     for replica in 0..replicas {
-        let (gateway, _) = load::gateway(&world.gateway_yaml())
-            .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let (gateway, _) =
+            load::gateway(&env.gateway_yaml()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let state = state(&gateway);
         let time = Arc::clone(&time);
         running.spawn(contender(state, time, replica as u64 + 1, rounds));
@@ -165,40 +167,40 @@ fn judge(history: &[(Span, Operation)], writings: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_is_linearizable() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    judge(&contend(&world, 4, 25).await?, 100);
+    let env = Environment::start().await?;
+    judge(&contend(&env, 4, 25).await?, 100);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kubernetes_secrets_are_linearizable() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    keep_in_kubernetes(&world)?;
-    judge(&contend(&world, 4, 25).await?, 100);
+    let env = Environment::start().await?;
+    keep_in_kubernetes(&env)?;
+    judge(&contend(&env, 4, 25).await?, 100);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_a_real_api_server_are_linearizable() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let Some(server) = KubeApiServer::start(&world.authority).await? else {
+    let env = Environment::start().await?;
+    let Some(server) = KubeApiServer::start(&env.authority).await? else {
         return Ok(());
     };
     server.create_namespace(NAMESPACE).await?;
-    world.write_secret("gateway-token", server.token())?;
-    keep_in_secrets(&world, &server.url())?;
-    judge(&contend(&world, 4, 25).await?, 100);
+    env.write_secret("gateway-token", server.token())?;
+    keep_in_secrets(&env, &server.url())?;
+    judge(&contend(&env, 4, 25).await?, 100);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn vault_is_linearizable() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let Some(bao) = OpenBao::start(&world.authority).await? else {
+    let env = Environment::start().await?;
+    let Some(bao) = OpenBao::start(&env.authority).await? else {
         return Ok(());
     };
-    keep_in_vault(&world, &bao.url(), bao.ca_pem(), bao.root_token())?;
-    judge(&contend(&world, 4, 25).await?, 100);
+    keep_in_vault(&env, &bao.url(), bao.ca_pem(), bao.root_token())?;
+    judge(&contend(&env, 4, 25).await?, 100);
     Ok(())
 }
 
@@ -221,7 +223,7 @@ async fn over_vault(replicas: usize) -> anyhow::Result<()> {
         bao.ca_pem().to_owned(),
         bao.root_token().to_owned(),
     );
-    let keep = move |world: &World| keep_in_vault(world, &url, &ca, &token);
+    let keep = move |env: &Environment| keep_in_vault(env, &url, &ca, &token);
     crash::kill("vault", replicas, 10, crash::KILLS, keep).await
 }
 

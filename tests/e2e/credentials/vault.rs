@@ -40,6 +40,15 @@ impl Stand {
         })
     }
 
+    /// One that holds a token for Slack.
+    async fn with_slack_token() -> Option<Self> {
+        let stand = Self::start().await?;
+        let token = json!({"token": "one"});
+        let written = stand.bao.write_secret("slack", token).await;
+        written.expect("written");
+        Some(stand)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

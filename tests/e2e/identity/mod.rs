@@ -1,7 +1,8 @@
 //! Who calls: tokens, certificates, and how long a proof stands.
 
-pub(crate) mod issuers;
+mod issuers;
 pub(crate) mod mtls;
+mod own_token;
 mod token_life;
 pub(crate) mod tokens;
 mod withdrawn_keys;

@@ -14,9 +14,8 @@ use countersign_config::{
 };
 use countersign_core::clock::Clock;
 use countersign_tests::{
+    environment::{DASHBOARD, DASHBOARD_FILE, Environment},
     fake::{Pair, TrustDomain},
-    gateway::Gateway,
-    world::{Options, World},
 };
 use http::{Request, StatusCode, header::PROXY_AUTHORIZATION};
 use http_body_util::{BodyExt, Empty};
@@ -27,17 +26,19 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::harness::TestBed;
 
 const DOMAIN: &str = "prod.example.com";
 pub(crate) const PATH: &str = "/ns/qa/sa/nightly-dashboard";
 const ID: &str = "spiffe://prod.example.com/ns/qa/sa/nightly-dashboard";
 
-/// A world whose gateway listens by TLS and knows one trust domain.
+/// A gateway that listens by TLS and knows one trust domain.
 pub(crate) struct Mesh {
-    pub(crate) world: World,
-    pub(crate) gateway: Gateway,
+    pub(crate) bed: TestBed,
     pub(crate) domain: TrustDomain,
     /// Who vouches for the gateway's own certificate.
     servers: TrustDomain,
@@ -53,26 +54,20 @@ impl Mesh {
     }
 
     async fn with(clock: Clock, change: impl FnOnce(&mut model::Gateway)) -> Self {
-        let options = Options {
-            clock: clock.clone(),
-            ..Options::default()
-        };
-        let world = World::with(options).await.expect("the stand-ins start");
-        let domain = TrustDomain::new(DOMAIN, clock);
+        let domain = TrustDomain::new(DOMAIN, clock.clone());
         // Clients check it by the machine's clock.
         let servers = TrustDomain::new("servers.example.com", Clock::system());
-        let file = |name: &str| world.directory().join(name);
-        let write = |name: &str, text: String| fs::write(file(name), text).expect("written");
-        write("servers.pem", servers.pem());
-        write("tls.pem", servers.server().credential_bundle());
-        publish(&world, "1", &domain.bundle());
-        let policy = world.policy_directory().join("nightly-dashboard.yaml");
-        let policy = fs::read_to_string(policy).expect("the world wrote it");
-        let policy = policy.replace("  match:\n", &format!("  match:\n    - spiffeId: {ID}\n"));
-        world
-            .write_policy("nightly-dashboard.yaml", &policy)
-            .expect("written");
-        let gateway = Gateway::start_with(&world, |gateway| {
+        let bed = TestBed::builder().clock(&clock).prepare(|env, gateway| {
+            let file = |name: &str| env.directory().join(name);
+            fs::write(file("servers.pem"), servers.pem())?;
+            fs::write(file("tls.pem"), servers.server().credential_bundle())?;
+            publish(env, "1", &domain.bundle());
+            env.edit_policy(DASHBOARD_FILE, |policy| {
+                policy.workload(DASHBOARD)["match"] = json!([
+                    {"spiffeId": ID},
+                    {"cluster": "prod-eu", "serviceAccount": DASHBOARD},
+                ]);
+            })?;
             gateway.listeners[0].tls = Some(ListenerTls {
                 certificate: file("tls.pem"),
                 key: file("tls.pem"),
@@ -83,27 +78,27 @@ impl Mesh {
                 bundle: BundleSource::File(file("bundle/bundle")),
             }];
             change(gateway);
+            Ok(())
         });
         Self {
-            gateway: gateway.await.expect("the gateway starts"),
-            world,
+            bed: bed.start().await.expect("the gateway starts"),
             domain,
             servers,
         }
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.world.directory().join(name)
+        self.bed.env.directory().join(name)
     }
 
     pub(crate) fn client(&self, pair: Option<&Pair>) -> Client {
-        Client::new(self.gateway.address(), &self.servers.pem(), pair)
+        Client::new(self.bed.gateway.address(), &self.servers.pem(), pair)
     }
 }
 
 /// Writes the bundle as Kubernetes mounts a `ConfigMap`: a new directory, then a link swapped.
-fn publish(world: &World, generation: &str, bundle: &str) {
-    let mount = world.directory().join("bundle");
+fn publish(env: &Environment, generation: &str, bundle: &str) {
+    let mount = env.directory().join("bundle");
     let data = mount.join(format!("..{generation}"));
     fs::create_dir_all(&data).expect("created");
     fs::write(data.join("bundle"), bundle).expect("written");
@@ -204,7 +199,7 @@ async fn a_certificate_alone_proves_the_caller() -> anyhow::Result<()> {
         status.is_success() && body.contains("\"ok\":true"),
         "{body}"
     );
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     let caller = &record["caller"];
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["workload"]["name"], "qa/nightly-dashboard");
@@ -221,18 +216,18 @@ async fn another_workload_of_the_trust_domain_is_not_this_one() -> anyhow::Resul
     let mut mesh = Mesh::start().await;
     let svid = mesh.domain.svid("/ns/qa/sa/nightly-dashboard2");
     mesh.client(Some(&svid)).ask(None).await?;
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "workload_unknown", "{record}");
-    assert_eq!(mesh.world.slack.received().count(), 0);
+    assert_eq!(mesh.bed.env.slack.received().count(), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn token_and_certificate_must_name_the_same_workload() -> anyhow::Result<()> {
     let mut mesh = Mesh::start().await;
-    let own = mesh.world.token("qa", "nightly-dashboard");
-    let others = mesh.world.token("qa", "release-bot");
-    let elsewhere = mesh.world.token("prod", "nightly-dashboard");
+    let own = mesh.bed.env.token("qa", "nightly-dashboard");
+    let others = mesh.bed.env.token("qa", "release-bot");
+    let elsewhere = mesh.bed.env.token("prod", "nightly-dashboard");
     let same = mesh.domain.svid(PATH);
     let plain = mesh.domain.svid("/nightly-dashboard");
     for (svid, token, reason, proof) in [
@@ -252,7 +247,7 @@ async fn token_and_certificate_must_name_the_same_workload() -> anyhow::Result<(
         (None, None, "identity_missing", ""),
     ] {
         let (status, body) = mesh.client(svid).ask(token).await?;
-        let record = mesh.gateway.decisions().next().await;
+        let record = mesh.bed.record().await?;
         assert_eq!(record["reason"], reason, "{record}");
         assert_eq!(
             record["caller"]["proof"].as_str().unwrap_or_default(),

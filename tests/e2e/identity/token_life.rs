@@ -3,27 +3,23 @@
 use std::time::Duration;
 
 use countersign_core::clock::Clock;
-use countersign_tests::{
-    client::Failure,
-    fake::TokenRequest,
-    world::{Options, World},
-};
+use countersign_tests::{client::Failure, environment::Environment, fake::TokenRequest};
 use jiff::SignedDuration;
 use rstest::rstest;
 
-use crate::harness::site::{Site, get};
+use crate::harness::{TestBed, get};
 
 /// A token that lives so long, whose claims may be changed.
 fn living(
-    world: &World,
+    env: &Environment,
     life: SignedDuration,
     change: impl FnOnce(&mut serde_json::Value),
 ) -> String {
     let mut request = TokenRequest::new("qa", "nightly-dashboard");
     request.lifetime = life;
-    let mut claims = world.issuer.claims(&request);
+    let mut claims = env.issuer.claims(&request);
     change(&mut claims);
-    world.issuer.sign(&world.issuer.header(), &claims)
+    env.issuer.sign(&env.issuer.header(), &claims)
 }
 
 #[rstest]
@@ -39,20 +35,18 @@ async fn t66_a_token_that_lives_too_long_is_refused(
     #[case] hours: Option<u64>,
     #[case] good: bool,
 ) -> anyhow::Result<()> {
-    let options = Options {
-        clock: Clock::manual(Clock::system().now()),
-        ..Options::default()
-    };
-    let mut site = Site::with(options, |_, gateway| {
-        if let Some(hours) = hours {
-            gateway.issuers[0].max_token_life = Duration::from_hours(hours);
-        }
-        Ok(())
-    })
-    .await?;
-    site.token = living(&site.world, life, |_| {});
-    let answer = site.client().send(get("/some")).await;
-    let record = site.record().await?;
+    let mut bed = TestBed::builder()
+        .clock(&Clock::manual(Clock::system().now()))
+        .gateway(|gateway| {
+            if let Some(hours) = hours {
+                gateway.issuers[0].max_token_life = Duration::from_hours(hours);
+            }
+        })
+        .start()
+        .await?;
+    bed.token = living(&bed.env, life, |_| {});
+    let answer = bed.client().send(get("/some")).await;
+    let record = bed.record().await?;
     if good {
         assert_eq!(answer?.text(), "GET /some");
         assert_eq!(record["outcome"], "permitted", "{record}");
@@ -68,22 +62,22 @@ async fn t66_a_token_that_lives_too_long_is_refused(
         detail.contains("longer than the issuer's maxTokenLife of"),
         "{detail}"
     );
-    assert_eq!(site.api.memory().count(), 0);
+    assert_eq!(bed.api.received().count(), 0);
     Ok(())
 }
 
 /// The tokens of Secrets of type `kubernetes.io/service-account-token` have no end at all.
 #[tokio::test]
 async fn t66_a_token_without_an_end_is_refused() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.token = living(&site.world, SignedDuration::from_hours(1), |claims| {
+    let mut bed = TestBed::start().await?;
+    bed.token = living(&bed.env, SignedDuration::from_hours(1), |claims| {
         let claims = claims.as_object_mut().expect("an object");
         for name in ["exp", "iat", "nbf"] {
             claims.remove(name);
         }
     });
-    assert!(site.client().send(get("/some")).await.is_err());
-    let record = site.record().await?;
+    assert!(bed.client().send(get("/some")).await.is_err());
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "identity_invalid", "{record}");
     let detail = record["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("`exp`"), "{detail}");

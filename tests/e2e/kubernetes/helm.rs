@@ -18,7 +18,7 @@ use k8s_openapi::api::{
 use rstest::rstest;
 
 use crate::{
-    harness::support::{chosen, tests_directory},
+    harness::{chosen, tests_directory},
     kubernetes::cluster_object::{Object, is_a_command, is_apart_from_its_node, is_restricted},
 };
 

@@ -11,7 +11,7 @@ use countersign::{
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::{
-    harness::support::tests_directory,
+    harness::tests_directory,
     kubernetes::cluster_object::{
         Object, is_a_command, is_apart_from_its_node, is_restricted, mounts,
     },

@@ -1,20 +1,17 @@
 //! Certificate chains that would cost seconds to look at, towards every TLS client and server that
 //! the gateway has.
 
-use std::time::Duration;
-
-use countersign_config::model::JwksSource;
-use countersign_tests::{
-    fake::{Crowd, Misbehaviour, Pair},
-    world::Options,
-};
+use countersign_tests::fake::{Crowd, Misbehaviour, Pair};
 use rstest::rstest;
 use rustls::AlertDescription;
 use tokio::io::AsyncReadExt as _;
 
 use crate::{
-    harness::site::{HOST, Site, UNMATCHED, get, soon},
-    identity::mtls::{Mesh, PATH},
+    harness::{HOST, TestBed, UNMATCHED, get, until},
+    identity::{
+        mtls::{Mesh, PATH},
+        tokens::reviewed,
+    },
 };
 
 const MANY: &str = "the chain has 201 certificates, more than 6";
@@ -49,13 +46,13 @@ async fn t59_a_clients_chain_is_refused_before_a_path_is_looked_for(
         let told = error.get_ref().and_then(|error| error.downcast_ref());
         let alert = rustls::Error::AlertReceived(AlertDescription::CertificateUnknown);
         assert_eq!(told, Some(&alert), "{error}");
-        let record = mesh.gateway.decisions().next().await;
+        let record = mesh.bed.record().await?;
         assert_eq!(record["reason"], "identity_chain", "{record}");
         assert_eq!(record["blame"], "caller", "{record}");
         let text = record["detail"].as_str().unwrap_or_default();
         assert!(text.contains(detail), "{text}");
     }
-    assert_eq!(mesh.world.slack.received().count(), 0);
+    assert_eq!(mesh.bed.env.slack.received().count(), 0);
     Ok(())
 }
 
@@ -80,20 +77,20 @@ async fn t59_an_upstreams_chain_is_refused_before_a_path_is_looked_for(
     #[case] crowd: Crowd,
     #[case] detail: &str,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api.misbehave(Some(Misbehaviour::Crowded(crowd)));
-    let answer = site.client().send(get("/some")).await?;
+    let mut bed = TestBed::start().await?;
+    bed.api.misbehave(Some(Misbehaviour::Crowded(crowd)));
+    let answer = bed.client().send(get("/some")).await?;
     assert_eq!(answer.status, 502);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "upstream_chain", "{record}");
     assert_eq!(record["blame"], "upstream", "{record}");
     let text = record["detail"].as_str().unwrap_or_default();
     assert!(text.contains(detail), "{text}");
-    assert_eq!(site.api.memory().count(), 0);
+    assert_eq!(bed.api.received().count(), 0);
     // The near miss, and the next connection as it was before.
     for behaved in [Some(Misbehaviour::Crowded(Crowd::Most)), None] {
-        site.api.misbehave(behaved);
-        let answer = site.client().send(get("/well")).await?;
+        bed.api.misbehave(behaved);
+        let answer = bed.client().send(get("/well")).await?;
         assert_eq!(answer.text(), "GET /well");
     }
     Ok(())
@@ -102,16 +99,12 @@ async fn t59_an_upstreams_chain_is_refused_before_a_path_is_looked_for(
 /// A pod's own server, which it asks for by an absolute URI where unmatched hosts may pass.
 #[tokio::test]
 async fn t59_the_chain_of_a_server_that_no_target_names_is_bounded_too() -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |_, gateway| {
-        gateway.unmatched = countersign_config::model::Unmatched::Tunnel;
-        Ok(())
-    })
-    .await?;
-    site.api.misbehave(Some(Misbehaviour::Crowded(Crowd::Many)));
+    let mut bed = TestBed::builder().tunnel_unmatched().start().await?;
+    bed.api.misbehave(Some(Misbehaviour::Crowded(Crowd::Many)));
     let uri = format!("https://{UNMATCHED}/some");
-    let answer = crate::identity::issuers::absolute(&site, &site.token, &uri).await?;
+    let answer = bed.absolute(&bed.token, &uri).await?;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "upstream_chain", "{record}");
     Ok(())
 }
@@ -119,41 +112,38 @@ async fn t59_the_chain_of_a_server_that_no_target_names_is_bounded_too() -> anyh
 /// Where the issuer's keys, the API server and their like are asked.
 #[tokio::test]
 async fn t59_the_chains_of_control_planes_are_bounded_too() -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |world, gateway| {
-        let crowded = Misbehaviour::Crowded(Crowd::Many);
-        world.issuer.misbehave(Some(crowded));
-        gateway.issuers[0].jwks = JwksSource::Url {
-            url: world.issuer.jwks_url(),
-            ca_file: Some(world.directory().join("upstream-roots.pem")),
-        };
-        Ok(())
-    })
-    .await?;
-    let refused = site.client().send(get("/some")).await;
+    let mut bed = TestBed::builder()
+        .keys_by_url()
+        .prepare(|env, _| {
+            let crowded = Misbehaviour::Crowded(Crowd::Many);
+            env.issuer.misbehave(Some(crowded));
+            Ok(())
+        })
+        .start()
+        .await?;
+    let refused = bed.client().send(get("/some")).await;
     assert!(refused.is_err(), "CONNECT should be refused");
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "identity_keys_unavailable", "{record}");
     let text = record["detail"].as_str().unwrap_or_default();
     assert!(text.contains(MANY), "{text}");
     // The near miss: the next look, a second later, finds a chain of six.
     let most = Misbehaviour::Crowded(Crowd::Most);
-    site.world.issuer.misbehave(Some(most));
-    let again = async {
-        while site.client().send(get("/well")).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon("keys", Box::pin(again)).await
+    bed.env.issuer.misbehave(Some(most));
+    until("keys", async || {
+        bed.client().send(get("/well")).await.is_ok()
+    })
+    .await
 }
 
 #[tokio::test]
 async fn t59_the_chain_of_a_reviewing_api_server_is_bounded_too() -> anyhow::Result<()> {
-    let mut site = crate::identity::tokens::reviewed().await?;
+    let mut bed = reviewed().await?;
     let crowded = Misbehaviour::Crowded(Crowd::Many);
-    site.world.api_server.misbehave(Some(crowded));
-    let refused = site.client().tls_stream(HOST).await;
+    bed.env.api_server.misbehave(Some(crowded));
+    let refused = bed.client().tls_stream(HOST).await;
     assert!(refused.is_err(), "CONNECT should be refused");
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "identity_review_unavailable", "{record}");
     let text = record["detail"].as_str().unwrap_or_default();
     assert!(text.contains(MANY), "{text}");

@@ -8,29 +8,21 @@ use std::time::Duration;
 
 use countersign_config::model;
 use countersign_tests::client::read_head;
-use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::harness::site::{HOST, Site, soon};
+use crate::harness::{HOST, TestBed, soon};
 
-/// A site whose gateway's limits are changed.
-async fn site_with(change: impl FnOnce(&mut model::Limits)) -> anyhow::Result<Site> {
-    Site::with(
-        countersign_tests::world::Options::default(),
-        |_, gateway| {
-            change(&mut gateway.limits);
-            Ok(())
-        },
-    )
-    .await
+/// A test bed whose gateway's limits are changed.
+async fn with_limits(change: impl FnOnce(&mut model::Limits)) -> anyhow::Result<TestBed> {
+    TestBed::builder().limits(change).start().await
 }
 
 /// A connection to the proxy on which these bytes were sent.
-async fn said(site: &Site, bytes: &str) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
+async fn said(bed: &TestBed, bytes: &str) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(bed.gateway.address()).await?;
     stream.write_all(bytes.as_bytes()).await?;
     Ok(stream)
 }
@@ -49,16 +41,6 @@ async fn status(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<String>
         .unwrap_or(0);
     soon("its body", stream.read_exact(&mut vec![0; length])).await??;
     Ok(head.split(' ').nth(1).unwrap_or_default().to_owned())
-}
-
-/// Completes when the other side has closed.
-async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<()> {
-    let mut rest = Vec::new();
-    // Whether in good order or not.
-    soon("its closing", stream.read_to_end(&mut rest))
-        .await?
-        .ok();
-    Ok(())
 }
 
 /// Sends one piece after another, each well before a deadline from byte to byte would end, until the
@@ -92,20 +74,4 @@ fn connect(token: &str) -> String {
     format!(
         "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
     )
-}
-
-/// The value of one line of the metrics.
-async fn metric(site: &Site, line: &str) -> anyhow::Result<Option<u64>> {
-    let admin = site.gateway.admin().expect("there is an admin endpoint");
-    let metrics = countersign_tests::process::admin(admin, "/metrics").await?;
-    Ok(metrics
-        .lines()
-        .find_map(|there| there.strip_prefix(line)?.trim().parse().ok()))
-}
-
-/// The next record, which tells this reason.
-async fn recorded(site: &mut Site, reason: &str) -> anyhow::Result<Value> {
-    let record = site.record().await?;
-    assert_eq!(record["reason"], reason, "{record}");
-    Ok(record)
 }

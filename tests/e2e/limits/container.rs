@@ -9,19 +9,21 @@ use std::{
 
 use countersign_tests::{
     client::{Client, Session},
+    environment::{Environment, Options},
     fake::Protocol,
     process::{Process, binary},
+    resources::Resource,
     skipped, told,
-    world::{Options, World},
 };
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Command};
 
 use crate::{
-    harness::site::soon,
-    limits::memory::{Endless, OTHER, endless_form},
+    harness::soon,
+    limits::memory::{Endless, endless_form},
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -62,8 +64,8 @@ impl Container {
         Some(container)
     }
 
-    /// Starts the world's gateway in it.
-    async fn run(&self, world: &World) -> anyhow::Result<Process> {
+    /// Starts the environment's gateway in it.
+    async fn run(&self, env: &Environment) -> anyhow::Result<Process> {
         let mut command = Command::new("sh");
         command
             .arg("-c")
@@ -71,9 +73,9 @@ impl Container {
             .arg(&self.directory)
             .arg(binary()?)
             .args(["run", "--log", "json", "--config"])
-            .arg(world.gateway_yaml())
+            .arg(env.gateway_yaml())
             .env_remove("RUST_LOG");
-        Process::launch(command, world).await
+        Process::launch(command, env).await
     }
 
     /// The most that it has used, in bytes.
@@ -97,36 +99,29 @@ fn uuid() -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// What the other workload may do.
-const RIGHT: &str = "
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: other-reads-qase, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [other]
-  target: qase
-  credential: qase-reader
-  allow:
-    - methods: [GET]
-      paths: [\"/v1/project/*\"]
-";
-
-/// A container with a gateway in a world where strangers may have all the places that fit.
-async fn scene() -> anyhow::Result<Option<(Process, Container, World)>> {
+/// A container with a gateway in an environment where strangers may have all the places that fit.
+async fn contained() -> anyhow::Result<Option<(Process, Container, Environment)>> {
     let Some(container) = Container::new() else {
         skipped("no memory cgroup can be made here");
         return Ok(None);
     };
     let extra = "  limits: { unidentified: { connections: 1800, perSource: 1800 } }\n";
-    let world = World::with(Options {
+    let env = Environment::with(Options {
         extra: extra.to_owned(),
         ..Options::default()
     })
     .await?;
-    world.write_policy("other.yaml", &[OTHER, RIGHT].concat())?;
-    let process = container.run(&world).await?;
-    Ok(Some((process, container, world)))
+    env.write_policy(
+        "other.yaml",
+        [
+            Resource::workload("other"),
+            Resource::access("other-reads-qase", "other", "qase")
+                .credential_named("qase-reader")
+                .allow(json!({"methods": ["GET"], "paths": ["/v1/project/*"]})),
+        ],
+    )?;
+    let process = container.run(&env).await?;
+    Ok(Some((process, container, env)))
 }
 
 /// So many honest requests one after the other, each on a connection of its own; all are answered.
@@ -152,10 +147,10 @@ async fn fits(container: Container, mut process: Process, what: &str) -> anyhow:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t60_heads_that_never_end_in_a_container() -> anyhow::Result<()> {
-    let Some((process, container, world)) = scene().await? else {
+    let Some((process, container, env)) = contained().await? else {
         return Ok(());
     };
-    let client = process.client().bearer(&world.token("qa", "other"));
+    let client = process.client().bearer(&env.token("qa", "other"));
     let head = format!("GET http://a/ HTTP/1.1\r\nX: {}", "x".repeat(15 * 1024));
     let attack = async {
         let mut open = Vec::new();
@@ -179,14 +174,14 @@ async fn t60_heads_that_never_end_in_a_container() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t62_forms_that_never_end_in_a_container() -> anyhow::Result<()> {
-    let Some((process, container, world)) = scene().await? else {
+    let Some((process, container, env)) = contained().await? else {
         return Ok(());
     };
     let attacker = process
         .client()
-        .bearer(&world.token("qa", "nightly-dashboard"));
+        .bearer(&env.token("qa", "nightly-dashboard"));
     let attacker = attacker.over(Protocol::Http2);
-    let client = process.client().bearer(&world.token("qa", "other"));
+    let client = process.client().bearer(&env.token("qa", "other"));
     let mut sessions = Vec::new();
     for _ in 0..4 {
         let stream = attacker.tls_stream("slack.com").await?;

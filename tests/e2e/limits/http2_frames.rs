@@ -5,9 +5,9 @@ use std::{fmt::Write as _, fs};
 
 use countersign_tests::{
     client::{Client, Stream},
+    environment::Environment,
     listener_files::ListenerFiles,
     process::{Process, logged_by},
-    world::World,
 };
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::site::{PATIENCE, soon};
+use crate::harness::{PATIENCE, soon};
 
 /// Frames of each kind.
 const MANY: usize = 100_000;
@@ -137,18 +137,18 @@ struct Target {
 }
 
 impl Target {
-    async fn start(world: &World, rust_log: Option<&str>) -> anyhow::Result<Self> {
-        let files = ListenerFiles::write(world.directory(), &[[127, 0, 0, 1].into()])?;
-        let yaml = fs::read_to_string(world.gateway_yaml())?;
-        let (before, after) = yaml.split_once("  identity:\n").expect("the world's file");
+    async fn start(env: &Environment, rust_log: Option<&str>) -> anyhow::Result<Self> {
+        let files = ListenerFiles::write(env.directory(), &[[127, 0, 0, 1].into()])?;
+        let yaml = fs::read_to_string(env.gateway_yaml())?;
+        let (before, after) = yaml.split_once("  identity:\n").expect("the env's file");
         let listener = format!(
             "    - {{ name: tls, address: \"127.0.0.1:0\", mode: explicit, tls: {{ certificate: {}, key: {} }} }}\n",
             files.certificate.display(),
             files.key.display()
         );
         let yaml = format!("{before}{listener}  identity:\n{after}");
-        fs::write(world.gateway_yaml(), yaml)?;
-        let gateway = Process::start(world, rust_log).await?;
+        fs::write(env.gateway_yaml(), yaml)?;
+        let gateway = Process::start(env, rust_log).await?;
         let tls = logged_by(&gateway.printed(), "tls").expect("all listen");
         let roots = fs::read_to_string(&files.ca)?;
         Ok(Self {
@@ -287,10 +287,10 @@ async fn t58_frames_by_the_hundred_thousand(
     #[case] identified: bool,
     #[case] rust_log: Option<&str>,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let target = Target::start(&world, rust_log).await?;
+    let env = Environment::start().await?;
+    let target = Target::start(&env, rust_log).await?;
     let gateway = &target.gateway;
-    let token = world.token("qa", "nightly-dashboard");
+    let token = env.token("qa", "nightly-dashboard");
     answers(gateway, &token).await?;
     let resident = gateway.status("VmRSS")?;
     let mut told = String::new();
@@ -316,9 +316,9 @@ async fn t58_frames_by_the_hundred_thousand(
 async fn t58_a_process_log_that_nobody_reads_stops_nobody(
     #[case] rust_log: Option<&str>,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut target = Target::start(&world, rust_log).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await?;
+    let mut target = Target::start(&env, rust_log).await?;
+    let token = env.token("qa", "nightly-dashboard");
     target.gateway.stop_reading();
     for kind in ["ping_ack", "ping", "empty_headers"] {
         flood(&target, None, kind).await?;
@@ -353,8 +353,8 @@ async fn t58_a_process_log_that_nobody_reads_stops_nobody(
 /// It ends in time too, though its last words reach nobody.
 #[tokio::test]
 async fn t58_a_gateway_whose_log_nobody_reads_ends_when_told() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut target = Target::start(&world, Some("debug")).await?;
+    let env = Environment::start().await?;
+    let mut target = Target::start(&env, Some("debug")).await?;
     target.gateway.stop_reading();
     flood(&target, None, "ping_ack").await?;
     let gateway = &mut target.gateway;

@@ -7,13 +7,15 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::Bytes;
 use countersign_tests::{
     client::Client,
+    environment::{Environment, Options},
     fake::Misbehaviour,
     process::{self, Process},
-    world::{Options, World},
 };
 use http::{Method, Request};
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::harness::until;
 
 /// What was said somewhere, and where.
 struct Said(Vec<(String, String)>);
@@ -77,14 +79,14 @@ async fn nothing_that_a_gateway_says_holds_a_secret() -> anyhow::Result<()> {
         token_review: true,
         ..Options::default()
     };
-    let world = World::with(options).await?;
-    let gateway = Process::start(&world, Some("trace")).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::with(options).await?;
+    let gateway = Process::start(&env, Some("trace")).await?;
+    let token = env.token("qa", "nightly-dashboard");
     let client = gateway.client().bearer(&token);
     let mut said = Said(Vec::new());
 
     use_everything(&client, &mut said).await?;
-    for stranger in [world.token("qa", "stranger"), format!("{token}x")] {
+    for stranger in [env.token("qa", "stranger"), format!("{token}x")] {
         let refused = gateway.client().bearer(&stranger);
         let answer = refused.send(call("/api/chat.postMessage", "")).await;
         said.add("a refused CONNECT", format!("{answer:?}"));
@@ -96,42 +98,40 @@ async fn nothing_that_a_gateway_says_holds_a_secret() -> anyhow::Result<()> {
         // What the API itself echoes reaches the caller; it must not reach the log.
         Misbehaviour::Echo,
     ] {
-        world.slack.misbehave(Some(how));
+        env.slack.misbehave(Some(how));
         let answer = client.send(call("/api/chat.postMessage", "")).await;
         if how != Misbehaviour::Echo {
             said.add("the answer of a broken upstream", format!("{answer:?}"));
         }
     }
-    world.slack.misbehave(None);
+    env.slack.misbehave(None);
     // An inline secret instead of a reference, in a revision that is refused.
-    world.write_policy("pasted.yaml", &pasted(&world.slack.bot_token()))?;
+    env.write_yaml("pasted.yaml", &pasted(&env.slack.bot_token()))?;
     gateway.signal("HUP").await?;
-    crate::harness::site::soon("the refusal of the revision", async {
-        while !gateway.admin("/readyz").await?.contains("pasted.yaml") {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        anyhow::Ok(())
+    until("the refusal of the revision", async || {
+        let ready = gateway.admin("/readyz").await;
+        ready.is_ok_and(|ready| ready.contains("pasted.yaml"))
     })
-    .await??;
+    .await?;
 
     for path in ["/metrics", "/readyz", "/healthz", "/version"] {
         said.add(path, gateway.admin(path).await?);
     }
-    tools(&world, &mut said).await?;
+    tools(&env, &mut said).await?;
     let log = gateway.printed();
     assert!(log.contains("\"TRACE\""), "the process log is not at trace");
     said.add("the process log", log);
-    let decisions = fs::read_to_string(world.decision_log())?;
+    let decisions = fs::read_to_string(env.decision_log())?;
     assert!(decisions.lines().count() > 8, "{decisions}");
     said.add("the decision log", decisions);
     said.add(
         "the strangers' decision log",
-        fs::read_to_string(world.strangers_log())?,
+        fs::read_to_string(env.strangers_log())?,
     );
 
-    let mut secrets = world.secrets();
+    let mut secrets = env.secrets();
     secrets.push(token);
-    let key = fs::read_dir(world.ca_directory())?;
+    let key = fs::read_dir(env.ca_directory())?;
     for file in key {
         let text = fs::read_to_string(file?.path()).unwrap_or_default();
         if text.contains("PRIVATE KEY") {
@@ -180,15 +180,15 @@ async fn use_everything(client: &Client, said: &mut Said) -> anyhow::Result<()> 
 }
 
 /// What `check`, `explain` and `schema` say of a directory and a URL with secrets in them.
-async fn tools(world: &World, said: &mut Said) -> anyhow::Result<()> {
+async fn tools(env: &Environment, said: &mut Said) -> anyhow::Result<()> {
     let binary = process::binary()?;
-    let policy = world.policy_directory();
-    let secret = world.slack.bot_token();
+    let policy = env.policy_directory();
+    let secret = env.slack.bot_token();
     let url = format!("https://slack.com/api/chat.postMessage?token={secret}");
     let subject = "system:serviceaccount:qa:nightly-dashboard";
     for broken in [true, false] {
         if !broken {
-            world.remove_policy("pasted.yaml")?;
+            env.remove_policy("pasted.yaml")?;
         }
         let check = tokio::process::Command::new(&binary)
             .arg("check")

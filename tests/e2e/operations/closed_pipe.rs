@@ -8,20 +8,18 @@ use std::{
     io::{self, BufRead as _, BufReader},
     os::fd::OwnedFd,
     process::{Command, Output, Stdio},
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use countersign::Cli;
 use countersign_tests::{
+    environment::Environment,
     process::{self, Process, admin},
-    world::World,
 };
 use serde_json::Value;
 
-/// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::harness::{soon, until};
 
 const SUBJECT: &str = "system:serviceaccount:qa:nightly-dashboard";
 
@@ -49,9 +47,9 @@ fn line(words: &[&str], rest: &[&std::path::Path]) -> Vec<OsString> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let gateway = Process::start(&world, None).await?;
-    let (ca, policy) = (world.ca_directory(), world.policy_directory());
+    let env = Environment::start().await?;
+    let gateway = Process::start(&env, None).await?;
+    let (ca, policy) = (env.ca_directory(), env.policy_directory());
     let url = "https://slack.com/api/chat.postMessage";
     let explain = |url: &str| {
         let mut line = line(&["explain"], &[&policy]);
@@ -122,13 +120,13 @@ async fn an_output_that_cannot_take_it_is_a_failure_that_is_told() -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn findings_that_nobody_reads_still_count() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    world.write_policy(
+    let env = Environment::start().await?;
+    env.write_yaml(
         "wrong.yaml",
         "apiVersion: countersign.dev/v1alpha1\nkind: Workloat\n",
     )?;
-    let policy = world.policy_directory();
-    let config = world.gateway_yaml();
+    let policy = env.policy_directory();
+    let config = env.gateway_yaml();
     let mut explain = line(&["explain"], &[&policy]);
     explain.extend(["--as", SUBJECT, "GET", "https://slack.com/"].map(OsString::from));
     let lines = [
@@ -157,10 +155,10 @@ async fn findings_that_nobody_reads_still_count() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_whose_log_nobody_reads_any_more_serves_on() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let env = Environment::start().await?;
     let mut child = Command::new(process::binary()?)
         .args(["run", "--log", "json", "--config"])
-        .arg(world.gateway_yaml())
+        .arg(env.gateway_yaml())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
@@ -179,17 +177,15 @@ async fn a_gateway_whose_log_nobody_reads_any_more_serves_on() -> anyhow::Result
             .status()
     };
     // It has just said where it listens.
-    let ready = async {
-        while !admin(address, "/readyz").await?.starts_with("HTTP/1.1 200") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        io::Result::Ok(())
-    };
-    tokio::time::timeout(PATIENCE, ready).await??;
+    until("it to be ready", async || {
+        let answer = admin(address, "/readyz").await;
+        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    })
+    .await?;
     // Each reload is told, to nobody.
     for _ in 0..3 {
         send("-HUP")?;
-        let answer = tokio::time::timeout(PATIENCE, admin(address, "/readyz")).await??;
+        let answer = soon("an answer", admin(address, "/readyz")).await??;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     send("-TERM")?;

@@ -1,43 +1,43 @@
 //! Sinks that do not take what is written, files that do not answer, and floods of records: the
 //! gateway serves on, and what must be recorded is.
 
-use std::{fs, path::Path, process::Stdio};
+use std::fs;
 
 use countersign_tests::{
     client::read_head,
+    environment::{Environment, records},
     process::{Process, Program, binary},
-    world::{World, records},
 };
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use http::StatusCode;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Command};
 
-use crate::harness::site::soon;
+use crate::harness::{SmallDisk, auth_test, list_runs, named_pipe, soon, until};
 
 /// Requests of an honest caller that are forwarded.
 const HONEST: usize = 40;
 
-fn pipe(path: &Path) -> anyhow::Result<()> {
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
-    Ok(())
+/// The gateway's file with another sink of records.
+fn record_to(env: &Environment, sink: &str) -> std::io::Result<()> {
+    let file = format!("{{ file: {} }}", env.decision_log().display());
+    env.edit_gateway(&file, sink)
 }
 
-/// The gateway's file with another sink of records.
-fn record_to(world: &World, sink: &str) -> anyhow::Result<()> {
-    let yaml = fs::read_to_string(world.gateway_yaml())?;
-    let file = format!("{{ file: {} }}", world.decision_log().display());
-    assert!(yaml.contains(&file));
-    fs::write(world.gateway_yaml(), yaml.replace(&file, sink))?;
-    Ok(())
+/// A gateway that cannot start.
+async fn ended_at_start(env: &Environment) -> anyhow::Result<Program> {
+    let mut command = Command::new(binary()?);
+    command
+        .args(["run", "--log", "json", "--config"])
+        .arg(env.gateway_yaml());
+    let mut program = Program::start(command)?;
+    assert_eq!(program.ended().await?.code(), Some(1));
+    Ok(program)
 }
 
 async fn forwarded(gateway: &Process, token: &str, count: usize) -> anyhow::Result<()> {
     let client = gateway.client().bearer(token);
     for _ in 0..count {
-        let request = Request::post("https://slack.com/api/auth.test").body(Full::default())?;
-        let answer = soon("an answer", client.send(request)).await??;
+        let answer = soon("an answer", client.send(auth_test())).await??;
         assert_eq!(answer.status, StatusCode::OK);
     }
     Ok(())
@@ -91,9 +91,9 @@ fn told(records: &[Value]) -> u64 {
 #[tokio::test]
 async fn t64_strangers_cannot_crowd_out_the_records_of_proven_callers() -> anyhow::Result<()> {
     const REFUSALS: usize = 3000;
-    let world = World::start().await?;
-    let mut gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await?;
+    let mut gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
     let (flood, honest) = tokio::join!(
         strangers(&gateway, REFUSALS),
         forwarded(&gateway, &token, HONEST)
@@ -102,10 +102,10 @@ async fn t64_strangers_cannot_crowd_out_the_records_of_proven_callers() -> anyho
     honest?;
     gateway.signal("TERM").await?;
     assert_eq!(gateway.ended().await?.code(), Some(0));
-    let known = world.decisions()?;
+    let known = env.decisions()?;
     assert_eq!(known.len(), HONEST, "one record for each, and no other");
     assert!(known.iter().all(|record| record["outcome"] == "permitted"));
-    let strangers = records(&world.strangers_log())?;
+    let strangers = records(&env.strangers_log())?;
     assert_eq!(told(&strangers), REFUSALS as u64);
     let summary = &of_schema(&strangers, "countersign.summary/v1")[0];
     assert_eq!(summary["sources"][0]["address"], "127.0.0.1", "{summary}");
@@ -118,10 +118,10 @@ async fn t64_strangers_cannot_crowd_out_the_records_of_proven_callers() -> anyho
 /// The collector takes nothing while strangers flood, and then takes what waits.
 #[tokio::test]
 async fn t64_a_collector_that_comes_late_gets_every_forwarded_request() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    record_to(&world, "{ stdout: json }")?;
-    let mut gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await?;
+    record_to(&env, "{ stdout: json }")?;
+    let mut gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
     gateway.stop_reading();
     for _ in 0..4 {
         strangers(&gateway, 1000).await?;
@@ -146,10 +146,10 @@ async fn t64_a_collector_that_comes_late_gets_every_forwarded_request() -> anyho
 
 #[tokio::test]
 async fn t58_records_that_nobody_reads_stop_nobody() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    record_to(&world, "{ stdout: json }")?;
-    let gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await?;
+    record_to(&env, "{ stdout: json }")?;
+    let gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
     gateway.stop_reading();
     // More than the pipe holds, and then more than the queue of strangers does.
     forwarded(&gateway, &token, 5 * HONEST).await?;
@@ -162,46 +162,17 @@ async fn t58_records_that_nobody_reads_stop_nobody() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file system of 256 KiB, unmounted when it is dropped.
-struct Tiny(tempfile::TempDir);
-
-impl Tiny {
-    /// `None` where this machine does not let us.
-    fn mount() -> anyhow::Result<Option<Self>> {
-        let directory = tempfile::tempdir()?;
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
-            .arg(directory.path())
-            .stderr(Stdio::null())
-            .status()?;
-        if mount.success() {
-            return Ok(Some(Self(directory)));
-        }
-        countersign_tests::skipped("a file system cannot be mounted without root");
-        Ok(None)
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg(self.0.path())
-            .status();
-        assert!(unmounted.is_ok_and(|status| status.success()));
-    }
-}
-
 #[tokio::test]
 async fn t58_a_full_disk_stops_nobody_and_is_told_when_it_has_room_again() -> anyhow::Result<()> {
-    let Some(disk) = Tiny::mount()? else {
+    let env = Environment::start().await?;
+    let Some(disk) = SmallDisk::mount(env.directory().join("disk"), "size=256k")? else {
         return Ok(());
     };
-    let log = disk.0.path().join("decisions.jsonl");
-    let world = World::start().await?;
-    record_to(&world, &format!("{{ file: {} }}", log.display()))?;
-    fs::write(disk.0.path().join("filler"), vec![0_u8; 257 * 1024]).unwrap_err();
-    let mut gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let log = disk.path().join("decisions.jsonl");
+    record_to(&env, &format!("{{ file: {} }}", log.display()))?;
+    fs::write(disk.path().join("filler"), vec![0_u8; 257 * 1024]).unwrap_err();
+    let mut gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
     forwarded(&gateway, &token, HONEST).await?;
     gateway
         .said(|printed| {
@@ -210,7 +181,7 @@ async fn t58_a_full_disk_stops_nobody_and_is_told_when_it_has_room_again() -> an
                 .then_some(())
         })
         .await?;
-    fs::remove_file(disk.0.path().join("filler"))?;
+    fs::remove_file(disk.path().join("filler"))?;
     forwarded(&gateway, &token, 1).await?;
     gateway.signal("TERM").await?;
     assert_eq!(gateway.ended().await?.code(), Some(0));
@@ -222,16 +193,11 @@ async fn t58_a_full_disk_stops_nobody_and_is_told_when_it_has_room_again() -> an
 
 #[tokio::test]
 async fn t58_a_pipe_without_a_reader_is_no_file_of_records() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let path = world.directory().join("pipe");
-    pipe(&path)?;
-    record_to(&world, &format!("{{ file: {} }}", path.display()))?;
-    let mut command = Command::new(binary()?);
-    command
-        .args(["run", "--log", "json", "--config"])
-        .arg(world.gateway_yaml());
-    let mut program = Program::start(command)?;
-    assert_eq!(program.ended().await?.code(), Some(1));
+    let env = Environment::start().await?;
+    let path = env.directory().join("pipe");
+    named_pipe(&path)?;
+    record_to(&env, &format!("{{ file: {} }}", path.display()))?;
+    let mut program = ended_at_start(&env).await?;
     let told = format!("the decision log {} cannot be opened", path.display());
     program
         .said(|printed| printed.contains(&told).then_some(()))
@@ -244,16 +210,15 @@ async fn t58_a_pipe_without_a_reader_is_no_file_of_records() -> anyhow::Result<(
 #[tokio::test]
 async fn t58_a_secret_that_does_not_answer_is_the_fault_of_its_requests_alone() -> anyhow::Result<()>
 {
-    let world = World::start().await?;
-    let gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
-    let secret = world.secret_directory().join("qase");
+    let env = Environment::start().await?;
+    let gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
+    let secret = env.secret_directory().join("qase");
     fs::remove_file(&secret)?;
-    pipe(&secret)?;
+    named_pipe(&secret)?;
     let client = gateway.client().bearer(&token);
     for _ in 0..20 {
-        let request = Request::get("https://api.qase.io/v1/run/DEMO").body(Full::default())?;
-        let answer = soon("a refusal", client.send(request)).await??;
+        let answer = soon("a refusal", client.send(list_runs())).await??;
         assert!(!answer.status.is_success(), "{}", answer.text());
     }
     forwarded(&gateway, &token, HONEST).await
@@ -261,45 +226,34 @@ async fn t58_a_secret_that_does_not_answer_is_the_fault_of_its_requests_alone() 
 
 #[tokio::test]
 async fn t58_keys_that_do_not_answer_are_no_keys() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let keys = world.directory().join("jwks.json");
+    let env = Environment::start().await?;
+    let keys = env.directory().join("jwks.json");
     fs::remove_file(&keys)?;
-    pipe(&keys)?;
-    let gateway = Process::start(&world, None).await?;
+    named_pipe(&keys)?;
+    let gateway = Process::start(&env, None).await?;
     let client = gateway
         .client()
-        .bearer(&world.token("qa", "nightly-dashboard"));
+        .bearer(&env.token("qa", "nightly-dashboard"));
     for _ in 0..4 {
         let refused = soon("a refusal", client.tls_stream("slack.com")).await?;
         assert!(refused.is_err());
     }
     let ready = soon("the admin endpoint", gateway.admin("/healthz")).await??;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    let recorded = soon("a record", async {
-        loop {
-            if let Some(first) = records(&world.strangers_log())?.first() {
-                return anyhow::Ok(first.clone());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    });
-    assert_eq!(recorded.await??["reason"], "identity_keys_unavailable");
+    let strangers = || records(&env.strangers_log()).unwrap_or_default();
+    until("a record", async || !strangers().is_empty()).await?;
+    assert_eq!(strangers()[0]["reason"], "identity_keys_unavailable");
     Ok(())
 }
 
 /// What is read at start waits for nobody either.
 #[tokio::test]
 async fn t58_roots_that_do_not_answer_are_an_error_at_start() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let roots = world.directory().join("upstream-roots.pem");
+    let env = Environment::start().await?;
+    let roots = env.directory().join("upstream-roots.pem");
     fs::remove_file(&roots)?;
-    pipe(&roots)?;
-    let mut command = Command::new(binary()?);
-    command
-        .args(["run", "--log", "json", "--config"])
-        .arg(world.gateway_yaml());
-    let mut program = Program::start(command)?;
-    assert_eq!(program.ended().await?.code(), Some(1));
+    named_pipe(&roots)?;
+    let mut program = ended_at_start(&env).await?;
     program
         .said(|printed| printed.contains("it is not a regular file").then_some(()))
         .await?;

@@ -9,12 +9,15 @@ use countersign_config::{
 use countersign_core::{clock::Clock, destination::Authority, reason::Reason};
 use countersign_gateway::authorize;
 use countersign_tests::{
-    gateway::Gateway,
-    world::{Options, World},
+    environment::{DASHBOARD, DASHBOARD_FILE, Environment},
+    resources::{Resource, Resources},
 };
 use http::{Method, Request, Uri};
 use http_body_util::Full;
 use jiff::Timestamp;
+use serde_json::json;
+
+use crate::harness::TestBed;
 
 /// Who, when, what, and the reason it must be refused for (`None`: permitted).
 type Row = (
@@ -25,7 +28,6 @@ type Row = (
     Option<&'static str>,
 );
 
-const DASHBOARD: &str = "nightly-dashboard";
 const RELEASE: &str = "release-bot";
 const STRANGER: &str = "stranger";
 /// A Monday in Berlin, within the policy's window, and outside of it.
@@ -96,93 +98,48 @@ const TABLE: &[Row] = &[
     (DASHBOARD, IN, "POST", "https://SLACK.com/api/chat.postMessage", None),
 ];
 
-const POLICY: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: nightly-dashboard, namespace: qa }
-spec:
-  owner: qa@example.com
-  match: [{ cluster: prod-eu, serviceAccount: nightly-dashboard }]
----
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: release-bot, namespace: qa }
-spec:
-  owner: release@example.com
-  match: [{ serviceAccount: release-bot }]
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: qase-reader, namespace: qa }
-spec: { target: qase, static: { token: { file: SECRETS/qase } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: slack-bot, namespace: qa }
-spec: { target: slack, static: { token: { file: SECRETS/slack-bot } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-reads-qase, namespace: qa }
-spec:
-  owner: qa@example.com
-  workloads: [nightly-dashboard]
-  target: qase
-  credential: qase-reader
-  allow:
-    - methods: [GET]
-      paths: ["/v1/run/*", "/v1/result/*", "/v1/defect/*"]
-  conditions:
-    schedule: { cron: "0 6 * * MON-FRI", duration: 45m, timeZone: Europe/Berlin }
-    notAfter: 2027-06-30T00:00:00Z
-    when: "!has(request.query.limit) || int(request.query.limit) <= 100"
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-posts-to-slack, namespace: qa }
-spec:
-  owner: qa@example.com
-  workloads: [nightly-dashboard]
-  target: slack
-  credential: slack-bot
-  allow:
-    - hosts: [slack.com]
-      methods: [POST]
-      paths: ["/api/chat.postMessage", "/api/a*"]
-    - hosts: [files.slack.com]
-      methods: [POST]
-      paths: ["/upload/v1/**"]
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: release-is-observed, namespace: qa }
-spec:
-  owner: release@example.com
-  workloads: [release-bot]
-  target: slack
-  credential: slack-bot
-  mode: observe
-  allow:
-    - hosts: [slack.com]
-      methods: [POST]
-      paths: ["/api/chat.postMessage"]
-"#;
+fn resources() -> Resources {
+    let to_slack = |name: &str, workload: &str| {
+        Resource::access(name, workload, "slack").credential_named("slack-bot")
+    };
+    let posts =
+        |host: &str, paths: &[&str]| json!({"hosts": [host], "methods": ["POST"], "paths": paths});
+    let reads = json!({
+        "methods": ["GET"],
+        "paths": ["/v1/run/*", "/v1/result/*", "/v1/defect/*"],
+    });
+    let conditions = json!({
+        "schedule": {"cron": "0 6 * * MON-FRI", "duration": "45m", "timeZone": "Europe/Berlin"},
+        "notAfter": "2027-06-30T00:00:00Z",
+        "when": "!has(request.query.limit) || int(request.query.limit) <= 100",
+    });
+    Resources::from([
+        Resource::workload(DASHBOARD),
+        Resource::workload(RELEASE).with("match", json!([{"serviceAccount": RELEASE}])),
+        Resource::credential("qase-reader", "qase").token_file("qase"),
+        Resource::credential("slack-bot", "slack").token_file("slack-bot"),
+        Resource::access("dashboard-reads-qase", DASHBOARD, "qase")
+            .credential_named("qase-reader")
+            .allow(reads)
+            .with("conditions", conditions),
+        to_slack("dashboard-posts-to-slack", DASHBOARD)
+            .allow(posts("slack.com", &["/api/chat.postMessage", "/api/a*"]))
+            .allow(posts("files.slack.com", &["/upload/v1/**"])),
+        to_slack("release-is-observed", RELEASE)
+            .with("mode", json!("observe"))
+            .allow(posts("slack.com", &["/api/chat.postMessage"])),
+    ])
+}
 
 #[tokio::test]
 async fn explain_and_the_gateway_agree_on_every_request() -> anyhow::Result<()> {
     let clock = Clock::manual(SUNDAY.parse()?);
-    let options = Options {
-        clock: clock.clone(),
-        ..Options::default()
-    };
-    let world = World::with(options).await?;
-    let secrets = world.secret_directory().display().to_string();
-    world.write_policy(
-        "nightly-dashboard.yaml",
-        &POLICY.replace("SECRETS", &secrets),
-    )?;
-    let loaded = load::resources(&[world.policy_directory()]).expect("the policy is usable");
-    let mut gateway = Gateway::start(&world).await?;
+    let mut bed = TestBed::builder()
+        .clock(&clock)
+        .prepare(|env, _| Ok(env.write_policy(DASHBOARD_FILE, resources())?))
+        .start()
+        .await?;
+    let loaded = load::resources(&[bed.env.policy_directory()]).expect("the policy is usable");
 
     assert!(
         TABLE.len() >= 40,
@@ -199,14 +156,14 @@ async fn explain_and_the_gateway_agree_on_every_request() -> anyhow::Result<()> 
         let (account, _, method, url, expected) = *row;
         clock.set(at);
         let explained = explain(&loaded.policies, account, at, method, url);
-        let decided = ask(&world, &mut gateway, account, method, url).await?;
+        let decided = ask(&mut bed, account, method, url).await?;
         if explained.as_deref() != expected || decided.as_deref() != expected {
             wrong.push(format!(
                 "{row:?}: explain {explained:?}, gateway {decided:?}"
             ));
         }
     }
-    gateway.stop().await?;
+    bed.gateway.stop().await?;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
@@ -249,24 +206,23 @@ fn explain(
 }
 
 /// How many of the pods' requests were sent on.
-fn sent(world: &World) -> usize {
-    world.slack.received().of_pods().len() + world.qase.received().of_pods().len()
+fn sent(env: &Environment) -> usize {
+    env.slack.received().of_pods().len() + env.qase.received().of_pods().len()
 }
 
 /// The reason that the gateway records for refusing the request; what the caller sees must agree.
 async fn ask(
-    world: &World,
-    gateway: &mut Gateway,
+    bed: &mut TestBed,
     account: &str,
     method: &str,
     url: &str,
 ) -> anyhow::Result<Option<String>> {
-    let before = sent(world);
-    let client = gateway.client(world).bearer(&world.token("qa", account));
+    let before = sent(&bed.env);
+    let client = bed.client_of(account);
     let request = Request::builder().method(method).uri(url);
     let answer = client.send(request.body(Full::new(Bytes::new()))?).await;
-    let record = gateway.decisions().next().await;
-    let after = sent(world);
+    let record = bed.record().await?;
+    let after = sent(&bed.env);
     match record["outcome"].as_str() {
         Some("permitted") => {
             assert_eq!(after, before + 1, "permitted, but not sent: {record}");

@@ -1,41 +1,39 @@
 //! Ways around a governed host's name where unmatched connections are carried: its address, another
 //! port, another name, requests in clear.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use countersign_config::{host::Host, model::Unmatched};
-use countersign_tests::{
-    client::{Ask, Client, Failure, Session, converse, read_head},
-    world::Options,
-};
+use countersign_config::host::Host;
+use countersign_tests::client::{Ask, Failure, Session, converse, read_head};
 use http::{Method, StatusCode};
 use rstest::rstest;
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::mpsc,
 };
 
-use crate::harness::site::{HOST, SECRET, Site, UNMATCHED, get, soon};
+use crate::{
+    harness::{HOST, SECRET, TestBed, UNMATCHED, get, soon},
+    policy::refused,
+};
 
 /// A gateway that carries unmatched connections, also to this machine.
-async fn carrying() -> anyhow::Result<Site> {
-    Site::with(Options::default(), |_, gateway| {
-        gateway.unmatched = Unmatched::Tunnel;
-        gateway.upstream.allow_addresses = vec!["127.0.0.0/8".parse()?];
-        gateway.limits.handshake_timeout = std::time::Duration::from_secs(2);
-        // The address at the port that the API's target has.
-        let api = gateway.upstream.resolve[&(Host::parse(HOST)?, 443)];
-        let address = Host::from(api.ip());
-        gateway.upstream.resolve.insert((address, 443), api);
-        Ok(())
-    })
-    .await
-}
-
-/// A client that trusts the API's own root, and not the gateway's.
-fn end_to_end(site: &Site) -> Client {
-    Client::through(site.gateway.address(), &site.world.authority.pem()).bearer(&site.token)
+async fn carrying() -> anyhow::Result<TestBed> {
+    TestBed::builder()
+        .tunnel_unmatched()
+        .limits(|limits| limits.handshake_timeout = Duration::from_secs(2))
+        .prepare(|_, gateway| {
+            gateway.upstream.allow_addresses = vec!["127.0.0.0/8".parse()?];
+            // The address at the port that the API's target has.
+            let api = gateway.upstream.resolve[&(Host::parse(HOST)?, 443)];
+            let address = Host::from(api.ip());
+            gateway.upstream.resolve.insert((address, 443), api);
+            Ok(())
+        })
+        .start()
+        .await
 }
 
 /// A server that sends `banner`, then tells what it hears.
@@ -57,14 +55,6 @@ async fn server(banner: &'static [u8]) -> io::Result<(SocketAddr, mpsc::Unbounde
     Ok((address, heard))
 }
 
-async fn refused(site: &mut Site, reason: &str) -> anyhow::Result<()> {
-    let record = site.record().await?;
-    assert_eq!(record["reason"], reason, "{record}");
-    assert_eq!(record["outcome"], "refused", "{record}");
-    assert_eq!(site.api.memory().count(), 0, "it was sent upstream");
-    Ok(())
-}
-
 #[rstest]
 #[case::by_address_at_another_port("ADDRESS", HOST, "governed_elsewhere")]
 #[case::wildcard_by_address("ADDRESS", "wss-primary.slack.com", "governed_elsewhere")]
@@ -77,38 +67,39 @@ async fn t68_a_hello_for_a_governed_host_is_not_carried(
     #[values(false, true)] old_tls: bool,
     #[values(Ask::Http11, Ask::Http10)] ask: Ask,
 ) -> anyhow::Result<()> {
-    let mut site = carrying().await?;
-    let mut client = end_to_end(&site);
+    let mut bed = carrying().await?;
+    let mut client = bed.end_to_end_client();
     if old_tls {
-        client = client.only_tls12(&site.world.authority.pem());
+        client = client.only_tls12(&bed.env.authority.pem());
     }
     let target = match connect {
-        "ADDRESS" => site.api.address().to_string(),
+        "ADDRESS" => bed.api.address().to_string(),
         name => format!("{name}:443"),
     };
     let tunnel = client.tunnel(ask, &target, None).await?;
     let error = client.greet(tunnel, name).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("AccessDenied"), "{error}");
-    refused(&mut site, reason).await
+    refused(&mut bed, reason).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t68_a_governed_host_by_its_address_is_intercepted_at_its_port() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
-    let client = site.client();
+    let mut bed = carrying().await?;
+    let client = bed.client();
     let tunnel = client.tunnel(Ask::Http11, "127.0.0.1:443", None).await?;
     let stream = client.greet(tunnel, HOST).await?;
     let mut session = Session::over(stream).await?;
     let answer = session.send(get("/some")).await?;
     assert_eq!(answer.text(), "GET /some");
-    assert_eq!(site.record().await?["outcome"], "permitted");
-    let received = &site.api.memory().at("/some")[0];
+    assert_eq!(bed.record().await?["outcome"], "permitted");
+    let received = &bed.api.received().at("/some")[0];
     let bearer = format!("Bearer {SECRET}");
     assert_eq!(received.header_values("authorization"), [bearer]);
     let mut request = get("/some");
     *request.method_mut() = Method::DELETE;
     assert_eq!(session.send(request).await?.status, StatusCode::FORBIDDEN);
-    assert_eq!(site.record().await?["reason"], "request_not_allowed");
+    assert_eq!(bed.record().await?["reason"], "request_not_allowed");
     Ok(())
 }
 
@@ -118,13 +109,14 @@ async fn t68_a_governed_host_by_its_address_is_intercepted_at_its_port() -> anyh
 #[case::wildcard("wss-primary.slack.com:22")]
 #[tokio::test]
 async fn t68_a_governed_host_has_no_other_port(#[case] target: &str) -> anyhow::Result<()> {
-    let mut site = carrying().await?;
-    let asked = site.client().tunnel(Ask::Http11, target, None).await;
+    let mut bed = carrying().await?;
+    let asked = bed.client().tunnel(Ask::Http11, target, None).await;
     let Err(Failure::Connect(answer)) = asked.map(drop) else {
         anyhow::bail!("{target} was carried");
     };
     assert!(answer.to_string().starts_with("HTTP/1.1 403 "), "{answer}");
-    refused(&mut site, "governed_elsewhere").await
+    refused(&mut bed, "governed_elsewhere").await?;
+    Ok(())
 }
 
 #[rstest]
@@ -136,27 +128,27 @@ async fn t68_absolute_requests_for_a_governed_host(
     #[case] uri: &str,
     #[case] reason: &str,
 ) -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let mut request = get("/");
     *request.uri_mut() = uri.parse()?;
-    let answer = site.client().send_absolute(request).await?;
+    let answer = bed.client().send_absolute(request).await?;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    refused(&mut site, reason).await
+    refused(&mut bed, reason).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t68_an_absolute_request_to_an_address_with_a_governed_host() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, mut heard) = server(b"").await?;
     let bytes = format!(
-        "GET http://{address}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {}\r\nConnection: close\r\n\r\n",
-        site.token
+        "GET http://{address}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer TOKEN\r\nConnection: close\r\n\r\n"
     );
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
-    let answer = soon("an answer", converse(&mut stream, bytes.as_bytes())).await??;
+    let answer = bed.to_proxy(&bytes).await?;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(heard.try_recv().is_err());
-    refused(&mut site, "request_malformed").await
+    refused(&mut bed, "request_malformed").await?;
+    Ok(())
 }
 
 const HONEST: &str = "GET /honest HTTP/1.1\r\nHost: other.example.test\r\n\r\n";
@@ -207,10 +199,10 @@ async fn t68_requests_in_clear_through_a_tunnel(
     if later && evil.starts_with("PRI") {
         return Ok(());
     }
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, mut heard) = server(b"").await?;
     let target = address.to_string();
-    let mut tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
+    let mut tunnel = bed.client().tunnel(Ask::Http11, &target, None).await?;
     if later {
         tunnel.write_all(HONEST.as_bytes()).await?;
         soon("the echo", read_head(&mut tunnel)).await??;
@@ -220,7 +212,7 @@ async fn t68_requests_in_clear_through_a_tunnel(
         assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
         assert!(answer.contains(reason), "{answer}");
     }
-    refused(&mut site, reason).await?;
+    refused(&mut bed, reason).await?;
     let mut all = Vec::new();
     while let Ok(byte) = heard.try_recv() {
         all.push(byte);
@@ -247,10 +239,10 @@ async fn t68_other_protocols_and_hosts_pass(
     #[case] says: &str,
     #[values("", "220 ready\r\n")] banner: &'static str,
 ) -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, _heard) = server(banner.as_bytes()).await?;
     let target = address.to_string();
-    let mut tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
+    let mut tunnel = bed.client().tunnel(Ask::Http11, &target, None).await?;
     let mut greeting = vec![0; banner.len()];
     soon("the banner", tunnel.read_exact(&mut greeting)).await??;
     for _ in 0..2 {
@@ -260,21 +252,21 @@ async fn t68_other_protocols_and_hosts_pass(
         assert_eq!(back, says.as_bytes());
     }
     drop(tunnel);
-    assert_eq!(site.record().await?["outcome"], "tunnelled");
+    assert_eq!(bed.record().await?["outcome"], "tunnelled");
     Ok(())
 }
 
 /// Who waits until the server has spoken is looked at all the same.
 #[tokio::test]
 async fn t68_a_late_hello_is_looked_at() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, mut heard) = server(b"220 ready\r\n").await?;
-    let client = end_to_end(&site);
+    let client = bed.end_to_end_client();
     let target = address.to_string();
     let mut tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     soon("the banner", tunnel.read_exact(&mut [0; 11])).await??;
     assert!(client.greet(tunnel, HOST).await.is_err());
-    refused(&mut site, "governed_elsewhere").await?;
+    refused(&mut bed, "governed_elsewhere").await?;
     assert!(heard.try_recv().is_err());
     Ok(())
 }
@@ -284,12 +276,12 @@ async fn t68_a_late_hello_is_looked_at() -> anyhow::Result<()> {
 #[case::head(b"GET / HTTP/1.1\r\nHost: api.exam")]
 #[tokio::test]
 async fn t68_what_has_begun_must_end(#[case] begun: &[u8]) -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, mut heard) = server(b"").await?;
     let target = address.to_string();
-    let mut tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
+    let mut tunnel = bed.client().tunnel(Ask::Http11, &target, None).await?;
     soon("the end", converse(&mut tunnel, begun)).await??;
-    refused(&mut site, "head_timeout").await?;
+    refused(&mut bed, "head_timeout").await?;
     assert!(heard.try_recv().is_err());
     Ok(())
 }
@@ -297,47 +289,43 @@ async fn t68_what_has_begun_must_end(#[case] begun: &[u8]) -> anyhow::Result<()>
 /// A client without SNI is judged by the address, once a governed host is known to be there.
 #[tokio::test]
 async fn t68_a_hello_without_a_name_at_a_governed_hosts_address() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
-    let address = site.api.address();
-    let client = end_to_end(&site);
-    assert_eq!(site.client().send(get("/some")).await?.text(), "GET /some");
-    site.record().await?;
+    let mut bed = carrying().await?;
+    let address = bed.api.address();
+    let client = bed.end_to_end_client();
+    assert_eq!(bed.client().send(get("/some")).await?.text(), "GET /some");
+    bed.record().await?;
     let target = address.to_string();
     let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     let unnamed = client.greet(tunnel, &address.ip().to_string()).await;
     assert!(unnamed.is_err());
-    assert_eq!(site.record().await?["reason"], "governed_elsewhere");
+    assert_eq!(bed.record().await?["reason"], "governed_elsewhere");
     // The near miss: the same address, for a host that is not governed.
     let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     let stream = client.greet(tunnel, UNMATCHED).await?;
     drop(stream);
-    assert_eq!(site.record().await?["outcome"], "tunnelled");
+    assert_eq!(bed.record().await?["outcome"], "tunnelled");
     Ok(())
 }
 
 #[tokio::test]
 async fn t68_a_tunnel_by_a_name_that_is_governed_now_is_closed() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
-    let client = end_to_end(&site);
-    let target = site.api.address().to_string();
+    let mut bed = carrying().await?;
+    let client = bed.end_to_end_client();
+    let target = bed.api.address().to_string();
     let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     let mut stream = client.greet(tunnel, UNMATCHED).await?;
-    let path = site.world.policy_directory().join("example.yaml");
-    let written = std::fs::read_to_string(path)?;
-    let hosts = format!("[{HOST}, {UNMATCHED}]");
-    let changed = written.replace(&format!("[{HOST}]"), &hosts);
-    site.world.write_policy("example.yaml", &changed)?;
-    site.gateway.reloader().reload()?;
+    bed.edit_policy(|policy| policy.target("example")["hosts"] = json!([HOST, UNMATCHED]))?;
     let ended = soon("the end", stream.read(&mut [0; 8])).await?;
     // Cut off without a farewell of TLS, which only its server could give.
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
-    refused(&mut site, "access_changed").await
+    refused(&mut bed, "access_changed").await?;
+    Ok(())
 }
 
 /// A server may ask for a second hello, which then is in clear as well.
 #[tokio::test]
 async fn t68_a_second_hello_is_looked_at() -> anyhow::Result<()> {
-    let mut site = carrying().await?;
+    let mut bed = carrying().await?;
     let (address, mut heard) = server(b"").await?;
     let hello = |name: &str| -> anyhow::Result<Vec<u8>> {
         let roots = rustls::RootCertStore::empty();
@@ -354,14 +342,14 @@ async fn t68_a_second_hello_is_looked_at() -> anyhow::Result<()> {
         Ok(bytes)
     };
     let target = address.to_string();
-    let mut tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
+    let mut tunnel = bed.client().tunnel(Ask::Http11, &target, None).await?;
     let first = hello(UNMATCHED)?;
     tunnel.write_all(&first).await?;
     let mut back = vec![0; first.len()];
     soon("the echo", tunnel.read_exact(&mut back)).await??;
     let second = [&[20, 3, 3, 0, 1, 1][..], &hello(HOST)?].concat();
     soon("the end", converse(&mut tunnel, &second)).await?.ok();
-    assert_eq!(site.record().await?["reason"], "governed_elsewhere");
+    assert_eq!(bed.record().await?["reason"], "governed_elsewhere");
     let mut all = Vec::new();
     while let Ok(byte) = heard.try_recv() {
         all.push(byte);

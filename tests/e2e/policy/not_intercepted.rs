@@ -3,63 +3,52 @@
 use countersign_config::model::Unmatched;
 use countersign_core::clock::Clock;
 use countersign_tests::{
-    client::{Ask, Client, Failure, converse},
+    client::{Ask, Failure},
+    environment::DASHBOARD,
     fake::TokenRequest,
-    world::Options,
+    resources::{Resource, Resources},
 };
 use http::StatusCode;
 use jiff::SignedDuration;
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::harness::site::{HOST, Site, UNMATCHED, get, soon};
+use crate::{
+    harness::{HOST, TestBed, UNMATCHED, exchange, get, soon},
+    policy::refused,
+};
 
-const PINNED: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: pinned }
-spec:
-  hosts: [unmatched.example.test, "*.pinned.example.test"]
-  intercept: false
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-calls-pinned, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: pinned
-  allow: [{ hosts: [unmatched.example.test] }]
-  conditions: { notAfter: 2026-11-23T05:45:00Z }
-"#;
-
-/// A site with such a host, a clock that the test moves, and a token that outlives the policy.
-async fn pinned(unmatched: Unmatched) -> anyhow::Result<(Site, Clock)> {
-    let clock = Clock::manual("2026-11-23T05:10:00Z".parse()?);
-    let options = Options {
-        clock: clock.clone(),
-        ..Options::default()
-    };
-    let mut site = Site::with(options, |world, gateway| {
-        gateway.unmatched = unmatched;
-        gateway.upstream.allow_addresses = vec!["127.0.0.0/8".parse()?];
-        Ok(world.write_policy("pinned.yaml", PINNED)?)
-    })
-    .await?;
-    site.token = token(&site, "nightly-dashboard");
-    Ok((site, clock))
+fn pinned_host() -> Resources {
+    Resources::from([
+        Resource::target("pinned", &[UNMATCHED, "*.pinned.example.test"])
+            .with("intercept", json!(false)),
+        Resource::access("dashboard-calls-pinned", DASHBOARD, "pinned")
+            .allow(json!({"hosts": [UNMATCHED]}))
+            .with("conditions", json!({"notAfter": "2026-11-23T05:45:00Z"})),
+    ])
 }
 
-fn token(site: &Site, account: &str) -> String {
+/// A test bed with such a host, a clock that the test moves, and a token that outlives the policy.
+async fn pinned(unmatched: Unmatched) -> anyhow::Result<(TestBed, Clock)> {
+    let clock = Clock::manual("2026-11-23T05:10:00Z".parse()?);
+    let mut bed = TestBed::builder()
+        .clock(&clock)
+        .prepare(|env, gateway| {
+            gateway.unmatched = unmatched;
+            gateway.upstream.allow_addresses = vec!["127.0.0.0/8".parse()?];
+            Ok(env.write_policy("pinned.yaml", pinned_host())?)
+        })
+        .start()
+        .await?;
+    bed.token = token(&bed, "nightly-dashboard");
+    Ok((bed, clock))
+}
+
+fn token(bed: &TestBed, account: &str) -> String {
     let mut request = TokenRequest::new("qa", account);
     request.lifetime = SignedDuration::from_hours(2);
-    site.world.issuer.mint(&request)
-}
-
-/// A client that trusts the API's own root, and not the gateway's.
-fn end_to_end(site: &Site, token: &str) -> Client {
-    Client::through(site.gateway.address(), &site.world.authority.pem()).bearer(token)
+    bed.env.issuer.mint(&request)
 }
 
 fn through() -> anyhow::Result<http::Request<http_body_util::Full<bytes::Bytes>>> {
@@ -68,23 +57,15 @@ fn through() -> anyhow::Result<http::Request<http_body_util::Full<bytes::Bytes>>
     Ok(request)
 }
 
-async fn refused(site: &mut Site, reason: &str) -> anyhow::Result<Value> {
-    let record = site.record().await?;
-    assert_eq!(record["reason"], reason, "{record}");
-    assert_eq!(record["outcome"], "refused", "{record}");
-    assert_eq!(site.api.memory().count(), 0, "it was sent upstream");
-    Ok(record)
-}
-
 #[rstest]
 #[tokio::test]
 async fn a_tunnel_by_policy_is_carried_unread(
     #[values(Unmatched::Deny, Unmatched::Tunnel)] unmatched: Unmatched,
 ) -> anyhow::Result<()> {
-    let (mut site, _clock) = pinned(unmatched).await?;
-    let client = end_to_end(&site, &site.token);
+    let (mut bed, _clock) = pinned(unmatched).await?;
+    let client = bed.end_to_end_client();
     assert_eq!(client.send(through()?).await?.text(), "GET /through");
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "tunnelled", "{record}");
     assert_eq!(record["workload"]["name"], "qa/nightly-dashboard");
     assert_eq!(record["policy"]["name"], "qa/dashboard-calls-pinned");
@@ -120,22 +101,23 @@ async fn a_tunnel_that_policy_does_not_permit_is_refused(
     #[case] target: &str,
     #[case] reason: &str,
 ) -> anyhow::Result<()> {
-    let (mut site, clock) = pinned(Unmatched::Tunnel).await?;
+    let (mut bed, clock) = pinned(Unmatched::Tunnel).await?;
     clock.pass(clock.now() + SignedDuration::from_mins(minutes));
-    let client = end_to_end(&site, &token(&site, account));
+    bed.token = token(&bed, account);
+    let client = bed.end_to_end_client();
     let asked = client.tunnel(Ask::Http11, target, None).await;
     let Err(Failure::Connect(answer)) = asked.map(drop) else {
         anyhow::bail!("{target} was carried");
     };
     assert!(answer.to_string().starts_with("HTTP/1.1 403 "), "{answer}");
-    refused(&mut site, reason).await?;
+    refused(&mut bed, reason).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn t01_a_tunnel_by_policy_is_for_its_host_alone() -> anyhow::Result<()> {
-    let (mut site, _clock) = pinned(Unmatched::Tunnel).await?;
-    let client = end_to_end(&site, &site.token);
+    let (mut bed, _clock) = pinned(Unmatched::Tunnel).await?;
+    let client = bed.end_to_end_client();
     for name in [
         HOST,
         "other.example.test",
@@ -145,35 +127,35 @@ async fn t01_a_tunnel_by_policy_is_for_its_host_alone() -> anyhow::Result<()> {
         let target = format!("{UNMATCHED}:443");
         let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
         assert!(client.greet(tunnel, name).await.is_err(), "{name}");
-        refused(&mut site, "authority_mismatch").await?;
+        refused(&mut bed, "authority_mismatch").await?;
     }
     let target = format!("{UNMATCHED}:443");
     let mut tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     let bytes = format!("GET / HTTP/1.1\r\nHost: {UNMATCHED}\r\n\r\n");
-    let answer = soon("an answer", converse(&mut tunnel, bytes.as_bytes())).await??;
+    let answer = exchange(&mut tunnel, &bytes).await?;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-    refused(&mut site, "plaintext_refused").await?;
+    refused(&mut bed, "plaintext_refused").await?;
     Ok(())
 }
 
 /// Nor is it carried by its address, where unmatched connections are.
 #[tokio::test]
 async fn t68_a_host_that_is_not_decrypted_by_its_address() -> anyhow::Result<()> {
-    let (mut site, _clock) = pinned(Unmatched::Tunnel).await?;
-    let client = end_to_end(&site, &site.token);
-    let target = site.api.address().to_string();
+    let (mut bed, _clock) = pinned(Unmatched::Tunnel).await?;
+    let client = bed.end_to_end_client();
+    let target = bed.api.address().to_string();
     let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     assert!(client.greet(tunnel, UNMATCHED).await.is_err());
-    refused(&mut site, "governed_elsewhere").await?;
+    refused(&mut bed, "governed_elsewhere").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_request_that_we_would_see_is_refused() -> anyhow::Result<()> {
-    let (mut site, _clock) = pinned(Unmatched::Deny).await?;
-    let answer = site.client().send_absolute(through()?).await?;
+    let (mut bed, _clock) = pinned(Unmatched::Deny).await?;
+    let answer = bed.client().send_absolute(through()?).await?;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    refused(&mut site, "tunnel_only").await?;
+    refused(&mut bed, "tunnel_only").await?;
     Ok(())
 }
 
@@ -185,23 +167,23 @@ async fn t44_a_tunnel_by_policy_ends_with_its_permission(
     #[case] revision: bool,
     #[case] reason: &str,
 ) -> anyhow::Result<()> {
-    let (mut site, clock) = pinned(Unmatched::Deny).await?;
-    let client = end_to_end(&site, &site.token);
+    let (mut bed, clock) = pinned(Unmatched::Deny).await?;
+    let client = bed.end_to_end_client();
     let target = format!("{UNMATCHED}:443");
     let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     let mut stream = client.greet(tunnel, UNMATCHED).await?;
     // A revision that changes nothing for it closes nothing.
-    site.world.write_policy("more.yaml", "# nothing\n")?;
-    site.gateway.reloader().reload()?;
+    bed.env.write_yaml("more.yaml", "# nothing\n")?;
+    bed.reload()?;
     if revision {
-        site.world.remove_policy("pinned.yaml")?;
-        site.gateway.reloader().reload()?;
+        bed.env.remove_policy("pinned.yaml")?;
+        bed.reload()?;
     } else {
         clock.pass("2026-11-23T05:45:00Z".parse()?);
     }
     let ended = soon("the end", stream.read(&mut [0; 8])).await?;
     assert!(!matches!(ended, Ok(1..)), "{ended:?}");
-    let record = refused(&mut site, reason).await?;
+    let record = refused(&mut bed, reason).await?;
     assert_eq!(record["policy"]["name"], "qa/dashboard-calls-pinned");
     Ok(())
 }

@@ -1,27 +1,22 @@
 //! What stays open without requests (tunnels, WebSockets) is judged again: at a new revision, when
 //! time changes policy's answer, and when the caller's proof ends.
 
-use std::{fs, net::SocketAddr};
-
-use countersign_config::{host::Host, model::Unmatched};
 use countersign_core::clock::Clock;
 use countersign_tests::{
     client::{Ask, Client, Stream, read_head},
+    environment::Environment,
     fake::{Protocol, TokenRequest},
-    world::{Options, World},
+    resources::{Resource, Resources},
 };
 use http::StatusCode;
 use jiff::SignedDuration;
 use rstest::rstest;
-use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpListener,
-};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::client::TlsStream;
 
 use crate::{
-    harness::site::{HOST, SECRET, Site, UNMATCHED, soon},
+    harness::{EXAMPLE, HOST, SECRET, TestBed, UNMATCHED, echo_server, soon},
     identity::tokens::reviewed,
 };
 
@@ -62,45 +57,26 @@ pub(crate) async fn websocket(client: Client) -> anyhow::Result<Open<TlsStream<S
     Ok(open)
 }
 
-/// Changes the file of the API's resources, and takes the new revision.
-fn change(site: &Site, from: &str, to: &str) -> anyhow::Result<()> {
-    let written = fs::read_to_string(site.world.policy_directory().join("example.yaml"))?;
-    anyhow::ensure!(written.contains(from), "nothing to change");
-    let changed = written.replace(from, to);
-    site.world.write_policy("example.yaml", &changed)?;
-    site.gateway.reloader().reload()?;
-    Ok(())
+/// Another workload with the same access, and another credential.
+fn with_release_bot(env: &Environment) -> anyhow::Result<()> {
+    let resources = Resources::from([
+        Resource::workload("release-bot"),
+        Resource::credential("second", "example").token_file("example"),
+        Resource::access("release-uses-example", "release-bot", "example")
+            .credential_named("second")
+            .allow(json!({"methods": ["GET"], "paths": ["/**"]})),
+    ]);
+    Ok(env.write_policy("release.yaml", resources)?)
 }
 
-/// Another workload with the same access, and another credential.
-const RELEASE: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: Workload
-metadata: { name: release-bot, namespace: qa }
-spec:
-  owner: release@example.com
-  match: [{ cluster: prod-eu, serviceAccount: release-bot }]
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: second, namespace: qa }
-spec: { target: example, static: { token: { file: {secrets}/example } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: release-uses-example, namespace: qa }
-spec:
-  owner: release@example.com
-  workloads: [release-bot]
-  target: example
-  credential: second
-  allow: [{ methods: [GET], paths: ["/**"] }]
-"#;
+/// Takes GET away from the dashboard.
+fn without_get(policy: &mut Resources) {
+    policy.access(EXAMPLE)["allow"][0]["methods"] = json!(["HEAD", "POST", "PUT", "OPTIONS"]);
+}
 
-fn with_release_bot(world: &World) -> anyhow::Result<()> {
-    let secrets = world.secret_directory().display().to_string();
-    let resources = RELEASE.replace("{secrets}", &secrets);
-    Ok(world.write_policy("release.yaml", &resources)?)
+/// Changes what this test does not use.
+fn without_head(policy: &mut Resources) {
+    policy.access(EXAMPLE)["allow"][0]["methods"] = json!(["GET", "POST", "PUT", "OPTIONS"]);
 }
 
 #[track_caller]
@@ -112,26 +88,40 @@ pub(crate) fn check(record: &Value, reason: &str, blame: &str) {
 }
 
 #[rstest]
-#[case::rule_gone("methods: [GET, ", "methods: [", "request_not_allowed")]
-#[case::workload_gone("[nightly-dashboard]", "[release-bot]", "target_not_granted")]
-#[case::host_gone("hosts: [api.", "hosts: [other.", "host_unmatched")]
+#[case::rule_gone(without_get, "request_not_allowed")]
+#[case::workload_gone(
+    |policy: &mut Resources| policy.access(EXAMPLE)["workloads"] = json!(["release-bot"]),
+    "target_not_granted"
+)]
+#[case::host_gone(
+    |policy: &mut Resources| policy.target("example")["hosts"] = json!(["other.example.test"]),
+    "host_unmatched"
+)]
 #[case::path_denied(
-    "  routes:\n",
-    "  routes:\n    - { paths: [\"/socket\"], deny: \"closed\" }\n",
+    |policy: &mut Resources| {
+        let routes = policy.target("example")["routes"].as_array_mut();
+        let denied = json!({"paths": ["/socket"], "deny": "closed"});
+        routes.expect("it has routes").insert(0, denied);
+    },
     "path_denied"
 )]
-#[case::credential_replaced("credential: example\n", "credential: second\n", "access_changed")]
+#[case::credential_replaced(
+    |policy: &mut Resources| policy.access(EXAMPLE)["credential"] = json!("second"),
+    "access_changed"
+)]
 #[tokio::test]
 async fn t44_a_websocket_that_a_new_revision_does_not_permit_is_closed(
-    #[case] from: &str,
-    #[case] to: &str,
+    #[case] edit: fn(&mut Resources),
     #[case] reason: &str,
 ) -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |world, _| with_release_bot(world)).await?;
-    let mut socket = websocket(site.client()).await?;
-    change(&site, from, to)?;
+    let mut bed = TestBed::builder()
+        .prepare(|env, _| with_release_bot(env))
+        .start()
+        .await?;
+    let mut socket = websocket(bed.client()).await?;
+    bed.edit_policy(edit)?;
     socket.ended().await?;
-    let record = site.record().await?;
+    let record = bed.record().await?;
     check(&record, reason, "operator");
     assert_eq!(record["target"]["protocol"], "websocket");
     assert_eq!(record["upstream"]["status"], 101);
@@ -144,25 +134,26 @@ async fn t44_a_websocket_that_a_new_revision_does_not_permit_is_closed(
 
 #[tokio::test]
 async fn t44_a_websocket_that_a_new_revision_permits_stays() -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |world, _| with_release_bot(world)).await?;
-    let token = site.world.token("qa", "release-bot");
-    let other = site.gateway.client(&site.world).bearer(&token);
-    let mut stays = websocket(other).await?;
-    let mut goes = websocket(site.client()).await?;
+    let mut bed = TestBed::builder()
+        .prepare(|env, _| with_release_bot(env))
+        .start()
+        .await?;
+    let mut stays = websocket(bed.client_of("release-bot")).await?;
+    let mut goes = websocket(bed.client()).await?;
     // The order of policies changes nothing, nor does another credential beside the one in use.
-    change(&site, "HEAD, ", "")?;
+    bed.edit_policy(without_head)?;
     goes.echo(b"still here").await?;
-    change(&site, "methods: [GET, ", "methods: [")?;
+    bed.edit_policy(without_get)?;
     goes.ended().await?;
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["workload"]["name"], "qa/nightly-dashboard");
     check(&record, "request_not_allowed", "operator");
     // A revision that cannot be used is none.
-    site.world.write_policy("broken.yaml", "kind: [unclosed")?;
-    assert!(site.gateway.reloader().reload().is_err());
+    bed.env.write_yaml("broken.yaml", "kind: [unclosed")?;
+    assert!(bed.gateway.reloader().reload().is_err());
     stays.echo(b"still here").await?;
     drop(stays);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["workload"]["name"], "qa/release-bot");
     Ok(())
@@ -170,84 +161,78 @@ async fn t44_a_websocket_that_a_new_revision_permits_stays() -> anyhow::Result<(
 
 #[tokio::test]
 async fn t23_frames_carry_no_credential_and_end_with_the_access() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let mut socket = websocket(site.client()).await?;
+    let mut bed = TestBed::start().await?;
+    let mut socket = websocket(bed.client()).await?;
     // What would get the credential as a request is a frame here.
     let request = format!("GET /some HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: x\r\n\r\n");
     socket.echo(request.as_bytes()).await?;
-    assert_eq!(site.api.memory().count(), 1);
+    assert_eq!(bed.api.received().count(), 1);
     assert_eq!(
-        site.api.memory().all()[0].header_values("authorization"),
+        bed.api.received().all()[0].header_values("authorization"),
         [format!("Bearer {SECRET}")]
     );
-    site.world.remove_policy("example.yaml")?;
-    site.gateway.reloader().reload()?;
+    bed.env.remove_policy("example.yaml")?;
+    bed.reload()?;
     socket.ended().await?;
-    check(&site.record().await?, "host_unmatched", "operator");
+    check(&bed.record().await?, "host_unmatched", "operator");
     Ok(())
 }
 
-/// A site whose clock the test moves.
-async fn timed(conditions: &str) -> anyhow::Result<(Site, Clock)> {
+/// A test bed whose clock the test moves.
+async fn timed(conditions: Value) -> anyhow::Result<(TestBed, Clock)> {
     // A Monday, 06:10 in Berlin.
     let clock = Clock::manual("2026-11-23T05:10:00Z".parse()?);
-    let options = Options {
-        clock: clock.clone(),
-        ..Options::default()
-    };
-    let mut site = Site::with(options, |world, _| {
-        let path = world.policy_directory().join("example.yaml");
-        let with = format!("credential: example\n  conditions: {conditions}\n");
-        let written = fs::read_to_string(path)?.replace("credential: example\n", &with);
-        Ok(world.write_policy("example.yaml", &written)?)
-    })
-    .await?;
+    let mut bed = TestBed::builder()
+        .clock(&clock)
+        .policy(|policy| policy.access(EXAMPLE)["conditions"] = conditions)
+        .start()
+        .await?;
     let mut request = TokenRequest::new("qa", "nightly-dashboard");
     request.lifetime = SignedDuration::from_hours(2);
-    site.token = site.world.issuer.mint(&request);
-    Ok((site, clock))
+    bed.token = bed.env.issuer.mint(&request);
+    Ok((bed, clock))
 }
 
 #[rstest]
 #[case::not_after(
-    "{ notAfter: 2026-11-23T05:45:00Z }",
+    json!({"notAfter": "2026-11-23T05:45:00Z"}),
     35,
     0,
     "policy_expired",
     "operator"
 )]
 #[case::window(
-    "{ schedule: { cron: \"0 6 * * MON-FRI\", duration: 45m, timeZone: Europe/Berlin } }",
+    json!({"schedule": {"cron": "0 6 * * MON-FRI", "duration": "45m", "timeZone": "Europe/Berlin"}}),
     35,
     0,
     "outside_schedule",
     "operator"
 )]
 #[case::expression(
-    "{ when: \"now < timestamp('2026-11-23T05:45:00Z')\" }",
+    json!({"when": "now < timestamp('2026-11-23T05:45:00Z')"}),
     35,
     60,
     "condition_false",
     "operator"
 )]
-#[case::token("{ rate: 1000/h }", 120, 0, "identity_expired", "caller")]
+#[case::token(json!({"rate": "1000/h"}), 120, 0, "identity_expired", "caller")]
 #[tokio::test]
 async fn t23_a_websocket_ends_when_time_ends_its_access(
-    #[case] conditions: &str,
+    #[case] conditions: Value,
     #[case] minutes: i64,
     // An expression announces no moment.
     #[case] seconds_late: i64,
     #[case] reason: &str,
     #[case] blame: &str,
 ) -> anyhow::Result<()> {
-    let (mut site, clock) = timed(conditions).await?;
+    let (mut bed, clock) = timed(conditions).await?;
     let end = clock.now() + SignedDuration::from_mins(minutes);
-    let mut socket = websocket(site.client()).await?;
+    let mut socket = websocket(bed.client()).await?;
     clock.pass(end - SignedDuration::from_secs(1));
     socket.echo(b"to the last second").await?;
     clock.pass(end + SignedDuration::from_secs(seconds_late));
     socket.ended().await?;
-    let record = site.record().await?;
+    let record = bed.record().await?;
     check(&record, reason, blame);
     assert_eq!(record["target"]["protocol"], "websocket");
     Ok(())
@@ -256,10 +241,9 @@ async fn t23_a_websocket_ends_when_time_ends_its_access(
 /// Windows that follow each other are one.
 #[tokio::test]
 async fn a_websocket_stays_while_windows_overlap() -> anyhow::Result<()> {
-    let schedule =
-        "{ schedule: { cron: \"*/10 * * * *\", duration: 15m, timeZone: Europe/Berlin } }";
-    let (site, clock) = timed(schedule).await?;
-    let mut socket = websocket(site.client()).await?;
+    let schedule = json!({"cron": "*/10 * * * *", "duration": "15m", "timeZone": "Europe/Berlin"});
+    let (bed, clock) = timed(json!({"schedule": schedule})).await?;
+    let mut socket = websocket(bed.client()).await?;
     for _ in 0..10 {
         clock.pass(clock.now() + SignedDuration::from_mins(5));
         socket.echo(b"still here").await?;
@@ -270,70 +254,50 @@ async fn a_websocket_stays_while_windows_overlap() -> anyhow::Result<()> {
 /// The bound is the time for which the API server's yes is remembered, and one question.
 #[tokio::test]
 async fn t38_a_deleted_pods_websocket_is_closed() -> anyhow::Result<()> {
-    let mut site = reviewed().await?;
+    let mut bed = reviewed().await?;
     let request = TokenRequest::new("qa", "nightly-dashboard");
-    site.world.api_server.add_pod(&request);
-    let token = site.world.issuer.mint(&request);
-    let client = site.gateway.client(&site.world).bearer(&token);
+    bed.env.api_server.add_pod(&request);
+    let token = bed.env.issuer.mint(&request);
+    let client = bed.client_with(&token);
     let mut socket = websocket(client.clone()).await?;
     let mut second = websocket(client).await?;
-    site.world.api_server.delete_pod(&request);
+    bed.env.api_server.delete_pod(&request);
     for socket in [&mut socket, &mut second] {
         socket.ended().await?;
-        check(&site.record().await?, "identity_revoked", "caller");
+        check(&bed.record().await?, "identity_revoked", "caller");
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_websocket_is_closed_when_the_api_server_stays_away() -> anyhow::Result<()> {
-    let mut site = reviewed().await?;
-    let mut socket = websocket(site.client()).await?;
+    let mut bed = reviewed().await?;
+    let mut socket = websocket(bed.client()).await?;
     let outage = Some(StatusCode::SERVICE_UNAVAILABLE);
-    site.world.api_server.set_outage(outage);
+    bed.env.api_server.set_outage(outage);
     socket.ended().await?;
     check(
-        &site.record().await?,
+        &bed.record().await?,
         "identity_review_unavailable",
         "platform",
     );
     Ok(())
 }
 
-/// A server that speaks no protocol, and its address.
-async fn echoes() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.into_split();
-                tokio::io::copy(&mut read, &mut write).await
-            });
-        }
-    });
-    Ok(address)
+/// A test bed whose gateway carries unmatched connections unread.
+pub(crate) async fn tunnelling(clock: Clock) -> anyhow::Result<TestBed> {
+    let address = echo_server().await?;
+    TestBed::builder()
+        .clock(&clock)
+        .tunnel_unmatched()
+        .resolve(UNMATCHED, 443, address)
+        .start()
+        .await
 }
 
-/// A site whose gateway carries unmatched connections unread.
-pub(crate) async fn tunnelling(clock: Clock) -> anyhow::Result<Site> {
-    let address = echoes().await?;
-    let options = Options {
-        clock,
-        ..Options::default()
-    };
-    Site::with(options, |_, gateway| {
-        gateway.unmatched = Unmatched::Tunnel;
-        let host = Host::parse(UNMATCHED)?;
-        gateway.upstream.resolve.insert((host, 443), address);
-        Ok(())
-    })
-    .await
-}
-
-pub(crate) async fn tunnel(site: &Site) -> anyhow::Result<Open<Stream>> {
+pub(crate) async fn tunnel(bed: &TestBed) -> anyhow::Result<Open<Stream>> {
     let target = format!("{UNMATCHED}:443");
-    let tunnel = site.client().tunnel(Ask::Http11, &target, None).await?;
+    let tunnel = bed.client().tunnel(Ask::Http11, &target, None).await?;
     let mut open = Open(tunnel);
     open.echo(b"hello").await?;
     Ok(open)
@@ -341,17 +305,13 @@ pub(crate) async fn tunnel(site: &Site) -> anyhow::Result<Open<Stream>> {
 
 #[tokio::test]
 async fn t44_a_tunnel_to_a_host_that_is_governed_now_is_closed() -> anyhow::Result<()> {
-    let mut site = tunnelling(Clock::system()).await?;
-    let mut tunnel = tunnel(&site).await?;
-    change(&site, "HEAD, ", "")?;
+    let mut bed = tunnelling(Clock::system()).await?;
+    let mut tunnel = tunnel(&bed).await?;
+    bed.edit_policy(without_head)?;
     tunnel.echo(b"still here").await?;
-    change(
-        &site,
-        "[api.example.test]",
-        "[api.example.test, unmatched.example.test]",
-    )?;
+    bed.edit_policy(|policy| policy.target("example")["hosts"] = json!([HOST, UNMATCHED]))?;
     tunnel.ended().await?;
-    let record = site.record().await?;
+    let record = bed.record().await?;
     check(&record, "access_changed", "operator");
     assert_eq!(record["target"]["authority"], format!("{UNMATCHED}:443"));
     Ok(())
@@ -360,15 +320,15 @@ async fn t44_a_tunnel_to_a_host_that_is_governed_now_is_closed() -> anyhow::Resu
 #[tokio::test]
 async fn a_tunnel_ends_with_its_callers_token() -> anyhow::Result<()> {
     let clock = Clock::manual(Clock::system().now());
-    let mut site = tunnelling(clock.clone()).await?;
+    let mut bed = tunnelling(clock.clone()).await?;
     let mut request = TokenRequest::new("qa", "nightly-dashboard");
     request.lifetime = SignedDuration::from_mins(10);
-    site.token = site.world.issuer.mint(&request);
-    let mut tunnel = tunnel(&site).await?;
+    bed.token = bed.env.issuer.mint(&request);
+    let mut tunnel = tunnel(&bed).await?;
     clock.pass(clock.now() + SignedDuration::from_secs(599));
     tunnel.echo(b"still here").await?;
     clock.pass(clock.now() + SignedDuration::from_secs(1));
     tunnel.ended().await?;
-    check(&site.record().await?, "identity_expired", "caller");
+    check(&bed.record().await?, "identity_expired", "caller");
     Ok(())
 }

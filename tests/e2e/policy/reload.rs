@@ -4,73 +4,67 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use countersign_tests::{
     client::Session,
+    environment::{DASHBOARD_FILE, Environment},
     fake::Protocol,
-    process::{self, Process},
-    world::{Options, World},
+    process::Process,
+    resources::Resources,
 };
 use http::{Method, StatusCode};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::site::{HOST, Site, get, soon};
+use crate::harness::{EXAMPLE, HOST, TestBed, get, soon, until};
 
 /// What `/readyz` says.
-async fn ready(site: &Site) -> anyhow::Result<(String, Value)> {
-    let admin = site.gateway.admin().expect("there is an admin endpoint");
-    let answer = process::admin(admin, "/readyz").await?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    Ok((head.to_owned(), serde_json::from_str(body)?))
-}
-
-async fn metric(site: &Site, line: &str) -> anyhow::Result<bool> {
-    let admin = site.gateway.admin().expect("there is an admin endpoint");
-    Ok(process::admin(admin, "/metrics").await?.contains(line))
+async fn ready(bed: &TestBed) -> anyhow::Result<(String, Value)> {
+    let (head, body) = bed.ask_admin("/readyz").await?;
+    Ok((head, serde_json::from_str(&body)?))
 }
 
 /// Breaks the directory of the resources in one way, and mends it.
 struct Damage {
-    break_it: fn(&World) -> std::io::Result<()>,
-    mend_it: fn(&World) -> std::io::Result<()>,
+    break_it: fn(&Environment) -> std::io::Result<()>,
+    mend_it: fn(&Environment) -> std::io::Result<()>,
 }
 
 const BROKEN_YAML: Damage = Damage {
-    break_it: |world| world.write_policy("broken.yaml", "kind: [unclosed"),
-    mend_it: |world| world.remove_policy("broken.yaml"),
+    break_it: |env| env.write_yaml("broken.yaml", "kind: [unclosed"),
+    mend_it: |env| env.remove_policy("broken.yaml"),
 };
 
 const HALF_WRITTEN: Damage = Damage {
-    break_it: |world| {
-        let whole = fs::read_to_string(world.policy_directory().join("example.yaml"))?;
+    break_it: |env| {
+        let whole = fs::read_to_string(env.policy_directory().join("example.yaml"))?;
         let half = &whole[..whole.len() - 60];
-        fs::write(world.policy_directory().join("half.yaml"), half)
+        fs::write(env.policy_directory().join("half.yaml"), half)
     },
-    mend_it: |world| world.remove_policy("half.yaml"),
+    mend_it: |env| env.remove_policy("half.yaml"),
 };
 
 const DANGLING: Damage = Damage {
-    break_it: |world| {
+    break_it: |env| {
         fs::rename(
-            world.policy_directory().join("example.yaml"),
-            world.directory().join("aside.yaml"),
+            env.policy_directory().join("example.yaml"),
+            env.directory().join("aside.yaml"),
         )?;
-        let whole = fs::read_to_string(world.directory().join("aside.yaml"))?;
-        world.write_policy(
+        let whole = fs::read_to_string(env.directory().join("aside.yaml"))?;
+        env.write_yaml(
             "dangling.yaml",
-            &whole.replace("credential: example", "credential: gone"),
+            &whole.replace("credential: \"example\"", "credential: \"gone\""),
         )
     },
-    mend_it: |world| {
-        world.remove_policy("dangling.yaml")?;
+    mend_it: |env| {
+        env.remove_policy("dangling.yaml")?;
         fs::rename(
-            world.directory().join("aside.yaml"),
-            world.policy_directory().join("example.yaml"),
+            env.directory().join("aside.yaml"),
+            env.policy_directory().join("example.yaml"),
         )
     },
 };
 
 const VANISHED: Damage = Damage {
-    break_it: |world| fs::rename(world.policy_directory(), world.directory().join("aside")),
-    mend_it: |world| fs::rename(world.directory().join("aside"), world.policy_directory()),
+    break_it: |env| fs::rename(env.policy_directory(), env.directory().join("aside")),
+    mend_it: |env| fs::rename(env.directory().join("aside"), env.policy_directory()),
 };
 
 #[rstest]
@@ -82,23 +76,23 @@ const VANISHED: Damage = Damage {
 async fn a_revision_that_cannot_be_used_changes_nothing_and_readyz_says_so(
     #[case] damage: Damage,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let (_, before) = ready(&site).await?;
+    let bed = TestBed::start().await?;
+    let (_, before) = ready(&bed).await?;
     assert_eq!(before["reload_error"], Value::Null);
-    (damage.break_it)(&site.world)?;
-    assert!(site.gateway.reloader().reload().is_err());
-    let (head, broken) = ready(&site).await?;
+    (damage.break_it)(&bed.env)?;
+    assert!(bed.gateway.reloader().reload().is_err());
+    let (head, broken) = ready(&bed).await?;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     assert_eq!(broken["revision"], before["revision"]);
     assert!(broken["reload_error"].is_string(), "{broken}");
     let rejected = "countersign_config_reloads_total{result=\"rejected\"}";
-    assert!(metric(&site, rejected).await?);
-    let answer = site.client().send(get("/still")).await?;
+    assert!(bed.metric(rejected).await?.is_some());
+    let answer = bed.client().send(get("/still")).await?;
     assert_eq!(answer.text(), "GET /still");
 
-    (damage.mend_it)(&site.world)?;
-    site.gateway.reloader().reload()?;
-    let (_, mended) = ready(&site).await?;
+    (damage.mend_it)(&bed.env)?;
+    bed.reload()?;
+    let (_, mended) = ready(&bed).await?;
     assert_eq!(mended["reload_error"], Value::Null);
     assert_eq!(mended["revision"], before["revision"]);
     Ok(())
@@ -109,15 +103,13 @@ async fn a_revision_that_cannot_be_used_changes_nothing_and_readyz_says_so(
 async fn a_change_meets_the_next_request_of_an_open_connection(
     #[values(Protocol::Http1, Protocol::Http2)] protocol: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let mut session = site.client().over(protocol).open(HOST).await?;
+    let mut bed = TestBed::start().await?;
+    let mut session = bed.client().over(protocol).open(HOST).await?;
     assert_eq!(session.send(get("/some")).await?.status, StatusCode::OK);
-    site.record().await?;
-    let path = site.world.policy_directory().join("example.yaml");
-    let narrowed = fs::read_to_string(path)?.replace("methods: [GET, ", "methods: [");
-    site.world.write_policy("example.yaml", &narrowed)?;
+    bed.record().await?;
+    bed.env.edit_policy("example.yaml", without_get)?;
     // Nobody asks for it: the directory is watched.
-    let refused = soon("the change", next_refusal(&mut site, &mut session)).await??;
+    let refused = soon("the change", next_refusal(&mut bed, &mut session)).await??;
     assert_eq!(refused["reason"], "request_not_allowed", "{refused}");
     // The same connection may still do what the new revision allows.
     let mut post = get("/some");
@@ -129,39 +121,35 @@ async fn a_change_meets_the_next_request_of_an_open_connection(
 /// As the kubelet updates a mounted `ConfigMap`.
 #[tokio::test]
 async fn a_swapped_data_link_is_noticed() -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |world, gateway| {
-        let mounted = world.directory().join("mounted");
-        mount(&mounted, &world.policy_directory(), "..2026_1", |text| text)?;
-        gateway.resources = vec![countersign_config::model::ResourceSource::Directory(
-            mounted,
-        )];
-        Ok(())
-    })
-    .await?;
-    let mut session = site.client().open(HOST).await?;
+    let mut bed = TestBed::builder()
+        .prepare(|env, gateway| {
+            let mounted = env.directory().join("mounted");
+            mount(&mounted, &env.policy_directory(), "..2026_1")?;
+            gateway.resources = vec![countersign_config::model::ResourceSource::Directory(
+                mounted,
+            )];
+            Ok(())
+        })
+        .start()
+        .await?;
+    let mut session = bed.client().open(HOST).await?;
     assert_eq!(session.send(get("/some")).await?.status, StatusCode::OK);
-    site.record().await?;
-    let mounted = site.world.directory().join("mounted");
-    let narrow = |text: String| text.replace("methods: [GET, ", "methods: [");
-    mount(&mounted, &site.world.policy_directory(), "..2026_2", narrow)?;
-    let refused = soon("the change", next_refusal(&mut site, &mut session)).await??;
+    bed.record().await?;
+    let mounted = bed.env.directory().join("mounted");
+    bed.env.edit_policy("example.yaml", without_get)?;
+    mount(&mounted, &bed.env.policy_directory(), "..2026_2")?;
+    let refused = soon("the change", next_refusal(&mut bed, &mut session)).await??;
     assert_eq!(refused["reason"], "request_not_allowed", "{refused}");
     Ok(())
 }
 
 /// Writes a version of the files, and swaps `..data` to it.
-fn mount(
-    mounted: &Path,
-    from: &Path,
-    version: &str,
-    change: impl Fn(String) -> String,
-) -> std::io::Result<()> {
+fn mount(mounted: &Path, from: &Path, version: &str) -> std::io::Result<()> {
     fs::create_dir_all(mounted.join(version))?;
     for file in fs::read_dir(from)? {
         let file = file?;
         let name = file.file_name();
-        let text = change(fs::read_to_string(file.path())?);
-        fs::write(mounted.join(version).join(&name), text)?;
+        fs::copy(file.path(), mounted.join(version).join(&name))?;
         let link = mounted.join(&name);
         if !link.exists() {
             symlink(Path::new("..data").join(&name), link)?;
@@ -171,10 +159,15 @@ fn mount(
     fs::rename(mounted.join("..data_tmp"), mounted.join("..data"))
 }
 
-async fn next_refusal(site: &mut Site, session: &mut Session) -> anyhow::Result<Value> {
+/// The dashboard may not GET any more.
+fn without_get(policy: &mut Resources) {
+    policy.access(EXAMPLE)["allow"][0]["methods"] = json!(["HEAD", "POST", "PUT", "OPTIONS"]);
+}
+
+async fn next_refusal(bed: &mut TestBed, session: &mut Session) -> anyhow::Result<Value> {
     loop {
         session.send(get("/some")).await?;
-        let record = site.record().await?;
+        let record = bed.record().await?;
         if record["outcome"] == "refused" {
             return Ok(record);
         }
@@ -183,23 +176,21 @@ async fn next_refusal(site: &mut Site, session: &mut Session) -> anyhow::Result<
 
 #[tokio::test]
 async fn sighup_takes_a_new_revision() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let env = Environment::start().await?;
     // What changes behind a link is not noticed at once: only the signal tells of it.
-    let path = world.policy_directory().join("nightly-dashboard.yaml");
-    let outside = world.directory().join("outside.yaml");
+    let path = env.policy_directory().join(DASHBOARD_FILE);
+    let outside = env.directory().join("outside.yaml");
     fs::rename(&path, &outside)?;
     symlink(&outside, &path)?;
-    let gateway = Process::start(&world, None).await?;
+    let gateway = Process::start(&env, None).await?;
     let revision = |text: &str| text.split("\"revision\":").nth(1).map(str::to_owned);
     let before = revision(&gateway.admin("/readyz").await?);
     let changed = fs::read_to_string(&outside)?.replace("/api/files.info", "/api/users.list");
     fs::write(outside, changed)?;
     gateway.signal("HUP").await?;
-    let taken = soon("the new revision", async {
-        while revision(&gateway.admin("/readyz").await?) == before {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        anyhow::Ok(())
-    });
-    taken.await?
+    until("the new revision", async || {
+        let ready = gateway.admin("/readyz").await;
+        ready.is_ok_and(|ready| revision(&ready) != before)
+    })
+    .await
 }

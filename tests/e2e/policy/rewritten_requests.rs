@@ -1,22 +1,12 @@
 //! Requests that policy reads in one way and a lenient server in another: headers and fields that
 //! rewrite method or path, forms by another type, fields in several spellings.
 
-use std::fs;
-
-use countersign_tests::world::Options;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use rstest::rstest;
+use serde_json::json;
 
-use crate::harness::site::{HOST, Site, get};
-
-/// Refused, and nothing was sent upstream.
-async fn refused(site: &mut Site, reason: &str) -> anyhow::Result<()> {
-    let record = site.record().await?;
-    assert_eq!(record["reason"], reason, "{record}");
-    assert_eq!(site.api.memory().count(), 0, "it was sent upstream");
-    Ok(())
-}
+use crate::harness::{EXAMPLE, HOST, TestBed, get};
 
 #[rstest]
 #[case("X-Original-URL", "path_override")]
@@ -37,7 +27,7 @@ async fn t67_headers_that_rewrite_a_request(
     #[case] reason: &str,
     #[values(false, true)] nominated: bool,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     let mut request = get("/some");
     let header = HeaderName::from_bytes(name.as_bytes())?;
     let headers = request.headers_mut();
@@ -45,17 +35,18 @@ async fn t67_headers_that_rewrite_a_request(
     headers.append(header, HeaderValue::from_static("DELETE"));
     let client = if nominated {
         headers.insert("connection", HeaderValue::from_str(name)?);
-        site.client().over(countersign_tests::fake::Protocol::Http1)
+        bed.client().over(countersign_tests::fake::Protocol::Http1)
     } else {
-        site.client()
+        bed.client()
     };
     assert_eq!(client.send(request).await?.status, StatusCode::BAD_REQUEST);
-    refused(&mut site, reason).await
+    bed.refused(reason).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t67_honest_headers_pass() -> anyhow::Result<()> {
-    let site = Site::start().await?;
+    let bed = TestBed::start().await?;
     let mut request = get("/some");
     for name in [
         "x-requested-with",
@@ -69,8 +60,8 @@ async fn t67_honest_headers_pass() -> anyhow::Result<()> {
         let value = HeaderValue::from_static("value");
         request.headers_mut().insert(name, value);
     }
-    assert_eq!(site.client().send(request).await?.status, StatusCode::OK);
-    let received = &site.api.memory().at("/some")[0];
+    assert_eq!(bed.client().send(request).await?.status, StatusCode::OK);
+    let received = &bed.api.received().at("/some")[0];
     assert_eq!(received.header("x-webhook-url").as_deref(), Some("value"));
     Ok(())
 }
@@ -81,11 +72,11 @@ async fn t67_honest_headers_pass() -> anyhow::Result<()> {
 #[case("/some?X-HTTP-Method-Override=DELETE")]
 #[tokio::test]
 async fn t47_a_query_that_overrides_the_method(#[case] path: &str) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let answer = site.client().send(get(path)).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = bed.client().send(get(path)).await?;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    refused(&mut site, "method_override").await?;
-    let answer = site.client().send(get("/some?payment_method=card")).await?;
+    bed.refused("method_override").await?;
+    let answer = bed.client().send(get("/some?payment_method=card")).await?;
     assert_eq!(answer.status, StatusCode::OK);
     Ok(())
 }
@@ -120,12 +111,12 @@ async fn t71_a_form_is_one_by_any_type(
     )]
     field: &str,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     let body = format!("channel=C1&{field}&text=hello");
-    let answer = site.client().send(post(content_type, &body)?).await?;
-    let record = site.record().await?;
+    let answer = bed.client().send(post(content_type, &body)?).await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record} {}", answer.text());
-    let received = &site.world.slack.received().at(PATH)[0];
+    let received = &bed.env.slack.received().at(PATH)[0];
     let sent = String::from_utf8_lossy(&received.body).into_owned();
     assert!(!sent.contains("xoxb-mine"), "{sent}");
     assert!(sent.starts_with("channel=C1"), "{sent}");
@@ -145,10 +136,10 @@ async fn t71_json_passes_as_it_is(
     #[case] content_type: &str,
     #[case] body: &str,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.client().send(post(content_type, body)?).await?;
-    assert_eq!(site.record().await?["outcome"], "permitted");
-    let received = &site.world.slack.received().at(PATH)[0];
+    let mut bed = TestBed::start().await?;
+    bed.client().send(post(content_type, body)?).await?;
+    assert_eq!(bed.record().await?["outcome"], "permitted");
+    let received = &bed.env.slack.received().at(PATH)[0];
     assert_eq!(received.body, body);
     Ok(())
 }
@@ -162,11 +153,11 @@ async fn t71_what_cannot_be_read_is_refused(
     #[case] content_type: &str,
     #[case] body: &str,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let answer = site.client().send(post(content_type, body)?).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = bed.client().send(post(content_type, body)?).await?;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(site.record().await?["reason"], "form_unreadable");
-    assert!(site.world.slack.received().at(PATH).is_empty());
+    assert_eq!(bed.record().await?["reason"], "form_unreadable");
+    assert!(bed.env.slack.received().at(PATH).is_empty());
     Ok(())
 }
 
@@ -184,21 +175,18 @@ async fn t71_a_field_that_when_reads_stands_in_one_spelling(
     #[case] query: &str,
     #[case] reason: Option<&str>,
 ) -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |world, _| {
-        let path = world.policy_directory().join("example.yaml");
-        let written = fs::read_to_string(path)?;
-        let when = "credential: example\n  conditions: { when: \"!has(request.query.limit) || int(request.query.limit) <= 100\" }\n  allow:";
-        let changed = written.replace("credential: example\n  allow:", when);
-        anyhow::ensure!(changed != written, "nothing to change");
-        Ok(world.write_policy("example.yaml", &changed)?)
-    })
-    .await?;
-    let answer = site.client().send(get(&format!("/some?{query}"))).await?;
+    let when = "!has(request.query.limit) || int(request.query.limit) <= 100";
+    let mut bed = TestBed::builder()
+        .policy(|policy| policy.access(EXAMPLE)["conditions"] = json!({"when": when}))
+        .start()
+        .await?;
+    let answer = bed.client().send(get(&format!("/some?{query}"))).await?;
     if let Some(reason) = reason {
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
-        return refused(&mut site, reason).await;
+        bed.refused(reason).await?;
+        return Ok(());
     }
     assert_eq!(answer.status, StatusCode::OK);
-    assert_eq!(site.api.memory().all()[0].host, HOST);
+    assert_eq!(bed.api.received().all()[0].host, HOST);
     Ok(())
 }

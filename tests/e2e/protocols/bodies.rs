@@ -1,7 +1,9 @@
 //! Bodies stream: 128 MB each way raise the memory of a real gateway process by little.
 
 use bytes::Bytes;
-use countersign_tests::{client::Session, fake::Protocol, process::Process, world::World};
+use countersign_tests::{
+    client::Session, environment::Environment, fake::Protocol, process::Process,
+};
 use futures_util::StreamExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -27,30 +29,24 @@ const MOST_KIB: u64 = 16 * 1024;
 async fn transfers_of_128_mb_need_less_than_16_mb(
     #[case] protocol: Protocol,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    world
-        .slack
-        .server()
-        .set_only_http1(protocol == Protocol::Http1);
-    world
-        .qase
-        .server()
-        .set_only_http1(protocol == Protocol::Http1);
-    let gateway = Process::start(&world, None).await?;
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await?;
+    env.slack.speak(protocol);
+    env.qase.speak(protocol);
+    let gateway = Process::start(&env, None).await?;
+    let token = env.token("qa", "nightly-dashboard");
     let client = gateway.client().bearer(&token).over(protocol);
 
     // What the first request of each kind makes is not what a long body needs.
-    download(&client, &world.slack.put_file("small.bin", PIECE), PIECE).await?;
-    upload(&client, &world, FILES * PIECE).await?;
+    download(&client, &env.slack.put_file("small.bin", PIECE), PIECE).await?;
+    upload(&client, &env, FILES * PIECE).await?;
     for (what, downloads) in [("upload", false), ("download", true)] {
         gateway.forget_peak()?;
         let before = gateway.status("VmRSS")?;
         if downloads {
-            let path = world.slack.put_file("large.bin", LENGTH);
+            let path = env.slack.put_file("large.bin", LENGTH);
             download(&client, &path, LENGTH).await?;
         } else {
-            upload(&client, &world, LENGTH).await?;
+            upload(&client, &env, LENGTH).await?;
         }
         let peak = gateway.status("VmHWM")?;
         let rise = peak.saturating_sub(before);
@@ -65,7 +61,7 @@ async fn transfers_of_128_mb_need_less_than_16_mb(
 
 async fn upload(
     client: &countersign_tests::client::Client,
-    world: &World,
+    env: &Environment,
     length: u64,
 ) -> anyhow::Result<()> {
     let head = "--b\r\nContent-Disposition: form-data; name=\"file[]\"; filename=\"f\"\r\n\r\n";
@@ -91,7 +87,7 @@ async fn upload(
     let stream = client.tls_stream("api.qase.io").await?;
     let answer = Session::over(stream).await?.send(request).await?;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-    let received = world.qase.received().all();
+    let received = env.qase.received().all();
     let received = received.last().expect("it was received");
     let expected = length + FILES * (head.len() as u64 + 2) + tail.len() as u64;
     assert_eq!((received.complete, received.body_length), (true, expected));

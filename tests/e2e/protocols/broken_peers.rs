@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_config::model;
+use countersign_config::model::Limits;
 use countersign_tests::{
-    client::Session,
+    client::{Session, read_head},
     fake::{Misbehaviour, Protocol},
-    process,
-    world::{Options, World},
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::StreamBody;
@@ -17,17 +15,16 @@ use hyper::body::Frame;
 use rstest::rstest;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::site::{HOST, Site, get, soon};
+use crate::harness::{HOST, PATIENCE, TestBed, get, soon, until};
 
-/// A site whose gateway waits no longer than a test should.
-async fn impatient() -> anyhow::Result<Site> {
-    let waits = |_: &World, gateway: &mut model::Gateway| {
-        gateway.limits.connect_timeout = Duration::from_millis(500);
-        gateway.limits.response_timeout = Duration::from_millis(500);
-        gateway.limits.body_idle_timeout = Duration::from_millis(500);
-        Ok(())
+/// A test bed whose gateway waits no longer than a test should.
+async fn impatient() -> anyhow::Result<TestBed> {
+    let waits = |limits: &mut Limits| {
+        limits.connect_timeout = Duration::from_millis(500);
+        limits.response_timeout = Duration::from_millis(500);
+        limits.body_idle_timeout = Duration::from_millis(500);
     };
-    Site::with(Options::default(), waits).await
+    TestBed::builder().limits(waits).start().await
 }
 
 #[rstest]
@@ -49,10 +46,10 @@ async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
     #[case] reason: &str,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = impatient().await?;
-    site.api_speaks(upstream);
-    site.api.misbehave(Some(how));
-    let mut session = site.client().over(Protocol::Http2).open(HOST).await?;
+    let mut bed = impatient().await?;
+    bed.api.speak(upstream);
+    bed.api.misbehave(Some(how));
+    let mut session = bed.client().over(Protocol::Http2).open(HOST).await?;
     match soon("an answer", session.send(get("/some"))).await? {
         Ok(answer) => {
             let told = answer.header("proxy-status").unwrap_or_default();
@@ -62,7 +59,7 @@ async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
         // A body that was broken off must not look like a whole one.
         Err(error) => assert_eq!(status, 200, "{error}"),
     }
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], reason, "{record}");
     assert_eq!(record["outcome"], "failed", "{record}");
     assert_eq!(record["blame"], "upstream", "{record}");
@@ -73,15 +70,15 @@ async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
         "{record}"
     );
 
-    site.api.misbehave(None);
+    bed.api.misbehave(None);
     // The same client connection lives on.
     let answer = soon("an answer", session.send(get("/well"))).await??;
     assert_eq!(answer.text(), "GET /well");
-    assert_eq!(site.record().await?["outcome"], "permitted");
+    assert_eq!(bed.record().await?["outcome"], "permitted");
     drop(session);
     // The stand-in that stalls before TLS does not see that it was left.
     let stalled = usize::from(how == Misbehaviour::StallBeforeTls);
-    nothing_is_left(&mut site, stalled).await
+    nothing_is_left(&bed, stalled).await
 }
 
 #[rstest]
@@ -89,29 +86,25 @@ async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
 async fn a_client_that_vanishes_within_its_body_is_recorded_and_leaves_nothing(
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
+    let mut stream = bed.client().tls_stream(HOST).await?;
     let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&[b'x'; 1000]).await?;
     stream.flush().await?;
     // The beginning has come back, so that the request is under way on both sides.
-    let head = soon(
-        "the head",
-        countersign_tests::client::read_head(&mut stream),
-    )
-    .await??;
+    let head = soon("the head", read_head(&mut stream)).await??;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     drop(stream);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "client_gone", "{record}");
     assert_eq!(record["blame"], "caller");
     assert_eq!(record["bytes"]["request"], 1000, "{record}");
-    let answer = site.client().send(get("/well")).await?;
+    let answer = bed.client().send(get("/well")).await?;
     assert_eq!(answer.status, StatusCode::OK);
-    site.record().await?;
-    nothing_is_left(&mut site, 0).await
+    bed.record().await?;
+    nothing_is_left(&bed, 0).await
 }
 
 #[rstest]
@@ -119,31 +112,26 @@ async fn a_client_that_vanishes_within_its_body_is_recorded_and_leaves_nothing(
 async fn a_client_that_vanishes_before_its_answer_is_recorded_and_leaves_nothing(
     #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api.misbehave(Some(Misbehaviour::Stall));
-    let mut session = site.client().over(client).open(HOST).await?;
+    let mut bed = TestBed::start().await?;
+    bed.api.misbehave(Some(Misbehaviour::Stall));
+    let mut session = bed.client().over(client).open(HOST).await?;
     let waiting = tokio::spawn(async move { session.start(get("/slow")).await.map(drop) });
-    assert!(
-        site.api
-            .memory()
-            .wait_for(1, crate::harness::site::PATIENCE)
-            .await
-    );
+    assert!(bed.api.received().wait_for(1, PATIENCE).await);
     waiting.abort();
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "client_gone", "{record}");
-    site.api.misbehave(None);
-    let answer = site.client().send(get("/well")).await?;
+    bed.api.misbehave(None);
+    let answer = bed.client().send(get("/well")).await?;
     assert_eq!(answer.text(), "GET /well");
-    site.record().await?;
-    nothing_is_left(&mut site, 0).await
+    bed.record().await?;
+    nothing_is_left(&bed, 0).await
 }
 
 /// An upload whose client stops sending is ended, and blamed on the client.
 #[tokio::test]
 async fn a_client_whose_body_stands_still_is_told_so() -> anyhow::Result<()> {
-    let mut site = impatient().await?;
-    let client = site.client().over(Protocol::Http2);
+    let mut bed = impatient().await?;
+    let client = bed.client().over(Protocol::Http2);
     let mut session = Session::over(client.tls_stream(HOST).await?).await?;
     let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"first")));
     let never = futures_util::stream::pending();
@@ -154,26 +142,19 @@ async fn a_client_whose_body_stands_still_is_told_so() -> anyhow::Result<()> {
         .body(StreamBody::new(frames))?;
     let answer = soon("an answer", session.send(request)).await??;
     assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "body_stalled", "{record}");
     assert_eq!(record["blame"], "caller");
     drop(session);
-    nothing_is_left(&mut site, 0).await
+    nothing_is_left(&bed, 0).await
 }
 
 /// No client connection is open any more, and upstream no more than rests in the pool.
-async fn nothing_is_left(site: &mut Site, stalled: usize) -> anyhow::Result<()> {
-    let admin = site.gateway.admin().expect("there is an admin endpoint");
-    soon("the closing of what is open", async {
-        loop {
-            let metrics = process::admin(admin, "/metrics").await?;
-            let open = "countersign_client_connections{listener=\"proxy\"} ";
-            let open = metrics.lines().find_map(|line| line.strip_prefix(open));
-            if open == Some("0") && site.api.open_connections() <= 1 + stalled {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+async fn nothing_is_left(bed: &TestBed, stalled: usize) -> anyhow::Result<()> {
+    let series = "countersign_client_connections{listener=\"proxy\"} ";
+    until("the closing of what is open", async || {
+        let open = bed.metric(series).await;
+        matches!(open, Ok(Some(0))) && bed.api.server().open_connections() <= 1 + stalled
     })
-    .await?
+    .await
 }

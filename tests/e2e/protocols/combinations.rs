@@ -2,11 +2,10 @@
 //! with the credential on it.
 
 use bytes::Bytes;
-use countersign_config::model::{ClientTrust, ListenerTls, Unmatched};
+use countersign_config::model::Unmatched;
 use countersign_tests::{
-    client::{Answer, Ask, Client, Session, read_head},
+    client::{Answer, Ask, Session, read_head},
     fake::Protocol,
-    world::{Options, World},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
@@ -16,7 +15,7 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
-use crate::harness::site::{HOST, Site, UNMATCHED, get, soon};
+use crate::harness::{HOST, TestBed, UNMATCHED, get, soon};
 
 type Frames = channel::Receiver;
 type Streamed = StreamBody<Frames>;
@@ -59,13 +58,11 @@ async fn every_way_to_connect_makes_a_tunnel(
     #[case] tls: bool,
     #[values(Protocol::Http1, Protocol::Http2)] within: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = if tls {
-        over_tls().await?
-    } else {
-        Site::start().await?
-    };
-    let roots = site.world.authority.pem();
-    let client = site.client().over(within);
+    let builder = TestBed::builder();
+    let builder = if tls { builder.tls_listener() } else { builder };
+    let mut bed = builder.start().await?;
+    let roots = bed.env.authority.pem();
+    let client = bed.client().over(within);
     let tunnel = client
         .tunnel(ask, &format!("{HOST}:443"), tls.then_some(&*roots))
         .await?;
@@ -74,7 +71,7 @@ async fn every_way_to_connect_makes_a_tunnel(
     for path in ["/first", "/second"] {
         let answer = soon("an answer", session.send(get(path))).await??;
         assert_eq!(answer.text(), format!("GET {path}"));
-        let record = site.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["outcome"], "permitted", "{record}");
     }
     Ok(())
@@ -82,9 +79,9 @@ async fn every_way_to_connect_makes_a_tunnel(
 
 #[tokio::test]
 async fn connect_without_proof_is_refused_in_each_version() -> anyhow::Result<()> {
-    let mut site = over_tls().await?;
-    let roots = site.world.authority.pem();
-    let client = site.gateway.client(&site.world);
+    let mut bed = TestBed::builder().tls_listener().start().await?;
+    let roots = bed.env.authority.pem();
+    let client = bed.gateway.client(&bed.env);
     for ask in [Ask::Http11, Ask::Http10, Ask::Http2] {
         let tunnel = client
             .tunnel(ask, &format!("{HOST}:443"), Some(&roots))
@@ -93,7 +90,7 @@ async fn connect_without_proof_is_refused_in_each_version() -> anyhow::Result<()
             tunnel.is_err(),
             "{ask:?} made a tunnel without any identity"
         );
-        assert_eq!(site.record().await?["reason"], "identity_missing");
+        assert_eq!(bed.record().await?["reason"], "identity_missing");
     }
     Ok(())
 }
@@ -104,9 +101,9 @@ async fn bodies_stream_both_ways_and_a_requests_trailers_end_here(
     #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
-    let client = site.client().over(client);
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
+    let client = bed.client().over(client);
     let tunnel = client.tls_stream(HOST).await?;
     let mut session: Session<Streamed> = Session::over(tunnel).await?;
     let (send, frames) = tokio::sync::mpsc::channel(1);
@@ -134,7 +131,7 @@ async fn bodies_stream_both_ways_and_a_requests_trailers_end_here(
     assert_eq!(answer.body.len(), 300_000);
     // Some servers merge them into the headers, where they could pass for what we set.
     assert_eq!(answer.trailers, None);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["bytes"]["request"], 300_005, "{record}");
     assert_eq!(record["bytes"]["response"], 300_005, "{record}");
@@ -147,23 +144,23 @@ async fn grpc_sees_its_status_and_its_te_header(
     #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
     let mut request = get("/trailers");
     *request.method_mut() = Method::POST;
     let headers = request.headers_mut();
     headers.insert("te", HeaderValue::from_static("trailers"));
     headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    let answer = site.client().over(client).send(request).await?;
+    let answer = bed.client().over(client).send(request).await?;
     assert_eq!(answer.text(), "message");
     let status = answer
         .trailers
         .and_then(|trailers| trailers.get("grpc-status").cloned());
     assert_eq!(status, Some(HeaderValue::from_static("0")));
-    let received = &site.api.memory().at("/trailers")[0];
+    let received = &bed.api.received().at("/trailers")[0];
     assert_eq!(received.header("te").as_deref(), Some("trailers"));
     // An upstream's trailers were once taken for the client's leaving.
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     Ok(())
 }
@@ -174,9 +171,9 @@ async fn answers_without_a_body_leave_the_connection_in_step(
     #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
-    let mut session = site.client().over(client).open(HOST).await?;
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
+    let mut session = bed.client().over(client).open(HOST).await?;
     for (method, path, status) in [
         (Method::HEAD, "/some", 200),
         (Method::GET, "/no-content", 204),
@@ -202,17 +199,17 @@ async fn answers_without_a_body_leave_the_connection_in_step(
             path.starts_with("/no"),
             "{path}"
         );
-        assert_eq!(site.record().await?["outcome"], "permitted");
+        assert_eq!(bed.record().await?["outcome"], "permitted");
     }
     // All five went over one connection, so that a byte too many would have shown.
-    assert_eq!(site.api.accepted_connections(), 1);
+    assert_eq!(bed.api.server().accepted_connections(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn expect_100_continue_is_answered_here_and_does_not_travel() -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let bed = TestBed::start().await?;
+    let mut stream = bed.client().tls_stream(HOST).await?;
     let head = format!(
         "POST /upload HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     );
@@ -222,7 +219,7 @@ async fn expect_100_continue_is_answered_here_and_does_not_travel() -> anyhow::R
     stream.write_all(b"hello").await?;
     let answer = soon("the answer", read_head(&mut stream)).await??;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let received = &site.api.memory().at("/upload")[0];
+    let received = &bed.api.received().at("/upload")[0];
     assert_eq!(received.header("expect"), None);
     assert_eq!(&received.body[..], b"hello");
     Ok(())
@@ -231,8 +228,8 @@ async fn expect_100_continue_is_answered_here_and_does_not_travel() -> anyhow::R
 /// THREATS 55: who is refused without 100 must not have its body taken for a next request.
 #[tokio::test]
 async fn expect_100_continue_of_a_refused_request_does_not_desynchronise() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let mut bed = TestBed::start().await?;
+    let mut stream = bed.client().tls_stream(HOST).await?;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: api.example.test\r\n\r\n";
     let head = format!(
         "DELETE /x HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
@@ -241,20 +238,20 @@ async fn expect_100_continue_of_a_refused_request_does_not_desynchronise() -> an
     stream.write_all(head.as_bytes()).await?;
     let answer = soon("the refusal", read_head(&mut stream)).await??;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-    assert_eq!(site.record().await?["reason"], "request_not_allowed");
+    assert_eq!(bed.record().await?["reason"], "request_not_allowed");
     // The gateway may have closed; what matters is that nobody answers the body.
     let _closed = stream.write_all(smuggled.as_bytes()).await;
     let mut rest = Vec::new();
     let _closed = soon("the end", stream.read_to_end(&mut rest)).await?;
     assert!(!String::from_utf8_lossy(&rest).contains("GET /smuggled"));
-    assert_eq!(site.api.memory().count(), 0);
+    assert_eq!(bed.api.received().count(), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn socket_mode_runs_over_websocket() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let client = site.client().at(site.world.clock.clone());
+    let mut bed = TestBed::start().await?;
+    let client = bed.client().at(bed.env.clock.clone());
     let opened = client
         .send(
             Request::post("https://slack.com/api/apps.connections.open")
@@ -262,7 +259,7 @@ async fn socket_mode_runs_over_websocket() -> anyhow::Result<()> {
                 .body(Full::default())?,
         )
         .await?;
-    assert_eq!(site.record().await?["credential"]["name"], "qa/slack-app");
+    assert_eq!(bed.record().await?["credential"]["name"], "qa/slack-app");
     let url = opened.json()["url"].as_str().unwrap_or_default().to_owned();
     let stream = client.tls_stream("wss-primary.slack.com").await?;
     let request = url.as_str().into_client_request()?;
@@ -282,11 +279,11 @@ async fn socket_mode_runs_over_websocket() -> anyhow::Result<()> {
     socket.send(Message::Text(acknowledgement.into())).await?;
     socket.send(Message::Ping("2".into())).await?;
     while soon("the pong", socket.next()).await?.expect("open")? != Message::Pong("2".into()) {}
-    assert_eq!(site.world.slack.acknowledged(), [id]);
-    site.world.slack.disconnect_sockets();
+    assert_eq!(bed.env.slack.acknowledged(), [id]);
+    bed.env.slack.disconnect_sockets();
     while let Some(Ok(_)) = soon("the end", socket.next()).await? {}
     drop(socket);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["target"]["protocol"], "websocket");
     assert_eq!(record["upstream"]["status"], 101);
@@ -297,20 +294,20 @@ async fn socket_mode_runs_over_websocket() -> anyhow::Result<()> {
 #[tokio::test]
 async fn absolute_https_gets_tls_and_a_credential_and_absolute_http_neither() -> anyhow::Result<()>
 {
-    let mut site = Site::start().await?;
-    let answer = site.client().send_absolute(get("/clear")).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = bed.client().send_absolute(get("/clear")).await?;
     assert_eq!(
         (answer.status, answer.text()),
         (StatusCode::OK, "GET /clear".into())
     );
-    assert_eq!(site.record().await?["outcome"], "permitted");
+    assert_eq!(bed.record().await?["outcome"], "permitted");
 
     let mut plain = get("/clear");
     *plain.uri_mut() = format!("http://{HOST}/clear").parse()?;
-    let answer = site.client().send_absolute(plain).await?;
+    let answer = bed.client().send_absolute(plain).await?;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    assert_eq!(site.record().await?["reason"], "plaintext_refused");
-    assert_eq!(site.api.memory().count(), 1);
+    assert_eq!(bed.record().await?["reason"], "plaintext_refused");
+    assert_eq!(bed.api.received().count(), 1);
     Ok(())
 }
 
@@ -319,29 +316,29 @@ async fn absolute_https_gets_tls_and_a_credential_and_absolute_http_neither() ->
 async fn unmatched_hosts_are_denied_or_carried_unread(
     #[values(Unmatched::Deny, Unmatched::Tunnel)] unmatched: Unmatched,
 ) -> anyhow::Result<()> {
-    let mut site = Site::with(Options::default(), |_, gateway| {
-        gateway.unmatched = unmatched;
-        Ok(())
-    })
-    .await?;
+    let mut bed = TestBed::builder()
+        .gateway(|gateway| {
+            gateway.unmatched = unmatched;
+        })
+        .start()
+        .await?;
     // End to end: the client trusts the API's own root, and not the gateway's.
-    let client = Client::through(site.gateway.address(), &site.world.authority.pem());
-    let client = client.bearer(&site.token);
+    let client = bed.end_to_end_client();
     let mut request = get("/through");
     *request.uri_mut() = format!("https://{UNMATCHED}/through").parse()?;
     let answer = client.send(request).await;
-    let record = site.record().await?;
+    let record = bed.record().await?;
     match unmatched {
         Unmatched::Deny => {
             assert!(answer.is_err());
             assert_eq!(record["reason"], "host_unmatched");
-            assert_eq!(site.api.memory().count(), 0);
+            assert_eq!(bed.api.received().count(), 0);
         }
         Unmatched::Tunnel => {
             assert_eq!(answer?.text(), "GET /through");
             assert_eq!(record["outcome"], "tunnelled", "{record}");
             assert_eq!(record["credential"], serde_json::Value::Null);
-            let received = &site.api.memory().at("/through")[0];
+            let received = &bed.api.received().at("/through")[0];
             assert_eq!(received.header("authorization"), None);
         }
     }
@@ -359,10 +356,10 @@ async fn alpn_chooses_the_clients_protocol(
     #[case] spoken: Version,
     #[values(false, true)] old_tls: bool,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let mut client = site.client().offering(offered);
+    let bed = TestBed::start().await?;
+    let mut client = bed.client().offering(offered);
     if old_tls {
-        client = client.only_tls12(site.gateway.roots());
+        client = client.only_tls12(bed.gateway.roots());
     }
     let stream = client.tls_stream(HOST).await?;
     let version = stream.get_ref().1.protocol_version();
@@ -373,21 +370,4 @@ async fn alpn_chooses_the_clients_protocol(
         (spoken, "GET /alpn".into())
     );
     Ok(())
-}
-
-/// A site whose gateway's listener speaks TLS, with a certificate from the world's authority.
-async fn over_tls() -> anyhow::Result<Site> {
-    let secure = |world: &World, gateway: &mut countersign_config::model::Gateway| {
-        let (certificate, key) = world.authority.issue(&["127.0.0.1"]);
-        let file = |name: &str| world.directory().join(name);
-        std::fs::write(file("proxy.crt"), certificate)?;
-        std::fs::write(file("proxy.key"), key)?;
-        gateway.listeners[0].tls = Some(ListenerTls {
-            certificate: file("proxy.crt"),
-            key: file("proxy.key"),
-            client_trust: ClientTrust::None,
-        });
-        Ok(())
-    };
-    Site::with(Options::default(), secure).await
 }

@@ -3,30 +3,17 @@
 
 use std::time::Duration;
 
-use countersign_config::{host::Host, model::Unmatched};
-use countersign_tests::{fake::Protocol, gateway::Gateway, world::World};
+use countersign_tests::{client::read_head, fake::Protocol};
 use rstest::rstest;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     time::timeout,
 };
 
-const HOST: &str = "api.qase.io";
-const DASHBOARD: &str = "nightly-dashboard";
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::harness::{TestBed, echo_server, exchange, list_runs, soon};
 
-/// Writes a text and reads until the other side closes.
-async fn exchange(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    text: &str,
-) -> anyhow::Result<String> {
-    stream.write_all(text.as_bytes()).await?;
-    let mut answer = Vec::new();
-    // However it ends, what came before the end is the answer.
-    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await?);
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
+const HOST: &str = "api.qase.io";
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")
@@ -41,16 +28,15 @@ fn get(path: &str) -> String {
 async fn t06_a_malformed_chunk_is_recorded_as_what_it_is(
     #[case] chunks: &str,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut gateway = Gateway::start(&world).await?;
-    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut bed = TestBed::start().await?;
+    let client = bed.client();
     let mut stream = client.tls_stream(HOST).await?;
     let head = format!(
         "POST /v1/run/DEMO HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{ \r\n"
     );
     stream.write_all(head.as_bytes()).await?;
     drop(exchange(&mut stream, chunks).await?);
-    let record = gateway.decisions().next().await;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "request_malformed", "{record}");
     assert_eq!(record["blame"], "caller", "{record}");
     Ok(())
@@ -75,35 +61,33 @@ async fn t06_a_malformed_chunk_is_recorded_as_what_it_is(
 async fn ambiguous_framing_is_refused_and_the_connection_closed(
     #[case] request: &str,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut gateway = Gateway::start(&world).await?;
-    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut bed = TestBed::start().await?;
+    let client = bed.client();
     let mut stream = client.tls_stream(HOST).await?;
 
     let answer = exchange(&mut stream, &format!("{request}{}", get("/v1/run/DEMO"))).await?;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(answer.contains("proxy-status: countersign;"), "{answer}");
-    let record = gateway.decisions().next().await;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "request_malformed");
     assert_eq!(
         record["caller"]["subject"],
         "system:serviceaccount:qa:nightly-dashboard"
     );
-    assert_eq!(gateway.stop().await?.len(), 1);
-    assert_eq!(world.qase.received().all().len(), 0);
+    assert_eq!(bed.gateway.stop().await?.len(), 1);
+    assert_eq!(bed.env.qase.received().all().len(), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_pipelined_request_is_judged_as_strictly_as_the_first() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let gateway = Gateway::start(&world).await?;
-    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let bed = TestBed::start().await?;
+    let client = bed.client();
     let mut stream = client.tls_stream(HOST).await?;
     stream.write_all(get("/v1/run/DEMO").as_bytes()).await?;
     let mut first = [0; 13];
-    timeout(PATIENCE, stream.read_exact(&mut first)).await??;
+    soon("bytes", stream.read_exact(&mut first)).await??;
     assert_eq!(&first, b"HTTP/1.1 200 ");
 
     let honest = get("/v1/run/DEMO");
@@ -111,84 +95,64 @@ async fn a_pipelined_request_is_judged_as_strictly_as_the_first() -> anyhow::Res
     let rest = exchange(&mut stream, &format!("{honest}{bad}{honest}")).await?;
     assert!(rest.contains("HTTP/1.1 400 "), "{rest}");
     assert!(!rest.contains("HTTP/1.1 200 "), "{rest}");
-    gateway.stop().await?;
+    bed.gateway.stop().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_connect_with_bare_line_feeds_is_refused() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let gateway = Gateway::start(&world).await?;
-    let token = world.token("qa", DASHBOARD);
-    let mut stream = TcpStream::connect(gateway.address()).await?;
+    let bed = TestBed::start().await?;
     let connect = format!(
-        "CONNECT {HOST}:443 HTTP/1.1\nHost: {HOST}:443\nProxy-Authorization: Bearer {token}\n\n"
+        "CONNECT {HOST}:443 HTTP/1.1\nHost: {HOST}:443\nProxy-Authorization: Bearer TOKEN\n\n"
     );
-    let answer = exchange(&mut stream, &connect).await?;
+    let answer = bed.to_proxy(&connect).await?;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    gateway.stop().await?;
+    bed.gateway.stop().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn the_record_of_a_refused_connect_names_the_caller() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut gateway = Gateway::start(&world).await?;
-    let client = gateway.client(&world).bearer(&world.token("qa", DASHBOARD));
+    let mut bed = TestBed::start().await?;
+    let client = bed.client();
     assert!(client.tls_stream("notslack.com").await.is_err());
-    let record = gateway.decisions().next().await;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "host_unmatched");
     assert_eq!(record["target"]["authority"], "notslack.com:443");
     assert_eq!(
         record["caller"]["subject"],
         "system:serviceaccount:qa:nightly-dashboard"
     );
-    gateway.stop().await?;
+    bed.gateway.stop().await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_quiet_tunnel_outlives_the_deadline_for_heads() -> anyhow::Result<()> {
     const HEAD_TIMEOUT: Duration = Duration::from_millis(300);
-    let echo = TcpListener::bind("127.0.0.1:0").await?;
-    let address = echo.local_addr()?;
-    tokio::spawn(async move {
-        let (mut stream, _) = echo.accept().await?;
-        let (mut read, mut write) = stream.split();
-        tokio::io::copy(&mut read, &mut write).await
-    });
-    let world = World::start().await?;
-    let gateway = Gateway::start_with(&world, |gateway| {
-        gateway.unmatched = Unmatched::Tunnel;
-        gateway.limits.head_timeout = HEAD_TIMEOUT;
-        gateway
-            .upstream
-            .resolve
-            .insert((Host::parse("echo.test").expect("a host"), 443), address);
-    })
-    .await?;
-    let token = world.token("qa", DASHBOARD);
-    let mut stream = TcpStream::connect(gateway.address()).await?;
+    let bed = TestBed::builder()
+        .tunnel_unmatched()
+        .limits(|limits| limits.head_timeout = HEAD_TIMEOUT)
+        .resolve("echo.test", 443, echo_server().await?)
+        .start()
+        .await?;
+    let token = &bed.token;
+    let mut stream = TcpStream::connect(bed.gateway.address()).await?;
     let connect =
         format!("CONNECT echo.test:443 HTTP/1.1\r\nProxy-Authorization: Bearer {token}\r\n\r\n");
     stream.write_all(connect.as_bytes()).await?;
-    let mut answer = [0; 12];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await??;
-    assert_eq!(&answer, b"HTTP/1.1 200");
-    let mut end = Vec::new();
-    while !end.ends_with(b"\r\n\r\n") {
-        end.push(timeout(PATIENCE, stream.read_u8()).await??);
-    }
+    let answer = soon("a tunnel", read_head(&mut stream)).await??;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     for _ in 0..2 {
         // Nothing comes, not even the end, while neither side says anything.
         assert!(timeout(2 * HEAD_TIMEOUT, stream.read_u8()).await.is_err());
         stream.write_all(b"hello").await?;
         let mut echoed = [0; 5];
-        timeout(PATIENCE, stream.read_exact(&mut echoed)).await??;
+        soon("bytes", stream.read_exact(&mut echoed)).await??;
         assert_eq!(&echoed, b"hello");
     }
     drop(stream);
-    gateway.stop().await?;
+    bed.gateway.stop().await?;
     Ok(())
 }
 
@@ -199,17 +163,12 @@ async fn a_quiet_tunnel_outlives_the_deadline_for_heads() -> anyhow::Result<()> 
 async fn a_client_that_hangs_up_between_requests_leaves_no_record(
     #[case] protocol: Protocol,
 ) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let mut gateway = Gateway::start(&world).await?;
-    let token = world.token("qa", DASHBOARD);
-    let client = gateway.client(&world).bearer(&token).over(protocol);
+    let mut bed = TestBed::start().await?;
+    let client = bed.client().over(protocol);
     let mut session = client.open(HOST).await?;
-    let request = http::Request::get(format!("https://{HOST}/v1/run/DEMO"));
-    let answer = session
-        .send(request.body(http_body_util::Full::default())?)
-        .await?;
+    let answer = session.send(list_runs()).await?;
     assert_eq!(answer.status, 200);
-    assert_eq!(gateway.decisions().next().await["outcome"], "permitted");
+    assert_eq!(bed.record().await?["outcome"], "permitted");
     drop(session);
     let mut stream = client.tls_stream(HOST).await?;
     if protocol == Protocol::Http2 {
@@ -217,10 +176,10 @@ async fn a_client_that_hangs_up_between_requests_leaves_no_record(
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await?;
         let mut settings = [0; 9];
-        timeout(PATIENCE, stream.read_exact(&mut settings)).await??;
+        soon("bytes", stream.read_exact(&mut settings)).await??;
     }
     // Without so much as a close_notify.
     drop(stream);
-    assert_eq!(gateway.stop().await?.len(), 1);
+    assert_eq!(bed.gateway.stop().await?.len(), 1);
     Ok(())
 }

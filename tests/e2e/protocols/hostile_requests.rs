@@ -2,36 +2,19 @@
 //! would not go along. Refused means: the stated status, a reason code in the record, and nothing
 //! sent upstream.
 
-use countersign_tests::client::{converse, read_head};
+use std::time::Duration;
+
+use countersign_tests::client::{Ask, read_head};
 use http::{HeaderValue, Method, StatusCode};
 use rstest::rstest;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::harness::site::{HOST, SECRET, Site, get, soon};
-
-/// What the proxy answers to bytes on a connection of their own.
-async fn to_proxy(site: &Site, bytes: &str) -> anyhow::Result<String> {
-    let bytes = bytes.replace("TOKEN", &site.token);
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
-    soon("an answer", converse(&mut stream, bytes.as_bytes()))
-        .await?
-        .map_err(Into::into)
-}
+use crate::harness::{HOST, SECRET, TestBed, exchange, get, soon};
 
 /// What comes back for bytes within an intercepted tunnel.
-async fn in_tunnel(site: &Site, bytes: &str) -> anyhow::Result<String> {
-    let mut stream = site.client().tls_stream(HOST).await?;
-    soon("an answer", converse(&mut stream, bytes.as_bytes()))
-        .await?
-        .map_err(Into::into)
-}
-
-/// Nothing was sent upstream, and the record tells this reason.
-async fn refused(site: &mut Site, reason: &str) -> anyhow::Result<()> {
-    let record = site.record().await?;
-    assert_eq!(record["reason"], reason, "{record}");
-    assert_eq!(site.api.memory().count(), 0, "it was sent upstream");
-    Ok(())
+async fn in_tunnel(bed: &TestBed, bytes: &str) -> anyhow::Result<String> {
+    let mut stream = bed.client().tls_stream(HOST).await?;
+    exchange(&mut stream, bytes).await
 }
 
 #[rstest]
@@ -42,26 +25,23 @@ async fn refused(site: &mut Site, reason: &str) -> anyhow::Result<()> {
 #[case::port("GET / HTTP/1.1\r\nHost: api.example.test:8443\r\nConnection: close\r\n\r\n")]
 #[tokio::test]
 async fn t01_a_request_for_another_host_within_a_tunnel(#[case] bytes: &str) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let answer = in_tunnel(&site, bytes).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = in_tunnel(&bed, bytes).await?;
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
-    refused(&mut site, "authority_mismatch").await
+    bed.refused("authority_mismatch").await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t01_a_greeting_for_another_host_than_connect_named() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     // Its certificate is for the host of CONNECT, so that an honest client stops here.
-    let client = site.client();
-    let tunnel = client
-        .tunnel(
-            countersign_tests::client::Ask::Http11,
-            &format!("{HOST}:443"),
-            None,
-        )
-        .await?;
+    let client = bed.client();
+    let target = format!("{HOST}:443");
+    let tunnel = client.tunnel(Ask::Http11, &target, None).await?;
     assert!(client.greet(tunnel, "slack.com").await.is_err());
-    refused(&mut site, "client_tls").await
+    bed.refused("client_tls").await?;
+    Ok(())
 }
 
 #[rstest]
@@ -77,9 +57,9 @@ async fn t02_spellings_of_a_host_are_canonical_or_refused(
     #[case] host: &str,
     #[case] status: u16,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let token = &site.token;
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
+    let bed = TestBed::start().await?;
+    let token = &bed.token;
+    let mut stream = TcpStream::connect(bed.gateway.address()).await?;
     let head = format!("CONNECT {host} HTTP/1.1\r\nProxy-Authorization: Bearer {token}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     let answer = soon("an answer", read_head(&mut stream)).await??;
@@ -99,10 +79,11 @@ async fn t02_spellings_of_a_host_are_canonical_or_refused(
 )]
 #[tokio::test]
 async fn t03_hosts_that_disagree_to_the_proxy(#[case] bytes: &str) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let answer = to_proxy(&site, bytes).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = bed.to_proxy(bytes).await?;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    refused(&mut site, "request_malformed").await
+    bed.refused("request_malformed").await?;
+    Ok(())
 }
 
 #[rstest]
@@ -122,17 +103,17 @@ async fn t05_t06_ambiguous_framing_smuggles_nothing(
     #[case] body: &str,
     #[case] status: &str,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
+    let bed = TestBed::start().await?;
     let smuggled = format!("GET /smuggled HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     let bytes = format!("POST /some HTTP/1.1\r\nHost: {HOST}\r\n{headers}\r\n{body}{smuggled}");
-    let answer = in_tunnel(&site, &bytes).await?;
+    let answer = in_tunnel(&bed, &bytes).await?;
     assert!(!answer.contains("GET /smuggled"), "{answer}");
-    assert!(site.api.memory().at("/smuggled").is_empty());
+    assert!(bed.api.received().at("/smuggled").is_empty());
     assert!(
         answer.starts_with(&format!("HTTP/1.1 {status}")),
         "{answer}"
     );
-    for received in site.api.memory().all() {
+    for received in bed.api.received().all() {
         let both = ["content-length", "transfer-encoding"].map(|name| received.header(name));
         assert!(both.contains(&None), "an ambiguous length was sent on");
     }
@@ -155,13 +136,13 @@ async fn t05_t06_ambiguous_framing_smuggles_nothing(
 async fn t12_to_t14_t22_headers_that_would_take_ours_away(
     #[case] headers: &str,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let bed = TestBed::start().await?;
+    let mut stream = bed.client().tls_stream(HOST).await?;
     let bytes = format!("GET /some HTTP/1.1\r\nHost: {HOST}\r\n{headers}\r\n");
     stream.write_all(bytes.as_bytes()).await?;
     let answer = soon("an answer", read_head(&mut stream)).await??;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let received = &site.api.memory().at("/some")[0];
+    let received = &bed.api.received().at("/some")[0];
     assert_eq!(
         received.header_values("authorization"),
         [format!("Bearer {SECRET}")]
@@ -179,23 +160,23 @@ async fn t15_a_header_that_only_looks_a_little_like_ours_passes(
     #[case] name: &'static str,
     #[case] status: StatusCode,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
+    let bed = TestBed::start().await?;
     let mut request = get("/some");
     request
         .headers_mut()
         .insert(name, HeaderValue::from_static("x"));
-    assert_eq!(site.client().send(request).await?.status, status);
+    assert_eq!(bed.client().send(request).await?.status, status);
     Ok(())
 }
 
 #[tokio::test]
 async fn t16_a_placeholder_in_a_body_stays_what_it_is() -> anyhow::Result<()> {
-    let site = Site::start().await?;
+    let bed = TestBed::start().await?;
     let mut request = get("/some");
     *request.method_mut() = Method::POST;
     *request.body_mut() = "{token} ${token} Bearer {token}".into();
-    site.client().send(request).await?;
-    let received = &site.api.memory().at("/some")[0];
+    bed.client().send(request).await?;
+    let received = &bed.api.received().at("/some")[0];
     assert_eq!(&received.body[..], b"{token} ${token} Bearer {token}");
     Ok(())
 }
@@ -222,39 +203,41 @@ async fn t17_t25_t46_t47_what_is_not_forwarded(
     #[case] reason: &str,
     #[case] status: u16,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     let bytes = format!("{line}\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
-    let answer = in_tunnel(&site, &bytes).await?;
+    let answer = in_tunnel(&bed, &bytes).await?;
     assert!(
         answer.starts_with(&format!("HTTP/1.1 {status} ")),
         "{answer}"
     );
-    refused(&mut site, reason).await
+    bed.refused(reason).await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t19_a_redirect_is_passed_on_and_not_followed() -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let answer = site.client().send(get("/redirect")).await?;
+    let bed = TestBed::start().await?;
+    let answer = bed.client().send(get("/redirect")).await?;
     assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(
         answer.header("location"),
         Some("https://unmatched.example.test/")
     );
-    assert_eq!(site.api.memory().count(), 1);
+    assert_eq!(bed.api.received().count(), 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn t24_bytes_before_the_answer_to_connect() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     let bytes = format!(
         "CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\nProxy-Authorization: Bearer TOKEN\r\n\r\n\
          GET /early HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
     );
-    let answer = to_proxy(&site, &bytes).await?;
+    let answer = bed.to_proxy(&bytes).await?;
     assert!(!answer.contains("GET /early"), "{answer}");
-    refused(&mut site, "early_data").await
+    bed.refused("early_data").await?;
+    Ok(())
 }
 
 #[rstest]
@@ -262,12 +245,13 @@ async fn t24_bytes_before_the_answer_to_connect() -> anyhow::Result<()> {
 #[case::target("GET /LONG HTTP/1.1\r\nHost: api.example.test\r\n\r\n")]
 #[tokio::test]
 async fn t49_oversized_heads(#[case] bytes: &str) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     let bytes = bytes.replace("LONG", &"x".repeat(128 * 1024));
-    let answer = in_tunnel(&site, &bytes).await?;
+    let answer = in_tunnel(&bed, &bytes).await?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
     assert!(["414", "431", "400"].contains(&status), "{answer}");
-    refused(&mut site, "head_too_large").await
+    bed.refused("head_too_large").await?;
+    Ok(())
 }
 
 #[rstest]
@@ -275,37 +259,34 @@ async fn t49_oversized_heads(#[case] bytes: &str) -> anyhow::Result<()> {
 #[case::within("GET / HT", true)]
 #[tokio::test]
 async fn t50_heads_that_never_end(#[case] begun: &str, #[case] within: bool) -> anyhow::Result<()> {
-    let mut site = Site::with(
-        countersign_tests::world::Options::default(),
-        |_, gateway| {
-            gateway.limits.head_timeout = std::time::Duration::from_millis(300);
-            Ok(())
-        },
-    )
-    .await?;
+    let mut bed = TestBed::builder()
+        .limits(|limits| limits.head_timeout = Duration::from_millis(300))
+        .start()
+        .await?;
     // Each returns once the gateway has closed the connection.
     if within {
-        in_tunnel(&site, begun).await?;
+        in_tunnel(&bed, begun).await?;
     } else {
-        to_proxy(&site, begun).await?;
+        bed.to_proxy(begun).await?;
     }
-    refused(&mut site, "head_timeout").await
+    bed.refused("head_timeout").await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn t52_control_characters_in_what_is_recorded() -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
+    let mut bed = TestBed::start().await?;
     in_tunnel(
-        &site,
+        &bed,
         "GET /a\u{1b}[31m HTTP/1.1\r\nHost: api.example.test\r\n\r\n",
     )
     .await?;
-    let record = site.record().await?.to_string();
+    let record = bed.record().await?.to_string();
     assert!(
         !record.contains('\u{1b}') && !record.contains("\\u001b[31m"),
         "{record}"
     );
-    assert_eq!(site.api.memory().count(), 0);
+    assert_eq!(bed.api.received().count(), 0);
     Ok(())
 }
 
@@ -318,28 +299,28 @@ async fn t52_control_characters_in_what_is_recorded() -> anyhow::Result<()> {
 #[case("\x16\x03\x01 TLS within TLS\r\n\r\n")]
 #[tokio::test]
 async fn t56_what_is_not_http_within_a_tunnel(#[case] bytes: &str) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    let answer = in_tunnel(&site, bytes).await?;
+    let mut bed = TestBed::start().await?;
+    let answer = in_tunnel(&bed, bytes).await?;
     assert!(
         answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
         "{answer}"
     );
-    refused(&mut site, "request_malformed").await?;
-    assert_eq!(site.client().send(get("/well")).await?.text(), "GET /well");
+    bed.refused("request_malformed").await?;
+    assert_eq!(bed.client().send(get("/well")).await?.text(), "GET /well");
     Ok(())
 }
 
 #[tokio::test]
 async fn t57_the_admin_port_takes_no_writes() -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let admin = site.gateway.admin().expect("there is an admin endpoint");
+    let bed = TestBed::start().await?;
+    let admin = bed.admin();
     for path in ["/metrics", "/readyz", "/healthz", "/version"] {
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
             let mut stream = TcpStream::connect(admin).await?;
             let bytes = format!(
                 "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             );
-            let answer = soon("an answer", converse(&mut stream, bytes.as_bytes())).await??;
+            let answer = exchange(&mut stream, &bytes).await?;
             assert!(
                 answer.starts_with("HTTP/1.1 405 "),
                 "{method} {path}: {answer}"

@@ -1,10 +1,12 @@
 //! Refusals arrive whole, in the API's own language.
 
 use bytes::Bytes;
-use countersign_tests::{fake::Protocol, gateway::Gateway, world::World};
+use countersign_tests::fake::Protocol;
 use http::Request;
 use http_body_util::Full;
 use rstest::rstest;
+
+use crate::harness::TestBed;
 
 /// Each refusal is answered before the upstream was asked, so while the body is still on its way.
 /// It must not be lost in the reset of a stream or connection whose body nobody read.
@@ -13,10 +15,8 @@ use rstest::rstest;
 #[case::http2(Protocol::Http2)]
 #[tokio::test]
 async fn a_refused_body_does_not_cost_the_answer(#[case] protocol: Protocol) -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let gateway = Gateway::start(&world).await?;
-    let token = world.token("qa", "nightly-dashboard");
-    let client = gateway.client(&world).bearer(&token).over(protocol);
+    let bed = TestBed::start().await?;
+    let client = bed.client().over(protocol);
     for size in [1, 1_000, 60_000, 200_000] {
         let mut session = client.open("slack.com").await?;
         for _ in 0..10 {
@@ -32,7 +32,7 @@ async fn a_refused_body_does_not_cost_the_answer(#[case] protocol: Protocol) -> 
             );
         }
     }
-    assert_eq!(world.slack.received().count(), 0);
-    gateway.stop().await?;
+    assert_eq!(bed.env.slack.received().count(), 0);
+    bed.gateway.stop().await?;
     Ok(())
 }

@@ -8,11 +8,11 @@ mod proofs;
 mod rules;
 mod size;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use countersign_tests::netns::{Options, Pod, Shown, run};
 
-use crate::harness::support::{DUMMY_APP, DUMMY_BOT, DUMMY_QASE, WEBHOOK, chosen, tests_directory};
+use crate::harness::{DUMMY_APP, DUMMY_BOT, DUMMY_QASE, WEBHOOK, chosen, python, tests_directory};
 
 /// What is no host of a target is carried on unread.
 const TUNNEL: Options = Options {
@@ -38,12 +38,6 @@ async fn script(pod: &Pod<'_>, language: &str, script: &str) -> Option<Shown> {
     .env("SLACK_WEBHOOK_URL", WEBHOOK)
     .env("QASE_TOKEN", DUMMY_QASE);
     Some(run(app, "").await.expect("it ends"))
-}
-
-/// The interpreter with the packages of `clients/python`, or nothing, said loudly.
-fn python() -> Option<PathBuf> {
-    let own = tests_directory().join(".venv/bin/python");
-    chosen("COUNTERSIGN_TEST_PYTHON", &own)
 }
 
 /// Runs a program in the pod, as the app.

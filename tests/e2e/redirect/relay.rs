@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use countersign_tests::{
-    client::Failure, fake::Crowd, listener_files::ListenerFiles, process, world::World,
+    client::Failure, environment::Environment, fake::Crowd, listener_files::ListenerFiles, process,
 };
 use http::StatusCode;
 use jiff::SignedDuration;
@@ -13,22 +13,27 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
 };
 
-use support::{Pod, StubGateway, TlsGateway, chat, connect};
+use support::{Pod, StubGateway, TlsGateway, connect};
 
-const SOON: Duration = Duration::from_secs(10);
+use crate::harness::{post_message, soon, until};
+
+const CHANNEL: &str = "C0123456789";
 
 #[tokio::test]
 async fn an_app_without_a_token_is_known_by_the_pods() {
-    let world = World::start().await.unwrap();
-    let mut gateway = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let mut gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
 
-    let answer = pod.client(&gateway).send(chat("hello")).await.unwrap();
+    let answer = pod
+        .client(&gateway)
+        .send(post_message(CHANNEL, "hello"))
+        .await
+        .unwrap();
     assert_eq!(answer.json()["ok"], json!(true), "{}", answer.text());
-    assert_eq!(world.slack.messages("C0123456789").len(), 1);
+    assert_eq!(env.slack.messages("C0123456789").len(), 1);
     let record = gateway.gateway.decisions().next().await;
     assert_eq!(
         record["caller"]["subject"],
@@ -39,9 +44,9 @@ async fn an_app_without_a_token_is_known_by_the_pods() {
 
 #[tokio::test]
 async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
-    let world = World::start().await.unwrap();
-    let gateway = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
     let answer = pod
         .raw(
             "GET https://slack.com/api/auth.test HTTP/1.1\r\nHost: slack.com\r\n\
@@ -51,7 +56,7 @@ async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("\"ok\":true"), "{answer}");
-    let received = world.slack.received().at("/api/auth.test");
+    let received = env.slack.received().at("/api/auth.test");
     // The first is the gateway's probe.
     let request = received.last().unwrap();
     // gRPC needs it; the rest was for the relay alone.
@@ -61,9 +66,9 @@ async fn a_request_in_absolute_form_is_passed_to_the_gateway() {
 
 #[tokio::test]
 async fn an_app_that_half_closes_gets_its_answer() {
-    let world = World::start().await.unwrap();
-    let gateway = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
     let rest = "/api/auth.test HTTP/1.1\r\nHost: slack.com\r\n\r\n";
     // In absolute form, and within a tunnel.
     let mut clear = TcpStream::connect(pod.http).await.unwrap();
@@ -76,9 +81,9 @@ async fn an_app_that_half_closes_gets_its_answer() {
     tunnel.write_all(request.as_bytes()).await.unwrap();
     tunnel.shutdown().await.unwrap();
     let read = clear.read_to_string(&mut first);
-    timeout(SOON, read).await.unwrap().unwrap();
+    soon("an answer", read).await.unwrap().unwrap();
     let read = tunnel.read_to_string(&mut second);
-    timeout(SOON, read).await.unwrap().unwrap();
+    soon("an answer", read).await.unwrap().unwrap();
     for answer in [first, second] {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains("\"ok\":true"), "{answer}");
@@ -87,11 +92,15 @@ async fn an_app_that_half_closes_gets_its_answer() {
 
 #[tokio::test]
 async fn a_gateways_refusal_comes_through_with_its_body() {
-    let world = World::start().await.unwrap();
-    let gateway = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
     fs::write(&pod.token_file, "not.a.token").unwrap();
-    match pod.client(&gateway).send(chat("hello")).await {
+    match pod
+        .client(&gateway)
+        .send(post_message(CHANNEL, "hello"))
+        .await
+    {
         Err(Failure::Refused(answer)) => {
             assert_eq!(answer.status, StatusCode::PROXY_AUTHENTICATION_REQUIRED);
             let status = answer.header("proxy-status").unwrap();
@@ -104,13 +113,13 @@ async fn a_gateways_refusal_comes_through_with_its_body() {
 
 #[tokio::test]
 async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
-    let world = World::start().await.unwrap();
-    let gateway = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
     let expired = {
         let mut request = countersign_tests::fake::TokenRequest::new("qa", "nightly-dashboard");
         request.lifetime = SignedDuration::from_hours(-1);
-        world.issuer.mint(&request)
+        env.issuer.mint(&request)
     };
     let cases = [
         (None, "relay-token-unusable"),
@@ -122,7 +131,11 @@ async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
             None => fs::remove_file(&pod.token_file).unwrap(),
             Some(content) => fs::write(&pod.token_file, content).unwrap(),
         }
-        match pod.client(&gateway).send(chat("hello")).await {
+        match pod
+            .client(&gateway)
+            .send(post_message(CHANNEL, "hello"))
+            .await
+        {
             Err(Failure::Refused(answer)) => {
                 assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
                 assert_eq!(answer.json()["reason"], json!(reason));
@@ -131,17 +144,21 @@ async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
         }
         assert_eq!(pod.readiness().await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
-    fs::write(&pod.token_file, world.token("qa", "nightly-dashboard")).unwrap();
-    let answer = pod.client(&gateway).send(chat("hello")).await.unwrap();
+    fs::write(&pod.token_file, env.token("qa", "nightly-dashboard")).unwrap();
+    let answer = pod
+        .client(&gateway)
+        .send(post_message(CHANNEL, "hello"))
+        .await
+        .unwrap();
     assert_eq!(answer.json()["ok"], json!(true));
     assert_eq!(pod.readiness().await.0, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn many_tunnels_share_few_connections() {
-    let world = World::start().await.unwrap();
-    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
-    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = StubGateway::start(env.directory(), &[b"h2"]).await;
+    let pod = Pod::start_with(&env, vec![gateway.name()], &gateway.ca).await;
     let mut tunnels = Vec::new();
     for _ in 0..150 {
         tunnels.push(connect(pod.http, "echo.example:443").await);
@@ -157,9 +174,9 @@ async fn many_tunnels_share_few_connections() {
 
 #[tokio::test]
 async fn a_gateway_without_http2_is_spoken_to_in_http1() {
-    let world = World::start().await.unwrap();
-    let gateway = StubGateway::start(world.directory(), &[b"http/1.1"]).await;
-    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = StubGateway::start(env.directory(), &[b"http/1.1"]).await;
+    let pod = Pod::start_with(&env, vec![gateway.name()], &gateway.ca).await;
     for _ in 0..3 {
         let mut tunnel = connect(pod.http, "echo.example:443").await;
         tunnel.write_all(b"ping").await.unwrap();
@@ -173,13 +190,17 @@ async fn a_gateway_without_http2_is_spoken_to_in_http1() {
 #[tokio::test]
 async fn t59_a_gateways_chain_is_bounded_too() {
     for (crowd, good) in [(Crowd::Many, false), (Crowd::Most, true)] {
-        let world = World::start().await.unwrap();
-        let files = ListenerFiles::write(world.directory(), &[[127, 0, 0, 1].into()]).unwrap();
+        let env = Environment::start().await.unwrap();
+        let files = ListenerFiles::write(env.directory(), &[[127, 0, 0, 1].into()]).unwrap();
         let chain = fs::read_to_string(&files.certificate).unwrap() + &crowd.pem();
         fs::write(&files.certificate, chain).unwrap();
-        let gateway = TlsGateway::start(&world).await;
-        let pod = Pod::start_not_ready(&world, vec![gateway.name()], &files.ca).await;
-        match pod.client(&gateway).send(chat("hello")).await {
+        let gateway = TlsGateway::start(&env).await;
+        let pod = Pod::start_not_ready(&env, vec![gateway.name()], &files.ca).await;
+        match pod
+            .client(&gateway)
+            .send(post_message(CHANNEL, "hello"))
+            .await
+        {
             Ok(answer) if good => assert_eq!(answer.json()["ok"], json!(true)),
             Err(Failure::Refused(answer)) if !good => {
                 assert_eq!(answer.json()["reason"], json!("relay-gateway-unreachable"));
@@ -193,13 +214,17 @@ async fn t59_a_gateways_chain_is_bounded_too() {
 
 #[tokio::test]
 async fn a_gateway_that_is_gone_is_passed_over() {
-    let world = World::start().await.unwrap();
-    let first = TlsGateway::start(&world).await;
-    let second = TlsGateway::start(&world).await;
-    let pod = Pod::start(&world, &[&first, &second]).await;
+    let env = Environment::start().await.unwrap();
+    let first = TlsGateway::start(&env).await;
+    let second = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&first, &second]).await;
     first.gateway.stop().await.unwrap();
     for text in ["one", "two", "three", "four"] {
-        let answer = pod.client(&second).send(chat(text)).await.unwrap();
+        let answer = pod
+            .client(&second)
+            .send(post_message(CHANNEL, text))
+            .await
+            .unwrap();
         assert_eq!(answer.json()["ok"], json!(true));
     }
     assert_eq!(pod.readiness().await.0, StatusCode::OK);
@@ -207,15 +232,15 @@ async fn a_gateway_that_is_gone_is_passed_over() {
 
 #[tokio::test]
 async fn a_gateway_that_answers_503_is_passed_over() {
-    let world = World::start().await.unwrap();
-    let full = StubGateway::full(world.directory()).await;
+    let env = Environment::start().await.unwrap();
+    let full = StubGateway::full(env.directory()).await;
     let gateway = StubGateway::start_beside(&full, &[b"h2"]).await;
     let names = vec![full.name(), gateway.name()];
-    let pod = Pod::start_with(&world, names, &full.ca).await;
+    let pod = Pod::start_with(&env, names, &full.ca).await;
     for _ in 0..4 {
         drop(connect(pod.http, "echo.example:443").await);
     }
-    let alone = Pod::start_with(&world, vec![full.name()], &full.ca).await;
+    let alone = Pod::start_with(&env, vec![full.name()], &full.ca).await;
     let answer = alone.raw(
         "CONNECT echo.example:443 HTTP/1.1\r\nHost: echo.example:443\r\nConnection: close\r\n\r\n",
     );
@@ -225,11 +250,11 @@ async fn a_gateway_that_answers_503_is_passed_over() {
 
 #[tokio::test]
 async fn a_gateway_with_another_certificate_is_not_believed() {
-    let world = World::start().await.unwrap();
-    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = StubGateway::start(env.directory(), &[b"h2"]).await;
     let other = tempfile::tempdir().unwrap();
     let impostor = StubGateway::start(other.path(), &[b"h2"]).await;
-    let pod = Pod::start_not_ready(&world, vec![impostor.name()], &gateway.ca).await;
+    let pod = Pod::start_not_ready(&env, vec![impostor.name()], &gateway.ca).await;
     let answer = pod
         .raw("CONNECT slack.com:443 HTTP/1.1\r\nHost: slack.com:443\r\nConnection: close\r\n\r\n")
         .await;
@@ -242,9 +267,9 @@ async fn a_gateway_with_another_certificate_is_not_believed() {
 
 #[tokio::test]
 async fn what_is_open_goes_on_while_it_drains() {
-    let world = World::start().await.unwrap();
-    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
-    let pod = Pod::start_with(&world, vec![gateway.name()], &gateway.ca).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = StubGateway::start(env.directory(), &[b"h2"]).await;
+    let pod = Pod::start_with(&env, vec![gateway.name()], &gateway.ca).await;
     let mut open = connect(pod.http, "echo.example:443").await;
     let (http, running, _directory) = pod.terminate();
     // An app that is finishing may open one more.
@@ -255,36 +280,32 @@ async fn what_is_open_goes_on_while_it_drains() {
     }
     assert!(!running.is_finished());
     drop((open, late));
-    timeout(SOON, running).await.expect("it ends").unwrap();
+    soon("its end", running).await.unwrap().unwrap();
     TcpStream::connect(http).await.unwrap_err();
 }
 
 /// A connection on which nothing was proven would be closed after seconds.
 #[tokio::test]
 async fn a_relay_says_who_it_is_before_it_carries_anything() {
-    let world = World::start().await.unwrap();
-    let gateway = TlsGateway::start(&world).await;
-    let _pod = Pod::start(&world, &[&gateway]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = TlsGateway::start(&env).await;
+    let _pod = Pod::start(&env, &[&gateway]).await;
     let admin = gateway.gateway.admin().unwrap();
     let known = "countersign_client_connections_by_class{class=\"identified\"} 1";
-    let introduced = async {
-        loop {
-            let metrics = process::admin(admin, "/metrics").await.unwrap();
-            if metrics.lines().any(|line| line == known) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, introduced).await.expect("it is identified");
+    until("it to be identified", async || {
+        let metrics = process::admin(admin, "/metrics").await.unwrap();
+        metrics.lines().any(|line| line == known)
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
 async fn t63_what_is_not_carried_keeps_no_app_out() {
-    let world = World::start().await.unwrap();
-    let gateway = StubGateway::start(world.directory(), &[b"h2"]).await;
+    let env = Environment::start().await.unwrap();
+    let gateway = StubGateway::start(env.directory(), &[b"h2"]).await;
     let names = vec![gateway.name()];
-    let pod = Pod::start_bounded(&world, names, &gateway.ca, 4).await;
+    let pod = Pod::start_bounded(&env, names, &gateway.ca, 4).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.push(TcpStream::connect(pod.http).await.unwrap());

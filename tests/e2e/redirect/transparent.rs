@@ -1,4 +1,4 @@
-//! Clients that know nothing of a proxy, steered to a transparent listener by real rules.
+//! Clients that know nothing of a proxy, bed to a transparent listener by real rules.
 
 mod namespace;
 mod pinned;
@@ -6,11 +6,8 @@ mod steered;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use countersign_config::{
-    host::Host,
-    model::{ListenerMode, Transparency},
-};
-use countersign_tests::{client::Client, fake::Protocol, gateway::Gateway, world::World};
+use countersign_config::model::{ListenerMode, Transparency};
+use countersign_tests::{environment::DASHBOARD, fake::Protocol};
 use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::http2;
@@ -19,31 +16,36 @@ use rstest::rstest;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::timeout,
 };
 
 use namespace::entered;
 use steered::{
-    APP, LISTENER, NETWORK, PATIENCE, REDIRECT, SLACK, SLACK_6, SNI, SOON, STRANGER, Steered,
-    TPROXY, from_app, hello, post_message, say,
+    APP, LISTENER, REDIRECT, SLACK, SLACK_6, SNI, SOON, STRANGER, TPROXY, direct_client, from_app,
+    hello, say, transparent, tunnelling,
 };
 
+use crate::harness::{TestBed, post_message, soon};
+
 /// Slack answers over this address, with the credential put on, by HTTP/1.1 and HTTP/2.
-async fn slack_answers(steered: &mut Steered, address: &str) -> anyhow::Result<()> {
+async fn slack_answers(bed: &mut TestBed, address: &str) -> anyhow::Result<()> {
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let client = steered.client(address).over(protocol);
-        let answer = timeout(PATIENCE, client.send(post_message()?)).await??;
+        let client = direct_client(bed, address).over(protocol);
+        let answer = soon(
+            "an answer",
+            client.send(post_message("C0123456789", "steered")),
+        )
+        .await??;
         assert_eq!(answer.json()["ok"], true, "{}", answer.text());
-        let record = steered.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["outcome"], "permitted", "{record}");
         assert_eq!(record["target"]["authority"], "slack.com:443");
         assert_eq!(record["original_destination"], address);
         assert_eq!(record["caller"]["proof"], "own-token", "{record}");
-        let dialled = steered.world.slack.address().to_string();
+        let dialled = bed.env.slack.address().to_string();
         assert_eq!(record["upstream"]["address"], dialled.as_str());
     }
-    let bearer = [format!("Bearer {}", steered.world.slack.bot_token())];
-    for request in steered.world.slack.received().all() {
+    let bearer = [format!("Bearer {}", bed.env.slack.bot_token())];
+    for request in bed.env.slack.received().all() {
         assert_eq!(request.header_values("authorization"), bearer);
     }
     Ok(())
@@ -57,13 +59,11 @@ async fn a_redirected_client_is_served(
     #[case] address: &str,
     #[case] test: &str,
 ) -> anyhow::Result<()> {
-    if !entered(module_path!(), test) {
+    if !entered(module_path!(), test, REDIRECT) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
-    let mut steered = Steered::start(Transparency::Redirect).await?;
-    slack_answers(&mut steered, address).await
+    let mut bed = transparent(Transparency::Redirect).start().await?;
+    slack_answers(&mut bed, address).await
 }
 
 #[rstest]
@@ -74,39 +74,40 @@ async fn a_client_steered_by_tproxy_is_served(
     #[case] address: &str,
     #[case] test: &str,
 ) -> anyhow::Result<()> {
-    if !entered(module_path!(), test) {
+    if !entered(module_path!(), test, TPROXY) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(TPROXY);
-    let mut steered = Steered::start(Transparency::Tproxy).await?;
-    slack_answers(&mut steered, address).await?;
-    // A connection to the listener itself is no steered one.
+    let mut bed = transparent(Transparency::Tproxy).start().await?;
+    slack_answers(&mut bed, address).await?;
+    // A connection to the listener itself is no bed one.
     let mut direct = TcpStream::connect(LISTENER).await?;
     assert_eq!(say(&mut direct, b"").await?, b"");
-    assert_eq!(steered.record().await?["reason"], "loop_refused");
+    assert_eq!(bed.record().await?["reason"], "loop_refused");
     Ok(())
 }
 
 /// Needs no root: the kernel knows of no original destination, or of this very listener.
 #[tokio::test]
 async fn a_connection_to_the_listener_itself_is_refused() -> anyhow::Result<()> {
-    let world = World::start().await?;
-    let token = world.token("qa", "nightly-dashboard");
-    world.write_secret("pod-token", &token)?;
-    let mut gateway = Gateway::start_with(&world, |gateway| {
-        let listener = &mut gateway.listeners[0];
-        listener.mode = ListenerMode::Transparent(Transparency::Redirect);
-        listener.own_token_file = Some(world.secret_directory().join("pod-token"));
-    })
-    .await?;
-    let client = Client::direct(gateway.address(), gateway.roots());
-    assert!(client.send(post_message()?).await.is_err());
-    let record = gateway.decisions().next().await;
+    let mut bed = TestBed::builder()
+        .prepare(|env, gateway| {
+            env.write_secret("pod-token", &env.token("qa", DASHBOARD))?;
+            let listener = &mut gateway.listeners[0];
+            listener.mode = ListenerMode::Transparent(Transparency::Redirect);
+            listener.own_token_file = Some(env.secret_directory().join("pod-token"));
+            Ok(())
+        })
+        .start()
+        .await?;
+    let address = bed.gateway.address().to_string();
+    let client = direct_client(&bed, &address);
+    let request = post_message("C0123456789", "steered");
+    assert!(client.send(request).await.is_err());
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "refused");
     assert_eq!(record["reason"], "loop_refused", "{record}");
-    assert_eq!(world.slack.received().count(), 0);
-    gateway.stop().await?;
+    assert_eq!(bed.env.slack.received().count(), 0);
+    bed.gateway.stop().await?;
     Ok(())
 }
 
@@ -135,15 +136,16 @@ async fn what_is_no_tls_to_a_governed_host_is_refused_with_its_reason() -> anyho
     if !entered(
         module_path!(),
         "what_is_no_tls_to_a_governed_host_is_refused_with_its_reason",
+        REDIRECT,
     ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
-    let mut steered = Steered::start_with(Transparency::Redirect, |gateway| {
-        gateway.limits.handshake_timeout = SOON;
-    })
-    .await?;
+    let mut bed = transparent(Transparency::Redirect)
+        .gateway(|gateway| {
+            gateway.limits.handshake_timeout = SOON;
+        })
+        .start()
+        .await?;
     for (words, told, reason) in REFUSED {
         let shown = String::from_utf8_lossy(words);
         let mut stream = TcpStream::connect(SLACK).await?;
@@ -154,12 +156,12 @@ async fn what_is_no_tls_to_a_governed_host_is_refused_with_its_reason() -> anyho
         } else {
             stream.write_all(words).await?;
             let mut start = vec![0; told.len()];
-            timeout(PATIENCE, stream.read_exact(&mut start)).await??;
+            soon("an answer", stream.read_exact(&mut start)).await??;
             start
         };
         drop(stream);
         assert!(answered.starts_with(told), "{shown}: {answered:?}");
-        let record = steered.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["reason"], *reason, "{shown}: {record}");
         assert_eq!(record["original_destination"], SLACK, "{shown}: {record}");
     }
@@ -168,36 +170,38 @@ async fn what_is_no_tls_to_a_governed_host_is_refused_with_its_reason() -> anyho
     let mut garbage = b"GET /".to_vec();
     garbage.resize(64 * 1024, b'a');
     assert_eq!(say(&mut stream, &garbage).await?, b"");
-    assert_eq!(steered.record().await?["reason"], "protocol_unknown");
+    assert_eq!(bed.record().await?["reason"], "protocol_unknown");
     // HTTP/2 without TLS, as one who knows that the server speaks it.
     let stream = TokioIo::new(TcpStream::connect(SLACK).await?);
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
     let connection = tokio::spawn(connection);
     let request = Request::get("http://slack.com:443/api/auth.test");
     let request = request.body(Full::new(Bytes::new()))?;
-    let answer = timeout(PATIENCE, sender.send_request(request)).await??;
+    let answer = soon("an answer", sender.send_request(request)).await??;
     assert_eq!(answer.status(), 403);
-    let record = steered.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "plaintext_refused", "{record}");
     assert_eq!(record["target"]["protocol"], "h2", "{record}");
     connection.abort();
     // Another host, over TLS: the client is told by an alert.
-    let error = steered.client(SLACK).open("notslack.com").await.err();
+    let error = direct_client(&bed, SLACK).open("notslack.com").await.err();
     let error = error.map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("AccessDenied"), "{error}");
-    assert_eq!(steered.record().await?["reason"], "host_unmatched");
-    assert_eq!(steered.world.slack.received().count(), 0);
+    assert_eq!(bed.record().await?["reason"], "host_unmatched");
+    assert_eq!(bed.env.slack.received().count(), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_hello_that_comes_byte_by_byte_is_served() -> anyhow::Result<()> {
-    if !entered(module_path!(), "a_hello_that_comes_byte_by_byte_is_served") {
+    if !entered(
+        module_path!(),
+        "a_hello_that_comes_byte_by_byte_is_served",
+        REDIRECT,
+    ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
-    let mut steered = Steered::start(Transparency::Redirect).await?;
+    let mut bed = transparent(Transparency::Redirect).start().await?;
     // Between the client and the steered connection stands something that cuts.
     let cutter = TcpListener::bind("127.0.0.1:0").await?;
     let address = cutter.local_addr()?.to_string();
@@ -218,9 +222,13 @@ async fn a_hello_that_comes_byte_by_byte_is_served() -> anyhow::Result<()> {
         drop(back.await);
         Ok::<_, std::io::Error>(())
     });
-    let answer = timeout(PATIENCE, steered.client(&address).send(post_message()?)).await??;
+    let answer = soon(
+        "an answer",
+        direct_client(&bed, &address).send(post_message("C0123456789", "steered")),
+    )
+    .await??;
     assert_eq!(answer.json()["ok"], true, "{}", answer.text());
-    assert_eq!(steered.record().await?["outcome"], "permitted");
+    assert_eq!(bed.record().await?["outcome"], "permitted");
     cutting.await??;
     Ok(())
 }
@@ -231,12 +239,11 @@ async fn what_has_no_name_is_tunnelled_to_its_address_where_that_is_allowed() ->
     if !entered(
         module_path!(),
         "what_has_no_name_is_tunnelled_to_its_address_where_that_is_allowed",
+        REDIRECT,
     ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
-    let mut steered = Steered::tunnelling_with(|_| {}).await?;
+    let mut bed = tunnelling().start().await?;
     let stranger = TcpListener::bind(STRANGER).await?;
     let silence = Vec::new();
     // The outer name of a hello whose real name is hidden is not where it goes.
@@ -245,18 +252,18 @@ async fn what_has_no_name_is_tunnelled_to_its_address_where_that_is_allowed() ->
     for words in [speak, silence, hello(&[]), hidden] {
         let mut app = from_app(STRANGER).await?;
         app.write_all(&words).await?;
-        let (mut accepted, from) = timeout(PATIENCE, stranger.accept()).await??;
+        let (mut accepted, from) = soon("an answer", stranger.accept()).await??;
         assert_ne!(from.ip().to_string(), APP, "it was not steered");
         let mut heard = vec![0; words.len()];
-        timeout(PATIENCE, accepted.read_exact(&mut heard)).await??;
+        soon("an answer", accepted.read_exact(&mut heard)).await??;
         assert_eq!(heard, words, "no byte may be lost");
         accepted.write_all(b"220 welcome").await?;
         drop(accepted);
         let mut answer = String::new();
-        timeout(PATIENCE, app.read_to_string(&mut answer)).await??;
+        soon("an answer", app.read_to_string(&mut answer)).await??;
         assert_eq!(answer, "220 welcome");
         drop(app);
-        let record = steered.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["outcome"], "tunnelled", "{record}");
         assert_eq!(record["target"]["authority"], STRANGER);
         assert_eq!(record["target"]["protocol"], "transparent");
@@ -267,16 +274,16 @@ async fn what_has_no_name_is_tunnelled_to_its_address_where_that_is_allowed() ->
     let mut app = from_app(STRANGER).await?;
     app.write_all(b"GET / HTTP/1.1\r\nHost: 203.0.113.20:7007\r\nConnection: close\r\n\r\n")
         .await?;
-    let (mut accepted, _) = timeout(PATIENCE, stranger.accept()).await??;
+    let (mut accepted, _) = soon("an answer", stranger.accept()).await??;
     let mut heard = [0; 16];
-    timeout(PATIENCE, accepted.read_exact(&mut heard)).await??;
+    soon("an answer", accepted.read_exact(&mut heard)).await??;
     assert_eq!(&heard, b"GET / HTTP/1.1\r\n");
     accepted
         .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
         .await?;
     let answer = say(&mut app, b"").await?;
     assert!(answer.starts_with(b"HTTP/1.1 204"), "{answer:?}");
-    let record = steered.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "tunnelled", "{record}");
     assert_eq!(record["upstream"]["status"], 204, "{record}");
     Ok(())
@@ -287,27 +294,25 @@ async fn an_unmatched_name_is_tunnelled_to_where_our_dns_has_it() -> anyhow::Res
     if !entered(
         module_path!(),
         "an_unmatched_name_is_tunnelled_to_where_our_dns_has_it",
+        REDIRECT,
     ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
     let elsewhere = TcpListener::bind("127.0.0.1:0").await?;
     let address = elsewhere.local_addr()?;
-    let name = (Host::parse("stranger.test")?, 7007);
-    let mut steered = Steered::tunnelling_with(|gateway| {
-        gateway.upstream.resolve.insert(name, address);
-    })
-    .await?;
+    let mut bed = tunnelling()
+        .resolve("stranger.test", 7007, address)
+        .start()
+        .await?;
     let words = hello(&[(0, SNI)]);
     let mut app = from_app(STRANGER).await?;
     app.write_all(&words).await?;
-    let (mut accepted, _) = timeout(PATIENCE, elsewhere.accept()).await??;
+    let (mut accepted, _) = soon("an answer", elsewhere.accept()).await??;
     let mut heard = vec![0; words.len()];
-    timeout(PATIENCE, accepted.read_exact(&mut heard)).await??;
+    soon("an answer", accepted.read_exact(&mut heard)).await??;
     assert_eq!(heard, words, "no byte may be lost");
     drop((app, accepted));
-    let record = steered.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "tunnelled", "{record}");
     assert_eq!(record["target"]["authority"], "stranger.test:7007");
     assert_eq!(record["original_destination"], STRANGER);
@@ -319,24 +324,29 @@ async fn the_gateways_own_connections_do_not_go_round() -> anyhow::Result<()> {
     if !entered(
         module_path!(),
         "the_gateways_own_connections_do_not_go_round",
+        REDIRECT,
     ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
     // The rules do not leave the gateway's user out: what it sends to Slack comes back to it.
-    let mut steered = Steered::start_with(Transparency::Redirect, |gateway| {
-        for address in gateway.upstream.resolve.values_mut() {
-            *address = SLACK.parse().expect("an address");
-        }
-    })
-    .await?;
-    let answer = timeout(PATIENCE, steered.client(SLACK).send(post_message()?)).await??;
+    let mut bed = transparent(Transparency::Redirect)
+        .gateway(|gateway| {
+            for address in gateway.upstream.resolve.values_mut() {
+                *address = SLACK.parse().expect("an address");
+            }
+        })
+        .start()
+        .await?;
+    let answer = soon(
+        "an answer",
+        direct_client(&bed, SLACK).send(post_message("C0123456789", "steered")),
+    )
+    .await??;
     assert_eq!(answer.status, 502, "{}", answer.text());
     // What came back was the probe of the credential, the request itself, and what became of it.
     let mut reasons = Vec::new();
     for _ in 0..3 {
-        let record = steered.record().await?;
+        let record = bed.record().await?;
         reasons.push(record["reason"].as_str().map(str::to_owned));
     }
     reasons.sort();
@@ -351,25 +361,31 @@ async fn without_a_token_of_its_own_the_pod_is_refused() -> anyhow::Result<()> {
     if !entered(
         module_path!(),
         "without_a_token_of_its_own_the_pod_is_refused",
+        REDIRECT,
     ) {
         return Ok(());
     }
-    namespace::run(NETWORK);
-    namespace::run(REDIRECT);
-    let mut steered = Steered::start(Transparency::Redirect).await?;
-    let issued = steered.world.token("qa", "nightly-dashboard");
+    let mut bed = transparent(Transparency::Redirect).start().await?;
+    let issued = bed.env.token("qa", "nightly-dashboard");
     for (token, reason) in [
         ("", "identity_keys_unavailable"),
         ("not.a-token", "identity_malformed"),
     ] {
-        steered.world.write_secret("pod-token", token)?;
-        assert!(steered.client(SLACK).send(post_message()?).await.is_err());
-        let record = steered.record().await?;
+        bed.env.write_secret("pod-token", token)?;
+        assert!(
+            direct_client(&bed, SLACK)
+                .send(post_message("C0123456789", "steered"))
+                .await
+                .is_err()
+        );
+        let record = bed.record().await?;
         assert_eq!(record["reason"], reason, "{record}");
     }
     // The kubelet puts a new one in its place: it is read at that moment.
-    steered.world.write_secret("pod-token", &issued)?;
-    let answer = steered.client(SLACK).send(post_message()?).await?;
+    bed.env.write_secret("pod-token", &issued)?;
+    let answer = direct_client(&bed, SLACK)
+        .send(post_message("C0123456789", "steered"))
+        .await?;
     assert_eq!(answer.json()["ok"], true, "{}", answer.text());
     Ok(())
 }

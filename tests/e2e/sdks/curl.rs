@@ -4,9 +4,9 @@ use countersign_tests::fake::Protocol;
 use rstest::rstest;
 use tokio::process::Command;
 
-use crate::harness::support::{DUMMY_QASE, Outcome, Stage, WEBHOOK};
+use crate::harness::{DUMMY_QASE, Outcome, TestBed, WEBHOOK};
 
-async fn curl(stage: &Stage, arguments: &[&str]) -> Option<Outcome> {
+async fn curl(bed: &TestBed, arguments: &[&str]) -> Option<Outcome> {
     if Command::new("curl")
         .arg("--version")
         .output()
@@ -18,7 +18,7 @@ async fn curl(stage: &Stage, arguments: &[&str]) -> Option<Outcome> {
     }
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error"]).args(arguments);
-    Some(stage.run(command).await)
+    Some(bed.run(command).await)
 }
 
 #[rstest]
@@ -26,43 +26,39 @@ async fn curl(stage: &Stage, arguments: &[&str]) -> Option<Outcome> {
 #[case::http2("--http2", Protocol::Http2)]
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_posts_a_message(#[case] version: &str, #[case] protocol: Protocol) {
-    let stage = Stage::start().await;
-    stage
-        .world
-        .slack
-        .server()
-        .set_only_http1(protocol == Protocol::Http1);
+    let bed = TestBed::start().await.unwrap();
+    bed.env.slack.speak(protocol);
     let url = "https://slack.com/api/chat.postMessage";
     let data = ["-d", "channel=C0CURL", "-d", "text=hi"];
     let mut arguments = vec![version, url];
     arguments.extend(data);
-    let Some(outcome) = curl(&stage, &arguments).await else {
+    let Some(outcome) = curl(&bed, &arguments).await else {
         return;
     };
     assert_eq!(outcome.succeeded().printed["ok"], true);
-    assert_eq!(stage.world.slack.messages("C0CURL"), ["hi"]);
-    let received = stage.world.slack.received().all();
+    assert_eq!(bed.env.slack.messages("C0CURL"), ["hi"]);
+    let received = bed.env.slack.received().all();
     assert_eq!(received[0].connection.protocol, protocol);
-    stage.check_received();
+    bed.check_received();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_has_its_dummy_header_replaced() {
-    let stage = Stage::start().await;
+    let bed = TestBed::start().await.unwrap();
     let header = format!("tOKEN: {DUMMY_QASE}");
     let url = "https://api.qase.io/v1/run/DEMO?limit=2";
-    let Some(outcome) = curl(&stage, &["-H", &header, url]).await else {
+    let Some(outcome) = curl(&bed, &["-H", &header, url]).await else {
         return;
     };
     assert_eq!(outcome.succeeded().printed["result"]["count"], 2);
-    stage.check_received();
+    bed.check_received();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_shows_its_token_as_bearer() {
-    let stage = Stage::start().await;
-    let proxy = format!("http://{}", stage.gateway.address());
-    let header = format!("Proxy-Authorization: Bearer {}", stage.token);
+    let bed = TestBed::start().await.unwrap();
+    let proxy = format!("http://{}", bed.gateway.address());
+    let header = format!("Proxy-Authorization: Bearer {}", bed.token);
     let arguments = [
         "--proxy",
         &proxy,
@@ -72,27 +68,27 @@ async fn curl_shows_its_token_as_bearer() {
         r#"{"text":"from curl"}"#,
         WEBHOOK,
     ];
-    let Some(outcome) = curl(&stage, &arguments).await else {
+    let Some(outcome) = curl(&bed, &arguments).await else {
         return;
     };
     outcome.succeeded();
-    assert_eq!(stage.world.slack.messages("webhook"), ["from curl"]);
-    stage.check_received();
+    assert_eq!(bed.env.slack.messages("webhook"), ["from curl"]);
+    bed.check_received();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_without_a_token_gets_nowhere() {
-    let stage = Stage::start().await;
-    let proxy = format!("http://{}", stage.gateway.address());
+    let bed = TestBed::start().await.unwrap();
+    let proxy = format!("http://{}", bed.gateway.address());
     let arguments = [
         "--proxy",
         &proxy,
         "--fail",
         "https://slack.com/api/auth.test",
     ];
-    let Some(outcome) = curl(&stage, &arguments).await else {
+    let Some(outcome) = curl(&bed, &arguments).await else {
         return;
     };
     assert!(outcome.failed_with("407"), "{outcome:?}");
-    assert_eq!(stage.world.slack.server().accepted_connections(), 0);
+    assert_eq!(bed.env.slack.server().accepted_connections(), 0);
 }

@@ -4,27 +4,27 @@ use std::{fs, process::ExitCode};
 
 use clap::Parser;
 use countersign::Cli;
-use countersign_tests::world::World;
+use countersign_tests::environment::Environment;
 use serde_json::Value;
 
 /// Runs `script` by `countersign exec` as `subject`, in this process.
-async fn exec(world: &World, subject: &str, script: &str) -> anyhow::Result<ExitCode> {
+async fn exec(env: &Environment, subject: &str, script: &str) -> anyhow::Result<ExitCode> {
     let path = |path: std::path::PathBuf| path.display().to_string();
     let line = [
         "countersign",
         "exec",
         "--config",
-        &path(world.gateway_yaml()),
+        &path(env.gateway_yaml()),
         "--as",
         subject,
         "--decisions",
-        &path(world.decision_log()),
+        &path(env.decision_log()),
         "--",
         "sh",
         "-c",
         script,
         "sh",
-        &path(world.directory().to_owned()),
+        &path(env.directory().to_owned()),
     ];
     let cli = Cli::try_parse_from(line)?;
     tokio::task::spawn_blocking(|| cli.run()).await?
@@ -47,7 +47,7 @@ async fn a_command_posts_to_slack_with_a_dummy_and_may_do_nothing_else() {
     if !installed("curl") {
         return;
     }
-    let world = World::start().await.unwrap();
+    let env = Environment::start().await.unwrap();
     let script = r#"
         slack() { curl -sS --max-time 20 -H 'Authorization: Bearer xoxb-dummy' "$@"; }
         slack -d 'channel=C1&text=hi' -o "$1/posted" https://slack.com/api/chat.postMessage
@@ -55,22 +55,22 @@ async fn a_command_posts_to_slack_with_a_dummy_and_may_do_nothing_else() {
         curl -sS --max-time 20 -o "$1/stranger" https://example.com/ 2>"$1/stranger-error"
         env > "$1/env"
         exit 7"#;
-    let code = exec(&world, "qa/nightly-dashboard", script).await.unwrap();
+    let code = exec(&env, "qa/nightly-dashboard", script).await.unwrap();
     assert_eq!(code, ExitCode::from(7), "the command's own exit code");
 
-    let read = |name: &str| fs::read_to_string(world.directory().join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(env.directory().join(name)).unwrap();
     let posted: Value = serde_json::from_str(&read("posted")).unwrap();
     assert_eq!(posted["ok"], true, "{posted}");
-    assert_eq!(world.slack.messages("C1"), ["hi"]);
+    assert_eq!(env.slack.messages("C1"), ["hi"]);
     let revoked: Value = serde_json::from_str(&read("revoked")).unwrap();
     assert_eq!(revoked["ok"], false, "{revoked}");
-    assert!(world.slack.received().at("/api/auth.revoke").is_empty());
+    assert!(env.slack.received().at("/api/auth.revoke").is_empty());
     assert!(
-        !world.directory().join("stranger").exists(),
+        !env.directory().join("stranger").exists(),
         "unmatched hosts are denied"
     );
 
-    let decisions = world.decisions().unwrap();
+    let decisions = env.decisions().unwrap();
     let outcomes: Vec<_> = decisions
         .iter()
         .map(|record| record["outcome"].as_str().unwrap())
@@ -85,7 +85,7 @@ async fn a_command_posts_to_slack_with_a_dummy_and_may_do_nothing_else() {
         "system:serviceaccount:qa:nightly-dashboard"
     );
     let environment = read("env");
-    for secret in world.secrets() {
+    for secret in env.secrets() {
         assert!(
             !environment.contains(&secret),
             "the command was given a secret"
@@ -98,12 +98,12 @@ async fn a_command_as_somebody_whom_no_policy_names_gets_nothing() {
     if !installed("curl") {
         return;
     }
-    let world = World::start().await.unwrap();
+    let env = Environment::start().await.unwrap();
     let script =
         "curl -sS --max-time 20 -d channel=C1 https://slack.com/api/chat.postMessage; true";
-    exec(&world, "qa/somebody-else", script).await.unwrap();
-    assert!(world.slack.received().all().is_empty());
-    let decisions = world.decisions().unwrap();
+    exec(&env, "qa/somebody-else", script).await.unwrap();
+    assert!(env.slack.received().all().is_empty());
+    let decisions = env.decisions().unwrap();
     assert_eq!(decisions[0]["outcome"], "refused", "{decisions:?}");
 }
 
@@ -113,14 +113,14 @@ async fn a_token_of_the_cluster_is_worth_nothing_to_it() {
     if !installed("curl") {
         return;
     }
-    let world = World::start().await.unwrap();
-    let token = world.token("qa", "nightly-dashboard");
+    let env = Environment::start().await.unwrap();
+    let token = env.token("qa", "nightly-dashboard");
     let script = format!(
         r#"proxy="http://token:{token}@${{HTTPS_PROXY##*@}}"
         curl -sS --max-time 20 -x "$proxy" -d 'channel=C1&text=hi' https://slack.com/api/chat.postMessage
         test $? -ne 0"#
     );
-    let code = exec(&world, "qa/nightly-dashboard", &script).await.unwrap();
+    let code = exec(&env, "qa/nightly-dashboard", &script).await.unwrap();
     assert_eq!(code, ExitCode::SUCCESS, "the proxy refused the token");
-    assert!(world.slack.received().all().is_empty());
+    assert!(env.slack.received().all().is_empty());
 }

@@ -6,19 +6,19 @@
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::support::Stage;
+use crate::harness::TestBed;
 
 #[rstest]
 #[case::seven("web_api_7.mjs", "C0WEB7")]
 #[case::eight("web_api_8.mjs", "C0WEB8")]
 #[tokio::test(flavor = "multi_thread")]
 async fn web_api_posts_reads_and_uploads(#[case] script: &str, #[case] channel: &str) {
-    let stage = Stage::start().await;
-    let Some(outcome) = stage.node(script).await else {
+    let bed = TestBed::start().await.unwrap();
+    let Some(outcome) = bed.node(script).await else {
         return;
     };
     let printed = outcome.succeeded().printed;
-    let slack = &stage.world.slack;
+    let slack = &bed.env.slack;
     assert_eq!(printed["posted"]["ok"], true, "{printed}");
     assert_eq!(printed["history"]["messages"][0]["text"], "2 of 14 failed");
     assert_eq!(printed["uploaded"]["ok"], true);
@@ -33,25 +33,25 @@ async fn web_api_posts_reads_and_uploads(#[case] script: &str, #[case] channel: 
         form,
         fields.map(|(name, value)| (name.to_owned(), value.to_owned()))
     );
-    stage.check_received();
+    bed.check_received();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_an_error_of_slacks_own_and_is_not_retried() {
-    let stage = Stage::start().await;
-    let Some(outcome) = stage.node("refused.mjs").await else {
+    let bed = TestBed::start().await.unwrap();
+    let Some(outcome) = bed.node("refused.mjs").await else {
         return;
     };
     let printed = outcome.succeeded().printed;
     assert_eq!(printed["tries"], 1, "{printed}");
     assert_eq!(printed["error"]["data"]["ok"], false);
-    assert_eq!(stage.world.slack.received().count(), 0);
+    assert_eq!(bed.env.slack.received().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn socket_mode_connects_and_acknowledges() {
-    let stage = Stage::start().await;
-    let Some(outcome) = stage.node("socket_mode.mjs").await else {
+    let bed = TestBed::start().await.unwrap();
+    let Some(outcome) = bed.node("socket_mode.mjs").await else {
         return;
     };
     let printed = outcome.succeeded().printed;
@@ -60,15 +60,15 @@ async fn socket_mode_connects_and_acknowledges() {
         event["text"], "<@U0KRQLJ9H> is the build green?",
         "{printed}"
     );
-    let acknowledged = stage.world.slack.acknowledged();
+    let acknowledged = bed.env.slack.acknowledged();
     assert_eq!(json!(acknowledged), json!([event["envelope"]]));
-    stage.check_received();
+    bed.check_received();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn qaseio_reads_and_writes() {
-    let stage = Stage::start().await;
-    let Some(outcome) = stage.node("qase.mjs").await else {
+    let bed = TestBed::start().await.unwrap();
+    let Some(outcome) = bed.node("qase.mjs").await else {
         return;
     };
     let printed = outcome.succeeded().printed;
@@ -81,5 +81,5 @@ async fn qaseio_reads_and_writes() {
         (&printed["created"], &printed["result"]),
         (&json!(true), &json!(true))
     );
-    stage.check_received();
+    bed.check_received();
 }

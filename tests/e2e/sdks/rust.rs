@@ -16,12 +16,12 @@ use slack_morphism::{
     },
 };
 
-use crate::harness::support::{DUMMY_BOT, Stage};
+use crate::harness::{DUMMY_BOT, TestBed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slack_morphism_posts_and_reads() {
-    let stage = Stage::start().await;
-    let client = SlackClient::new(SlackClientHyperConnector::with_connector(connector(&stage)));
+    let bed = TestBed::start().await.unwrap();
+    let client = SlackClient::new(SlackClientHyperConnector::with_connector(connector(&bed)));
     let token = SlackApiToken::new(DUMMY_BOT.into());
     let session = client.open_session(&token);
     let message = SlackMessageContent::new().with_text("2 of 14 failed".into());
@@ -32,13 +32,13 @@ async fn slack_morphism_posts_and_reads() {
     let history = session.conversations_history(&request).await.unwrap();
     let text = history.messages[0].content.text.as_deref();
     assert_eq!(text, Some("2 of 14 failed"));
-    assert_eq!(stage.world.slack.messages("C0RUST"), ["2 of 14 failed"]);
-    stage.check_received();
+    assert_eq!(bed.env.slack.messages("C0RUST"), ["2 of 14 failed"]);
+    bed.check_received();
 }
 
-fn connector(stage: &Stage) -> hyper_rustls::HttpsConnector<Tunnel<HttpConnector>> {
+fn connector(bed: &TestBed) -> hyper_rustls::HttpsConnector<Tunnel<HttpConnector>> {
     let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_slice_iter(stage.gateway.roots().as_bytes()) {
+    for root in CertificateDer::pem_slice_iter(bed.gateway.roots().as_bytes()) {
         roots
             .add(root.expect("the roots are PEM"))
             .expect("a root is a certificate");
@@ -49,11 +49,11 @@ fn connector(stage: &Stage) -> hyper_rustls::HttpsConnector<Tunnel<HttpConnector
         .expect("the provider has the default protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let proxy: Uri = format!("http://{}", stage.gateway.address())
+    let proxy: Uri = format!("http://{}", bed.gateway.address())
         .parse()
         .expect("an address makes a URI");
-    let bearer = HeaderValue::try_from(format!("Bearer {}", stage.token))
-        .expect("a token is a header value");
+    let bearer =
+        HeaderValue::try_from(format!("Bearer {}", bed.token)).expect("a token is a header value");
     let tunnel = Tunnel::new(proxy, HttpConnector::new()).with_auth(bearer);
     HttpsConnectorBuilder::new()
         .with_tls_config(tls)

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::support::tests_directory;
+use crate::harness::tests_directory;
 
 /// Each dependency, and the crates of ours that name it.
 type Users = BTreeMap<String, BTreeSet<String>>;

@@ -154,7 +154,10 @@ where
 {
     /// HTTP, of the version that was negotiated, over a TLS connection.
     pub async fn over(stream: TlsStream<Stream>) -> Result<Self, Failure> {
-        let sender = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let tls = stream.get_ref().1;
+        let issuer = tls.peer_certificates().and_then(|chain| chain.get(1));
+        let issuer = issuer.map(|issuer| issuer.to_vec());
+        let sender = if tls.alpn_protocol() == Some(b"h2") {
             let (sender, connection) =
                 http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
             tokio::spawn(connection);
@@ -164,10 +167,7 @@ where
             tokio::spawn(connection.with_upgrades());
             Sender::Http1(sender)
         };
-        Ok(Self {
-            sender,
-            issuer: None,
-        })
+        Ok(Self { sender, issuer })
     }
 }
 
@@ -206,13 +206,21 @@ pub async fn converse(
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn config(roots_pem: &str, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+/// Trusts the roots in `roots_pem` only.
+///
+/// # Panics
+/// If there are none.
+pub(super) fn config(
+    roots_pem: &str,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
         roots
             .add(certificate.expect("the roots are PEM"))
             .expect("a root is a certificate");
     }
+    assert!(!roots.is_empty(), "the PEM text holds no certificate");
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(versions)
         .expect("the provider has the protocol versions")

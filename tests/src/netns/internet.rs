@@ -1,4 +1,4 @@
-//! What the internet has: the world's Slack and Qase at public addresses, names, a stranger who
+//! What the internet has: the environment's Slack and Qase at public addresses, names, a stranger who
 //! tells everybody from where he was called, and a site without TLS.
 
 use std::{
@@ -17,7 +17,7 @@ use super::{
     names::{self, Names},
     namespace::Namespace,
 };
-use crate::{fake::Server, world::World};
+use crate::{environment::Environment, fake::Server};
 
 const fn v4(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, last))
@@ -53,12 +53,12 @@ pub struct Internet {
 }
 
 impl Internet {
-    /// Puts the world into the namespace.
-    pub fn start(namespace: &Namespace, world: &World) -> anyhow::Result<Self> {
+    /// Puts the environment into the namespace.
+    pub fn start(namespace: &Namespace, env: &Environment) -> anyhow::Result<Self> {
         let mut names = Names::new();
         let apis = [
-            (world.slack.server(), world.slack.hosts(), SLACK),
-            (world.qase.server(), world.qase.hosts(), QASE),
+            (env.slack.server(), env.slack.hosts(), SLACK),
+            (env.qase.server(), env.qase.hosts(), QASE),
         ];
         for (server, hosts, addresses) in apis {
             for address in addresses {

@@ -5,7 +5,7 @@
 //!          Slack, Qase, names, a stranger
 //! ```
 //!
-//! The stand-ins are those of the [`World`](crate::world::World), in this process: a socket stays
+//! The stand-ins are those of the [`Environment`](crate::environment::Environment), in this process: a socket stays
 //! in the namespace in which it was made. The gateways and the relay are the real binary, each in
 //! its namespace; so are the apps, unmodified and as another user.
 //!
@@ -18,13 +18,13 @@ mod names;
 mod namespace;
 mod network;
 mod pod;
-mod scene;
+mod test_bed;
 
 pub use internet::{CLEAR, Internet, STRANGER, STRANGER_6};
 pub use namespace::{Namespace, Owner};
 pub use network::{GATEWAYS, Link, Network, POD};
 pub use pod::{APP, Pod, RELAY, Shown, run};
-pub use scene::{GATEWAY_PORT, GatewayProcess, Options, Scene, TRUST_DOMAIN};
+pub use test_bed::{GATEWAY_PORT, GatewayProcess, Options, TRUST_DOMAIN, TestBed};
 
 /// What a test calls.
 const TOOLS: [&str; 12] = [

@@ -19,7 +19,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 use super::{
     namespace::{Namespace, Owner},
     network::GATEWAYS,
-    scene::{GATEWAY_PORT, Scene},
+    test_bed::{GATEWAY_PORT, TestBed},
 };
 use crate::process::{self, Program};
 
@@ -40,9 +40,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Where the relay answers for its readiness.
 const HEALTH: &str = "127.0.0.1:15021";
 
-/// A pod in a scene.
+/// A pod in a test bed.
 pub struct Pod<'a> {
-    scene: &'a Scene,
+    bed: &'a TestBed,
     directory: TempDir,
     relay: Option<Program>,
 }
@@ -104,25 +104,22 @@ impl From<Output> for Shown {
 
 impl<'a> Pod<'a> {
     /// A pod of the nightly dashboard, with its token and nothing else yet.
-    pub fn bare(scene: &'a Scene) -> anyhow::Result<Self> {
+    pub fn bare(bed: &'a TestBed) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("countersign-").tempdir()?;
         let pod = Self {
-            scene,
+            bed,
             directory,
             relay: None,
         };
         fs::create_dir(pod.home())?;
         chown(pod.home(), Some(APP.uid), Some(APP.gid))?;
-        fs::write(
-            pod.token_file(),
-            scene.world.token("qa", "nightly-dashboard"),
-        )?;
+        fs::write(pod.token_file(), bed.env.token("qa", "nightly-dashboard"))?;
         Ok(pod)
     }
 
     /// A pod as it is when its app starts: first its redirection rules, then with a relay that is ready.
-    pub async fn start(scene: &'a Scene, gateways: &[usize]) -> anyhow::Result<Self> {
-        let mut pod = Self::bare(scene)?;
+    pub async fn start(bed: &'a TestBed, gateways: &[usize]) -> anyhow::Result<Self> {
+        let mut pod = Self::bare(bed)?;
         let redirected = pod.redirect(&["--apply", "--check"]).await?;
         ensure!(redirected.success, "{redirected:?}");
         pod.relay(gateways, &[]).await?;
@@ -147,7 +144,7 @@ impl<'a> Pod<'a> {
 
     /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
-        &self.scene.network.pod
+        &self.bed.network.pod
     }
 
     /// Runs `countersign redirect` as root.
@@ -159,7 +156,7 @@ impl<'a> Pod<'a> {
 
     /// Starts the relay, or another in its place, as its own user.
     pub async fn relay(&mut self, gateways: &[usize], more: &[&OsStr]) -> anyhow::Result<()> {
-        let ca = self.scene.world.directory().join("listener-ca.pem");
+        let ca = self.bed.env.directory().join("listener-ca.pem");
         self.relay_trusting(gateways, &ca, more).await
     }
 
@@ -233,9 +230,9 @@ impl<'a> Pod<'a> {
 
     /// The same as another user.
     pub fn app_as(&self, owner: Owner, program: impl AsRef<Path>) -> anyhow::Result<Command> {
-        let root = fs::read_to_string(self.scene.world.ca_directory().join("root.pem"))?;
+        let root = fs::read_to_string(self.bed.env.ca_directory().join("root.pem"))?;
         // The bundle has the system's roots besides: here, the one root of all sites.
-        let system = self.scene.world.authority.pem();
+        let system = self.bed.env.authority.pem();
         fs::write(self.file("bundle.pem"), format!("{system}{root}"))?;
         fs::write(self.file("root.pem"), root)?;
         // Entering a namespace leads to its root directory.

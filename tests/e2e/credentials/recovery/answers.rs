@@ -7,8 +7,8 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use rstest::rstest;
 
-use super::{HOST, How, Scene, get, post};
-use crate::harness::site::soon;
+use super::{HOST, How, get, post, replace_token, start};
+use crate::harness::{soon, until};
 
 /// A body larger than what is kept: 64 KiB.
 const LARGE: usize = 100_000;
@@ -20,23 +20,23 @@ async fn a_rejected_request_is_sent_once_more_byte_for_byte(
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
     #[values("/by-json", "/status")] path: &str,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.upstream_speaks(upstream);
-    let mut session = scene.client().over(client).open(HOST).await?;
+    let mut bed = start().await?;
+    bed.api.speak(upstream);
+    let mut session = bed.client().over(client).open(HOST).await?;
     for (turn, length) in [0_usize, 1, 5_000, 65_536].into_iter().enumerate() {
         let body: Vec<u8> = (0_u8..=255).cycle().take(length).collect();
         assert_eq!(session.send(get(path)).await?.json()["ok"], true);
-        scene.record().await?;
-        scene.replace(&format!("next-{turn}-7d6e5f"))?;
-        scene.server.memory().clear();
+        bed.record().await?;
+        replace_token(&bed, &format!("next-{turn}-7d6e5f"))?;
+        bed.api.received().clear();
         let answer = soon("an answer", session.send(post(path, body))).await??;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
-        let received = scene.server.memory().all();
+        let received = bed.api.received().all();
         assert_eq!(received.len(), 2);
         assert_eq!(received[0].body_sha256, received[1].body_sha256);
         assert_eq!(answer.json()["sha256"], received[0].body_sha256);
         assert_eq!(answer.json()["length"], length);
-        let record = scene.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["outcome"], "permitted", "{record}");
         assert_eq!(record["upstream"]["replayed"], true, "{record}");
         assert_eq!(record["upstream"]["status"], 200);
@@ -56,14 +56,14 @@ async fn a_rejected_request_is_sent_once_more_byte_for_byte(
 #[case::at_the_end_of_what_is_looked_at(How::Padded(65_000))]
 #[tokio::test]
 async fn a_failure_is_found_however_it_is_sent(#[case] how: How) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.set(how);
-    let good = scene.get("/x").await?;
+    let mut bed = start().await?;
+    bed.api.set(how);
+    let good = bed.client().send(get("/x")).await?;
     assert_eq!(good.status, StatusCode::OK);
-    assert_eq!(scene.record().await?["upstream"]["replayed"], false);
-    scene.replace("second-0a1b2c")?;
-    scene.get("/x").await?;
-    let record = scene.record().await?;
+    assert_eq!(bed.record().await?["upstream"]["replayed"], false);
+    replace_token(&bed, "second-0a1b2c")?;
+    bed.client().send(get("/x")).await?;
+    let record = bed.record().await?;
     assert_eq!(record["upstream"]["replayed"], true, "{record}");
     assert_eq!(
         record["credential"]["rejected"]["api_error"],
@@ -82,32 +82,32 @@ async fn what_is_no_failure_goes_on_untouched(
     #[case] how: How,
     #[case] path: &str,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
-    scene.record().await?;
-    scene.set(how);
-    scene.replace("second-0a1b2c")?;
-    let calls = scene.calls();
-    let answer = scene.get(path).await?;
+    let mut bed = start().await?;
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
+    bed.record().await?;
+    bed.api.set(how);
+    replace_token(&bed, "second-0a1b2c")?;
+    let calls = bed.api.received().count();
+    let answer = bed.client().send(get(path)).await?;
     assert!(
         answer
             .text()
             .ends_with(r#""ok":false,"error":"token_expired"}"#)
     );
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["upstream"]["replayed"], false);
-    assert_eq!(scene.calls(), calls + 1);
+    assert_eq!(bed.api.received().count(), calls + 1);
     Ok(())
 }
 
 /// An answer that leaves the question open is not kept from the client for ever.
 #[tokio::test]
 async fn an_answer_that_stands_still_goes_on_after_a_second() -> anyhow::Result<()> {
-    let scene = Scene::start().await?;
-    scene.set(How::Stalled);
-    scene.expire("second-0a1b2c");
-    let mut session = scene.client().open(HOST).await?;
+    let bed = start().await?;
+    bed.api.set(How::Stalled);
+    bed.api.expire("second-0a1b2c");
+    let mut session = bed.client().open(HOST).await?;
     let mut response = soon("the head", session.start(get("/x"))).await??;
     assert_eq!(response.status(), StatusCode::OK);
     let frame = soon(
@@ -125,19 +125,15 @@ async fn an_answer_that_stands_still_goes_on_after_a_second() -> anyhow::Result<
 async fn a_body_too_large_to_keep_is_streamed_whole_and_its_failure_reported(
     #[values(true, false)] announced: bool,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
-    scene.record().await?;
-    scene.replace("second-0a1b2c")?;
-    scene.server.memory().clear();
+    let mut bed = start().await?;
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
+    bed.record().await?;
+    replace_token(&bed, "second-0a1b2c")?;
+    bed.api.received().clear();
     let answer = if announced {
-        scene.client().send(post("/x", vec![b'x'; LARGE])).await?
+        bed.client().send(post("/x", vec![b'x'; LARGE])).await?
     } else {
-        let stream = scene
-            .client()
-            .over(Protocol::Http2)
-            .tls_stream(HOST)
-            .await?;
+        let stream = bed.client().over(Protocol::Http2).tls_stream(HOST).await?;
         let pieces = (0..LARGE / 1000).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1000]));
         let frames = futures_util::stream::iter(pieces)
             .map(|piece| piece.map(|piece| Frame::data(bytes::Bytes::from(piece))));
@@ -145,13 +141,13 @@ async fn a_body_too_large_to_keep_is_streamed_whole_and_its_failure_reported(
         Session::over(stream).await?.send(request).await?
     };
     assert_eq!(answer.json()["error"], "token_expired");
-    let received = scene.server.memory().all();
+    let received = bed.api.received().all();
     assert_eq!(received.len(), 1);
     assert_eq!(
         (received[0].complete, received[0].body_length),
         (true, LARGE as u64)
     );
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "credential_rejected", "{record}");
     assert_eq!(record["outcome"], "failed");
     assert_eq!(record["blame"], "operator");
@@ -159,8 +155,8 @@ async fn a_body_too_large_to_keep_is_streamed_whole_and_its_failure_reported(
     let detail = record["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("limits.replayBytes"), "{detail}");
     // The next one has the new value already.
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
-    assert_eq!(scene.record().await?["credential"]["generation"], 2);
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
+    assert_eq!(bed.record().await?["credential"]["generation"], 2);
     Ok(())
 }
 
@@ -173,11 +169,11 @@ async fn what_renewing_cannot_help_is_passed_on_and_told_to_whom_it_concerns(
     #[case] reason: &str,
     #[case] blame: &str,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.set(How::Error(code));
-    let answer = scene.get("/x").await?;
+    let mut bed = start().await?;
+    bed.api.set(How::Error(code));
+    let answer = bed.client().send(get("/x")).await?;
     assert_eq!(answer.json()["error"], code);
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "failed", "{record}");
     assert_eq!(
         (&record["reason"], &record["blame"]),
@@ -189,10 +185,10 @@ async fn what_renewing_cannot_help_is_passed_on_and_told_to_whom_it_concerns(
         detail.contains("needed: `chat:write`, provided: `files:read`"),
         "{detail}"
     );
-    assert_eq!(scene.calls(), 1);
+    assert_eq!(bed.api.received().count(), 1);
     // It is the request's fault, not the value's: the next may fare better.
-    scene.set(How::Plain);
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
+    bed.api.set(How::Plain);
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
     Ok(())
 }
 
@@ -208,14 +204,14 @@ async fn a_transient_error_is_never_sent_again(
     )]
     code: &'static str,
 ) -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.set(How::Error(code));
-    let answer = scene.client().send(post("/x", "once")).await?;
+    let mut bed = start().await?;
+    bed.api.set(How::Error(code));
+    let answer = bed.client().send(post("/x", "once")).await?;
     assert_eq!(answer.json()["error"], code);
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     assert_eq!(record["upstream"]["api_error"], code);
-    assert_eq!(scene.calls(), 1);
+    assert_eq!(bed.api.received().count(), 1);
     Ok(())
 }
 
@@ -223,21 +219,21 @@ async fn a_transient_error_is_never_sent_again(
 /// free to go at once.
 #[tokio::test]
 async fn a_value_that_stays_rejected_is_not_tried_by_every_request() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    let mut session = scene.client().open(HOST).await?;
+    let mut bed = start().await?;
+    let mut session = bed.client().open(HOST).await?;
     assert_eq!(session.send(get("/x")).await?.json()["ok"], true);
-    scene.record().await?;
-    scene.expire("second-0a1b2c");
-    scene.server.memory().clear();
+    bed.record().await?;
+    bed.api.expire("second-0a1b2c");
+    bed.api.received().clear();
     let began = tokio::time::Instant::now();
     let first = session.send(get("/x")).await?;
     assert_eq!(first.json()["error"], "token_expired");
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "credential_rejected", "{record}");
     assert_eq!(record["outcome"], "failed");
     for _ in 0..40 {
         let answer = session.send(get("/x")).await?;
-        let record = scene.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["reason"], "credential_rejected", "{record}");
         if answer.json()["error"] == "credential_rejected" {
             assert_eq!(
@@ -250,36 +246,33 @@ async fn a_value_that_stays_rejected_is_not_tried_by_every_request() -> anyhow::
     // Back-offs of 1, 2, 4, ... seconds at least: one call in each.
     let most = 1 + (began.elapsed().as_secs() + 1).ilog2() as usize;
     assert!(
-        scene.calls() <= most,
+        bed.api.received().count() <= most,
         "{} calls, {most} at most",
-        scene.calls()
+        bed.api.received().count()
     );
 
-    scene.replace("second-0a1b2c")?;
-    let mended = Box::pin(async {
-        while session.send(get("/x")).await?.json()["ok"] != true {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        anyhow::Ok(())
-    });
-    soon("the new value", mended).await??;
-    Ok(())
+    replace_token(&bed, "second-0a1b2c")?;
+    until("the new value", async || {
+        let answer = session.send(get("/x")).await;
+        answer.is_ok_and(|answer| answer.json()["ok"] == true)
+    })
+    .await
 }
 
 #[tokio::test]
 async fn fifty_requests_that_fail_with_one_value_share_one_renewal() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
-    scene.record().await?;
+    let mut bed = start().await?;
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
+    bed.record().await?;
     let mut sessions = Vec::new();
     for _ in 0..50 {
-        sessions.push(scene.client().open(HOST).await?);
+        sessions.push(bed.client().open(HOST).await?);
     }
     // The recheck of the file is due by now; this one makes sure that the old value is held.
-    assert_eq!(scene.get("/x").await?.json()["ok"], true);
-    scene.record().await?;
-    scene.replace("second-0a1b2c")?;
-    scene.server.memory().clear();
+    assert_eq!(bed.client().send(get("/x")).await?.json()["ok"], true);
+    bed.record().await?;
+    replace_token(&bed, "second-0a1b2c")?;
+    bed.api.received().clear();
     let requests = sessions
         .iter_mut()
         .enumerate()
@@ -290,7 +283,7 @@ async fn fifty_requests_that_fail_with_one_value_share_one_renewal() -> anyhow::
     }
     let mut replayed = 0;
     for _ in 0..50 {
-        let record = scene.record().await?;
+        let record = bed.record().await?;
         assert_eq!(record["outcome"], "permitted", "{record}");
         assert_eq!(record["credential"]["generation"], 2, "{record}");
         if record["upstream"]["replayed"] == true {
@@ -299,6 +292,6 @@ async fn fifty_requests_that_fail_with_one_value_share_one_renewal() -> anyhow::
         }
     }
     assert!(replayed > 0, "no request met the rejected value");
-    assert_eq!(scene.calls(), 50 + replayed);
+    assert_eq!(bed.api.received().count(), 50 + replayed);
     Ok(())
 }

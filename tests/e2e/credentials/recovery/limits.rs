@@ -1,29 +1,30 @@
 //! An API's own rate limit is known to all workloads that share the credential.
 
 use http::StatusCode;
+use serde_json::json;
 
-use super::{HOST, How, Scene, get};
+use super::{HOST, How, RejectingApi, get, start};
+use crate::harness::TestBed;
 
 #[tokio::test]
 async fn a_429_keeps_all_workloads_of_the_credential_back() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.set(How::Limited("30"));
-    let first = scene.get("/a").await?;
+    let mut bed = start().await?;
+    bed.api.set(How::Limited("30"));
+    let first = bed.client().send(get("/a")).await?;
     assert_eq!(first.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(first.json()["error"], "ratelimited");
-    assert_eq!(scene.record().await?["outcome"], "permitted");
-    scene.set(How::Plain);
-    let token = scene.world.token("qa", "other");
-    let other = scene.gateway.client(&scene.world).bearer(&token);
+    assert_eq!(bed.record().await?["outcome"], "permitted");
+    bed.api.set(How::Plain);
+    let other = bed.client_of("other");
     let refused = other.send(get("/a")).await?;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.json()["error"], "upstream_rate_limited");
     let wait: u64 = refused.header("retry-after").unwrap_or_default().parse()?;
     assert!((1..=30).contains(&wait), "{wait}");
-    let record = scene.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "upstream_rate_limited", "{record}");
     assert_eq!(record["outcome"], "refused");
-    assert_eq!(scene.calls(), 1);
+    assert_eq!(bed.api.received().count(), 1);
     // This API limits each path on its own.
     assert_eq!(other.send(get("/b")).await?.json()["ok"], true);
     Ok(())
@@ -31,28 +32,27 @@ async fn a_429_keeps_all_workloads_of_the_credential_back() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_policy_lets_requests_wait_for_the_end_of_a_limit() -> anyhow::Result<()> {
-    let waits = |policy: String| {
-        policy.replace(
-            "  credential: rejects\n",
-            "  credential: rejects\n  conditions: { waitForRateLimit: 3s }\n",
-        )
-    };
-    let mut scene = Scene::with(waits, |_| {}).await?;
-    scene.set(How::Limited("1"));
-    let mut session = scene.client().open(HOST).await?;
+    let mut bed = TestBed::with_api(RejectingApi::new())
+        .policy(|policy| {
+            policy.access("uses-rejects")["conditions"] = json!({"waitForRateLimit": "3s"});
+        })
+        .start()
+        .await?;
+    bed.api.set(How::Limited("1"));
+    let mut session = bed.client().open(HOST).await?;
     let began = tokio::time::Instant::now();
     session.send(get("/a")).await?;
-    scene.set(How::Plain);
+    bed.api.set(How::Plain);
     assert_eq!(session.send(get("/a")).await?.json()["ok"], true);
     assert!(began.elapsed() >= std::time::Duration::from_secs(1));
-    scene.set(How::Limited("30"));
+    bed.api.set(How::Limited("30"));
     session.send(get("/a")).await?;
     // Longer than policy lets it wait.
     assert_eq!(
         session.send(get("/a")).await?.status,
         StatusCode::TOO_MANY_REQUESTS
     );
-    assert_eq!(scene.calls(), 3);
-    scene.record().await?;
+    assert_eq!(bed.api.received().count(), 3);
+    bed.record().await?;
     Ok(())
 }

@@ -1,19 +1,16 @@
 //! Secrets that a real `OpenBao` makes for us, as users of a real Redis: they live as long as they
 //! are used, and die there when they are not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use countersign_config::{load, model::Credential};
 use countersign_credential::{Credentials, Issued, ProviderContext};
 use countersign_tests::{openbao::OpenBao, redis::Redis};
 use countersign_upstream::forward::Forwarder;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
 
 use super::{vault::reach, *};
-
-const SOURCE: &str =
-    "{ vault: { mount: database, path: creds/reader, key: password, engine: dynamic } }";
+use crate::harness::{PATIENCE, pass, until};
 
 const POLICY: &str = r#"
 path "database/creds/reader" { capabilities = ["read"] }
@@ -22,7 +19,7 @@ path "sys/leases/revoke" { capabilities = ["update"] }
 "#;
 
 struct Stand {
-    world: World,
+    env: Environment,
     bao: OpenBao,
     redis: Redis,
     credentials: Credentials,
@@ -31,12 +28,11 @@ struct Stand {
 
 impl Stand {
     /// `None` where there is no `OpenBao` or no Redis.
-    async fn start(further: &str, lives: Value) -> anyhow::Result<Option<Self>> {
-        let world = world().await?;
-        let (Some(bao), Some(redis)) = (
-            OpenBao::start(&world.authority).await?,
-            Redis::start().await?,
-        ) else {
+    async fn start(further: Value, lives: Value) -> anyhow::Result<Option<Self>> {
+        let env = environment().await?;
+        let (Some(bao), Some(redis)) =
+            (OpenBao::start(&env.authority).await?, Redis::start().await?)
+        else {
             return Ok(None);
         };
         bao.write("sys/mounts/database", json!({"type": "database"}))
@@ -48,19 +44,30 @@ impl Stand {
             role.extend(lives.clone());
         }
         bao.write("database/roles/reader", role).await?;
-        lies_in(&world, SOURCE, further)?;
-        reach(&world, &bao, POLICY).await?;
+        let made = json!({
+            "mount": "database",
+            "path": "creds/reader",
+            "key": "password",
+            "engine": "dynamic",
+        });
+        lies_in(&env, &json!({"vault": made}))?;
+        edit_credential(&env, |credential| {
+            for (key, value) in further.as_object().into_iter().flatten() {
+                credential[key.as_str()] = value.clone();
+            }
+        })?;
+        reach(&env, &bao, POLICY).await?;
         let problems = |problems| anyhow::anyhow!("{problems}");
-        let (gateway, _) = load::gateway(&world.gateway_yaml()).map_err(problems)?;
-        let loaded = load::resources(&[world.policy_directory()]).map_err(problems)?;
+        let (gateway, _) = load::gateway(&env.gateway_yaml()).map_err(problems)?;
+        let loaded = load::resources(&[env.policy_directory()]).map_err(problems)?;
         let all = loaded.policies.credentials();
         let credential = all.iter().find(|c| c.name.as_str() == "qa/qase-reader");
-        let credential = Arc::clone(credential.expect("the world has it"));
+        let credential = Arc::clone(credential.expect("the environment has it"));
         let forwarder = Forwarder::new(&gateway.upstream, &gateway.limits, Vec::new())?;
-        let tools = ProviderContext::new(&gateway, Arc::new(forwarder), world.clock.clone());
+        let tools = ProviderContext::new(&gateway, Arc::new(forwarder), env.clock.clone());
         Ok(Some(Self {
-            credentials: Credentials::new(tools, world.clock.clone()),
-            world,
+            credentials: Credentials::new(tools, env.clock.clone()),
+            env,
             bao,
             redis,
             credential,
@@ -77,26 +84,24 @@ impl Stand {
 
     /// Waits until it has come to an end where it counts.
     async fn dies(&self, password: &str) -> anyhow::Result<()> {
-        let waiting = tokio::time::timeout(PATIENCE, async {
-            while self.redis.knows(password).await? {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            anyhow::Ok(())
-        });
-        waiting.await?
+        until("its end", async || {
+            let knows = self.redis.knows(password).await;
+            knows.is_ok_and(|knows| !knows)
+        })
+        .await
     }
 }
 
 #[tokio::test]
 async fn a_lease_is_prolonged_ahead_of_its_end_and_ended_when_idle() -> anyhow::Result<()> {
     let lives = json!({"default_ttl": "1h", "max_ttl": "24h"});
-    let further = "  idleAfter: 5m\n  revokeWhenIdle: true";
+    let further = json!({"idleAfter": "5m", "revokeWhenIdle": true});
     let Some(stand) = Stand::start(further, lives).await? else {
         return Ok(());
     };
     let first = stand.obtain().await?;
     assert!(stand.lives(&first).await?);
-    let (clock, began) = (&stand.world.clock, stand.world.clock.now());
+    let (clock, began) = (&stand.env.clock, stand.env.clock.now());
     let end = first.expires_at().expect("a lease ends");
     let life = end.duration_since(began);
     assert!(life <= SignedDuration::from_hours(1), "{life:#}");
@@ -104,7 +109,7 @@ async fn a_lease_is_prolonged_ahead_of_its_end_and_ended_when_idle() -> anyhow::
 
     // After four fifths of its life a use prolongs it, in the background; it stays the same.
     clock.pass(began + SignedDuration::from_mins(49));
-    let waiting = tokio::time::timeout(PATIENCE, async {
+    let waiting = soon("a lease that differs", async {
         loop {
             let issued = stand.obtain().await?;
             if issued.expires_at() != first.expires_at() {
@@ -141,14 +146,14 @@ async fn a_lease_is_prolonged_ahead_of_its_end_and_ended_when_idle() -> anyhow::
 #[tokio::test]
 async fn a_lease_that_cannot_be_prolonged_is_replaced_before_it_ends() -> anyhow::Result<()> {
     let lives = json!({"default_ttl": "3s", "max_ttl": "3s"});
-    let Some(stand) = Stand::start("", lives).await? else {
+    let Some(stand) = Stand::start(json!({}), lives).await? else {
         return Ok(());
     };
     let first = stand.obtain().await?;
-    let waiting = tokio::time::timeout(PATIENCE, async {
+    let waiting = soon("a lease that differs", async {
         loop {
-            // The world's clock goes as the engine's does.
-            stand.world.clock.pass(Clock::system().now());
+            // The environment's clock goes as the engine's does.
+            stand.env.clock.pass(Clock::system().now());
             let issued = stand.obtain().await?;
             if issued.generation() > first.generation() {
                 return anyhow::Ok(issued);
@@ -165,7 +170,7 @@ async fn a_lease_that_cannot_be_prolonged_is_replaced_before_it_ends() -> anyhow
 #[tokio::test]
 async fn at_the_gateways_end_what_was_made_for_it_is_ended() -> anyhow::Result<()> {
     let lives = json!({"default_ttl": "1h", "max_ttl": "24h"});
-    let Some(stand) = Stand::start("  revokeWhenIdle: true", lives).await? else {
+    let Some(stand) = Stand::start(json!({"revokeWhenIdle": true}), lives).await? else {
         return Ok(());
     };
     let password = stand.obtain().await?.secret().expose().to_owned();
@@ -179,11 +184,11 @@ async fn at_the_gateways_end_what_was_made_for_it_is_ended() -> anyhow::Result<(
 #[tokio::test]
 async fn after_another_login_another_secret_is_made() -> anyhow::Result<()> {
     let lives = json!({"default_ttl": "1h", "max_ttl": "24h"});
-    let Some(stand) = Stand::start("", lives).await? else {
+    let Some(stand) = Stand::start(json!({}), lives).await? else {
         return Ok(());
     };
     let first = stand.obtain().await?;
-    let file = stand.world.directory().join("vault-token");
+    let file = stand.env.directory().join("vault-token");
     let old = fs::read_to_string(&file)?;
     fs::write(&file, stand.bao.token(POLICY, "24h").await?)?;
     stand
@@ -202,7 +207,7 @@ async fn after_another_login_another_secret_is_made() -> anyhow::Result<()> {
 async fn a_field_that_the_engine_does_not_make_is_told_and_nothing_left_alive() -> anyhow::Result<()>
 {
     let lives = json!({"default_ttl": "1h", "max_ttl": "24h"});
-    let Some(stand) = Stand::start("", lives).await? else {
+    let Some(stand) = Stand::start(json!({}), lives).await? else {
         return Ok(());
     };
     let mut credential = Credential::clone(&stand.credential);

@@ -1,6 +1,7 @@
 //! Key and value, version 2.
 
 use super::*;
+use crate::harness::soon;
 
 const ALL: &str = r#"path "*" { capabilities = ["create", "read", "update", "delete"] }"#;
 
@@ -179,8 +180,5 @@ async fn in_the_end(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let patience = std::time::Duration::from_secs(30);
-    tokio::time::timeout(patience, read)
-        .await
-        .expect("another answer in time")
+    soon("another answer", read).await.expect("in time")
 }

@@ -1,8 +1,9 @@
 //! A trust domain whose bundle comes from the SPIFFE Workload API.
 
-use countersign_tests::{fake::WorkloadApi, process};
+use countersign_tests::fake::WorkloadApi;
 
-use super::{rotation::eventually, *};
+use super::*;
+use crate::harness::until;
 
 /// A mesh whose gateway asks an agent, which is there if the test started it before.
 async fn mesh(socket: &std::path::Path) -> Mesh {
@@ -19,8 +20,8 @@ async fn asks(mesh: &Mesh, pair: &Pair) -> bool {
 }
 
 async fn is_up(mesh: &Mesh, up: u8) -> bool {
-    let admin = mesh.gateway.admin().expect("there is an admin endpoint");
-    let metrics = process::admin(admin, "/metrics").await.unwrap_or_default();
+    let metrics = mesh.bed.ask_admin("/metrics").await;
+    let (_, metrics) = metrics.unwrap_or_default();
     metrics.lines().any(|line| {
         line.starts_with("countersign_workload_api_up{") && line.ends_with(&format!(" {up}"))
     })
@@ -35,7 +36,7 @@ async fn bundles_come_from_the_agent_and_stay_when_it_is_away() -> anyhow::Resul
     let mut mesh = mesh(&socket).await;
     let svid = mesh.domain.svid(PATH);
     assert!(!asks(&mesh, &svid).await, "nobody has vouched for it");
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "identity_keys_unavailable", "{record}");
     assert_eq!(record["blame"], "platform", "{record}");
     assert!(
@@ -45,7 +46,7 @@ async fn bundles_come_from_the_agent_and_stay_when_it_is_away() -> anyhow::Resul
     assert!(is_up(&mesh, 0).await);
 
     agent.give(&[(DOMAIN, &[&mesh.domain.der()])]);
-    eventually("the bundle is taken", || asks(&mesh, &svid)).await;
+    until("the bundle is taken", async || asks(&mesh, &svid).await).await?;
     assert!(is_up(&mesh, 1).await);
     assert_eq!(agent.streams(), 1);
     let mut open = mesh.client(Some(&svid)).open().await?;
@@ -56,12 +57,15 @@ async fn bundles_come_from_the_agent_and_stay_when_it_is_away() -> anyhow::Resul
     let renewed = next.svid(PATH);
     assert!(!asks(&mesh, &renewed).await);
     agent.give(&[(DOMAIN, &[&mesh.domain.der(), &next.der()])]);
-    eventually("the next root is trusted", || asks(&mesh, &renewed)).await;
+    until("the next root is trusted", async || {
+        asks(&mesh, &renewed).await
+    })
+    .await?;
     agent.give(&[(DOMAIN, &[&next.der()]), ("other.example.com", &[])]);
-    eventually("the old root is withdrawn", async || {
+    until("the old root is withdrawn", async || {
         !asks(&mesh, &svid).await
     })
-    .await;
+    .await?;
     assert_eq!(
         open.ask(None).await?.0,
         407,
@@ -70,14 +74,14 @@ async fn bundles_come_from_the_agent_and_stay_when_it_is_away() -> anyhow::Resul
     assert_eq!(agent.streams(), 1);
 
     drop(agent);
-    eventually("its absence is told", || is_up(&mesh, 0)).await;
+    until("its absence is told", async || is_up(&mesh, 0).await).await?;
     assert!(asks(&mesh, &renewed).await, "the last good bundle stays");
     let agent = WorkloadApi::start(&socket)?;
     agent.give(&[("other.example.com", &[])]);
-    eventually("a domain it does not name is not vouched for", async || {
+    until("a domain it does not name is not vouched for", async || {
         !asks(&mesh, &renewed).await
     })
-    .await;
+    .await?;
     Ok(())
 }
 
@@ -89,11 +93,11 @@ async fn a_gateway_starts_without_the_agent_and_waits_for_it() -> anyhow::Result
     let svid = mesh.domain.svid(PATH);
     assert!(!asks(&mesh, &svid).await);
     // A token is judged all the same.
-    let token = mesh.world.token("qa", "nightly-dashboard");
+    let token = mesh.bed.env.token("qa", "nightly-dashboard");
     let (status, body) = mesh.client(None).ask(Some(&token)).await?;
     assert!(status.is_success(), "{body}");
     let agent = WorkloadApi::start(&socket)?;
     agent.give(&[(DOMAIN, &[&mesh.domain.der()])]);
-    eventually("the bundle is taken", || asks(&mesh, &svid)).await;
+    until("the bundle is taken", async || asks(&mesh, &svid).await).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Unmodified clients with a client certificate for the proxy: curl, and Python's urllib3.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::{
@@ -9,15 +9,14 @@ use tokio::{
 };
 
 use super::*;
-
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::harness::{python, soon, tests_directory};
 
 impl Mesh {
     /// Puts an SVID where clients find it.
     fn give(&self, pair: &Pair) {
         fs::write(self.file("svid.pem"), &pair.certificate).expect("written");
         fs::write(self.file("svid.key"), &pair.key).expect("written");
-        fs::write(self.file("root.pem"), self.gateway.roots()).expect("written");
+        fs::write(self.file("root.pem"), self.bed.gateway.roots()).expect("written");
     }
 
     async fn curl(&self) -> std::process::Output {
@@ -26,7 +25,7 @@ impl Mesh {
             .args(["--silent", "--show-error", "--max-time", "30"])
             .args(["--data", ""])
             .arg("--proxy")
-            .arg(format!("https://{}", self.gateway.address()));
+            .arg(format!("https://{}", self.bed.gateway.address()));
         for (option, file) in [
             ("--proxy-cacert", "servers.pem"),
             ("--proxy-cert", "svid.pem"),
@@ -40,7 +39,7 @@ impl Mesh {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        let output = soon("curl's end", command.output()).await;
         output
             .expect("curl ends in time")
             .expect("curl is installed")
@@ -48,20 +47,20 @@ impl Mesh {
 }
 
 #[tokio::test]
-async fn curl_proves_itself_by_certificate() {
+async fn curl_proves_itself_by_certificate() -> anyhow::Result<()> {
     let mut mesh = Mesh::start().await;
     mesh.give(&mesh.domain.svid(PATH));
     let output = mesh.curl().await;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("\"ok\":true"), "{output:?}");
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["caller"]["subject"], ID, "{record}");
     assert_eq!(record["target"]["authority"], "slack.com:443");
 
     // Renewed by the workload's agent.
     mesh.give(&mesh.domain.svid(PATH));
     assert!(mesh.curl().await.status.success());
-    assert_eq!(mesh.gateway.decisions().next().await["reason"], "permitted");
+    assert_eq!(mesh.bed.record().await?["reason"], "permitted");
 
     let stranger = TrustDomain::new(DOMAIN, Clock::system());
     mesh.give(&stranger.svid(PATH));
@@ -71,24 +70,20 @@ async fn curl_proves_itself_by_certificate() {
         !refused.status.success() && told.contains("unknown ca"),
         "{told}"
     );
-    let record = mesh.gateway.decisions().next().await;
-    assert_eq!(record["reason"], "identity_invalid", "{record}");
+    mesh.bed.recorded("identity_invalid").await?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn urllib3_proves_itself_by_certificate() -> anyhow::Result<()> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = tests.join(".venv/bin/python");
-    let python = std::env::var_os("COUNTERSIGN_TEST_PYTHON").map_or(own, PathBuf::from);
-    if !python.exists() {
-        countersign_tests::skipped("no Python with urllib3; run tests/run");
+    let Some(python) = python() else {
         return Ok(());
-    }
+    };
     let mut mesh = Mesh::start().await;
     mesh.give(&mesh.domain.svid(PATH));
     let mut child = Command::new(python)
-        .arg(tests.join("clients/python/mtls_urllib3.py"))
-        .env("PROXY", format!("https://{}", mesh.gateway.address()))
+        .arg(tests_directory().join("clients/python/mtls_urllib3.py"))
+        .env("PROXY", format!("https://{}", mesh.bed.gateway.address()))
         .env("PROXY_CA", mesh.file("servers.pem"))
         .env("PROXY_CERT", mesh.file("svid.pem"))
         .env("PROXY_KEY", mesh.file("svid.key"))
@@ -102,10 +97,10 @@ async fn urllib3_proves_itself_by_certificate() -> anyhow::Result<()> {
     let mut serials = Vec::new();
     for round in ["first", "renewed"] {
         input.write_all(format!("{round}\n").as_bytes()).await?;
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??;
+        let line = soon("a line", lines.next_line()).await??;
         let printed: Value = serde_json::from_str(&line.expect("the script is alive"))?;
         assert_eq!(printed["answer"]["ok"], true, "{printed}");
-        let record = mesh.gateway.decisions().next().await;
+        let record = mesh.bed.record().await?;
         assert_eq!(record["caller"]["subject"], ID, "{record}");
         serials.push(record["caller"]["token_id"].to_string());
         mesh.give(&mesh.domain.svid(PATH));

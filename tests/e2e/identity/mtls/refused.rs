@@ -1,13 +1,12 @@
 //! Threat 43 over real connections: the client gets an alert, the operator a record.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyUsagePurpose, SanType};
 use rustls::{AlertDescription, HandshakeKind};
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::harness::until;
 
 type Change = fn(&mut CertificateParams);
 
@@ -93,12 +92,12 @@ async fn t43_a_bad_certificate_gets_an_alert_and_a_record() -> anyhow::Result<()
         let error = stream.read_u8().await.unwrap_err();
         let told = error.get_ref().and_then(|error| error.downcast_ref());
         assert_eq!(told, Some(&rustls::Error::AlertReceived(*alert)), "{error}");
-        let record = mesh.gateway.decisions().next().await;
+        let record = mesh.bed.record().await?;
         assert_eq!(record["reason"], *reason, "{record}");
         let text = record.to_string();
         assert!(text.contains(detail), "{text}");
     }
-    assert_eq!(mesh.world.slack.received().count(), 0);
+    assert_eq!(mesh.bed.env.slack.received().count(), 0);
     // The near miss: the same client with a good one.
     let good = mesh.domain.svid(PATH);
     assert!(mesh.client(Some(&good)).ask(None).await?.0.is_success());
@@ -116,12 +115,12 @@ async fn t43_requests_after_the_end_of_the_certificate_are_refused() -> anyhow::
     let client = mesh.client(Some(&mesh.domain.svid(PATH)));
     let mut connection = client.open().await?;
     assert!(connection.ask(None).await?.0.is_success());
-    assert_eq!(mesh.gateway.decisions().next().await["reason"], "permitted");
+    assert_eq!(mesh.bed.record().await?["reason"], "permitted");
 
     clock.set(start() + hours(1));
     let (status, _) = connection.ask(None).await?;
     assert_eq!(status, 407);
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "identity_expired", "{record}");
     assert!(connection.ask(None).await.is_err(), "it should be closed");
 
@@ -129,7 +128,7 @@ async fn t43_requests_after_the_end_of_the_certificate_are_refused() -> anyhow::
     let stream = client.tls().await?;
     let resumed = stream.get_ref().1.handshake_kind();
     assert_eq!(resumed, Some(HandshakeKind::Resumed));
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "identity_expired", "{record}");
     Ok(())
 }
@@ -143,11 +142,5 @@ async fn t43_an_idle_connection_ends_with_its_certificate() -> anyhow::Result<()
     assert!(connection.ask(None).await?.0.is_success());
     clock.pass(start() + hours(1));
     // It would rest for five minutes, and nothing announces its end.
-    let ended = async {
-        while !connection.0.is_closed() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), ended).await?;
-    Ok(())
+    until("its end", async || connection.0.is_closed()).await
 }

@@ -1,34 +1,18 @@
 //! Roots, SVIDs and the listener's own certificate change while requests run.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use countersign_config::host::Host;
 use countersign_tests::client::read_head;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::harness::{echo_server, soon, until};
 
 const CLIENTS: usize = 4;
-
-/// Waits for what the gateway notices by itself.
-pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
-    assert!(waited.is_ok(), "never: {what}");
-}
 
 struct Load {
     client: Mutex<Client>,
@@ -48,12 +32,12 @@ impl Load {
     }
 
     /// Until every client has begun and ended a request since now.
-    async fn round(&self) {
+    async fn round(&self) -> anyhow::Result<()> {
         let goal = self.done.load(Ordering::Relaxed) + 2 * CLIENTS;
-        eventually("requests go on", || async {
+        until("requests go on", async || {
             self.done.load(Ordering::Relaxed) >= goal
         })
-        .await;
+        .await
     }
 }
 
@@ -63,7 +47,7 @@ async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
     let next = TrustDomain::new(DOMAIN, Clock::system());
     let next_servers = TrustDomain::new("servers.example.com", Clock::system());
     let roots = mesh.servers.pem() + &next_servers.pem();
-    let client = |pair: Pair| Client::new(mesh.gateway.address(), &roots, Some(&pair));
+    let client = |pair: Pair| Client::new(mesh.bed.gateway.address(), &roots, Some(&pair));
     let old_client = client(mesh.domain.svid(PATH));
     let new_client = client(next.svid(PATH));
     let mut open = old_client.open().await?;
@@ -76,21 +60,21 @@ async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
     let running: Vec<_> = (0..CLIENTS)
         .map(|_| tokio::spawn(Arc::clone(&load).run()))
         .collect();
-    load.round().await;
+    load.round().await?;
     assert!(new_client.ask(None).await.is_err(), "it is not trusted yet");
 
-    publish(&mesh.world, "2", &(mesh.domain.pem() + &next.pem()));
-    eventually("the new root is trusted", || async {
+    publish(&mesh.bed.env, "2", &(mesh.domain.pem() + &next.pem()));
+    until("the new root is trusted", async || {
         new_client.ask(None).await.is_ok()
     })
-    .await;
+    .await?;
     // The workload's agent renews its SVID.
     *load.client.lock().expect("not poisoned") = new_client.clone();
-    load.round().await;
+    load.round().await?;
 
     // The listener's own certificate, of another authority, to tell it from the old one.
     let strict = Client::new(
-        mesh.gateway.address(),
+        mesh.bed.gateway.address(),
         &next_servers.pem(),
         Some(&next.svid(PATH)),
     );
@@ -98,19 +82,19 @@ async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
     let beside = mesh.file("tls.new");
     fs::write(&beside, next_servers.server().credential_bundle())?;
     fs::rename(&beside, mesh.file("tls.pem"))?;
-    eventually("the listener shows its new certificate", || async {
+    until("the listener shows its new certificate", async || {
         strict.ask(None).await.is_ok()
     })
-    .await;
-    load.round().await;
+    .await?;
+    load.round().await?;
     assert!(open.ask(None).await?.0.is_success(), "it stays open");
 
-    publish(&mesh.world, "3", &next.bundle());
-    eventually("the old root is withdrawn", || async {
+    publish(&mesh.bed.env, "3", &next.bundle());
+    until("the old root is withdrawn", async || {
         old_client.ask(None).await.is_err()
     })
-    .await;
-    load.round().await;
+    .await?;
+    load.round().await?;
     let (status, _) = open.ask(None).await?;
     assert_eq!(status, 407, "an open connection is withdrawn too");
 
@@ -124,7 +108,7 @@ async fn everything_rotates_and_no_request_fails() -> anyhow::Result<()> {
     // A half-written file changes nothing.
     fs::write(&beside, "-----BEGIN CERTIFICATE-----\n")?;
     fs::rename(&beside, mesh.file("tls.pem"))?;
-    assert!(mesh.gateway.reloader().reload().is_ok());
+    assert!(mesh.bed.gateway.reloader().reload().is_ok());
     assert!(strict.ask(None).await?.0.is_success());
     Ok(())
 }
@@ -150,20 +134,13 @@ async fn echo(stream: &mut TlsStream<TcpStream>) -> anyhow::Result<()> {
 
 async fn ended(stream: &mut TlsStream<TcpStream>) -> anyhow::Result<()> {
     let mut unread = [0];
-    let end = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut unread));
+    let end = soon("the tunnel's end", stream.read(&mut unread));
     assert_eq!(end.await??, 0);
     Ok(())
 }
 
 async fn echoing(clock: Clock) -> anyhow::Result<Mesh> {
-    let echoes = TcpListener::bind("127.0.0.1:0").await?;
-    let address = echoes.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = echoes.accept().await {
-            let (mut read, mut write) = stream.into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut read, &mut write).await });
-        }
-    });
+    let address = echo_server().await?;
     let mesh = Mesh::with(clock, |gateway| {
         gateway.unmatched = model::Unmatched::Tunnel;
         let host = Host::parse("echo.example.test").expect("a host");
@@ -181,7 +158,7 @@ async fn a_tunnel_ends_with_its_callers_certificate() -> anyhow::Result<()> {
     echo(&mut tunnel).await?;
     clock.pass(clock.now() + SignedDuration::from_secs(2));
     ended(&mut tunnel).await?;
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "identity_expired", "{record}");
     Ok(())
 }
@@ -191,13 +168,13 @@ async fn a_tunnel_ends_when_its_trust_domain_does_not_vouch_any_more() -> anyhow
     let mut mesh = echoing(Clock::system()).await?;
     let mut tunnel = tunnel(&mesh, &mesh.domain.svid(PATH)).await?;
     let next = TrustDomain::new(DOMAIN, Clock::system());
-    publish(&mesh.world, "2", &(mesh.domain.pem() + &next.pem()));
-    mesh.gateway.reloader().reload()?;
+    publish(&mesh.bed.env, "2", &(mesh.domain.pem() + &next.pem()));
+    mesh.bed.reload()?;
     echo(&mut tunnel).await?;
-    publish(&mesh.world, "3", &next.bundle());
-    mesh.gateway.reloader().reload()?;
+    publish(&mesh.bed.env, "3", &next.bundle());
+    mesh.bed.reload()?;
     ended(&mut tunnel).await?;
-    let record = mesh.gateway.decisions().next().await;
+    let record = mesh.bed.record().await?;
     assert_eq!(record["reason"], "identity_invalid", "{record}");
     Ok(())
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use countersign_config::model::{ClientTrust, Limits, ListenerTls};
-use countersign_tests::{client::Ask, fake::Protocol, listener_files::ListenerFiles};
+use countersign_config::model::Limits;
+use countersign_tests::{client::Ask, fake::Protocol};
 use rstest::rstest;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
-use super::{closed, connect, drip, recorded, said, site_with, status};
-use crate::harness::site::{HOST, Site};
+use super::{connect, drip, said, status, with_limits};
+use crate::harness::{HOST, TestBed, closed};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
@@ -22,25 +25,29 @@ fn short(limits: &mut Limits) {
     limits.handshake_timeout = Duration::from_secs(1);
 }
 
-/// A site whose listener has TLS, and the roots of its certificate.
-async fn tls_site() -> anyhow::Result<(Site, String)> {
-    let mut roots = String::new();
-    let site = Site::with(
-        countersign_tests::world::Options::default(),
-        |world, gateway| {
-            let files = ListenerFiles::write(world.directory(), &[[127, 0, 0, 1].into()])?;
-            roots = std::fs::read_to_string(&files.ca)?;
-            gateway.listeners[0].tls = Some(ListenerTls {
-                certificate: files.certificate,
-                key: files.key,
-                client_trust: ClientTrust::None,
-            });
-            short(&mut gateway.limits);
-            Ok(())
-        },
-    )
-    .await?;
-    Ok((site, roots))
+/// A test bed whose listener has TLS, and the roots of its certificate.
+async fn over_tls() -> anyhow::Result<(TestBed, String)> {
+    let bed = TestBed::builder()
+        .tls_listener()
+        .limits(short)
+        .start()
+        .await?;
+    let roots = bed.env.authority.pem();
+    Ok((bed, roots))
+}
+
+/// Sends what is begun, and then one piece after another or nothing, until the other side has closed.
+async fn dawdle(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    begun: &[u8],
+    piece: &[u8],
+) -> anyhow::Result<()> {
+    stream.write_all(begun).await?;
+    stream.flush().await?;
+    if piece.is_empty() {
+        return closed(stream).await;
+    }
+    drip(stream, piece).await
 }
 
 #[rstest]
@@ -48,35 +55,35 @@ async fn tls_site() -> anyhow::Result<(Site, String)> {
 #[case::headers("CONNECT api.example.test:443 HTTP/1.1\r\n", "X-A: b\r\n")]
 #[tokio::test]
 async fn t50_a_head_that_drips(#[case] begun: &str, #[case] piece: &str) -> anyhow::Result<()> {
-    let mut site = site_with(short).await?;
-    let mut stream = said(&site, begun).await?;
+    let mut bed = with_limits(short).await?;
+    let mut stream = said(&bed, begun).await?;
     drip(&mut stream, piece.as_bytes()).await?;
-    recorded(&mut site, "head_timeout").await?;
+    bed.recorded("head_timeout").await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn t50_a_head_that_drips_within_a_tunnel() -> anyhow::Result<()> {
-    let mut site = site_with(short).await?;
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let mut bed = with_limits(short).await?;
+    let mut stream = bed.client().tls_stream(HOST).await?;
     stream.write_all(b"GET / HTTP/1.1\r\n").await?;
     drip(&mut stream, b"X-A: b\r\n").await?;
-    recorded(&mut site, "head_timeout").await?;
+    bed.recorded("head_timeout").await?;
     Ok(())
 }
 
 /// A second head drips after a first one that was answered.
 #[tokio::test]
 async fn t50_the_next_head_on_a_connection_that_drips() -> anyhow::Result<()> {
-    let mut site = site_with(short).await?;
-    let mut stream = site.client().tls_stream(HOST).await?;
+    let mut bed = with_limits(short).await?;
+    let mut stream = bed.client().tls_stream(HOST).await?;
     let first = format!("GET /some HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     stream.write_all(first.as_bytes()).await?;
     assert_eq!(status(&mut stream).await?, "200");
-    recorded(&mut site, "permitted").await?;
+    bed.recorded("permitted").await?;
     stream.write_all(b"GET /other HTTP/1.1\r\n").await?;
     drip(&mut stream, b"X-A: b\r\n").await?;
-    recorded(&mut site, "head_timeout").await?;
+    bed.recorded("head_timeout").await?;
     Ok(())
 }
 
@@ -87,16 +94,16 @@ async fn t50_the_next_head_on_a_connection_that_drips() -> anyhow::Result<()> {
 async fn t50_a_handshake_that_does_not_end_within_a_tunnel(
     #[case] begun: &[u8],
 ) -> anyhow::Result<()> {
-    let mut site = site_with(short).await?;
-    let mut stream = said(&site, &connect(&site.token)).await?;
+    let mut bed = with_limits(short).await?;
+    let mut stream = said(&bed, &connect(&bed.token)).await?;
     assert_eq!(status(&mut stream).await?, "200");
-    if begun.is_empty() {
-        closed(&mut stream).await?;
-    } else {
-        stream.write_all(begun).await?;
-        drip(&mut stream, b"\0").await?;
-    }
-    recorded(&mut site, "client_tls").await?;
+    dawdle(
+        &mut stream,
+        begun,
+        if begun.is_empty() { b"" } else { b"\0" },
+    )
+    .await?;
+    bed.recorded("client_tls").await?;
     Ok(())
 }
 
@@ -107,15 +114,15 @@ async fn t50_a_handshake_that_does_not_end_within_a_tunnel(
 async fn t50_a_handshake_that_does_not_end_with_the_proxy(
     #[case] begun: &[u8],
 ) -> anyhow::Result<()> {
-    let (mut site, _) = tls_site().await?;
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
-    if begun.is_empty() {
-        closed(&mut stream).await?;
-    } else {
-        stream.write_all(begun).await?;
-        drip(&mut stream, b"\0").await?;
-    }
-    recorded(&mut site, "client_tls").await?;
+    let (mut bed, _) = over_tls().await?;
+    let mut stream = TcpStream::connect(bed.gateway.address()).await?;
+    dawdle(
+        &mut stream,
+        begun,
+        if begun.is_empty() { b"" } else { b"\0" },
+    )
+    .await?;
+    bed.recorded("client_tls").await?;
     Ok(())
 }
 
@@ -130,8 +137,8 @@ async fn t61_a_header_block_of_http2_that_never_ends(
     #[case] piece: &[u8],
     #[values(false, true)] within: bool,
 ) -> anyhow::Result<()> {
-    let (mut site, roots) = tls_site().await?;
-    let client = site.client().over(Protocol::Http2);
+    let (mut bed, roots) = over_tls().await?;
+    let client = bed.client().over(Protocol::Http2);
     let mut stream: countersign_tests::client::Stream = if within {
         let authority = format!("{HOST}:443");
         let tunnel = client.tunnel(Ask::Http11, &authority, Some(&roots)).await?;
@@ -139,16 +146,8 @@ async fn t61_a_header_block_of_http2_that_never_ends(
     } else {
         client.to_proxy(Some(&roots), "h2").await?
     };
-    for bytes in begun {
-        stream.write_all(bytes).await?;
-    }
-    stream.flush().await?;
-    if piece.is_empty() {
-        closed(&mut stream).await?;
-    } else {
-        drip(&mut stream, piece).await?;
-    }
-    let record = recorded(&mut site, "head_timeout").await?;
+    dawdle(&mut stream, &begun.concat(), piece).await?;
+    let record = bed.recorded("head_timeout").await?;
     assert_eq!(record["caller"]["subject"].is_null(), !within, "{record}");
     Ok(())
 }

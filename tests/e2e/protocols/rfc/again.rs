@@ -2,7 +2,7 @@
 //! (RFC 9113, sections 6.8 and 8.7), whatever its method; if its body is gone, the client is told.
 
 use bytes::Bytes;
-use countersign_tests::{client::Answer, fake::Protocol, world::Options};
+use countersign_tests::{client::Answer, fake::Protocol};
 use http::{Method, Request};
 use http_body_util::Full;
 use rstest::rstest;
@@ -12,7 +12,7 @@ use super::{
     frames,
     scripted::{Reply, Then, framed},
 };
-use crate::harness::site::soon;
+use crate::harness::soon;
 
 /// How an upstream refuses a stream.
 fn refusal(how: &str) -> Reply {
@@ -37,7 +37,7 @@ async fn send(bench: &Bench, method: Method, body: &Bytes) -> anyhow::Result<Ans
     let mut request = Request::new(Full::new(body.clone()));
     *request.method_mut() = method;
     *request.uri_mut() = format!("https://{H2}/asked").parse()?;
-    let client = bench.site.client().over(Protocol::Http2);
+    let client = bench.bed.client().over(Protocol::Http2);
     Ok(soon("an answer", client.send(request)).await??)
 }
 
@@ -110,13 +110,9 @@ async fn a_request_that_is_refused_twice_is_not_sent_a_third_time(
 #[tokio::test]
 async fn a_body_that_is_gone_is_not_sent_again_and_the_client_is_told(
     #[case] size: usize,
-    #[case] extra: &str,
+    #[case] spec: &str,
 ) -> anyhow::Result<()> {
-    let options = Options {
-        extra: extra.to_owned(),
-        ..Options::default()
-    };
-    let mut bench = Bench::with(options).await?;
+    let mut bench = Bench::with(spec).await?;
     // After it has read the whole body.
     bench.h2.answers(refusal("refused"));
     let body = Bytes::from(vec![b'x'; size]);

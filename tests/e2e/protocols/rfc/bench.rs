@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign_config::{host::Host, model::Unmatched};
+use countersign_config::host::Host;
 use countersign_tests::{
-    client::{Answer, Failure, Stream, converse},
+    client::{Answer, Failure, Stream},
+    environment::DASHBOARD,
     fake::Protocol,
-    world::{Options, World},
+    resources::{Resource, Resources},
 };
 use http::{Method, Request};
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::client::TlsStream;
 
@@ -19,43 +20,26 @@ use super::{
     frames::{self, Fields},
     scripted::Scripted,
 };
-use crate::harness::site::{Site, soon};
+use crate::harness::{TestBed, exchange, soon};
 
 /// An API that speaks HTTP/1.1 by script, and one that speaks HTTP/2.
 pub(super) const H1: &str = "h1.example.test";
 pub(super) const H2: &str = "h2.example.test";
 
-const POLICY: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: scripted }
-spec:
-  hosts: [h1.example.test, h2.example.test]
-  slots: { default: token, names: [token] }
-  routes:
-    - paths: ["/**"]
-      attach: { slot: token, header: Authorization, value: "Bearer {token}" }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: scripted, namespace: qa }
-spec: { target: scripted, static: { token: { file: {secrets}/scripted } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-uses-scripted, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: scripted
-  credential: scripted
-  allow:
-    - methods: [GET, HEAD, POST, PUT, DELETE, OPTIONS]
-      paths: ["/**"]
-"#;
+/// What an operator writes so that the dashboard may use them.
+fn resources() -> Resources {
+    let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+    Resources::from([
+        Resource::target("scripted", &[H1, H2]).bearer(),
+        Resource::credential("scripted", "scripted").token_file("scripted"),
+        Resource::access("dashboard-uses-scripted", DASHBOARD, "scripted")
+            .credential_named("scripted")
+            .allow(json!({"methods": methods, "paths": ["/**"]})),
+    ])
+}
 
 pub(super) struct Bench {
-    pub(super) site: Site,
+    pub(super) bed: TestBed,
     pub(super) h1: Scripted,
     pub(super) h2: Scripted,
     /// How many records were looked at.
@@ -75,29 +59,32 @@ pub(super) enum Outcome {
 
 impl Bench {
     pub(super) async fn start() -> anyhow::Result<Self> {
-        Self::with(Options::default()).await
+        Self::with("").await
     }
 
-    pub(super) async fn with(options: Options) -> anyhow::Result<Self> {
+    /// With more lines of the gateway's `spec`.
+    pub(super) async fn with(spec: &str) -> anyhow::Result<Self> {
         let mut apis = Vec::new();
-        let site = Site::with(options, |world: &World, gateway| {
-            let secrets = world.secret_directory().display().to_string();
-            world.write_secret("scripted", "scripted-0f1e2d3c4b5a69788796a5b4c3d2e1f0")?;
-            world.write_policy("scripted.yaml", &POLICY.replace("{secrets}", &secrets))?;
-            gateway.unmatched = Unmatched::Tunnel;
-            for (host, protocol) in [(H1, Protocol::Http1), (H2, Protocol::Http2)] {
-                let api = Scripted::start(&world.authority, host, protocol)?;
-                let name = Host::parse(host).expect("a host");
-                gateway.upstream.resolve.insert((name, 443), api.address);
-                apis.push(api);
-            }
-            Ok(())
-        })
-        .await?;
+        let bed = TestBed::builder()
+            .spec(spec)
+            .tunnel_unmatched()
+            .prepare(|env, gateway| {
+                env.write_secret("scripted", "scripted-0f1e2d3c4b5a69788796a5b4c3d2e1f0")?;
+                env.write_policy("scripted.yaml", resources())?;
+                for (host, protocol) in [(H1, Protocol::Http1), (H2, Protocol::Http2)] {
+                    let api = Scripted::start(&env.authority, host, protocol)?;
+                    let name = Host::parse(host)?;
+                    gateway.upstream.resolve.insert((name, 443), api.address);
+                    apis.push(api);
+                }
+                Ok(())
+            })
+            .start()
+            .await?;
         let h2 = apis.pop().expect("two APIs");
         let h1 = apis.pop().expect("two APIs");
         Ok(Self {
-            site,
+            bed,
             h1,
             h2,
             read: 0,
@@ -110,22 +97,18 @@ impl Bench {
         host: &str,
         protocol: Protocol,
     ) -> anyhow::Result<TlsStream<Stream>> {
-        Ok(self.site.client().over(protocol).tls_stream(host).await?)
+        Ok(self.bed.client().over(protocol).tls_stream(host).await?)
     }
 
     /// What comes back by HTTP/1.1 for these bytes, until the gateway closes.
     pub(super) async fn talk(&self, host: &str, bytes: &str) -> anyhow::Result<String> {
         let mut stream = self.tunnel(host, Protocol::Http1).await?;
-        let answer = converse(&mut stream, bytes.as_bytes());
-        Ok(soon("the end of the answer", answer).await??)
+        exchange(&mut stream, bytes).await
     }
 
     /// What comes back for bytes to the proxy itself; `TOKEN` is the pod's.
     pub(super) async fn to_proxy(&self, bytes: &str) -> anyhow::Result<String> {
-        let bytes = bytes.replace("TOKEN", &self.site.token);
-        let mut stream = tokio::net::TcpStream::connect(self.site.gateway.address()).await?;
-        let answer = converse(&mut stream, bytes.as_bytes());
-        Ok(soon("the end of the answer", answer).await??)
+        self.bed.to_proxy(bytes).await
     }
 
     /// An answer to an honest request.
@@ -138,7 +121,7 @@ impl Bench {
         let mut request = Request::new(Full::<Bytes>::default());
         *request.method_mut() = method;
         *request.uri_mut() = format!("https://{host}/asked").parse()?;
-        soon("an answer", self.site.client().over(protocol).send(request)).await
+        soon("an answer", self.bed.client().over(protocol).send(request)).await
     }
 
     /// What a client of HTTP/2 sees of stream 1 when it sends these fields, and data behind them.
@@ -185,7 +168,7 @@ impl Bench {
     pub(super) async fn record(&mut self) -> anyhow::Result<Value> {
         let next = async {
             loop {
-                if let Some(record) = self.site.gateway.decisions().all().get(self.read) {
+                if let Some(record) = self.bed.gateway.decisions().all().get(self.read) {
                     return record.clone();
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -198,6 +181,6 @@ impl Bench {
 
     /// Forgets the records so far.
     pub(super) fn forget(&mut self) {
-        self.read = self.site.gateway.decisions().all().len();
+        self.read = self.bed.gateway.decisions().all().len();
     }
 }

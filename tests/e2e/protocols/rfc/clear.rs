@@ -1,17 +1,10 @@
 //! Answers in clear, to requests for hosts that no target matches: followed as strictly as others.
 
-use countersign_config::{host::Host, model};
-use countersign_tests::{
-    client::{converse, read_head},
-    world::{Options, World},
-};
+use countersign_tests::client::read_head;
 use rstest::rstest;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
-use crate::harness::site::{Site, soon};
+use crate::harness::{TestBed, soon};
 
 const HOST: &str = "clear.example.test";
 
@@ -25,22 +18,14 @@ async fn answered(answer: &'static str) -> anyhow::Result<(String, serde_json::V
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await
     });
-    let change = |_: &World, gateway: &mut model::Gateway| {
-        gateway.unmatched = model::Unmatched::Tunnel;
-        let host = Host::parse(HOST)?;
-        gateway.upstream.resolve.insert((host, 80), address);
-        Ok(())
-    };
-    let mut site = Site::with(Options::default(), change).await?;
-    let mut stream = TcpStream::connect(site.gateway.address()).await?;
-    let request = format!(
-        "GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Bearer {}\r\n\
-         Connection: close\r\n\r\n",
-        site.token
-    );
-    let seen = soon("an answer", converse(&mut stream, request.as_bytes())).await??;
+    let mut bed = TestBed::builder()
+        .tunnel_unmatched()
+        .resolve(HOST, 80, address)
+        .start()
+        .await?;
+    let seen = bed.absolute(&bed.token, &format!("http://{HOST}/")).await?;
     soon("the API's end", api).await???;
-    Ok((seen, site.record().await?))
+    Ok((seen, bed.record().await?))
 }
 
 #[rstest]

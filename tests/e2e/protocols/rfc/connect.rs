@@ -13,7 +13,7 @@ use super::{
     frames, row,
     scripted::{Then, plain},
 };
-use crate::harness::site::{UNMATCHED, soon};
+use crate::harness::{UNMATCHED, soon};
 
 const PROOF: &str = "Proxy-Authorization: Bearer TOKEN\r\n";
 
@@ -38,8 +38,8 @@ fn connect() -> Vec<Row> {
             "success has neither length nor coding",
             |bench| {
                 let request = format!("CONNECT {H1}:443 HTTP/1.1\r\nHost: {H1}:443\r\n{PROOF}\r\n");
-                let mut stream = TcpStream::connect(bench.site.gateway.address()).await?;
-                let request = request.replace("TOKEN", &bench.site.token);
+                let mut stream = TcpStream::connect(bench.bed.gateway.address()).await?;
+                let request = request.replace("TOKEN", &bench.bed.token);
                 stream.write_all(request.as_bytes()).await?;
                 let head = soon("the answer", read_head(&mut stream)).await??;
                 ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -54,11 +54,11 @@ fn connect() -> Vec<Row> {
             "9110 9.3.6",
             "the end of one side reaches the other behind its bytes",
             |bench| {
-                bench.site.api_speaks(Protocol::Http1);
+                bench.bed.api.speak(Protocol::Http1);
                 let request =
                     format!("CONNECT {UNMATCHED}:443 HTTP/1.1\r\nHost: {UNMATCHED}\r\n{PROOF}\r\n");
-                let mut stream = TcpStream::connect(bench.site.gateway.address()).await?;
-                let request = request.replace("TOKEN", &bench.site.token);
+                let mut stream = TcpStream::connect(bench.bed.gateway.address()).await?;
+                let request = request.replace("TOKEN", &bench.bed.token);
                 stream.write_all(request.as_bytes()).await?;
                 let head = soon("the answer", read_head(&mut stream)).await??;
                 ensure!(head.starts_with("HTTP/1.1 200"), "{head}");

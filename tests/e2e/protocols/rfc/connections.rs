@@ -11,7 +11,7 @@ use super::{
     row,
     scripted::{Then, plain},
 };
-use crate::harness::site::soon;
+use crate::harness::soon;
 
 pub(super) fn rows() -> Vec<Row> {
     [connections(), methods()].into_iter().flatten().collect()

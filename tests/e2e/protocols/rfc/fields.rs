@@ -12,7 +12,7 @@ use super::{
     frames, row,
     scripted::{Then, framed, plain},
 };
-use crate::harness::site::{HOST, soon};
+use crate::harness::{HOST, soon};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
@@ -23,20 +23,20 @@ async fn received(
     client: Protocol,
     upstream: Protocol,
 ) -> anyhow::Result<HeaderMap> {
-    bench.site.api_speaks(upstream);
+    bench.bed.api.speak(upstream);
     // Which a connection that rests does not see.
     let path = format!(
         "/{client:?}-{upstream:?}-{}",
-        bench.site.api.memory().count()
+        bench.bed.api.received().count()
     );
     let mut request = Request::new(Full::<Bytes>::default());
     *request.uri_mut() = format!("https://{HOST}{path}").parse()?;
     for (name, value) in headers {
         request.headers_mut().append(*name, value.parse()?);
     }
-    let answer = soon("an answer", bench.site.client().over(client).send(request)).await??;
+    let answer = soon("an answer", bench.bed.client().over(client).send(request)).await??;
     ensure!(answer.status == 200, "{answer:?}");
-    let received = bench.site.api.memory().at(&path).remove(0);
+    let received = bench.bed.api.received().at(&path).remove(0);
     Ok(received.headers.clone())
 }
 
@@ -290,7 +290,7 @@ fn trailers() -> Vec<Row> {
                     let mut request = Request::new(Full::<Bytes>::default());
                     *request.uri_mut() = format!("https://{H1}/").parse()?;
                     request.headers_mut().insert("te", "trailers".parse()?);
-                    let answer = bench.site.client().over(client).send(request).await?;
+                    let answer = bench.bed.client().over(client).send(request).await?;
                     ensure!(answer.header("x-sum").is_none(), "{answer:?}");
                     let trailers = answer.trailers.clone().unwrap_or_default();
                     ensure!(

@@ -1,11 +1,9 @@
 //! A client that says that it has said all, by closing its side, still gets its answer; one that has
 //! left is noticed.
 
-use countersign_config::model;
 use countersign_tests::{
-    client::Stream,
+    client::{Ask, Stream},
     fake::{Misbehaviour, Protocol},
-    world::{Options, World},
 };
 use rstest::rstest;
 use tokio::{
@@ -13,19 +11,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::harness::site::{HOST, Site, UNMATCHED, soon};
+use crate::harness::{HOST, PATIENCE, TestBed, UNMATCHED, soon};
 
 /// Within an intercepted tunnel, or to the proxy itself in clear.
-async fn connect(site: &Site, in_clear: bool) -> anyhow::Result<Stream> {
+async fn connect(bed: &TestBed, in_clear: bool) -> anyhow::Result<Stream> {
     if in_clear {
-        return Ok(Box::new(TcpStream::connect(site.gateway.address()).await?));
+        return Ok(Box::new(TcpStream::connect(bed.gateway.address()).await?));
     }
-    Ok(Box::new(site.client().tls_stream(HOST).await?))
+    Ok(Box::new(bed.client().tls_stream(HOST).await?))
 }
 
-fn request(site: &Site, in_clear: bool, method: &str, rest: &str) -> String {
+fn request(bed: &TestBed, in_clear: bool, method: &str, rest: &str) -> String {
     let (target, proof) = if in_clear {
-        let proof = format!("Proxy-Authorization: Bearer {}\r\n", site.token);
+        let proof = format!("Proxy-Authorization: Bearer {}\r\n", bed.token);
         (format!("https://{HOST}/asked"), proof)
     } else {
         ("/asked".to_owned(), String::new())
@@ -40,26 +38,21 @@ async fn a_client_that_half_closes_gets_its_answer(
     #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
     #[values(("GET", "\r\n"), ("POST", "Content-Length: 5\r\n\r\nhello"))] asked: (&str, &str),
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api_speaks(upstream);
+    let mut bed = TestBed::start().await?;
+    bed.api.speak(upstream);
     // The answer comes after the end, for certain.
-    site.api.hold(true);
-    let mut stream = connect(&site, in_clear).await?;
-    let request = request(&site, in_clear, asked.0, asked.1);
+    bed.api.server().hold(true);
+    let mut stream = connect(&bed, in_clear).await?;
+    let request = request(&bed, in_clear, asked.0, asked.1);
     stream.write_all(request.as_bytes()).await?;
     stream.shutdown().await?;
-    assert!(
-        site.api
-            .memory()
-            .wait_for(1, crate::harness::site::PATIENCE)
-            .await
-    );
-    site.api.hold(false);
+    assert!(bed.api.received().wait_for(1, PATIENCE).await);
+    bed.api.server().hold(false);
     let mut answer = String::new();
     soon("the answer", stream.read_to_string(&mut answer)).await??;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains(&format!("{} /asked", asked.0)), "{answer}");
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["outcome"], "permitted", "{record}");
     Ok(())
 }
@@ -69,9 +62,9 @@ async fn a_client_that_half_closes_gets_its_answer(
 async fn pipelined_requests_before_a_half_close_are_all_answered(
     #[values(false, true)] in_clear: bool,
 ) -> anyhow::Result<()> {
-    let site = Site::start().await?;
-    let mut stream = connect(&site, in_clear).await?;
-    let request = request(&site, in_clear, "GET", "\r\n");
+    let bed = TestBed::start().await?;
+    let mut stream = connect(&bed, in_clear).await?;
+    let request = request(&bed, in_clear, "GET", "\r\n");
     stream.write_all(request.repeat(3).as_bytes()).await?;
     stream.shutdown().await?;
     let mut answer = String::new();
@@ -86,20 +79,15 @@ async fn pipelined_requests_before_a_half_close_are_all_answered(
 async fn a_client_that_has_left_is_noticed_before_its_answer(
     #[values(false, true)] in_clear: bool,
 ) -> anyhow::Result<()> {
-    let mut site = Site::start().await?;
-    site.api.misbehave(Some(Misbehaviour::Stall));
-    let mut stream = connect(&site, in_clear).await?;
-    let request = request(&site, in_clear, "GET", "\r\n");
+    let mut bed = TestBed::start().await?;
+    bed.api.misbehave(Some(Misbehaviour::Stall));
+    let mut stream = connect(&bed, in_clear).await?;
+    let request = request(&bed, in_clear, "GET", "\r\n");
     stream.write_all(request.as_bytes()).await?;
-    assert!(
-        site.api
-            .memory()
-            .wait_for(1, crate::harness::site::PATIENCE)
-            .await
-    );
+    assert!(bed.api.received().wait_for(1, PATIENCE).await);
     stream.shutdown().await?;
     drop(stream);
-    let record = site.record().await?;
+    let record = bed.record().await?;
     assert_eq!(record["reason"], "client_gone", "{record}");
     assert_eq!(record["blame"], "caller", "{record}");
     Ok(())
@@ -113,19 +101,13 @@ async fn a_tunnel_carries_a_half_close_both_ways(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let site = Site::with(
-        Options::default(),
-        |_: &World, gateway: &mut model::Gateway| {
-            gateway.unmatched = model::Unmatched::Tunnel;
-            let host = countersign_config::host::Host::parse(UNMATCHED)?;
-            gateway.upstream.resolve.insert((host, 443), address);
-            Ok(())
-        },
-    )
-    .await?;
-    let ask = countersign_tests::client::Ask::Http11;
-    let (client, authority) = (site.client(), format!("{UNMATCHED}:443"));
-    let tunnel = client.tunnel(ask, &authority, None);
+    let bed = TestBed::builder()
+        .tunnel_unmatched()
+        .resolve(UNMATCHED, 443, address)
+        .start()
+        .await?;
+    let (client, authority) = (bed.client(), format!("{UNMATCHED}:443"));
+    let tunnel = client.tunnel(Ask::Http11, &authority, None);
     let mut client = soon("a tunnel", tunnel).await??;
     let (mut upstream, _) = soon("a connection", listener.accept()).await??;
     if client_first {

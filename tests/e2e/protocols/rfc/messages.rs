@@ -184,7 +184,7 @@ fn destinations() -> Vec<Row> {
             }
         ),
         row!("9110 7.3.1", "nothing is forwarded to ourselves", |bench| {
-            let own = bench.site.gateway.address();
+            let own = bench.bed.gateway.address();
             let request = format!(
                 "GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\nProxy-Authorization: Bearer TOKEN\r\n{END}"
             );

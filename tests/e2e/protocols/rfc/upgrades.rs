@@ -1,6 +1,6 @@
 //! A `101` is believed only if it answers what was asked (RFC 6455, section 4.1).
 
-use countersign_tests::{client::converse, fake::Protocol};
+use countersign_tests::fake::Protocol;
 use rstest::rstest;
 use tokio::io::AsyncWriteExt as _;
 
@@ -8,7 +8,7 @@ use super::{
     bench::{Bench, H1},
     scripted::{Then, plain},
 };
-use crate::harness::site::soon;
+use crate::harness::{exchange, until};
 
 /// The client's part of the example of RFC 6455, section 1.3, and what the server's part needs.
 const ASKED: &str = "GET /socket HTTP/1.1\r\nHost: h1.example.test\r\nConnection: Upgrade\r\n\
@@ -42,7 +42,7 @@ async fn t74_a_101_that_does_not_answer_makes_no_tunnel(
     let asked = ASKED.replace("\r\n\r\n", "\r\nX-Last: 1\r\n\r\n");
     stream.write_all(asked.as_bytes()).await?;
     let next = "GET /next HTTP/1.1\r\nHost: h1.example.test\r\nConnection: close\r\n\r\n";
-    let answer = soon("the end", converse(&mut stream, next.as_bytes())).await??;
+    let answer = exchange(&mut stream, next).await?;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(answer.contains("upstream_broken"), "{answer}");
     // What came behind it is the next request, and none of it went to the upstream.
@@ -50,12 +50,10 @@ async fn t74_a_101_that_does_not_answer_makes_no_tunnel(
     let record = bench.record().await?;
     assert_eq!(record["reason"], "upstream_broken", "{record}");
     assert_eq!(record["blame"], "upstream", "{record}");
-    let closed = async {
-        while bench.h1.open() > 1 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    soon("the end of the connection that was to switch", closed).await
+    until("the end of the connection that was to switch", async || {
+        bench.h1.open() <= 1
+    })
+    .await
 }
 
 #[rstest]

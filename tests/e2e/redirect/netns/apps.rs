@@ -5,14 +5,14 @@ use std::path::Path;
 
 use countersign_tests::{
     fake::{Api, Body, Exchange, Server, file, text},
-    netns::{GATEWAYS, GatewayProcess, Options, Pod, Scene, available, run},
+    netns::{GATEWAYS, GatewayProcess, Options, Pod, TestBed, available, run},
 };
 use http::{Response, StatusCode};
 use rstest::rstest;
 use serde_json::json;
 
-use super::{TUNNEL, app, python, script};
-use crate::harness::support::{DUMMY_QASE, check_received, tests_directory};
+use super::{TUNNEL, app, script};
+use crate::harness::{DUMMY_QASE, check_received, python, tests_directory};
 
 #[rstest]
 #[case::v4("--ipv4")]
@@ -22,19 +22,19 @@ async fn curl_reaches_slack_over_both_families(#[case] family: &str) -> anyhow::
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let url = "https://slack.com/api/chat.postMessage";
     let arguments = [family, "-sS", url, "-d", "channel=C0CURL", "-d", "text=hi"];
     let shown = app(&pod, "curl", &arguments, "").await.succeeded();
     assert_eq!(shown.json()["ok"], true, "{shown:?}");
-    assert_eq!(scene.world.slack.messages("C0CURL"), ["hi"]);
+    assert_eq!(bed.env.slack.messages("C0CURL"), ["hi"]);
     // The name counts: where the app's own DNS says that Slack is, nobody is.
     let lie = ["--resolve", "slack.com:443:192.0.2.77", "-sS", url];
     let shown = app(&pod, "curl", &lie, "").await.succeeded();
     assert_eq!(shown.json()["error"], "channel_not_found", "{shown:?}");
-    check_received(&scene.world, &[]);
+    check_received(&bed.env, &[]);
     let records = gateway.decisions(2).await?;
     assert_eq!(
         records[0]["caller"]["subject"],
@@ -57,19 +57,19 @@ async fn slacks_sdks_post_read_and_upload(
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let Some(shown) = script(&pod, language, name).await else {
         return Ok(());
     };
     let printed = shown.succeeded().json();
-    let slack = &scene.world.slack;
+    let slack = &bed.env.slack;
     assert_eq!(printed["posted"]["ok"], true, "{printed}");
     assert_eq!(printed["history"]["messages"][0]["text"], "2 of 14 failed");
     assert_eq!(slack.messages(channel), ["2 of 14 failed"]);
     assert_eq!(slack.completed_files(), [("report.txt".to_owned(), 19)]);
-    check_received(&scene.world, &[]);
+    check_received(&bed.env, &[]);
     Ok(())
 }
 
@@ -78,18 +78,18 @@ async fn socket_mode_connects_and_acknowledges() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let Some(shown) = script(&pod, "node", "socket_mode.mjs").await else {
         return Ok(());
     };
     let printed = shown.succeeded().json();
     let event = &printed["event"];
     assert_eq!(event["text"], "<@U0KRQLJ9H> is the build green?");
-    let acknowledged = scene.world.slack.acknowledged();
+    let acknowledged = bed.env.slack.acknowledged();
     assert_eq!(json!(acknowledged), json!([event["envelope"]]));
-    check_received(&scene.world, &[]);
+    check_received(&bed.env, &[]);
     Ok(())
 }
 
@@ -98,9 +98,9 @@ async fn qase_api_client_reads_and_writes() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let Some(shown) = script(&pod, "python", "qase_api.py").await else {
         return Ok(());
     };
@@ -111,7 +111,7 @@ async fn qase_api_client_reads_and_writes() -> anyhow::Result<()> {
     );
     assert_eq!(printed["created"], true);
     assert_eq!(printed["deleted"]["exception"], "ForbiddenException");
-    check_received(&scene.world, &[]);
+    check_received(&bed.env, &[]);
     Ok(())
 }
 
@@ -122,9 +122,9 @@ async fn qase_pytest_reports_a_run() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let Some(python) = python() else {
         return Ok(());
     };
@@ -146,10 +146,10 @@ async fn qase_pytest_reports_a_run() -> anyhow::Result<()> {
     let shown = run(pytest, "").await?;
     // One of the suite's two tests fails, as it should.
     assert!(shown.stdout.contains("1 failed, 1 passed"), "{shown:?}");
-    let qase = &scene.world.qase;
+    let qase = &bed.env.qase;
     assert_eq!((qase.runs(), qase.results()), (3, 5), "{shown:?}");
     assert_eq!(qase.active_runs(), [""; 0], "{shown:?}");
-    check_received(&scene.world, &[]);
+    check_received(&bed.env, &[]);
     Ok(())
 }
 
@@ -174,9 +174,9 @@ async fn git_clones_from_a_host_that_is_no_target() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let directory = tempfile::tempdir()?;
     let commands = "git init -q -b main work && cd work && echo hello >README && git add . && \
         git -c user.name=a -c user.email=a@example.com commit -qm first && cd .. && \
@@ -188,8 +188,8 @@ async fn git_clones_from_a_host_that_is_no_target() -> anyhow::Result<()> {
         .status()?;
     assert!(made.success());
     let repository = Repository(directory.path().to_owned()).into();
-    let server = Server::start(&scene.world.authority, &["git.test"], repository).await?;
-    scene.internet.add_git(&scene.network.internet, &server)?;
+    let server = Server::start(&bed.env.authority, &["git.test"], repository).await?;
+    bed.internet.add_git(&bed.network.internet, &server)?;
 
     let mut clone = pod.app("git")?;
     clone.args(["clone", "-q", "https://git.test/site.git"]);
@@ -212,9 +212,9 @@ async fn what_speaks_neither_tls_nor_http_is_tunnelled_to_its_address(
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let shown = app(&pod, "nc", &["-w", "20", address, "7007"], "EHLO app\r\n").await;
     let from = shown.stdout.trim().parse()?;
     assert!(GATEWAYS[0].has(from), "it came from {from}");
@@ -239,9 +239,9 @@ async fn http_in_clear_is_judged_by_its_host() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let shown = app(&pod, "curl", &["-sS", "http://stranger.test/a?b=c"], "").await;
     let head = shown.succeeded().stdout.to_ascii_lowercase();
     assert!(head.starts_with("get /a?b=c http/1.1\r\n"), "{head}");

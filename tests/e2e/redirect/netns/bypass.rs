@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use countersign_tests::netns::{
-    APP, GATEWAYS, Options, Owner, POD, Pod, RELAY, STRANGER, STRANGER_6, Scene, available, run,
+    APP, GATEWAYS, Options, Owner, POD, Pod, RELAY, STRANGER, STRANGER_6, TestBed, available, run,
 };
 use tokio::time::Instant;
 
@@ -32,9 +32,9 @@ async fn only_the_relays_own_uid_and_gid_together_pass() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let _gateway = scene.gateway(0).await?;
-    let pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let _gateway = bed.gateway(0).await?;
+    let pod = Pod::start(&bed, &[0]).await?;
     let redirected = [
         APP,
         Owner { uid: 0, gid: 0 },
@@ -74,8 +74,8 @@ async fn without_a_relay_nothing_leaves() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let pod = Pod::bare(&bed)?;
     let before = called_from_by_root(&pod).await?;
     assert!(before.success, "without rules there is a way: {before:?}");
     pod.redirect(&["--apply", "--check"]).await?.succeeded();
@@ -97,9 +97,9 @@ async fn a_relay_that_is_redirected_to_itself_does_not_loop() -> anyhow::Result<
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let mut gateway = scene.gateway(0).await?;
-    let mut pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let mut gateway = bed.gateway(0).await?;
+    let mut pod = Pod::bare(&bed)?;
     let wrong = ["--apply", "--uid", "4242", "--gid", "4242"];
     pod.redirect(&wrong).await?.succeeded();
     pod.relay(&[0], &[]).await?;
@@ -131,9 +131,9 @@ async fn the_redirected_port_itself_leads_nowhere() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(TUNNEL).await?;
-    let _gateway = scene.gateway(0).await?;
-    let mut pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(TUNNEL).await?;
+    let _gateway = bed.gateway(0).await?;
+    let mut pod = Pod::start(&bed, &[0]).await?;
     for port in ["127.0.0.1", "::1"] {
         let mut nc = pod.app("nc")?;
         nc.args(["-w", "20", port, "15001"]);
@@ -153,14 +153,11 @@ async fn quic_is_rejected_at_once() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let pod = Pod::bare(&bed)?;
     let targets = [STRANGER, STRANGER_6].map(|address| SocketAddr::new(address.ip(), 443));
     for target in targets {
-        let server = scene
-            .network
-            .internet
-            .inside(|| UdpSocket::bind(target))??;
+        let server = bed.network.internet.inside(|| UdpSocket::bind(target))??;
         server.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut packet = [0; 16];
         send(&pod, target)?.expect("without rules it goes");

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use countersign_tests::{
     client::{Client, Session},
-    netns::{GATEWAYS, Options, Pod, Scene, available},
+    netns::{GATEWAYS, Options, Pod, TestBed, available},
 };
 use http::Request;
 use http_body_util::Full;
@@ -32,10 +32,10 @@ async fn a_gateway_that_comes_late_or_is_killed_and_started_again_is_used_at_onc
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
+    let bed = TestBed::start(Options::default()).await?;
     // Once before, so that there is a root for the app to trust.
-    drop(scene.gateway(0).await?);
-    let mut pod = Pod::bare(&scene)?;
+    drop(bed.gateway(0).await?);
+    let mut pod = Pod::bare(&bed)?;
     pod.redirect(&["--apply", "--check"]).await?.succeeded();
     pod.relay(&[0], &[]).await?;
     let readiness = pod.readiness()?;
@@ -47,7 +47,7 @@ async fn a_gateway_that_comes_late_or_is_killed_and_started_again_is_used_at_onc
         // The app hears that something is broken here, in the words of its own TLS library.
         let shown = app(&pod, "curl", &post, "").await;
         shown.failed_with("internal error");
-        let mut gateway = scene.gateway(0).await?;
+        let mut gateway = bed.gateway(0).await?;
         let shown = app(&pod, "curl", &post, "").await.succeeded();
         assert_eq!(shown.json()["ok"], true, "{shown:?}");
         let began = Instant::now();
@@ -68,10 +68,10 @@ async fn a_relay_that_starts_first_is_ready_soon_after_its_gateway() -> anyhow::
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let mut pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let mut pod = Pod::bare(&bed)?;
     pod.relay(&[0], &[]).await?;
-    let _gateway = scene.gateway(0).await?;
+    let _gateway = bed.gateway(0).await?;
     let began = Instant::now();
     pod.ready().await?;
     // Nobody asks it for a connection: it found out by itself.
@@ -89,9 +89,9 @@ async fn on_sigterm_it_serves_what_is_open_and_ends_when_nothing_is() -> anyhow:
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(super::TUNNEL).await?;
-    let _gateway = scene.gateway(0).await?;
-    let mut pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(super::TUNNEL).await?;
+    let _gateway = bed.gateway(0).await?;
+    let mut pod = Pod::start(&bed, &[0]).await?;
     let idle = Instant::now();
     pod.relay_process()?.signal("TERM").await?;
     assert!(pod.relay_process()?.ended().await?.success());
@@ -208,9 +208,9 @@ impl Load {
 }
 
 /// The numbers of the requests that Slack received, and from which gateway.
-fn received(scene: &Scene) -> BTreeMap<usize, IpAddr> {
+fn received(bed: &TestBed) -> BTreeMap<usize, IpAddr> {
     let mut received = BTreeMap::new();
-    for request in scene.world.slack.received().of_pods() {
+    for request in bed.env.slack.received().of_pods() {
         let peer = request.connection.peer.ip();
         if !request.complete {
             // The gateway was killed within the request.
@@ -233,11 +233,11 @@ async fn of_two_gateways_one_is_killed_and_only_what_was_in_flight_on_it_is_lost
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let mut doomed = scene.gateway(0).await?;
-    let _survivor = scene.gateway(1).await?;
-    let pod = Pod::start(&scene, &[0, 1]).await?;
-    let root = std::fs::read_to_string(scene.world.ca_directory().join("root.pem"))?;
+    let bed = TestBed::start(Options::default()).await?;
+    let mut doomed = bed.gateway(0).await?;
+    let _survivor = bed.gateway(1).await?;
+    let pod = Pod::start(&bed, &[0, 1]).await?;
+    let root = std::fs::read_to_string(bed.env.ca_directory().join("root.pem"))?;
     let load = Arc::new(Load {
         client: Client::direct(SLACK.parse()?, &root),
         idle: Mutex::default(),
@@ -245,12 +245,12 @@ async fn of_two_gateways_one_is_killed_and_only_what_was_in_flight_on_it_is_lost
     });
     let running = pod.namespace().spawn(Arc::clone(&load).run())?;
 
-    let slack = scene.world.slack.server();
+    let slack = bed.env.slack.server();
     until(|| load.begun.load(Ordering::Acquire) >= KILLED_AFTER).await?;
     // For a moment Slack answers nobody, so that there is something in flight on both.
     slack.hold(true);
-    let held_from = scene.world.slack.received().count();
-    until(|| scene.world.slack.received().count() >= held_from + 12).await?;
+    let held_from = bed.env.slack.received().count();
+    until(|| bed.env.slack.received().count() >= held_from + 12).await?;
     let before = Instant::now();
     doomed.process.kill().await?;
     let killed = Instant::now();
@@ -259,15 +259,15 @@ async fn of_two_gateways_one_is_killed_and_only_what_was_in_flight_on_it_is_lost
     let ended = tokio::task::spawn_blocking(move || running.join());
     let told = tokio::time::timeout(Duration::from_mins(1), ended).await??;
     let told = told.map_err(|_| anyhow::anyhow!("the load panicked"))???;
-    judge(&scene, &told, before, killed);
+    judge(&bed, &told, before, killed);
     Ok(())
 }
 
 /// Every lost request was on a connection through the gateway that was killed, sent before its
 /// end could be known; and was lost at once.
-fn judge(scene: &Scene, told: &[Told], before: Instant, killed: Instant) {
+fn judge(bed: &TestBed, told: &[Told], before: Instant, killed: Instant) {
     assert_eq!(told.len(), REQUESTS);
-    let received = received(scene);
+    let received = received(bed);
     // A connection of the app is one tunnel, and so goes through one gateway; which one, its
     // certificate tells.
     let mut gateways: BTreeMap<&[u8], BTreeSet<IpAddr>> = BTreeMap::new();

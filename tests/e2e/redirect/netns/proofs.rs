@@ -3,8 +3,9 @@
 use std::{ffi::OsStr, fs};
 
 use countersign_tests::{
+    environment::{DASHBOARD, DASHBOARD_FILE},
     fake::{Pair, TokenRequest},
-    netns::{Options, Pod, Scene, TRUST_DOMAIN, available},
+    netns::{Options, Pod, TRUST_DOMAIN, TestBed, available},
 };
 use jiff::SignedDuration;
 use serde_json::json;
@@ -26,12 +27,12 @@ async fn a_wrong_token_is_told_in_the_log_by_the_probe_and_to_the_app() -> anyho
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let mut pod = Pod::start(&scene, &[0]).await?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let mut pod = Pod::start(&bed, &[0]).await?;
     let mut over = TokenRequest::new("qa", "nightly-dashboard");
     over.lifetime = SignedDuration::from_hours(-1);
-    let over = scene.world.issuer.mint(&over);
+    let over = bed.env.issuer.mint(&over);
     let file = pod.token_file();
     let cases = [
         (None, "does not exist", "relay-token-unusable"),
@@ -65,7 +66,7 @@ async fn a_wrong_token_is_told_in_the_log_by_the_probe_and_to_the_app() -> anyho
     app(&pod, "curl", &POST, "")
         .await
         .failed_with("access denied");
-    fs::write(&file, scene.world.token("qa", "nightly-dashboard"))?;
+    fs::write(&file, bed.env.token("qa", "nightly-dashboard"))?;
     let shown = app(&pod, "curl", &POST, "").await.succeeded();
     assert_eq!(shown.json()["ok"], true, "{shown:?}");
     let printed = pod.relay_process()?.printed();
@@ -87,27 +88,24 @@ async fn a_pod_is_known_by_its_svid_alone() -> anyhow::Result<()> {
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options {
+    let bed = TestBed::start(Options {
         spiffe: true,
         ..Options::default()
     })
     .await?;
     let id = format!("spiffe://{TRUST_DOMAIN}{PATH}");
-    let policy = scene
-        .world
-        .policy_directory()
-        .join("nightly-dashboard.yaml");
-    let policy = fs::read_to_string(policy)?;
-    let policy = policy.replace("  match:\n", &format!("  match:\n    - spiffeId: {id}\n"));
-    scene
-        .world
-        .write_policy("nightly-dashboard.yaml", &policy)?;
-    let gateway = scene.gateway(0).await?;
+    bed.env.edit_policy(DASHBOARD_FILE, |policy| {
+        policy.workload(DASHBOARD)["match"] = json!([
+            {"spiffeId": id},
+            {"cluster": "prod-eu", "serviceAccount": DASHBOARD},
+        ]);
+    })?;
+    let gateway = bed.gateway(0).await?;
 
-    let mut pod = Pod::bare(&scene)?;
+    let mut pod = Pod::bare(&bed)?;
     fs::remove_file(pod.token_file())?;
     pod.redirect(&["--apply", "--check"]).await?.succeeded();
-    publish(&pod, &scene.trust_domain.svid(PATH))?;
+    publish(&pod, &bed.trust_domain.svid(PATH))?;
     let (certificate, key) = (pod.file("svid.pem"), pod.file("svid-key.pem"));
     let arguments: [&OsStr; 4] = [
         "--certificate".as_ref(),
@@ -123,7 +121,7 @@ async fn a_pod_is_known_by_its_svid_alone() -> anyhow::Result<()> {
     assert_eq!(records[0]["caller"]["subject"], json!(id), "{}", records[0]);
 
     // Renewed: the next connection shows the new one. Gone: the log and the probe say so.
-    publish(&pod, &scene.trust_domain.svid(PATH))?;
+    publish(&pod, &bed.trust_domain.svid(PATH))?;
     app(&pod, "curl", &POST, "").await.succeeded();
     fs::remove_file(&certificate)?;
     let told = |printed: &str| printed.contains("svid.pem cannot be read").then_some(());
@@ -136,13 +134,13 @@ async fn a_gateway_with_a_wrong_certificate_is_told_and_not_believed() -> anyhow
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let _gateway = scene.gateway(0).await?;
-    let mut pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let _gateway = bed.gateway(0).await?;
+    let mut pod = Pod::bare(&bed)?;
     pod.redirect(&["--apply", "--check"]).await?.succeeded();
     // The gateway's is signed by another authority than this.
     let other = pod.file("other.pem");
-    fs::write(&other, scene.world.authority.pem())?;
+    fs::write(&other, bed.env.authority.pem())?;
     pod.relay_trusting(&[0], &other, &[]).await?;
     app(&pod, "curl", &POST, "")
         .await

@@ -2,7 +2,7 @@
 //! and nothing else touched.
 
 use countersign_tests::{
-    netns::{Options, Owner, Pod, Scene, available, run},
+    netns::{Options, Owner, Pod, TestBed, available, run},
     process,
 };
 use rstest::rstest;
@@ -56,8 +56,8 @@ async fn rules_are_applied_again_checked_and_removed(#[case] format: &str) -> an
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let pod = Pod::bare(&bed)?;
     add_others(&pod).await?;
     let of = ["--format", format];
     // Nothing there: nothing to remove, which is no mistake.
@@ -124,8 +124,8 @@ async fn a_check_fails_when_something_is_missing(
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let pod = Pod::bare(&bed)?;
     pod.redirect(&["--apply", "--check", "--format", format])
         .await?
         .succeeded();
@@ -145,8 +145,8 @@ async fn without_net_admin_it_says_so(#[case] format: &str) -> anyhow::Result<()
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let pod = Pod::bare(&bed)?;
     for owner in [
         Owner { uid: 0, gid: 0 },
         Owner {
@@ -173,8 +173,8 @@ async fn a_check_as_whom_the_rules_let_pass_proves_nothing() -> anyhow::Result<(
     if !available() {
         return Ok(());
     }
-    let scene = Scene::start(Options::default()).await?;
-    let pod = Pod::bare(&scene)?;
+    let bed = TestBed::start(Options::default()).await?;
+    let pod = Pod::bare(&bed)?;
     pod.redirect(&["--apply"]).await?.succeeded();
     let owner = countersign_tests::netns::RELAY;
     let mut redirect = Command::from(pod.namespace().command_as(owner, process::binary()?));

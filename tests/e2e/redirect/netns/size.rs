@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use anyhow::Context as _;
-use countersign_tests::netns::{Pod, Scene, available};
+use countersign_tests::netns::{Pod, TestBed, available};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -71,10 +71,10 @@ async fn a_thousand_connections_cost_little_memory() -> anyhow::Result<()> {
     }
     // The ends of all connections that the relay does not have are this process's.
     countersign_core::open_files::raise_limit();
-    let scene = Scene::start(TUNNEL).await?;
-    let _gateway = scene.gateway(0).await?;
-    let mut pod = Pod::start(&scene, &[0]).await?;
-    let internet = &scene.network.internet;
+    let bed = TestBed::start(TUNNEL).await?;
+    let _gateway = bed.gateway(0).await?;
+    let mut pod = Pod::start(&bed, &[0]).await?;
+    let internet = &bed.network.internet;
     let listener = internet.inside(|| std::net::TcpListener::bind(ECHO))??;
     listener.set_nonblocking(true)?;
     let echoing = tokio::spawn(echo(TcpListener::from_std(listener)?));

@@ -20,10 +20,10 @@ use bytes::Bytes;
 use countersign_config::model::{ClientTrust, ListenerTls};
 use countersign_relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings};
 use countersign_tests::{
-    client::Client, gateway::Gateway, listener_files::ListenerFiles, world::World,
+    client::Client, environment::Environment, gateway::Gateway, listener_files::ListenerFiles,
 };
 use http::{Request, Response, StatusCode, header::PROXY_AUTHORIZATION};
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
@@ -48,22 +48,22 @@ pub(crate) struct TlsGateway {
 }
 
 impl TlsGateway {
-    pub(crate) async fn start(world: &World) -> Self {
-        // One authority for all gateways of a world.
+    pub(crate) async fn start(env: &Environment) -> Self {
+        // One authority for all gateways of an environment.
         let files = ListenerFiles {
-            ca: world.directory().join("listener-ca.pem"),
-            certificate: world.directory().join("listener.pem"),
-            key: world.directory().join("listener-key.pem"),
+            ca: env.directory().join("listener-ca.pem"),
+            certificate: env.directory().join("listener.pem"),
+            key: env.directory().join("listener-key.pem"),
         };
         if !files.ca.exists() {
-            ListenerFiles::write(world.directory(), &[LOCALHOST]).unwrap();
+            ListenerFiles::write(env.directory(), &[LOCALHOST]).unwrap();
         }
         let tls = ListenerTls {
             certificate: files.certificate,
             key: files.key,
             client_trust: ClientTrust::None,
         };
-        let gateway = Gateway::start_with(world, |gateway| {
+        let gateway = Gateway::start_with(env, |gateway| {
             gateway.listeners[0].tls = Some(tls);
         });
         Self {
@@ -82,7 +82,7 @@ pub(crate) struct Pod {
     pub(crate) http: SocketAddr,
     pub(crate) token_file: PathBuf,
     health: SocketAddr,
-    world_clock: countersign_core::clock::Clock,
+    clock: countersign_core::clock::Clock,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
     directory: TempDir,
@@ -90,14 +90,18 @@ pub(crate) struct Pod {
 
 impl Pod {
     /// A pod that is ready.
-    pub(crate) async fn start(world: &World, gateways: &[&TlsGateway]) -> Self {
+    pub(crate) async fn start(env: &Environment, gateways: &[&TlsGateway]) -> Self {
         let names = gateways.iter().map(|gateway| gateway.name()).collect();
-        Self::start_with(world, names, &gateways[0].ca).await
+        Self::start_with(env, names, &gateways[0].ca).await
     }
 
     /// The same with gateways of other kinds.
-    pub(crate) async fn start_with(world: &World, gateways: Vec<GatewayName>, ca: &Path) -> Self {
-        let pod = Self::start_not_ready(world, gateways, ca).await;
+    pub(crate) async fn start_with(
+        env: &Environment,
+        gateways: Vec<GatewayName>,
+        ca: &Path,
+    ) -> Self {
+        let pod = Self::start_not_ready(env, gateways, ca).await;
         let ready = async {
             while pod.readiness().await.0 != StatusCode::OK {
                 tokio::task::yield_now().await;
@@ -114,23 +118,23 @@ impl Pod {
 
     /// A pod whose relay was started just now.
     pub(crate) async fn start_not_ready(
-        world: &World,
+        env: &Environment,
         gateways: Vec<GatewayName>,
         ca: &Path,
     ) -> Self {
-        Self::start_bounded(world, gateways, ca, CONNECTIONS).await
+        Self::start_bounded(env, gateways, ca, CONNECTIONS).await
     }
 
     /// The same, which carries so many connections at most.
     pub(crate) async fn start_bounded(
-        world: &World,
+        env: &Environment,
         gateways: Vec<GatewayName>,
         ca: &Path,
         connections: usize,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token_file = directory.path().join("token");
-        std::fs::write(&token_file, world.token("qa", "nightly-dashboard")).unwrap();
+        std::fs::write(&token_file, env.token("qa", "nightly-dashboard")).unwrap();
         let any = SocketAddr::new(LOCALHOST, 0);
         let settings = Settings {
             gateways,
@@ -142,7 +146,7 @@ impl Pod {
             drain: Duration::from_secs(20),
             connections,
         };
-        let relay = Relay::bind(settings, world.clock.clone()).await.unwrap();
+        let relay = Relay::bind(settings, env.clock.clone()).await.unwrap();
         let [http, health] = *relay.addresses() else {
             panic!("there are two listeners: {:?}", relay.addresses())
         };
@@ -151,7 +155,7 @@ impl Pod {
             http,
             token_file,
             health,
-            world_clock: world.clock.clone(),
+            clock: env.clock.clone(),
             stop,
             running: tokio::spawn(relay.run(async move { drop(stopped.await) })),
             directory,
@@ -160,7 +164,7 @@ impl Pod {
 
     /// A client that has proxy variables and nothing else.
     pub(crate) fn client(&self, gateway: &TlsGateway) -> Client {
-        Client::through(self.http, gateway.gateway.roots()).at(self.world_clock.clone())
+        Client::through(self.http, gateway.gateway.roots()).at(self.clock.clone())
     }
 
     /// What the relay's HTTP proxy port answers to these bytes, until it closes.
@@ -204,15 +208,6 @@ pub(crate) async fn connect(proxy: SocketAddr, target: &str) -> TcpStream {
     let head = String::from_utf8(head).unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     stream
-}
-
-/// A message to Slack.
-pub(crate) fn chat(text: &str) -> Request<Full<Bytes>> {
-    let body = format!(r#"{{"channel":"C0123456789","text":"{text}"}}"#);
-    Request::post("https://slack.com/api/chat.postMessage")
-        .header("content-type", "application/json")
-        .body(Full::from(body))
-        .unwrap()
 }
 
 /// A gateway that opens every tunnel and sends back what comes through it, or has no place.

@@ -3,13 +3,26 @@
 
 use std::process::Command;
 
+const NETWORK: &str = "
+    ip link set lo up
+    ip addr add 10.9.0.2/32 dev lo
+    ip addr add 10.9.0.3/32 dev lo
+    ip addr add 203.0.113.20/32 dev lo
+    ip route add 203.0.113.10/32 dev lo src 10.9.0.2
+    ip -6 addr add fd09::2/128 dev lo nodad
+    ip -6 route add 2001:db8::10/128 dev lo src fd09::2
+";
+
 const INSIDE: &str = "COUNTERSIGN_TEST_IN_NAMESPACE";
 
-/// Whether the test is inside. If it is not, it is run inside, and must pass there.
+/// Whether the test is inside, with the network and these rules that redirect. If it is not inside, it is
+/// run there, and must pass.
 ///
 /// `module` is the `module_path!()` of the test, and `test` its name in there.
-pub(crate) fn entered(module: &str, test: &str) -> bool {
+pub(crate) fn entered(module: &str, test: &str, rules: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
+        run(NETWORK);
+        run(rules);
         return true;
     }
     if let Some(missing) = missing() {
@@ -35,7 +48,7 @@ pub(crate) fn entered(module: &str, test: &str) -> bool {
 }
 
 /// Runs the commands, one a line.
-pub(crate) fn run(commands: &str) {
+fn run(commands: &str) {
     for line in commands.lines().map(str::trim) {
         let mut words = line.split_whitespace();
         let Some(program) = words.next() else {

@@ -1,20 +1,15 @@
-//! The network of a test: addresses, steering rules, a world and a gateway.
+//! The network of a test: addresses, steering rules, an environment and a gateway.
 
 use std::{net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
-use countersign_config::model::{
-    Gateway as Configuration, Listener, ListenerMode, Transparency, Unmatched,
-};
-use countersign_tests::{client::Client, gateway::Gateway, world::World};
-use http::Request;
-use http_body_util::Full;
-use serde_json::Value;
+use countersign_config::model::{Listener, ListenerMode, Transparency};
+use countersign_tests::{client::Client, environment::DASHBOARD};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
 };
+
+use crate::harness::{Builder, ExampleApi, PATIENCE, TestBed, soon};
 
 /// Where an app's DNS says that Slack is: nobody is there.
 pub(crate) const SLACK: &str = "203.0.113.10:443";
@@ -27,20 +22,8 @@ pub(crate) const APP: &str = "10.9.0.3";
 pub(crate) const LISTENER: &str = "127.0.0.1:15001";
 pub(crate) const LISTENER_6: &str = "[::1]:15001";
 
-/// The longest that anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long silent clients are waited for, where there are some.
 pub(crate) const SOON: Duration = Duration::from_millis(300);
-
-pub(crate) const NETWORK: &str = "
-    ip link set lo up
-    ip addr add 10.9.0.2/32 dev lo
-    ip addr add 10.9.0.3/32 dev lo
-    ip addr add 203.0.113.20/32 dev lo
-    ip route add 203.0.113.10/32 dev lo src 10.9.0.2
-    ip -6 addr add fd09::2/128 dev lo nodad
-    ip -6 route add 2001:db8::10/128 dev lo src fd09::2
-";
 
 pub(crate) const REDIRECT: &str = "
     iptables -t nat -A OUTPUT -p tcp -d 203.0.113.10 -j REDIRECT --to-ports 15001
@@ -60,26 +43,13 @@ pub(crate) const TPROXY: &str = "
     ip -6 route add local ::/0 dev lo table 100
 ";
 
-/// A world whose gateway has two transparent listeners, one of each family.
-pub(crate) struct Steered {
-    pub(crate) world: World,
-    pub(crate) gateway: Gateway,
-}
-
-impl Steered {
-    pub(crate) async fn start(transparency: Transparency) -> anyhow::Result<Self> {
-        Self::start_with(transparency, |_| {}).await
-    }
-
-    pub(crate) async fn start_with(
-        transparency: Transparency,
-        change: impl FnOnce(&mut Configuration),
-    ) -> anyhow::Result<Self> {
-        let world = World::start().await?;
-        let token = world.token("qa", "nightly-dashboard");
-        world.write_secret("pod-token", &token)?;
-        let file = world.secret_directory().join("pod-token");
-        let gateway = Gateway::start_with(&world, |gateway| {
+/// A test bed whose gateway has two transparent listeners, one of each family.
+pub(crate) fn transparent<'c>(transparency: Transparency) -> Builder<'c, ExampleApi> {
+    TestBed::builder()
+        .limits(|limits| limits.handshake_timeout = PATIENCE)
+        .prepare(move |env, gateway| {
+            env.write_secret("pod-token", &env.token("qa", DASHBOARD))?;
+            let file = env.secret_directory().join("pod-token");
             gateway.listeners = [("steered", LISTENER), ("steered-6", LISTENER_6)]
                 .map(|(name, address)| Listener {
                     name: name.to_owned(),
@@ -89,42 +59,24 @@ impl Steered {
                     own_token_file: Some(file.clone()),
                 })
                 .into();
-            gateway.limits.handshake_timeout = PATIENCE;
-            change(gateway);
+            Ok(())
         })
-        .await?;
-        Ok(Self { world, gateway })
-    }
-
-    /// One whose gateway lets unmatched connections pass.
-    pub(crate) async fn tunnelling_with(
-        change: impl FnOnce(&mut Configuration),
-    ) -> anyhow::Result<Self> {
-        Self::start_with(Transparency::Redirect, |gateway| {
-            change(gateway);
-            gateway.limits.handshake_timeout = SOON;
-            gateway.unmatched = Unmatched::Tunnel;
-            gateway.upstream.allow_addresses = vec!["203.0.113.20/32".parse().expect("a range")];
-        })
-        .await
-    }
-
-    /// A client that dials this address, whatever name it asks for.
-    pub(crate) fn client(&self, address: &str) -> Client {
-        let address = address.parse().expect("an address");
-        Client::direct(address, self.gateway.roots())
-    }
-
-    pub(crate) async fn record(&mut self) -> anyhow::Result<Value> {
-        Ok(timeout(PATIENCE, self.gateway.decisions().next()).await?)
-    }
 }
 
-pub(crate) fn post_message() -> anyhow::Result<Request<Full<Bytes>>> {
-    let body = r#"{"channel":"C0123456789","text":"steered"}"#;
-    Ok(Request::post("https://slack.com/api/chat.postMessage")
-        .header("content-type", "application/json")
-        .body(Full::new(body.into()))?)
+/// One whose gateway lets unmatched connections pass.
+pub(crate) fn tunnelling<'c>() -> Builder<'c, ExampleApi> {
+    transparent(Transparency::Redirect)
+        .tunnel_unmatched()
+        .limits(|limits| limits.handshake_timeout = SOON)
+        .gateway(|gateway| {
+            gateway.upstream.allow_addresses = vec!["203.0.113.20/32".parse().expect("a range")];
+        })
+}
+
+/// A client that dials this address, whatever name it asks for.
+pub(crate) fn direct_client(bed: &TestBed, address: &str) -> Client {
+    let address = address.parse().expect("an address");
+    Client::direct(address, bed.gateway.roots())
 }
 
 /// The content of a `server_name` extension.
@@ -157,7 +109,7 @@ fn prefixed(bytes: &[u8]) -> Vec<u8> {
 pub(crate) async fn say(stream: &mut TcpStream, words: &[u8]) -> anyhow::Result<Vec<u8>> {
     stream.write_all(words).await?;
     let mut answer = Vec::new();
-    match timeout(PATIENCE, stream.read_to_end(&mut answer)).await? {
+    match soon("the end", stream.read_to_end(&mut answer)).await? {
         Ok(_) => {}
         // What was not read of a refused client's words ends the connection so.
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
@@ -170,5 +122,5 @@ pub(crate) async fn say(stream: &mut TcpStream, words: &[u8]) -> anyhow::Result<
 pub(crate) async fn from_app(to: &str) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(APP.parse()?, 0))?;
-    Ok(timeout(PATIENCE, socket.connect(to.parse()?)).await??)
+    Ok(soon("a connection", socket.connect(to.parse()?)).await??)
 }

@@ -1,23 +1,23 @@
-//! A world with one API more: `api.example.test`, which answers in every way that HTTP knows and
-//! takes nothing but its own token; and a gateway before it.
+//! The example API, `api.example.test`, which answers in every way that HTTP knows and takes nothing but
+//! its own token.
 
-use std::{io, sync::Arc, time::Duration};
+use std::io;
 
 use bytes::Bytes;
-use countersign_config::model;
 use countersign_tests::{
-    client::Client,
-    fake::{Api, Body, Exchange, Protocol, Server, text},
-    gateway::Gateway,
-    world::{Options, World},
+    environment::DASHBOARD,
+    fake::{Api, Body, Exchange, text},
+    resources::{Resource, Resources},
 };
 use futures_util::StreamExt as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::ApiUnderTest;
 
 /// The host of the API.
 pub(crate) const HOST: &str = "api.example.test";
@@ -28,118 +28,32 @@ pub(crate) const UNMATCHED: &str = "unmatched.example.test";
 /// What the API's token is; nobody but the gateway may know it.
 pub(crate) const SECRET: &str = "example-4f1f7a2c90b3d5e6f708192a3b4c5d6e";
 
-/// The longest that anything here may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-const POLICY: &str = r#"
-apiVersion: countersign.dev/v1alpha1
-kind: TargetService
-metadata: { name: example }
-spec:
-  hosts: [api.example.test]
-  slots: { default: token, names: [token] }
-  routes:
-    - paths: ["/**"]
-      attach: { slot: token, header: Authorization, value: "Bearer {token}" }
----
-apiVersion: countersign.dev/v1alpha1
-kind: Credential
-metadata: { name: example, namespace: qa }
-spec: { target: example, static: { token: { file: {secrets}/example } } }
----
-apiVersion: countersign.dev/v1alpha1
-kind: AccessPolicy
-metadata: { name: dashboard-uses-example, namespace: qa }
-spec:
-  owner: qa-platform@example.com
-  workloads: [nightly-dashboard]
-  target: example
-  credential: example
-  allow:
-    - methods: [GET, HEAD, POST, PUT, OPTIONS]
-      paths: ["/**"]
-"#;
-
-/// A world with the API, a gateway, and a pod's token.
-pub(crate) struct Site {
-    pub(crate) world: World,
-    pub(crate) api: Server,
-    pub(crate) gateway: Gateway,
-    pub(crate) token: String,
-}
-
-impl Site {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        Self::with(Options::default(), |_, _| Ok(())).await
-    }
-
-    /// With changes to the gateway's configuration.
-    pub(crate) async fn with(
-        options: Options,
-        change: impl FnOnce(&World, &mut model::Gateway) -> anyhow::Result<()>,
-    ) -> anyhow::Result<Self> {
-        let world = World::with(options).await?;
-        let api = Server::start(&world.authority, &[HOST, UNMATCHED], Arc::new(Example)).await?;
-        world.write_secret("example", SECRET)?;
-        let secrets = world.secret_directory().display().to_string();
-        world.write_policy("example.yaml", &POLICY.replace("{secrets}", &secrets))?;
-        let mut changed = Ok(());
-        let gateway = Gateway::start_with(&world, |gateway| {
-            for host in [HOST, UNMATCHED] {
-                let host = countersign_config::host::Host::parse(host).expect("a host");
-                gateway.upstream.resolve.insert((host, 443), api.address());
-            }
-            changed = change(&world, gateway);
-        })
-        .await?;
-        changed?;
-        let token = world.token("qa", "nightly-dashboard");
-        Ok(Self {
-            world,
-            api,
-            gateway,
-            token,
-        })
-    }
-
-    /// A client that shows the pod's token.
-    pub(crate) fn client(&self) -> Client {
-        self.gateway.client(&self.world).bearer(&self.token)
-    }
-
-    /// The API speaks only this protocol to new connections.
-    pub(crate) fn api_speaks(&self, protocol: Protocol) {
-        self.api.set_only_http1(protocol == Protocol::Http1);
-    }
-
-    /// The next decision record.
-    pub(crate) async fn record(&mut self) -> anyhow::Result<Value> {
-        let next = self.gateway.decisions().next();
-        tokio::time::timeout(PATIENCE, next)
-            .await
-            .map_err(|_| anyhow::anyhow!("no decision record came"))
-    }
-}
-
-/// A request without a body to the API.
-pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
-    Request::builder()
-        .uri(format!("https://{HOST}{path}"))
-        .body(Full::default())
-        .expect("the paths of tests are valid")
-}
-
-/// Fails a test that hangs instead of letting it hang.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .map_err(|_| anyhow::anyhow!("{what} did not happen in time"))
-}
+/// The access policy by which the dashboard may use it.
+pub(crate) const EXAMPLE: &str = "dashboard-uses-example";
 
 /// The API.
-struct Example;
+pub(crate) struct ExampleApi;
 
-impl Api for Example {
+impl ApiUnderTest for ExampleApi {
+    const HOSTS: &'static [&'static str] = &[HOST, UNMATCHED];
+
+    fn resources(&self) -> Resources {
+        let methods = ["GET", "HEAD", "POST", "PUT", "OPTIONS"];
+        Resources::from([
+            Resource::target("example", &[HOST]).bearer(),
+            Resource::credential("example", "example").token_file("example"),
+            Resource::access(EXAMPLE, DASHBOARD, "example")
+                .credential_named("example")
+                .allow(json!({"methods": methods, "paths": ["/**"]})),
+        ])
+    }
+
+    fn secret(&self) -> String {
+        SECRET.to_owned()
+    }
+}
+
+impl Api for ExampleApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
         let authorized = format!("Bearer {SECRET}");
         let shown: Vec<_> = exchange

@@ -3,25 +3,37 @@
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
-//! let world = countersign_tests::world::World::start().await?;
-//! let token = world.token("qa", "nightly-dashboard");
-//! println!("countersign run --config {}", world.gateway_yaml().display());
+//! let env = countersign_tests::environment::Environment::start().await?;
+//! let token = env.token("qa", "nightly-dashboard");
+//! println!("countersign run --config {}", env.gateway_yaml().display());
 //! # Ok(()) }
 //! ```
 
+mod nightly_dashboard;
+
 use std::{
+    collections::HashMap,
     fmt::Write as _,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use countersign_core::clock::Clock;
 use tempfile::TempDir;
 
-use crate::fake::{ApiServer, Authority, Issuer, Qase, Slack, TokenRequest};
+use crate::{
+    fake::{ApiServer, Authority, Issuer, Qase, Slack, TokenRequest},
+    resources::{Resources, SECRETS},
+};
 
-/// What a [`World`] is to be like.
+pub use nightly_dashboard::DASHBOARD;
+
+/// The file of the dashboard's resources.
+pub const DASHBOARD_FILE: &str = "nightly-dashboard.yaml";
+
+/// What an [`Environment`] is to be like.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The time of tokens and of Slack's token rotation.
@@ -32,8 +44,8 @@ pub struct Options {
     pub extra: String,
 }
 
-/// A running world. What it wrote is deleted when it is dropped.
-pub struct World {
+/// A running environment. What it wrote is deleted when it is dropped.
+pub struct Environment {
     /// The authority of the APIs' certificates.
     pub authority: Authority,
     /// Slack.
@@ -47,15 +59,17 @@ pub struct World {
     /// The time of tokens and of Slack's token rotation.
     pub clock: Clock,
     directory: TempDir,
+    /// What was built and written, by file.
+    built: Mutex<HashMap<String, Resources>>,
 }
 
-impl World {
-    /// Starts a world by the machine's clock, without token review.
+impl Environment {
+    /// Starts an environment by the machine's clock, without token review.
     pub async fn start() -> io::Result<Self> {
         Self::with(Options::default()).await
     }
 
-    /// Starts a world.
+    /// Starts an environment.
     pub async fn with(options: Options) -> io::Result<Self> {
         let authority = Authority::default();
         let clock = options.clock.clone();
@@ -63,7 +77,7 @@ impl World {
         let qase = Qase::start(&authority).await?;
         let issuer = Issuer::start(&authority, clock.clone()).await?;
         let api_server = ApiServer::start(&authority, &issuer, clock.clone()).await?;
-        let world = Self {
+        let env = Self {
             authority,
             slack,
             qase,
@@ -71,10 +85,11 @@ impl World {
             api_server,
             clock,
             directory: tempfile::Builder::new().prefix("countersign-").tempdir()?,
+            built: Mutex::default(),
         };
-        world.write(&options)?;
-        world.note_canaries()?;
-        Ok(world)
+        env.write(&options)?;
+        env.note_canaries()?;
+        Ok(env)
     }
 
     /// The directory of everything below.
@@ -126,13 +141,51 @@ impl World {
     }
 
     /// Writes one file of resources, whole or not at all.
-    pub fn write_policy(&self, name: &str, yaml: &str) -> io::Result<()> {
-        replace(&self.policy_directory().join(name), yaml)
+    pub fn write_policy(&self, file: &str, resources: impl Into<Resources>) -> io::Result<()> {
+        let resources = resources.into();
+        self.write_yaml(file, &resources.to_string())?;
+        self.built().insert(file.to_owned(), resources);
+        Ok(())
+    }
+
+    /// Changes what was built for a file, and writes it again.
+    ///
+    /// # Panics
+    /// If nothing was built for it.
+    pub fn edit_policy(&self, file: &str, edit: impl FnOnce(&mut Resources)) -> io::Result<()> {
+        let built = self.built().get(file).cloned();
+        let mut resources = built.unwrap_or_else(|| panic!("{file} was not built"));
+        edit(&mut resources);
+        self.write_policy(file, resources)
+    }
+
+    /// Writes one file of resources as it stands, for tests of the YAML itself; only `{secrets}` in it
+    /// becomes the directory of the secrets.
+    pub fn write_yaml(&self, file: &str, yaml: &str) -> io::Result<()> {
+        let secrets = self.secret_directory().display().to_string();
+        let path = self.policy_directory().join(file);
+        replace(&path, &yaml.replace(SECRETS, &secrets))
     }
 
     /// Removes one file of resources.
-    pub fn remove_policy(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.policy_directory().join(name))
+    pub fn remove_policy(&self, file: &str) -> io::Result<()> {
+        fs::remove_file(self.policy_directory().join(file))
+    }
+
+    /// Replaces a text in the file that starts a gateway.
+    ///
+    /// # Panics
+    /// If it does not stand there.
+    pub fn edit_gateway(&self, from: &str, to: &str) -> io::Result<()> {
+        let yaml = fs::read_to_string(self.gateway_yaml())?;
+        assert!(yaml.contains(from), "gateway.yaml has no `{from}`");
+        fs::write(self.gateway_yaml(), yaml.replace(from, to))
+    }
+
+    /// Adds lines to the end of the gateway's `spec`, indented by two.
+    pub fn extend_gateway(&self, lines: &str) -> io::Result<()> {
+        let yaml = fs::read_to_string(self.gateway_yaml())?;
+        fs::write(self.gateway_yaml(), format!("{yaml}{lines}\n"))
     }
 
     /// Writes one secret, as a mounted Secret changes: whole or not at all.
@@ -158,7 +211,7 @@ impl World {
             .collect()
     }
 
-    /// Every secret of the world, which nobody but the gateway and the APIs may see.
+    /// Every secret of the environment, which nobody but the gateway and the APIs may see.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.slack.secrets();
         secrets.extend(self.qase.secrets());
@@ -204,7 +257,7 @@ impl World {
         }
         fs::write(self.path("upstream-roots.pem"), self.authority.pem())?;
         self.issuer.write_jwks(&self.path("jwks.json"))?;
-        self.write_policy("nightly-dashboard.yaml", &self.dashboard())?;
+        self.write_policy(DASHBOARD_FILE, nightly_dashboard::resources())?;
         fs::write(self.gateway_yaml(), self.gateway(options))
     }
 
@@ -233,8 +286,8 @@ impl World {
             .replace("{extra}", &options.extra)
     }
 
-    fn dashboard(&self) -> String {
-        DASHBOARD.replace("{secrets}", &self.secret_directory().display().to_string())
+    fn built(&self) -> MutexGuard<'_, HashMap<String, Resources>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,8 +312,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(beside, path)
 }
 
-const GATEWAY: &str = include_str!("world/gateway.yaml");
-const DASHBOARD: &str = include_str!("world/nightly-dashboard.yaml");
+const GATEWAY: &str = include_str!("environment/gateway.yaml");
 
 #[cfg(test)]
 mod tests {
@@ -269,33 +321,33 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_world_writes_what_a_gateway_needs() {
-        let world = World::start().await.unwrap();
-        let yaml = fs::read_to_string(world.gateway_yaml()).unwrap();
-        assert!(yaml.contains(&format!("\"slack.com:443\": \"{}\"", world.slack.address())));
+    async fn an_environment_writes_what_a_gateway_needs() {
+        let env = Environment::start().await.unwrap();
+        let yaml = fs::read_to_string(env.gateway_yaml()).unwrap();
+        assert!(yaml.contains(&format!("\"slack.com:443\": \"{}\"", env.slack.address())));
         assert!(!yaml.contains("{root}") && !yaml.contains("tokenReview"));
-        for secret in world.secrets() {
+        for secret in env.secrets() {
             assert!(!yaml.contains(&secret), "gateway.yaml holds a secret");
         }
-        let qase = fs::read_to_string(world.secret_directory().join("qase")).unwrap();
-        assert_eq!(qase.trim(), world.qase.token());
-        assert_eq!(world.decisions().unwrap(), Vec::<serde_json::Value>::new());
+        let qase = fs::read_to_string(env.secret_directory().join("qase")).unwrap();
+        assert_eq!(qase.trim(), env.qase.token());
+        assert_eq!(env.decisions().unwrap(), Vec::<serde_json::Value>::new());
     }
 
     #[tokio::test]
-    async fn what_a_world_writes_loads() {
+    async fn what_an_environment_writes_loads() {
         for token_review in [false, true] {
             let options = Options {
                 token_review,
                 ..Options::default()
             };
-            let world = World::with(options).await.unwrap();
-            let (gateway, warnings) = load::gateway(&world.gateway_yaml())
+            let env = Environment::with(options).await.unwrap();
+            let (gateway, warnings) = load::gateway(&env.gateway_yaml())
                 .unwrap_or_else(|problems| panic!("{problems:?}"));
             assert!(warnings.0.is_empty(), "{warnings:?}");
             assert_eq!(gateway.issuers[0].token_review.is_some(), token_review);
-            assert_eq!(gateway.upstream.resolve.len(), world.resolve().len());
-            let loaded = load::resources(&[world.policy_directory()])
+            assert_eq!(gateway.upstream.resolve.len(), env.resolve().len());
+            let loaded = load::resources(&[env.policy_directory()])
                 .unwrap_or_else(|problems| panic!("{problems:?}"));
             assert!(loaded.warnings.0.is_empty(), "{:?}", loaded.warnings);
             assert_eq!(loaded.policies.policies().len(), 2);

@@ -1,4 +1,4 @@
-//! A world with a gateway in it, and unmodified clients as child processes.
+//! Unmodified clients as child processes, and what must arrive of their requests.
 
 use std::{
     fs,
@@ -9,12 +9,13 @@ use std::{
 
 use countersign_gateway::ca::Ca;
 use countersign_tests::{
+    environment::Environment,
     fake::{Memory, Received, Slack},
-    gateway::Gateway,
-    world::World,
 };
 use serde_json::Value;
 use tokio::process::Command;
+
+use super::TestBed;
 
 /// What clients hold instead of secrets: they look like the real thing, as some SDKs want.
 pub(crate) const DUMMY_BOT: &str = "xoxb-000000000000-0000000000000-countersigncountersign00";
@@ -28,13 +29,6 @@ pub(crate) const WEBHOOK: &str = "https://hooks.slack.com/services/countersign/d
 
 /// The longest that a client may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A world, its gateway, and the token of the nightly dashboard's pod.
-pub(crate) struct Stage {
-    pub(crate) world: World,
-    pub(crate) gateway: Gateway,
-    pub(crate) token: String,
-}
 
 /// What a client left.
 #[derive(Debug)]
@@ -64,30 +58,10 @@ impl Outcome {
     }
 }
 
-impl Stage {
-    pub(crate) async fn start() -> Self {
-        let world = World::start().await.expect("the stand-ins start");
-        let gateway = Gateway::start(&world).await.expect("the gateway starts");
-        // As `countersign ca` exports them for clients.
-        let ca = Ca::open(&world.ca_directory(), world.clock.clone(), 1).expect("there is a CA");
-        let bundle = ca.bundle_pem().expect("the system has roots");
-        for (name, pem) in [("bundle.pem", bundle), ("root.pem", ca.root_pem())] {
-            let path = world.directory().join(format!("client-{name}"));
-            fs::write(path, pem).expect("the directory can be written");
-        }
-        let token = world.token("qa", "nightly-dashboard");
-        Self {
-            world,
-            gateway,
-            token,
-        }
-    }
-
+impl TestBed {
     /// Runs a Python script of `clients/python`, or says that it cannot.
     pub(crate) async fn python(&self, script: &str) -> Option<Outcome> {
-        let own = tests_directory().join(".venv/bin/python");
-        let program = chosen("COUNTERSIGN_TEST_PYTHON", &own)?;
-        Some(self.script(&program, "python", script).await)
+        Some(self.script(&python()?, "python", script).await)
     }
 
     /// Runs a Node script of `clients/node`, or says that it cannot.
@@ -113,16 +87,18 @@ impl Stage {
 
     /// Runs a client with nothing but the gateway, its roots and dummies in its environment.
     pub(crate) async fn run(&self, mut command: Command) -> Outcome {
-        let at = |name: &str| self.world.directory().join(name);
-        let bundle = at("client-bundle.pem");
+        let bundle = self.export_roots();
         let proxy = format!("http://x:{}@{}", self.token, self.gateway.address());
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.world.directory())
+            .env("HOME", self.env.directory())
             .env("HTTPS_PROXY", &proxy)
             .env("https_proxy", &proxy)
-            .env("NODE_EXTRA_CA_CERTS", at("client-root.pem"))
+            .env(
+                "NODE_EXTRA_CA_CERTS",
+                bundle.with_file_name("client-root.pem"),
+            )
             .env("SLACK_BOT_TOKEN", DUMMY_BOT)
             .env("SLACK_APP_TOKEN", DUMMY_APP)
             .env("SLACK_WEBHOOK_URL", WEBHOOK)
@@ -145,20 +121,31 @@ impl Stage {
         }
     }
 
+    /// Writes the roots that clients trust, as `countersign ca` exports them; gives the bundle.
+    fn export_roots(&self) -> PathBuf {
+        let at = |name: &str| self.env.directory().join(name);
+        let ca = Ca::open(&self.env.ca_directory(), self.env.clock.clone(), 1);
+        let ca = ca.expect("there is a CA");
+        let bundle = ca.bundle_pem().expect("the system has roots");
+        fs::write(at("client-root.pem"), ca.root_pem()).expect("written");
+        fs::write(at("client-bundle.pem"), bundle).expect("written");
+        at("client-bundle.pem")
+    }
+
     /// Checks what the stand-ins received.
     #[track_caller]
     pub(crate) fn check_received(&self) {
-        check_received(&self.world, &[&self.token]);
+        check_received(&self.env, &[&self.token]);
     }
 }
 
 /// Checks what the stand-ins received: the real credential where it belongs, once and alone, and
 /// nothing of what the client held (the dummies, and `more`).
 #[track_caller]
-pub(crate) fn check_received(world: &World, more: &[&str]) {
+pub(crate) fn check_received(env: &Environment, more: &[&str]) {
     let held = [&[DUMMY_BOT, DUMMY_APP, DUMMY_QASE], more].concat();
-    let slack = world.slack.received();
-    let qase = world.qase.received();
+    let slack = env.slack.received();
+    let qase = env.qase.received();
     let total = slack.count() + qase.count();
     assert_ne!(total, 0, "nothing arrived, so that nothing is proved");
     for memory in [slack, qase] {
@@ -174,9 +161,9 @@ pub(crate) fn check_received(world: &World, more: &[&str]) {
             );
         }
     }
-    check_slack(&world.slack, slack);
+    check_slack(&env.slack, slack);
     for request in qase.all() {
-        assert_eq!(request.header_values("token"), [world.qase.token()]);
+        assert_eq!(request.header_values("token"), [env.qase.token()]);
         assert!(!request.headers.contains_key("authorization"));
     }
 }
@@ -219,6 +206,12 @@ fn credential_of(request: &Received) -> Expected {
         ("files.slack.com", path) if path.starts_with("/files-pri/") => Expected::Bot,
         _ => Expected::None,
     }
+}
+
+/// The interpreter with the packages of `clients/python`, or nothing, said loudly.
+pub(crate) fn python() -> Option<PathBuf> {
+    let own = tests_directory().join(".venv/bin/python");
+    chosen("COUNTERSIGN_TEST_PYTHON", &own)
 }
 
 /// The program that a variable names, or else the usual one; says so if there is none.

@@ -1,4 +1,4 @@
-//! A scene: the world, its internet, and gateways as processes, each in a namespace of its own.
+//! A test bed: the environment, its internet, and gateways as processes, each in a namespace of its own.
 
 use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -10,10 +10,10 @@ use super::{
     network::{GATEWAYS, Network},
 };
 use crate::{
+    environment::{Environment, records},
     fake::TrustDomain,
     listener_files::ListenerFiles,
     process::{self, Process},
-    world::{World, records},
 };
 
 /// The port of every gateway.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Options {
     /// What becomes of hosts that no target matches: `deny` or `tunnel`.
     pub unmatched: &'static str,
-    /// Whether they ask for X.509-SVIDs of the world's trust domain.
+    /// Whether they ask for X.509-SVIDs of the environment's trust domain.
     pub spiffe: bool,
 }
 
@@ -50,10 +50,10 @@ pub struct GatewayProcess {
     decisions: PathBuf,
 }
 
-/// A world, its internet, and whatever is needed to start its gateways.
-pub struct Scene {
+/// An environment, its internet, and whatever is needed to start its gateways.
+pub struct TestBed {
     /// The stand-ins and the files.
-    pub world: World,
+    pub env: Environment,
     /// The namespaces.
     pub network: Network,
     /// What is in the internet.
@@ -63,22 +63,22 @@ pub struct Scene {
     options: Options,
 }
 
-impl Scene {
-    /// Starts the world and its internet.
+impl TestBed {
+    /// Starts the environment and its internet.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let world = World::start().await?;
+        let env = Environment::start().await?;
         let network = Network::new()?;
-        let internet = Internet::start(&network.internet, &world)?;
+        let internet = Internet::start(&network.internet, &env)?;
         let addresses: Vec<IpAddr> = GATEWAYS
             .iter()
             .flat_map(|link| [link.v4(), link.v6()])
             .collect();
-        ListenerFiles::write(world.directory(), &addresses)?;
-        let trust_domain = TrustDomain::new(TRUST_DOMAIN, world.clock.clone());
-        let bundle = world.directory().join("trust-bundle.json");
+        ListenerFiles::write(env.directory(), &addresses)?;
+        let trust_domain = TrustDomain::new(TRUST_DOMAIN, env.clock.clone());
+        let bundle = env.directory().join("trust-bundle.json");
         fs::write(bundle, trust_domain.bundle())?;
         Ok(Self {
-            world,
+            env,
             network,
             internet,
             trust_domain,
@@ -88,8 +88,8 @@ impl Scene {
 
     /// Starts the gateway of this number, 0 or 1, or starts it again.
     pub async fn gateway(&self, number: usize) -> anyhow::Result<GatewayProcess> {
-        let world = &self.world;
-        let at = |name: String| world.directory().join(name);
+        let env = &self.env;
+        let at = |name: String| env.directory().join(name);
         let file = at(format!("gateway-{number}.yaml"));
         fs::write(&file, self.yaml(number))?;
         let mut command = self.network.gateways[number].command("setpriv");
@@ -100,13 +100,13 @@ impl Scene {
             .args(["run", "--log", "json", "--config"])
             .arg(&file);
         Ok(GatewayProcess {
-            process: Process::launch(command.into(), world).await?,
+            process: Process::launch(command.into(), env).await?,
             decisions: at(format!("decisions-{number}.jsonl")),
         })
     }
 
     fn yaml(&self, number: usize) -> String {
-        let root = self.world.directory().display().to_string();
+        let root = self.env.directory().display().to_string();
         let (trust, domains) = if self.options.spiffe {
             let bundle = format!("bundle: {{ file: {root}/trust-bundle.json }}");
             let domain = format!("{{ name: {TRUST_DOMAIN}, {bundle} }}");
@@ -120,7 +120,7 @@ impl Scene {
             ("{port}", GATEWAY_PORT.to_string()),
             ("{trust}", trust.to_owned()),
             ("{domains}", domains),
-            ("{issuer}", self.world.issuer.url()),
+            ("{issuer}", self.env.issuer.url()),
             ("{unmatched}", self.options.unmatched.to_owned()),
             ("{root}", root),
         ];
