@@ -8,6 +8,7 @@
 pub use countersign_types::{fields, host, memory, shown};
 
 pub mod condition;
+mod facts;
 pub mod load;
 pub mod model;
 pub mod path;

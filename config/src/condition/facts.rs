@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{ConditionError, bounds::Reads};
 use crate::{
+    facts::{CallerFacts, RequestFacts},
     fields::{decode, fold},
-    policy::{CallerFacts, RequestFacts},
 };
 
 /// The longest query that is parsed, in bytes.

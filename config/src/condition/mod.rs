@@ -23,7 +23,7 @@ use std::{
 use cel::{Context, Env, ExecutionError, IdedExpr, Value, parser::PrattParser};
 use jiff::Timestamp;
 
-use crate::policy::{CallerFacts, RequestFacts};
+use crate::facts::{CallerFacts, RequestFacts};
 use bounds::{Reads, Uses};
 
 /// The longest expression, in bytes.

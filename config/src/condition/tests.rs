@@ -4,7 +4,7 @@ use http::{Method, uri::PathAndQuery};
 use rstest::rstest;
 
 use super::*;
-use crate::{host::Host, path::CanonicalPath, policy::PodFacts};
+use crate::{facts::PodFacts, host::Host, path::CanonicalPath};
 
 fn holds_for(condition: &str, target: &str, caller: &CallerFacts) -> Result<bool, String> {
     let condition =

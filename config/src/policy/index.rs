@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use foldhash::HashMap;
 
 use super::{
-    probes::{self, Probes},
-    recognise::SelectorIndex,
+    PolicySet, probes,
+    recognise::{SelectorIndex, number},
 };
 use crate::{
     host::{Host, HostPattern},
@@ -26,27 +26,6 @@ pub struct Resources {
     pub policies: Vec<Arc<Policy>>,
     /// A short stable hash of the resources' text.
     pub revision: String,
-}
-
-/// One revision of all resources, compiled and indexed. Immutable.
-#[derive(Debug)]
-pub struct PolicySet {
-    pub(super) revision: Arc<str>,
-    /// Each list is sorted by name, so that decisions do not depend on the order of files.
-    pub(super) workloads: Vec<Arc<Workload>>,
-    targets: Vec<Arc<Target>>,
-    credentials: Vec<Arc<Credential>>,
-    pub(super) policies: Vec<Arc<Policy>>,
-    /// The targets that some policy uses.
-    governed: Vec<Arc<Target>>,
-    /// One host may belong to several, at different ports.
-    exact_hosts: HashMap<Host, Vec<u32>>,
-    /// By the part after the wildcard's label.
-    wildcard_hosts: HashMap<Box<str>, Vec<(HostPattern, u32)>>,
-    pub(super) selectors: SelectorIndex,
-    /// (workload, governed target) to policies, by index, in the order of their names.
-    grants: HashMap<(u32, u32), Vec<u32>>,
-    pub(super) probes: Probes,
 }
 
 /// The governed target of a host and port.
@@ -184,10 +163,6 @@ fn by_name<T>(
         sorted.entry(name(&item).clone()).or_insert(item);
     }
     sorted.into_values().collect()
-}
-
-pub(super) fn number(index: usize) -> u32 {
-    u32::try_from(index).expect("there are fewer than 2^32 resources in memory")
 }
 
 type HostIndex = (

@@ -19,7 +19,6 @@
 mod answer;
 mod decide;
 mod explain;
-mod facts;
 mod index;
 mod nearest;
 mod parts;
@@ -29,10 +28,42 @@ mod sentence;
 #[cfg(test)]
 mod tests;
 
+pub use crate::facts::{CallerFacts, PodFacts, RequestFacts};
 pub use answer::{
     Decision, Denial, DenyReason, Grant, Interception, Mismatch, Nearest, NearestSelector,
 };
 pub use explain::Explanation;
-pub use facts::{CallerFacts, PodFacts, RequestFacts};
-pub use index::{PolicySet, Resources};
+pub use index::Resources;
 pub use recognise::Recognised;
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use crate::{
+    host::{Host, HostPattern},
+    model::{Credential, Policy, Target, Workload},
+};
+use probes::Probes;
+use recognise::SelectorIndex;
+
+/// One revision of all resources, compiled and indexed. Immutable.
+#[derive(Debug)]
+pub struct PolicySet {
+    revision: Arc<str>,
+    /// Each list is sorted by name, so that decisions do not depend on the order of files.
+    workloads: Vec<Arc<Workload>>,
+    targets: Vec<Arc<Target>>,
+    credentials: Vec<Arc<Credential>>,
+    policies: Vec<Arc<Policy>>,
+    /// The targets that some policy uses.
+    governed: Vec<Arc<Target>>,
+    /// One host may belong to several, at different ports.
+    exact_hosts: HashMap<Host, Vec<u32>>,
+    /// By the part after the wildcard's label.
+    wildcard_hosts: HashMap<Box<str>, Vec<(HostPattern, u32)>>,
+    selectors: SelectorIndex,
+    /// (workload, governed target) to policies, by index, in the order of their names.
+    grants: HashMap<(u32, u32), Vec<u32>>,
+    probes: Probes,
+}

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use super::{
     CallerFacts, PolicySet,
     answer::{Mismatch, NearestSelector},
-    index::number,
 };
 use crate::model::{Selector, Workload};
 
@@ -46,6 +45,10 @@ pub(super) struct SelectorIndex {
 
 /// A workload's number and the index of a selector in it.
 type Place = (u32, usize);
+
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("there are fewer than 2^32 resources in memory")
+}
 
 impl SelectorIndex {
     pub(super) fn new(workloads: &[Arc<Workload>]) -> Self {

@@ -5,7 +5,6 @@
 //! every structural mistake, and `validate` uses the same tree to find the place of each finding
 //! ([`Location`]).
 
-mod default;
 mod node;
 pub(crate) mod read;
 pub(crate) mod redact;

@@ -5,8 +5,7 @@
 //! duplicate key), reports it, and supplies a default. A value for which anything was reported is never
 //! returned.
 
-mod absent;
-mod access;
+mod default;
 mod reader;
 
 use std::fmt;

@@ -1,13 +1,13 @@
 //! A client for one server, whose roots can change.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_core::{chain, ciphers, files};
 use reqwest::redirect::Policy;
 use rustls::RootCertStore;
 
-use crate::transport::sentence;
+use crate::{roots_error::RootsError, transport::sentence};
 
 /// The default timeout of a whole exchange; requests wait for it.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,28 +17,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The interval of pings on a connection while a response is awaited.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// Why a file of roots cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RootsError {
-    /// It cannot be read.
-    #[error("the roots in {} cannot be read ({kind})", file.display())]
-    Unreadable {
-        /// The file.
-        file: Arc<Path>,
-        /// What the operating system said.
-        kind: io::ErrorKind,
-    },
-    /// It holds no certificate.
-    #[error("{} has no usable PEM certificate", file.display())]
-    NoCertificate {
-        /// The file.
-        file: Arc<Path>,
-    },
-    /// No client can be made with it.
-    #[error("no HTTP client can be made ({0})")]
-    Client(Arc<str>),
-}
 
 /// A client that trusts only the roots in a file, or the system's. The file is read for every use, and a
 /// new client is made when it has changed, because clusters rotate their certificates.

@@ -7,8 +7,10 @@
 mod client;
 pub mod kube;
 mod own_token;
+mod roots_error;
 mod transport;
 
-pub use client::{Client, RootsError, TIMEOUT, client};
+pub use client::{Client, TIMEOUT, client};
 pub use own_token::{OwnTokenError, own_token};
+pub use roots_error::RootsError;
 pub use transport::{TransportError, body, classify, quoted, sentence, url};

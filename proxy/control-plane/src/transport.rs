@@ -5,7 +5,7 @@ use std::{error::Error, io, sync::Arc};
 use reqwest::{Response, Url};
 use zeroize::Zeroizing;
 
-use crate::client::RootsError;
+use crate::roots_error::RootsError;
 
 /// Why there is no complete response. Never contains what was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,17 @@
 //! Why there is no credential.
 
+mod rotation;
+mod source;
+
+pub use rotation::RotationError;
+pub use source::{HelperFault, SourceError};
+
 use std::{io, path::Path, sync::Arc};
 
 use countersign_core::secret_file::SecretFileError;
 use jiff::Timestamp;
 
-use super::{RotationError, SourceError, StateError};
+use crate::StateError;
 
 /// Why there is no credential, as a sentence for the operator. Never contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

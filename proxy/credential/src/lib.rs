@@ -8,7 +8,6 @@
 //! Every provider is used in this way, including those that rotate: a slot handles expiry, early
 //! renewal and values that an API has rejected; a provider only knows how to get one value.
 
-mod callers;
 mod error;
 mod forced;
 pub mod health;
@@ -16,6 +15,7 @@ mod http;
 mod maintenance;
 mod provider;
 mod reason;
+mod revocation;
 mod revoke;
 mod slot;
 mod source;
@@ -25,9 +25,7 @@ mod status;
 mod tests;
 pub mod vault;
 
-pub use error::{CredentialError, IssuerFault};
-pub use provider::RotationError;
-pub use source::{HelperFault, SourceError};
+pub use error::{CredentialError, HelperFault, IssuerFault, RotationError, SourceError};
 pub use state::StateError;
 pub use status::{CredentialState, CredentialStatus, CredentialsStatus};
 
@@ -48,10 +46,9 @@ use foldhash::HashMap;
 use jiff::Timestamp;
 
 use crate::vault::Vault;
-use callers::Callers;
 use provider::Fetcher;
 use revoke::{Revoker, Value};
-use slot::{Readiness, Slot, SlotContext};
+use slot::{Readiness, Slot, SlotContext, callers::Callers};
 use source::{DynamicSecret, Recheck};
 
 /// A credential's value, ready to be put on a request.

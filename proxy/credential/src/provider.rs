@@ -10,7 +10,6 @@ mod token_endpoint;
 mod token_exchange;
 
 pub(super) use slack_rotation::Memory as Rotations;
-pub use slack_rotation::RotationError;
 pub(super) use slack_rotation::revoke as revoke_slack;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -26,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CredentialError, Issued, IssuerFault, ProviderContext,
-    revoke::Revocation,
+    revocation::Revocation,
     source::{DynamicSecret, Form, Material, Recheck, SourceRequest},
 };
 use token_endpoint::TokenRequest;
@@ -235,7 +234,7 @@ impl Fetcher {
                     rejected: None,
                     now,
                 };
-                revocation.carry_out(&request, secret, context).await
+                carry_out(revocation, &request, secret, context).await
             }
             #[cfg(test)]
             Self::Fake(fake) => fake.revoke(secret),
@@ -289,6 +288,19 @@ impl Fetcher {
             #[cfg(test)]
             Self::Fake(_) => true,
         }
+    }
+}
+
+async fn carry_out(
+    revocation: &Revocation,
+    request: &FetchRequest<'_>,
+    secret: &Secret,
+    context: &ProviderContext,
+) -> Result<(), CredentialError> {
+    match revocation {
+        Revocation::Oauth => revoke_access_token(request, secret, context).await,
+        Revocation::Slack => revoke_slack(request.credential, secret, context).await,
+        Revocation::Lease(lease) => context.sources.end(lease).await,
     }
 }
 

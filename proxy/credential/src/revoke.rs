@@ -17,11 +17,7 @@ use jiff::Timestamp;
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::{
-    CredentialError, ProviderContext,
-    provider::{self, FetchRequest, Fetcher},
-};
-use crate::vault::Lease;
+use super::{provider::Fetcher, revocation::Revocation};
 
 /// The most concurrent revocations.
 const AT_ONCE: usize = 8;
@@ -31,32 +27,6 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// The message for a value that its credential wants to be revoked and that is not.
 pub(super) const NOT_REVOKED: &str = "revokeWhenIdle has no effect: revoking this value would do more, as for a Slack bot token, where it deactivates the bot user";
-
-/// How to revoke a value at its issuer. Contains no secret.
-#[derive(Debug, Clone)]
-pub(super) enum Revocation {
-    /// At the token endpoint's revocation URL (RFC 7009), as the client that requested it.
-    Oauth,
-    /// By Slack's `auth.revoke`, after removing it from the state store.
-    Slack,
-    /// At the Vault that made it.
-    Lease(Arc<Lease>),
-}
-
-impl Revocation {
-    pub(super) async fn carry_out(
-        &self,
-        asking: &FetchRequest<'_>,
-        secret: &Secret,
-        context: &ProviderContext,
-    ) -> Result<(), CredentialError> {
-        match self {
-            Self::Oauth => provider::revoke_access_token(asking, secret, context).await,
-            Self::Slack => provider::revoke_slack(asking.credential, secret, context).await,
-            Self::Lease(lease) => context.sources.end(lease).await,
-        }
-    }
-}
 
 /// A value that its users share, and that is revoked when the last of them drops it, if the credential
 /// asks for that.

@@ -1,6 +1,7 @@
 //! The slot of one credential: its current value, the value's freshness, and at most one fetch in
 //! progress.
 
+pub(super) mod callers;
 mod failure;
 mod issue;
 
@@ -29,9 +30,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use self::callers::SlotHandle;
 use super::{
     CredentialError, Generations, Issued,
-    callers::SlotHandle,
     forced::{Forced, RejectionAction},
     provider::{FetchRequest, Fetched, Fetcher},
     revoke::{Revoker, Value},

@@ -26,9 +26,11 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     answer::{RelayError, Unreached},
-    connection::{Lease, Outgoing, Unanswered},
     dial::Dialer,
-    gateway::Gateway,
+    gateway::{
+        Gateway,
+        connection::{Lease, Outgoing, Unanswered},
+    },
     settings::GatewayName,
 };
 

@@ -1,5 +1,7 @@
 //! One address of a gateway: its connections, and its health.
 
+pub(super) mod connection;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -16,8 +18,8 @@ use futures_util::{
 };
 use tokio::sync::Notify;
 
+use self::connection::{Http2, Lease};
 use super::{
-    connection::{Http2, Lease},
     dial::{DialError, Dialer},
     proof::Fingerprint,
     settings::GatewayName,

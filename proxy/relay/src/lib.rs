@@ -9,7 +9,6 @@ mod answer;
 mod carry;
 mod clear;
 pub mod command;
-mod connection;
 mod dial;
 mod fleet;
 mod gateway;

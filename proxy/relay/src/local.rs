@@ -22,8 +22,8 @@ use super::{
     Shared,
     answer::RelayError,
     carry::carry,
-    connection::{Held, Outgoing, Unanswered},
     fleet::{NoTunnel, Refused},
+    gateway::connection::{Held, Outgoing, Unanswered},
 };
 
 /// How long a client may take for a request's head, or be idle between two.

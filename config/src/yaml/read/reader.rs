@@ -1,5 +1,8 @@
 //! The deserializer of one node: checks that it has the requested form, and reports it if not.
 
+mod absent;
+mod access;
+
 use std::collections::HashSet;
 
 use serde::{
@@ -8,16 +11,11 @@ use serde::{
 };
 use smallvec::SmallVec;
 
-use super::{
-    ReadError,
-    access::{Choice, List, Map},
-    did_you_mean, listed,
-};
+use self::access::{Choice, List, Map};
+use super::{ReadError, default::DefaultDeserializer, did_you_mean, listed};
 use crate::{
     resource::{CLUSTER, IN_CLUSTER, SECRET_REFERENCE},
-    yaml::{
-        Findings, Key, Location, Node, Source, Value, default::DefaultDeserializer, node::FEW_KEYS,
-    },
+    yaml::{Findings, Key, Location, Node, Source, Value, node::FEW_KEYS},
 };
 
 /// The place of a node's key, if it has one.

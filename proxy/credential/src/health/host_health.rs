@@ -1,12 +1,15 @@
 //! The health of a credential at each host: a value may work at only one of an API's hosts, and a
 //! rejection at one host says nothing about another.
 
+pub(super) mod breaker;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use countersign_config::host::Host;
 
-use super::{Probed, breaker::Breaker};
+use self::breaker::Breaker;
+use super::Probed;
 
 /// The most hosts that are remembered for one credential; the oldest is evicted. Only a wildcard has so
 /// many.

@@ -5,10 +5,6 @@
 //! Everything is in memory and learned again after a start. While all is well, a request reads a few
 //! atomics and takes no lock.
 
-mod breaker;
-#[cfg(test)]
-mod breaker_tests;
-mod evidence;
 mod host_health;
 mod limits;
 mod probed;
@@ -18,8 +14,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, HalfOpenPermit, Rejected};
-pub use host_health::HostHealth;
+pub use host_health::{
+    HostHealth,
+    breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, HalfOpenPermit, Rejected},
+};
 pub use limits::{LONGEST_LIMIT, LONGEST_LIMIT_ALONE};
 pub use probed::{Finding, ProbeReport, Probed, Proof};
 pub use scopes::LeastPrivilege;

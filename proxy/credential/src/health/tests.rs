@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use jiff::Timestamp;
 use rstest::rstest;
 
-use super::{breaker::back_off, limits::retry_after, *};
+use super::{host_health::breaker::back_off, limits::retry_after, *};
 
 const NOW: &str = "2026-11-23T05:10:00Z";
 

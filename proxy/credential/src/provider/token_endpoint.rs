@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use super::{Fetched, host, signing};
 use crate::{
-    CredentialError, IssuerFault, ProviderContext, revoke::Revocation, source::Form as SecretForm,
+    CredentialError, IssuerFault, ProviderContext, revocation::Revocation,
+    source::Form as SecretForm,
 };
 
 /// The lifetime of a token whose issuer does not state it. RFC 6749 (section 5.1) allows it to be agreed

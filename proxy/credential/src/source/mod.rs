@@ -3,12 +3,10 @@
 //! Each source returns, with the value, its refresh strategy ([`Material::recheck`], or the value's own
 //! expiry) and grace period.
 
-mod error;
 mod exec;
 mod kubernetes;
 mod vault;
 
-pub use error::{HelperFault, SourceError};
 pub(super) use vault::DynamicSecret;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +18,10 @@ use countersign_core::{
 };
 use jiff::Timestamp;
 
-use super::{CredentialError, Issued};
+use super::{
+    CredentialError, Issued,
+    error::{HelperFault, SourceError},
+};
 use crate::vault::{Lease, Vault};
 use kubernetes::Secrets;
 

@@ -19,7 +19,7 @@ use countersign_config::model::{
 };
 use tokio::sync::Semaphore;
 
-use super::{provider::Fetched, revoke::Revocation, *};
+use super::{provider::Fetched, revocation::Revocation, *};
 
 /// A source that counts, responds as configured, and waits until it is released.
 #[derive(Debug)]

@@ -11,13 +11,11 @@
 //! store is always used first.
 
 mod call;
-mod error;
 mod keep;
 mod memory;
 mod revoke;
 mod seed;
 
-pub use error::RotationError;
 pub(crate) use keep::{keep_before_end, keep_soon};
 pub(crate) use memory::Memory;
 pub(crate) use revoke::revoke;
@@ -32,7 +30,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{FetchRequest, Fetched};
 use crate::{
     CredentialError, ProviderContext,
-    revoke::Revocation,
+    error::RotationError,
+    revocation::Revocation,
     source::Form,
     state::{Access, ClaimGuard, ClaimOutcome, Fingerprint, Pair, StateDocument, StateError},
 };

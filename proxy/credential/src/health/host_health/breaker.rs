@@ -9,6 +9,10 @@
 //!
 //! The state is for one generation at one host; another value can be used at once.
 
+mod evidence;
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     sync::{
@@ -21,11 +25,8 @@ use std::{
 use countersign_config::model::ResourceName;
 use tokio::time::Instant;
 
-use super::{
-    HostHealth,
-    evidence::{BackOff, Evidence, HeldFromAll, State},
-    recent::RecentSuccesses,
-};
+use self::evidence::{BackOff, Evidence, HeldFromAll, State};
+use super::{super::recent::RecentSuccesses, HostHealth};
 
 /// The first back-off. Each failed trial doubles it, and up to a quarter of random delay is added, so
 /// that replicas do not try in step.
@@ -229,7 +230,7 @@ impl BackOff {
         Ok(())
     }
 
-    pub(super) fn rejected(
+    pub(in crate::health) fn rejected(
         &self,
         generation: u64,
         workload: Option<ResourceName>,
@@ -245,14 +246,14 @@ impl BackOff {
 }
 
 impl HeldFromAll {
-    pub(super) fn rejected(&self, now: Instant) -> Rejected {
+    pub(in crate::health) fn rejected(&self, now: Instant) -> Rejected {
         let left = self.held.until.saturating_duration_since(now);
         self.held.rejected(self.generation, None, left)
     }
 }
 
 /// Twice the previous one, plus up to a quarter; `chance` is from 0 to 255.
-pub(super) fn back_off(failures: u32, chance: u8) -> Duration {
+pub(in crate::health) fn back_off(failures: u32, chance: u8) -> Duration {
     let doublings = failures.saturating_sub(1).min(9);
     let plain = BACK_OFF_SHORTEST * 2_u32.pow(doublings);
     let more = plain / 4 * u32::from(chance) / 255;
@@ -260,7 +261,7 @@ pub(super) fn back_off(failures: u32, chance: u8) -> Duration {
 }
 
 /// The back-off after this many failures in a row.
-pub(super) fn next_back_off(failures: u32) -> Duration {
+pub(in crate::health) fn next_back_off(failures: u32) -> Duration {
     let mut byte = [0];
     // Without randomness replicas try in step; that is the only effect.
     let chance = aws_lc_rs::rand::fill(&mut byte).map_or(0, |()| byte[0]);

@@ -11,7 +11,7 @@ use serde::{
     },
 };
 
-use super::read::ReadError;
+use super::ReadError;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DefaultDeserializer;

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use countersign_config::model::ResourceName;
 use tokio::time::Instant;
 
-use super::breaker::{Rejected, next_back_off};
+use super::{Rejected, next_back_off};
 
 /// The most workloads that are remembered at one host; the one whose back-off ends first is evicted.
 pub(super) const MOST_WORKLOADS: usize = 256;

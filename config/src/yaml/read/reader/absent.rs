@@ -3,8 +3,11 @@
 
 use serde::{Deserializer, de::Visitor};
 
-use super::{ReadError, reader::Reader};
-use crate::{resource::OR_DEFAULT, yaml::default::DefaultDeserializer};
+use super::{
+    super::{ReadError, default::DefaultDeserializer},
+    Reader,
+};
+use crate::resource::OR_DEFAULT;
 
 pub(super) struct Absent<'de, 'r> {
     /// The reader of the mapping that lacks it.

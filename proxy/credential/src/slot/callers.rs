@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use super::slot::Slot;
 use countersign_core::{bearer::Bearer, outage::Outage};
+
+use super::Slot;
 
 /// The most concurrent callers of one credential.
 const MOST: usize = 10_000;
@@ -17,7 +18,7 @@ const COMPARED: usize = 16;
 
 /// By the hash of the caller's token. The lock is held only briefly, and never across an await.
 #[derive(Debug, Default)]
-pub(super) struct Callers {
+pub(crate) struct Callers {
     slots: Mutex<HashMap<[u8; 32], Arc<Slot>>>,
     /// The outage of the issuer of their values.
     outage: Arc<Outage>,
@@ -26,7 +27,7 @@ pub(super) struct Callers {
 impl Callers {
     /// The caller's slot; `new` makes it if there is none. If there is no room, a slot that was not used
     /// for long is evicted.
-    pub(super) fn slot(
+    pub(crate) fn slot(
         self: &Arc<Self>,
         caller: &impl Bearer,
         new: impl FnOnce(SlotHandle) -> Slot,
@@ -58,7 +59,7 @@ impl Callers {
         slot
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Slot>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
         self.lock().values().map(Arc::clone).collect()
     }
 
@@ -70,7 +71,7 @@ impl Callers {
 
 /// A caller's slot in its map.
 #[derive(Debug)]
-pub(super) struct SlotHandle {
+pub(crate) struct SlotHandle {
     callers: Weak<Callers>,
     key: [u8; 32],
     outage: Arc<Outage>,
@@ -78,12 +79,12 @@ pub(super) struct SlotHandle {
 
 impl SlotHandle {
     /// The outage that all callers of one credential share.
-    pub(super) fn outage(&self) -> Arc<Outage> {
+    pub(crate) fn outage(&self) -> Arc<Outage> {
         Arc::clone(&self.outage)
     }
 
     /// Removes the slot, if it is still there.
-    pub(super) fn leave(&self, slot: &Slot) {
+    pub(crate) fn leave(&self, slot: &Slot) {
         let Some(callers) = self.callers.upgrade() else {
             return;
         };

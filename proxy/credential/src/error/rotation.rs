@@ -73,7 +73,7 @@ fn dead(code: &str, since: Option<Timestamp>) -> String {
 
 impl RotationError {
     /// The error for Slack's error code.
-    pub(super) fn named(code: &str) -> Self {
+    pub(crate) fn named(code: &str) -> Self {
         let known = code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         let code = if known { code } else { "an unreadable error" }.to_owned();
         match code.as_str() {
@@ -93,17 +93,17 @@ impl RotationError {
     }
 
     /// Whether the request may have taken effect without our knowledge.
-    pub(super) fn may_have_acted(&self) -> bool {
+    pub(crate) fn may_have_acted(&self) -> bool {
         matches!(self, Self::Unanswered { .. })
     }
 
     /// Whether the same token will never work again.
-    pub(super) fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Dead { .. })
     }
 
     /// How long there is no point in trying again, with any token.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub(crate) fn wait(&self) -> Option<Duration> {
         match self {
             Self::Limited { seconds } => Some(Duration::from_secs(*seconds).min(LONGEST_WAIT)),
             Self::Client { .. } | Self::Refused { .. } => Some(REFUSED_FOR),
@@ -115,12 +115,12 @@ impl RotationError {
     }
 
     /// How long a dead token is remembered.
-    pub(super) fn refused_for() -> Duration {
+    pub(crate) fn refused_for() -> Duration {
         REFUSED_FOR
     }
 
     /// Adds since when the dead token may have been spent.
-    pub(super) fn spent(self, at: Option<Timestamp>) -> Self {
+    pub(crate) fn spent(self, at: Option<Timestamp>) -> Self {
         match self {
             Self::Dead { code, .. } => Self::Dead { code, since: at },
             other => other,

@@ -22,9 +22,11 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{
-    dial::{DialError, Dialled},
-    gateway::Gateway,
-    proof::Fingerprint,
+    super::{
+        dial::{DialError, Dialled},
+        proof::Fingerprint,
+    },
+    Gateway,
 };
 
 /// The most tunnels on one connection: below the gateways' limit (128), so that few connections suffice
@@ -44,11 +46,11 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_WAIT: Duration = Duration::from_secs(5);
 
 /// The body of a request to a gateway.
-pub(super) type Outgoing = Either<Empty<Bytes>, Incoming>;
+pub(crate) type Outgoing = Either<Empty<Bytes>, Incoming>;
 
 /// A multiplexed connection.
 #[derive(Debug)]
-pub(super) struct Http2 {
+pub(crate) struct Http2 {
     sender: http2::SendRequest<Outgoing>,
     streams: AtomicUsize,
     most_streams: Arc<AtomicUsize>,
@@ -59,7 +61,7 @@ pub(super) struct Http2 {
 
 impl Http2 {
     /// Begins HTTP/2; a task drives the connection and notifies the gateway when it has ended.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         dialled: Dialled,
         gateway: &Arc<Gateway>,
     ) -> Result<Arc<Self>, DialError> {
@@ -99,7 +101,7 @@ impl Http2 {
     }
 
     /// Identifies the pod, so that the gateway keeps the connection although nothing is tunnelled yet.
-    pub(super) fn introduce(&self, authorization: HeaderValue, authority: &str) {
+    pub(crate) fn introduce(&self, authorization: HeaderValue, authority: &str) {
         let target = Uri::builder()
             .scheme(Scheme::HTTPS)
             .authority(authority)
@@ -118,12 +120,12 @@ impl Http2 {
     }
 
     /// Whether it accepts no new tunnels.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.sender.is_closed() || self.retired.load(Ordering::Relaxed)
     }
 
     /// Stops new tunnels if its client certificate is not `current`.
-    pub(super) fn retire_unless(&self, current: Option<Fingerprint>) {
+    pub(crate) fn retire_unless(&self, current: Option<Fingerprint>) {
         if self.shown != current {
             self.retired.store(true, Ordering::Relaxed);
         }
@@ -131,7 +133,7 @@ impl Http2 {
 
     /// A permit for one more exchange. Called while the gateway's connections are locked, so that no two
     /// callers get the last one.
-    pub(super) fn lease(self: &Arc<Self>) -> Option<Lease> {
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
         let most = self
             .most_streams
             .load(Ordering::Relaxed)
@@ -146,7 +148,7 @@ impl Http2 {
 
 /// One stream of a connection.
 #[derive(Debug)]
-pub(super) struct Stream(Arc<Http2>);
+pub(crate) struct Stream(Arc<Http2>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -156,7 +158,7 @@ impl Drop for Stream {
 
 /// A permit for one exchange with a gateway, held as long as it lasts.
 #[derive(Debug)]
-pub(super) enum Lease {
+pub(crate) enum Lease {
     /// A stream of a shared connection.
     Http2(Stream),
     /// A connection of its own.
@@ -164,14 +166,14 @@ pub(super) enum Lease {
 }
 
 /// A failed request; has the request itself if it was never sent.
-pub(super) struct Unanswered {
-    pub(super) error: hyper::Error,
-    pub(super) unsent: Option<Request<Outgoing>>,
+pub(crate) struct Unanswered {
+    pub(crate) error: hyper::Error,
+    pub(crate) unsent: Option<Request<Outgoing>>,
 }
 
 impl Lease {
     /// A connection of its own, for a gateway without HTTP/2.
-    pub(super) async fn http1(dialled: Dialled) -> Result<Self, DialError> {
+    pub(crate) async fn http1(dialled: Dialled) -> Result<Self, DialError> {
         let (sender, driver) = http1::handshake(TokioIo::new(dialled.stream))
             .await
             .map_err(|error| DialError::Http(error.to_string()))?;
@@ -183,7 +185,7 @@ impl Lease {
     }
 
     /// Whether requests need a `Host`.
-    pub(super) fn is_http1(&self) -> bool {
+    pub(crate) fn is_http1(&self) -> bool {
         match self {
             Self::Http1(_) => true,
             Self::Http2(_) => false,
@@ -191,7 +193,7 @@ impl Lease {
     }
 
     /// Sends one request and waits for the head of the response.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Unanswered> {
@@ -208,14 +210,14 @@ impl Lease {
 
 /// A body from a gateway, with its permit.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     body: Incoming,
     _lease: Lease,
 }
 
 impl Held {
     /// Holds the permit until the body was read.
-    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
+    pub(crate) fn new(body: Incoming, lease: Lease) -> Self {
         Self {
             body,
             _lease: lease,

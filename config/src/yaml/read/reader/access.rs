@@ -8,8 +8,12 @@ use serde::{
     },
 };
 
-use super::{ReadError, absent::Absent, reader::Reader};
-use crate::yaml::{Key, Node, default::DefaultDeserializer};
+use super::{
+    super::{ReadError, default::DefaultDeserializer},
+    Reader,
+    absent::Absent,
+};
+use crate::yaml::{Key, Node};
 
 pub(super) struct List<'de, 'r> {
     pub(super) reader: Reader<'de, 'r>,
