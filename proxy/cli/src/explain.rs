@@ -14,7 +14,6 @@ use countersign_core::{
     clock::Clock,
     destination::{Authority, HTTPS},
 };
-use countersign_gateway::authorize;
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
 
@@ -82,7 +81,7 @@ impl ExplainCommand {
         writeln!(stdout, "{}", escaped_lines(&text))?;
         let refused = match &explanation.decision {
             Decision::Permit(_) => None,
-            Decision::Deny(denial) => Some(authorize::reason(denial.reason)),
+            Decision::Deny(denial) => Some(countersign_authorize::reason(denial.reason)),
             Decision::Unmatched => Some(countersign_core::reason::Reason::HostUnmatched),
         };
         let Some(reason) = refused else {

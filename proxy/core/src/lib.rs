@@ -20,6 +20,7 @@ pub mod reason;
 pub mod redact;
 pub mod secret;
 pub mod secret_file;
+pub mod shed;
 pub mod single_flight;
 pub mod slots;
 pub mod wire;

@@ -1,92 +1,41 @@
-//! Wires the rooms, binds, serves, reloads, drains.
+//! Builds the gateway, binds, serves, reloads, drains.
 
 mod reload;
-mod tasks;
+mod state;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use countersign_authorize::{AccessControl, Snapshot, Snapshots};
 use countersign_config::{
     load,
-    model::{CaSource, Gateway, Limits, ResourceSource, Unmatched},
+    model::{CaSource, Gateway, Limits, ResourceSource},
     problem::Problems,
 };
 use countersign_core::{
-    budget::{self, Budget, Purse, Short},
+    budget::{self, Budget},
     clock::Clock,
     metrics::Metrics,
     slots::{Bounds, Shed, Slots},
 };
-use countersign_credential::{Credentials, ProviderContext, health::HealthRegistry};
-use countersign_identity::{Caller, Identifier};
+use countersign_credential::{Credentials, ProviderContext};
+use countersign_identity::Identifier;
 use countersign_upstream::forward::{self, Forwarder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Bound, Entrance, ListenError},
-    authorize::{Snapshot, Snapshots},
+    accept::{Bound, ListenError},
     ca::{Ca, CaError},
+    lifecycle::Lifecycle,
     observe::{
         DecisionLog, LogError, Recorder,
         admin::{self, AdminState},
     },
+    pipeline::CredentialServices,
     probe::Prober,
 };
 pub use reload::{ReloadError, Reloader};
-pub use tasks::Tasks;
-
-/// What every request passes through. Shared by all connections.
-#[derive(Debug)]
-pub struct Rooms {
-    /// Proves callers.
-    pub identifier: Identifier,
-    /// The revision in force.
-    pub snapshots: Snapshots,
-    /// Obtains credentials.
-    pub credentials: Arc<Credentials>,
-    /// How the credentials fare at their APIs.
-    pub healths: Arc<HealthRegistry>,
-    /// Finds out whether they work.
-    pub prober: Arc<Prober>,
-    /// Sends requests on.
-    pub forwarder: Arc<Forwarder>,
-    /// Mints leaves.
-    pub ca: Arc<Ca>,
-    /// Opens records.
-    pub recorder: Recorder,
-    /// The places of client connections.
-    pub slots: Slots,
-    /// The memory that peers may take.
-    pub budget: Budget,
-    /// The bounds of everything.
-    pub limits: Limits,
-    /// What happens to hosts that no target matches.
-    pub unmatched: Unmatched,
-    /// The wall clock.
-    pub clock: Clock,
-    /// Everything that must end before the process does.
-    pub tasks: Tasks,
-    /// Cancelled when the gateway drains.
-    pub drain: CancellationToken,
-}
-
-impl Rooms {
-    /// Room for something of a caller's that lives on its own: a tunnel.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn open_for(&self, caller: &Caller, bytes: u64) -> Result<Arc<Purse>, Short> {
-        self.budget.open_for(caller.account(&self.budget), bytes)
-    }
-
-    /// What a connection makes the gateway hold is its caller's from now on.
-    ///
-    /// # Errors
-    /// When that holds too much already.
-    pub fn claim(&self, entrance: &Entrance, caller: &Caller) -> Result<(), Short> {
-        entrance.purse.belongs_to(caller.account(&self.budget))
-    }
-}
+use state::GatewayState;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,13 +43,13 @@ pub enum StartError {
     /// The resources cannot be used; every reason is in the problems.
     #[error("the resources cannot be used")]
     Resources(Problems),
-    /// It asks for something this version does not have.
+    /// It asks for something that this version does not have.
     #[error("{0} is not available in this version")]
     NotBuilt(&'static str),
-    /// A listener cannot be had.
+    /// A listener cannot be bound or used.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The admin endpoint cannot be had.
+    /// The admin endpoint cannot be bound.
     #[error("the admin endpoint cannot listen on {address}: {source}")]
     Admin {
         /// Its address.
@@ -125,20 +74,19 @@ pub enum StartError {
 /// How long the last decision records may take to be written.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
 
-/// How long the agents of trust domains may take before the gateway serves without their bundles.
+/// How long the gateway waits for the first bundles of the trust domains' agents before it serves.
 const FIRST_BUNDLES: Duration = Duration::from_secs(2);
 
-/// How long issuers may take to be told, at the end, which credentials are no longer needed.
+/// Time for revocations at the end.
 const REVOCATION: Duration = Duration::from_secs(5);
 
-/// How long a refresh that is under way may take at the end: cut off, it may cost a token that works
-/// once.
+/// Time for refreshes in progress at the end: cutting one off may lose a single-use token.
 const REFRESH_DRAIN: Duration = Duration::from_secs(15);
 
 /// A gateway that is bound and ready to serve.
 #[derive(Debug)]
 pub struct App {
-    rooms: Arc<Rooms>,
+    gateway: Arc<GatewayState>,
     listeners: Vec<Bound>,
     admin: Option<TcpListener>,
     state: AdminState,
@@ -179,36 +127,19 @@ pub async fn build_with_log(
         &gateway.limits,
         Vec::new(),
     )?);
-    let tools = ProviderContext::new(&gateway, Arc::clone(&forwarder), clock.clone());
-    let credentials = Credentials::new(tools, clock.clone()).counted_by(metrics.clone());
-    let credentials = Arc::new(credentials);
-    let prober = Prober::new(
-        Arc::clone(&forwarder),
-        Arc::clone(&credentials),
-        metrics.clone(),
-        clock.clone(),
-        gateway.limits.inspect_bytes,
-    );
     let (budget, slots) = shares(memory, &gateway.limits, &metrics);
-    let rooms = Arc::new(Rooms {
-        identifier: Identifier::new(&gateway.issuers, clock.clone())?
-            .with_trust_domains(&gateway.trust_domains)?,
-        snapshots: Snapshots::new(snapshot),
-        credentials,
-        healths: Arc::default(),
-        prober: Arc::new(prober),
+    let running = Arc::new(GatewayState {
+        access: Arc::new(access_control(&gateway, snapshot, &clock)?),
+        credential: credential_services(&gateway, &forwarder, &metrics, &clock),
         forwarder,
         ca: Arc::new(ca),
         slots,
         budget,
-        recorder: Recorder::new(log, metrics, clock.clone()),
-        limits: gateway.limits.clone(),
-        unmatched: gateway.unmatched,
-        clock,
-        tasks: Tasks::default(),
-        drain: CancellationToken::new(),
+        recorder: Recorder::new(log, metrics, clock),
+        limits: Arc::new(gateway.limits.clone()),
+        lifecycle: Lifecycle::default(),
     });
-    let listeners = bind(&gateway, &rooms)?;
+    let listeners = bind(&gateway, &running.access.identifier)?;
     let admin = match gateway.observe.admin {
         Some(address) => Some(bind_admin(address).await?),
         None => None,
@@ -216,28 +147,73 @@ pub async fn build_with_log(
     let certificates = listeners.iter().filter_map(Bound::certificate);
     let certificates = certificates.cloned().collect();
     let app = App {
-        reloader: Reloader::new(Arc::clone(&rooms), state.clone(), directories, certificates),
-        rooms,
+        reloader: Reloader::new(
+            Arc::clone(&running),
+            state.clone(),
+            directories,
+            certificates,
+        ),
+        gateway: running,
         listeners,
         admin,
         state,
     };
-    tell_who_gives_way(&app.rooms);
+    let GatewayState {
+        access, credential, ..
+    } = &*app.gateway;
+    record_shed(&app.gateway);
     app.state
-        .set_credentials(&app.rooms.credentials, &app.rooms.healths);
-    app.rooms
-        .credentials
-        .retain(app.rooms.snapshots.load_full().credentials());
-    app.rooms.forwarder.set_own_addresses(app.own_addresses());
+        .set_credentials(&credential.credentials, &credential.health);
+    let in_force = access.snapshots.load_full();
+    credential.credentials.retain(in_force.credentials());
+    let own_addresses = app.own_addresses();
+    app.gateway.forwarder.set_own_addresses(own_addresses);
     Ok(app)
 }
 
-fn bind(gateway: &Gateway, rooms: &Rooms) -> Result<Vec<Bound>, ListenError> {
+fn bind(gateway: &Gateway, identifier: &Identifier) -> Result<Vec<Bound>, ListenError> {
     let mut listeners = Vec::with_capacity(gateway.listeners.len());
     for listener in &gateway.listeners {
-        listeners.push(Bound::bind(listener, rooms.identifier.trust_domains())?);
+        listeners.push(Bound::bind(listener, identifier.trust_domains())?);
     }
     Ok(listeners)
+}
+
+fn access_control(
+    gateway: &Gateway,
+    snapshot: Snapshot,
+    clock: &Clock,
+) -> Result<AccessControl, StartError> {
+    let identifier = Identifier::new(&gateway.issuers, clock.clone())?;
+    Ok(AccessControl {
+        identifier: identifier.with_trust_domains(&gateway.trust_domains)?,
+        snapshots: Snapshots::new(snapshot),
+        unmatched: gateway.unmatched,
+        clock: clock.clone(),
+    })
+}
+
+fn credential_services(
+    gateway: &Gateway,
+    forwarder: &Arc<Forwarder>,
+    metrics: &Metrics,
+    clock: &Clock,
+) -> CredentialServices {
+    let tools = ProviderContext::new(gateway, Arc::clone(forwarder), clock.clone());
+    let credentials = Credentials::new(tools, clock.clone()).counted_by(metrics.clone());
+    let credentials = Arc::new(credentials);
+    let prober = Prober::new(
+        Arc::clone(forwarder),
+        Arc::clone(&credentials),
+        metrics.clone(),
+        clock.clone(),
+        gateway.limits.inspect_bytes,
+    );
+    CredentialServices {
+        credentials,
+        health: Arc::default(),
+        prober: Arc::new(prober),
+    }
 }
 
 fn open_ca(gateway: &Gateway, clock: &Clock) -> Result<Ca, CaError> {
@@ -245,7 +221,8 @@ fn open_ca(gateway: &Gateway, clock: &Clock) -> Result<Ca, CaError> {
     Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)
 }
 
-/// Memory and places; who has no proof gives up his place where memory is short.
+/// The memory budget and the connection slots. When memory is short, unidentified connections are closed
+/// first.
 fn shares(memory: u64, limits: &Limits, metrics: &Metrics) -> (Budget, Slots) {
     let budget = Budget::new(memory, metrics);
     let slots = Slots::new(Bounds::from(limits), Some(metrics.clone()));
@@ -254,10 +231,11 @@ fn shares(memory: u64, limits: &Limits, metrics: &Metrics) -> (Budget, Slots) {
     (budget, slots)
 }
 
-fn tell_who_gives_way(rooms: &Rooms) {
-    let recorder = rooms.recorder.clone();
+/// Records connections that are closed in favour of others.
+fn record_shed(gateway: &GatewayState) {
+    let recorder = gateway.recorder.clone();
     let tell = move |proven, source, why: Shed| recorder.shed(proven, source, why.as_str());
-    rooms.slots.tell(tell);
+    gateway.slots.tell(tell);
 }
 
 impl App {
@@ -283,13 +261,13 @@ impl App {
     /// `limits.drain` at most.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
-            rooms,
+            gateway,
             listeners,
             admin,
             state,
             reloader,
         } = self;
-        // Before anything answers: who sees the gateway ready may send it at once.
+        // Before the gateway is ready: from then on SIGHUP may arrive.
         let hangup = reload::hangup();
         let names = listeners
             .iter()
@@ -303,63 +281,63 @@ impl App {
                 admin_end.clone().cancelled_owned(),
             ));
         }
-        follow_agents(&rooms).await;
+        follow_agents(&gateway).await;
+        let accepting = Arc::new(gateway.accepting());
+        let Lifecycle { tasks, drain } = &gateway.lifecycle;
         for listener in listeners {
-            rooms.tasks.spawn(listener.run(Arc::clone(&rooms)));
+            tasks.spawn(listener.run(Arc::clone(&accepting)));
         }
-        rooms.tasks.spawn(reloader.watch(hangup));
-        rooms.tasks.spawn(resume(Arc::clone(&rooms)));
+        tasks.spawn(reloader.watch(hangup));
+        tasks.spawn(resume(Arc::clone(&gateway)));
         state.set_ready(true);
 
         shutdown.await;
         state.set_ready(false);
         state.set_draining(true);
-        tracing::info!(open = rooms.tasks.count(), "draining");
-        rooms.drain.cancel();
-        if !rooms.tasks.finish(rooms.limits.drain).await {
-            let open = rooms.tasks.count();
+        tracing::info!(open = tasks.count(), "draining");
+        drain.cancel();
+        if !tasks.finish(gateway.limits.drain).await {
+            let open = tasks.count();
             tracing::warn!(
                 open,
                 "some connections did not end in time, and are cut off"
             );
-            rooms.recorder.cut_off();
-            rooms.tasks.cut_off().await;
+            gateway.recorder.cut_off();
+            tasks.cut_off().await;
         }
-        if !rooms.credentials.finish(REFRESH_DRAIN).await {
+        let credentials = &gateway.credential.credentials;
+        if !credentials.finish(REFRESH_DRAIN).await {
             tracing::warn!("a refresh did not end in time; the next process goes on with it");
         }
-        if !rooms.credentials.end(REVOCATION).await {
+        if !credentials.end(REVOCATION).await {
             tracing::warn!("not all credentials that are no longer needed were revoked in time");
         }
         admin_end.cancel();
-        if let Err(error) = rooms.recorder.log().shutdown(LOG_DRAIN).await {
+        if let Err(error) = gateway.recorder.log().shutdown(LOG_DRAIN).await {
             tracing::error!(%error, "the last decision records may be lost");
         }
     }
 
-    /// What must never be dialled: a request to ourselves would go round for ever.
+    /// Addresses that must never be dialled: a request to the gateway itself would loop.
     fn own_addresses(&self) -> Vec<SocketAddr> {
         let listeners = self.listeners.iter().map(Bound::address);
         listeners.chain(self.admin_address()).collect()
     }
 }
 
-/// Follows the agents that trust bundles come from, and gives them a moment to speak first: until
-/// then no certificate of theirs is believed.
-async fn follow_agents(rooms: &Arc<Rooms>) {
-    let follower = Arc::clone(rooms);
-    rooms.tasks.spawn(async move {
-        let follow = follower
-            .identifier
-            .trust_domains()
-            .follow(follower.recorder.metrics());
+/// Follows the agents that provide trust bundles, and waits a moment for the first ones: until then their
+/// certificates are refused.
+async fn follow_agents(gateway: &Arc<GatewayState>) {
+    let follower = Arc::clone(gateway);
+    gateway.lifecycle.tasks.spawn(async move {
+        let trust_domains = follower.access.identifier.trust_domains();
         tokio::select! {
-            () = follower.drain.cancelled() => {}
-            // It ends where there is nothing to follow.
-            () = follow => {}
+            () = follower.lifecycle.drain.cancelled() => {}
+            // It ends if there is no agent.
+            () = trust_domains.follow(follower.recorder.metrics()) => {}
         }
     });
-    let complete = rooms.identifier.trust_domains().complete();
+    let complete = gateway.access.identifier.trust_domains().complete();
     if tokio::time::timeout(FIRST_BUNDLES, complete).await.is_err() {
         tracing::error!(
             "a trust domain has no bundle yet; its certificates are refused until its agent gives one"
@@ -367,9 +345,10 @@ async fn follow_agents(rooms: &Arc<Rooms>) {
     }
 }
 
-async fn resume(rooms: Arc<Rooms>) {
-    let snapshot = rooms.snapshots.load_full();
-    rooms.credentials.resume(snapshot.credentials()).await;
+async fn resume(gateway: Arc<GatewayState>) {
+    let snapshot = gateway.access.snapshots.load_full();
+    let credentials = &gateway.credential.credentials;
+    credentials.resume(snapshot.credentials()).await;
 }
 
 fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {

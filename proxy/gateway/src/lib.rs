@@ -1,14 +1,15 @@
-//! Countersign: an egress proxy that proves which workload calls, decides by policy whether it
-//! may make this very request now, obtains the credential just in time, puts it on the request,
-//! and records what it did.
+//! Countersign: an egress proxy that identifies the calling workload, decides by policy whether it may make
+//! this request now, obtains the credential just in time, adds it to the request, and records what it did.
 //!
-//! [`pipeline`] tells the story of one request; every other module is a step of it.
+//! [`pipeline`] shows all steps of one request; every other module is one of them or serves them.
 
 pub mod accept;
+mod api_error;
 pub mod app;
-pub mod authorize;
 pub mod ca;
+pub mod lifecycle;
 pub mod observe;
 pub mod pipeline;
 pub mod probe;
 pub mod refusal;
+pub mod session;

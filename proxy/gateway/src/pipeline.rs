@@ -1,33 +1,37 @@
-//! The story of one request, on one screen:
+//! All steps of one request:
 //!
 //! ```text
 //! accept -> identify -> authorize -> credential -> inject -> forward -> observe
 //! ```
 //!
-//! Each step takes what only the step before can make, so that skipping one does not compile.
+//! Each step takes what only the step before can make. ARCHITECTURE.md says what of that is proven by
+//! types.
 
-mod aftermath;
 mod answer;
-mod api_error;
+mod credential;
+mod drain_body;
 mod echo;
-mod held;
-mod notes;
+mod excerpt;
+mod opened;
+mod peek;
 mod recover;
-mod rest;
+mod response_observer;
+mod services;
+mod switched;
 mod upgrade;
 
-pub use answer::{Answer, Upstream};
-pub(crate) use api_error::ApiError;
+pub use answer::{AnswerBody, UpstreamAnswer, last, last_if_violated, refused};
 pub use echo::Search;
-pub use notes::{close, last, last_if_violated, no_violation, record_broken, refused};
+pub use services::{CredentialServices, RequestServices};
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_config::{model::Credential, path::CanonicalPath};
+use countersign_authorize::{Permit, Received, Snapshot, authorize};
+use countersign_config::path::CanonicalPath;
 use countersign_core::{reason::Reason, wire::meter::in_progress};
-use countersign_credential::{CredentialError, Issued};
+use countersign_identity::Caller;
 use countersign_upstream::{
-    forward::{BodyMeter, RequestBody, Sent},
+    forward::{Outbound, RequestBody, Sent},
     inject::{self, FormBounds},
 };
 use http::{Request, Response, header::EXPECT, request::Parts};
@@ -36,92 +40,118 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    accept::{Received, Session},
-    authorize::{Permit, Snapshot, authorize},
     observe::Record,
-    probe::Waiting,
     refusal::Refusal,
+    session::{Session, no_violation},
 };
-use answer::Opened;
-use recover::{Armed, Exchange};
+use credential::obtain_credential;
+use drain_body::drain_body;
+use opened::Opened;
+use recover::Exchange;
 use upgrade::Upgrade;
 
-/// Handles one request of a proven caller, from its head to the last byte of its answer.
-pub async fn handle(session: Arc<Session>, mut request: Request<Incoming>) -> Response<Answer> {
-    let mut busy = session.activity.begin();
-    let mut record = session.open_record();
-    record.trace(request.headers());
-    let snapshot = session.rooms.snapshots.load_full();
-    let upgrade = upgrade::wanted(&mut request);
-    let (parts, body) = request.into_parts();
-    let waits_for_our_word = parts.headers.contains_key(EXPECT);
-    let room = in_progress(&session.purse, &parts, &body.size_hint());
-    let mut body = Some(body);
-    let told = match room {
-        Ok(room) => {
-            busy.holds(room);
-            story(&session, &snapshot, parts, &mut body, upgrade, &mut record).await
-        }
-        Err(short) => Err(short.into()),
-    };
-    match told {
-        Ok(opened) => opened.answer(record, busy),
-        Err(refusal) => {
-            if !waits_for_our_word {
-                rest::of(body).await;
+/// Handles the requests of one proven caller on one connection.
+#[derive(Debug)]
+pub struct RequestHandler {
+    services: Arc<RequestServices>,
+    session: Session,
+}
+
+impl RequestHandler {
+    /// A handler for the requests of `session`.
+    pub fn new(services: Arc<RequestServices>, session: Session) -> Self {
+        Self { services, session }
+    }
+
+    /// Whose requests it handles.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Handles one request, from its head to the last byte of its answer.
+    pub async fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Response<AnswerBody> {
+        let Self { services, session } = &*self;
+        let mut in_flight = session.connection_state.begin();
+        let mut record = session.open_record(&services.recorder);
+        record.trace(request.headers());
+        let snapshot = services.access.snapshots.load_full();
+        let upgrade = upgrade::wanted(&mut request);
+        let (parts, body) = request.into_parts();
+        let awaits_continue = parts.headers.contains_key(EXPECT);
+        let room = in_progress(&session.purse, &parts, &body.size_hint());
+        let mut body = Some(body);
+        let processed = match room {
+            Ok(room) => {
+                in_flight.holds(room);
+                process(&self, &snapshot, parts, &mut body, upgrade, &mut record).await
             }
-            // The connection does not outlive its caller's proof.
-            let disproved = matches!(
-                refusal.reason,
-                Reason::IdentityExpired
-                    | Reason::IdentityRevoked
-                    | Reason::IdentityKeyWithdrawn
-                    | Reason::IdentityInvalid
-                    | Reason::IdentityIssuerUnknown
-            );
-            if disproved {
-                session.closing.cancel();
+            Err(short) => Err(short.into()),
+        };
+        match processed {
+            Ok(opened) => opened.answer(record, in_flight),
+            Err(refusal) => {
+                if !awaits_continue {
+                    drain_body(body).await;
+                }
+                if is_disproof(refusal.reason) {
+                    // The connection does not outlive its caller's proof.
+                    session.closing.cancel();
+                }
+                let mut response = refused(record, refusal, in_flight);
+                last_if_violated(&mut response, &session.connection_state);
+                response
             }
-            let mut response = notes::refused(record, refusal, busy);
-            last_if_violated(&mut response, &session.activity);
-            response
         }
     }
 }
 
-async fn story(
-    session: &Arc<Session>,
+/// Whether a refusal says that the caller is not, or no longer, proven.
+fn is_disproof(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::IdentityExpired
+            | Reason::IdentityRevoked
+            | Reason::IdentityKeyWithdrawn
+            | Reason::IdentityInvalid
+            | Reason::IdentityIssuerUnknown
+    )
+}
+
+async fn process(
+    handler: &RequestHandler,
     snapshot: &Snapshot,
     mut parts: Parts,
     body: &mut Option<Incoming>,
     upgrade: Option<Upgrade>,
     record: &mut Record,
 ) -> Result<Opened, Refusal> {
+    let RequestHandler { services, session } = handler;
     record.asked(&parts, session);
     let received = receive(session, &parts)?;
     record.received(&received, &parts, session);
 
-    let caller = timed(&mut record.timing.identify, identify(session)).await?;
+    let caller = timed(&mut record.timing.identify, identify(handler)).await?;
     let permit = {
         let started = Instant::now();
-        let now = session.rooms.clock.now();
+        let now = services.access.clock.now();
         let recognition = session.recognised(snapshot);
         let permit = authorize(snapshot, &recognition, caller, &received, now);
         record.timing.authorize = started.elapsed();
         permit?
     };
     record.permitted(&permit, snapshot);
-    unlimited(session, &permit, received.path()).await?;
-    let armed = timed(
+    let outbound = Outbound::permitted(&permit);
+    unlimited(services, &permit, received.path()).await?;
+    let bound = timed(
         &mut record.timing.credential,
-        arm(session, snapshot, &permit),
+        obtain_credential(handler, snapshot, &permit),
     )
     .await?;
-    record.armed(armed.as_ref(), &session.rooms.clock);
+    record.bound(bound.as_ref(), &services.access.clock);
 
-    let attached = armed
+    let attached = bound
         .as_ref()
-        .map(|armed| (armed.attach, armed.issued.secret()));
+        .map(|bound| (bound.attach, bound.issued.secret()));
     let stripped = inject::head(
         &mut parts,
         received.authority(),
@@ -130,12 +160,19 @@ async fn story(
         attached,
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target()))?;
+    let exchange = Exchange {
+        handler,
+        permit: &permit,
+        outbound: &outbound,
+        meter: Exchange::meter(handler),
+        bound,
+        stripped,
+    };
     if let Some(upgrade) = upgrade {
-        // Boxed, as it is rare.
-        let forward = upgrade.forward(session, parts, received, &permit, armed, record);
-        return Box::pin(forward).await;
+        // Boxed, because it is rare and large.
+        return Box::pin(upgrade.forward(exchange, parts, &received, record)).await;
     }
-    let limits = &session.rooms.limits;
+    let limits = &services.limits;
     let bounds = FormBounds {
         bytes: limits.form_bytes,
         idle: limits.body_idle_timeout,
@@ -148,39 +185,33 @@ async fn story(
         session.purse.charge()
     })
     .await?;
-    let exchange = Exchange {
-        session,
-        permit: &permit,
-        meter: Exchange::meter(session),
-        armed,
-        stripped,
-    };
     Ok(Opened::Streamed(exchange.run(parts, body, record).await?))
 }
 
-/// Honest framing, one authority, a canonical path, an honest method.
+/// Checks the head: its framing, one authority, a canonical path, the method.
 fn receive(session: &Session, parts: &Parts) -> Result<Received, Refusal> {
-    no_violation(&session.activity)?;
+    no_violation(&session.connection_state)?;
     let Some(tunnel) = &session.tunnel else {
-        return Received::absolute(parts);
+        return Ok(Received::absolute(parts)?);
     };
     if tunnel.fronted {
         let detail = format!("CONNECT named {}, SNI another host", tunnel.authority);
         return Err(Refusal::new(Reason::AuthorityMismatch, detail));
     }
-    Received::in_tunnel(parts, &tunnel.authority)
+    Ok(Received::in_tunnel(parts, &tunnel.authority)?)
 }
 
-/// The caller was proven when the connection was accepted; that must still hold.
-async fn identify(session: &Session) -> Result<&countersign_identity::Caller, Refusal> {
-    session.rooms.identifier.confirm(&session.caller).await?;
-    Ok(&session.caller)
+/// The caller was identified when the connection was accepted; its proof must still be valid.
+async fn identify(handler: &RequestHandler) -> Result<&Caller, Refusal> {
+    let caller = &handler.session.caller;
+    handler.services.access.identifier.confirm(caller).await?;
+    Ok(caller)
 }
 
-/// The API's own rate limit for the credential, as it told of it a moment ago, does not hold any more;
-/// or policy lets the request wait for its end.
+/// Refuses the request while the API's rate limit for the credential is in force, or waits for its end if
+/// policy permits that.
 async fn unlimited(
-    session: &Session,
+    services: &RequestServices,
     permit: &Permit<'_>,
     path: &CanonicalPath,
 ) -> Result<(), Refusal> {
@@ -188,7 +219,7 @@ async fn unlimited(
         return Ok(());
     };
     let grant = permit.grant();
-    let health = session.rooms.healths.of(&credential.name);
+    let health = services.credential.health.of(&credential.name);
     let mut patience = grant
         .policy()
         .conditions
@@ -217,87 +248,17 @@ async fn unlimited(
     Ok(())
 }
 
-/// Just in time: nothing is fetched for a request that policy does not permit, nor for one that its
-/// API would not take now.
-async fn arm<'s>(
-    session: &Session,
-    snapshot: &'s Snapshot,
-    permit: &Permit<'s>,
-) -> Result<Option<Armed<'s>>, Refusal> {
-    let Some((attach, credential)) = permit.credential() else {
-        return Ok(None);
-    };
-    let (target, workload) = (permit.grant().target(), &permit.grant().workload().name);
-    let rooms = &session.rooms;
-    let health = rooms.healths.of(&credential.name);
-    let place = health.at(permit.authority().host());
-    let fetch = async || {
-        let value = value(session, credential).await;
-        value.map_err(|error| Refusal::from(error).at(target))
-    };
-    let admit = |issued: &Issued| {
-        let admitted = place.admit(workload, issued.generation());
-        admitted.map_err(|rejected| Refusal::from(rejected).at(target))
-    };
-    let waiting = Waiting {
-        authority: permit.authority(),
-        target,
-        attach,
-        credential,
-        health: &health,
-        place: &place,
-        policies: snapshot.policies(),
-    };
-    let mut issued = fetch().await?;
-    let mut trial = admit(&issued)?;
-    let probed = if let Some(trial) = &trial {
-        // Its source may have a better one by now, and then there is nothing to try.
-        rooms
-            .credentials
-            .invalidate(&credential.name, issued.generation());
-        issued = fetch().await?;
-        trial.is_for_a_probe() && rooms.prober.retry(waiting).await
-    } else {
-        rooms.prober.prove(waiting, issued.generation()).await
-    };
-    if probed {
-        drop(trial);
-        issued = fetch().await?;
-        trial = admit(&issued)?;
-    }
-    Ok(Some(Armed {
-        attach,
-        credential,
-        issued,
-        workload: workload.clone(),
-        health,
-        place,
-        trial,
-    }))
-}
-
-/// The credential's value for this caller.
-async fn value(
-    session: &Session,
-    credential: &Arc<Credential>,
-) -> Result<Arc<Issued>, CredentialError> {
-    let credentials = &session.rooms.credentials;
-    credentials.obtain_for(credential, &session.caller).await
-}
-
-/// To the permit's destination, nowhere else.
+/// Sends the request to the permit's destination.
 async fn forward(
-    session: &Session,
+    exchange: &Exchange<'_, '_>,
     request: Request<RequestBody>,
     copy: Option<&Parts>,
-    permit: &Permit<'_>,
     record: &mut Record,
-    meter: &BodyMeter,
 ) -> Result<Sent, Refusal> {
-    let sent = session
-        .rooms
+    let RequestHandler { services, session } = exchange.handler;
+    let sent = services
         .forwarder
-        .send_copied(session.requester(), permit.outbound(), request, copy)
+        .send_copied(session.requester(), exchange.outbound, request, copy)
         .await;
     match sent {
         Ok(sent) => {
@@ -307,8 +268,8 @@ async fn forward(
             Ok(sent)
         }
         Err(error) => {
-            record.bytes.add_request(meter.bytes());
-            Err(Refusal::from(error).at(permit.grant().target()))
+            record.bytes.add_request(exchange.meter.bytes());
+            Err(Refusal::from(error).at(exchange.permit.grant().target()))
         }
     }
 }

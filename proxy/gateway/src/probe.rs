@@ -1,16 +1,16 @@
-//! Probes: a cheap request, which the target declares, that shows whether a credential works before
-//! a pod's request has to find out.
+//! Probes: a cheap request, declared by the target, that shows whether a credential works before a pod's
+//! request depends on it.
 //!
-//! A value is probed before its first use, and again every so often while it is used; all requests
-//! that wait share one probe, and none waits for a repeated one. A value that the API rejects is asked
-//! for again at its source, and if there is no better one, is not used. A probe that cannot be made
-//! holds nobody up for long and keeps nobody from trying.
+//! A value is probed before its first use, and repeatedly while it is in use. All waiting requests share
+//! one probe; none waits for a repeated one. If the API rejects a value, its source is asked again; if that
+//! has no other value, the credential is not used. A probe that cannot be made delays nobody for long and
+//! refuses nobody.
 //!
-//! A probe is the gateway's own request. It goes to the host of a request that waits for it, which
-//! policy has permitted, or where a policy with the credential permits that very request, and
-//! nowhere else; by the route that its path takes, over connections of its own. What it shows is of
-//! the host that it went to. It is told in the log, a metric and the credential's status, and has no
-//! decision record, since nobody asked.
+//! A probe is the gateway's own request. It goes only to the host of a request that waits for it, which
+//! policy has permitted, or to a host where a policy with the credential permits this very request. It
+//! takes the route of its path, over connections of its own; its result is valid for the host that it went
+//! to. The result is in the log, a metric and the credential's status. It has no decision record, since no
+//! caller asked for it.
 
 mod answer;
 
@@ -27,7 +27,7 @@ use countersign_credential::{
     health::{Finding, Health, HostHealth, ProbeReport, Proof},
 };
 use countersign_upstream::{
-    detect::Seen,
+    detect::ResponseMeta,
     forward::{BodyMeter, Forwarder, Outbound, RequestBody},
     inject,
 };
@@ -37,12 +37,12 @@ use http::{
 };
 use tokio::time::timeout;
 
-use answer::Told;
+use answer::ProbeResult;
 
-/// The longest that a probe takes: requests wait for the first one.
+/// The longest time that a probe takes; requests wait for the first one.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// As whom the gateway asks for itself.
+/// The gateway's own `User-Agent`.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!(
     "countersign/",
     env!("CARGO_PKG_VERSION"),
@@ -56,26 +56,26 @@ pub struct Prober {
     credentials: Arc<Credentials>,
     metrics: Metrics,
     clock: Clock,
-    /// The most of an answer that is looked at, in bytes.
+    /// The most bytes of a response that are examined.
     inspect_bytes: usize,
-    /// Whose connections a probe uses: no workload's, which all have a namespace.
+    /// The name under which probes have connections: it has no namespace, as workloads do.
     own_name: ResourceName,
 }
 
 /// A request that is about to use a credential.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
-    /// Where it goes, by a policy that permits it.
+    /// Where it goes; policy permits it.
     pub authority: &'a Authority,
     /// The API.
     pub target: &'a Arc<Target>,
-    /// The place of the credential on it.
+    /// Where the credential goes in the request.
     pub attach: &'a Attach,
     /// The credential.
     pub credential: &'a Arc<Credential>,
-    /// How that fares.
+    /// The credential's health.
     pub health: &'a Arc<Health>,
-    /// The same at the host where the request goes.
+    /// The credential's health at the request's host.
     pub place: &'a Arc<HostHealth>,
     /// The policies in force.
     pub policies: &'a PolicySet,
@@ -88,12 +88,12 @@ struct Subject {
     target: Arc<Target>,
     credential: Arc<Credential>,
     health: Arc<Health>,
-    /// How it fares where it is probed.
+    /// The credential's health at this host.
     place: Arc<HostHealth>,
 }
 
 impl Prober {
-    /// Probes nothing by itself: requests that use a credential have it probed.
+    /// A prober that is idle until requests use a credential.
     pub fn new(
         forwarder: Arc<Forwarder>,
         credentials: Arc<Credentials>,
@@ -111,10 +111,10 @@ impl Prober {
         }
     }
 
-    /// Sees to it that a value is probed before it is used. Returns whether there was something to wait
-    /// for: then the credential may have another value by now, or be rejected.
+    /// Makes sure that a value was probed before it is used. Returns whether there was a probe to wait for:
+    /// then the credential may have a new value, or be rejected.
     ///
-    /// A value that each caller has for itself is not probed: its first request shows as much.
+    /// A value that belongs to one caller is not probed: its first request shows as much.
     pub async fn prove(self: &Arc<Self>, waiting: Waiting<'_>, generation: u64) -> bool {
         let Some(probe) = wanted(waiting) else {
             return false;
@@ -135,12 +135,12 @@ impl Prober {
         if proof == Proof::Old {
             return false;
         }
-        // That it was cut off leaves the value unproven, and no worse than without probes.
+        // If it was cut off, the value stays unproven, as without probes.
         let _cut_off = probing.await;
         true
     }
 
-    /// Has a value that a probe found to be rejected tried by another; whether one could be made.
+    /// Probes again after a rejection; returns whether a probe could be made.
     pub async fn retry(self: &Arc<Self>, waiting: Waiting<'_>) -> bool {
         let subject = wanted(waiting).and_then(|probe| self.subject(probe, waiting));
         let Some(subject) = subject else { return false };
@@ -150,7 +150,7 @@ impl Prober {
         true
     }
 
-    /// Where a probe may go: to the host of the request that waits, or where policy permits it.
+    /// Where a probe may go: to the host of the waiting request, or where policy permits it.
     fn subject(&self, probe: &Probe, waiting: Waiting<'_>) -> Option<Subject> {
         let Waiting {
             authority,
@@ -179,7 +179,7 @@ impl Prober {
         })
     }
 
-    /// Probes the value that is held, and the one that its source has instead if it is rejected.
+    /// Probes the present value and, if it is rejected, the one that its source has instead.
     async fn settle(self: Arc<Self>, subject: Subject) {
         let Subject {
             target,
@@ -188,7 +188,7 @@ impl Prober {
             ..
         } = &subject;
         let Some(probe) = &target.probe else { return };
-        // Without a value there is nothing to probe; why is told where it is asked for.
+        // Without a value there is nothing to probe; the request that needs one is refused with the reason.
         let Ok(first) = self.credentials.obtain(credential).await else {
             return;
         };
@@ -216,7 +216,7 @@ impl Prober {
             .trip_for_all(second.generation(), said.as_deref());
     }
 
-    /// One probe, with all that is told of it.
+    /// Makes one probe and reports its result.
     async fn probe(&self, probe: &Probe, subject: &Subject, issued: &Issued) -> Finding {
         let Subject {
             authority,
@@ -227,14 +227,14 @@ impl Prober {
         } = subject;
         let (host, path) = (authority.host(), probe.path.as_str());
         let limited = health.limits.left(None, target.rate_limit, host, path);
-        let told = match limited {
-            Some(_) => Told::unknown("the API's rate limit is used up"),
+        let result = match limited {
+            Some(_) => ProbeResult::unknown("the API's rate limit is used up"),
             None => match timeout(LONGEST, self.ask(probe, subject, issued)).await {
-                Ok(told) => told,
-                Err(_elapsed) => Told::unknown("the API did not answer in time"),
+                Ok(result) => result,
+                Err(_elapsed) => ProbeResult::unknown("the API did not answer in time"),
             },
         };
-        let Told { finding, shows } = told;
+        let ProbeResult { finding, shows } = result;
         self.metrics.probed(&credential.name, finding.as_str());
         let report = ProbeReport {
             generation: issued.generation(),
@@ -247,7 +247,7 @@ impl Prober {
         finding
     }
 
-    async fn ask(&self, probe: &Probe, subject: &Subject, issued: &Issued) -> Told {
+    async fn ask(&self, probe: &Probe, subject: &Subject, issued: &Issued) -> ProbeResult {
         let Subject {
             authority,
             target,
@@ -259,7 +259,7 @@ impl Prober {
         let route = route.filter(|route| route.deny.is_none());
         let Some((route, attach)) = route.and_then(|route| Some((route, route.attach.as_ref()?)))
         else {
-            return Told::unknown("no route attaches a credential there");
+            return ProbeResult::unknown("no route attaches a credential there");
         };
         let request = Request::builder()
             .method(probe.method.clone())
@@ -268,31 +268,31 @@ impl Prober {
             .header(ACCEPT, "application/json")
             .body(());
         let Ok((mut parts, ())) = request.map(Request::into_parts) else {
-            return Told::unknown("the probe is no request");
+            return ProbeResult::unknown("the probe is no request");
         };
         let attached = Some((attach, issued.secret()));
         if let Err(error) = inject::head(&mut parts, authority, &probe.path, route, attached) {
-            return Told::unknown(&error.to_string());
+            return ProbeResult::unknown(&error.to_string());
         }
         let outbound = Outbound::probe(authority, &self.own_name, credential);
         let body = RequestBody::full(Bytes::new(), Arc::new(BodyMeter::default()));
         let request = Request::from_parts(parts, body);
         let response = match self.forwarder.send(&outbound, request).await {
             Ok(sent) => sent.response,
-            Err(error) => return Told::unknown(&error.to_string()),
+            Err(error) => return ProbeResult::unknown(&error.to_string()),
         };
         let (scope, path) = (target.rate_limit, probe.path.as_str());
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let (limits, now) = (&health.limits, self.clock.now());
             limits.note(None, scope, authority.host(), path, response.headers(), now);
-            return Told::unknown("the API's rate limit is used up");
+            return ProbeResult::unknown("the API's rate limit is used up");
         }
         health.scopes.note(response.headers());
-        let seen = Seen::of(route, &response, self.inspect_bytes);
+        let meta = ResponseMeta::of(route, &response, self.inspect_bytes);
         answer::read(
             target,
             &probe.shows,
-            seen,
+            meta,
             response,
             issued,
             self.inspect_bytes,
@@ -301,7 +301,7 @@ impl Prober {
     }
 }
 
-/// The probe of a target that shows something about this credential.
+/// The target's probe, if it tests this credential.
 fn wanted(waiting: Waiting<'_>) -> Option<&Probe> {
     let probe = waiting.target.probe.as_ref()?;
     let shared = !waiting.credential.provider.is_per_caller();
@@ -319,7 +319,7 @@ fn forbidden(probe: &Probe, credential: &ResourceName) -> String {
     )
 }
 
-/// What changes is told; that all is as before is not.
+/// Logs a result that differs from the one before.
 fn log(subject: &Subject, report: &ProbeReport, before: Option<&ProbeReport>) {
     let credential = &subject.credential.name;
     let generation = report.generation;

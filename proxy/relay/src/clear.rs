@@ -7,7 +7,10 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use countersign_core::{
     destination::Authority,
     slots::Slot,
-    wire::{activity::Activity, protocol::Protocol, rewound::Rewound, stream::ClientStream},
+    wire::{
+        connection_state::ConnectionState, protocol::Protocol, rewound::Rewound,
+        stream::ClientStream,
+    },
 };
 use http::{
     Method, Request, Uri,
@@ -74,7 +77,7 @@ pub(super) async fn serve(
             }
         }
         Protocol::Http2 => {
-            let stream = ClientStream::new(stream, Activity::new(), STALL_TIMEOUT);
+            let stream = ClientStream::new(stream, ConnectionState::new(), STALL_TIMEOUT);
             let stream = stream.with_frames(HEAD_TIMEOUT);
             let connection = http2().serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);

@@ -1,5 +1,5 @@
-//! Everything that leaves: the request made the gateway's own ([`inject`]), sent over verified TLS
-//! ([`forward`]), and what its answer says of the credential ([`detect`]).
+//! Everything that leaves: the request is rewritten ([`inject`]), sent over verified TLS ([`forward`]), and
+//! its response is checked for a failed credential ([`detect`]).
 
 pub mod detect;
 pub mod forward;

@@ -7,7 +7,6 @@ use countersign_config::{
     policy::{CallerFacts, Decision, PolicySet, RequestFacts},
 };
 use countersign_core::{clock::Clock, destination::Authority, reason::Reason};
-use countersign_gateway::authorize;
 use countersign_tests::{
     environment::{DASHBOARD, DASHBOARD_FILE, Environment},
     resources::{Resource, Resources},
@@ -199,7 +198,7 @@ fn explain(
     };
     let reason = match policies.explain(&caller, &request, at).decision {
         Decision::Permit(_) => return None,
-        Decision::Deny(denial) => authorize::reason(denial.reason),
+        Decision::Deny(denial) => countersign_authorize::reason(denial.reason),
         Decision::Unmatched => Reason::HostUnmatched,
     };
     Some(reason.facts().code.to_owned())

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each crate, by its folder, and all crates of ours that it may name.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("config/types", &[]),
     ("config", &["countersign-types"]),
     ("proxy/core", &["countersign-types"]),
@@ -25,8 +25,21 @@ const ARROWS: [(&str, &[&str]); 10] = [
         ],
     ),
     (
+        "proxy/authorize",
+        &[
+            "countersign-config",
+            "countersign-core",
+            "countersign-identity",
+        ],
+    ),
+    (
+        // What leaves is made of a permit.
         "proxy/upstream",
-        &["countersign-config", "countersign-core"],
+        &[
+            "countersign-authorize",
+            "countersign-config",
+            "countersign-core",
+        ],
     ),
     (
         // Issuers are called by the one client through which everything leaves.
@@ -42,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     (
         "proxy/gateway",
         &[
+            "countersign-authorize",
             "countersign-config",
             "countersign-core",
             "countersign-credential",
@@ -52,6 +66,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     (
         "proxy/cli",
         &[
+            "countersign-authorize",
             "countersign-config",
             "countersign-core",
             "countersign-credential",
@@ -63,7 +78,8 @@ const ARROWS: [(&str, &[&str]); 10] = [
 
 /// What the relay must not link, though the binary `countersign` does: policy and its expressions,
 /// credentials, a certificate authority, and the clients of the operator's own servers.
-const NOT_IN_THE_RELAY: [&str; 14] = [
+const NOT_IN_THE_RELAY: [&str; 15] = [
+    "countersign-authorize",
     "countersign-config",
     "countersign-control-plane",
     "countersign-credential",

@@ -15,6 +15,7 @@ mod strangers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::shed::Shed;
 pub use place::Slot;
 
 use std::{
@@ -44,34 +45,6 @@ pub enum Share {
     Unregistered,
     /// Those of the pod whose own gateway this is.
     Own,
-}
-
-/// Why a connection is closed in favour of others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shed {
-    /// All strangers' places at its listener are taken.
-    ListenerFull,
-    /// All strangers' places of its source are taken.
-    SourceFull,
-    /// Memory or file descriptors are short.
-    Resources,
-    /// It showed proofs that were refused.
-    ProofRefused,
-    /// Its workload holds more than its share, and another has less.
-    Share,
-}
-
-impl Shed {
-    /// The stable name in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ListenerFull => "listener_full",
-            Self::SourceFull => "source_full",
-            Self::Resources => "resources",
-            Self::ProofRefused => "proof_refused",
-            Self::Share => "share_exceeded",
-        }
-    }
 }
 
 /// A workload has its share of the connections, and there is none to spare.

@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{NoPlace, Share, Shed, Slots};
 use crate::{
     metrics::{ConnectionGuard, Metrics},
-    wire::activity::Activity,
+    wire::connection_state::ConnectionState,
 };
 
 /// How many proofs may be refused on one connection. Clients that send their proof only
@@ -76,7 +76,7 @@ pub(super) struct Place {
     shed: OnceLock<Shed>,
     told: Notify,
     /// What the connection does, then what is done in the tunnels within it.
-    activities: Mutex<SmallVec<[Weak<Activity>; 2]>>,
+    activities: Mutex<SmallVec<[Weak<ConnectionState>; 2]>>,
     counted: Mutex<Option<ConnectionGuard>>,
 }
 
@@ -157,8 +157,8 @@ impl Place {
             return false;
         }
         // Before it is told: what is in progress on it ends for this reason.
-        for activity in lock(&self.activities).iter().filter_map(Weak::upgrade) {
-            activity.shed(why);
+        for connection_state in lock(&self.activities).iter().filter_map(Weak::upgrade) {
+            connection_state.shed(why);
         }
         self.told.notify_waiters();
         true
@@ -223,17 +223,17 @@ impl Slot {
     }
 
     /// Notes what is done on the connection, or in a tunnel within it.
-    pub fn follow(&self, activity: &Arc<Activity>) {
+    pub fn follow(&self, connection_state: &Arc<ConnectionState>) {
         let mut activities = lock(&self.place.activities);
         // The first stays in its place, for the tunnels within it are counted apart.
         if activities.len() > 1 {
             let first = activities[0].clone();
             activities.retain(|one| Weak::ptr_eq(one, &first) || one.strong_count() > 0);
         }
-        activities.push(Arc::downgrade(activity));
+        activities.push(Arc::downgrade(connection_state));
         drop(activities);
         if let Some(why) = self.place.shed.get() {
-            activity.shed(*why);
+            connection_state.shed(*why);
         }
     }
 

@@ -5,7 +5,7 @@ use rstest::rstest;
 use tokio::time::Instant;
 
 use super::*;
-use crate::wire::activity::{Activity, Busy};
+use crate::wire::connection_state::{ConnectionState, InFlightGuard};
 
 const NODE: &str = "192.0.2.1";
 const OTHER: &str = "192.0.2.2";
@@ -40,13 +40,17 @@ fn workload(name: &str) -> Share {
 }
 
 /// A connection of a workload, with a request in progress or without.
-fn proven(slots: &Slots, name: &str, busy: bool) -> (Slot, Arc<Activity>, Option<Busy>) {
+fn proven(
+    slots: &Slots,
+    name: &str,
+    busy: bool,
+) -> (Slot, Arc<ConnectionState>, Option<InFlightGuard>) {
     let slot = enter(slots, NODE);
-    let activity = Activity::new();
-    slot.follow(&activity);
+    let connection_state = ConnectionState::new();
+    slot.follow(&connection_state);
     slot.prove(|| workload(name)).unwrap();
-    let busy = busy.then(|| activity.begin());
-    (slot, activity, busy)
+    let busy = busy.then(|| connection_state.begin());
+    (slot, connection_state, busy)
 }
 
 #[test]
@@ -264,7 +268,7 @@ async fn a_connection_rests_when_the_tunnels_in_it_rest() {
     assert_eq!(resting(&slot), Some(Instant::now()));
     let tunnel = outer.begin();
     assert_eq!(resting(&slot), None, "its handshake is not over");
-    let inner = Activity::new();
+    let inner = ConnectionState::new();
     slot.follow(&inner);
     let request = inner.begin();
     assert_eq!(resting(&slot), None);

@@ -8,7 +8,7 @@
 
 mod partial;
 
-use super::activity::Violation;
+use super::connection_state::Violation;
 use crate::wire::lines;
 use partial::{Partial, Whole};
 

@@ -1,7 +1,7 @@
 //! What gateway and relay share on a client's connection: its first bytes, its original destination, the
 //! framing of its requests, its requests in progress, and the timers that watch it.
 
-pub mod activity;
+pub mod connection_state;
 pub mod first_bytes;
 pub mod frames;
 pub mod framing;

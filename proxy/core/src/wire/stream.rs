@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    activity::Activity,
+    connection_state::ConnectionState,
     frames::Frames,
     framing::Framing,
     half_closed::HalfClosed,
@@ -40,7 +40,7 @@ pin_project! {
         stream: IO,
         // What was read while the connection was idle, and is read again.
         ahead: Bytes,
-        activity: Arc<Activity>,
+        connection_state: Arc<ConnectionState>,
         heads: Option<Heads>,
         meter: Option<Meter>,
         // How much was read since other tasks had their turn.
@@ -86,11 +86,11 @@ struct Writes {
 
 impl<IO> ClientStream<IO> {
     /// Watches writes to `stream`; each chunk may take `limit`.
-    pub fn new(stream: IO, activity: Arc<Activity>, limit: Duration) -> Self {
+    pub fn new(stream: IO, connection_state: Arc<ConnectionState>, limit: Duration) -> Self {
         Self {
             stream,
             ahead: Bytes::new(),
-            activity,
+            connection_state,
             heads: None,
             meter: None,
             piece: 0,
@@ -160,27 +160,27 @@ impl<IO> ClientStream<IO> {
 }
 
 impl Heads {
-    fn read(&mut self, bytes: &[u8], activity: &Activity) {
+    fn read(&mut self, bytes: &[u8], connection_state: &ConnectionState) {
         self.answered = false;
         match &mut self.place {
             Position::Http1 { framing, begun } => {
                 *begun = true;
                 if let Err(violation) = framing.follow(bytes) {
-                    activity.violate(violation);
+                    connection_state.violate(violation);
                 }
-                activity.read(framing.between_requests());
+                connection_state.read(framing.between_requests());
             }
             Position::Http2(frames) => frames.follow(bytes),
         }
     }
 
     /// Whether the client, which has closed its side, waits for a response.
-    fn awaits_answer(&self, activity: &Activity) -> bool {
+    fn awaits_answer(&self, connection_state: &ConnectionState) -> bool {
         let between_requests = match &self.place {
             Position::Http1 { framing, .. } => framing.between_requests(),
             Position::Http2(_) => false,
         };
-        between_requests && activity.is_http() && !activity.is_idle()
+        between_requests && connection_state.is_http() && !connection_state.is_idle()
     }
 
     /// Whether an interim response can be sent.
@@ -192,11 +192,11 @@ impl Heads {
     }
 
     /// Which head is incomplete, if one is.
-    fn due(&self, activity: &Activity) -> Option<u64> {
+    fn due(&self, connection_state: &ConnectionState) -> Option<u64> {
         match &self.place {
             Position::Http1 { framing, begun } => {
-                let due = activity.is_idle() && (!begun || framing.within_head());
-                due.then(|| activity.rested_at())
+                let due = connection_state.is_idle() && (!begun || framing.within_head());
+                due.then(|| connection_state.rested_at())
             }
             // Whatever else is in progress: no other frame can come before the block is complete.
             Position::Http2(frames) => frames.within_head().then(|| frames.blocks()),
@@ -204,8 +204,12 @@ impl Heads {
     }
 
     /// Ready when a head is overdue.
-    fn poll_overdue(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
-        let Some(of) = self.due(activity) else {
+    fn poll_overdue(
+        &mut self,
+        context: &mut Context<'_>,
+        connection_state: &ConnectionState,
+    ) -> Poll<()> {
+        let Some(of) = self.due(connection_state) else {
             self.timer = None;
             return Poll::Pending;
         };
@@ -226,7 +230,7 @@ impl Writes {
     fn watch<T>(
         &mut self,
         context: &mut Context<'_>,
-        activity: &Activity,
+        connection_state: &ConnectionState,
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
@@ -235,7 +239,7 @@ impl Writes {
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         ready!(self.timer.poll_until(context, since + self.limit));
-        activity.stall();
+        connection_state.stall();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -246,14 +250,14 @@ fn note(
     meter: Option<&mut Meter>,
     fresh: &[u8],
     room: usize,
-    activity: &Activity,
+    connection_state: &ConnectionState,
 ) -> Result<(), Overrun> {
     let Some(heads) = heads else { return Ok(()) };
-    heads.read(fresh, activity);
+    heads.read(fresh, connection_state);
     let Some(meter) = meter else { return Ok(()) };
     match &heads.place {
         Position::Http1 { framing, .. } => meter.read_head(framing.head_bytes(), room),
-        Position::Http2(_) => meter.read(fresh.len(), activity.is_idle()),
+        Position::Http2(_) => meter.read(fresh.len(), connection_state.is_idle()),
     }
 }
 
@@ -268,11 +272,13 @@ impl<IO: AsyncWrite> ClientStream<IO> {
     /// For hyper such a client is silent until its last response has ended.
     fn poll_half_closed(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.activity.half_close(context.waker());
+        this.connection_state.half_close(context.waker());
         match (this.heads, this.half_closed) {
-            (Some(heads), Some(half_closed)) if heads.awaits_answer(this.activity) => half_closed
-                .poll_left(this.stream, context, heads.takes_interim())
-                .map(Err),
+            (Some(heads), Some(half_closed)) if heads.awaits_answer(this.connection_state) => {
+                half_closed
+                    .poll_left(this.stream, context, heads.takes_interim())
+                    .map(Err)
+            }
             (_, _) => Poll::Ready(Ok(())),
         }
     }
@@ -286,7 +292,7 @@ impl<IO: AsyncWrite> ClientStream<IO> {
         if let Some(heads) = this.heads {
             heads.answered = true;
         }
-        this.activity.wrote(false);
+        this.connection_state.wrote(false);
         Poll::Ready(Ok(()))
     }
 }
@@ -322,13 +328,13 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
             if !fresh.is_empty() {
                 let (heads, meter) = (this.heads.as_mut(), this.meter.as_mut());
                 let room = buffer.remaining();
-                if let Err(overrun) = note(heads, meter, fresh, room, this.activity) {
-                    this.activity.overrun(overrun);
+                if let Err(overrun) = note(heads, meter, fresh, room, this.connection_state) {
+                    this.connection_state.overrun(overrun);
                     return Poll::Ready(Err(overrun.into()));
                 }
             } else if matches!(polled, Poll::Ready(Ok(())))
                 && let Some(heads) = this.heads
-                && heads.awaits_answer(this.activity)
+                && heads.awaits_answer(this.connection_state)
             {
                 *this.half_closed = Some(Box::new(HalfClosed::new()));
                 return self.poll_half_closed(context);
@@ -338,7 +344,7 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
         let Some(heads) = this.heads else {
             return polled;
         };
-        ready!(heads.poll_overdue(context, this.activity));
+        ready!(heads.poll_overdue(context, this.connection_state));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -352,16 +358,16 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write(context, bytes);
-        this.writes.watch(context, this.activity, polled)
+        this.writes.watch(context, this.connection_state, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let polled = this.stream.poll_flush(context);
         if polled.is_ready() {
-            this.activity.wrote(true);
+            this.connection_state.wrote(true);
         }
-        this.writes.watch(context, this.activity, polled)
+        this.writes.watch(context, this.connection_state, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -369,7 +375,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_shutdown(context);
-        this.writes.watch(context, this.activity, polled)
+        this.writes.watch(context, this.connection_state, polled)
     }
 
     fn poll_write_vectored(
@@ -380,7 +386,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write_vectored(context, slices);
-        this.writes.watch(context, this.activity, polled)
+        this.writes.watch(context, this.connection_state, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

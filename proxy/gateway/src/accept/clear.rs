@@ -1,113 +1,110 @@
-//! HTTP without TLS from clients that know nothing of a proxy: never with a credential, and never
-//! to a governed host.
+//! HTTP in clear text from clients that were redirected: never with a credential, and never to a governed
+//! host.
 
 use std::sync::Arc;
 
-use countersign_config::model::Unmatched;
+use countersign_authorize::{self as authorize, Received};
 use countersign_core::{
-    destination::Authority,
-    reason::Reason,
     slots::Share,
-    wire::activity::{Activity, Busy},
+    wire::connection_state::{ConnectionState, InFlightGuard},
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{Entrance, Received, listener::OwnIdentity, plain::Passing};
+use super::{AcceptContext, own_identity::OwnIdentity, unmatched::UnmatchedRequest};
 use crate::{
-    app::Rooms,
-    authorize,
     observe::Record,
-    pipeline::{self, Answer},
+    pipeline::{self, AnswerBody},
     refusal::Refusal,
+    session::{ConnectionMeta, no_violation},
 };
 
-/// One steered connection that speaks HTTP in clear.
+/// One redirected connection that speaks HTTP in clear text.
 #[derive(Debug)]
 pub(super) struct Clear {
-    /// The rooms of the gateway.
-    pub(super) rooms: Arc<Rooms>,
+    /// What all listeners share.
+    pub(super) context: Arc<AcceptContext>,
     /// Where the connection came in.
-    pub(super) entrance: Entrance,
-    /// Who calls.
+    pub(super) meta: ConnectionMeta,
+    /// The identity of the pod.
     pub(super) own: Arc<OwnIdentity>,
-    /// What the connection is doing.
-    pub(super) activity: Arc<Activity>,
+    /// The connection's requests in flight, and how it ends.
+    pub(super) connection_state: Arc<ConnectionState>,
     /// The port the client dialled.
     pub(super) port: u16,
 }
 
 impl Clear {
     /// Handles one request.
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        let busy = self.activity.begin();
-        if let Err(refusal) = pipeline::no_violation(&self.activity) {
-            return self.refuse(refusal, |_| {}, busy);
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        let in_flight = self.connection_state.begin();
+        if let Err(refusal) = no_violation(&self.connection_state) {
+            return self.refuse(refusal, |_| {}, in_flight);
         }
         let (parts, body) = request.into_parts();
-        let caller = match self.own.caller(&self.rooms.identifier, None).await {
+        let caller = match self.own.caller(&self.context.access.identifier, None).await {
             Ok(caller) => caller,
             Err(refusal) => {
-                let mut response = self.refuse(refusal, |_| {}, busy);
-                if self.entrance.slot.refuse() {
+                let mut response = self.refuse(refusal, |_| {}, in_flight);
+                if self.meta.slot.refuse() {
                     pipeline::last(&mut response);
                 }
                 return response;
             }
         };
-        if let Err(refusal) = self.entrance.slot.prove(|| Share::Own) {
-            return self.refuse(refusal.into(), |record| record.called_by(&caller), busy);
+        if let Err(refusal) = self.meta.slot.prove(|| Share::Own) {
+            return self.refuse(
+                refusal.into(),
+                |record| record.called_by(&caller),
+                in_flight,
+            );
         }
-        if let Err(short) = self.rooms.claim(&self.entrance, &caller) {
-            return self.refuse(short.into(), |record| record.called_by(&caller), busy);
+        if let Err(short) = self.meta.charge_to(&caller, &self.context.budget) {
+            return self.refuse(short.into(), |record| record.called_by(&caller), in_flight);
         }
         let received = match Received::in_clear(&parts, self.port) {
             Ok(received) => received,
-            Err(refusal) => return self.refuse(refusal, |record| record.called_by(&caller), busy),
+            Err(denied) => {
+                return self.refuse(denied.into(), |record| record.called_by(&caller), in_flight);
+            }
         };
-        if let Err(refusal) = self.may_pass(received.authority()) {
-            let tell = |record: &mut Record| {
-                record.called_by(&caller);
-                record.passing(&received, &parts);
-            };
-            return self.refuse(refusal, tell, busy);
-        }
-        let passing = Passing {
-            rooms: &self.rooms,
-            entrance: &self.entrance,
-            caller: &caller,
+        let access = &self.context.access;
+        let snapshot = access.snapshots.load_full();
+        let passage =
+            authorize::in_clear(&snapshot, &caller, received.authority(), access.unmatched);
+        let passage = match passage {
+            Ok(passage) => passage,
+            Err(denied) => {
+                let tell = |record: &mut Record| {
+                    record.called_by(&caller);
+                    record.passing(&received, &parts);
+                };
+                return self.refuse(denied.into(), tell, in_flight);
+            }
+        };
+        let request = UnmatchedRequest {
+            context: &self.context,
+            meta: &self.meta,
+            passage,
             received,
         };
-        passing.forward(parts, body, busy).await
-    }
-
-    fn may_pass(&self, authority: &Authority) -> Result<(), Refusal> {
-        let snapshot = self.rooms.snapshots.load_full();
-        if snapshot
-            .policies()
-            .governing_target(authority.host())
-            .is_some()
-        {
-            let detail = format!("{authority} gets a credential, which never travels in clear");
-            return Err(Refusal::new(Reason::PlaintextRefused, detail));
-        }
-        match self.rooms.unmatched {
-            Unmatched::Deny => Err(authorize::unmatched(authority)),
-            Unmatched::Tunnel => Ok(()),
-        }
+        request.forward(parts, body, in_flight).await
     }
 
     fn refuse(
         &self,
         refusal: Refusal,
         tell: impl FnOnce(&mut Record),
-        busy: Busy,
-    ) -> Response<Answer> {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
+        in_flight: InFlightGuard,
+    ) -> Response<AnswerBody> {
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
         tell(&mut record);
-        let mut response = pipeline::refused(record, refusal, busy);
-        pipeline::last_if_violated(&mut response, &self.activity);
+        let mut response = pipeline::refused(record, refusal, in_flight);
+        pipeline::last_if_violated(&mut response, &self.connection_state);
         response
     }
 }

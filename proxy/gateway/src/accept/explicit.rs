@@ -1,62 +1,66 @@
 //! The explicit proxy: CONNECT (HTTP/1.0, 1.1 and 2) and requests in absolute form.
 //!
-//! An identified caller's CONNECT to a governed host is accepted even where policy will refuse
-//! every request: the refusal then comes inside, in the API's own language, which SDKs understand.
+//! CONNECT to a governed host is accepted for every identified caller, even if policy will refuse all its
+//! requests: the refusal then comes inside the tunnel as an error of the API, which SDKs understand.
 
+mod identify;
 mod upgraded;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use countersign_authorize::{
+    self as authorize, AccessControl, Disposition, Passage, Permit, Received, Snapshot,
+};
 use countersign_config::{
     memory::{CARRIED, TUNNEL, TUNNEL_OVER_HTTP2},
     model::Unmatched,
-    policy::Interception,
 };
 use countersign_core::{
+    budget::Purse,
     destination::Authority,
     reason::Reason,
-    wire::activity::{Activity, Busy},
+    wire::connection_state::{ConnectionState, InFlightGuard},
 };
-use countersign_identity::{Caller, Identifier, Proof};
+use countersign_identity::Caller;
+use countersign_upstream::forward::Outbound;
 use http::{Method, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Entrance, Received, Session,
-    intercept::{Intercepted, Way},
-    listener::OwnIdentity,
-    plain::Passing,
-    tunnel::Carried,
+    AcceptContext,
+    intercept::{InterceptMode, Intercepted},
+    own_identity::OwnIdentity,
+    tunnel::CarriedTunnel,
+    unmatched::UnmatchedRequest,
 };
 use crate::{
-    app::Rooms,
-    authorize::{self, Permit, Snapshot},
     observe::TargetPart,
-    pipeline::{self, Answer},
+    pipeline::{self, AnswerBody, RequestHandler},
     refusal::{self, Refusal},
+    session::{ConnectionMeta, Session, close, no_violation, open_for},
 };
 
 /// One client connection to the proxy.
 #[derive(Debug)]
 pub(super) struct Explicit {
-    /// The rooms of the gateway.
-    pub(super) rooms: Arc<Rooms>,
+    /// What all listeners share.
+    pub(super) context: Arc<AcceptContext>,
     /// Where the connection came in.
-    pub(super) entrance: Entrance,
-    /// What the connection is doing.
-    pub(super) activity: Arc<Activity>,
+    pub(super) meta: ConnectionMeta,
+    /// The connection's requests in flight, and how it ends.
+    pub(super) connection_state: Arc<ConnectionState>,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
-    /// The identity of whatever comes in here, at a sidecar's listener.
+    /// At a sidecar's listener, the pod's identity.
     pub(super) own: Option<Arc<OwnIdentity>>,
-    /// The caller by the certificate of the connection.
+    /// The caller that the client certificate proves, if there is one.
     pub(super) certificate: Option<Arc<Caller>>,
 }
 
-/// What is known of a request that may come to nothing before there is a session.
+/// What is known of a request before there is a session.
 #[derive(Default)]
 struct Known {
     caller: Option<Arc<Caller>>,
@@ -65,107 +69,121 @@ struct Known {
 
 impl Explicit {
     /// Handles one request to the proxy.
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        let busy = self.activity.begin();
+    pub(super) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Response<AnswerBody> {
+        let in_flight = self.connection_state.begin();
         let mut known = Known::default();
         if request.method() == Method::CONNECT {
             return match self.connect(request, &mut known).await {
                 Ok(()) => {
-                    busy.switch();
-                    Response::new(Answer::empty())
+                    in_flight.switch();
+                    Response::new(AnswerBody::empty())
                 }
-                Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, busy),
+                Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, in_flight),
             };
         }
         if request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return match self.introduced(&request, &mut known).await {
-                Ok(()) => no_content(busy),
-                Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
+                Ok(()) => no_content(in_flight),
+                Err(refusal) => self.refuse(known, refusal, refusal::answer, in_flight),
             };
         }
-        // Boxed, so that CONNECT does not carry the room for a whole request.
+        // Boxed, so that the future of CONNECT is not as large as that of a whole request.
         match Box::pin(self.absolute(request, &mut known)).await {
             Ok(answer) => answer,
-            Err(refusal) => self.refuse(known, refusal, refusal::answer, busy),
+            Err(refusal) => self.refuse(known, refusal, refusal::answer, in_flight),
         }
     }
 
-    /// The client only says who it is, so that its connection counts as its workload's before there
-    /// is a request to carry (RFC 9110, section 9.3.7: `*` asks the proxy itself).
+    /// The client only identifies itself, so that its connection counts against its workload before its
+    /// first request (RFC 9110, section 9.3.7: `*` addresses the proxy itself).
     async fn introduced(
         &self,
         request: &Request<Incoming>,
         known: &mut Known,
     ) -> Result<(), Refusal> {
-        pipeline::no_violation(&self.activity)?;
+        no_violation(&self.connection_state)?;
         self.identify(request, known).await.map(drop)
     }
 
-    /// Decides about a tunnel, and starts what runs in it once the client has our answer.
+    /// Decides about a tunnel, and starts it once the client has the response.
     async fn connect(
         &self,
         mut request: Request<Incoming>,
         known: &mut Known,
     ) -> Result<(), Refusal> {
-        pipeline::no_violation(&self.activity)?;
+        no_violation(&self.connection_state)?;
         let upgrade = hyper::upgrade::on(&mut request);
         let authority = connect_target(&request)?;
         known.target = Some(TargetPart::connect(&authority));
         let caller = self.identify(&request, known).await?;
-        let snapshot = self.rooms.snapshots.load_full();
+        let access = &self.context.access;
+        let snapshot = access.snapshots.load_full();
         let recognition = snapshot.recognise(caller.facts());
-        let interception = snapshot.policies().interception(
-            recognition.workloads(),
-            authority.host(),
-            authority.port(),
+        let disposition = authorize::connection(
+            &snapshot,
+            &recognition,
+            &caller,
+            &authority,
+            access.unmatched,
         );
-        match interception {
-            Interception::Intercept(_) => {
+        match disposition? {
+            Disposition::Intercept(_) => {
                 let room = match request.version() {
                     Version::HTTP_2 => TUNNEL_OVER_HTTP2,
                     _ => TUNNEL,
                 };
-                let intercepted = Intercepted {
-                    purse: self.rooms.open_for(&caller, room)?,
-                    rooms: Arc::clone(&self.rooms),
-                    entrance: self.entrance.clone(),
-                    caller,
-                    authority,
-                    way: Way::Connect,
-                    closing: self.closing.child_token(),
-                };
-                let busy = self.activity.begin();
-                let slot = Arc::clone(&self.entrance.slot);
-                self.rooms.tasks.spawn(async move {
-                    slot.within(upgraded::intercept(intercepted, upgrade)).await;
-                    drop(busy);
-                });
+                let purse = open_for(&self.context.budget, &caller, room)?;
+                self.intercept(Arc::clone(&caller), authority, purse, upgrade);
                 Ok(())
             }
-            Interception::Refuse(denial) => Err(denial.into()),
-            Interception::Carry(_) => {
-                let now = self.rooms.clock.now();
+            Disposition::Carry => {
+                let now = access.clock.now();
                 let permit = authorize::tunnel(&snapshot, &recognition, &caller, &authority, now)?;
-                let granted = Some((&permit, &*snapshot));
-                self.tunnel(Arc::clone(&caller), authority, granted, upgrade)
+                let (outbound, granted) = (Outbound::permitted(&permit), (&permit, &*snapshot));
+                self.tunnel(&caller, &outbound, Some(granted), upgrade)
                     .await
             }
-            Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
-                Err(authorize::other_port(&authority, &target))
+            Disposition::Pass(passage) => {
+                let outbound = Outbound::unmatched(&passage);
+                self.tunnel(&caller, &outbound, None, upgrade).await
             }
-            Interception::OtherPort(_) | Interception::Unmatched => match self.rooms.unmatched {
-                Unmatched::Deny => Err(authorize::unmatched(&authority)),
-                Unmatched::Tunnel => self.tunnel(caller, authority, None, upgrade).await,
-            },
         }
+    }
+
+    /// Decrypts what follows.
+    fn intercept(
+        &self,
+        caller: Arc<Caller>,
+        authority: Authority,
+        purse: Arc<Purse>,
+        upgrade: OnUpgrade,
+    ) {
+        let intercepted = Intercepted {
+            context: Arc::clone(&self.context),
+            meta: self.meta.clone(),
+            caller,
+            authority,
+            mode: InterceptMode::Connect,
+            purse,
+            closing: self.closing.child_token(),
+        };
+        let in_flight = self.connection_state.begin();
+        let slot = Arc::clone(&self.meta.slot);
+        self.context.lifecycle.tasks.spawn(async move {
+            slot.within(upgraded::intercept(intercepted, upgrade)).await;
+            drop(in_flight);
+        });
     }
 
     async fn absolute(
         self: &Arc<Self>,
         request: Request<Incoming>,
         known: &mut Known,
-    ) -> Result<Response<Answer>, Refusal> {
-        pipeline::no_violation(&self.activity)?;
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        no_violation(&self.connection_state)?;
         match request.uri().scheme_str() {
             Some("https") => self.originate(request, known).await,
             Some("http") => self.plaintext(request, known).await,
@@ -176,212 +194,155 @@ impl Explicit {
         }
     }
 
-    /// Carries a connection without a credential: unmatched, or by a policy.
+    /// Tunnels a connection without decrypting it.
     async fn tunnel(
         &self,
-        caller: Arc<Caller>,
-        authority: Authority,
+        caller: &Arc<Caller>,
+        outbound: &Outbound,
         granted: Option<(&Permit<'_>, &Snapshot)>,
         upgrade: OnUpgrade,
     ) -> Result<(), Refusal> {
-        let room = self.rooms.open_for(&caller, CARRIED)?;
-        let (upstream, address) = self.rooms.forwarder.tunnel(&authority).await?;
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
-        record.called_by(&caller);
-        record.came_on(&self.activity);
-        record.connecting(&authority);
+        let room = open_for(&self.context.budget, caller, CARRIED)?;
+        let (upstream, address) = self.context.forwarder.tunnel(outbound).await?;
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
+        record.called_by(caller);
+        record.came_on(&self.connection_state);
+        record.connecting(outbound.authority());
         record.dialled(address);
         if let Some((permit, snapshot)) = granted {
             record.permitted(permit, snapshot);
         }
-        let carried = Carried {
-            rooms: Arc::clone(&self.rooms),
-            entrance: self.entrance.clone(),
-            caller,
-            authority,
+        let carried = CarriedTunnel {
+            context: Arc::clone(&self.context),
+            meta: self.meta.clone(),
+            caller: Arc::clone(caller),
+            authority: outbound.authority().clone(),
             address,
             granted: granted.is_some(),
-            way: Way::Connect,
+            mode: InterceptMode::Connect,
             room,
             closing: self.closing.child_token(),
         };
-        let busy = self.activity.begin();
-        let slot = Arc::clone(&self.entrance.slot);
+        let in_flight = self.connection_state.begin();
+        let slot = Arc::clone(&self.meta.slot);
         let tunnel = async move {
-            let _busy = busy;
-            // The client left before it had our answer: the record says so when it is dropped.
+            let _in_flight = in_flight;
+            // The client left before it had the response; dropping the record says so.
             let Ok(client) = upgrade.await else { return };
             carried.run(TokioIo::new(client), upstream, record).await;
         };
-        self.rooms
+        self.context
+            .lifecycle
             .tasks
             .spawn(async move { slot.within(tunnel).await });
         Ok(())
     }
 
-    /// An absolute `https://` request in clear to the proxy: we originate the TLS.
+    /// A request in absolute form for `https://`: the gateway originates the TLS.
     async fn originate(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         known: &mut Known,
-    ) -> Result<Response<Answer>, Refusal> {
+    ) -> Result<Response<AnswerBody>, Refusal> {
         let caller = self.identify(&request, known).await?;
-        let snapshot = self.rooms.snapshots.load_full();
-        if self.rooms.unmatched == Unmatched::Tunnel {
+        let AccessControl {
+            snapshots,
+            unmatched,
+            ..
+        } = &*self.context.access;
+        if *unmatched == Unmatched::Tunnel {
+            let snapshot = snapshots.load_full();
             let (parts, body) = request.into_parts();
             let received = Received::absolute(&parts)?;
-            let authority = received.authority();
-            let policies = snapshot.policies();
-            if policies
-                .target(authority.host(), authority.port())
-                .is_none()
-            {
-                if let Some(target) = policies.governing_target(authority.host()) {
-                    return Err(authorize::other_port(authority, target));
-                }
-                return self.pass(&caller, received, parts, body).await;
+            let passage =
+                authorize::originated(&snapshot, &caller, received.authority(), *unmatched)?;
+            if let Some(passage) = passage {
+                return Ok(self.pass(passage, received, parts, body).await);
             }
             request = Request::from_parts(parts, body);
         }
         let session = Session::new(
-            Arc::clone(&self.rooms),
-            self.entrance.clone(),
+            self.meta.clone(),
             caller,
-            Arc::clone(&self.activity),
+            Arc::clone(&self.connection_state),
             self.closing.clone(),
             None,
-            Arc::clone(&self.entrance.purse),
+            Arc::clone(&self.meta.purse),
         );
-        Ok(pipeline::handle(Arc::new(session), request).await)
+        let handler = RequestHandler::new(Arc::clone(&self.context.requests), session);
+        Ok(Arc::new(handler).handle(request).await)
     }
 
-    /// An absolute `http://` request: never with a credential, and never to a governed host.
+    /// A request in absolute form for `http://`: never with a credential, and never to a governed host.
     async fn plaintext(
         &self,
         request: Request<Incoming>,
         known: &mut Known,
-    ) -> Result<Response<Answer>, Refusal> {
+    ) -> Result<Response<AnswerBody>, Refusal> {
         let caller = self.identify(&request, known).await?;
         let (parts, body) = request.into_parts();
         let received = Received::absolute(&parts)?;
         known.target = Some(TargetPart::absolute(&received, &parts));
-        let authority = received.authority();
-        let snapshot = self.rooms.snapshots.load_full();
-        if snapshot
-            .policies()
-            .governing_target(authority.host())
-            .is_some()
-        {
-            let detail = format!("{authority} gets a credential, which never travels in clear");
-            return Err(Refusal::new(Reason::PlaintextRefused, detail));
-        }
-        self.pass(&caller, received, parts, body).await
+        let access = &self.context.access;
+        let snapshot = access.snapshots.load_full();
+        let passage =
+            authorize::in_clear(&snapshot, &caller, received.authority(), access.unmatched)?;
+        Ok(self.pass(passage, received, parts, body).await)
     }
 
     /// A request in absolute form for a host that no target matches.
     async fn pass(
         &self,
-        caller: &Caller,
+        passage: Passage<'_>,
         received: Received,
         parts: Parts,
         body: Incoming,
-    ) -> Result<Response<Answer>, Refusal> {
-        if self.rooms.unmatched == Unmatched::Deny {
-            return Err(authorize::unmatched(received.authority()));
-        }
-        let passing = Passing {
-            rooms: &self.rooms,
-            entrance: &self.entrance,
-            caller,
+    ) -> Response<AnswerBody> {
+        let request = UnmatchedRequest {
+            context: &self.context,
+            meta: &self.meta,
+            passage,
             received,
         };
-        Ok(passing.forward(parts, body, self.activity.begin()).await)
+        request
+            .forward(parts, body, self.connection_state.begin())
+            .await
     }
 
-    /// Who asks. From then on the connection takes a place of its workload's.
-    async fn identify(
-        &self,
-        request: &Request<Incoming>,
-        known: &mut Known,
-    ) -> Result<Arc<Caller>, Refusal> {
-        let slot = &self.entrance.slot;
-        slot.asks();
-        let caller = self.prove(request).await?;
-        known.caller = Some(Arc::clone(&caller));
-        slot.prove(|| self.rooms.snapshots.load_full().share_of(&caller))?;
-        self.rooms.claim(&self.entrance, &caller)?;
-        Ok(caller)
-    }
-
-    /// By token, by certificate, or by both, which then must be of the same workload.
-    async fn prove(&self, request: &Request<Incoming>) -> Result<Arc<Caller>, Refusal> {
-        let identifier = &self.rooms.identifier;
-        if let Some(certificate) = &self.certificate
-            && let Err(error) = identifier.confirm(certificate).await
-        {
-            // No other certificate can come on this connection.
-            self.closing.cancel();
-            return Err(error.into());
-        }
-        match (self.by_token(request).await?, &self.certificate) {
-            (Some(token), Some(certificate)) => Ok(identifier.by_both(&token, certificate)?),
-            (Some(token), None) => Ok(token),
-            (None, Some(certificate)) => Ok(Arc::clone(certificate)),
-            (None, None) => {
-                let detail = "the request has no Proxy-Authorization, and the connection no client certificate";
-                Err(Refusal::new(Reason::IdentityMissing, detail))
-            }
-        }
-    }
-
-    async fn by_token(&self, request: &Request<Incoming>) -> Result<Option<Arc<Caller>>, Refusal> {
-        let identifier = &self.rooms.identifier;
-        let presented = Identifier::presented(request.headers())?;
-        if let Some(own) = &self.own {
-            return own.caller(identifier, presented.as_ref()).await.map(Some);
-        }
-        let Some(token) = presented else {
-            return Ok(None);
-        };
-        let source = Some(self.entrance.client.ip());
-        let caller = identifier.by_token_from(source, &token, Proof::ServiceAccountToken);
-        Ok(Some(caller.await?))
-    }
-
-    /// Answers and records a request that came to nothing before there was a session.
+    /// Responds to a request that was refused before there was a session, and records it.
     fn refuse(
         &self,
         known: Known,
         refusal: Refusal,
         answer: fn(&Refusal, &str) -> Response<Bytes>,
-        busy: Busy,
-    ) -> Response<Answer> {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
+        in_flight: InFlightGuard,
+    ) -> Response<AnswerBody> {
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
         record.target = known.target;
         let mut response = answer(&refusal, &record.id.to_string());
         match known.caller {
             Some(caller) => record.called_by(&caller),
-            None if self.entrance.slot.refuse() => {
+            None if self.meta.slot.refuse() => {
                 pipeline::last(&mut response);
                 self.closing.cancel();
             }
             None => {}
         }
-        pipeline::last_if_violated(&mut response, &self.activity);
-        pipeline::close(record, refusal);
-        response.map(|body| Answer::whole(body, busy))
+        pipeline::last_if_violated(&mut response, &self.connection_state);
+        close(record, refusal);
+        response.map(|body| AnswerBody::whole(body, in_flight))
     }
 }
 
-fn no_content(busy: Busy) -> Response<Answer> {
-    let mut response = Response::new(Answer::whole(Bytes::new(), busy));
+fn no_content(in_flight: InFlightGuard) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::whole(Bytes::new(), in_flight));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// CONNECT names its target in the request line; a `Host` beside it must be the same.
+/// The authority in the request line of CONNECT; a `Host` header must name the same host.
 fn connect_target(request: &Request<Incoming>) -> Result<Authority, Refusal> {
     let invalid = |error: countersign_core::destination::AuthorityError| {
         Refusal::new(Reason::AuthorityInvalid, error.to_string())

@@ -1,4 +1,5 @@
-//! The last word to a client of HTTP/1.1 from which no more is read. hyper would close without one.
+//! The last response to an HTTP/1.1 client whose request is not read any further. hyper would close the
+//! connection without one.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use tokio::{
 
 use crate::refusal::Refusal;
 
-/// How long, and for how many bytes, a client may take to read it: closing upon unread bytes would
-/// reset the connection before.
+/// How long the gateway reads on, and how many bytes, so that the client can read the response: closing a
+/// connection with unread bytes resets it.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
 
-/// Says why, and closes.
+/// Sends the response and closes the connection.
 pub(super) async fn tell<IO>(mut stream: IO, overrun: Overrun)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -35,6 +36,6 @@ where
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
     };
-    // Whether it was read is the same now.
+    // The connection ends in any case.
     drop(timeout(LINGER, told).await);
 }

@@ -1,5 +1,5 @@
-//! TLS with the client in the destination's name, once policy has allowed it, and the requests
-//! within.
+//! TLS with the client in the name of the destination, after policy has allowed it, and the requests
+//! inside.
 
 use std::{io, pin::pin, sync::Arc};
 
@@ -8,7 +8,7 @@ use countersign_core::{
     budget::Purse,
     destination::Authority,
     reason::Reason,
-    wire::{activity::Activity, meter::Overrun, protocol::Protocol},
+    wire::{connection_state::ConnectionState, meter::Overrun, protocol::Protocol},
 };
 use countersign_identity::Caller;
 use rustls::server::Acceptor;
@@ -16,44 +16,44 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    metered::Metered,
-    serve,
-    session::{Entrance, Session, Tunnel, within_proof},
+use super::{AcceptContext, metered::Metered, serve};
+use crate::{
+    pipeline::RequestHandler,
+    refusal::Refusal,
+    session::{ConnectionMeta, Session, Tunnel, close, record_broken, within_proof},
 };
-use crate::{app::Rooms, pipeline, refusal::Refusal};
 
-/// How a connection came to be intercepted.
+/// How an intercepted connection reached the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum InterceptMode {
     /// By CONNECT.
     Connect,
-    /// It was steered here; its client knows of no proxy.
-    Steered,
+    /// It was redirected; its client does not know of a proxy.
+    Redirected,
 }
 
-/// A tunnel whose decryption policy has allowed.
+/// A tunnel that policy allows to be decrypted.
 #[derive(Debug)]
 pub(super) struct Intercepted {
-    /// The rooms of the gateway.
-    pub(super) rooms: Arc<Rooms>,
+    /// What all listeners share.
+    pub(super) context: Arc<AcceptContext>,
     /// Where the connection came in.
-    pub(super) entrance: Entrance,
+    pub(super) meta: ConnectionMeta,
     /// Who calls.
     pub(super) caller: Arc<Caller>,
-    /// What was asked of CONNECT, or named by SNI.
+    /// The authority in CONNECT, or in SNI.
     pub(super) authority: Authority,
-    /// How it came here.
-    pub(super) way: Way,
-    /// What the tunnel makes the gateway hold.
+    /// How the connection reached the gateway.
+    pub(super) mode: InterceptMode,
+    /// The memory that the tunnel takes.
     pub(super) purse: Arc<Purse>,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
 
 impl Intercepted {
-    /// The same as [`Self::run`], if the client waited for our answer to CONNECT: `early` is what
-    /// it sent before.
+    /// Like [`Self::run`], but refuses the tunnel if the client sent data (`early`) before the response to
+    /// CONNECT.
     pub(super) async fn begin<IO>(self, stream: IO, early: &[u8])
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -67,13 +67,13 @@ impl Intercepted {
         ));
     }
 
-    /// Shakes hands and serves the requests within until the tunnel is over.
+    /// Performs the TLS handshake and serves the requests inside until the tunnel ends.
     pub(super) async fn run<IO>(self, stream: IO)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limit = self.rooms.limits.handshake_timeout;
-        // Boxed, so that the connection does not carry the room for its handshake.
+        let limit = self.context.limits.handshake_timeout;
+        // Boxed, so that the future of the connection does not hold the handshake's.
         let handshake = Box::pin(self.handshake(stream));
         match tokio::time::timeout(limit, handshake).await {
             Ok(Ok((stream, fronted))) => self.serve(stream, fronted).await,
@@ -85,8 +85,8 @@ impl Intercepted {
         }
     }
 
-    /// The stream, and whether the client asked for another host than CONNECT did. It is boxed: a
-    /// TLS session is more than a kilobyte, and is handed on by value from here on.
+    /// The stream, and whether SNI names another host than CONNECT did. It is boxed because a TLS session
+    /// has more than a kilobyte and is moved several times.
     async fn handshake<IO>(
         &self,
         stream: IO,
@@ -99,11 +99,11 @@ impl Intercepted {
             .await
             .map_err(|error| client_tls(&error))?;
         let hello = start.client_hello();
-        // Without SNI the name that policy judged stands: it is the only one there is.
+        // Without SNI, the name in CONNECT is the only one.
         let fronted = hello
             .server_name()
             .is_some_and(|name| Host::parse(name).ok().as_ref() != Some(self.authority.host()));
-        let leaf = self.rooms.ca.leaf_in_time(self.authority.host()).await;
+        let leaf = self.context.ca.leaf_in_time(self.authority.host()).await;
         let config = leaf
             .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
         let mut stream = start
@@ -119,61 +119,61 @@ impl Intercepted {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let protocol = Protocol::from_alpn(stream.get_ref().1.alpn_protocol());
-        let activity = Activity::new();
+        let connection_state = ConnectionState::new();
         let tunnel = Tunnel {
             authority: self.authority,
             protocol,
             fronted,
         };
-        let session = Arc::new(Session::new(
-            self.rooms,
-            self.entrance,
+        let context = self.context;
+        let session = Session::new(
+            self.meta,
             self.caller,
-            Arc::clone(&activity),
+            Arc::clone(&connection_state),
             self.closing.clone(),
             Some(tunnel),
             self.purse,
-        ));
-        let rooms = Arc::clone(&session.rooms);
-        let handler = Arc::clone(&session);
+        );
+        let handler = Arc::new(RequestHandler::new(Arc::clone(&context.requests), session));
+        let session = handler.session();
         let served = serve::serve(
             stream,
             protocol,
-            &rooms.limits,
+            &context.limits,
             serve::Room {
-                slot: &session.entrance.slot,
+                slot: &session.meta.slot,
                 purse: &session.purse,
             },
-            Arc::clone(&activity),
+            Arc::clone(&connection_state),
             self.closing.clone(),
-            move |request| pipeline::handle(Arc::clone(&handler), request),
+            |request| Arc::clone(&handler).handle(request),
         );
         let caller = Some(&*session.caller);
         let served = pin!(served);
-        let served = within_proof(caller, &rooms.clock, &self.closing, served);
+        let served = within_proof(caller, &context.access.clock, &self.closing, served);
         if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &activity)
+            && serve::is_worth_telling(&error, &connection_state)
         {
-            pipeline::record_broken(
-                &session.rooms,
-                &session.entrance,
+            record_broken(
+                &context.recorder,
+                &session.meta,
                 Some(&session.caller),
-                &activity,
+                &connection_state,
                 &error,
             );
         }
     }
 
-    /// Records that the tunnel came to nothing.
+    /// Records that the tunnel was refused or failed.
     pub(super) fn record(self, refusal: Refusal) {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
         record.called_by(&self.caller);
-        match self.way {
-            Way::Connect => record.connecting(&self.authority),
-            Way::Steered => record.steered(&self.authority),
+        match self.mode {
+            InterceptMode::Connect => record.connecting(&self.authority),
+            InterceptMode::Redirected => record.redirected(&self.authority),
         }
-        pipeline::close(record, refusal);
+        close(record, refusal);
     }
 }
 

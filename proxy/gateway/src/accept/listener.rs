@@ -6,16 +6,15 @@ use countersign_config::model::{self, ListenerMode, Transparency};
 use countersign_core::{
     budget::Purse,
     reason::Reason,
-    secret::Secret,
     slots::{NoPlace, Share},
     wire::{
-        activity::Activity,
+        connection_state::ConnectionState,
         listen::{listen, listen_transparent},
         meter::Overrun,
         protocol::Protocol,
     },
 };
-use countersign_identity::{Caller, Identifier, IdentifyError, OwnToken, Proof, TrustDomains};
+use countersign_identity::{Caller, IdentifyError, TrustDomains};
 use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -24,14 +23,17 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Entrance, ListenerCertificate, TlsError,
+    AcceptContext, ListenerCertificate, TlsError,
     explicit::Explicit,
     metered::Metered,
+    own_identity::OwnIdentity,
     serve,
-    session::within_proof,
     transparent::{Steering, Transparent},
 };
-use crate::{app::Rooms, pipeline, refusal::Refusal};
+use crate::{
+    refusal::Refusal,
+    session::{ConnectionMeta, close, record_broken, within_proof},
+};
 
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,36 +78,6 @@ pub enum ListenError {
     },
 }
 
-/// The identity of whatever comes in at a sidecar's listener: the pod's own token.
-#[derive(Debug)]
-pub struct OwnIdentity(OwnToken);
-
-impl OwnIdentity {
-    /// The pod's identity. A token that the client presents besides must be of the same subject and
-    /// pod: another pod's token has no business here.
-    pub(super) async fn caller(
-        &self,
-        identifier: &Identifier,
-        presented: Option<&Secret>,
-    ) -> Result<Arc<Caller>, Refusal> {
-        let token = self.0.read().await?;
-        let own = identifier.by_token(&token, Proof::OwnToken).await?;
-        if let Some(presented) = presented {
-            let other = identifier
-                .by_token(presented, Proof::ServiceAccountToken)
-                .await?;
-            let pods = (&other.facts().pod, &own.facts().pod);
-            let another_pod = matches!(pods, (Some(other), Some(own)) if other != own);
-            if other.subject() != own.subject() || other.issuer() != own.issuer() || another_pod {
-                let detail =
-                    "the client presented the token of another workload or pod than this one";
-                return Err(Refusal::new(Reason::IdentityInvalid, detail));
-            }
-        }
-        Ok(own)
-    }
-}
-
 /// A listener that is bound and not yet accepting.
 #[derive(Debug)]
 pub struct Bound {
@@ -139,7 +111,7 @@ impl Bound {
         let own = listener
             .own_token_file
             .as_ref()
-            .map(|file| Arc::new(OwnIdentity(OwnToken::new(file))));
+            .map(|file| Arc::new(OwnIdentity::new(file)));
         let steering = match listener.mode {
             ListenerMode::Explicit => None,
             ListenerMode::Transparent(transparency) => {
@@ -176,10 +148,10 @@ impl Bound {
 
     /// Accepts connections until the gateway drains. It never stops because places are taken:
     /// a newcomer has one, and somebody else may have to go for it.
-    pub async fn run(self, rooms: Arc<Rooms>) {
+    pub async fn run(self, context: Arc<AcceptContext>) {
         loop {
             let accepted = tokio::select! {
-                () = rooms.drain.cancelled() => return,
+                () = context.lifecycle.drain.cancelled() => return,
                 accepted = self.socket.accept() => accepted,
             };
             let (stream, client) = match accepted {
@@ -187,7 +159,7 @@ impl Bound {
                 Err(error) => {
                     tracing::error!(listener = %self.name, %error, "cannot accept a connection");
                     if is_shortage(&error) {
-                        rooms.slots.evict();
+                        context.slots.evict();
                     }
                     // Trying at once would only spin.
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -195,32 +167,35 @@ impl Bound {
                 }
             };
             // Counted there, if there is none. Others wait in the system's queue meanwhile.
-            let Some(purse) = admitted(&rooms).await else {
+            let Some(purse) = admitted(&context).await else {
                 continue;
             };
             let incoming = Incoming {
-                entrance: Entrance {
+                meta: ConnectionMeta {
                     purse,
                     listener: Arc::clone(&self.name),
                     client,
                     original_destination: None,
-                    slot: Arc::new(rooms.slots.enter(&self.name, client.ip())),
+                    slot: Arc::new(context.slots.enter(&self.name, client.ip())),
                 },
                 tls: self.tls.clone(),
                 own: self.own.clone(),
                 steering: self.steering.clone(),
-                rooms: Arc::clone(&rooms),
+                context: Arc::clone(&context),
             };
-            rooms.tasks.spawn(incoming.serve_within_place(stream));
+            context
+                .lifecycle
+                .tasks
+                .spawn(incoming.serve_within_place(stream));
         }
     }
 }
 
 /// Memory for a newcomer. Strangers that were closed for it give theirs back when their tasks have
 /// ended, which takes a moment; `None` if it takes long.
-async fn admitted(rooms: &Rooms) -> Option<Arc<Purse>> {
+async fn admitted(context: &AcceptContext) -> Option<Arc<Purse>> {
     for _ in 0..TRIES {
-        if let Ok(purse) = rooms.budget.admit() {
+        if let Ok(purse) = context.budget.admit() {
             return Some(purse);
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
@@ -262,11 +237,11 @@ fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenE
 
 /// A connection that just came in.
 struct Incoming {
-    entrance: Entrance,
+    meta: ConnectionMeta,
     tls: Option<Arc<ListenerCertificate>>,
     own: Option<Arc<OwnIdentity>>,
     steering: Option<Steering>,
-    rooms: Arc<Rooms>,
+    context: Arc<AcceptContext>,
 }
 
 impl Incoming {
@@ -274,11 +249,11 @@ impl Incoming {
     async fn serve_within_place(self, stream: TcpStream) {
         // What comes in at a pod's own gateway is the pod's.
         if self.own.is_some()
-            && let Err(refusal) = self.entrance.slot.prove(|| Share::Own)
+            && let Err(refusal) = self.meta.slot.prove(|| Share::Own)
         {
             return self.record(refusal.into());
         }
-        let slot = Arc::clone(&self.entrance.slot);
+        let slot = Arc::clone(&self.meta.slot);
         slot.within(self.serve(stream)).await;
     }
 
@@ -289,9 +264,9 @@ impl Incoming {
         }
         if let Some(steering) = self.steering {
             let transparent = Transparent {
-                closing: self.rooms.drain.child_token(),
-                rooms: self.rooms,
-                entrance: self.entrance,
+                closing: self.context.lifecycle.drain.child_token(),
+                context: self.context,
+                meta: self.meta,
                 steering,
             };
             return transparent.serve(stream).await;
@@ -304,8 +279,8 @@ impl Incoming {
 
     async fn greet(self, stream: TcpStream, certificate: &ListenerCertificate) {
         let acceptor = TlsAcceptor::from(certificate.config());
-        let limit = self.rooms.limits.handshake_timeout;
-        let stream = Metered::new(stream, &self.entrance.purse);
+        let limit = self.context.limits.handshake_timeout;
+        let stream = Metered::new(stream, &self.meta.purse);
         let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());
         let (outcome, shown) = countersign_identity::observed(handshake).await;
         match (outcome, shown) {
@@ -324,13 +299,13 @@ impl Incoming {
 
     /// In a resumed session no certificate was shown, and the one from before is checked again.
     async fn greeted(self, mut stream: TlsStream<Metered<TcpStream>>, shown: Option<Arc<Caller>>) {
-        self.entrance.slot.greeted();
+        self.meta.slot.greeted();
         stream.get_mut().0.greeted();
         let (_, connection) = stream.get_ref();
         let protocol = Protocol::from_alpn(connection.alpn_protocol());
         let again = || {
             let chain = connection.peer_certificates()?;
-            Some(self.rooms.identifier.by_svid(chain))
+            Some(self.context.access.identifier.by_svid(chain))
         };
         let certificate = match shown.map(Ok).or_else(again).transpose() {
             Ok(certificate) => certificate,
@@ -340,7 +315,7 @@ impl Incoming {
             if let Err(refusal) = self.takes_share_of(caller) {
                 return self.record(refusal.into());
             }
-            if let Err(short) = self.rooms.claim(&self.entrance, caller) {
+            if let Err(short) = self.meta.charge_to(caller, &self.context.budget) {
                 return self.record(short.into());
             }
         }
@@ -348,20 +323,20 @@ impl Incoming {
     }
 
     fn takes_share_of(&self, caller: &Caller) -> Result<(), NoPlace> {
-        let share = || self.rooms.snapshots.load_full().share_of(caller);
-        self.entrance.slot.prove(share)
+        let share = || self.context.access.snapshots.load_full().share_of(caller);
+        self.meta.slot.prove(share)
     }
 
     async fn speak<IO>(self, stream: IO, protocol: Protocol, certificate: Option<Arc<Caller>>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Activity::new();
-        let closing = self.rooms.drain.child_token();
+        let connection_state = ConnectionState::new();
+        let closing = self.context.lifecycle.drain.child_token();
         let explicit = Arc::new(Explicit {
-            rooms: Arc::clone(&self.rooms),
-            entrance: self.entrance.clone(),
-            activity: Arc::clone(&activity),
+            context: Arc::clone(&self.context),
+            meta: self.meta.clone(),
+            connection_state: Arc::clone(&connection_state),
             closing: closing.clone(),
             own: self.own.clone(),
             certificate: certificate.clone(),
@@ -369,18 +344,24 @@ impl Incoming {
         let served = serve::serve(
             stream,
             protocol,
-            &self.rooms.limits,
-            serve::Room::of(&self.entrance),
-            Arc::clone(&activity),
+            &self.context.limits,
+            serve::Room::of(&self.meta),
+            Arc::clone(&connection_state),
             closing.clone(),
             |request| Arc::clone(&explicit).handle(request),
         );
-        let (served, clock) = (pin!(served), &self.rooms.clock);
+        let (served, clock) = (pin!(served), &self.context.access.clock);
         let served = within_proof(certificate.as_deref(), clock, &closing, served);
         if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &activity)
+            && serve::is_worth_telling(&error, &connection_state)
         {
-            pipeline::record_broken(&self.rooms, &self.entrance, None, &activity, &error);
+            record_broken(
+                &self.context.recorder,
+                &self.meta,
+                None,
+                &connection_state,
+                &error,
+            );
         }
     }
 
@@ -390,9 +371,9 @@ impl Incoming {
     }
 
     fn record(&self, refusal: Refusal) {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
-        pipeline::close(record, refusal);
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
+        close(record, refusal);
     }
 }
 

@@ -1,5 +1,5 @@
-//! A stream on which a TLS handshake is under way: what is read of it may be put together to long
-//! messages, and is charged for as it comes.
+//! A stream during a TLS handshake. Its messages may be reassembled to large ones in memory, so the bytes
+//! read are charged for.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use countersign_core::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a handshake usually takes, in bytes; a connection's fixed part has room for it.
+/// What a handshake usually takes, in bytes; the fixed charge of a connection covers it.
 const USUAL: usize = 4 * 1024;
 
 /// A stream whose handshake is charged for until it is over.
@@ -29,18 +29,18 @@ pub(super) struct Metered<IO> {
 struct Handshake {
     charge: Charge,
     read: usize,
-    /// How many bytes are held for one that is read.
+    /// Bytes held for each byte read.
     factor: usize,
 }
 
 impl<IO> Metered<IO> {
     /// Charges `purse` for the handshake that begins.
     pub(super) fn new(stream: IO, purse: &Arc<Purse>) -> Self {
-        // The buffer doubles.
+        // The buffer grows by doubling.
         Self::with_factor(stream, purse, 2)
     }
 
-    /// Charges `purse` for what is read until the client has told what it wants.
+    /// Charges `purse` for what is read until the protocol is detected.
     pub(super) fn first_bytes(stream: IO, purse: &Arc<Purse>) -> Self {
         Self::with_factor(stream, purse, narrow(FIRST_BYTES / HANDSHAKE))
     }
@@ -56,7 +56,7 @@ impl<IO> Metered<IO> {
         }
     }
 
-    /// The handshake is over, and nothing is left of it.
+    /// The handshake is over: gives the charge back.
     pub(super) fn greeted(&mut self) {
         self.handshake = None;
     }

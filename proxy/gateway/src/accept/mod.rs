@@ -1,24 +1,20 @@
-//! Letting connections in: listeners, CONNECT and absolute-form requests, steered connections,
+//! Letting connections in: listeners, CONNECT and absolute-form requests, redirected connections,
 //! interception, and the bounds and ends of connections.
 
 mod clear;
+mod context;
 mod explicit;
 mod farewell;
 mod intercept;
-mod lease;
 mod listener;
 mod metered;
-mod plain;
-pub mod pump;
-mod received;
+mod own_identity;
 mod serve;
-mod session;
 mod tls;
 mod transparent;
 mod tunnel;
+mod unmatched;
 
-pub use lease::Lease;
-pub use listener::{Bound, ListenError, OwnIdentity};
-pub use received::Received;
-pub use session::{Entrance, Session, Tunnel};
+pub use context::AcceptContext;
+pub use listener::{Bound, ListenError};
 pub use tls::{ListenerCertificate, TlsError};

@@ -1,5 +1,5 @@
-//! Driving one client connection, by HTTP/1.1 or HTTP/2, until it ends, rests too long, has
-//! outlived its proof, or the gateway drains.
+//! Serves one client connection, by HTTP/1.1 or HTTP/2, until it ends, is idle too long, its caller's proof
+//! expires, or the gateway drains.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,9 @@ use countersign_config::{memory, model::Limits};
 use countersign_core::{
     budget::{Purse, narrow},
     slots::Slot,
-    wire::{activity::Activity, meter::Meter, protocol::Protocol, stream::ClientStream},
+    wire::{
+        connection_state::ConnectionState, meter::Meter, protocol::Protocol, stream::ClientStream,
+    },
 };
 use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION};
 use hyper::{
@@ -26,35 +28,35 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::{Entrance, farewell};
-use crate::pipeline::Answer;
+use super::farewell;
+use crate::{pipeline::AnswerBody, session::ConnectionMeta};
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
 
-/// How long an HTTP/1.1 connection pauses between requests before its buffers are let go. Less would
-/// be undone too often; each connection has one timer of this period.
+/// How long an HTTP/1.1 connection is idle before its buffers are freed. A shorter time would free buffers
+/// that are needed again at once; each connection has one timer of this period.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a connection whose caller is not proven may take to leave once it is to close, in which
-/// it can read its last answer.
+/// How long an unidentified connection may stay open after the gateway starts to close it, so that the
+/// client can read its last response.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a connection has of what all share.
+/// The shared resources that a connection takes.
 #[derive(Clone, Copy)]
 pub(super) struct Room<'r> {
-    /// Its place.
+    /// Its slot.
     pub(super) slot: &'r Slot,
     /// Its memory.
     pub(super) purse: &'r Arc<Purse>,
 }
 
 impl<'r> Room<'r> {
-    /// That of a connection as it came in.
-    pub(super) fn of(entrance: &'r Entrance) -> Self {
+    /// Those of a connection as it was accepted.
+    pub(super) fn of(meta: &'r ConnectionMeta) -> Self {
         Self {
-            slot: &entrance.slot,
-            purse: &entrance.purse,
+            slot: &meta.slot,
+            purse: &meta.purse,
         }
     }
 }
@@ -69,24 +71,24 @@ pub(super) async fn serve<IO, F>(
     protocol: Protocol,
     limits: &Limits,
     room: Room<'_>,
-    activity: Arc<Activity>,
+    connection_state: Arc<ConnectionState>,
     closing: CancellationToken,
     handle: impl Fn(Request<Incoming>) -> F,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Response<Answer>> + Send + 'static,
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
 {
-    let counted = Arc::clone(&activity);
+    let counted = Arc::clone(&connection_state);
     let service = service_fn(move |request| {
-        // Counted from here on: the client may half-close before its request is looked at.
-        let busy = counted.begin();
+        // Counted from here: the client may half-close before the handler runs.
+        let in_flight = counted.begin();
         let last = is_last(&request);
-        // Boxed, so that a connection at rest does not keep the room that a request takes.
+        // Boxed, so that an idle connection does not hold the memory of a request.
         let answer = Box::pin(handle(request));
         async move {
             let mut answer = answer.await;
-            drop(busy);
+            drop(in_flight);
             if last {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(CONNECTION, close);
@@ -94,16 +96,20 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    room.slot.follow(&activity);
+    room.slot.follow(&connection_state);
     let bounds = Bounds {
         limits,
         slot: room.slot,
-        activity: &activity,
+        connection_state: &connection_state,
         closing: &closing,
     };
-    let stream = ClientStream::new(stream, Arc::clone(&activity), limits.body_idle_timeout)
-        .charged_by(Meter::new(room.purse, limits.head_bytes));
-    // Each boxed: whoever serves has room for either, and would be moved about with both.
+    let stream = ClientStream::new(
+        stream,
+        Arc::clone(&connection_state),
+        limits.body_idle_timeout,
+    )
+    .charged_by(Meter::new(room.purse, limits.head_bytes));
+    // Each boxed: the caller's future would otherwise hold both and be moved with both.
     match protocol {
         Protocol::Http1 => {
             let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
@@ -122,18 +128,18 @@ where
 struct Bounds<'c> {
     limits: &'c Limits,
     slot: &'c Slot,
-    activity: &'c Activity,
+    connection_state: &'c ConnectionState,
     closing: &'c CancellationToken,
 }
 
-/// A proxy keeps no connection open for a client of HTTP/1.0 (RFC 9112, appendix C.2.2); what follows
-/// CONNECT is a tunnel.
+/// A proxy does not keep connections of HTTP/1.0 clients open (RFC 9112, appendix C.2.2). After CONNECT
+/// there is a tunnel.
 fn is_last(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_10 && request.method() != Method::CONNECT
 }
 
-/// Serves HTTP/1.1. After a pause between two requests only the stream is kept: what hyper holds for
-/// a connection, two buffers of 8 KiB above all, is let go, and is made anew when more comes.
+/// Serves HTTP/1.1. When a connection is idle, only its stream is kept: what hyper holds for it, mainly two
+/// buffers of 8 KiB, is freed, and allocated again when more data arrives.
 async fn serve_http1<IO, S>(
     mut stream: ClientStream<IO>,
     service: S,
@@ -141,7 +147,7 @@ async fn serve_http1<IO, S>(
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
 {
     loop {
         let connection = http1(bounds.limits)
@@ -151,7 +157,7 @@ where
         tokio::select! {
             biased;
             result = connection.as_mut() => {
-                if let Some(overrun) = bounds.activity.has_overrun()
+                if let Some(overrun) = bounds.connection_state.has_overrun()
                     && let Some(parts) = Pin::into_inner(connection).into_parts()
                 {
                     farewell::tell(parts.io.into_inner().into_inner(), overrun).await;
@@ -162,22 +168,22 @@ where
                 connection.as_mut().graceful_shutdown();
                 return bounds.finish(connection).await;
             }
-            () = bounds.activity.paused(PAUSE) => {}
+            () = bounds.connection_state.paused(PAUSE) => {}
         }
         let Some(parts) = Pin::into_inner(connection).into_parts() else {
             return Ok(());
         };
         stream = parts.io.into_inner();
-        // At most an empty line, which may precede a request and means nothing.
+        // At most an empty line, which is allowed before a request.
         debug_assert!(parts.read_buf.iter().all(|byte| b"\r\n".contains(byte)));
         tokio::select! {
             biased;
             more = stream.next_request() => if !more {
-                // The client has left: whether it hears our farewell is all the same.
+                // The client has left, so a failed shutdown does not matter.
                 drop(stream.shutdown().await);
                 return Ok(());
             },
-            // Told by the loop's next turn, in HTTP's way.
+            // The loop's next turn ends the connection in HTTP's way.
             () = bounds.over() => {}
         }
     }
@@ -192,7 +198,7 @@ async fn serve_http2<IO, S>(
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -201,15 +207,15 @@ where
         biased;
         result = connection.as_mut() => return result,
         () = bounds.over() => {}
-        // Dropping it resets every stream: none of them moves.
-        () = bounds.untaken() => return Ok(()),
+        // Dropping the connection resets every stream; none of them makes progress.
+        () = bounds.flow_stalled() => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
     bounds.finish(connection).await
 }
 
 impl Bounds<'_> {
-    /// Completes when the connection should end: it is to close, or has rested too long.
+    /// Completes when the connection should end: it was told to close, or has been idle too long.
     async fn over(&self) {
         let may_rest = || {
             if self.slot.is_proven() {
@@ -220,12 +226,13 @@ impl Bounds<'_> {
         };
         tokio::select! {
             () = self.closing.cancelled() => {}
-            () = self.activity.rested_for(may_rest) => {}
+            () = self.connection_state.rested_for(may_rest) => {}
         }
     }
 
-    /// Completes when the client takes nothing of its answers for too long. A stranger's are short.
-    async fn untaken(&self) {
+    /// Completes when the client's flow control has blocked its responses for too long. Unidentified
+    /// clients have less time.
+    async fn flow_stalled(&self) {
         let limit = || {
             if self.slot.is_proven() {
                 self.limits.body_idle_timeout
@@ -233,11 +240,11 @@ impl Bounds<'_> {
                 self.limits.unidentified.rest
             }
         };
-        self.activity.untaken_for(limit).await;
+        self.connection_state.flow_stalled_for(limit).await;
     }
 
-    /// Lets the requests in progress end. A client that then neither takes the rest of its answers
-    /// nor leaves is not waited for; one that proved nothing is owed little.
+    /// Waits for the requests in flight. A client that then neither reads its responses nor leaves is not
+    /// waited for; an unidentified one gets little time.
     async fn finish(
         &self,
         connection: impl Future<Output = Result<(), hyper::Error>>,
@@ -245,27 +252,28 @@ impl Bounds<'_> {
         let limit = self.limits.body_idle_timeout;
         let lingers = async {
             if !self.slot.is_proven() {
-                return self.activity.rested_for(|| FAREWELL).await;
+                return self.connection_state.rested_for(|| FAREWELL).await;
             }
             tokio::time::sleep(limit).await;
-            self.activity.rested(limit).await;
+            self.connection_state.rested(limit).await;
         };
         tokio::select! {
             biased;
             result = connection => result,
             () = lingers => Ok(()),
-            () = self.untaken() => Ok(()),
+            () = self.flow_stalled() => Ok(()),
         }
     }
 }
 
-/// Whether an error tells of something that is not told otherwise: the client broke HTTP, or its
-/// head was overdue. What it does not take, its answers tell.
-pub(super) fn is_worth_telling(error: &hyper::Error, activity: &Activity) -> bool {
-    activity.has_overrun().is_some() || !activity.has_stalled() && !is_departure(error)
+/// Whether an error is not recorded elsewhere: the client broke HTTP, or its request head was late.
+/// Responses that it did not read have their own records.
+pub(super) fn is_worth_telling(error: &hyper::Error, connection_state: &ConnectionState) -> bool {
+    connection_state.has_overrun().is_some()
+        || !connection_state.has_stalled() && !is_departure(error)
 }
 
-/// Whether an error is only the client's leaving, which is nobody's fault between requests.
+/// Whether an error only means that the client left between requests, which is normal.
 fn is_departure(error: &hyper::Error) -> bool {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return true;
@@ -286,7 +294,7 @@ fn is_not_overdue(error: &std::io::Error) -> bool {
     error.kind() != std::io::ErrorKind::TimedOut
 }
 
-/// No line can be longer than the whole head.
+/// A line cannot be longer than the whole head.
 fn line_bytes(limits: &Limits) -> usize {
     limits.head_bytes.max(LEAST_HEAD)
 }
@@ -295,16 +303,16 @@ fn http1(limits: &Limits) -> conn::http1::Builder {
     let mut builder = conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // Phases have deadlines of their own, see `stream`.
+        // `ClientStream` enforces the deadlines of each phase.
         .header_read_timeout(None)
-        // How many headers is left at hyper's 100: any other number costs an allocation of 8 KiB
-        // a request.
+        // The number of headers stays at hyper's 100: any other number costs an allocation of 8 KiB per
+        // request.
         .max_buf_size(line_bytes(limits));
     builder
 }
 
-/// A connection that came without proof may have little before it is proven; what it may have of
-/// HTTP/2 is said at its beginning.
+/// An unidentified connection gets small limits. HTTP/2 announces its limits once, at the beginning of the
+/// connection.
 fn http2(limits: &Limits, identified: bool) -> conn::http2::Builder<TokioExecutor> {
     let (head, window) = if identified {
         (limits.head_bytes, memory::STREAM_WINDOW)

@@ -1,24 +1,20 @@
-//! Connections of clients that know nothing of a proxy, steered here by the kernel.
+//! Redirected connections, whose clients do not know of a proxy.
 //!
-//! What a client speaks is told from its first bytes. Of TLS the name in SNI counts, of HTTP the
-//! `Host`: it is resolved by us, so that what the client's own DNS answered has no say in where a
-//! credential goes. Only what has no name is judged, and carried on, by its original address.
+//! The protocol is detected from the first bytes. For TLS the name in SNI counts, for HTTP the `Host`; the
+//! gateway resolves it, so that the client's DNS cannot decide where a credential goes. Only a connection
+//! without a name is decided about, and carried, by its original address.
 
 mod carry;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use countersign_config::{
-    host::Host,
-    memory::TUNNEL,
-    model::{Transparency, Unmatched},
-    policy::Interception,
-};
+use countersign_authorize::{self as authorize, Denied, Disposition};
+use countersign_config::{host::Host, memory::TUNNEL, model::Transparency};
 use countersign_core::{
     destination::Authority,
     reason::Reason,
     wire::{
-        activity::Activity,
+        connection_state::ConnectionState,
         first_bytes::{self, Detection, FirstBytes},
         original_destination::{canonical, original_destination},
         protocol::Protocol,
@@ -30,58 +26,50 @@ use countersign_identity::Caller;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use self::carry::Tunnel;
 use super::{
-    Entrance,
+    AcceptContext,
     clear::Clear,
-    intercept::{Intercepted, Way},
-    listener::OwnIdentity,
+    intercept::{InterceptMode, Intercepted},
     metered::Metered,
+    own_identity::OwnIdentity,
     serve, tunnel,
 };
-use crate::{app::Rooms, authorize, pipeline, refusal::Refusal};
+use crate::{
+    refusal::Refusal,
+    session::{ConnectionMeta, close, open_for, record_broken},
+};
 
-/// What a transparent listener has beyond its socket.
+/// What a transparent listener needs besides its socket.
 #[derive(Debug, Clone)]
 pub(super) struct Steering {
-    /// How the kernel hands connections over.
+    /// How the kernel redirects connections.
     pub(super) transparency: Transparency,
-    /// Who its clients are: they do not know that they should say.
+    /// The clients' identity: they cannot present one.
     pub(super) own: Arc<OwnIdentity>,
 }
 
-/// One steered connection.
+/// One redirected connection.
 #[derive(Debug)]
 pub(super) struct Transparent {
-    /// The rooms of the gateway.
-    pub(super) rooms: Arc<Rooms>,
+    /// What all listeners share.
+    pub(super) context: Arc<AcceptContext>,
     /// Where the connection came in.
-    pub(super) entrance: Entrance,
-    /// The listener's own.
+    pub(super) meta: ConnectionMeta,
+    /// The listener's settings.
     pub(super) steering: Steering,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
 
-/// What may be done with a connection.
-enum Fate {
-    /// It is decrypted, and its requests are decided one by one.
-    Intercept,
-    /// It is carried on unread.
-    Tunnel,
-    /// It is carried on unread if policy permits that.
-    Carry,
-}
-
 impl Transparent {
-    /// Finds out where the connection goes and what it speaks, and does with it what policy says.
+    /// Finds the original destination and the protocol, then does what policy says.
     pub(super) async fn serve(mut self, mut stream: TcpStream) {
         let original = match self.original(&stream) {
             Ok(original) => original,
             Err(refusal) => return self.refuse(None, None, refusal),
         };
-        let limit = self.rooms.limits.handshake_timeout;
-        let mut metered = Metered::first_bytes(&mut stream, &self.entrance.purse);
+        let limit = self.context.limits.handshake_timeout;
+        let mut metered = Metered::first_bytes(&mut stream, &self.meta.purse);
         let first = tokio::select! {
             biased;
             () = self.closing.cancelled() => {
@@ -90,21 +78,21 @@ impl Transparent {
             }
             first = first_bytes::read(&mut metered, limit) => first,
         };
-        // Not asked before: by the time a connection of ours brings bytes, it is known as such.
+        // Checked only now: a connection of the gateway's own is registered before its first byte is sent.
         if self
-            .rooms
+            .context
             .forwarder
-            .has_dialled(canonical(self.entrance.client), original)
+            .has_dialled(canonical(self.meta.client), original)
         {
             let detail = format!(
                 "this is the gateway's own connection to {original}: the steering rules do not leave its user out"
             );
             return self.refuse(None, None, Refusal::new(Reason::LoopRefused, detail));
         }
-        self.judge(first, stream, original, limit).await;
+        self.dispatch(first, stream, original, limit).await;
     }
 
-    async fn judge(
+    async fn dispatch(
         self,
         first: FirstBytes,
         stream: TcpStream,
@@ -139,7 +127,7 @@ impl Transparent {
         self.refuse(None, Some(&by_address(original)), refusal);
     }
 
-    /// The original destination, which is noted for the records; never one of our own listeners.
+    /// The original destination, kept for the records; never a listener of this gateway.
     fn original(&mut self, stream: &TcpStream) -> Result<SocketAddr, Refusal> {
         let looped = |detail: String| Refusal::new(Reason::LoopRefused, detail);
         let original = original_destination(stream, self.steering.transparency).map_err(|error| {
@@ -147,7 +135,7 @@ impl Transparent {
                 "the connection came here directly, or netfilter does not say from where: {error}"
             ))
         })?;
-        self.entrance.original_destination = Some(original);
+        self.meta.original_destination = Some(original);
         let here = stream.local_addr().map(canonical).ok();
         let redirected = self.steering.transparency == Transparency::Redirect;
         if redirected && here == Some(original) {
@@ -155,7 +143,7 @@ impl Transparent {
                 "the client connected to this listener itself, at {original}"
             )));
         }
-        if self.rooms.forwarder.is_own_listener(original) {
+        if self.context.forwarder.is_own_listener(original) {
             return Err(looped(format!("{original} is a listener of this gateway")));
         }
         Ok(original)
@@ -180,23 +168,22 @@ impl Transparent {
                 return self.refuse(None, Some(&authority), refusal);
             }
         };
-        match self.fate(&caller, &authority) {
-            Ok(Fate::Intercept) => {
-                self.intercept(caller, authority, stream).await;
+        match self.disposition(&caller, &authority) {
+            Ok(Disposition::Intercept(_)) => {
+                self.intercept(Arc::clone(&caller), authority, stream).await;
             }
-            Ok(fate @ (Fate::Carry | Fate::Tunnel)) => {
-                let granted = matches!(fate, Fate::Carry);
-                let kind = Tunnel { tls: true, granted };
-                // The name may be an outer one, which is not where the client is going.
-                let hidden = hello.encrypted && !granted;
-                let to = if hidden {
-                    by_address(original)
+            Ok(Disposition::Carry) => self.carry(&caller, &authority, stream, true).await,
+            Ok(Disposition::Pass(passage)) => {
+                // With ECH the name may be an outer one, not where the client goes.
+                let passage = if hello.encrypted {
+                    passage.by_address(original)
                 } else {
-                    authority
+                    passage
                 };
-                self.tunnel(caller, &to, stream, kind).await;
+                self.pass(&caller, &passage, stream, true).await;
             }
-            Err(refusal) => {
+            Err(denied) => {
+                let refusal = denied.into();
                 alert(&mut stream, &refusal).await;
                 self.refuse(Some(&caller), Some(&authority), refusal);
             }
@@ -209,7 +196,7 @@ impl Transparent {
         authority: Authority,
         mut stream: Rewound<TcpStream>,
     ) {
-        let purse = match self.rooms.open_for(&caller, TUNNEL) {
+        let purse = match open_for(&self.context.budget, &caller, TUNNEL) {
             Ok(purse) => purse,
             Err(short) => {
                 let refusal = short.into();
@@ -219,59 +206,60 @@ impl Transparent {
         };
         let intercepted = Intercepted {
             purse,
-            rooms: self.rooms,
-            entrance: self.entrance,
+            context: self.context,
+            meta: self.meta,
             caller,
             authority,
-            way: Way::Steered,
+            mode: InterceptMode::Redirected,
             closing: self.closing,
         };
         intercepted.run(stream).await;
     }
 
     async fn http(self, protocol: Protocol, stream: Rewound<TcpStream>, original: SocketAddr) {
-        let activity = Activity::new();
+        let connection_state = ConnectionState::new();
         let clear = Arc::new(Clear {
-            rooms: Arc::clone(&self.rooms),
-            entrance: self.entrance.clone(),
+            context: Arc::clone(&self.context),
+            meta: self.meta.clone(),
             own: Arc::clone(&self.steering.own),
-            activity: Arc::clone(&activity),
+            connection_state: Arc::clone(&connection_state),
             port: original.port(),
         });
         let served = serve::serve(
             stream,
             protocol,
-            &self.rooms.limits,
-            serve::Room::of(&self.entrance),
-            Arc::clone(&activity),
+            &self.context.limits,
+            serve::Room::of(&self.meta),
+            Arc::clone(&connection_state),
             self.closing.clone(),
             |request| Arc::clone(&clear).handle(request),
         );
         if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &activity)
+            && serve::is_worth_telling(&error, &connection_state)
         {
-            pipeline::record_broken(&self.rooms, &self.entrance, None, &activity, &error);
+            record_broken(
+                &self.context.recorder,
+                &self.meta,
+                None,
+                &connection_state,
+                &error,
+            );
         }
     }
 
-    /// What told no name goes to its original address where unmatched traffic may, or is refused.
+    /// A connection without a name goes to its original address if unmatched traffic may pass; otherwise it
+    /// is refused.
     async fn unnamed(self, stream: Rewound<TcpStream>, original: SocketAddr, refusal: Refusal) {
         let authority = by_address(original);
         let caller = match self.caller().await {
             Ok(caller) => caller,
             Err(refusal) => return self.refuse(None, Some(&authority), refusal),
         };
-        match self.fate(&caller, &authority) {
-            Ok(fate @ (Fate::Tunnel | Fate::Carry)) => {
-                let granted = matches!(fate, Fate::Carry);
-                let kind = Tunnel {
-                    tls: false,
-                    granted,
-                };
-                self.tunnel(caller, &authority, stream, kind).await;
-            }
-            // An address that is governed is governed for TLS.
-            Ok(Fate::Intercept) | Err(_) => {
+        match self.disposition(&caller, &authority) {
+            Ok(Disposition::Carry) => self.carry(&caller, &authority, stream, false).await,
+            Ok(Disposition::Pass(passage)) => self.pass(&caller, &passage, stream, false).await,
+            // A governed address is reached by TLS only.
+            Ok(Disposition::Intercept(_)) | Err(_) => {
                 self.refuse(Some(&caller), Some(&authority), refusal);
             }
         }
@@ -279,48 +267,37 @@ impl Transparent {
 
     async fn caller(&self) -> Result<Arc<Caller>, Refusal> {
         let own = &self.steering.own;
-        let caller = own.caller(&self.rooms.identifier, None).await?;
-        self.rooms.claim(&self.entrance, &caller)?;
+        let caller = own.caller(&self.context.access.identifier, None).await?;
+        self.meta.charge_to(&caller, &self.context.budget)?;
         Ok(caller)
     }
 
-    fn fate(&self, caller: &Caller, authority: &Authority) -> Result<Fate, Refusal> {
-        let snapshot = self.rooms.snapshots.load_full();
+    fn disposition<'c>(
+        &self,
+        caller: &'c Caller,
+        authority: &Authority,
+    ) -> Result<Disposition<'c>, Denied> {
+        let access = &self.context.access;
+        let snapshot = access.snapshots.load_full();
         let recognition = snapshot.recognise(caller.facts());
-        let interception = snapshot.policies().interception(
-            recognition.workloads(),
-            authority.host(),
-            authority.port(),
-        );
-        match interception {
-            Interception::Intercept(_) => Ok(Fate::Intercept),
-            Interception::Carry(_) => Ok(Fate::Carry),
-            Interception::Refuse(denial) => Err(denial.into()),
-            Interception::OtherPort(target) if self.rooms.unmatched == Unmatched::Tunnel => {
-                Err(authorize::other_port(authority, &target))
-            }
-            Interception::OtherPort(_) | Interception::Unmatched => match self.rooms.unmatched {
-                Unmatched::Deny => Err(authorize::unmatched(authority)),
-                Unmatched::Tunnel => Ok(Fate::Tunnel),
-            },
-        }
+        authorize::connection(&snapshot, &recognition, caller, authority, access.unmatched)
     }
 
     fn refuse(&self, caller: Option<&Caller>, authority: Option<&Authority>, refusal: Refusal) {
-        let mut record = self.rooms.recorder.open();
-        record.entered(&self.entrance);
+        let mut record = self.context.recorder.open();
+        record.entered(&self.meta);
         if let Some(caller) = caller {
             record.called_by(caller);
         }
         if let Some(authority) = authority {
-            record.steered(authority);
+            record.redirected(authority);
         }
-        pipeline::close(record, refusal);
+        close(record, refusal);
     }
 }
 
-/// The authority that SNI names. An address has no place there (RFC 6066, section 3), and clients
-/// that write one mean that they have no name.
+/// The authority that SNI names. An address is not allowed there (RFC 6066, section 3); a client that sends
+/// one has no name.
 fn named(name: &str, original: SocketAddr) -> Result<Authority, Refusal> {
     match Host::parse(name) {
         Ok(Host::Ip(_)) => Ok(by_address(original)),
@@ -336,7 +313,7 @@ fn by_address(original: SocketAddr) -> Authority {
     Authority::new(Host::Ip(original.ip()), original.port())
 }
 
-/// Ends a TLS connection in a way that its client understands.
+/// Refuses a TLS connection with an alert.
 async fn alert(stream: &mut Rewound<TcpStream>, refusal: &Refusal) {
     if let Err(error) = stream.write_all(&tunnel::alert(refusal)).await {
         tracing::debug!(%error, "the client left before it was told");

@@ -1,8 +1,8 @@
-//! Taking a new revision: whole, or not at all.
+//! Loads a new revision of the resources: completely, or not at all.
 //!
-//! Directories are watched (Kubernetes swaps a `..data` link in them) and looked at now and then
-//! besides, since a watch can be lost; SIGHUP asks for it at once. A revision that cannot be used
-//! changes nothing, and the log, the metric and `/readyz` say so.
+//! Directories are watched (Kubernetes swaps a `..data` link in them) and also polled, since a watch can be
+//! lost; SIGHUP asks for a reload at once. A revision that cannot be used changes nothing, and the log, the
+//! metric and `/readyz` say so.
 
 use std::{
     fs,
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use countersign_authorize::Snapshot;
 use countersign_config::{
     load::{self, Loaded},
     problem::Problems,
@@ -27,10 +28,8 @@ use tokio::{
     sync::Notify,
 };
 
-use super::Rooms;
-use crate::{
-    accept::ListenerCertificate, authorize::Snapshot, ca::CaError, observe::admin::AdminState,
-};
+use super::state::GatewayState;
+use crate::{accept::ListenerCertificate, ca::CaError, observe::admin::AdminState};
 
 /// Why a new revision is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +37,7 @@ pub enum ReloadError {
     /// The resources cannot be used.
     #[error("{0}")]
     Resources(Problems),
-    /// Its hosts can get no certificates.
+    /// No certificates can be issued for its hosts.
     #[error(transparent)]
     Ca(#[from] CaError),
 }
@@ -49,17 +48,17 @@ impl From<Problems> for ReloadError {
     }
 }
 
-/// How often the directories are looked at without being asked.
+/// Polling interval of the directories.
 const POLL: Duration = Duration::from_secs(10);
 
-/// How long a look may take before someone is told.
+/// How long reading the directories may take before a warning is logged.
 const SLOW: Duration = Duration::from_secs(30);
 
 /// How long a change must have settled: files are often written one after the other.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// How far reading new resources stands back behind requests: it has a tenth of a worker's share of a
-/// core that both want, so that a revision is delayed by seconds at most.
+/// The `nice` value of the thread that reads new resources: where it competes with a worker for a core it
+/// gets about a tenth of it, which delays a revision by seconds at most.
 const NICENESS: i32 = 10;
 
 /// Takes new revisions. Cheap to clone.
@@ -68,30 +67,30 @@ pub struct Reloader(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    rooms: Arc<Rooms>,
+    gateway: Arc<GatewayState>,
     state: AdminState,
     directories: Vec<PathBuf>,
     certificates: Vec<Arc<ListenerCertificate>>,
     changed: Notify,
     /// Set by SIGHUP: load even if nothing seems to have changed.
     forced: AtomicBool,
-    /// What the files looked like when they were last loaded.
+    /// The files as they were last loaded.
     seen: Mutex<Stamp>,
     reloading: Mutex<()>,
 }
 
-/// Names, times and sizes of files: equal stamps mean that there is nothing to load.
+/// Names, times and sizes of files: if they are equal there is nothing to load.
 type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Reloader {
     pub(super) fn new(
-        rooms: Arc<Rooms>,
+        gateway: Arc<GatewayState>,
         state: AdminState,
         directories: Vec<PathBuf>,
         certificates: Vec<Arc<ListenerCertificate>>,
     ) -> Self {
         let shared = Shared {
-            rooms,
+            gateway,
             state,
             directories,
             certificates,
@@ -104,7 +103,7 @@ impl Reloader {
         Self(Arc::new(shared))
     }
 
-    /// Loads everything again and puts it in force if it is usable.
+    /// Loads everything again and puts it in force if it can be used.
     ///
     /// # Errors
     /// With every problem; the old revision then stays in force.
@@ -123,7 +122,7 @@ impl Reloader {
                 }
             };
             tokio::select! {
-                () = self.0.rooms.drain.cancelled() => break,
+                () = self.0.gateway.lifecycle.drain.cancelled() => break,
                 _ = asked => self.0.forced.store(true, Ordering::Relaxed),
                 () = self.0.changed.notified() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(POLL) => {}
@@ -133,7 +132,7 @@ impl Reloader {
             let looked = loop {
                 tokio::select! {
                     looked = &mut look => break Some(looked),
-                    () = self.0.rooms.drain.cancelled() => break None,
+                    () = self.0.gateway.lifecycle.drain.cancelled() => break None,
                     () = tokio::time::sleep(SLOW) => tracing::warn!(
                         "the disk of the resources does not answer; the revision in force stays so"
                     ),
@@ -148,7 +147,7 @@ impl Reloader {
         drop(watcher);
     }
 
-    /// `None` where the system cannot watch: then polling must do.
+    /// `None` if the system cannot watch; then the directories are polled.
     fn watcher(&self) -> Option<notify::RecommendedWatcher> {
         let shared = Arc::downgrade(&self.0);
         let told = move |_event| {
@@ -168,7 +167,7 @@ impl Reloader {
     }
 }
 
-/// Takes over SIGHUP, which would end a process that does not.
+/// Handles SIGHUP, which would otherwise end the process.
 pub(super) fn hangup() -> Option<Signal> {
     signal(SignalKind::hangup())
         .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not reload"))
@@ -188,10 +187,9 @@ impl Shared {
             *seen = stamp;
         }
         match self.reload() {
-            // What is wrong with the files was said where everyone looks, and stays so until they
-            // change.
+            // The problems were reported, and stay until the files change.
             Ok(()) | Err(ReloadError::Resources(_)) => {}
-            // The files are in order; the CA's directory may be again at the next look.
+            // The files are usable; the CA's directory may be too at the next poll.
             Err(ReloadError::Ca(_)) => self.forced.store(true, Ordering::Relaxed),
         }
     }
@@ -206,7 +204,7 @@ impl Shared {
         match &result {
             Ok(()) => self.state.set_reload_error(None),
             Err(error) => {
-                self.rooms.recorder.metrics().reload_failed();
+                self.gateway.recorder.metrics().reload_failed();
                 tracing::error!(%error, "the old revision stays in force");
                 self.state.set_reload_error(Some(&error.to_string()));
             }
@@ -214,15 +212,15 @@ impl Shared {
         result
     }
 
-    /// What the gateway shows to clients, and what it checks theirs by. Each file stands for
-    /// itself: one that cannot be used stays as it was.
+    /// Reloads the listeners' certificates and the trust bundles. If one file cannot be used, its old
+    /// content stays in force.
     fn reload_proofs(&self) {
         for certificate in &self.certificates {
             if let Err(error) = certificate.reload() {
                 tracing::error!(%error, "the listener's old certificate stays in force");
             }
         }
-        for error in self.rooms.identifier.trust_domains().reload() {
+        for error in self.gateway.access.identifier.trust_domains().reload() {
             tracing::error!(%error, "the trust domain's old bundle stays in force");
         }
     }
@@ -230,38 +228,40 @@ impl Shared {
     fn take(&self) -> Result<(), ReloadError> {
         let loaded = self.load()?;
         warn(&loaded.warnings);
-        let rooms = &self.rooms;
-        let previous = rooms.snapshots.load_full();
+        let GatewayState {
+            access,
+            credential,
+            ca,
+            recorder,
+            ..
+        } = &*self.gateway;
+        let previous = access.snapshots.load_full();
         if loaded.policies.revision() == &**previous.revision() {
             return Ok(());
         }
-        // Certificates for the new hosts first: requests for them may come at once.
-        rooms.ca.constrain(loaded.policies.intercepted_hosts())?;
+        // Certificates for the new hosts first: requests for them may arrive at once.
+        ca.constrain(loaded.policies.intercepted_hosts())?;
         let next = Arc::new(Snapshot::new(loaded.policies, Some(&previous)));
         let revision = Arc::clone(next.revision());
-        // First what the old revision used, then the new one: a request that still has the old one
-        // cannot bring back what was let go.
-        rooms.credentials.retain(next.credentials());
+        // Before the new revision is in force: a late request of the old one must not bring back a
+        // credential that was dropped.
+        credential.credentials.retain(next.credentials());
         let in_use = next.credentials();
-        rooms
-            .healths
+        credential
+            .health
             .retain(in_use.map(|credential| &credential.name));
-        rooms.snapshots.store(next);
-        rooms
-            .recorder
-            .metrics()
-            .reloaded(&revision, rooms.clock.now());
+        access.snapshots.store(next);
+        recorder.metrics().reloaded(&revision, access.clock.now());
         self.state.set_revision(&revision);
         tracing::info!(%revision, "a new revision is in force");
         Ok(())
     }
 
-    /// Reads the resources in a thread of low priority: it takes long enough for requests that come
-    /// meanwhile to notice, where it shares a core with a worker.
+    /// Reads the resources in a thread of low priority, so that requests do not have to wait for it.
     fn load(&self) -> Result<Loaded, Problems> {
-        let read = || load::resources_at(&self.directories, self.rooms.clock.now());
+        let read = || load::resources_at(&self.directories, self.gateway.access.clock.now());
         let unhurried = || {
-            // Of this thread alone; where it is not permitted, the thread is like any other.
+            // For this thread only. If that is not permitted, the thread has normal priority.
             if let Err(error) = setpriority_process(None, NICENESS) {
                 tracing::debug!(%error, "the reload has the priority of requests");
             }
@@ -281,20 +281,20 @@ impl Shared {
         self.directories.iter().cloned().chain(parents).collect()
     }
 
-    /// The single files, beside the directories.
+    /// The watched files that are not in the directories.
     fn files(&self) -> impl Iterator<Item = &Path> {
         let certificates = self
             .certificates
             .iter()
             .flat_map(|certificate| certificate.files());
-        certificates.chain(self.rooms.identifier.trust_domains().files())
+        certificates.chain(self.gateway.access.identifier.trust_domains().files())
     }
 
-    /// Follows links, so that a swapped `..data` shows.
+    /// Follows links, to notice a swapped `..data`.
     fn stamp(&self) -> Stamp {
         let mut files: Vec<PathBuf> = self.files().map(Path::to_owned).collect();
         for directory in &self.directories {
-            // A directory that vanished has no entries; the reload then says what is wrong.
+            // A missing directory has no entries; the reload reports it.
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             files.extend(entries.map(|entry| entry.path()));
             files.push(directory.clone());

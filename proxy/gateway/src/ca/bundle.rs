@@ -1,4 +1,4 @@
-//! What clients are given to trust, PEM.
+//! The roots that clients trust, PEM.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls_pki_types::CertificateDer;

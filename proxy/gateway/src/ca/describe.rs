@@ -1,4 +1,4 @@
-//! What a CA's certificates say, for people.
+//! Describes a CA's certificates to people.
 
 use std::{
     fmt::Write,
@@ -14,7 +14,7 @@ use x509_parser::extensions::{GeneralName, GeneralSubtree};
 
 use super::{CaError, store, validity::Validity};
 
-/// What one certificate says.
+/// The fields of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateSummary {
     /// The subject's distinguished name.

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::{
     CaError,
     intercepted::Intercepted,
-    root::{CaKey, Root, random_serial, subject, tag},
+    key::CaKey,
+    root::{Root, random_serial, subject, tag},
     serve::ServerTemplate,
     validity::Validity,
 };
@@ -23,7 +24,7 @@ use super::{
 const LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24);
 
-/// An upper bound of X.520 on a common name, in characters.
+/// The longest common name that X.520 allows, in characters.
 const MAX_COMMON_NAME: usize = 64;
 
 /// An intermediate and its key, in memory only.
@@ -67,7 +68,7 @@ impl Intermediate {
         params.serial_number = Some(serial);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Verifiers hold leaves to this too: no client certificates, no signed code.
+        // Verifiers apply this to leaves too: no client certificates, no code signing.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.name_constraints = Some(hosts.name_constraints());
         params.use_authority_key_identifier_extension = true;
@@ -110,8 +111,7 @@ impl Intermediate {
         self.validity.is_fresh(self.issued, now, 2)
     }
 
-    /// Mints a leaf for `host`, which must be one of [`Self::hosts`]: whoever verifies the chain
-    /// would refuse another.
+    /// Mints a leaf for `host`, which must be one of [`Self::hosts`]: verifiers would refuse any other.
     pub(super) fn mint(
         &self,
         host: &Host,
@@ -125,8 +125,8 @@ impl Intermediate {
                 let san = SanType::DnsName(name.as_str().try_into()?);
                 self.sign(san, fits.then_some(name.as_str()), validity)?
             }
-            // No common name: OpenSSL takes one for a DNS name where the alternative names have
-            // none, and would find it outside the constraints.
+            // No common name: if the alternative names have no DNS name, OpenSSL treats the common name as
+            // one and finds it outside the constraints.
             Host::Ip(ip) => self.sign(SanType::IpAddress(*ip), None, validity)?,
         };
         Ok(Leaf {
@@ -137,7 +137,7 @@ impl Intermediate {
         })
     }
 
-    /// A leaf's certificate, whatever it is for.
+    /// The fields that all leaves have in common.
     pub(super) fn sign(
         &self,
         name: SanType,
@@ -148,7 +148,7 @@ impl Intermediate {
         params.distinguished_name = subject(common_name);
         params.serial_number = Some(random_serial()?);
         params.subject_alt_names = vec![name];
-        // Said outright, because rcgen writes a subject key identifier only then.
+        // Set explicitly, because rcgen writes a subject key identifier only then.
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

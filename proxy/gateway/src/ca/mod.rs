@@ -1,10 +1,10 @@
-//! The certificates that clients are shown where a connection is intercepted.
+//! The certificates that clients see on an intercepted connection.
 //!
-//! Three levels keep a loss small. The **root** is what clients trust; its key lies in one file
-//! and is in memory only while an intermediate is being issued. The **intermediate** lives for
-//! days and in memory only, and its name constraints are exactly the intercepted hosts, so that a
-//! stolen one can impersonate those for some days and nothing else. A **leaf** is for one exact
-//! host, minted on demand after policy has allowed interception, with a key that is never a CA's.
+//! Three levels limit the damage of a stolen key. Clients trust the **root**; its key is in one file, and
+//! in memory only while an intermediate is issued. The **intermediate** is valid for days and kept in
+//! memory only; its name constraints are exactly the intercepted hosts, so a stolen one can impersonate
+//! only those, and only for days. A **leaf** is for one exact host, minted on demand after policy has
+//! allowed interception, with a key that is never a CA's.
 //!
 //! [`Ca::leaf`] is on the path of every intercepted connection: it takes no lock but the cache's.
 
@@ -12,6 +12,7 @@ mod bundle;
 mod describe;
 mod intercepted;
 mod intermediate;
+mod key;
 mod parse;
 mod resumption;
 mod root;
@@ -47,10 +48,10 @@ pub use self::{
     describe::{CertificateSummary, describe},
 };
 
-/// How long a failed reissue of a still valid intermediate is not tried again.
+/// How long to wait after a failed reissue while the intermediate is still valid.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// Why the CA cannot do what it was asked.
+/// Why an operation of the CA failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// There is no CA in the directory.
@@ -66,7 +67,7 @@ pub enum CaError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Others than the owner can read the key, or put another in its place.
+    /// Users other than the owner can read or replace the key.
     #[error("{} has mode {mode:04o}, which lets others {danger}; run: chmod {remedy} {0}", path.display())]
     Permissions {
         /// The file or directory.
@@ -75,10 +76,10 @@ pub enum CaError {
         mode: u32,
         /// What they allow.
         danger: &'static str,
-        /// The bits that would do.
+        /// The bits that are accepted.
         remedy: &'static str,
     },
-    /// The file does not hold what was written there.
+    /// The file is damaged.
     #[error(
         "{} is damaged: {reason}; restore it from a backup, or remove it and have clients trust the new root that the next start makes",
         path.display()
@@ -142,7 +143,7 @@ impl fmt::Debug for Ca {
     }
 }
 
-/// What the issuing of intermediates remembers; its lock is held while one is issued.
+/// The state of issuing intermediates; its lock is held while one is issued.
 #[derive(Default)]
 struct Issuing {
     generation: u64,
@@ -176,8 +177,8 @@ impl Ca {
         })
     }
 
-    /// Says which hosts are intercepted. Where they differ from before, a new intermediate is
-    /// issued that is constrained to them, and no leaf of the old one is handed out again.
+    /// Sets the hosts that are intercepted. If they changed, a new intermediate is issued that is
+    /// constrained to them, and the leaves of the old one are not used any more.
     ///
     /// X.509 can constrain a DNS name only together with its subdomains (RFC 5280, 4.2.1.10) and
     /// knows no wildcards, so the certificate permits `slack.com` and what is below it for
@@ -197,7 +198,7 @@ impl Ca {
         }
     }
 
-    /// The TLS configuration that answers for `host`, with a leaf that is valid now.
+    /// The TLS configuration for `host`, with a leaf that is valid now.
     pub fn leaf(&self, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
         let now = self.clock.now();
         let intermediate = self.current(host, now)?;
@@ -209,9 +210,9 @@ impl Ca {
         self.mint(&intermediate, host, now)
     }
 
-    /// The same on a thread that serves others. A new intermediate needs the root's key from its
-    /// file, and leaves a copy there: that is done beside it, and where the disk does not respond the
-    /// present one is used on, as long as it holds.
+    /// The same, for a thread that also serves other connections. A new intermediate needs the root's key
+    /// from its file, and stores a copy of itself there: that runs on another thread, and if the disk does
+    /// not respond, the present intermediate is used as long as it is valid.
     pub async fn leaf_in_time(self: &Arc<Self>, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
         let now = self.clock.now();
         let current = self.intermediate.load_full();
@@ -233,7 +234,7 @@ impl Ca {
         bundle::pem(self.root.certificate())
     }
 
-    /// The system's roots and ours, PEM: what a client trusts that takes one file for all.
+    /// The system's roots and the CA's, PEM: for clients that take one file with all roots.
     pub fn bundle_pem(&self) -> Result<String, CaError> {
         bundle::with_system_roots(self.root.certificate())
     }
@@ -252,8 +253,8 @@ impl Ca {
         }
     }
 
-    /// Reissues the intermediate, which reads one small file, every few days. While `seen` is
-    /// still valid only one caller does that and the others go on; a failure is only logged.
+    /// Reissues the intermediate, which reads one small file every few days. While `seen` is still valid
+    /// only one caller does that and the others continue; a failure is only logged.
     fn renew(
         &self,
         seen: Arc<Intermediate>,
@@ -347,7 +348,7 @@ impl Ca {
     }
 
     fn lock_issuing(&self) -> MutexGuard<'_, Issuing> {
-        // Nothing is left half-done in `Issuing` by a panic: its fields are independent.
+        // A panic cannot leave `Issuing` inconsistent: its fields are independent.
         self.issuing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

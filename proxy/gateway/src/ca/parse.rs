@@ -1,12 +1,12 @@
-//! Whether a file holds a root that can issue: everything is checked before anything is signed.
+//! Checks that a file holds a root that can issue, before anything is signed.
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
 use x509_parser::certificate::X509Certificate;
 
-use super::{root::CaKey, validity::Validity};
+use super::{key::CaKey, validity::Validity};
 
-/// Takes a root's file apart, or says what is wrong with it.
+/// Parses a root's file, or says what is wrong with it.
 pub(super) fn root(
     contents: &[u8],
 ) -> Result<(CertificateDer<'static>, Validity, CaKey), &'static str> {
@@ -75,7 +75,7 @@ fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str
     Ok(())
 }
 
-/// Finds a flipped bit anywhere in the certificate.
+/// Detects a flipped bit anywhere in the certificate.
 fn check_signature(certificate: &X509Certificate<'_>) -> Result<(), &'static str> {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
     let key = &certificate.public_key().subject_public_key.data;

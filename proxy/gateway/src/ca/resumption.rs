@@ -1,10 +1,10 @@
 //! Session tickets that are good for one host only.
 //!
-//! All hosts share the ticket keys, so that rolling them is done once. rustls resumes a session
-//! where the client asks for the same server name as before, but the name is the client's word:
-//! a client without SNI, which every connection to an IP address is, or one that asks one host's
-//! listener for another host, could resume there what it began here. So the host whose
-//! certificate was shown is sealed into the ticket, and is compared when it comes back.
+//! All hosts share the ticket keys, so they are rotated once for all. rustls resumes a session if the
+//! client asks for the same server name as before, but the client chooses that name: a client without SNI,
+//! as with every connection to an IP address, or one that asks one host's listener for another host, could
+//! resume a session of another host. So the host of the certificate is sealed into the ticket and compared
+//! when the ticket returns.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rustls::server::ProducesTickets;
 #[derive(Debug)]
 pub(super) struct HostTicketer {
     shared: Arc<dyn ProducesTickets>,
-    /// The host and a NUL, which no host contains: no prefix is another's beginning.
+    /// The host and a NUL, which no host contains, so that no prefix is the beginning of another.
     prefix: Box<[u8]>,
 }
 

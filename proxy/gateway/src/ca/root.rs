@@ -1,16 +1,16 @@
-//! The root: what clients trust for ten years, and nothing else is signed with but intermediates.
+//! The root, which clients trust for ten years. It signs intermediates only.
 
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SerialNumber, SigningKey,
+    KeyUsagePurpose, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
-use super::{CaError, bundle, parse, store, validity::Validity};
+use super::{CaError, bundle, key::CaKey, parse, store, validity::Validity};
 
 const LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
@@ -29,7 +29,7 @@ impl Root {
     pub(super) fn load_or_create(directory: &Path, now: Timestamp) -> Result<Self, CaError> {
         let path = directory.join(store::ROOT_FILE);
         if store::read_private(&path)?.is_none() {
-            // Whoever was first has made it; read what is there, whoever that was.
+            // Another process may have made it first; read what is there.
             store::create(&path, generate(now)?.as_bytes())?;
         }
         Self::load(directory, now)
@@ -59,12 +59,12 @@ impl Root {
         &self.certificate
     }
 
-    /// From when to when it holds.
+    /// Its validity.
     pub(super) fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The power to issue, with the key freshly read; drop it soon.
+    /// An issuer, with the key read from its file; drop it soon.
     pub(super) fn issuer(&self) -> Result<Issuer<'static, CaKey>, CaError> {
         let (certificate, _validity, key) = read(&self.path)?;
         if certificate != self.certificate {
@@ -74,43 +74,11 @@ impl Root {
     }
 }
 
-/// A CA's private key, whose serialised form is overwritten when it is dropped.
-pub(super) struct CaKey(Zeroizing<KeyPair>);
-
-impl CaKey {
-    /// A new P-256 key.
-    pub(super) fn generate() -> Result<Self, CaError> {
-        Ok(KeyPair::generate()?.into())
-    }
-}
-
-impl From<KeyPair> for CaKey {
-    fn from(key: KeyPair) -> Self {
-        Self(Zeroizing::new(key))
-    }
-}
-
-impl PublicKeyData for CaKey {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        self.0.algorithm()
-    }
-}
-
-impl SigningKey for CaKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message)
-    }
-}
-
 /// A random serial number of 128 bits; RFC 5280 allows positive ones of up to 160.
 pub(super) fn random_serial() -> Result<SerialNumber, CaError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| CaError::Random)?;
-    // Positive, and of full length whatever was drawn.
+    // Always positive and of full length.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
@@ -125,8 +93,7 @@ pub(super) fn subject(common_name: Option<&str>) -> DistinguishedName {
     name
 }
 
-/// A word that tells one CA certificate's subject from another's; verifiers that look issuers up
-/// by name are not misled by an older one.
+/// A word that makes the subject of each CA certificate unique, for verifiers that look up issuers by name.
 pub(super) fn tag(serial: &SerialNumber) -> String {
     use std::fmt::Write;
     serial

@@ -1,4 +1,4 @@
-//! How intercepted connections are served: what all hosts have in common, made once.
+//! The TLS configuration that all intercepted hosts share.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ impl ServerTemplate {
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-        // Clients of every kind name AES-256 first, and hardly one for a reason.
+        // Most clients prefer AES-256, usually without a reason.
         config.ignore_client_order = true;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Tickets keep the session at the client: no memory here, whatever the number of hosts.
+        // Tickets keep the session at the client, so it takes no memory here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        // One, not rustls' two: SDKs keep one connection, and each ticket costs an encryption.
+        // One instead of rustls' two: SDKs keep one connection, and each ticket costs an encryption.
         config.send_tls13_tickets = 1;
-        // Early data can be replayed by whoever recorded it, and these requests carry power.
+        // Early data can be replayed, and these requests carry credentials.
         config.max_early_data_size = 0;
         Ok(Self {
             config,

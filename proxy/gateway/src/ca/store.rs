@@ -1,8 +1,8 @@
-//! The CA's directory: whole files or none, and nobody else's eyes on the key.
+//! The CA's directory: files are written completely or not at all, and only the owner can read the key.
 //!
-//! Certificate and key of the root share one file, so that a crash cannot leave one without the
-//! other. A file appears under its name only when it is complete and on disk; a crash before
-//! leaves a stray temporary file that nothing reads and nobody trusts.
+//! The root's certificate and key are in one file, so that a crash cannot leave one without the other. A
+//! file gets its name only when it is complete and on disk; a crash before that leaves a temporary file
+//! that nothing reads.
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -22,7 +22,7 @@ pub(super) const ROOT_FILE: &str = "root.pem";
 /// A public copy of the latest intermediate's certificate, for people.
 pub(super) const INTERMEDIATE_FILE: &str = "intermediate.crt";
 
-/// More than any file of ours has; guards against reading something else whole.
+/// Larger than any file of the CA; prevents reading a wrong file completely.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// Makes the directory (mode 0700) if it is not there, and checks who may write to it.
@@ -76,7 +76,7 @@ pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Ca
             remedy: "0600",
         });
     }
-    // Sized at once, so that no copy of the key is left behind by growing.
+    // Allocated in full, so that growing leaves no copy of the key behind.
     let mut contents = Zeroizing::new(Vec::with_capacity(
         usize::try_from(MAX_BYTES).expect("64 KiB fits"),
     ));

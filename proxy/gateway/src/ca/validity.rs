@@ -1,4 +1,4 @@
-//! From when to when a certificate holds, in the whole seconds that X.509 can write.
+//! The validity of a certificate, in the whole seconds that X.509 can express.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use x509_parser::certificate::X509Certificate;
 /// How far certificates are dated back, for clients whose clock is behind.
 pub(super) const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
-/// A closed span of time: both ends are valid moments.
+/// A closed interval: both ends are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
     /// The first valid moment.
@@ -27,7 +27,7 @@ impl Validity {
         }
     }
 
-    /// What a certificate says; `None` where its times are beyond what can be reckoned with.
+    /// The validity in a certificate; `None` if its times are out of range.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
         let validity = certificate.validity();
         Some(Self {
@@ -55,7 +55,7 @@ impl Validity {
         self.covers(now) && now < after(self.not_after, -spare)
     }
 
-    /// Writes it into a certificate to be.
+    /// Writes it into the parameters of a new certificate.
     pub(super) fn apply(&self, params: &mut CertificateParams) {
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let since_epoch =

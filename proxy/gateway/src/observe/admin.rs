@@ -1,8 +1,8 @@
-//! The admin endpoint: health, readiness, version, metrics and how credentials stand, read-only.
+//! The admin endpoint: health, readiness, version, metrics and the status of credentials, read-only.
 //!
-//! Anyone who reaches the port may read it, so nothing here is secret and nothing can be changed.
-//! Connections are bounded in number and in time, and accepted without end: a newcomer has the place
-//! of one that says nothing, so that no number of stalling clients keeps the kubelet from its probe.
+//! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed.
+//! Connections are bounded in number and in time, and always accepted: a new one replaces one that sends
+//! nothing, so that stalling clients cannot keep the kubelet from its probe.
 
 use std::{
     convert::Infallible,
@@ -48,20 +48,20 @@ const HEAD_TIME: Duration = Duration::from_secs(2);
 /// The most bytes of a head.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// How long one connection may last. It serves one request: whoever has his answer needs no place.
+/// How long one connection may last. It serves one request.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// The longest reload error that is shown, in bytes.
 const ERROR_BYTES: usize = 4096;
 
-/// What the endpoint tells. Cheap to clone; clones share.
+/// The state that the endpoint shows. Cheap to clone; clones share.
 #[derive(Debug, Clone)]
 pub struct AdminState(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     metrics: Metrics,
-    /// Held while they are written: one scrape at a time is enough work.
+    /// Held while metrics are written, so that only one scrape runs at a time.
     scraping: tokio::sync::Mutex<()>,
     status: ArcSwap<Status>,
     credentials: OnceLock<(Arc<Credentials>, Arc<HealthRegistry>)>,
@@ -98,8 +98,7 @@ impl AdminState {
         }))
     }
 
-    /// The credentials to tell of: how they stand and fare, never what they are. The first ones
-    /// stay.
+    /// Sets the credentials whose status is shown, never their values. Only the first call counts.
     pub fn set_credentials(&self, credentials: &Arc<Credentials>, healths: &Arc<HealthRegistry>) {
         self.0
             .credentials
@@ -111,7 +110,7 @@ impl AdminState {
         self.change(|status| status.ready = ready);
     }
 
-    /// Whether the gateway is on its way out; it is not ready then.
+    /// Whether the gateway is draining; it is not ready then.
     pub fn set_draining(&self, draining: bool) {
         self.change(|status| status.draining = draining);
     }
@@ -179,7 +178,7 @@ pub async fn serve(
                 connections.spawn(answer(stream, router.clone(), slot));
             }
             Err(error) => {
-                // Out of file descriptors, most likely: waiting is the remedy.
+                // Most likely file descriptors are short; wait.
                 tracing::warn!(%error, "an admin connection cannot be accepted");
                 slots.evict();
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -188,7 +187,7 @@ pub async fn serve(
     }
 }
 
-/// Answers one request, unless the connection must make room before it is there.
+/// Answers one request, unless the connection has to make room first.
 async fn answer(stream: TcpStream, router: Router<()>, slot: Slot) {
     let service = TowerToHyperService::new(router);
     let asked = service_fn(|request| {

@@ -1,6 +1,6 @@
-//! What the metrics take from a record.
+//! Counts finished requests in the metrics.
 
-use super::record::Closed;
+use super::closed::Closed;
 use countersign_core::metrics::{Finished, Metrics};
 
 /// Counts a finished request.

@@ -21,25 +21,25 @@ use uuid::Uuid;
 
 use super::CUT;
 
-/// What is known of one request so far. Each room fills in its own part; a part that stays
-/// `None` was not reached.
+/// What is known of one request so far. Each module fills in its own part; a part that stays `None` was not
+/// reached.
 ///
-/// Filling it in clones reference counts, never text.
+/// Filling it in clones references, never text.
 #[derive(Debug)]
 pub struct Entry {
     /// A version 7 UUID; it is in the answer too (`Proxy-Status`, refusals).
     pub id: Uuid,
-    /// The trace the caller's `traceparent` speaks of.
+    /// The trace in the caller's `traceparent`.
     pub trace_id: Option<TraceId>,
     /// The listener's name.
     pub listener: Option<Arc<str>>,
     /// The peer of the client's connection. For diagnosis; it proves nothing.
     pub client: Option<SocketAddr>,
-    /// Where a steered connection was going, by the caller's DNS.
+    /// Where a redirected connection was going, by the caller's DNS.
     pub original_destination: Option<SocketAddr>,
     /// The proven caller.
     pub caller: Option<Arc<CallerPart>>,
-    /// The workload in whose name.
+    /// The workload of the caller.
     pub workload: Option<Arc<Workload>>,
     /// The policy that decided.
     pub policy: Option<PolicyPart>,
@@ -49,7 +49,7 @@ pub struct Entry {
     pub credential: Option<CredentialPart>,
     /// The upstream that answered, or failed to.
     pub upstream: Option<UpstreamPart>,
-    /// Body bytes, counted by whoever moves them.
+    /// Body bytes, counted where they are moved.
     pub bytes: Bytes,
     /// How long each step took.
     pub timing: Timing,
@@ -175,7 +175,7 @@ pub struct TargetPart {
     pub protocol: &'static str,
 }
 
-/// A path whose query cannot be recorded by mistake.
+/// A path that prints without its query, which must not be recorded by mistake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PathOnly(PathAndQuery);
 
@@ -185,7 +185,7 @@ impl PathOnly {
         self.0.path()
     }
 
-    /// The same in memory of its own, and cut where it is longer than `most`.
+    /// A copy in memory of its own, cut if it is longer than `most`.
     pub(super) fn trimmed(&self, most: usize) -> Self {
         let path = self.as_str();
         let kept = &path[..path.floor_char_boundary(most)];
@@ -194,7 +194,7 @@ impl PathOnly {
         } else {
             format!("{kept}{CUT}").into()
         };
-        // What was a path still is one; else it stays as it is.
+        // A path that was cut is still a path.
         PathAndQuery::from_maybe_shared(copied).map_or_else(|_| self.clone(), Self)
     }
 }
@@ -224,7 +224,7 @@ pub struct CredentialPart {
     pub age_s: u64,
     /// Seconds until it expires; `None` if it does not, as far as is known.
     pub expires_in_s: Option<u64>,
-    /// Whether it served although its source failed when it was asked last.
+    /// Whether it was used although its source failed when last asked.
     pub stale: bool,
     /// A value that the API rejected.
     pub rejected: Option<RejectedPart>,
@@ -235,24 +235,24 @@ pub struct CredentialPart {
 pub struct RejectedPart {
     /// The value's generation.
     pub generation: u64,
-    /// What the API said, if it did. Redacted when it is recorded.
+    /// The API's error code, if it sent one. Redacted when it is recorded.
     pub api_error: Option<String>,
 }
 
 /// The upstream's side of a request.
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamPart {
-    /// The address that was checked and dialled; `None` if it came to none.
+    /// The address that was checked and dialled; `None` if none was.
     pub address: Option<SocketAddr>,
     /// Whether the connection was used before.
     pub reused: bool,
     /// The status of the response.
     pub status: Option<u16>,
-    /// The API's own error code, if it has one and said so. Redacted when it is recorded.
+    /// The API's error code, if it sent one. Redacted when it is recorded.
     pub api_error: Option<String>,
     /// Whether the request was sent a second time with a new credential.
     pub replayed: bool,
-    /// Whether the answer held the credential that the request carried.
+    /// Whether the response contained the credential that the request carried.
     pub echoed: bool,
 }
 
@@ -304,7 +304,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// What we add to a request before it is sent on.
+    /// The time that the gateway adds before the request is sent on.
     pub fn overhead(&self) -> Duration {
         self.identify + self.authorize + self.credential
     }

@@ -1,4 +1,4 @@
-//! A record with every field filled in, for the tests of this room.
+//! A record with every field filled in, for the tests of `observe`.
 
 use std::{sync::Arc, time::Duration};
 

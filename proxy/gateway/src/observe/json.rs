@@ -1,7 +1,7 @@
 //! Writing JSON objects straight into a line of the log.
 //!
-//! A record has some forty members whose keys are ours. A general serialiser looks at each byte of
-//! each key for what must be escaped; this one looks at values alone, and at most of them once.
+//! A record has some forty members with constant keys. A general serialiser checks each byte of each key
+//! for characters to escape; this one checks values only, and most of them once.
 
 use std::{
     fmt::{self, Display, Write as _},
@@ -12,7 +12,7 @@ use std::{
 use super::CUT;
 use countersign_core::redact::needs_escape;
 
-/// A member's name as it stands in the line: quoted, with a comma before it and a colon after.
+/// A member's name as it is written: quoted, with a comma before it and a colon after it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key(&'static str);
 
@@ -84,7 +84,7 @@ impl<'l> Object<'l> {
         }
     }
 
-    /// What displays as a text, or null.
+    /// A value that implements `Display`, or null.
     pub(super) fn shown(&mut self, key: Key, value: Option<impl Display>) {
         let line = self.key(key);
         match value {
@@ -102,7 +102,7 @@ impl<'l> Object<'l> {
         let Some(SocketAddr::V4(address)) = value else {
             return self.shown(key, value);
         };
-        // Most are of this kind, and `Display` is slow: it pads each number.
+        // Most addresses are IPv4, for which `Display` is slow: it pads each number.
         let line = self.key(key);
         let mut before = b'"';
         for octet in address.ip().octets() {
@@ -124,13 +124,13 @@ impl<'l> Object<'l> {
         }
     }
 
-    /// Whether something is so.
+    /// A boolean.
     pub(super) fn flag(&mut self, key: Key, value: bool) {
         let text: &[u8] = if value { b"true" } else { b"false" };
         self.key(key).extend_from_slice(text);
     }
 
-    /// An object within, which `fill` writes from `value`; or null.
+    /// A nested object, which `fill` writes from `value`; or null.
     pub(super) fn object<T>(
         &mut self,
         key: Key,
@@ -198,7 +198,7 @@ fn write_text(text: &str, most: usize, line: &mut Vec<u8>) {
     line.push(b'"');
 }
 
-/// As much of a text as takes `most` bytes at the most, with the mark that says so.
+/// The beginning of a text that takes at most `most` bytes, with the mark that it was cut.
 #[cold]
 fn cut(text: &str, most: usize, line: &mut Vec<u8>) {
     let end = line.len() + most.saturating_sub(CUT.len());
@@ -217,7 +217,7 @@ fn write_number(number: u64, line: &mut Vec<u8>) {
     line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Whether all bytes are printable ASCII that JSON takes as it is: looked at eight at a time.
+/// Whether all bytes are printable ASCII that JSON does not escape; checks eight at a time.
 fn is_plain(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
     let mut last = [b' '; 8];
@@ -225,7 +225,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     let mut odd = 0;
     for word in words.iter().chain([&last]) {
         let word = u64::from_ne_bytes(*word);
-        // The top bit of each byte tells: it is above DEL, is DEL, is a control, is `"`, is `\`.
+        // The top bit of each byte is set if it is above DEL, DEL, a control character, `"` or `\`.
         odd |= word
             | word.wrapping_add(EACH)
             | below(word, b' ')
@@ -238,17 +238,17 @@ fn is_plain(bytes: &[u8]) -> bool {
 /// One in each byte.
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// Sets the top bit of the lowest byte that is below `least`, and of none if none is; what it says of
-/// bytes above that one is to be ignored. All are taken to be below 0x80.
+/// Sets the top bit of the lowest byte that is below `least`; bytes above it may be wrong. All bytes must
+/// be below 0x80.
 const fn below(word: u64, least: u8) -> u64 {
     word.wrapping_sub(EACH * least as u64)
 }
 
-/// JSON in which no character can disturb a terminal: besides what JSON must escape, DEL, the C1
-/// controls, line separators and bidirectional overrides are written as `\u` escapes. Nothing is
-/// lost: a JSON reader gets the same text back.
+/// JSON in which no character can disturb a terminal: besides what JSON must escape, DEL, the C1 controls,
+/// line separators and bidirectional overrides are written as `\u` escapes. A JSON reader gets the same
+/// text back.
 fn escape(text: &str, line: &mut Vec<u8>) {
-    // Nearly always.
+    // The common case.
     if is_plain(text.as_bytes()) {
         line.extend_from_slice(text.as_bytes());
         return;

@@ -1,13 +1,14 @@
-//! What happened, said once: the decision record, and the log line and metrics made of it.
+//! The decision record, and the log line and metrics made from it.
 //!
-//! A [`Record`] is opened when a request is accepted, is filled in by the rooms it passes, rides on
-//! the response body, and is closed exactly once. The request path only fills in an [`Entry`] and
-//! hands it over; the decision log's own thread turns it into JSON and counts it in the
-//! [`Metrics`](countersign_core::metrics::Metrics). Both are made of the same entry, so they cannot disagree.
+//! A [`Record`] is opened when a request is accepted, is filled in by each step, moves with the response
+//! body, and is closed exactly once. The request path only fills in an [`Entry`] and hands it over; the
+//! log's own thread turns it into JSON and counts it in the
+//! [`Metrics`](countersign_core::metrics::Metrics). Both are made from the same entry, so they cannot
+//! disagree.
 
 pub mod admin;
+mod closed;
 mod count;
-mod document;
 mod entry;
 #[cfg(test)]
 mod fixture;
@@ -15,12 +16,13 @@ mod json;
 mod log;
 mod record;
 
+pub use closed::Outcome;
 pub use entry::{
     ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
     TargetPart, Timing, TraceId, UpstreamPart,
 };
 pub use log::{DecisionLog, DrainTimedOut, LogError, MemoryLog, QUEUED_BYTES};
-pub use record::{Outcome, Record, Recorder};
+pub use record::{Record, Recorder};
 
-/// Ends a text of which only the beginning was kept.
+/// Marks a text that was cut.
 const CUT: &str = "[cut]";

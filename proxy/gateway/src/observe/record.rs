@@ -14,99 +14,19 @@ use std::{
 use countersign_core::{
     clock::Clock,
     metrics::{Class, Metrics},
-    reason::Reason,
-    wire::activity::{Activity, Violation},
+    wire::connection_state::{ConnectionState, Violation},
 };
 use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{DecisionLog, Entry};
+use super::{
+    DecisionLog, Entry,
+    closed::{Closed, Outcome},
+};
 
-/// The operator's sentence for a request whose connection gave way to others.
+/// The operator's sentence for a request whose connection was closed in favour of others.
 const GAVE_WAY: &str = "limits.connections are open, this workload held more than its share of them, and another wanted its own";
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It went through, whatever the upstream said to it.
-    Permitted,
-    /// We did not let it go.
-    Refused {
-        /// The stable reason code.
-        reason: &'static str,
-        /// Whose fault it is.
-        blame: &'static str,
-    },
-    /// It was permitted, but the upstream or the client broke it.
-    Failed {
-        /// The stable reason code.
-        reason: &'static str,
-        /// Whose fault it is.
-        blame: &'static str,
-    },
-    /// It was carried on without being decrypted.
-    Tunnelled,
-}
-
-impl Outcome {
-    /// What a record that nobody concluded ends with: the client went away and its task was
-    /// dropped.
-    const ABANDONED: Self = Self::Failed {
-        reason: "client_gone",
-        blame: "caller",
-    };
-
-    /// What a record ends with that a panic dropped: a bug of ours, not of whoever called.
-    const PANICKED: Self = Self::Failed {
-        reason: "internal",
-        blame: "gateway",
-    };
-
-    /// The same, once the gateway itself cuts off what is left when it ends.
-    const CUT_OFF: Self = Self::Failed {
-        reason: Reason::Draining.facts().code,
-        blame: Reason::Draining.facts().blame.as_str(),
-    };
-
-    /// What a record that nobody concluded ends with if its connection gave way to others.
-    const SHED: Self = Self::Failed {
-        reason: Reason::ShareExceeded.facts().code,
-        blame: Reason::ShareExceeded.facts().blame.as_str(),
-    };
-
-    /// What a record that nobody concluded ends with if its client broke HTTP.
-    const BROKEN_HTTP: Self = Self::Refused {
-        reason: Reason::RequestMalformed.facts().code,
-        blame: Reason::RequestMalformed.facts().blame.as_str(),
-    };
-
-    /// The outcome's name in records and metrics.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Permitted => "permitted",
-            Self::Refused { .. } => "refused",
-            Self::Failed { .. } => "failed",
-            Self::Tunnelled => "tunnelled",
-        }
-    }
-
-    /// The reason code; that of a request which went through is the outcome's name.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Permitted | Self::Tunnelled => self.name(),
-            Self::Refused { reason, .. } | Self::Failed { reason, .. } => reason,
-        }
-    }
-
-    /// Whose fault it is, if there is a fault.
-    pub fn blame(&self) -> Option<&'static str> {
-        match self {
-            Self::Permitted | Self::Tunnelled => None,
-            Self::Refused { blame, .. } | Self::Failed { blame, .. } => Some(blame),
-        }
-    }
-}
 
 /// Opens records. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -133,7 +53,7 @@ impl Recorder {
         }))
     }
 
-    /// From now on a record that is dropped was cut off by the gateway's end, not by its client.
+    /// From now on a dropped record was cut off by the gateway's end, not by its client.
     pub fn cut_off(&self) {
         self.0.cutting_off.store(true, Ordering::Release);
     }
@@ -155,7 +75,7 @@ impl Recorder {
         }
     }
 
-    /// Counts a connection that was closed in favour of others; the log tells of it in sum.
+    /// Counts a connection that was closed in favour of others; the log reports totals.
     pub(crate) fn shed(&self, proven: bool, source: IpAddr, why: &'static str) {
         let class = if proven {
             Class::Identified
@@ -176,26 +96,10 @@ impl Recorder {
     }
 }
 
-/// What is handed to the log. Boxed when the record is opened, so that closing it allocates
-/// nothing.
-#[derive(Debug)]
-pub(super) struct Closed {
-    /// When the request was accepted.
-    pub(super) time: Timestamp,
-    /// Everything that was filled in.
-    pub(super) entry: Entry,
-    /// How it ended.
-    pub(super) outcome: Outcome,
-    /// From opening to closing.
-    pub(super) total: Duration,
-    /// Body bytes at closing, request and response: the counters may still move.
-    pub(super) bytes: (u64, u64),
-}
-
 /// The open record of one request. Derefs to its [`Entry`].
 ///
-/// It is closed by [`Record::close`], or when it is dropped: then with the outcome that
-/// [`Record::conclude`] set, or else as failed because the client went away.
+/// It is closed by [`Record::close`], or when it is dropped: then with the outcome of [`Record::conclude`],
+/// or else as failed because the client left.
 #[derive(Debug)]
 #[must_use = "dropping a record closes it as `client_gone`"]
 pub struct Record {
@@ -203,17 +107,17 @@ pub struct Record {
     open: Option<Box<Closed>>,
     opened: Instant,
     recorder: Recorder,
-    /// The client's connection, for whether it broke HTTP rather than left.
-    client: Option<Arc<Activity>>,
+    /// The client's connection, to know whether it broke HTTP or just left.
+    client: Option<Arc<ConnectionState>>,
 }
 
 impl Record {
-    /// Notes on which connection the request came.
-    pub(crate) fn came_on(&mut self, client: &Arc<Activity>) {
+    /// Notes the connection of the request.
+    pub(crate) fn came_on(&mut self, client: &Arc<ConnectionState>) {
         self.client = Some(Arc::clone(client));
     }
 
-    /// How the client broke HTTP, if it did: then it has not simply left.
+    /// How the client broke HTTP, if it did.
     pub(crate) fn violation(&self) -> Option<Violation> {
         self.client.as_ref()?.violation()
     }
@@ -229,13 +133,12 @@ impl Record {
         self.conclude(outcome);
     }
 
-    /// Takes the record back: others are made of what it was opened for.
+    /// Discards the record: others replace it.
     pub(crate) fn withdraw(mut self) {
         self.open = None;
     }
 
-    /// Sets the outcome that the record will be closed with when it is dropped. The last one
-    /// counts.
+    /// Sets the outcome for when the record is dropped. The last call counts.
     pub fn conclude(&mut self, outcome: Outcome) {
         if let Some(open) = &mut self.open {
             open.outcome = outcome;
@@ -268,7 +171,7 @@ impl Record {
         Some(closed)
     }
 
-    /// Closes the record past its log.
+    /// Closes the record without writing it to the log.
     #[cfg(test)]
     pub(super) fn take_closed(&mut self, outcome: Outcome) -> Box<Closed> {
         self.conclude(outcome);
@@ -313,7 +216,7 @@ thread_local! {
     static RANDOM: RefCell<Random> = const { RefCell::new(Random::new()) };
 }
 
-/// Random bits for ids, many at a time: aws-lc's generator costs nearly the same for one and for all.
+/// Random bits for ids, drawn in bulk: one draw from aws-lc's generator costs nearly as much as 64.
 struct Random {
     bits: [[u8; 10]; 64],
     used: usize,

@@ -1,4 +1,4 @@
-//! The answer's body: streamed as it comes, counted, and the bearer of the record.
+//! The response to a client: its body is streamed as it arrives, counted, and carries the record.
 
 use std::{
     pin::Pin,
@@ -11,96 +11,86 @@ use bytes::Bytes;
 use countersign_config::memory;
 use countersign_core::{
     reason::Reason,
-    wire::{activity::Busy, meter::most_held, timer::LazyTimer},
+    wire::{
+        connection_state::{ConnectionState, InFlightGuard},
+        meter::most_held,
+        timer::LazyTimer,
+    },
 };
 use countersign_upstream::{
     forward::{BodyMeter, ForwardError},
     inject,
 };
-use http::Response;
+use http::{HeaderValue, Response, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{aftermath::Aftermath, echo::Echo, held::Resumed, upgrade::Switched};
+use super::{echo::Echo, peek::PeekedBody, response_observer::ResponseObserver};
 use crate::{
     observe::{Outcome, Record},
-    refusal::Refusal,
+    refusal::{self, Refusal},
+    session::close,
 };
-
-/// A response whose head has come, before it is handed to the client with its record.
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
-pub(super) enum Opened {
-    /// An ordinary response.
-    Streamed(Streamed),
-    /// A `101`: what follows runs on its own and takes the record with it.
-    Switched(Switched),
-}
-
-impl Opened {
-    /// The answer, which closes the record when its body has ended.
-    pub(super) fn answer(self, record: Record, busy: Busy) -> Response<Answer> {
-        match self {
-            Self::Streamed(streamed) => streamed.answer(record, busy),
-            Self::Switched(switched) => switched.answer(record, busy),
-        }
-    }
-}
 
 /// A response that streams.
 pub(super) struct Streamed {
-    response: Response<Resumed>,
-    aftermath: Aftermath,
+    response: Response<PeekedBody>,
+    observer: ResponseObserver,
     echo: Option<Echo>,
     meter: Arc<BodyMeter>,
 }
 
 impl Streamed {
     pub(super) fn new(
-        mut response: Response<Resumed>,
-        aftermath: Aftermath,
+        mut response: Response<PeekedBody>,
+        observer: ResponseObserver,
         meter: Arc<BodyMeter>,
     ) -> Self {
         inject::strip_response(response.headers_mut());
-        let echo = Echo::of(aftermath.issued(), response.headers_mut());
+        let echo = Echo::of(observer.issued(), response.headers_mut());
         Self {
             response,
-            aftermath,
+            observer,
             echo,
             meter,
         }
     }
 
-    fn answer(self, record: Record, mut busy: Busy) -> Response<Answer> {
-        owe(&mut busy, self.response.body().is_end_stream());
+    pub(super) fn answer(
+        self,
+        record: Record,
+        mut in_flight: InFlightGuard,
+    ) -> Response<AnswerBody> {
+        owe(&mut in_flight, self.response.body().is_end_stream());
         let state = State {
             record: Some(record),
             meter: self.meter,
-            aftermath: Some(self.aftermath),
+            observer: Some(self.observer),
             echo: self.echo,
-            busy: Some(busy),
+            in_flight: Some(in_flight),
             outcome: Outcome::Permitted,
         };
         self.response.map(|body| {
-            Answer(Kind::Streamed {
-                body: Upstream::Pooled(body),
+            AnswerBody(Kind::Streamed {
+                body: UpstreamAnswer::Pooled(body),
                 state,
             })
         })
     }
 }
 
-/// Whose body an answer streams.
+/// The upstream's body that an answer streams.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
-pub enum Upstream {
-    /// That of a verified, pooled connection.
-    Pooled(Resumed),
-    /// That of an unmatched plain-text connection.
+pub enum UpstreamAnswer {
+    /// It comes by a verified, pooled connection.
+    Pooled(PeekedBody),
+    /// It comes in clear, from a host that no target has.
     Plain(Plain),
 }
 
-/// The body of a response that came in clear, and the time it may stand still.
+/// The body of a response in clear text, with its idle timeout.
 #[derive(Debug)]
 pub struct Plain {
     body: Incoming,
@@ -128,8 +118,8 @@ impl Plain {
     }
 }
 
-impl Upstream {
-    /// The body of a response in clear, which may stand still for `idle`.
+impl UpstreamAnswer {
+    /// The body of a response in clear text, which may be idle for `idle`.
     pub(crate) fn plain(body: Incoming, idle: Duration) -> Self {
         Self::Plain(Plain {
             body,
@@ -139,7 +129,7 @@ impl Upstream {
         })
     }
 
-    /// How much of it may be held while its client does not take it, in bytes.
+    /// How many bytes of it may be buffered while the client does not read.
     pub(crate) fn most_held(&self) -> usize {
         match self {
             Self::Pooled(body) => body.most_held(),
@@ -172,17 +162,17 @@ impl Upstream {
     }
 }
 
-/// The body of every answer we give.
-pub struct Answer(Kind);
+/// The body of every response to a client.
+pub struct AnswerBody(Kind);
 
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Kind {
     Whole {
         body: Option<Bytes>,
-        busy: Option<Busy>,
+        in_flight: Option<InFlightGuard>,
     },
     Streamed {
-        body: Upstream,
+        body: UpstreamAnswer,
         state: State,
     },
 }
@@ -191,98 +181,119 @@ struct State {
     /// `None` once it is closed.
     record: Option<Record>,
     meter: Arc<BodyMeter>,
-    aftermath: Option<Aftermath>,
+    observer: Option<ResponseObserver>,
     echo: Option<Echo>,
-    busy: Option<Busy>,
+    in_flight: Option<InFlightGuard>,
     outcome: Outcome,
 }
 
-impl Answer {
-    /// An answer that is here as a whole.
-    pub fn whole(body: Bytes, mut busy: Busy) -> Self {
-        owe(&mut busy, body.is_empty());
-        Self::of(body, Some(busy))
+impl AnswerBody {
+    /// A response whose whole body is in memory.
+    pub fn whole(body: Bytes, mut in_flight: InFlightGuard) -> Self {
+        owe(&mut in_flight, body.is_empty());
+        Self::of(body, Some(in_flight))
     }
 
-    /// A response to an unmatched request that is passed on.
+    /// The response to an unmatched request.
     pub(crate) fn passed(
-        mut response: Response<Upstream>,
+        mut response: Response<UpstreamAnswer>,
         record: Record,
         meter: Arc<BodyMeter>,
-        mut busy: Busy,
+        mut in_flight: InFlightGuard,
     ) -> Response<Self> {
         inject::strip_response(response.headers_mut());
-        owe(&mut busy, response.body().is_end_stream());
+        owe(&mut in_flight, response.body().is_end_stream());
         let state = State {
             record: Some(record),
             meter,
-            aftermath: None,
+            observer: None,
             echo: None,
-            busy: Some(busy),
+            in_flight: Some(in_flight),
             outcome: Outcome::Tunnelled,
         };
         response.map(|body| Self(Kind::Streamed { body, state }))
     }
 
-    /// No body, and nothing to be kept busy for.
+    /// No body, for an exchange that is over.
     pub fn empty() -> Self {
         Self::of(Bytes::new(), None)
     }
 
-    fn of(body: Bytes, busy: Option<Busy>) -> Self {
+    fn of(body: Bytes, in_flight: Option<InFlightGuard>) -> Self {
         let body = (!body.is_empty()).then_some(body);
-        Self(Kind::Whole { body, busy })
+        Self(Kind::Whole { body, in_flight })
     }
 }
 
-/// The client is owed a body as soon as there is one, whether or not it has room for a piece of it.
-fn owe(busy: &mut Busy, is_empty: bool) {
+/// Makes a response the last of its connection if the client broke HTTP: hyper may have read the next
+/// request already.
+pub fn last_if_violated<B>(response: &mut Response<B>, connection_state: &ConnectionState) {
+    if connection_state.violation().is_some() {
+        last(response);
+    }
+}
+
+/// Makes a response the last of its connection. HTTP/2 ignores the header.
+pub fn last<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+}
+
+/// The response to a refused or failed request, whose record it closes.
+pub fn refused(record: Record, refusal: Refusal, in_flight: InFlightGuard) -> Response<AnswerBody> {
+    let response = refusal::answer(&refusal, &record.id.to_string());
+    close(record, refusal);
+    response.map(|body| AnswerBody::whole(body, in_flight))
+}
+
+/// A response with a body is blocked until the client makes room for it.
+fn owe(in_flight: &mut InFlightGuard, is_empty: bool) {
     if !is_empty {
-        busy.gave();
+        in_flight.piece_sent();
     }
 }
 
 impl State {
-    /// hyper asks for the next piece once the client has room for it.
+    /// hyper polls for the next piece once the client has room for it.
     fn asked(&mut self) {
-        if let Some(busy) = &mut self.busy {
-            busy.took();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.capacity_granted();
         }
     }
 
     fn pass(&mut self, frame: &Frame<Bytes>) {
-        if let Some(busy) = &mut self.busy {
-            busy.gave();
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.piece_sent();
         }
         let Some(data) = frame.data_ref() else { return };
         if let Some(record) = &self.record {
             record.bytes.add_response(data.len() as u64);
         }
-        if let Some(aftermath) = &mut self.aftermath {
-            aftermath.take(data);
+        if let Some(observer) = &mut self.observer {
+            observer.take(data);
         }
         if let Some(echo) = &mut self.echo {
             echo.look(data);
         }
     }
 
-    /// Closes the record; `Ok` when the last byte has come.
+    /// Closes the record; `Ok` after the last byte.
     fn end(&mut self, result: Result<(), Refusal>) {
         let Some(mut record) = self.take_record() else {
             return;
         };
         let said = self
-            .aftermath
+            .observer
             .take()
-            .map(|aftermath| aftermath.conclude(&mut record));
+            .map(|observer| observer.conclude(&mut record));
         match result {
             Ok(()) => record.close(said.unwrap_or(self.outcome)),
-            Err(refusal) => super::close(record, refusal),
+            Err(refusal) => close(record, refusal),
         }
     }
 
     fn take_record(&mut self) -> Option<Record> {
-        self.busy = None;
+        self.in_flight = None;
         let mut record = self.record.take()?;
         if let (Some(upstream), Some(echo)) = (&mut record.upstream, &self.echo) {
             upstream.echoed = echo.found();
@@ -292,15 +303,15 @@ impl State {
     }
 }
 
-/// A record that is still open was cut off by the client's leaving, which is what it says when it
-/// is dropped; what the client had sent until then still counts.
+/// A record that is still open here was cut off by the client, and says so when it is dropped; what the
+/// client had sent is still counted.
 impl Drop for State {
     fn drop(&mut self) {
         drop(self.take_record());
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = ForwardError;
 
@@ -309,16 +320,16 @@ impl Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
         match &mut self.0 {
-            Kind::Whole { body, busy } => {
+            Kind::Whole { body, in_flight } => {
                 let frame = body.take().map(|bytes| Ok(Frame::data(bytes)));
-                if let Some(busy) = busy {
-                    busy.took();
+                if let Some(in_flight) = in_flight {
+                    in_flight.capacity_granted();
                     if frame.is_some() {
-                        busy.gave();
+                        in_flight.piece_sent();
                     }
                 }
                 if frame.is_none() {
-                    *busy = None;
+                    *in_flight = None;
                 }
                 Poll::Ready(frame)
             }
@@ -353,17 +364,20 @@ impl Body for Answer {
     }
 }
 
-/// hyper lets a body go without asking for its end when its length says that nothing follows. One
-/// that is let go earlier was not taken by the client, or was the client's leaving, which is what
-/// a dropped record says.
-impl Drop for Answer {
+/// hyper drops a body without polling for its end if its length is known. A body that is dropped earlier
+/// was not read by the client, or the client left; a dropped record says so.
+impl Drop for AnswerBody {
     fn drop(&mut self) {
         let Kind::Streamed { body, state } = &mut self.0 else {
             return;
         };
         if body.is_end_stream() {
             state.end(Ok(()));
-        } else if state.busy.as_ref().is_some_and(Busy::has_stalled) {
+        } else if state
+            .in_flight
+            .as_ref()
+            .is_some_and(InFlightGuard::has_stalled)
+        {
             state.end(Err(Refusal::new(
                 Reason::BodyStalled,
                 "the client took nothing more of the answer",

@@ -1,5 +1,5 @@
-//! An API that sends the credential back: it is taken out of the answer's head and out of the
-//! recorded error, and noticed in the body, which streams on as it is.
+//! Detects an API that returns the credential: it is removed from the response's headers, and reported if
+//! it is in the body, which is not changed.
 
 use std::sync::Arc;
 
@@ -9,28 +9,27 @@ use http::{HeaderMap, HeaderValue, header::CONTENT_ENCODING};
 use memchr::memmem;
 use smallvec::SmallVec;
 
-/// The shortest secret that is looked for, in bytes: a shorter one would be found by chance.
-const SHORTEST: usize = 8;
+use crate::api_error::SHORTEST_SECRET;
 
-/// After how many places that only begin right a searcher is built.
+/// After how many false starts a general searcher is built.
 const MOST_TRIED: usize = 64;
 
-/// Looks for one text in a stream of pieces, also where it is split over them. It keeps as many
-/// bytes as the text is long, and nothing else.
+/// Searches for one text in a stream of pieces, also across their boundaries. It keeps fewer bytes than the
+/// text has.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// The last bytes that came: one less than the text has, at most.
+    /// The last bytes: at most one less than the text has.
     tail: SmallVec<[u8; 128]>,
     found: bool,
 }
 
 impl Search {
-    /// Whether the text has come.
+    /// Whether the text was found.
     pub fn found(&self) -> bool {
         self.found
     }
 
-    /// Looks at the next piece.
+    /// Searches the next piece.
     pub fn look(&mut self, text: &[u8], piece: &[u8]) {
         let Some(keep) = text.len().checked_sub(1) else {
             return;
@@ -49,10 +48,10 @@ impl Search {
         self.tail.extend_from_slice(piece);
     }
 
-    /// Whether the text began before this piece and ends in it.
+    /// Whether the text begins before this piece and ends in it.
     fn spans(&self, text: &[u8], piece: &[u8]) -> bool {
         let most = piece.len().min(text.len() - 1);
-        // No more of it can have come before than is kept.
+        // At most the kept bytes can be its beginning.
         let least = (text.len() - self.tail.len().min(text.len())).max(1);
         (least..=most).any(|here| {
             let (before, rest) = text.split_at(text.len() - here);
@@ -63,11 +62,11 @@ impl Search {
 
 /// Whether `piece` holds `text`.
 ///
-/// Looks for one byte of the text and compares around it. A general searcher is quicker at long
-/// pieces but has to be built first, which for a small answer costs more than the search; one that is
-/// kept would be a copy of the credential. It is built where an answer is full of that byte.
+/// Searches for one byte of the text and compares around it. A general searcher is faster for long pieces
+/// but must be built first, which costs more than the search in a small response; and one that is kept
+/// would be a copy of the credential. It is built if that byte is frequent.
 fn holds(piece: &[u8], text: &[u8]) -> bool {
-    // Capitals are the rarest in what APIs send.
+    // Capitals are rare in API responses.
     let anchor = text.iter().position(u8::is_ascii_uppercase).unwrap_or(0);
     let Some(&byte) = text.get(anchor) else {
         return true;
@@ -86,19 +85,19 @@ fn holds(piece: &[u8], text: &[u8]) -> bool {
     false
 }
 
-/// What is known of one answer and the credential that its request carried.
+/// What is known of one response and its request's credential.
 #[derive(Debug)]
 pub(super) struct Echo {
     issued: Arc<Issued>,
     in_head: bool,
-    /// `None` where the body is encoded, so that looking at it would find nothing.
+    /// `None` if the body is encoded; then a search would find nothing.
     body: Option<Search>,
 }
 
 impl Echo {
-    /// Takes the credential out of the answer's headers, and gets ready for its body.
+    /// Removes the credential from the response's headers, and prepares for its body.
     pub(super) fn of(issued: Option<Arc<Issued>>, headers: &mut HeaderMap) -> Option<Self> {
-        let issued = issued.filter(|it| it.secret().expose().len() >= SHORTEST)?;
+        let issued = issued.filter(|it| it.secret().expose().len() >= SHORTEST_SECRET)?;
         let secret = issued.secret().expose().as_bytes();
         let mut in_head = false;
         for value in headers.values_mut() {
@@ -115,26 +114,16 @@ impl Echo {
         })
     }
 
-    /// Looks at a piece of the body.
+    /// Searches a piece of the body.
     pub(super) fn look(&mut self, piece: &[u8]) {
         if let Some(body) = &mut self.body {
             body.look(self.issued.secret().expose().as_bytes(), piece);
         }
     }
 
-    /// Whether the credential came back.
+    /// Whether the response contained the credential.
     pub(super) fn found(&self) -> bool {
         self.in_head || self.body.as_ref().is_some_and(Search::found)
-    }
-}
-
-/// A text without the credential.
-pub(super) fn redact(issued: &Issued, text: String) -> String {
-    let secret = issued.secret().expose();
-    if secret.len() >= SHORTEST && text.contains(secret) {
-        text.replace(secret, REDACTED)
-    } else {
-        text
     }
 }
 
@@ -148,7 +137,7 @@ fn without(value: &HeaderValue, secret: &[u8]) -> HeaderValue {
         rest = at + secret.len();
     }
     clean.extend_from_slice(&bytes[rest..]);
-    // Parts of a value with a plain word between them are a value.
+    // Parts of a header value around a plain word are a header value.
     HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static(REDACTED))
 }
 

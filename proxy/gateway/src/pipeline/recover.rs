@@ -1,64 +1,48 @@
-//! One exchange with an API that may reject the credential, and what is done about it.
+//! One exchange with an API that may reject the credential, and the recovery from that.
 //!
 //! ```text
-//! send -> judge -> (renew the credential -> send once more -> judge)
+//! send -> evaluate -> (renew the credential -> send again -> evaluate)
 //! ```
 //!
-//! Only what the target declares a failed credential is recovered from: there the API has not acted. A
-//! request is sent a second time once at most, with another value than the first, and only if the
-//! whole of its body was kept. Whatever hinders that, the client gets the API's own answer, and the
-//! record says why.
+//! Only failures that the target declares are recovered from: for these the API has not acted. A request is
+//! sent a second time at most once, with another value, and only if its whole body was kept. If that is not
+//! possible, the client gets the API's own response, and the record says why.
 
 use std::{fmt, sync::Arc};
 
-use countersign_config::model::{Attach, AuthFailure, AuthFailureAction, Credential, ResourceName};
+use countersign_authorize::Permit;
+use countersign_config::model::{AuthFailure, AuthFailureAction, Target};
 use countersign_core::reason::Reason;
-use countersign_credential::{
-    CredentialError, Issued,
-    health::{HalfOpenPermit, Health, HostHealth, Rejected},
-};
+use countersign_credential::{CredentialError, Issued};
 use countersign_upstream::{
-    detect::{Seen, Verdict},
-    forward::{BodyMeter, NotKept, RequestBody, Sent, UpstreamBody},
+    detect::{ResponseMeta, Verdict},
+    forward::{BodyMeter, NotKept, Outbound, RequestBody, Sent, UpstreamBody},
     inject::{self, Stripped},
 };
 use http::{Request, StatusCode, request::Parts, uri::PathAndQuery};
 
 use super::{
-    aftermath::{Aftermath, Carried, Trouble},
+    RequestHandler,
     answer::Streamed,
-    api_error::ApiError,
-    held::Resumed,
+    credential::{self, BoundCredential, CredentialFailure, UsedCredential},
+    peek::PeekedBody,
+    response_observer::ResponseObserver,
 };
-use crate::{accept::Session, authorize::Permit, observe::Record, refusal::Refusal};
+use crate::{api_error::ApiError, observe::Record, refusal::Refusal};
 
-/// The credential of one request, and what is known of it.
-pub(super) struct Armed<'s> {
-    pub(super) attach: &'s Attach,
-    pub(super) credential: &'s Arc<Credential>,
-    pub(super) issued: Arc<Issued>,
-    /// In whose name it is sent.
-    pub(super) workload: ResourceName,
-    pub(super) health: Arc<Health>,
-    /// The same where the request goes.
-    pub(super) place: Arc<HostHealth>,
-    /// This request finds out whether a rejected value works again.
-    pub(super) trial: Option<HalfOpenPermit>,
-}
-
-/// What became of a rejected credential.
+/// The result of renewing a rejected credential.
 enum Renewal {
-    /// There is another value.
+    /// There is a new value.
     Renewed(Arc<Issued>),
-    /// There is, but the request cannot be sent again.
+    /// There is a new value, but the request cannot be sent again.
     NotKept(NotKept),
-    /// Its source still has the value that was rejected.
+    /// Its source still has the rejected value.
     Unchanged,
-    /// It was renewed for this reason too often of late.
+    /// It was renewed for this reason too often recently.
     TooOften,
     /// Its source could not be asked.
     Failed(CredentialError),
-    /// The one that there is was rejected before, too.
+    /// The new value was rejected before, too.
     StillRejected,
 }
 
@@ -80,32 +64,34 @@ impl fmt::Display for Renewal {
     }
 }
 
-/// One request on its way.
+/// One request and its state.
 pub(super) struct Exchange<'x, 's> {
-    pub(super) session: &'x Arc<Session>,
+    pub(super) handler: &'x RequestHandler,
     pub(super) permit: &'x Permit<'s>,
-    pub(super) armed: Option<Armed<'s>>,
+    pub(super) outbound: &'x Outbound,
+    pub(super) bound: Option<BoundCredential<'s>>,
     /// The request's target without the credential.
     pub(super) stripped: PathAndQuery,
     pub(super) meter: Arc<BodyMeter>,
 }
 
 impl<'s> Exchange<'_, 's> {
-    /// What watches over the request's body, and keeps it until the answer comes: it may be needed
-    /// again, because the API rejects the credential or refuses the request unprocessed.
-    pub(super) fn meter(session: &Session) -> Arc<BodyMeter> {
-        Arc::new(match session.rooms.limits.replay_bytes {
+    /// The meter of the request's body. It keeps the body until the response arrives, in case the API
+    /// rejects the credential or refuses the request unprocessed.
+    pub(super) fn meter(handler: &RequestHandler) -> Arc<BodyMeter> {
+        Arc::new(match handler.services.limits.replay_bytes {
             0 => BodyMeter::default(),
-            bytes => BodyMeter::keeping(bytes, session.purse.charge()),
+            bytes => BodyMeter::keeping(bytes, handler.session.purse.charge()),
         })
     }
 
     fn recovers(&self) -> bool {
         let target = permit_target(self.permit);
-        self.session.rooms.limits.replay_bytes > 0 && target.auth_failure.iter().any(is_recoverable)
+        self.handler.services.limits.replay_bytes > 0
+            && target.auth_failure.iter().any(is_recoverable)
     }
 
-    /// Sends the request, and once more if that is what it takes.
+    /// Sends the request, and a second time if that is needed.
     pub(super) async fn run(
         mut self,
         parts: Parts,
@@ -121,72 +107,72 @@ impl<'s> Exchange<'_, 's> {
                 RequestBody::full(form, Arc::clone(&self.meter))
             }
         };
-        let Some(armed) = self.armed.take() else {
+        let Some(bound) = self.bound.take() else {
             let sent = self.send(parts, body, None, record).await?;
             self.meter.forget_kept();
             let response = self.held(sent.response)?;
             return Ok(self.answer(response, None, None));
         };
-        // Only where it may be needed: the names and values within are counted references.
+        // Only if it may be needed. Names and values are counted references.
         let again = self.recovers().then(|| parts.clone());
         let sent = self.send(parts, body, again.as_ref(), record).await?;
-        self.judged(sent, again, armed, record).await
+        self.evaluate(sent, again, bound, record).await
     }
 
-    async fn judged(
+    async fn evaluate(
         self,
         sent: Sent,
         again: Option<Parts>,
-        armed: Armed<'s>,
+        bound: BoundCredential<'s>,
         record: &mut Record,
     ) -> Result<Streamed, Refusal> {
         let target = permit_target(self.permit);
-        let limit = self.session.rooms.limits.inspect_bytes;
-        let seen = Seen::of(self.permit.route(), &sent.response, limit);
+        let limit = self.handler.services.limits.inspect_bytes;
+        let meta = ResponseMeta::of(self.permit.route(), &sent.response, limit);
         let mut response = self.held(sent.response)?;
-        let verdict = response.body_mut().judge(seen, target, limit).await;
+        let verdict = response.body_mut().evaluate(meta, target, limit).await;
         match verdict {
             Verdict::Failed(rule) if is_recoverable(rule) => {
-                // Boxed, as it is rare: else every request would carry the room for it.
-                Box::pin(self.rejected(response, seen, again, armed, record)).await
+                // Boxed, because it is rare: otherwise every request's future would be as large.
+                Box::pin(self.rejected(response, meta, again, bound, record)).await
             }
-            verdict => Ok(self.passed(response, verdict, &armed)),
+            verdict => Ok(self.passed(response, verdict, &bound)),
         }
     }
 
-    /// The answer goes on as it is.
+    /// Passes the response on.
     fn passed(
         self,
-        response: http::Response<Resumed>,
+        response: http::Response<PeekedBody>,
         verdict: Verdict<'_>,
-        armed: &Armed<'_>,
+        bound: &BoundCredential<'_>,
     ) -> Streamed {
         self.meter.forget_kept();
-        self.note_limit(&response, armed);
-        armed.health.scopes.note(response.headers());
+        self.note_limit(&response, bound);
+        bound.health.scopes.note(response.headers());
         let fine = matches!(verdict, Verdict::Fine);
         let status = response.status();
         if fine && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            let generation = armed.issued.generation();
-            armed.place.breaker.worked(&armed.workload, generation);
-            armed.place.probed.worked(generation);
+            let generation = bound.issued.generation();
+            bound.place.breaker.worked(&bound.workload, generation);
+            bound.place.probed.worked(generation);
         }
-        let mut carried = Carried::of(armed);
-        carried.fine = fine;
-        self.answer(response, Some(carried), None)
+        let mut used = UsedCredential::of(bound);
+        used.accepted = fine;
+        self.answer(response, Some(used), None)
     }
 
-    /// What the API says of its rate limit holds for all that share the credential, if within a bound.
-    fn note_limit(&self, response: &http::Response<Resumed>, armed: &Armed<'_>) {
+    /// Applies the API's rate limit to all requests with this credential, within a bound.
+    fn note_limit(&self, response: &http::Response<PeekedBody>, bound: &BoundCredential<'_>) {
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let host = self.permit.authority().host();
-            armed.health.limits.note(
-                Some(&armed.workload),
+            bound.health.limits.note(
+                Some(&bound.workload),
                 permit_target(self.permit).rate_limit,
                 host,
                 self.stripped.path(),
                 response.headers(),
-                self.session.rooms.clock.now(),
+                self.handler.services.access.clock.now(),
             );
         }
     }
@@ -194,50 +180,50 @@ impl<'s> Exchange<'_, 's> {
     /// The API rejected the credential.
     async fn rejected(
         self,
-        mut response: http::Response<Resumed>,
-        seen: Seen,
+        mut response: http::Response<PeekedBody>,
+        meta: ResponseMeta,
         again: Option<Parts>,
-        armed: Armed<'s>,
+        bound: BoundCredential<'s>,
         record: &mut Record,
     ) -> Result<Streamed, Refusal> {
-        let limit = self.session.rooms.limits.inspect_bytes;
+        let limit = self.handler.services.limits.inspect_bytes;
         response.body_mut().finish(limit).await;
-        let said = said(seen, response.body(), &armed.issued);
-        let generation = armed.issued.generation();
+        let said = said(meta, response.body(), &bound.issued);
+        let generation = bound.issued.generation();
         record.rejected(generation, said.as_deref());
-        let renewal = self.renew(&armed).await;
+        let renewal = self.renew(&bound).await;
         if let Renewal::Renewed(issued) = &renewal {
-            let Ok(trial) = armed.place.admit(&armed.workload, issued.generation()) else {
-                return Ok(self.gave_up(response, &Renewal::StillRejected, said, &armed));
+            let Ok(trial) = bound.place.admit(&bound.workload, issued.generation()) else {
+                return Ok(self.gave_up(response, &Renewal::StillRejected, said, &bound));
             };
-            let armed = Armed { trial, ..armed };
+            let bound = BoundCredential { trial, ..bound };
             let kept = again.ok_or(NotKept::TooLarge);
             match kept.and_then(|again| Ok((again, self.meter.take_kept()?))) {
                 Ok((again, body)) => {
                     let issued = Arc::clone(issued);
-                    // The first answer is let go before the second is asked for.
+                    // Drops the first response before the second request.
                     drop(response);
-                    return self.replay(again, body, issued, armed, record).await;
+                    return self.replay(again, body, issued, bound, record).await;
                 }
                 Err(why) => {
-                    return Ok(self.gave_up(response, &Renewal::NotKept(why), said, &armed));
+                    return Ok(self.gave_up(response, &Renewal::NotKept(why), said, &bound));
                 }
             }
         }
-        Ok(self.gave_up(response, &renewal, said, &armed))
+        Ok(self.gave_up(response, &renewal, said, &bound))
     }
 
-    /// Has the credential renewed; all requests that failed with this value share one renewal, and
-    /// it goes on if they leave.
-    async fn renew(&self, armed: &Armed<'s>) -> Renewal {
-        let credentials = &self.session.rooms.credentials;
-        let generation = armed.issued.generation();
-        if armed.trial.is_some() {
-            // Its source was asked before this was sent.
+    /// Renews the credential. All requests that failed with this value share one renewal, which continues
+    /// if they leave.
+    async fn renew(&self, bound: &BoundCredential<'s>) -> Renewal {
+        let credentials = &self.handler.services.credential.credentials;
+        let generation = bound.issued.generation();
+        if bound.trial.is_some() {
+            // Its source was asked before this request was sent.
             return Renewal::StillRejected;
         }
-        let may_renew = credentials.invalidate(armed.issued.name(), generation);
-        match super::value(self.session, armed.credential).await {
+        let may_renew = credentials.invalidate(bound.issued.name(), generation);
+        match credential::value(self.handler, bound.credential).await {
             Ok(issued) if issued.generation() == generation && may_renew => Renewal::Unchanged,
             Ok(issued) if issued.generation() == generation => Renewal::TooOften,
             Ok(issued) => Renewal::Renewed(issued),
@@ -245,29 +231,29 @@ impl<'s> Exchange<'_, 's> {
         }
     }
 
-    /// Sends the request a second time, to the same place, by the same permit.
+    /// Sends the request a second time, by the same permit.
     async fn replay(
         self,
         mut parts: Parts,
         body: bytes::Bytes,
         issued: Arc<Issued>,
-        armed: Armed<'s>,
+        bound: BoundCredential<'s>,
         record: &mut Record,
     ) -> Result<Streamed, Refusal> {
         let target = permit_target(self.permit);
-        let limit = self.session.rooms.limits.inspect_bytes;
+        let limit = self.handler.services.limits.inspect_bytes;
         let (authority, stripped) = (self.permit.authority(), self.stripped.clone());
         inject::again(
             &mut parts,
             authority,
             stripped,
             self.permit.route(),
-            armed.attach,
+            bound.attach,
             issued.secret(),
         )
         .map_err(|error| Refusal::from(error).at(target))?;
-        let armed = Armed { issued, ..armed };
-        record.carries(&armed.issued, &self.session.rooms.clock);
+        let bound = BoundCredential { issued, ..bound };
+        record.carries(&bound.issued, &self.handler.services.access.clock);
         // The client's bytes were counted the first time.
         let meter = Arc::new(BodyMeter::default());
         let sent = self
@@ -276,67 +262,67 @@ impl<'s> Exchange<'_, 's> {
         if let Some(upstream) = &mut record.upstream {
             upstream.replayed = true;
         }
-        let seen = Seen::of(self.permit.route(), &sent.response, limit);
+        let meta = ResponseMeta::of(self.permit.route(), &sent.response, limit);
         let mut response = self.held(sent.response)?;
-        match response.body_mut().judge(seen, target, limit).await {
+        match response.body_mut().evaluate(meta, target, limit).await {
             Verdict::Failed(rule) if is_recoverable(rule) => {
                 response.body_mut().finish(limit).await;
-                let said = said(seen, response.body(), &armed.issued);
-                let issued = Arc::clone(&armed.issued);
-                Ok(self.gave_up(response, &Renewal::Renewed(issued), said, &armed))
+                let said = said(meta, response.body(), &bound.issued);
+                let issued = Arc::clone(&bound.issued);
+                Ok(self.gave_up(response, &Renewal::Renewed(issued), said, &bound))
             }
-            verdict => Ok(self.passed(response, verdict, &armed)),
+            verdict => Ok(self.passed(response, verdict, &bound)),
         }
     }
 
-    /// The client gets the API's own answer, and the next requests are spared it.
+    /// Passes the API's own response on, and keeps the value from the next requests.
     fn gave_up(
         self,
-        response: http::Response<Resumed>,
+        response: http::Response<PeekedBody>,
         renewal: &Renewal,
         said: Option<String>,
-        armed: &Armed<'s>,
+        bound: &BoundCredential<'s>,
     ) -> Streamed {
         self.meter.forget_kept();
-        let generation = armed.issued.generation();
+        let generation = bound.issued.generation();
         match renewal {
-            // There is another value, which is free to go; or there is none, and how long that is
-            // remembered is the credential room's to say.
+            // There is a new value, which may be used; or there is none, and the credential's slot
+            // remembers that.
             Renewal::NotKept(_) | Renewal::Failed(_) => {}
             Renewal::Renewed(_)
             | Renewal::Unchanged
             | Renewal::TooOften
             | Renewal::StillRejected => {
-                let (place, workload) = (&armed.place, &armed.workload);
+                let (place, workload) = (&bound.place, &bound.workload);
                 place.breaker.trip(workload, generation, said.as_deref());
                 place.probed.doubt(generation);
             }
         }
-        let trouble = Trouble {
+        let failure = CredentialFailure {
             reason: Reason::CredentialRejected,
             detail: format!(
                 "{} rejected {} (generation {generation}){}; {renewal}. {}",
                 permit_target(self.permit).name,
-                armed.issued.name(),
+                bound.issued.name(),
                 said.map(|said| format!(" with `{said}`"))
                     .unwrap_or_default(),
                 Reason::CredentialRejected.facts().remedy,
             ),
         };
-        let carried = Carried::of(armed);
-        self.answer(response, Some(carried), Some(trouble))
+        let used = UsedCredential::of(bound);
+        self.answer(response, Some(used), Some(failure))
     }
 
-    /// An answer is held until it is judged, and until its client takes it.
+    /// Charges for a response until it is evaluated, and until the client reads it.
     fn held(
         &self,
         response: http::Response<UpstreamBody>,
-    ) -> Result<http::Response<Resumed>, Refusal> {
-        let purse = &self.session.purse;
+    ) -> Result<http::Response<PeekedBody>, Refusal> {
+        let purse = &self.handler.session.purse;
         let mut room = purse.charge();
         room.set(response.body().most_held())
             .map_err(|short| Refusal::from(short).at(permit_target(self.permit)))?;
-        Ok(response.map(|body| Resumed::from(body).charged(purse.charge(), room)))
+        Ok(response.map(|body| PeekedBody::from(body).charged(purse.charge(), room)))
     }
 
     async fn send(
@@ -347,28 +333,27 @@ impl<'s> Exchange<'_, 's> {
         record: &mut Record,
     ) -> Result<Sent, Refusal> {
         let request = Request::from_parts(parts, body);
-        let (session, meter) = (self.session, &self.meter);
-        super::forward(session, request, copy, self.permit, record, meter).await
+        super::forward(self, request, copy, record).await
     }
 
     fn answer(
         self,
-        response: http::Response<Resumed>,
-        carried: Option<Carried>,
-        trouble: Option<Trouble>,
+        response: http::Response<PeekedBody>,
+        used: Option<UsedCredential>,
+        failure: Option<CredentialFailure>,
     ) -> Streamed {
-        let aftermath = Aftermath::new(self.session, self.permit, &response, carried, trouble);
-        Streamed::new(response, aftermath, self.meter)
+        let observer = ResponseObserver::new(self.handler, self.permit, &response, used, failure);
+        Streamed::new(response, observer, self.meter)
     }
 }
 
-/// What the API said, of an answer that is here as a whole.
-fn said(seen: Seen, body: &Resumed, issued: &Issued) -> Option<String> {
-    let error = ApiError::read(seen, &body.content())?;
+/// The API's error code in a complete response.
+fn said(meta: ResponseMeta, body: &PeekedBody, issued: &Issued) -> Option<String> {
+    let error = ApiError::read(meta, &body.content())?;
     Some(error.without(Some(issued)).code)
 }
 
-fn permit_target<'s>(permit: &Permit<'s>) -> &'s Arc<countersign_config::model::Target> {
+fn permit_target<'s>(permit: &Permit<'s>) -> &'s Arc<Target> {
     permit.grant().target()
 }
 
@@ -376,11 +361,5 @@ fn is_recoverable(rule: &AuthFailure) -> bool {
     match rule.then {
         AuthFailureAction::RefreshAndReplay | AuthFailureAction::RereadSource => true,
         AuthFailureAction::Report => false,
-    }
-}
-
-impl From<Rejected> for Refusal {
-    fn from(rejected: Rejected) -> Self {
-        Self::new(Reason::CredentialRejected, rejected.to_string())
     }
 }

@@ -1,29 +1,29 @@
-//! What the answer to a probe says.
+//! Evaluates the response to a probe.
 
 use countersign_config::model::{AuthFailureAction, Target};
 use countersign_core::redact::redact;
 use countersign_credential::{Issued, health::Finding};
 use countersign_upstream::{
-    detect::{Seen, Verdict},
+    detect::{ResponseMeta, Verdict},
     forward::UpstreamBody,
 };
 use http::Response;
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value};
 
-use crate::pipeline::ApiError;
+use crate::api_error::ApiError;
 
-/// The longest text that is shown, in characters.
+/// The longest text in a status, in characters.
 const LONGEST: usize = 100;
 
-/// What came of a probe.
-pub(super) struct Told {
+/// The result of a probe.
+pub(super) struct ProbeResult {
     pub(super) finding: Finding,
-    /// Whose credential it is.
+    /// Members of the response that say whose credential it is.
     pub(super) shows: Vec<(String, String)>,
 }
 
-impl Told {
+impl ProbeResult {
     pub(super) fn unknown(why: &str) -> Self {
         Self {
             finding: Finding::Unknown(redact(why).into_owned()),
@@ -32,15 +32,15 @@ impl Told {
     }
 }
 
-/// Reads the answer, `limit` bytes of it at most.
+/// Reads the response, at most `limit` bytes of it.
 pub(super) async fn read(
     target: &Target,
     shows: &[String],
-    seen: Seen,
+    meta: ResponseMeta,
     response: Response<UpstreamBody>,
     issued: &Issued,
     limit: usize,
-) -> Told {
+) -> ProbeResult {
     let status = response.status();
     let mut body = response.into_body();
     let mut read = Vec::new();
@@ -56,14 +56,14 @@ pub(super) async fn read(
                     read.extend_from_slice(&data);
                 }
             }
-            Some(Err(error)) => return Told::unknown(&error.to_string()),
+            Some(Err(error)) => return ProbeResult::unknown(&error.to_string()),
         }
     }
     let said = || {
-        let error = ApiError::read(seen, &read)?;
+        let error = ApiError::read(meta, &read)?;
         Some(error.without(Some(issued)).code)
     };
-    let finding = match seen.judge(target, &read, ended) {
+    let finding = match meta.evaluate(target, &read, ended) {
         Verdict::Failed(rule) => match rule.then {
             AuthFailureAction::RefreshAndReplay | AuthFailureAction::RereadSource => {
                 Finding::Rejected(said())
@@ -71,7 +71,7 @@ pub(super) async fn read(
             AuthFailureAction::Report => Finding::Insufficient(said()),
         },
         Verdict::Open { .. } => Finding::Unknown("the answer is too long to be judged".to_owned()),
-        // The API failed otherwise, which says nothing about the credential.
+        // Another failure says nothing about the credential.
         Verdict::Fine if !status.is_success() => {
             Finding::Unknown(format!("the API answered {}", status.as_u16()))
         }
@@ -81,15 +81,15 @@ pub(super) async fn read(
         },
     };
     let shows = match finding {
-        Finding::Works => shown(&seen.decode(&read), shows, issued),
+        Finding::Works => shown(&meta.decode(&read), shows, issued),
         Finding::Rejected(_) | Finding::Insufficient(_) | Finding::Unknown(_) => Vec::new(),
     };
-    Told { finding, shows }
+    ProbeResult { finding, shows }
 }
 
-/// The members that say whose credential it is, without what looks like one.
+/// The members that say whose credential it is, redacted.
 fn shown(body: &[u8], wanted: &[String], issued: &Issued) -> Vec<(String, String)> {
-    // An answer that is no such object shows nothing.
+    // Anything but a JSON object has no members.
     let members: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &String| {
         let text = members.get(name)?.as_str()?;

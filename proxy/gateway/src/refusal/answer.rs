@@ -1,5 +1,5 @@
-//! The answer to a refused request: in the API's own language, or `application/problem+json`
-//! (RFC 9457); always with `Proxy-Status` (RFC 9209) and the record's id.
+//! The response to a refused request: an error of the API, or `application/problem+json` (RFC 9457); always
+//! with `Proxy-Status` (RFC 9209) and the record's id.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::Refusal;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// The answer within a tunnel, or to an absolute-form request. `id` is the record's.
+/// The response within a tunnel, or to a request in absolute form. `id` is the record's.
 pub fn answer(refusal: &Refusal, id: &str) -> Response<Bytes> {
     let facts = refusal.reason.facts();
     let shape = refusal
@@ -32,7 +32,7 @@ pub fn answer(refusal: &Refusal, id: &str) -> Response<Bytes> {
     response
 }
 
-/// The answer to a refused CONNECT: most clients show no more than its status.
+/// The response to a refused CONNECT, of which most clients show only the status.
 pub fn connect_answer(refusal: &Refusal, id: &str) -> Response<Bytes> {
     let facts = refusal.reason.facts();
     let mut response = problem(facts, id);
@@ -113,7 +113,7 @@ fn decorate(response: &mut Response<Bytes>, facts: &Facts, retry: Option<Duratio
     }
 }
 
-/// Rounded up: who comes back a moment too early is refused again.
+/// Rounded up, so that a client does not retry too early.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }

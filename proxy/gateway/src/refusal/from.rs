@@ -1,12 +1,26 @@
-//! Each room's error, turned into a refusal: its reason, its sentence, and when to try again.
+//! Turns each crate's error into a refusal: its reason, its sentence, and when to retry.
 
 use std::time::Duration;
 
 use super::Refusal;
+use countersign_authorize::Denied;
 use countersign_core::{budget::Short, reason::Reason, slots::NoPlace, wire::meter::Overrun};
 use countersign_credential::CredentialError;
 use countersign_identity::IdentifyError;
 use countersign_upstream::{forward::ForwardError, inject::InjectError};
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self {
+            reason: denied.reason,
+            detail: denied.detail,
+            nearest: denied.nearest,
+            workload: denied.workload,
+            target: denied.target,
+            retry_after: denied.retry_after,
+        }
+    }
+}
 
 impl From<InjectError> for Refusal {
     fn from(error: InjectError) -> Self {

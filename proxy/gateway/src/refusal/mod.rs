@@ -1,7 +1,7 @@
-//! Every refusal: its reason, whose fault it is, and the answer the caller gets.
+//! Refusals: the reason, the blame, and the response to the caller.
 //!
-//! Each room has a small error of its own; the `From` implementations in [`from`](self) turn
-//! them into a [`Refusal`] exhaustively, so that a new way to fail cannot go without a reason.
+//! Each crate has a small error type; the `From` implementations in `from` turn them into a [`Refusal`]
+//! exhaustively, so that a new kind of failure needs a reason.
 
 mod answer;
 mod from;
@@ -16,20 +16,20 @@ use countersign_config::{
 };
 use countersign_core::reason::Reason;
 
-/// A refusal: nothing was sent upstream, or what was sent did not come to an answer.
+/// A refusal: nothing was sent upstream, or there was no response.
 #[derive(Debug)]
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// One sentence for the operator, with the particulars; no secret is in it.
+    /// A sentence with details for the operator; contains no secret.
     pub detail: String,
     /// For a policy miss, the rule that came nearest.
     pub nearest: Option<Nearest>,
-    /// The workload the caller was recognised as, where policy got that far.
+    /// The caller's workload, if policy got that far.
     pub workload: Option<Arc<Workload>>,
-    /// The target in whose language the answer is written.
+    /// The target whose error format the response uses.
     pub target: Option<Arc<Target>>,
-    /// When trying again may help.
+    /// When a retry may succeed.
     pub retry_after: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl Refusal {
         }
     }
 
-    /// The same, answered in the language of `target`.
+    /// The same refusal, in the error format of `target`.
     #[must_use]
     pub fn at(mut self, target: &Arc<Target>) -> Self {
         self.target = Some(Arc::clone(target));

@@ -1,9 +1,8 @@
-//! Content codings (RFC 9110, section 8.4.1), undone for a look at the first bytes of a body.
+//! Decodes content codings (RFC 9110, section 8.4.1), to examine the first bytes of a body.
 //!
-//! What goes on to the client is never decoded. A decoder works on a few bytes of an upstream that may be
-//! hostile: its output is bounded by the caller, its window by the coding (32 KiB for gzip and
-//! deflate, 16 MiB for Brotli, which grows only with what is decoded) or by us (8 MiB for
-//! Zstandard, as RFC 9659 has it).
+//! What the client gets is never decoded. A decoder reads a few bytes from an upstream that may be hostile:
+//! the caller bounds its output; its window is bounded by the coding (32 KiB for gzip and deflate, 16 MiB
+//! for Brotli, which grows only with the output) or here (8 MiB for Zstandard, as in RFC 9659).
 
 use std::{borrow::Cow, io::Read};
 
@@ -15,7 +14,7 @@ use ruzstd::decoding::StreamingDecoder;
 /// The largest window of Zstandard that a web server may use (RFC 9659, section 3).
 const ZSTD_WINDOW: u64 = 8 * 1024 * 1024;
 
-/// How a body is encoded.
+/// The encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Not at all.
@@ -30,17 +29,17 @@ pub enum Encoding {
     Zstd,
 }
 
-/// What could be decoded.
+/// The result of decoding.
 #[derive(Debug)]
 pub(super) struct Decoded<'b> {
-    /// The first bytes in clear.
+    /// The first decoded bytes.
     pub(super) bytes: Cow<'b, [u8]>,
     /// There was more than the limit.
     pub(super) too_long: bool,
 }
 
 impl Encoding {
-    /// What the headers say; `None` for one that we do not know, or for several.
+    /// The encoding in the headers; `None` for an unknown one, or for several.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let Some(value) = values.next() else {
@@ -64,7 +63,7 @@ impl Encoding {
             .map(|(_, encoding)| *encoding)
     }
 
-    /// Decodes what has come, up to `limit` bytes. What is broken off or corrupt ends early.
+    /// Decodes the bytes so far, up to `limit` bytes. Broken or corrupt data ends early.
     pub(super) fn decode(self, body: &[u8], limit: usize) -> Decoded<'_> {
         let decoded = match self {
             Self::Identity => {
@@ -80,7 +79,7 @@ impl Encoding {
             Self::Zstd => {
                 match StreamingDecoder::new_with_max_window_size(body, ZSTD_WINDOW) {
                     Ok(decoder) => read(decoder, limit),
-                    // Its head is not there yet, or wants a larger window.
+                    // Its head is incomplete, or asks for a larger window.
                     Err(_) => Vec::new(),
                 }
             }
@@ -98,7 +97,7 @@ fn bounded(mut decoded: Vec<u8>, limit: usize) -> Decoded<'static> {
     }
 }
 
-/// Reads one byte more than `limit`, or as far as it goes.
+/// Reads one byte more than `limit`, or as much as possible.
 fn read(mut decoder: impl Read, limit: usize) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut piece = [0; 4096];
@@ -111,14 +110,14 @@ fn read(mut decoder: impl Read, limit: usize) -> Vec<u8> {
     decoded
 }
 
-/// By the strict decoder, which takes no window beyond that of RFC 7932.
+/// Uses the strict decoder, which accepts no window beyond that of RFC 7932.
 fn brotli(body: &[u8], limit: usize) -> Vec<u8> {
     let alloc = StandardAlloc::default;
     let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
     let mut decoded = vec![0; limit.saturating_add(1)];
     let (mut left, mut read) = (body.len(), 0);
     let (mut room, mut written, mut total) = (decoded.len(), 0, 0);
-    // Its result adds nothing: what could be decoded is there, and how far that is shows.
+    // The output already shows how far it came.
     BrotliDecompressStream(
         &mut left,
         &mut read,
@@ -133,7 +132,7 @@ fn brotli(body: &[u8], limit: usize) -> Vec<u8> {
     decoded
 }
 
-/// The head of RFC 1950: method and window, and a check over both bytes.
+/// The header of RFC 1950: method, window, and a check over both bytes.
 fn is_zlib(body: &[u8]) -> bool {
     match body {
         [method, flags, ..] => {

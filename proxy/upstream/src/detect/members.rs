@@ -1,22 +1,20 @@
-//! The top-level members of a JSON object of which perhaps only the beginning is there.
+//! The top-level members of a JSON object that may be incomplete.
 //!
-//! A parser wants the whole document; here what has come so far must do, and what is nested is
-//! passed over. It checks no more than it needs to find its way: a member that it shows is parsed
-//! by whoever wants it.
+//! A parser needs the whole document; this one works with the bytes so far, and skips nested values. It
+//! checks only what it needs to find the members, whose values are then parsed by the caller.
 
-/// How far the object has come.
+/// The state of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// More members may follow.
     Open,
     /// It ended.
     Closed,
-    /// It is none.
+    /// It is not an object.
     NotAnObject,
 }
 
-/// Shows every top-level member that is there as a whole: its name as it is written, in quotes, and
-/// its value as it is written.
+/// Calls back for every complete top-level member, with its name and value as they are written.
 pub(super) fn top_level<'j>(
     json: &'j [u8],
     mut member: impl FnMut(&'j [u8], &'j [u8]),
@@ -61,7 +59,7 @@ pub(super) fn top_level<'j>(
     }
 }
 
-/// Whether a member's name, as it is written, is this one.
+/// Whether a member's written name is this one.
 pub(super) fn is_named(written: &[u8], name: &str) -> bool {
     let inner = written
         .strip_prefix(b"\"")
@@ -92,7 +90,7 @@ fn string(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The end of the value that begins here, once it is certain.
+/// The end of the value that begins here, if it is certain.
 fn value(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at)? {
         b'"' => string(json, at),
@@ -120,7 +118,7 @@ fn nested(json: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// A number may go on in the next piece; `true`, `false` and `null` may not.
+/// A number may continue in the next piece; `true`, `false` and `null` may not.
 fn scalar(json: &[u8], at: usize) -> Option<usize> {
     let rest = &json[at..];
     for word in [b"true".as_slice(), b"false", b"null"] {

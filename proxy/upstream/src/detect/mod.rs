@@ -1,8 +1,8 @@
-//! Whether an answer says that a credential failed, in the way its target declares: by status, by
+//! Detects whether a response reports a failed credential, in the way its target declares: by status, by
 //! members of a JSON body, or by a bare code.
 //!
-//! Pure: it is shown the first bytes of a body, as they came, and says what is certain by now.
-//! Whoever asks decides how long an answer is worth being held for that.
+//! Pure: it gets the first bytes of a body, as they arrived, and says what is certain so far. The caller
+//! decides how long to hold a response for more.
 
 mod encoding;
 mod members;
@@ -18,31 +18,31 @@ use http::{HeaderMap, Response, header};
 
 use members::Progress;
 
-/// The longest bare code that is looked for, in bytes, with the white space around it.
+/// The longest bare code, in bytes, including the white space around it.
 const LONGEST_TEXT: usize = 256;
 
-/// What is certain of an answer by now.
+/// What is certain of a response so far.
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict<'t> {
-    /// It does not say that a credential failed.
+    /// It does not report a failed credential.
     Fine,
-    /// It says so, by this rule.
+    /// It reports one, by this rule.
     Failed(&'t AuthFailure),
-    /// What is still to come decides.
+    /// It depends on the bytes still to come.
     Open {
-        /// Whether it may yet turn out to be a failure that can be recovered from.
+        /// Whether it may still be a failure that can be recovered from.
         recoverable: bool,
     },
 }
 
-/// What the head of an answer says about how it can be read.
+/// What the head of a response says about reading its body.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub struct ResponseMeta {
     status: u16,
-    /// `None` where the body is not to be looked into, or cannot be.
+    /// `None` if the body must not, or cannot, be examined.
     encoding: Option<Encoding>,
     kind: Kind,
-    /// The most of a decoded body that is looked at, in bytes.
+    /// The most decoded bytes that are examined.
     limit: usize,
 }
 
@@ -53,16 +53,16 @@ enum Kind {
     Other,
 }
 
-/// How far a rule has come.
+/// Whether a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum MatchState {
     Out,
     Open,
     Holds,
 }
 
-impl Seen {
-    /// Looks at the head of an answer that came by this route.
+impl ResponseMeta {
+    /// Reads the head of a response that came by this route.
     pub fn of<B>(route: &Route, response: &Response<B>, limit: usize) -> Self {
         let headers = response.headers();
         Self {
@@ -73,22 +73,22 @@ impl Seen {
         }
     }
 
-    /// Whether the status is one of failure.
+    /// Whether the status reports a failure.
     pub fn status_failed(self) -> bool {
         self.status >= 400
     }
 
-    /// Whether the body may be read for what went wrong: it is JSON or a text, and not a file.
+    /// Whether the body may be searched for an error: it is JSON or a text, not a file.
     pub fn is_readable(self) -> bool {
         self.encoding.is_some() && self.kind != Kind::Other
     }
 
-    /// Whether the body says of itself that it is JSON.
+    /// Whether the content type is JSON.
     pub fn is_json(self) -> bool {
         self.kind == Kind::Json
     }
 
-    /// The first bytes of the body in clear; nothing where it may not be looked into.
+    /// The first decoded bytes of the body; none if it may not be examined.
     pub fn decode(self, body: &[u8]) -> Cow<'_, [u8]> {
         match self.encoding {
             Some(encoding) => encoding.decode(body, self.limit).bytes,
@@ -96,11 +96,11 @@ impl Seen {
         }
     }
 
-    /// What is certain, given the first bytes of the body as they came. `ended` says that nothing
-    /// follows.
+    /// What is certain, given the first bytes of the body as they arrived. `ended` says that the body is
+    /// complete.
     ///
-    /// Rules are judged in their order: the first that holds counts, once all before it are out.
-    pub fn judge<'t>(self, target: &'t Target, body: &[u8], ended: bool) -> Verdict<'t> {
+    /// Rules apply in their order: the first that matches counts, once all before it are excluded.
+    pub fn evaluate<'t>(self, target: &'t Target, body: &[u8], ended: bool) -> Verdict<'t> {
         if target.auth_failure.is_empty() {
             return Verdict::Fine;
         }
@@ -108,21 +108,19 @@ impl Seen {
         let mut rules = target
             .auth_failure
             .iter()
-            .map(|rule| (rule, self.standing(rule, &body, ended)))
-            .skip_while(|(_, standing)| *standing == Standing::Out);
+            .map(|rule| (rule, self.state(rule, &body, ended)))
+            .skip_while(|(_, state)| *state == MatchState::Out);
         match rules.next() {
             None => Verdict::Fine,
-            Some((rule, Standing::Holds)) => Verdict::Failed(rule),
+            Some((rule, MatchState::Holds)) => Verdict::Failed(rule),
             Some((rule, _)) => Verdict::Open {
                 recoverable: is_recoverable(rule)
-                    || rules
-                        .any(|(rule, standing)| standing != Standing::Out && is_recoverable(rule)),
+                    || rules.any(|(rule, state)| state != MatchState::Out && is_recoverable(rule)),
             },
         }
     }
 
-    /// The body in clear, as far as it is needed, and whether nothing of it follows that would be
-    /// looked at.
+    /// The decoded body, as far as it is needed, and whether it is complete as far as that.
     fn content<'b>(self, target: &Target, body: &'b [u8], ended: bool) -> (Cow<'b, [u8]>, bool) {
         let by_body = |rule: &AuthFailure| !rule.is_status_alone();
         let Some(encoding) = self.encoding else {
@@ -135,27 +133,27 @@ impl Seen {
         (decoded.bytes, ended || decoded.too_long)
     }
 
-    fn standing(self, rule: &AuthFailure, body: &[u8], ended: bool) -> Standing {
+    fn state(self, rule: &AuthFailure, body: &[u8], ended: bool) -> MatchState {
         if !rule.status.is_empty() && !rule.status.contains(&self.status) {
-            return Standing::Out;
+            return MatchState::Out;
         }
         if !rule.json.is_empty() {
             return match self.kind {
                 Kind::Json if self.encoding.is_some() => json(rule, body, ended),
-                Kind::Json | Kind::Text | Kind::Other => Standing::Out,
+                Kind::Json | Kind::Text | Kind::Other => MatchState::Out,
             };
         }
         if !rule.text.is_empty() {
             return match self.kind {
                 Kind::Text if self.encoding.is_some() => text(&rule.text, body, ended),
-                Kind::Json | Kind::Text | Kind::Other => Standing::Out,
+                Kind::Json | Kind::Text | Kind::Other => MatchState::Out,
             };
         }
-        Standing::Holds
+        MatchState::Holds
     }
 }
 
-/// Whether something can be done about a failure of this kind while the request waits.
+/// Whether a failure of this kind can be recovered from while the request waits.
 fn is_recoverable(rule: &AuthFailure) -> bool {
     match rule.then {
         AuthFailureAction::RefreshAndReplay | AuthFailureAction::RereadSource => true,
@@ -182,8 +180,8 @@ fn kind(headers: &HeaderMap) -> Kind {
     Kind::Other
 }
 
-/// All members must be there, each with one of its values.
-fn json(rule: &AuthFailure, body: &[u8], ended: bool) -> Standing {
+/// All members must be present, each with one of its values.
+fn json(rule: &AuthFailure, body: &[u8], ended: bool) -> MatchState {
     let mut held = 0_u64;
     let mut out = rule.json.len() > 64;
     let progress = members::top_level(body, |name, value| {
@@ -200,24 +198,24 @@ fn json(rule: &AuthFailure, body: &[u8], ended: bool) -> Standing {
     });
     let all = u32::try_from(rule.json.len()).is_ok_and(|all| held.count_ones() == all);
     match progress {
-        _ if out => Standing::Out,
-        _ if all => Standing::Holds,
-        Progress::Open if !ended => Standing::Open,
-        Progress::Open | Progress::Closed | Progress::NotAnObject => Standing::Out,
+        _ if out => MatchState::Out,
+        _ if all => MatchState::Holds,
+        Progress::Open if !ended => MatchState::Open,
+        Progress::Open | Progress::Closed | Progress::NotAnObject => MatchState::Out,
     }
 }
 
 /// The whole body must be one of these.
-fn text(codes: &[String], body: &[u8], ended: bool) -> Standing {
+fn text(codes: &[String], body: &[u8], ended: bool) -> MatchState {
     if body.len() > LONGEST_TEXT {
-        return Standing::Out;
+        return MatchState::Out;
     }
     let said = body.trim_ascii();
     let is = |code: &String| code.as_bytes() == said;
     let may_become = |code: &String| code.as_bytes().starts_with(said);
     match ended {
-        true if codes.iter().any(is) => Standing::Holds,
-        false if codes.iter().any(may_become) => Standing::Open,
-        true | false => Standing::Out,
+        true if codes.iter().any(is) => MatchState::Holds,
+        false if codes.iter().any(may_become) => MatchState::Open,
+        true | false => MatchState::Out,
     }
 }

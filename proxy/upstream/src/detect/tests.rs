@@ -99,7 +99,7 @@ const TEXT: &str = "text/html";
 
 fn verdict(response: &Response<()>, body: &[u8], ended: bool) -> &'static str {
     let target = slack();
-    match Seen::of(&route(true), response, LIMIT).judge(&target, body, ended) {
+    match ResponseMeta::of(&route(true), response, LIMIT).evaluate(&target, body, ended) {
         Verdict::Fine => "fine",
         Verdict::Failed(rule) => match rule.then {
             AuthFailureAction::RefreshAndReplay => "refresh",
@@ -219,16 +219,16 @@ fn heads(
 fn a_file_is_never_looked_into() {
     let target = slack();
     let body = br#"{"ok":false,"error":"token_expired"}"#;
-    let seen = |status| Seen::of(&route(false), &answer(status, JSON, None), LIMIT);
+    let meta = |status| ResponseMeta::of(&route(false), &answer(status, JSON, None), LIMIT);
     assert!(matches!(
-        seen(200).judge(&target, body, true),
+        meta(200).evaluate(&target, body, true),
         Verdict::Fine
     ));
     assert!(matches!(
-        seen(401).judge(&target, b"", false),
+        meta(401).evaluate(&target, b"", false),
         Verdict::Failed(_)
     ));
-    assert!(!seen(200).is_readable());
+    assert!(!meta(200).is_readable());
 }
 
 fn encode(encoding: &str, body: &[u8]) -> Vec<u8> {

@@ -1,10 +1,9 @@
-//! Which addresses may be dialled at all.
+//! Which addresses may be dialled.
 //!
-//! An API lives on a public address. Whatever a name resolves to beyond that (the node's metadata
-//! service, a database in the cluster, this machine) is an attack or a mistake, unless the
-//! operator allowed its range. IPv6 has several ways to write an IPv4 address; those that a
-//! translator would turn into IPv4 traffic are refused as a whole, since what they reach depends
-//! on a translator that we know nothing of.
+//! An API has a public address. If a name resolves to anything else (the node's metadata service, a
+//! database in the cluster, this machine), that is an attack or a mistake, unless the operator allowed the
+//! range. IPv6 has several ways to write an IPv4 address; those that a translator would turn into IPv4
+//! traffic are all refused, since what they reach depends on an unknown translator.
 //!
 //! The ranges are those of IANA's special-purpose address registries (RFC 6890 and its updates)
 //! that are not globally reachable, and the metadata addresses of the large clouds.
@@ -88,8 +87,8 @@ pub fn classify(address: IpAddr) -> Result<(), Forbidden> {
 
 /// Whether `address` may be dialled: it is public, or the operator allowed its range.
 ///
-/// A v4-mapped address is never dialled: the kernel would make IPv4 of it, so that a range as wide
-/// as `::/0` would open what `allowed` does not name.
+/// A v4-mapped address is never dialled: the kernel would turn it into IPv4, so a range as wide as `::/0`
+/// would allow what `allowed` does not name.
 pub(super) fn check(address: IpAddr, allowed: &[IpNet]) -> Result<(), Forbidden> {
     classify(address).or_else(|forbidden| {
         let opened = allowed.iter().any(|range| range.contains(&address));
@@ -139,7 +138,7 @@ fn classify_v6(address: Ipv6Addr) -> Result<(), Forbidden> {
         [0x2001, 0, ..] => Forbidden::Teredo,
         [0x2001, 2, 0, ..] => Forbidden::Benchmarking,
         [0x2001, 0x10..=0x2f, ..] => Forbidden::Orchid,
-        // The rest of 2001::/23 is for protocols (RFC 2928).
+        // The rest of 2001::/23 is reserved for protocols (RFC 2928).
         [0x2001, 0x0..=0x1ff, ..] => Forbidden::Reserved,
         [0x2001, 0xdb8, ..] | [0x3fff, 0x0..=0xfff, ..] => Forbidden::Documentation,
         [0x2002, ..] => Forbidden::SixToFour,
@@ -147,7 +146,7 @@ fn classify_v6(address: Ipv6Addr) -> Result<(), Forbidden> {
         [0xfe80..=0xfebf, ..] => Forbidden::LinkLocal,
         [0xfec0..=0xfeff, ..] => Forbidden::SiteLocal,
         [0xff00..=0xffff, ..] => Forbidden::Multicast,
-        // Only 2000::/3 has been given out as global unicast (RFC 4291, section 2.4).
+        // Only 2000::/3 is allocated as global unicast (RFC 4291, section 2.4).
         [0x2000..=0x3fff, ..] => return Ok(()),
         _ => Forbidden::Reserved,
     };

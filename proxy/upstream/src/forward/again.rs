@@ -1,4 +1,4 @@
-//! Which requests are sent once more, on another connection.
+//! Which requests are sent again on another connection.
 
 use http::{Request, request::Parts};
 
@@ -10,7 +10,7 @@ use super::{
     tls::Protocol,
 };
 
-/// What it takes to send a request again, held until its answer is there.
+/// What is needed to send a request again, kept until its response arrives.
 pub(super) struct Again<'h>(Option<(Head<'h>, Spare)>);
 
 enum Head<'h> {
@@ -19,8 +19,7 @@ enum Head<'h> {
 }
 
 impl<'h> Again<'h> {
-    /// Of a request that is about to be sent on `connection`; `head` is a copy of its head, if there
-    /// is one anyway.
+    /// For a request that is about to be sent on `connection`; `head` is a copy of its head, if one exists.
     pub(super) fn of(
         request: &mut Request<RequestBody>,
         head: Option<&'h Parts>,
@@ -29,8 +28,8 @@ impl<'h> Again<'h> {
         let may_be = match connection.protocol {
             // Any request may be refused unprocessed (RFC 9113, section 8.7).
             Protocol::Http2 => true,
-            // A connection at rest may be closed just as it is used; then nobody knows what the
-            // upstream has seen (RFC 9110, section 9.2.2).
+            // An idle connection may be closed just as it is used; then nobody knows what the upstream has
+            // seen (RFC 9110, section 9.2.2).
             Protocol::Http1 => connection.reused && request.method().is_idempotent(),
         };
         Self(may_be.then(|| {
@@ -39,7 +38,7 @@ impl<'h> Again<'h> {
         }))
     }
 
-    /// The request, if it may be sent again after it has `failed` on `connection`.
+    /// Returns the request, if it may be sent again after it has `failed` on `connection`.
     pub(super) fn after(
         self,
         failed: Failed,
@@ -70,7 +69,7 @@ impl<'h> Again<'h> {
     }
 }
 
-/// What is said of a request that has failed the second time, on `connection`.
+/// The error of a request that has failed a second time, on `connection`.
 pub(super) fn given_up(failed: Failed, connection: &ConnectionInfo) -> ForwardError {
     if failed.refused && connection.protocol == Protocol::Http2 {
         return ForwardError::NotTaken {

@@ -1,4 +1,4 @@
-//! The request's body on its way up.
+//! The request's body.
 
 mod meter;
 
@@ -16,13 +16,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use self::meter::{AWAITS_CLIENT, COMPLETE, ENDED, FAILED, joined};
-use super::pool::lock;
+use super::lock::lock;
 
-/// The body of a request to an upstream: none, one piece, or what the client is still sending.
+/// The body of a request to an upstream: none, one piece, or streamed from the client.
 ///
-/// Nothing is buffered: a piece is asked of the client when the upstream can take it. Trailers are
-/// discarded (RFC 9110, section 6.5.1): some servers merge them into the headers, where the
-/// caller's could replace what we set.
+/// Nothing is buffered: the client is asked for a piece when the upstream can take it. Trailers are
+/// discarded (RFC 9110, section 6.5.1): some servers merge them into the headers, where the caller's could
+/// replace those that the gateway sets.
 pub struct RequestBody {
     source: Source,
     meter: Option<Arc<BodyMeter>>,
@@ -32,7 +32,7 @@ enum Source {
     Empty,
     Full(Bytes),
     Streaming(Streaming),
-    /// What a [`Spare`] may take back.
+    /// A body that a [`Spare`] may take back.
     Lent(Lent),
 }
 
@@ -41,17 +41,17 @@ struct Streaming {
     rest: Incoming,
 }
 
-/// `None` once it was taken back.
+/// `None` after it was taken back.
 type Lent = Arc<Mutex<Option<Streaming>>>;
 
-/// The way to have a body back that was given to a connection, for when the upstream says that it
-/// has not acted on it.
+/// Takes back a body that was given to a connection, if the upstream says that it has not acted on the
+/// request.
 pub(super) struct Spare {
     source: Source,
     meter: Option<Arc<BodyMeter>>,
 }
 
-/// The client broke off its body.
+/// The client broke off its request body.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the client broke off its request body")]
 pub struct ClientBodyError;
@@ -65,7 +65,7 @@ impl RequestBody {
         }
     }
 
-    /// A body that is here as a whole.
+    /// A body whose bytes are all in memory.
     pub fn full(bytes: Bytes, meter: Arc<BodyMeter>) -> Self {
         Self {
             source: Source::Full(bytes),
@@ -78,7 +78,7 @@ impl RequestBody {
         Self::resumed(Bytes::new(), body, meter)
     }
 
-    /// A body of which `prefix` was read already, to be kept or looked at.
+    /// A body of which `prefix` was already read, which is inspected or kept too.
     pub fn resumed(prefix: Bytes, rest: Incoming, meter: Arc<BodyMeter>) -> Self {
         meter.announced(rest.size_hint().lower().saturating_add(prefix.len() as u64));
         Self {
@@ -87,7 +87,7 @@ impl RequestBody {
         }
     }
 
-    /// The way to have it back once it was given away.
+    /// A way to take it back after it was given away.
     pub(super) fn spare(&mut self) -> Spare {
         let source = match std::mem::replace(&mut self.source, Source::Empty) {
             Source::Streaming(streaming) if streaming.is_ended() => {
@@ -115,7 +115,7 @@ impl RequestBody {
         }
     }
 
-    /// What watches over it; an empty body needs no watching.
+    /// Its meter; an empty body has none.
     pub(super) fn meter(&self) -> Option<Arc<BodyMeter>> {
         self.meter.clone()
     }
@@ -139,7 +139,7 @@ impl Body for RequestBody {
                 noted(meter, Poll::Ready(frame))
             }
             Source::Streaming(streaming) => noted(meter, streaming.poll(cx)),
-            // Noted before it can be taken back.
+            // Counted before it can be taken back.
             Source::Lent(lent) => match &mut *lock(lent) {
                 Some(streaming) => noted(meter, streaming.poll(cx)),
                 None => Poll::Ready(Some(Err(ClientBodyError))),
@@ -168,7 +168,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Notes what came of a body, which ends with its data.
+/// Counts a polled frame; the body ends with its data.
 fn noted(
     meter: Option<&BodyMeter>,
     polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
@@ -222,7 +222,7 @@ impl Streaming {
 }
 
 impl Spare {
-    /// The body as it was before it was given away; from now on nobody else has it.
+    /// The body as it was before it was given away; the connection loses it.
     ///
     /// # Errors
     /// When some of it is gone.
@@ -255,15 +255,15 @@ impl Spare {
     }
 }
 
-/// hyper drops a body as soon as it has taken the last of it.
+/// hyper drops a body as soon as it has read the last of it.
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(meter) = &self.meter else { return };
-        // A body of known length is not asked for its end.
+        // A body of known length is not polled for its end.
         let end = |ended| meter.set(if ended { ENDED | COMPLETE } else { ENDED });
         match &self.source {
             Source::Lent(lent) => {
-                // Whoever took it back has the meter too.
+                // The meter went with the body that was taken back.
                 if let Some(streaming) = &*lock(lent) {
                     end(streaming.is_ended());
                 }

@@ -1,4 +1,4 @@
-//! From an authority to a connection: resolve, check, dial, greet.
+//! From an authority to a connection: resolve, check, dial, TLS handshake.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -69,7 +69,7 @@ impl Connector {
         &self.served
     }
 
-    /// A connection that speaks whichever HTTP the upstream prefers.
+    /// A connection with the HTTP version that the upstream prefers.
     pub(super) async fn connect(&self, authority: &Authority) -> Result<Connected, ForwardError> {
         let (stream, address) = self.tcp(authority).await?;
         self.remember(address, authority);
@@ -81,7 +81,7 @@ impl Connector {
         })
     }
 
-    /// A connection for an upgrade, which only HTTP/1.1 knows.
+    /// A connection for an upgrade, which only HTTP/1.1 has.
     pub(super) async fn connect_http1(
         &self,
         authority: &Authority,
@@ -96,15 +96,15 @@ impl Connector {
         })
     }
 
-    /// A corporate proxy's address says nothing of hosts.
+    /// The address of a corporate proxy belongs to no upstream host.
     fn remember(&self, address: SocketAddr, authority: &Authority) {
         if self.proxy.is_none() || self.resolver.overridden(authority).is_some() {
             self.served.note(address, authority.host());
         }
     }
 
-    /// A plain connection: the start of those above, and a tunnel's upstream side. The address is
-    /// the corporate proxy's if there is one.
+    /// A plain connection: the base of those above, and a tunnel's upstream side. The address is the
+    /// corporate proxy's if there is one.
     pub(super) async fn tcp(
         &self,
         authority: &Authority,

@@ -1,7 +1,7 @@
-//! Through a corporate HTTP proxy, by CONNECT (RFC 9110, section 9.3.6).
+//! Connects through a corporate HTTP proxy, by CONNECT (RFC 9110, section 9.3.6).
 //!
-//! The name is then resolved by that proxy, so its addresses cannot be checked here: what it may
-//! reach is its own policy. An authority that is written as an address is checked as always.
+//! That proxy then resolves the name, so its addresses cannot be checked here: the proxy's own policy
+//! decides what it may reach. An authority that is an address is checked as always.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use super::error::ForwardError;
 
-/// The most of an answer to CONNECT that is read.
+/// The most bytes that are read of the response to CONNECT.
 const MOST_HEAD: usize = 16 * 1024;
 
 /// Asks the proxy behind `stream` for a tunnel to `authority`.
@@ -34,7 +34,7 @@ pub(super) async fn open_tunnel(
         }
         if let Some(end) = find_end(&head) {
             if end < head.len() {
-                // In TLS the client speaks first: these bytes are not from the upstream.
+                // In TLS the client speaks first, so these bytes are not from the upstream.
                 return Err(refused("it sent something before the tunnel stood".into()));
             }
             return match status(&head) {

@@ -12,17 +12,16 @@ use tokio::{net::TcpStream, time::sleep};
 
 use super::{error::ForwardError, resolve::Addresses};
 
-/// The next address is tried when the one before has not answered for this long (RFC 8305,
-/// section 5).
+/// The next address is tried if the one before has not responded for this long (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// When an unused connection is probed by TCP, and how often: a peer that is gone is noticed
-/// after about a minute and a half, and a NAT keeps the mapping.
+/// When TCP probes an idle connection, and how often: a dead peer is noticed after about a minute and a
+/// half, and a NAT keeps the mapping.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// Dials the addresses, the next one beside the last when that is slow or failed; the first
-/// connection that stands is taken.
+/// Dials the addresses, starting the next one when the last is slow or failed; the first established
+/// connection is used.
 pub(super) async fn dial(addresses: &Addresses) -> Result<(TcpStream, SocketAddr), ForwardError> {
     let mut waiting = addresses.iter().copied();
     let mut attempts = FuturesUnordered::new();
@@ -51,7 +50,7 @@ pub(super) async fn dial(addresses: &Addresses) -> Result<(TcpStream, SocketAddr
 async fn connect(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
     let connected = async {
         let stream = TcpStream::connect(address).await?;
-        // Requests are written whole, so waiting for more to send only delays them.
+        // Requests are written completely, so waiting for more data only delays them.
         stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_AFTER)
@@ -62,11 +61,11 @@ async fn connect(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
     (address, connected.await)
 }
 
-/// Whether dialling `address` would reach one of our own listeners, `own`.
+/// Whether dialling `address` would reach one of the gateway's own listeners, `own`.
 ///
-/// A listener on the unspecified address is reached by each address of this machine. A load
-/// balancer or a cluster's service address in front of this proxy cannot be recognised here;
-/// such an address is private, and private addresses are not dialled unless allowed.
+/// A listener on the unspecified address is reached by each address of this machine. A load balancer or a
+/// cluster's service address in front of the gateway cannot be recognised here; such an address is private,
+/// and private addresses are not dialled unless allowed.
 pub(super) fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     let ip = address.ip().to_canonical();
     own.iter().any(|listener| {
@@ -78,7 +77,7 @@ pub(super) fn is_own(address: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
-/// Asks the kernel which source address it would use: to an address of its own it is that address.
+/// Asks the kernel which source address it would use: for an address of this machine it is that address.
 /// Nothing is sent.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     if ip.is_loopback() {
@@ -93,7 +92,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
         socket.connect((ip, 9))?;
         socket.local_addr()
     });
-    // Without a route there is nothing to reach.
+    // Without a route the address cannot be reached.
     source.is_ok_and(|source| source.ip() == ip)
 }
 

@@ -1,19 +1,19 @@
-//! The connections this proxy opened a moment ago, so that one which steering rules bring back to
-//! it is recognised before it goes round.
+//! The connections that the gateway opened recently, to recognise one that redirection rules send back to
+//! it.
 
 use std::{net::SocketAddr, time::Duration};
 
 use moka::sync::Cache;
 use tokio::net::TcpStream;
 
-/// How long a connection is remembered. One that comes back does so at once; one that then says
-/// nothing is looked at after `limits.handshakeTimeout`, by default 10 s.
+/// How long a connection is remembered. One that returns does so at once; if it then sends nothing it is
+/// examined after `limits.handshakeTimeout`, by default 10 s.
 const REMEMBERED: Duration = Duration::from_mins(2);
 
 /// The most connections that are remembered.
 const MOST: u64 = 16 * 1024;
 
-/// Both ends of the connections that were opened last.
+/// Both ends of the connections that were opened recently.
 pub(super) struct Dialled(Cache<(SocketAddr, SocketAddr), ()>);
 
 impl Default for Dialled {
@@ -28,19 +28,19 @@ impl Default for Dialled {
 }
 
 impl Dialled {
-    /// Remembers a connection to `to`; to be called before anything is written to it, so that
-    /// whoever reads from its other end finds it here.
+    /// Remembers a connection to `to`. Must be called before anything is written to it, so that a reader at
+    /// its other end finds it here.
     pub(super) fn note(&self, stream: &TcpStream, to: SocketAddr) {
-        // Without a local address it is closed already, and comes back to nobody.
+        // Without a local address it is already closed.
         if let Ok(from) = stream.local_addr() {
             self.0.insert((canonical(from), canonical(to)), ());
         }
     }
 
-    /// Whether a connection from `from` that was to go to `to` is one of these.
+    /// Whether a connection from `from`, originally to `to`, is one of these.
     ///
-    /// Both ends must be the same: a port that was used a moment ago may be another process's
-    /// now, but hardly to the same destination.
+    /// Both ends must match: the port may have been reused by another process since, but hardly to the same
+    /// destination.
     pub(super) fn contains(&self, from: SocketAddr, to: SocketAddr) -> bool {
         self.0.contains_key(&(canonical(from), canonical(to)))
     }

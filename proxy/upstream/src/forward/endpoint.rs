@@ -1,8 +1,10 @@
 //! The connections of one pool key.
 
-mod lease;
+mod permit;
+mod stream;
 
-pub(super) use lease::Lease;
+pub(super) use permit::PoolPermit;
+pub(super) use stream::StreamPermit;
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,11 +18,11 @@ use tokio::time::Instant;
 
 use super::{
     error::ForwardError,
+    fair_queue::{CallerId, FairQueue, Free},
     http1::Http1,
-    http2::{Http2, Stream},
-    pool::lock,
+    http2::Http2,
+    lock::lock,
     tls::Protocol,
-    turns::{CallerId, Free, Turns},
 };
 
 /// The port that is not written in `Host` and `:authority`.
@@ -40,12 +42,12 @@ struct State {
     protocol: Option<Protocol>,
     /// HTTP/1.1 connections in use, and connections being opened.
     busy: usize,
-    /// HTTP/1.1 connections at rest, the last used at the end.
+    /// Idle HTTP/1.1 connections, the last used at the end.
     idle: Vec<Idle>,
     shared: Vec<Shared>,
-    /// Whether a connection is being opened that others can use too.
+    /// Whether a connection is being opened that others may share.
     probing: bool,
-    turns: Turns,
+    queue: FairQueue,
 }
 
 struct Idle {
@@ -55,20 +57,20 @@ struct Idle {
 
 struct Shared {
     connection: Arc<Http2>,
-    /// What the sweep saw last: since when nobody has used it.
+    /// The uses at the last sweep, and since when they have not changed.
     uses: u64,
     since: Instant,
 }
 
-/// What a request is to do.
+/// How a request gets a connection.
 pub(super) enum Step {
     /// Use a stream of a shared connection.
-    Stream(Stream),
-    /// Use this connection, unless it turns out to be closed.
-    Reuse(Box<Http1>, Lease),
+    Stream(StreamPermit),
+    /// Use this connection, unless it was closed.
+    Reuse(Box<Http1>, PoolPermit),
     /// Open a connection.
-    Open(Lease),
-    /// Wait until something has changed.
+    Open(PoolPermit),
+    /// Wait for a change.
     Wait,
 }
 
@@ -99,7 +101,7 @@ impl Endpoint {
         })
     }
 
-    /// Where the connections lead.
+    /// The authority of the connections.
     pub(super) fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -114,11 +116,10 @@ impl Endpoint {
         &self.uri_authority
     }
 
-    /// What can be done at once, unless others come first. With `fresh`, connections at rest are not
-    /// used.
+    /// What can be done at once, unless others come first. With `fresh`, idle connections are not used.
     pub(super) fn step(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
         let mut state = lock(&self.state);
-        if state.turns.has_waiting() && state.turns.is_somebodys(state.free(self.most)) {
+        if state.queue.has_waiting() && state.queue.is_somebodys(state.free(self.most)) {
             return Step::Wait;
         }
         self.take(&mut state, caller, fresh)
@@ -126,12 +127,13 @@ impl Endpoint {
 
     fn take(self: &Arc<Self>, state: &mut State, caller: CallerId, fresh: bool) -> Step {
         state.shared.retain(|shared| !shared.connection.is_closed());
-        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        let (held, free) = (state.queue.held(caller), state.free(self.most));
         if held.may_stream(free) {
             let mut shared = state.shared.iter();
-            let stream = shared.find_map(|one| Stream::reserve(&one.connection, self, caller));
+            let stream =
+                shared.find_map(|one| StreamPermit::reserve(&one.connection, self, caller));
             if let Some(stream) = stream {
-                state.turns.change(caller, |held| held.streams += 1);
+                state.queue.change(caller, |held| held.streams += 1);
                 return Step::Stream(stream);
             }
         } else if free.streams > 0 {
@@ -141,10 +143,10 @@ impl Endpoint {
             return Step::Wait;
         }
         if fresh {
-            // One at rest may be as stale as the one before; it makes room.
+            // An idle connection may be as stale as the last one; close it to make room.
             state.idle.pop();
         } else if let Some(idle) = state.idle.pop() {
-            return Step::Reuse(idle.connection, self.lease(state, caller, false));
+            return Step::Reuse(idle.connection, self.permit(state, caller, false));
         }
         if state.open() >= self.most {
             return Step::Wait;
@@ -155,46 +157,46 @@ impl Endpoint {
             Some(Protocol::Http2) | None => true,
         };
         state.probing |= probing;
-        Step::Open(self.lease(state, caller, probing))
+        Step::Open(self.permit(state, caller, probing))
     }
 
-    /// What can be done, as soon as something can; never [`Step::Wait`].
+    /// Waits until something can be done; never returns [`Step::Wait`].
     pub(super) async fn wait(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
         let take = |state: &mut State| match self.take(state, caller, fresh) {
             Step::Wait => None,
             step @ (Step::Stream(_) | Step::Reuse(..) | Step::Open(_)) => Some(step),
         };
-        lease::in_turn(self, caller, take).await
+        permit::in_turn(self, caller, take).await
     }
 
-    /// The place of a connection that will serve one request only, as soon as there is one.
-    pub(super) async fn wait_for_place(self: &Arc<Self>, caller: CallerId) -> Lease {
-        lease::in_turn(self, caller, |state| self.take_place(state, caller)).await
+    /// Waits for a permit for a connection that serves one request only.
+    pub(super) async fn wait_for_place(self: &Arc<Self>, caller: CallerId) -> PoolPermit {
+        permit::in_turn(self, caller, |state| self.take_place(state, caller)).await
     }
 
-    fn take_place(self: &Arc<Self>, state: &mut State, caller: CallerId) -> Option<Lease> {
-        let may = state.turns.held(caller).may_connect(state.free(self.most));
+    fn take_place(self: &Arc<Self>, state: &mut State, caller: CallerId) -> Option<PoolPermit> {
+        let may = state.queue.held(caller).may_connect(state.free(self.most));
         if !may || (state.open() >= self.most && state.idle.pop().is_none()) {
             return None;
         }
-        let mut lease = self.lease(state, caller, false);
-        lease.keep = false;
-        Some(lease)
+        let mut permit = self.permit(state, caller, false);
+        permit.keep = false;
+        Some(permit)
     }
 
-    /// Whether all the connections that may be open are.
+    /// Whether all permitted connections are open.
     pub(super) fn is_full(&self) -> bool {
         lock(&self.state).open() >= self.most
     }
 
-    /// Whether this caller holds all that it may.
+    /// Whether this caller has its full part.
     pub(super) fn has_its_part(&self, caller: CallerId) -> bool {
         let state = lock(&self.state);
-        let (held, free) = (state.turns.held(caller), state.free(self.most));
+        let (held, free) = (state.queue.held(caller), state.free(self.most));
         !held.may_connect(free) || !held.may_stream(free)
     }
 
-    /// Whether there is something that callers with less may take.
+    /// Whether something is free for callers that have less.
     pub(super) fn has_free(&self) -> bool {
         let free = lock(&self.state).free(self.most);
         free.connections > 0 || free.streams > 0
@@ -205,23 +207,23 @@ impl Endpoint {
         lock(&self.state).open() == 0
     }
 
-    /// Wakes the request that is next.
+    /// Wakes the next waiting request.
     pub(super) fn notify(&self) {
-        self.tell_next(&mut lock(&self.state));
+        self.wake_next(&mut lock(&self.state));
     }
 
-    fn tell_next(&self, state: &mut State) {
-        if state.turns.has_waiting() {
+    fn wake_next(&self, state: &mut State) {
+        if state.queue.has_waiting() {
             let free = state.free(self.most);
-            state.turns.tell_next(free);
+            state.queue.wake_next(free);
         }
     }
 
     /// A stream of a shared connection has ended.
     pub(super) fn stream_ended(&self, caller: CallerId) {
         let mut state = lock(&self.state);
-        state.turns.change(caller, |held| held.streams -= 1);
-        self.tell_next(&mut state);
+        state.queue.change(caller, |held| held.streams -= 1);
+        self.wake_next(&mut state);
     }
 
     /// Closes connections that have rested for `idle_timeout`, or that the upstream has closed.
@@ -237,16 +239,16 @@ impl Endpoint {
         let shared: Vec<_> = state.shared.extract_if(.., expired).collect();
         drop(guard);
         if !idle.is_empty() || !shared.is_empty() {
-            // They are closed here, where nobody waits for the lock.
+            // They are closed here, outside the lock.
             drop((idle, shared));
             self.notify();
         }
     }
 
-    fn lease(self: &Arc<Self>, state: &mut State, caller: CallerId, probing: bool) -> Lease {
+    fn permit(self: &Arc<Self>, state: &mut State, caller: CallerId, probing: bool) -> PoolPermit {
         state.busy += 1;
-        state.turns.change(caller, |held| held.connections += 1);
-        Lease {
+        state.queue.change(caller, |held| held.connections += 1);
+        PoolPermit {
             endpoint: Arc::clone(self),
             caller,
             probing,
@@ -266,7 +268,7 @@ impl State {
         self.busy + self.idle.len() + self.shared.len()
     }
 
-    /// What is free, of `most` connections. Those at rest are.
+    /// What is free, of `most` connections. Idle ones count as free.
     fn free(&self, most: usize) -> Free {
         let connections = most.saturating_sub(self.busy + self.shared.len());
         let streams = match self.shared.first() {

@@ -1,4 +1,4 @@
-//! What can go wrong on the way to an upstream, and whose fault it is.
+//! Errors on the way to an upstream, and whose fault they are.
 
 use std::{
     error::Error as _,
@@ -11,8 +11,7 @@ use std::{
 use super::{address::Forbidden, body::BodyMeter};
 use countersign_core::{budget::Short, chain::ChainError};
 
-/// Why a request, or the rest of its response, did not come through. Its text is the sentence for
-/// the operator and holds no secret.
+/// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ForwardError {
     /// The name service did not answer, or said that there is no such name.
@@ -29,7 +28,7 @@ pub enum ForwardError {
         /// The name asked for.
         name: String,
     },
-    /// Every address of the host is one that must not be dialled.
+    /// Every address of the host is forbidden.
     #[error("the address {address} must not be dialled: it is {reason}")]
     AddressForbidden {
         /// The first such address.
@@ -37,7 +36,7 @@ pub enum ForwardError {
         /// What kind of address it is.
         reason: Forbidden,
     },
-    /// The request would have come back to this proxy.
+    /// The request would have returned to this gateway.
     #[error("{address} is this proxy itself")]
     OwnAddress {
         /// The address that would have been dialled.
@@ -57,7 +56,7 @@ pub enum ForwardError {
         /// The time allowed.
         limit: Duration,
     },
-    /// All connections that one authority and credential may have were busy, for too long.
+    /// All permitted connections of one authority and credential were busy, for too long.
     #[error("all {connections} connections to this upstream were busy for {limit:?}")]
     Overloaded {
         /// The bound.
@@ -65,7 +64,7 @@ pub enum ForwardError {
         /// How long the request waited.
         limit: Duration,
     },
-    /// The caller held its part of the connections that its workload may have, for too long.
+    /// The caller held its full part of its workload's connections, for too long.
     #[error(
         "this caller held its part of the {connections} connections to this upstream for {limit:?}"
     )]
@@ -92,7 +91,7 @@ pub enum ForwardError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The upstream's chain is too large to be looked at.
+    /// The upstream's certificate chain is too large.
     #[error("the upstream's certificate was not looked at: {0}")]
     TlsChain(ChainError),
     /// The TLS handshake failed for another reason.
@@ -101,31 +100,31 @@ pub enum ForwardError {
         /// What went wrong.
         reason: String,
     },
-    /// The response head did not come in time once the request was sent.
+    /// The response head did not arrive in time after the request was sent.
     #[error("no answer within {limit:?}")]
     ResponseTimeout {
         /// The time allowed.
         limit: Duration,
     },
-    /// The upstream closed or reset the connection or the stream before its answer was whole.
+    /// The upstream closed or reset the connection or the stream before the response was complete.
     #[error("the upstream broke off: {reason}")]
     Reset {
-        /// What was seen.
+        /// What was observed.
         reason: String,
     },
-    /// The upstream has not acted on the request, and it was not, or could not be, sent again.
+    /// The upstream did not act on the request, and it was not, or could not be, sent again.
     #[error("the upstream did not take the request: {reason}")]
     NotTaken {
-        /// What was seen, and what hinders.
+        /// What was observed, and why it was not sent again.
         reason: String,
     },
-    /// What the upstream sent is not HTTP as it must be.
+    /// The upstream's response is not valid HTTP.
     #[error("the upstream's answer is malformed: {reason}")]
     MalformedResponse {
-        /// What was seen.
+        /// What was observed.
         reason: String,
     },
-    /// The upstream neither took nor sent any of a body for too long.
+    /// The upstream neither read nor sent any of a body for too long.
     #[error("the upstream stood still for {limit:?} amid a body")]
     BodyIdle {
         /// The time allowed.
@@ -140,15 +139,15 @@ pub enum ForwardError {
         /// The time allowed.
         limit: Duration,
     },
-    /// The request cannot be put into the upstream's protocol.
+    /// The request cannot be expressed in the upstream's protocol.
     #[error("the request cannot be sent as it is: {reason}")]
     Unsendable {
-        /// What is in the way.
+        /// The obstacle.
         reason: String,
     },
 }
 
-/// Why no [`Forwarder`](super::Forwarder) could be made.
+/// Why a [`Forwarder`](super::Forwarder) could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The file with further roots cannot be read.
@@ -159,22 +158,22 @@ pub enum SetupError {
         /// What is wrong with it.
         reason: String,
     },
-    /// There is not one root that an upstream's certificate could be checked against.
+    /// There is no root to check upstream certificates against.
     #[error("no root certificates were found on this system: {reason}")]
     NoRoots {
-        /// What the search said.
+        /// The error of the search.
         reason: String,
     },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// There is no Tokio runtime to work in.
+    /// There is no Tokio runtime.
     #[error("the upstream client must be made within a Tokio runtime")]
     NoRuntime,
 }
 
 impl ForwardError {
-    /// Says why a TLS handshake failed.
+    /// Classifies a failed TLS handshake.
     pub(super) fn from_handshake(error: &io::Error) -> Self {
         let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
         match reason {
@@ -198,8 +197,8 @@ impl ForwardError {
         }
     }
 
-    /// Says why hyper gave up, and whether the client is to blame: its failing body ends the
-    /// upstream connection too, so the body's own word counts most.
+    /// Classifies an error of hyper's. If the client's body failed, that ends the upstream connection too,
+    /// so the body's own error counts most.
     pub fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
         if meter.is_some_and(BodyMeter::failed) {
             return Self::ClientBody;
@@ -215,7 +214,7 @@ impl ForwardError {
     }
 }
 
-/// hyper's sentence and those beneath it, which name the io error or the HTTP/2 reason.
+/// hyper's message with those of its sources, which name the io error or the HTTP/2 reason.
 fn describe(error: &hyper::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -230,7 +229,7 @@ fn describe(error: &hyper::Error) -> String {
     text
 }
 
-/// Broken framing reaches us as an io error of these kinds, or as the library's own complaint.
+/// Broken framing is an io error of these kinds, or an error of the library.
 fn malformed_body(error: &hyper::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

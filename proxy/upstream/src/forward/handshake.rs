@@ -1,5 +1,5 @@
-//! The two heads of a WebSocket handshake, and whether the one answers the other (RFC 6455,
-//! sections 4.1 and 4.2).
+//! The two heads of a WebSocket handshake, and whether the response matches the request (RFC 6455, sections
+//! 4.1 and 4.2).
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -17,7 +17,7 @@ const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The length of a key, in bytes.
 const KEY: usize = 16;
 
-/// What a client asked for, as far as the answer must fit it.
+/// The parts of a client's request that the response must match.
 #[derive(Debug)]
 pub(super) struct Handshake {
     accept: String,
@@ -25,14 +25,14 @@ pub(super) struct Handshake {
     extensions: Vec<HeaderValue>,
 }
 
-/// Whether `headers` ask for a WebSocket and for nothing else: `Upgrade: websocket`, which
-/// `Connection` nominates, and one key.
+/// Whether `headers` ask for a WebSocket and nothing else: `Upgrade: websocket`, nominated by `Connection`,
+/// and one key.
 pub fn asks(headers: &HeaderMap) -> bool {
     is_nominated(headers) && Handshake::of(headers).is_some()
 }
 
 impl Handshake {
-    /// What the headers of a request ask for; `None` if they are not a client's handshake.
+    /// The handshake in a request's headers; `None` if they are not one.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|_| is_websocket(headers))?;
         let bytes = BASE64_STANDARD.decode(key).ok()?;
@@ -50,7 +50,7 @@ impl Handshake {
         })
     }
 
-    /// Whether the headers of a 101 answer it; else what is wrong with them.
+    /// Checks the headers of a 101; returns what is wrong with them.
     pub(super) fn check(&self, answer: &HeaderMap) -> Result<(), &'static str> {
         if !is_websocket(answer) {
             return Err("it does not switch to `websocket`");
@@ -73,7 +73,7 @@ impl Handshake {
     }
 }
 
-/// The value of a header that is there once, without the space around it.
+/// The value of a header that occurs once, without the space around it.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -94,8 +94,7 @@ fn is_nominated(headers: &HeaderMap) -> bool {
         .any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Whether each of what was chosen is one of what was offered; an `extension` by its name, without
-/// its parameters.
+/// Whether everything chosen was offered; an `extension` is compared by name, without parameters.
 fn all_offered<'v>(
     mut chosen: impl Iterator<Item = &'v HeaderValue>,
     offered: &[HeaderValue],

@@ -1,13 +1,12 @@
 //! HTTP/1.1 connections.
 //!
-//! A connection has no task of its own: whoever waits for the response head, and then for the
-//! body, drives it. That saves two hand-overs between tasks for each request. Only when a
-//! response begins before its request body has ended is it given a task, as the two must then move
-//! independently. A connection at rest is looked at when it is taken again and by the pool's
-//! sweep.
+//! A connection has no task of its own: the future that waits for the response head, and then the body,
+//! drives it. That saves two switches between tasks for each request. Only if a response begins before its
+//! request body has ended does the connection get a task, as the two must then proceed independently. An
+//! idle connection is checked when it is used again and by the pool's sweep.
 //!
-//! Interim responses (1xx) are read and dropped. A request body is sent at once, without waiting
-//! for a `100 Continue`. What a response's framing must be is `framing`'s to say.
+//! Interim responses (1xx) are read and dropped. A request body is sent at once, without waiting for `100
+//! Continue`. `framing` checks the framing of responses.
 
 mod framing;
 mod wire;
@@ -38,10 +37,8 @@ use self::{
 };
 use super::{
     Room,
-    body::{BodyMeter, RequestBody},
-    endpoint::{Endpoint, Lease},
+    body::RequestBody,
     error::ForwardError,
-    response::UpstreamBody,
     timer::{Waits, Watch},
 };
 
@@ -61,7 +58,7 @@ pub(super) struct Http1 {
 pub(super) struct Failed {
     pub(super) error: ForwardError,
     pub(super) unsent: Option<Box<Request<RequestBody>>>,
-    /// Whether the upstream has certainly (HTTP/2), or as it seems (HTTP/1.1), not acted on it.
+    /// Whether the upstream did not act on it: certainly (HTTP/2), or probably (HTTP/1.1).
     pub(super) refused: bool,
 }
 
@@ -76,8 +73,8 @@ impl From<ForwardError> for Failed {
 }
 
 impl Http1 {
-    /// Makes HTTP/1.1 of a connection. `head_bytes` bounds a response head; hyper bounds the
-    /// number of its headers to 100. It keeps `room` for as long as it is open.
+    /// Starts HTTP/1.1 on a connection. `head_bytes` bounds a response head; hyper bounds its headers to
+    /// 100. Holds `room` while it is open.
     pub(super) async fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
@@ -88,7 +85,7 @@ impl Http1 {
         let stream = Wire::new(stream, Arc::clone(&progress), head_bytes);
         let (sender, driver) = http1::Builder::new()
             .max_header_size(head_bytes)
-            // Else a piece of an answer may be 400 KiB, and as much be read ahead.
+            // Otherwise a piece of a response may have 400 KiB, and as much be read ahead.
             .max_buf_size(narrow(memory::PIECE).max(head_bytes))
             .handshake(TokioIo::new(stream))
             .await
@@ -108,8 +105,8 @@ impl Http1 {
         self.address
     }
 
-    /// Whether a connection at rest can take a request: not if the upstream has closed it, or
-    /// has sent something that nobody asked for.
+    /// Whether an idle connection can take a request: not if the upstream has closed it, or sent something
+    /// unasked.
     pub(super) fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
         self.drive(cx);
         self.at_rest()
@@ -120,33 +117,29 @@ impl Http1 {
         self.driver.is_some() && self.sender.is_ready() && !self.progress.is_last()
     }
 
-    /// Moves the connection on.
+    /// Drives the connection.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
             && Pin::new(driver).poll(cx).is_ready()
         {
-            // Its error, if any, reaches whoever waits for the head or the body.
+            // An error reaches the future that waits for the head or the body.
             self.driver = None;
         }
     }
 
-    /// Sends a request and waits for the head of its response. When the body has been read the
-    /// connection goes back with `lease`.
-    pub(super) async fn exchange(
-        mut self: Box<Self>,
-        lease: Lease,
+    /// Sends a request and waits for the head of its response.
+    pub(super) async fn send(
+        &mut self,
         request: Request<RequestBody>,
         waits: Waits,
-    ) -> Result<Response<UpstreamBody>, Failed> {
+    ) -> Result<(Response<Incoming>, Watch), Failed> {
         let asked = Asked::by(request.method());
-        let (response, watch) = self.head(request, asked, waits).await?;
-        Ok(self.with_body(response, watch, lease))
+        self.head(request, asked, waits).await
     }
 
     /// Sends a request that asks for an upgrade.
     pub(super) async fn upgrade(
         mut self: Box<Self>,
-        lease: Lease,
         request: Request<RequestBody>,
         waits: Waits,
     ) -> Result<Switch, ForwardError> {
@@ -155,7 +148,11 @@ impl Http1 {
             .await
             .map_err(|failed| failed.error)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Switch::Refused(self.with_body(response, watch, lease)));
+            return Ok(Switch::Refused {
+                connection: self,
+                response,
+                watch,
+            });
         }
         let Some(driver) = self.driver.take() else {
             return Err(ForwardError::Reset {
@@ -167,7 +164,6 @@ impl Http1 {
             response: response.map(drop),
             stream: Box::new(parts.io.into_inner().into_inner()),
             read: parts.read_buf,
-            lease,
             room: self.room,
         })
     }
@@ -190,7 +186,7 @@ impl Http1 {
             }
             let mut polled = response.as_mut().poll(cx);
             if polled.is_pending() && finished {
-                // What the driver still holds of the request comes back as it is dropped.
+                // Dropping the driver returns the request that it still holds.
                 self.driver = None;
                 polled = response.as_mut().poll(cx);
             }
@@ -217,17 +213,9 @@ impl Http1 {
         Ok((response, watch))
     }
 
-    fn with_body(
-        mut self: Box<Self>,
-        mut response: Response<Incoming>,
-        watch: Watch,
-        lease: Lease,
-    ) -> Response<UpstreamBody> {
-        settle(&mut response);
-        let request_ended = watch.request().is_none_or(BodyMeter::ended);
-        if request_ended {
-            return response.map(|body| UpstreamBody::http1(body, self, lease, watch));
-        }
+    /// Gives the connection a task of its own: its response began before its request ended, and both must
+    /// proceed independently. It is closed when both are over.
+    pub(super) fn detach(mut self: Box<Self>) -> Detached {
         let task = self.driver.take().map(|driver| {
             AbortOnDropHandle::new(tokio::spawn(async move {
                 if let Err(error) = driver.await {
@@ -235,8 +223,19 @@ impl Http1 {
                 }
             }))
         });
-        response.map(|body| UpstreamBody::detached(body, task, lease, watch, self.room))
+        Detached {
+            _task: task,
+            _room: self.room,
+            timer: LazyTimer::default(),
+        }
     }
+}
+
+/// A connection that is driven by a task of its own, and closed when this is dropped.
+pub(super) struct Detached {
+    _task: Option<AbortOnDropHandle<()>>,
+    _room: Room,
+    pub(super) timer: LazyTimer,
 }
 
 impl Asked {
@@ -248,7 +247,7 @@ impl Asked {
     }
 }
 
-/// Follows the response to the one request, by `method`, that `stream` carries.
+/// Checks the response to the one request, with `method`, that `stream` carries.
 pub fn follow<IO>(stream: IO, method: &Method, head_bytes: usize) -> Wire<IO> {
     let progress = Arc::new(Progress::default());
     progress.ask(Asked::by(method));
@@ -257,23 +256,25 @@ pub fn follow<IO>(stream: IO, method: &Method, head_bytes: usize) -> Wire<IO> {
 
 /// How an upstream answered a request for an upgrade.
 pub(super) enum Switch {
-    /// By 101. What it has sent behind the head is in `read`.
+    /// By 101. `read` has what it has sent after the head.
     Switched {
         response: Response<()>,
         stream: Box<TlsStream<TcpStream>>,
         read: bytes::Bytes,
-        lease: Lease,
         room: Room,
     },
     /// By an ordinary response.
-    Refused(Response<UpstreamBody>),
+    Refused {
+        connection: Box<Http1>,
+        response: Response<Incoming>,
+        watch: Watch,
+    },
 }
 
-/// Puts a request into the form that HTTP/1.1 needs. The authority is the endpoint's, whatever
-/// the request said.
+/// Puts a request into the form of HTTP/1.1. `Host` is `host`, whatever the request said.
 pub(super) fn prepare(
     mut request: Request<RequestBody>,
-    endpoint: &Arc<Endpoint>,
+    host: &HeaderValue,
 ) -> Request<RequestBody> {
     let uri = std::mem::take(request.uri_mut());
     *request.uri_mut() = match uri.into_parts().path_and_query {
@@ -282,7 +283,7 @@ pub(super) fn prepare(
     };
     *request.version_mut() = Version::HTTP_11;
     let headers = request.headers_mut();
-    headers.insert(HOST, endpoint.host().clone());
+    headers.insert(HOST, host.clone());
     one_cookie(headers);
     // `TE` is for the next hop (RFC 9110, section 10.1.4).
     if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
@@ -291,7 +292,7 @@ pub(super) fn prepare(
     request
 }
 
-/// HTTP/2 may cut `Cookie` in pieces, HTTP/1.1 knows one only (RFC 9113, section 8.2.3).
+/// HTTP/2 may split `Cookie`; HTTP/1.1 allows only one (RFC 9113, section 8.2.3).
 fn one_cookie(headers: &mut HeaderMap) {
     let mut pieces = headers.get_all(COOKIE).iter();
     if pieces.next().is_none() || pieces.next().is_none() {
@@ -308,9 +309,8 @@ fn one_cookie(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes the head say of the length what the framing says: beside chunks there is none, nor has a 204
-/// one, and it is said once (RFC 9110, section 8.6, and RFC 9112, section 6.3). The version is what
-/// we speak, and not what the upstream does.
+/// Makes the length in the head agree with the framing: with chunks or a 204 there is none, and it occurs
+/// once (RFC 9110, section 8.6, and RFC 9112, section 6.3). The version becomes the gateway's own.
 pub fn settle<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_11;
     let status = response.status();

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
@@ -15,8 +15,12 @@ use std::{
 
 use countersign_config::memory;
 use countersign_core::{budget::narrow, wire::timer::LazyTimer};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::HOST, uri::Scheme};
-use hyper::client::conn::http2;
+use http::{
+    HeaderMap, Request, Response, StatusCode, Uri, Version,
+    header::HOST,
+    uri::{self, Scheme},
+};
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -24,30 +28,27 @@ use tokio_rustls::client::TlsStream;
 use super::{
     Room,
     body::RequestBody,
-    endpoint::Endpoint,
     error::ForwardError,
     http1::{Failed, settle},
-    pool::lock,
-    response::UpstreamBody,
+    lock::lock,
     timer::{Waits, Watch},
-    turns::CallerId,
 };
 
-/// What an upstream may send of one response before it is read; one stream's pace is as much a round
+/// What an upstream may send of one response before it is read; also the throughput of one stream per round
 /// trip.
 const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// The most streams of one connection, whatever the upstream allows.
 const MOST_STREAMS: u32 = 16;
 
-/// What an upstream may send on a connection whose clients do not read. All streams together cannot
-/// use it up, so that those whose client reads are never held up by the others.
+/// What an upstream may send on a connection whose clients do not read. All streams together cannot use it
+/// up, so a client that does not read cannot block the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
 
-/// What of one request body may wait in memory to be written.
+/// How much of one request body may be buffered.
 const SEND_BUFFER: usize = narrow(memory::UPLOAD);
 
-/// While streams are open, a silent peer is asked whether it is still there.
+/// While streams are open, a silent peer is pinged.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(20);
 
@@ -58,30 +59,22 @@ pub(super) struct Http2 {
     streams: AtomicUsize,
     most_streams: Arc<AtomicUsize>,
     uses: AtomicU64,
-    /// Whether the upstream has refused a request on it: the next one goes elsewhere.
+    /// Whether the upstream has refused a request on it: the next ones use another connection.
     retired: AtomicBool,
-    /// Timers of streams that have ended, for those to come.
+    /// Timers of ended streams, to be reused.
     timers: Mutex<Vec<LazyTimer>>,
     _room: Room,
 }
 
-/// The right to one stream.
-pub(super) struct Stream {
-    connection: Arc<Http2>,
-    endpoint: Arc<Endpoint>,
-    caller: CallerId,
-    pub(super) timer: LazyTimer,
-}
-
 impl Http2 {
-    /// Makes HTTP/2 of a connection, which from now on is driven by a task. `head_bytes` bounds a
-    /// response head. It keeps `room` for as long as it is open.
+    /// Starts HTTP/2 on a connection, which a task then drives; the task calls `ended` at its end.
+    /// `head_bytes` bounds a response head. Holds `room` while it is open.
     pub(super) async fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
         head_bytes: usize,
         room: Room,
-        endpoint: Weak<Endpoint>,
+        ended: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, ForwardError> {
         let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -115,15 +108,12 @@ impl Http2 {
             if let Err(error) = result {
                 tracing::debug!(%error, "an upstream connection broke");
             }
-            // Its place may be taken now.
-            if let Some(endpoint) = endpoint.upgrade() {
-                endpoint.notify();
-            }
+            ended();
         });
         Ok(connection)
     }
 
-    /// Whether it takes no more requests.
+    /// Whether it accepts no more requests.
     pub(super) fn is_closed(&self) -> bool {
         self.retired.load(Ordering::Acquire) || self.sender.is_closed()
     }
@@ -148,50 +138,34 @@ impl Http2 {
     pub(super) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
     }
-}
 
-impl Stream {
-    /// Takes one more stream if the upstream allows as many. Called only while the endpoint is
-    /// locked, so that no two take the last one.
-    pub(super) fn reserve(
-        connection: &Arc<Http2>,
-        endpoint: &Arc<Endpoint>,
-        caller: CallerId,
-    ) -> Option<Self> {
-        (connection.room() > 0).then(|| Self::first(connection, endpoint, caller))
-    }
-
-    /// Takes a stream of a connection that was just opened, which has one whatever the upstream
-    /// says (a server that allows none is asked all the same, once).
-    pub(super) fn first(
-        connection: &Arc<Http2>,
-        endpoint: &Arc<Endpoint>,
-        caller: CallerId,
-    ) -> Self {
-        connection.streams.fetch_add(1, Ordering::AcqRel);
-        connection.uses.fetch_add(1, Ordering::Relaxed);
-        Self {
-            timer: lock(&connection.timers).pop().unwrap_or_default(),
-            connection: Arc::clone(connection),
-            endpoint: Arc::clone(endpoint),
-            caller,
-        }
-    }
-
-    /// The address the connection was dialled at.
+    /// The address it was dialled at.
     pub(super) fn address(&self) -> SocketAddr {
-        self.connection.address
+        self.address
     }
 
-    /// Sends a request and waits for the head of its response. The stream is given back when the
-    /// body has been read.
-    pub(super) async fn exchange(
-        mut self,
+    /// Counts a stream that begins, and hands out a timer for it.
+    pub(super) fn begin_stream(&self) -> LazyTimer {
+        self.streams.fetch_add(1, Ordering::AcqRel);
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        lock(&self.timers).pop().unwrap_or_default()
+    }
+
+    /// Counts a stream that has ended, and takes its timer back.
+    pub(super) fn end_stream(&self, timer: LazyTimer) {
+        lock(&self.timers).push(timer);
+        self.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Sends a request on a stream that has begun, and waits for the head of its response.
+    pub(super) async fn send(
+        &self,
+        timer: &mut LazyTimer,
         request: Request<RequestBody>,
         waits: Waits,
-    ) -> Result<Response<UpstreamBody>, Failed> {
+    ) -> Result<(Response<Incoming>, Watch), Failed> {
         let mut watch = Watch::start(waits, request.body().meter());
-        let mut sender = self.connection.sender.clone();
+        let mut sender = self.sender.clone();
         let mut response = pin!(sender.try_send_request(request));
         let mut response = poll_fn(|cx| match response.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
@@ -201,23 +175,23 @@ impl Stream {
                 error: ForwardError::from_hyper(failed.error(), watch.request()),
             })),
             Poll::Pending => watch
-                .poll_head_overdue(cx, &mut self.timer)
+                .poll_head_overdue(cx, timer)
                 .map(|error| Err(error.into())),
         })
         .await
         .inspect_err(|failed| {
             if failed.refused {
-                self.connection.retired.store(true, Ordering::Release);
+                self.retired.store(true, Ordering::Release);
             }
         })?;
         check(response.status(), response.headers())?;
         settle(&mut response);
-        Ok(response.map(|body| UpstreamBody::http2(body, self, watch)))
+        Ok((response, watch))
     }
 }
 
-/// Whether the upstream says that it has not acted on the request, so that it may be sent again
-/// (RFC 9113, section 8.7). A GOAWAY reaches only the streams that it leaves out.
+/// Whether the upstream says that it did not act on the request, so that it may be sent again (RFC 9113,
+/// section 8.7). A GOAWAY fails only the streams that it excludes.
 fn is_refusal(error: &hyper::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -230,7 +204,7 @@ fn is_refusal(error: &hyper::Error) -> bool {
     false
 }
 
-/// What the library lets pass though it is malformed (RFC 9113, sections 8.2.1 and 8.6).
+/// Checks what the library accepts although it is malformed (RFC 9113, sections 8.2.1 and 8.6).
 fn check(status: StatusCode, headers: &HeaderMap) -> Result<(), ForwardError> {
     let fault = if status == StatusCode::SWITCHING_PROTOCOLS {
         "101 over HTTP/2"
@@ -249,23 +223,14 @@ fn is_padded(value: &[u8]) -> bool {
     ends.iter().any(|end| matches!(end, Some(b' ' | b'\t')))
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        lock(&self.connection.timers).push(std::mem::take(&mut self.timer));
-        self.connection.streams.fetch_sub(1, Ordering::AcqRel);
-        self.endpoint.stream_ended(self.caller);
-    }
-}
-
-/// Puts a request into the form that HTTP/2 needs. The authority is the endpoint's, whatever the
-/// request said.
+/// Puts a request into the form of HTTP/2. Its authority is `authority`, whatever the request said.
 pub(super) fn prepare(
     mut request: Request<RequestBody>,
-    endpoint: &Arc<Endpoint>,
+    authority: &uri::Authority,
 ) -> Result<Request<RequestBody>, ForwardError> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(Scheme::HTTPS);
-    parts.authority = Some(endpoint.uri_authority().clone());
+    parts.authority = Some(authority.clone());
     if parts.path_and_query.is_none() {
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
     }

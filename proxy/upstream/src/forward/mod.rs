@@ -1,28 +1,29 @@
 //! The one upstream client: everything that leaves this proxy leaves through a [`Forwarder`].
 //!
-//! It resolves, checks and dials (`connect`), keeps connections apart by [`Outbound`] (`pool`,
-//! `endpoint`), speaks HTTP/1.1 or HTTP/2 as the upstream prefers (`http1`, `http2`), and streams
-//! bodies both ways. Where a request goes is said by its [`Outbound`] alone; `Host` and the request's own
-//! authority are overwritten, never read.
+//! It resolves, checks and dials (`connect`), keeps connections apart by [`Outbound`] (`pool`, `endpoint`),
+//! speaks HTTP/1.1 or HTTP/2 as the upstream prefers (`http1`, `http2`), and streams bodies both ways. Only
+//! the [`Outbound`] says where a request goes; `Host` and the request's own authority are overwritten,
+//! never read.
 //!
 //! A request that an upstream may have acted on is not sent again. It is sent once more, on another
-//! connection, if none of it was written; if an upstream says by HTTP/2 that it has not acted on it; or
-//! if it is idempotent and a connection that had rested was closed before a byte of its answer came
-//! (`again`).
+//! connection, if none of it was written; if an upstream says by HTTP/2 that it did not act on it; or if it
+//! is idempotent and an idle connection was closed before a byte of its response arrived (`again`).
 
 mod address;
 mod again;
 mod body;
 mod connect;
+mod connection;
 mod corporate;
 mod dial;
 mod dialled;
 mod endpoint;
 mod error;
+mod fair_queue;
 mod handshake;
 mod http1;
 mod http2;
-mod line;
+mod lock;
 mod names;
 mod outbound;
 mod pool;
@@ -34,18 +35,17 @@ mod served;
 mod tests;
 mod timer;
 mod tls;
-mod turns;
 mod upgrade;
 
 pub use address::{Forbidden, classify};
 pub use body::{BodyMeter, ClientBodyError, NotKept, RequestBody};
 pub use error::{ForwardError, SetupError};
+pub use fair_queue::CallerId;
 pub use handshake::asks as asks_for_websocket;
 pub use http1::{follow, settle};
 pub use outbound::Outbound;
 pub use response::UpstreamBody;
 pub use tls::Protocol;
-pub use turns::CallerId;
 pub use upgrade::{UpgradeAnswer, Upgraded};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -55,7 +55,7 @@ use countersign_config::{
     memory,
     model::{Limits, Upstream},
 };
-use countersign_core::{budget::Purse, destination::Authority};
+use countersign_core::budget::Purse;
 use http::{Request, Response, request::Parts};
 use tokio::{
     net::TcpStream,
@@ -65,11 +65,11 @@ use tokio::{
 use self::{
     again::Again,
     connect::Connector,
-    endpoint::{Endpoint, Lease, Step},
+    connection::{UpstreamConnection, ready_http1, ready_stream},
+    endpoint::{Endpoint, PoolPermit, Step},
     handshake::Handshake,
     http1::{Http1, Switch},
     http2::Http2,
-    line::{Line, ready_line, ready_stream},
     pool::Pool,
     timer::Waits,
 };
@@ -84,7 +84,7 @@ pub struct Forwarder {
     head_bytes: usize,
 }
 
-/// For whom something is sent.
+/// The caller that a connection is for.
 #[derive(Debug, Clone, Copy)]
 pub struct Requester<'r> {
     caller: CallerId,
@@ -92,7 +92,7 @@ pub struct Requester<'r> {
 }
 
 impl<'r> Requester<'r> {
-    /// A caller, from whose memory a connection takes that is opened for it.
+    /// A caller, who is charged for the memory of connections opened for it.
     pub fn new(caller: CallerId, room: &'r Arc<Purse>) -> Self {
         Self {
             caller,
@@ -100,7 +100,7 @@ impl<'r> Requester<'r> {
         }
     }
 
-    /// Room for one more connection.
+    /// Memory for one more connection.
     fn room(self) -> Result<Room, ForwardError> {
         let room = self
             .room
@@ -109,14 +109,14 @@ impl<'r> Requester<'r> {
     }
 }
 
-/// The gateway, whose own connections are few.
+/// The gateway itself, whose connections are few and not charged.
 impl From<CallerId> for Requester<'_> {
     fn from(caller: CallerId) -> Self {
         Self { caller, room: None }
     }
 }
 
-/// What a connection takes for as long as it is open.
+/// The memory that a connection takes while it is open.
 type Room = Option<Arc<Purse>>;
 
 /// A response and the connection it came by.
@@ -128,7 +128,7 @@ pub struct Sent {
     pub connection: ConnectionInfo,
 }
 
-/// What records say of a connection.
+/// The record's description of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionInfo {
     /// The address dialled; a corporate proxy's own where there is one.
@@ -137,7 +137,7 @@ pub struct ConnectionInfo {
     pub reused: bool,
     /// The HTTP it speaks.
     pub protocol: Protocol,
-    /// How long this request waited for it; zero if one was at rest.
+    /// How long this request waited for it; zero if one was idle.
     pub connect: Duration,
 }
 
@@ -145,7 +145,7 @@ impl Forwarder {
     /// Loads the roots, and reads the system's resolver configuration. `own_addresses` are this
     /// proxy's listeners and its admin endpoint, which are never dialled.
     ///
-    /// Must be called within a Tokio runtime, in which connections are then kept.
+    /// Must be called within a Tokio runtime, where the connections are then kept.
     pub fn new(
         upstream: &Upstream,
         limits: &Limits,
@@ -182,20 +182,20 @@ impl Forwarder {
         self.connector.is_own(address)
     }
 
-    /// Whether a connection from `from` to `to` is one that this proxy opened a moment ago. Whoever
-    /// has read bytes from it can rely on the answer.
+    /// Whether this gateway recently opened a connection from `from` to `to`. The result is reliable after
+    /// bytes were read from it.
     pub fn has_dialled(&self, from: SocketAddr, to: SocketAddr) -> bool {
         self.connector.dialled().contains(from, to)
     }
 
-    /// The hosts to which requests were sent at this address of late.
+    /// The hosts to which requests were recently sent at this address.
     pub fn hosts_at(&self, address: SocketAddr) -> Arc<[Host]> {
         self.connector.served().hosts_at(address)
     }
 
     /// Sends a request to the authority of `outbound` and waits for the head of the response.
     ///
-    /// Of the request's URI only path and query count. Hop-by-hop headers must be gone already.
+    /// Only path and query of the request's URI are used. Hop-by-hop headers must already be removed.
     pub async fn send(
         &self,
         outbound: &Outbound,
@@ -205,7 +205,7 @@ impl Forwarder {
             .await
     }
 
-    /// The same for a caller, who has a fair part of the connections and no more.
+    /// The same for a caller, who has a fair part of the connections.
     pub async fn send_for(
         &self,
         requester: Requester<'_>,
@@ -215,7 +215,7 @@ impl Forwarder {
         self.send_copied(requester, outbound, request, None).await
     }
 
-    /// Like [`Self::send_for`]; `head` is a copy of the request's, where there is one anyway.
+    /// Like [`Self::send_for`]; `head` is a copy of the request's head, if one exists.
     pub async fn send_copied(
         &self,
         requester: Requester<'_>,
@@ -224,9 +224,9 @@ impl Forwarder {
         head: Option<&Parts>,
     ) -> Result<Sent, ForwardError> {
         let endpoint = self.pool.endpoint(outbound)?;
-        let (line, connection) = self.checkout(&endpoint, requester, false).await?;
+        let (over, connection) = self.checkout(&endpoint, requester, false).await?;
         let again = Again::of(&mut request, head, &connection);
-        let failed = match line.exchange(&endpoint, request, self.waits).await {
+        let failed = match over.exchange(&endpoint, request, self.waits).await {
             Ok(response) => {
                 return Ok(Sent {
                     response,
@@ -235,11 +235,11 @@ impl Forwarder {
             }
             Err(failed) => failed,
         };
-        // Boxed, as it is rare.
+        // Boxed, because it is rare.
         Box::pin(async {
             let request = again.after(failed, &connection)?;
-            let (line, connection) = self.checkout(&endpoint, requester, true).await?;
-            match line.exchange(&endpoint, request, self.waits).await {
+            let (over, connection) = self.checkout(&endpoint, requester, true).await?;
+            match over.exchange(&endpoint, request, self.waits).await {
                 Ok(response) => Ok(Sent {
                     response,
                     connection,
@@ -250,8 +250,8 @@ impl Forwarder {
         .await
     }
 
-    /// Sends a request for a WebSocket, by HTTP/1.1 on a connection of its own. A 101 that does not
-    /// answer it is malformed.
+    /// Sends a request for a WebSocket, by HTTP/1.1 on a connection of its own. A 101 that does not match
+    /// it is an error.
     ///
     /// `Connection` and `Upgrade` are sent as they are in the request.
     pub async fn upgrade(
@@ -267,7 +267,7 @@ impl Forwarder {
         let endpoint = self.pool.endpoint(outbound)?;
         let start = Instant::now();
         let deadline = start + self.connect_timeout;
-        let lease = timeout_at(deadline, endpoint.wait_for_place(requester.caller))
+        let permit = timeout_at(deadline, endpoint.wait_for_place(requester.caller))
             .await
             .map_err(|_| self.no_connection(&endpoint, requester.caller))?;
         let room = requester.room()?;
@@ -281,14 +281,13 @@ impl Forwarder {
             protocol: Protocol::Http1,
             connect: start.elapsed(),
         };
-        let line = Http1::new(connected.stream, connected.address, self.head_bytes, room).await?;
-        let request = http1::prepare(request, &endpoint);
-        Ok(match line.upgrade(lease, request, self.waits).await? {
+        let over = Http1::new(connected.stream, connected.address, self.head_bytes, room).await?;
+        let request = http1::prepare(request, endpoint.host());
+        Ok(match over.upgrade(request, self.waits).await? {
             Switch::Switched {
                 response,
                 stream,
                 read,
-                lease,
                 room,
             } => {
                 let malformed = |fault| ForwardError::MalformedResponse {
@@ -297,48 +296,51 @@ impl Forwarder {
                 handshake.check(response.headers()).map_err(malformed)?;
                 UpgradeAnswer::Switched {
                     response,
-                    stream: Upgraded::new(read, stream, lease, room),
+                    stream: Upgraded::new(read, stream, permit, room),
                     connection,
                 }
             }
-            Switch::Refused(response) => UpgradeAnswer::Refused(Sent {
+            Switch::Refused {
+                connection: over,
                 response,
+                watch,
+            } => UpgradeAnswer::Refused(Sent {
+                response: UpstreamBody::over_http1(over, response, watch, permit),
                 connection,
             }),
         })
     }
 
-    /// Opens a connection for a tunnel, whose bytes are neither read nor changed: resolved,
-    /// checked and dialled like any other. The address is the corporate proxy's where there is
-    /// one.
+    /// Opens a connection for a tunnel, whose bytes are neither read nor changed: resolved, checked and
+    /// dialled like any other. The address is the corporate proxy's if there is one.
     pub async fn tunnel(
         &self,
-        authority: &Authority,
+        outbound: &Outbound,
     ) -> Result<(TcpStream, SocketAddr), ForwardError> {
         let deadline = Instant::now() + self.connect_timeout;
-        timeout_at(deadline, Box::pin(self.connector.tcp(authority)))
+        timeout_at(deadline, Box::pin(self.connector.tcp(outbound.authority())))
             .await
             .map_err(|_| self.connect_timed_out())?
     }
 
-    /// A connection for one request: one at rest, a stream of a shared one, or a new one.
+    /// A connection for one request: an idle one, a stream of a shared one, or a new one.
     async fn checkout(
         &self,
         endpoint: &Arc<Endpoint>,
         requester: Requester<'_>,
         fresh: bool,
-    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+    ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         loop {
             match endpoint.step(requester.caller, fresh) {
                 Step::Stream(stream) => return Ok(ready_stream(stream, Duration::ZERO)),
-                Step::Reuse(line, lease) => {
-                    if let Some(ready) = ready_line(line, lease, Duration::ZERO).await {
+                Step::Reuse(connection, permit) => {
+                    if let Some(ready) = ready_http1(connection, permit, Duration::ZERO).await {
                         return Ok(ready);
                     }
                 }
                 step @ (Step::Open(_) | Step::Wait) => {
-                    // Boxed, so that a request that finds a connection does not carry the
-                    // room for opening one.
+                    // Boxed, so that the future of a request that finds a connection does not hold that of
+                    // opening one.
                     let slowly = self.checkout_slowly(endpoint, requester, fresh, step);
                     return Box::pin(slowly).await;
                 }
@@ -346,30 +348,30 @@ impl Forwarder {
         }
     }
 
-    /// The same where there is nothing to use at once.
+    /// The same if nothing can be used at once.
     async fn checkout_slowly(
         &self,
         endpoint: &Arc<Endpoint>,
         requester: Requester<'_>,
         fresh: bool,
         mut step: Step,
-    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+    ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         let start = Instant::now();
         let deadline = start + self.connect_timeout;
         loop {
             match step {
                 Step::Stream(stream) => return Ok(ready_stream(stream, start.elapsed())),
-                Step::Reuse(line, lease) => {
-                    if let Some(ready) = ready_line(line, lease, start.elapsed()).await {
+                Step::Reuse(connection, permit) => {
+                    if let Some(ready) = ready_http1(connection, permit, start.elapsed()).await {
                         return Ok(ready);
                     }
                 }
-                Step::Open(lease) => {
-                    let (line, mut connection) = timeout_at(deadline, self.open(lease, requester))
+                Step::Open(permit) => {
+                    let (over, mut connection) = timeout_at(deadline, self.open(permit, requester))
                         .await
                         .map_err(|_| self.connect_timed_out())??;
                     connection.connect = start.elapsed();
-                    return Ok((line, connection));
+                    return Ok((over, connection));
                 }
                 Step::Wait => {}
             }
@@ -381,24 +383,30 @@ impl Forwarder {
 
     async fn open(
         &self,
-        mut lease: Lease,
+        mut permit: PoolPermit,
         requester: Requester<'_>,
-    ) -> Result<(Line, ConnectionInfo), ForwardError> {
+    ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         let room = requester.room()?;
-        let endpoint = Arc::clone(lease.endpoint());
+        let endpoint = Arc::clone(permit.endpoint());
         let connected = self.connector.connect(endpoint.authority()).await?;
         let (stream, address) = (connected.stream, connected.address);
         self.pool.learn(endpoint.authority(), connected.protocol);
-        let line = match connected.protocol {
+        let over = match connected.protocol {
             Protocol::Http1 => {
-                lease.found_http1();
-                let line = Http1::new(stream, address, self.head_bytes, room).await?;
-                Line::Http1(line, lease)
+                permit.found_http1();
+                let over = Http1::new(stream, address, self.head_bytes, room).await?;
+                UpstreamConnection::Http1(over, permit)
             }
             Protocol::Http2 => {
                 let endpoint = Arc::downgrade(&endpoint);
-                let shared = Http2::new(stream, address, self.head_bytes, room, endpoint).await?;
-                Line::Http2(lease.share(shared))
+                let ended = move || {
+                    // Another connection may take its place.
+                    if let Some(endpoint) = endpoint.upgrade() {
+                        endpoint.notify();
+                    }
+                };
+                let shared = Http2::new(stream, address, self.head_bytes, room, ended).await?;
+                UpstreamConnection::Http2(permit.share(shared))
             }
         };
         let connection = ConnectionInfo {
@@ -407,10 +415,10 @@ impl Forwarder {
             protocol: connected.protocol,
             connect: Duration::ZERO,
         };
-        Ok((line, connection))
+        Ok((over, connection))
     }
 
-    /// Why there was none in time.
+    /// Why there was no connection in time.
     fn no_connection(&self, endpoint: &Endpoint, caller: CallerId) -> ForwardError {
         let (connections, limit) = (self.connections, self.connect_timeout);
         if endpoint.has_its_part(caller) && endpoint.has_free() {

@@ -1,5 +1,5 @@
-//! Asking the name servers. Of a name for which they keep a request waiting, those after it wait for a
-//! second only: one attempt goes on for all of them, and what it finds is remembered by the resolver.
+//! Resolves names. If a name's servers keep a request waiting, later requests for the name wait for a
+//! second only: one attempt continues for all of them, and the resolver caches its result.
 
 use std::{
     collections::HashMap,
@@ -12,28 +12,28 @@ use hickory_resolver::{TokioResolver, net::NetError};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
 
-/// The most names that are known to be slow.
+/// The most names that are remembered as slow.
 const MOST: usize = 1024;
 
 /// The addresses of a name.
 pub(super) type Found = Result<SmallVec<[IpAddr; 8]>, NameError>;
 
-/// Why there are none.
+/// Why a name has no addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NameError {
     /// The name has no address.
     NoAddress,
-    /// The name servers did not say, or there is no such name.
+    /// The name servers did not respond, or there is no such name.
     Failed(Arc<str>),
 }
 
-/// A resolver, and the names for which its servers do not answer.
+/// A resolver, and the names for which its servers do not respond.
 pub(super) struct Names {
     resolver: TokioResolver,
     slow: Mutex<HashMap<Box<str>, Arc<SingleFlight<Found>>>>,
 }
 
-/// Notes a name as slow when it is dropped, which also a request that gives up does.
+/// Marks a name as slow when it is dropped, also by a request that gives up.
 struct Watch<'a> {
     names: &'a Names,
     name: &'a str,
@@ -76,7 +76,7 @@ impl Names {
         found
     }
 
-    /// Asks for a name that was slow, and forgets that it was if it is no more.
+    /// Resolves a name that was slow, and clears the mark if it is not any more.
     async fn again(&self, name: &str) -> Found {
         let began = Instant::now();
         let found = self.ask(name).await;
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server that takes questions and answers none.
+    /// A name server that reads queries and never responds.
     async fn silent() -> (Arc<Names>, Arc<AtomicUsize>) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -189,7 +189,7 @@ mod tests {
             });
             waiting.await.expect("it is asked");
         };
-        // The first gives up, as a request does whose time is over.
+        // The first one gives up, as a request does after its timeout.
         let first = looks_up(&names, "api.test.");
         asked_more_than(0).await;
         pass(PROMPT).await;
@@ -204,7 +204,7 @@ mod tests {
             let found = found.expect("it does not wait").unwrap();
             assert_eq!(found, Err(failed(&"the name servers do not answer")));
         }
-        // Another name is not suspected.
+        // Another name is not marked.
         let other = looks_up(&names, "other.test.");
         tokio::time::sleep(Duration::from_millis(20)).await;
         pass(PROMPT).await;

@@ -1,31 +1,61 @@
 //! What may leave by a [`Forwarder`](super::Forwarder), and by what right.
 
-use countersign_config::{
-    model::{Credential, ResourceName},
-    policy::Grant,
-};
+use countersign_authorize::{Passage, Permit};
+use countersign_config::model::{Credential, ResourceName};
 use countersign_core::destination::Authority;
 
-/// For whom an issuer's connections are: no workload has such a name, since theirs have a namespace.
+/// The name under which calls to issuers have connections: it has no namespace, as workloads do.
 const OURSELVES: &str = "countersign";
 
-/// A request's right to leave: where it goes, in whose name, and with which credential. Its
-/// constructors are all that there are, and a [`Forwarder`](super::Forwarder) sends nothing without:
+/// A request's right to leave: where it goes, in whose name, and with which credential. A
+/// [`Forwarder`](super::Forwarder) sends nothing and opens no tunnel without one. Its constructors are the
+/// complete list of what may leave:
 ///
-/// - [`Outbound::granted`]: policy granted the request;
+/// - [`Outbound::permitted`]: policy permits the request or tunnel;
+/// - [`Outbound::unmatched`]: no target has the host, and the configuration lets such traffic pass; no
+///   credential goes with it;
 /// - [`Outbound::probe`]: the gateway tries whether a credential works;
-/// - [`Outbound::issuer`]: a credential's issuer is asked;
-/// - [`Outbound::unmatched`]: no target has the host, and the configuration lets such requests pass;
-///   no credential goes with it.
+/// - [`Outbound::issuer`]: the gateway calls a credential's issuer.
+///
+/// The first two take a proof that only `countersign-authorize` makes; the last two are the gateway's own
+/// requests and take none.
 ///
 /// ```
+/// use countersign_authorize::{Passage, Permit};
+/// use countersign_upstream::forward::Outbound;
+///
+/// fn of_a_caller(permit: &Permit<'_>) -> Outbound {
+///     Outbound::permitted(permit)
+/// }
+///
+/// fn without_a_credential(passage: &Passage<'_>) -> Outbound {
+///     Outbound::unmatched(passage)
+/// }
+/// ```
+///
+/// A grant of policy alone is not enough: for one, its rate was not counted.
+///
+/// ```compile_fail,E0308
+/// use countersign_config::policy::Grant;
+/// use countersign_upstream::forward::Outbound;
+///
+/// fn granted_only(grant: &Grant<'_>) -> Outbound {
+///     Outbound::permitted(grant)
+/// }
+/// ```
+///
+/// Nor is any authority:
+///
+/// ```compile_fail,E0308
 /// use countersign_core::destination::Authority;
 /// use countersign_upstream::forward::Outbound;
 ///
-/// fn without_a_credential(authority: &Authority) -> Outbound {
-///     Outbound::unmatched(authority, "the caller")
+/// fn anywhere(authority: &Authority) -> Outbound {
+///     Outbound::unmatched(authority)
 /// }
 /// ```
+///
+/// And an `Outbound` cannot be changed:
 ///
 /// ```compile_fail,E0616
 /// use countersign_core::destination::Authority;
@@ -36,44 +66,33 @@ const OURSELVES: &str = "countersign";
 /// }
 /// ```
 ///
-/// It is also the key by which connections are kept. They are shared only between requests to the same
-/// authority, for the same workload, with the same credential, and for the same caller where each has a
-/// value of its own. An API may bind state to a connection (or be attacked by way of it), so no other
-/// workload and no other credential ever comes near it.
+/// It is also the key of the connection pool. Connections are shared only between requests to the same
+/// authority, for the same workload, with the same credential, and for the same caller if each has a value
+/// of its own. An API may bind state to a connection (or attack through it), so no other workload or
+/// credential ever uses it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Outbound {
     /// Where the connections lead.
     pub(super) authority: Authority,
-    /// For whom they are.
+    /// The workload that they are for.
     pub(super) workload: ResourceName,
-    /// The credential that is put on their requests; `None` if none is.
+    /// The credential of their requests; `None` if there is none.
     pub(super) credential: Option<ResourceName>,
-    /// The hash of the caller's proof, where the credential's value is this caller's alone.
+    /// The hash of the caller's proof, if the credential's value is this caller's alone.
     pub(super) caller: Option<[u8; 32]>,
 }
 
 impl Outbound {
-    /// A request to `authority` that policy granted, in the name of the grant's workload and with the
-    /// grant's credential. `caller` is the hash of the caller's proof.
-    ///
-    /// A grant is made by policy's decision alone:
-    ///
-    /// ```compile_fail,E0616
-    /// use countersign_config::policy::Grant;
-    ///
-    /// fn with_its_credential(grant: &mut Grant<'_>) {
-    ///     grant.credential = None;
-    /// }
-    /// ```
-    pub fn granted(grant: &Grant<'_>, authority: &Authority, caller: &[u8; 32]) -> Self {
-        let credential = grant.credential().map(|(_, credential)| credential);
+    /// What `permit` permits, in the name of its workload and with its credential.
+    pub fn permitted(permit: &Permit<'_>) -> Self {
+        let credential = permit.credential().map(|(_, credential)| credential);
         Self {
-            authority: authority.clone(),
-            workload: grant.workload().name.clone(),
+            authority: permit.authority().clone(),
+            workload: permit.grant().workload().name.clone(),
             credential: credential.map(|credential| credential.name.clone()),
             caller: credential
                 .filter(|credential| credential.provider.is_per_caller())
-                .map(|_| *caller),
+                .map(|_| *permit.caller().key()),
         }
     }
 
@@ -97,12 +116,12 @@ impl Outbound {
         }
     }
 
-    /// A request to a host that no target has. `caller` is the whole name of who sends it, with that of its
-    /// issuer: no workload stands behind it, and two clusters may have the same names.
-    pub fn unmatched(authority: &Authority, caller: &str) -> Self {
+    /// Traffic to a host that no target has. Its connections belong to the caller by its full name: it may
+    /// have no workload, and two clusters may have the same names.
+    pub fn unmatched(passage: &Passage<'_>) -> Self {
         Self {
-            authority: authority.clone(),
-            workload: ResourceName::cluster_wide(caller),
+            authority: passage.authority().clone(),
+            workload: ResourceName::cluster_wide(&passage.caller().full_name()),
             credential: None,
             caller: None,
         }

@@ -1,14 +1,13 @@
-//! Which connections are kept, and who may use them.
+//! The pool of connections.
 //!
-//! Connections are shared only between requests of one [`Outbound`]. What belongs to a key is its
-//! [`Endpoint`]; its lock is held for a few moves within memory (every few seconds for a look at
-//! each connection at rest) and never across an await, and the endpoints are found through one of
-//! several locked maps, so that two cores seldom meet.
+//! Connections are shared only between requests with equal [`Outbound`]s. Each key has an [`Endpoint`],
+//! whose lock is held for a few steps in memory (every few seconds to check each idle connection) and never
+//! across an await. The endpoints are in several locked maps, so that two cores seldom meet.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -16,25 +15,27 @@ use countersign_config::model::Limits;
 use countersign_core::destination::Authority;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{endpoint::Endpoint, error::ForwardError, outbound::Outbound, tls::Protocol};
+use super::{
+    endpoint::Endpoint, error::ForwardError, lock::lock, outbound::Outbound, tls::Protocol,
+};
 
 const SHARDS: usize = 16;
 
-/// Unused connections are looked for at least this often.
+/// The longest interval between two sweeps.
 const SLOWEST_SWEEP: Duration = Duration::from_secs(5);
 
-/// All upstream connections that are kept.
+/// All pooled upstream connections.
 pub(super) struct Pool {
     shards: [Mutex<HashMap<Outbound, Arc<Endpoint>>>; SHARDS],
     hasher: RandomState,
-    /// What authorities spoke last, so that a further key need not find out again.
+    /// The protocol that each authority spoke last, so that another key need not find out again.
     protocols: moka::sync::Cache<Authority, Protocol>,
     connections: usize,
     idle_timeout: Duration,
 }
 
 impl Pool {
-    /// An empty pool, whose unused connections are closed by a task that ends with it.
+    /// An empty pool, and the task that closes its idle connections, which ends with it.
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         let pool = Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -47,7 +48,7 @@ impl Pool {
         pool
     }
 
-    /// What belongs to `key`.
+    /// The endpoint of `key`.
     pub(super) fn endpoint(&self, key: &Outbound) -> Result<Arc<Endpoint>, ForwardError> {
         let mut endpoints = self.shard(key);
         if let Some(endpoint) = endpoints.get(key) {
@@ -59,19 +60,19 @@ impl Pool {
         Ok(endpoint)
     }
 
-    /// Remembers what an authority speaks.
+    /// Remembers the protocol of an authority.
     pub(super) fn learn(&self, authority: &Authority, protocol: Protocol) {
         self.protocols.insert(authority.clone(), protocol);
     }
 
-    /// Closes what was not used for the idle timeout, and what the upstream has closed.
+    /// Closes connections that were not used for the idle timeout, or that the upstream has closed.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         for shard in &self.shards {
             let mut endpoints = lock(shard);
             endpoints.retain(|_, endpoint| {
                 endpoint.sweep(now, self.idle_timeout);
-                // No request can come by one that is known here only, as this map is locked.
+                // The map is locked, so no request can get an endpoint that only the map holds.
                 Arc::strong_count(endpoint) > 1 || !endpoint.is_empty()
             });
         }
@@ -79,7 +80,7 @@ impl Pool {
 
     fn shard(&self, key: &Outbound) -> MutexGuard<'_, HashMap<Outbound, Arc<Endpoint>>> {
         let hash = self.hasher.hash_one(key);
-        // The map within uses other bits of another hash.
+        // The inner map uses another hash.
         let at = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
         lock(&self.shards[at])
     }
@@ -88,11 +89,6 @@ impl Pool {
     pub(super) fn endpoints(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
-}
-
-/// Locks; what is guarded here is whole after each statement, so a panic elsewhere spoils nothing.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn sweep_on(pool: Weak<Pool>) {

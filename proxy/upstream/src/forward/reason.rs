@@ -1,11 +1,11 @@
-//! Why nothing came of a request to an upstream, in answers and records. No `_`: a new way to fail asks
-//! for its reason here.
+//! The reasons of failed upstream requests, in responses and records. There is no `_`: a new error needs a
+//! reason here.
 
 use super::ForwardError;
 use countersign_core::reason::Reason;
 
 impl ForwardError {
-    /// Why, in answers, records and metrics.
+    /// The reason, in responses, records and metrics.
     pub fn reason(&self) -> Reason {
         match self {
             ForwardError::Resolve { .. } | ForwardError::NoAddress { .. } => {

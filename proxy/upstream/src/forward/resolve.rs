@@ -1,4 +1,4 @@
-//! From a name to addresses that may be dialled.
+//! Resolves a name to addresses that may be dialled.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ use super::{
 /// The most addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-/// A wrong answer about a name is not kept longer than this.
+/// A wrong result for a name is not cached longer than this.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(10);
 
-/// The addresses of one host, in the order in which they are to be tried; never empty.
+/// The addresses of one host, in the order to try them; never empty.
 pub(super) type Addresses = SmallVec<[SocketAddr; 4]>;
 
 /// Resolves names and drops the addresses that must not be dialled.
@@ -52,7 +52,7 @@ impl Resolver {
         }
     }
 
-    /// The address that the operator gave for this authority, dialled wherever it is.
+    /// The operator's override for this authority, dialled whatever it is.
     pub(super) fn overridden(&self, authority: &Authority) -> Option<SocketAddr> {
         if self.overrides.is_empty() {
             return None;
@@ -62,8 +62,8 @@ impl Resolver {
             .copied()
     }
 
-    /// The addresses of `authority` that may be dialled: exactly these are then dialled, so that
-    /// no second answer of the name service can slip between the check and its use.
+    /// The addresses of `authority` that may be dialled. Exactly these are then dialled, so that no second
+    /// response of the name service can come between check and use.
     pub(super) async fn resolve(&self, authority: &Authority) -> Result<Addresses, ForwardError> {
         if let Some(address) = self.overridden(authority) {
             return Ok(SmallVec::from_elem(address, 1));
@@ -72,7 +72,7 @@ impl Resolver {
         self.permitted(addresses, authority.port())
     }
 
-    /// Checks an address that was written as such.
+    /// Checks an authority that is an address.
     pub(super) fn check(&self, address: IpAddr) -> Result<(), ForwardError> {
         address::check(address, &self.allowed)
             .map_err(|reason| ForwardError::AddressForbidden { address, reason })
@@ -97,8 +97,8 @@ impl Resolver {
             reason,
         };
         let resolver = self.names.as_ref().map_err(|error| failed(error.clone()))?;
-        // With the final dot no search domain is tried: `slack.com` means just that, and is not
-        // asked for within the cluster's own domains first.
+        // With the final dot no search domain is tried: `slack.com` means just that, and the cluster's own
+        // domains are not asked first.
         let found = resolver.lookup(&format!("{name}.")).await;
         found.map_err(|error| match error {
             NameError::NoAddress => ForwardError::NoAddress {
@@ -128,7 +128,7 @@ impl Resolver {
     }
 }
 
-/// IPv6 and IPv4 in turn (RFC 8305, section 4), so that a broken family costs one attempt.
+/// IPv6 and IPv4 alternate (RFC 8305, section 4), so that a broken family costs one attempt.
 fn in_turn(addresses: SmallVec<[IpAddr; 8]>, port: u16) -> Addresses {
     let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());

@@ -1,4 +1,4 @@
-//! The response's body on its way down, which gives its connection back at its end.
+//! The response's body, which returns its connection at its end.
 
 use std::{
     fmt,
@@ -8,23 +8,26 @@ use std::{
 
 use bytes::Bytes;
 use countersign_config::memory;
-use countersign_core::wire::{meter::most_held, timer::LazyTimer};
+use countersign_core::wire::meter::most_held;
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, Response,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Room, endpoint::Lease, error::ForwardError, http1::Http1, http2::Stream, timer::Watch,
+    body::BodyMeter,
+    endpoint::{PoolPermit, StreamPermit},
+    error::ForwardError,
+    http1::{Detached, Http1, settle},
+    timer::Watch,
 };
 
 /// The body of an upstream's response.
 ///
-/// Read to its end it gives the connection back to the pool. Dropped before that, it closes an
-/// HTTP/1.1 connection and resets an HTTP/2 stream.
+/// Read to its end, it returns the connection to the pool. Dropped earlier, it closes an HTTP/1.1
+/// connection or resets an HTTP/2 stream.
 pub struct UpstreamBody {
     incoming: Incoming,
     link: Link,
@@ -33,91 +36,86 @@ pub struct UpstreamBody {
 
 /// What the body is read from.
 enum Link {
-    /// A connection that is driven from here.
-    Driven(Box<Http1>, Lease),
+    /// A connection that this body drives.
+    Driven(Box<Http1>, PoolPermit),
     /// A connection with a task of its own, which is closed afterwards.
-    Detached {
-        _task: Option<AbortOnDropHandle<()>>,
-        _lease: Lease,
-        _room: Room,
-        timer: LazyTimer,
-    },
+    Detached(
+        Detached,
+        #[expect(dead_code, reason = "kept until the body is over")] PoolPermit,
+    ),
     /// A stream of a shared connection.
-    Stream(Stream),
-    /// Nothing any more.
+    Stream(StreamPermit),
+    /// Nothing: the body has ended.
     Ended,
 }
 
 impl UpstreamBody {
-    pub(super) fn http1(
-        incoming: Incoming,
+    /// The response whose head arrived on `connection`, which returns to the pool with `permit` when the
+    /// body was read.
+    pub(super) fn over_http1(
         connection: Box<Http1>,
-        lease: Lease,
+        mut response: Response<Incoming>,
         watch: Watch,
-    ) -> Self {
-        let ended = incoming.is_end_stream();
-        let mut body = Self {
-            incoming,
-            link: Link::Driven(connection, lease),
-            watch,
-        };
-        if ended {
-            body.give_back(None);
-        }
-        body
+        permit: PoolPermit,
+    ) -> Response<Self> {
+        settle(&mut response);
+        let request_ended = watch.request().is_none_or(BodyMeter::ended);
+        response.map(|incoming| {
+            let ended = request_ended && incoming.is_end_stream();
+            let link = if request_ended {
+                Link::Driven(connection, permit)
+            } else {
+                Link::Detached(connection.detach(), permit)
+            };
+            let mut body = Self {
+                incoming,
+                link,
+                watch,
+            };
+            if ended {
+                body.give_back(None);
+            }
+            body
+        })
     }
 
-    pub(super) fn detached(
-        incoming: Incoming,
-        task: Option<AbortOnDropHandle<()>>,
-        lease: Lease,
+    /// The response whose head arrived on `stream`, which ends when the body was read.
+    pub(super) fn over_http2(
+        stream: StreamPermit,
+        response: Response<Incoming>,
         watch: Watch,
-        room: Room,
-    ) -> Self {
-        Self {
-            incoming,
-            link: Link::Detached {
-                _task: task,
-                _lease: lease,
-                _room: room,
-                timer: LazyTimer::default(),
-            },
-            watch,
-        }
-    }
-
-    pub(super) fn http2(incoming: Incoming, stream: Stream, watch: Watch) -> Self {
-        Self {
+    ) -> Response<Self> {
+        response.map(|incoming| Self {
             incoming,
             link: Link::Stream(stream),
             watch,
-        }
+        })
     }
 
-    /// How much of it may be held while its client does not take it, in bytes.
+    /// How many bytes of it may be buffered while the client does not read.
     pub fn most_held(&self) -> usize {
         let most = match self.link {
             Link::Stream(_) => memory::SEND_BUFFER + memory::UPSTREAM_WINDOW,
-            Link::Driven(..) | Link::Detached { .. } | Link::Ended => memory::ANSWER,
+            Link::Driven(..) | Link::Detached(..) | Link::Ended => memory::ANSWER,
         };
         most_held(&self.size_hint(), most)
     }
 
-    /// Lets go of the connection at the end of the body: it serves the next request if both
-    /// request and response are complete, and is closed otherwise.
+    /// Releases the connection at the end of the body: it is reused if request and response are complete,
+    /// and closed otherwise.
     fn give_back(&mut self, cx: Option<&mut Context<'_>>) {
         match std::mem::replace(&mut self.link, Link::Ended) {
-            Link::Driven(mut connection, lease) => {
+            Link::Driven(mut connection, permit) => {
                 if let Some(cx) = cx
                     && !connection.at_rest()
                 {
                     connection.drive(cx);
                 }
                 if connection.at_rest() {
-                    lease.park(connection);
+                    permit.park(connection);
                 }
             }
-            Link::Detached { .. } | Link::Stream(_) | Link::Ended => {}
+            Link::Detached(..) | Link::Stream(_) | Link::Ended => {}
         }
     }
 
@@ -131,14 +129,14 @@ impl UpstreamBody {
                 connection.drive(cx);
                 Pin::new(&mut self.incoming).poll_frame(cx)
             }
-            Link::Driven(..) | Link::Detached { .. } | Link::Stream(_) | Link::Ended => polled,
+            Link::Driven(..) | Link::Detached(..) | Link::Stream(_) | Link::Ended => polled,
         }
     }
 
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<ForwardError> {
         let timer = match &mut self.link {
             Link::Driven(connection, _) => &mut connection.timer,
-            Link::Detached { timer, .. } => timer,
+            Link::Detached(connection, _) => &mut connection.timer,
             Link::Stream(stream) => &mut stream.timer,
             Link::Ended => return Poll::Pending,
         };
@@ -164,8 +162,8 @@ impl Body for UpstreamBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     strip_trailers(trailers);
                 }
-                // Whoever sends the body on does not ask again after its last frame. Nothing
-                // follows trailers, though a chunked body does not say so itself.
+                // A body is not polled after its last frame. Nothing follows trailers, though a chunked
+                // body does not say so itself.
                 if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.give_back(Some(cx));
                 }
@@ -194,13 +192,13 @@ impl Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         match self.link {
             Link::Ended => SizeHint::with_exact(0),
-            Link::Driven(..) | Link::Detached { .. } | Link::Stream(_) => self.incoming.size_hint(),
+            Link::Driven(..) | Link::Detached(..) | Link::Stream(_) => self.incoming.size_hint(),
         }
     }
 }
 
-/// What is no trailer's business: framing, routing, and what is for one hop (RFC 9110, section 6.5.1,
-/// and RFC 9113, section 8.2.2).
+/// Removes fields that trailers must not have: framing, routing, and hop-by-hop fields (RFC 9110, section
+/// 6.5.1, and RFC 9113, section 8.2.2).
 fn strip_trailers(trailers: &mut HeaderMap) {
     for name in [
         CONNECTION,

@@ -1,5 +1,5 @@
-//! Which hosts requests were sent to at an address of late, so that a tunnel to the same address
-//! which names no host is recognised for what it may be.
+//! The hosts to which requests were recently sent at an address, to recognise a tunnel to the same address
+//! that names no host.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use moka::sync::Cache;
 /// How long an address is remembered after the last connection to it.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// The most addresses that are remembered, and hosts of each.
+/// The most addresses that are remembered, and hosts per address.
 const MOST: u64 = 16 * 1024;
 const MOST_HOSTS: usize = 8;
 
@@ -37,7 +37,7 @@ impl Served {
         self.0.insert(address, hosts.cloned().collect());
     }
 
-    /// The hosts that are known to be at this address, the last one first.
+    /// The hosts known at this address, the latest first.
     pub(super) fn hosts_at(&self, address: SocketAddr) -> Arc<[Host]> {
         self.0.get(&canonical(address)).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! How long an exchange with an upstream may stand still.
+//! Timeouts of an exchange with an upstream.
 
 use std::{
     sync::Arc,
@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use super::{body::BodyMeter, error::ForwardError};
 
-/// The waits of one exchange with an upstream.
+/// The timeouts of one exchange.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
-    /// For the response head, once the request was sent.
+    /// For the response head, after the request was sent.
     pub(super) response: Duration,
     /// For the next piece of either body.
     pub(super) body_idle: Duration,
 }
 
-/// Watches that an exchange moves: first the request, then the wait for the head of the response,
-/// then its body. Time that we ourselves, or a client that reads slowly, keep the upstream
-/// waiting is not counted, as nobody asks then.
+/// Watches the progress of an exchange: first the request, then the wait for the response head, then the
+/// body. Time in which the gateway, or a client that reads slowly, keeps the upstream waiting is not
+/// counted: nothing polls then.
 #[derive(Debug)]
 pub(super) struct Watch {
     waits: Waits,
@@ -30,7 +30,7 @@ pub(super) struct Watch {
     sent: u64,
     request_ended: bool,
     since: Instant,
-    /// Whether the wait since `since` is still the same one.
+    /// Whether the present wait began at `since`.
     waiting: bool,
 }
 
@@ -52,12 +52,12 @@ impl Watch {
         self.request.as_deref()
     }
 
-    /// Says that some of the response has come.
+    /// Some of the response has arrived.
     pub(super) fn progressed(&mut self) {
         self.waiting = false;
     }
 
-    /// Ready when the response head is overdue, or the request body has stood still too long.
+    /// Ready when the response head is late, or the request body has stalled.
     pub(super) fn poll_head_overdue(
         &mut self,
         cx: &mut Context<'_>,
@@ -77,8 +77,8 @@ impl Watch {
         })
     }
 
-    /// Ready when the response body, and the request body if it is still being sent, have stood
-    /// still too long. To be asked only while the response body is pending.
+    /// Ready when the response body, and the request body if it is still being sent, have stalled. Polled
+    /// only while the response body is pending.
     pub(super) fn poll_body_overdue(
         &mut self,
         cx: &mut Context<'_>,
@@ -91,7 +91,7 @@ impl Watch {
         })
     }
 
-    /// Begins a new wait if the request body moved or the response did.
+    /// Starts a new wait if either body has made progress.
     fn note_request(&mut self) {
         if let Some(meter) = &self.request
             && !self.request_ended

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::error::{ForwardError, SetupError};
 
-/// Which HTTP a connection speaks.
+/// The HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -42,8 +42,8 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Loads the roots. Sessions are resumed per server name; no early data is sent, as it could
-    /// be replayed.
+    /// Loads the roots. Sessions are resumed per server name; early data is not sent, since it could be
+    /// replayed.
     pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
         let roots = Arc::new(load_roots(roots)?);
         let mut any = chain::trusting(roots, ciphers::provider())?.with_no_client_auth();
@@ -56,7 +56,7 @@ impl Tls {
         })
     }
 
-    /// Greets `host` and learns which HTTP it speaks. Without an answer to ALPN it is HTTP/1.1.
+    /// Performs the handshake with `host` and learns its HTTP version. Without ALPN it is HTTP/1.1.
     pub(super) async fn connect(
         &self,
         host: &Host,
@@ -70,7 +70,7 @@ impl Tls {
         Ok((stream, protocol))
     }
 
-    /// Greets `host` for HTTP/1.1 alone, as upgrades need it.
+    /// Performs the handshake with `host` for HTTP/1.1 only, as upgrades need it.
     pub(super) async fn connect_http1(
         &self,
         host: &Host,
@@ -101,7 +101,7 @@ async fn handshake(
 fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
     let (mut store, file) = match roots {
         TrustRoots::System => return system(),
-        // Without a root of its own the system's part is empty, and the file's remain.
+        // If the system has no roots, those of the file remain.
         TrustRoots::SystemAnd(file) => {
             let (store, _) = chain::system();
             if store.is_empty() {
@@ -131,8 +131,7 @@ fn system() -> Result<RootCertStore, SetupError> {
     Ok(store)
 }
 
-/// Adds every certificate of a PEM file; one that is not usable is an error, since somebody
-/// relies on it.
+/// Adds every certificate of a PEM file; an unusable one is an error, since somebody relies on it.
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
     let pem = files::read_now(path).map_err(|error: io::Error| error.to_string())?;
     let mut found = false;

@@ -14,21 +14,21 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{ConnectionInfo, Room, Sent, endpoint::Lease};
+use super::{ConnectionInfo, Room, Sent, endpoint::PoolPermit};
 
 /// How an upstream answered a request for an upgrade.
 #[derive(Debug)]
 pub enum UpgradeAnswer {
-    /// By 101: from here on the bytes are the other protocol's.
+    /// By 101: what follows is the other protocol.
     Switched {
         /// The head of the 101 response.
         response: Response<()>,
         /// The connection.
         stream: Upgraded,
-        /// How it was made.
+        /// What records say of it.
         connection: ConnectionInfo,
     },
-    /// By any other response; there is no tunnel.
+    /// By any other response.
     Refused(Sent),
 }
 
@@ -36,7 +36,7 @@ pub enum UpgradeAnswer {
 pub struct Upgraded {
     read: Bytes,
     stream: Box<TlsStream<TcpStream>>,
-    _lease: Lease,
+    _permit: PoolPermit,
     _room: Room,
 }
 
@@ -44,13 +44,13 @@ impl Upgraded {
     pub(super) fn new(
         read: Bytes,
         stream: Box<TlsStream<TcpStream>>,
-        lease: Lease,
+        permit: PoolPermit,
         room: Room,
     ) -> Self {
         Self {
             read,
             stream,
-            _lease: lease,
+            _permit: permit,
             _room: room,
         }
     }

@@ -1,4 +1,4 @@
-//! Putting the credential where the target wants it.
+//! Attaches the credential as the target declares.
 
 use countersign_config::{
     host::Host,
@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::{InjectError, query};
 
-/// Sets the credential; a header replaces every one of its name. Returns the request target,
-/// which changes where the credential is part of it.
+/// Attaches the credential; a header replaces every one of its name. Returns the request target, which
+/// changes if the credential is part of it.
 pub(super) fn attach(
     headers: &mut HeaderMap,
     target: PathAndQuery,
@@ -52,9 +52,9 @@ pub(super) fn attach(
     }
 }
 
-/// A secret that is a path takes the place of paths of its own kind only: one that the route is for, or
-/// where it is for all, one that begins with the segment that the request's does. Else the request
-/// would do something else than the one that policy permitted.
+/// A secret path replaces only paths of its own kind: one that the route matches or, if the route matches
+/// all, one with the same first segment as the request's. Otherwise the request would do something that
+/// policy did not permit.
 fn stays_on_route(
     route: &Route,
     asked: &PathAndQuery,
@@ -85,8 +85,8 @@ fn fill(template: &Template, secret: &str) -> Zeroizing<String> {
     Zeroizing::new(text)
 }
 
-/// A webhook is copied from the vendor's page as a URL: its path is the secret. The URL must be
-/// one of the very host that the request goes to.
+/// A webhook is copied from the vendor's page as a URL, whose path is the secret. The URL must name the
+/// host that the request goes to.
 fn path_of<'s>(secret: &'s str, authority: &Authority) -> Result<&'s str, InjectError> {
     let Some(rest) = secret.strip_prefix("https://") else {
         return Ok(secret);

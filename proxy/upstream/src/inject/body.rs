@@ -1,5 +1,5 @@
-//! Bodies are streamed untouched, but for one case: a form that may carry the caller's own copy
-//! of a credential is read (bounded), rewritten and sent as a whole.
+//! Bodies are streamed unchanged, with one exception: a form that may contain the caller's own copy of a
+//! credential is read (within a bound), rewritten and sent as a whole.
 
 use std::time::Duration;
 
@@ -25,30 +25,30 @@ const MOST_BLANKS: usize = 1024;
 
 const TOO_LARGE: InjectError = InjectError::Form("is too large to be checked");
 
-/// What became of a body.
+/// The body after stripping.
 #[derive(Debug)]
 pub enum Stripped<B> {
-    /// JSON, or nothing to strip: to be streamed, behind what was read of it.
+    /// JSON, or nothing to strip: streamed, after what was already read.
     Untouched(Bytes, B),
-    /// Read as a whole; the headers' length was set to match. It is held until it was sent.
+    /// Read completely; the headers' length was adjusted. It is kept until it is sent.
     Rewritten(Bytes, Charge),
 }
 
-/// What bounds the reading of a form.
+/// The bounds of reading a form.
 #[derive(Debug, Clone, Copy)]
 pub struct FormBounds {
     /// The largest form, in bytes.
     pub bytes: usize,
-    /// How long the client may stand still within it.
+    /// How long the client may be idle within it.
     pub idle: Duration,
 }
 
 /// Removes the form fields of `strip` from a form body.
 ///
-/// Servers differ in what they take for a form (a missing or doubled content type, `text/plain`,
-/// `application/x+json`), so whatever is not surely JSON, by its type and by how it begins, is read
-/// as one. A multipart form is refused: its parts cannot be removed without understanding them
-/// exactly as the server does.
+/// Servers differ in what they treat as a form (a missing or repeated content type, `text/plain`,
+/// `application/x+json`), so anything that is not certainly JSON, by its type and its first bytes, is read
+/// as one. A multipart form is refused: its parts cannot be removed without parsing them exactly as the
+/// server does.
 ///
 /// # Errors
 /// When a form cannot be looked at, because it is larger than the bound, compressed, multipart or in
@@ -99,7 +99,7 @@ where
     Ok(Stripped::Rewritten(kept, charge))
 }
 
-/// A whole body without the fields.
+/// A complete body without the fields.
 fn stripped(form: &Bytes, strip: &Strip, kind: Kind) -> Result<Bytes, InjectError> {
     if form.contains(&0) || form.starts_with(&[0xfe, 0xff]) || form.starts_with(&[0xff, 0xfe]) {
         return Err(InjectError::Form("is in a charset that hides its names"));
@@ -116,7 +116,7 @@ fn stripped(form: &Bytes, strip: &Strip, kind: Kind) -> Result<Bytes, InjectErro
     if kept.len() == form.len() {
         return Ok(form.clone());
     }
-    // Without the field it would not be the JSON it says that it is.
+    // Without the field it would no longer be valid JSON.
     if kind == Kind::OtherJson && serde_json::from_slice::<IgnoredAny>(form).is_ok() {
         return Err(InjectError::Form(
             "is JSON that a server may read as one with a credential",
@@ -125,8 +125,8 @@ fn stripped(form: &Bytes, strip: &Strip, kind: Kind) -> Result<Bytes, InjectErro
     Ok(kept.into())
 }
 
-/// Reads until it is certain whether the body begins as an object or array does. A form that says
-/// it is JSON does not. Returns what was read, too.
+/// Reads until it is certain whether the body begins as a JSON object or array. A form that claims to be
+/// JSON does not. Returns what was read, too.
 async fn begins_as_json<B>(body: &mut B, bounds: FormBounds) -> Result<(Bytes, bool), InjectError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -150,7 +150,7 @@ where
     }
 }
 
-/// Reads a form as a whole. Its buffer doubles, and is charged for before it does.
+/// Reads a whole form. Its buffer grows by doubling, and is charged for before.
 async fn read<B>(
     mut body: B,
     begun: Bytes,
@@ -182,7 +182,7 @@ where
     Ok(whole.into())
 }
 
-/// Makes room for `length` bytes, or for twice what there was.
+/// Reserves `length` bytes, or twice the present capacity.
 fn reserve(
     whole: &mut Vec<u8>,
     length: usize,
@@ -193,13 +193,13 @@ fn reserve(
         return Ok(());
     }
     let capacity = length.max(2 * whole.capacity()).min(most);
-    // The old buffer is there until its bytes were moved.
+    // The old buffer exists until its bytes were moved.
     charge.set_revocable(capacity + whole.capacity())?;
     whole.reserve_exact(capacity - whole.len());
     charge.set_revocable(whole.capacity())
 }
 
-/// The next piece; none at the end.
+/// The next piece; `None` at the end.
 async fn next<B>(body: &mut B, bounds: FormBounds) -> Result<Option<Bytes>, InjectError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -210,7 +210,7 @@ where
             .map_err(|_| InjectError::FormStalled(bounds.idle))?;
         let Some(frame) = frame else { return Ok(None) };
         let frame = frame.map_err(|_| InjectError::ClientGone)?;
-        // Trailers of a form carry nothing that a form's reader would look at.
+        // Trailers are not part of a form.
         if let Ok(data) = frame.into_data() {
             return Ok(Some(data));
         }

@@ -1,14 +1,14 @@
-//! What a server may take a body for, by its type and by how it begins.
+//! How a server may interpret a body, by its content type and its first bytes.
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// Charsets in which ASCII stands as it is, and those that name none.
+/// Charsets in which ASCII bytes are ASCII.
 const PLAIN_CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "ascii", "latin1"];
 
-/// Those of which all are such.
+/// Families of such charsets.
 const PLAIN_FAMILIES: [&str; 2] = ["iso-8859-", "windows-125"];
 
-/// What a server may take a body for.
+/// How a server may interpret a body, by its content type and its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// JSON, to every server.
@@ -17,14 +17,14 @@ pub(super) enum Kind {
     OtherJson,
     /// A multipart form.
     Multipart,
-    /// Text in a charset in which names are not what they look like.
+    /// Text in a charset in which ASCII names may be hidden.
     OtherCharset,
-    /// A form, or nothing that is known.
+    /// A form, or unknown.
     Form,
 }
 
-/// Any of the content types may be the one the server goes by: it is JSON if there is one that
-/// says just that, and multipart if one of them does.
+/// Any of the content types may be the one that the server uses: it is JSON if one of them says just that,
+/// and multipart if one of them does.
 pub(super) fn kind(headers: &HeaderMap) -> Kind {
     let values = || {
         let all = headers.get_all(header::CONTENT_TYPE).iter();
@@ -69,7 +69,7 @@ fn mentions(content_type: &[u8], word: &[u8]) -> bool {
         .any(|found| found.eq_ignore_ascii_case(word))
 }
 
-/// Whether every charset that it names leaves ASCII as it is.
+/// Whether every charset that it names keeps ASCII.
 fn is_plain(content_type: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
     text.split("charset").skip(1).all(|rest| {
@@ -82,7 +82,7 @@ fn is_plain(content_type: &[u8]) -> bool {
     })
 }
 
-/// Whether a body begins as an object or array does; `None` asks for more.
+/// Whether a body begins as a JSON object or array; `None` needs more bytes.
 pub(super) fn begins_as_json(begun: &[u8]) -> Option<bool> {
     let mut tokens = begun
         .iter()

@@ -1,5 +1,5 @@
-//! `application/x-www-form-urlencoded`, field by field: removes fields and keeps every other byte
-//! and the order of the fields.
+//! `application/x-www-form-urlencoded`, field by field: removes fields and keeps all other bytes and their
+//! order.
 
 use countersign_config::fields::{decode, fold};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,10 +11,10 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The form without the fields for which `remove` says so, by decoded and folded name.
+/// The form without the fields that `remove` selects, by decoded and folded name.
 ///
-/// A server may take `;` for a separator too (as Python's did until 3.10), so a field that has
-/// one is also judged by what follows it.
+/// A server may treat `;` as a separator too (as Python's did until 3.10), so a field that contains one is
+/// also checked by what follows it.
 pub fn without(form: &[u8], remove: impl Fn(&str) -> bool) -> Vec<u8> {
     let mut kept = Vec::with_capacity(form.len());
     for field in form.split(|byte| *byte == b'&') {

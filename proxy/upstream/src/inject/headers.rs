@@ -1,4 +1,4 @@
-//! Headers that must not travel on: those for the next hop, and imitations.
+//! Headers that must not be forwarded: hop-by-hop ones, and imitations of the credential's.
 
 use countersign_config::model::{Attach, Place, Route};
 use countersign_core::wire::hop_by_hop;
@@ -10,7 +10,7 @@ use http::{
 
 use super::InjectError;
 
-/// One forwarding less is left (RFC 9110, section 7.6.2); accept refuses what has none left.
+/// Decrements `Max-Forwards` (RFC 9110, section 7.6.2); zero was already refused.
 pub(super) fn count_forward(parts: &mut Parts) {
     if parts.method != Method::OPTIONS {
         return;
@@ -29,8 +29,8 @@ pub fn strip_response(headers: &mut HeaderMap) {
     headers.remove(PROXY_AUTHENTICATE);
 }
 
-/// Refuses headers that a server which folds `_` or `.` into `-` (as CGI and WSGI do) would take for the
-/// credential's header, or for one that is stripped.
+/// Refuses headers that a server that folds `_` or `.` into `-` (as CGI and WSGI do) would treat as the
+/// credential's header, or as one that is stripped.
 pub(super) fn refuse_aliases(
     headers: &HeaderMap,
     route: &Route,

@@ -1,8 +1,8 @@
-//! Making the caller's request ours: strip, then attach, in that order and nothing after it.
+//! Turns the caller's request into the gateway's: strip, then attach, in this order, and nothing after it.
 //!
-//! What the caller sent in the place where a credential goes is removed first, hop-by-hop
-//! headers (also those that `Connection` nominates) next, and what we set is set last, so that
-//! nothing the caller writes can have it removed or doubled.
+//! First the caller's own value in the credential's place is removed, then hop-by-hop headers (also those
+//! that `Connection` nominates); the gateway's values are set last, so that nothing in the request can
+//! remove or duplicate them.
 
 mod attach;
 mod body;
@@ -25,34 +25,34 @@ use countersign_core::{
 };
 use http::{Uri, header::EXPECT, request::Parts, uri::PathAndQuery};
 
-/// Why a request cannot be made ours.
+/// Why a request cannot be rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InjectError {
     /// A header differs from the credential's only in `_` for `-`.
     #[error("header `{0}` reads like the one the credential goes into")]
     HeaderAlias(String),
-    /// A form cannot be looked at.
+    /// A form cannot be examined.
     #[error("the form {0}")]
     Form(&'static str),
     /// A form has a field that overrides the method.
     #[error("the form has a field that would change the method that policy judged")]
     MethodField,
-    /// The client stood still while its form was read.
+    /// The client stalled while its form was read.
     #[error("the client sent nothing more of its form for {0:?}")]
     FormStalled(Duration),
-    /// There is no memory to read it into.
+    /// There is no memory for the form.
     #[error("the form cannot be read: {0}")]
     Memory(Short),
     /// The client broke off while its form was read.
     #[error("the client broke off within a form")]
     ClientGone,
-    /// The secret cannot stand in the place it has to.
+    /// The secret does not fit its place.
     #[error("the credential cannot stand in {0}")]
     Unusable(&'static str),
 }
 
 impl InjectError {
-    /// Why, in answers, records and metrics.
+    /// The reason, in responses, records and metrics.
     pub fn reason(&self) -> Reason {
         match self {
             InjectError::Memory(short) => short.reason(),
@@ -68,8 +68,8 @@ impl InjectError {
 
 /// Rewrites the head of a request: destination, strip, attach.
 ///
-/// `credential` is there exactly when the route attaches one. Returns the request's target as it is
-/// without the credential, for [`again`].
+/// `credential` is present exactly if the route attaches one. Returns the request's target without the
+/// credential, for [`again`].
 ///
 /// # Errors
 /// When a header imitates ours, or the secret does not fit its place.
@@ -83,7 +83,7 @@ pub fn head(
     headers::refuse_aliases(&parts.headers, route, credential.map(|(attach, _)| attach))?;
     hop_by_hop::strip_request(&mut parts.headers);
     headers::count_forward(parts);
-    // We answer it ourselves, when the first byte of the body is wanted.
+    // hyper sends `100 Continue` when the body is first polled.
     parts.headers.remove(EXPECT);
     for name in &route.strip.headers {
         parts.headers.remove(name);
@@ -96,7 +96,7 @@ pub fn head(
     Ok(stripped)
 }
 
-/// Puts a credential on a head that [`head`] has readied; one that is there already is replaced.
+/// Attaches another credential to a head that [`head`] has prepared, in place of the present one.
 /// `stripped` is what `head` returned.
 ///
 /// # Errors
@@ -115,7 +115,7 @@ pub fn again(
     Ok(())
 }
 
-/// Readies the head of a request that no target matches: only what is for this hop goes.
+/// Prepares the head of a request that no target matches: only hop-by-hop headers are removed.
 pub fn pass(parts: &mut Parts, authority: &Authority, path: &CanonicalPath) {
     hop_by_hop::strip_request(&mut parts.headers);
     headers::count_forward(parts);
@@ -123,7 +123,7 @@ pub fn pass(parts: &mut Parts, authority: &Authority, path: &CanonicalPath) {
     parts.uri = absolute(authority, path.path_and_query().clone());
 }
 
-/// The path and query without the fields that are stripped or that we set.
+/// The path and query without the fields that are stripped or set.
 fn stripped_target(path: &CanonicalPath, route: &Route, attach: Option<&Attach>) -> PathAndQuery {
     let ours = match attach.map(|attach| &attach.place) {
         Some(Place::Query { name, .. }) => Some(name.as_str()),

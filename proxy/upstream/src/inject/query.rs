@@ -1,11 +1,11 @@
-//! Query strings, field by field, every other byte kept.
+//! Query strings, field by field; all other bytes are kept.
 
 use countersign_config::path::CanonicalPath;
 use http::uri::PathAndQuery;
 
 use super::form;
 
-/// The path with a query that lacks every field for which `remove` says so, by decoded name.
+/// The path and query without the fields that `remove` selects, by decoded name.
 pub(super) fn without(path: &CanonicalPath, remove: impl Fn(&str) -> bool) -> PathAndQuery {
     let Some(query) = path.query() else {
         return path.path_and_query().clone();
@@ -27,7 +27,7 @@ pub(super) fn with(target: &PathAndQuery, name: &str, value: &str) -> PathAndQue
     join(target.path(), &query)
 }
 
-/// Parts of a target that was valid, or that were percent-encoded, make a valid one.
+/// Parts of a valid target, or percent-encoded ones, make a valid target.
 fn join(path: &str, query: &str) -> PathAndQuery {
     let text = if query.is_empty() {
         path.to_owned()

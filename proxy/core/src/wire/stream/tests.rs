@@ -8,20 +8,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_given_up() {
     let (_client, server) = tokio::io::duplex(16);
-    let activity = Activity::new();
-    let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
+    let connection_state = ConnectionState::new();
+    let mut stream = ClientStream::new(server, Arc::clone(&connection_state), LIMIT);
     let start = Instant::now();
     let error = stream.write_all(&[0; 64]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs());
-    assert!(activity.has_stalled());
+    assert!(connection_state.has_stalled());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_is_not() {
     let (mut client, server) = tokio::io::duplex(16);
-    let activity = Activity::new();
-    let mut stream = ClientStream::new(server, Arc::clone(&activity), LIMIT);
+    let connection_state = ConnectionState::new();
+    let mut stream = ClientStream::new(server, Arc::clone(&connection_state), LIMIT);
     let read = async {
         for _ in 0..4 {
             tokio::time::sleep(LIMIT / 2).await;
@@ -30,7 +30,7 @@ async fn a_client_that_reads_slowly_is_not() {
     };
     let (written, ()) = futures_util::join!(stream.write_all(&[0; 64]), read);
     written.unwrap();
-    assert!(!activity.has_stalled());
+    assert!(!connection_state.has_stalled());
 }
 
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -40,11 +40,11 @@ const END: &[u8] = b"\0\0\x01\x09\x04\0\0\0\x01a";
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
 
 /// For how long such an HTTP/2 client is waited for, if it times out at all.
-async fn given_up(pieces: &[&[u8]], busy: bool) -> Option<u64> {
+async fn given_up(pieces: &[&[u8]], in_flight: bool) -> Option<u64> {
     let (mut client, server) = tokio::io::duplex(256);
-    let activity = Activity::new();
-    let _busy = busy.then(|| activity.begin());
-    let mut stream = ClientStream::new(server, activity, 100 * LIMIT).with_frames(LIMIT);
+    let connection_state = ConnectionState::new();
+    let _in_flight = in_flight.then(|| connection_state.begin());
+    let mut stream = ClientStream::new(server, connection_state, 100 * LIMIT).with_frames(LIMIT);
     let start = Instant::now();
     let drip = async {
         for piece in pieces {
@@ -84,9 +84,9 @@ async fn given_up(pieces: &[&[u8]], busy: bool) -> Option<u64> {
 async fn a_header_block_has_a_deadline(
     #[case] pieces: &[&[u8]],
     #[case] expected: Option<u64>,
-    #[values(false, true)] busy: bool,
+    #[values(false, true)] in_flight: bool,
 ) {
-    assert_eq!(given_up(pieces, busy).await, expected);
+    assert_eq!(given_up(pieces, in_flight).await, expected);
 }
 
 /// A client that is always in the middle of a head, but of another one each time, is on time.
@@ -97,12 +97,12 @@ async fn the_next_head_has_all_the_time_again() {
     assert_eq!(given_up(&pieces, false).await, None);
 }
 
-async fn read_after(sent: &str, busy: bool) -> Result<io::Result<usize>, ()> {
+async fn read_after(sent: &str, in_flight: bool) -> Result<io::Result<usize>, ()> {
     let (mut client, server) = tokio::io::duplex(256);
-    let activity = Activity::new();
-    let _busy = busy.then(|| activity.begin());
-    let mut stream =
-        ClientStream::new(server, Arc::clone(&activity), 100 * LIMIT).with_heads(LIMIT, 100);
+    let connection_state = ConnectionState::new();
+    let _in_flight = in_flight.then(|| connection_state.begin());
+    let mut stream = ClientStream::new(server, Arc::clone(&connection_state), 100 * LIMIT)
+        .with_heads(LIMIT, 100);
     client.write_all(sent.as_bytes()).await.unwrap();
     if !sent.is_empty() {
         stream.read_exact(&mut vec![0; sent.len()]).await.unwrap();
@@ -122,10 +122,10 @@ async fn read_after(sent: &str, busy: bool) -> Result<io::Result<usize>, ()> {
 #[tokio::test(start_paused = true)]
 async fn only_a_head_that_is_due_has_a_deadline(
     #[case] sent: &str,
-    #[case] busy: bool,
+    #[case] in_flight: bool,
     #[case] overdue: bool,
 ) {
-    let read = read_after(sent, busy).await;
+    let read = read_after(sent, in_flight).await;
     let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
     assert_eq!(timed_out, overdue, "{read:?}");
 }
@@ -133,30 +133,30 @@ async fn only_a_head_that_is_due_has_a_deadline(
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 
 /// A client that has sent `text` and closed its side, and the stream after reading that.
-async fn half_closed(text: &str, busy: bool) -> (tokio::io::DuplexStream, Half) {
+async fn half_closed(text: &str, in_flight: bool) -> (tokio::io::DuplexStream, Half) {
     let (mut client, server) = tokio::io::duplex(256);
-    let activity = Activity::new();
-    let busy = busy.then(|| activity.begin());
-    let mut stream =
-        ClientStream::new(server, Arc::clone(&activity), 100 * LIMIT).with_heads(LIMIT, 100);
+    let connection_state = ConnectionState::new();
+    let in_flight = in_flight.then(|| connection_state.begin());
+    let mut stream = ClientStream::new(server, Arc::clone(&connection_state), 100 * LIMIT)
+        .with_heads(LIMIT, 100);
     client.write_all(text.as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
     stream.read_exact(&mut vec![0; text.len()]).await.unwrap();
-    (client, (stream, activity, busy))
+    (client, (stream, connection_state, in_flight))
 }
 
 type Half = (
     ClientStream<tokio::io::DuplexStream>,
-    Arc<Activity>,
-    Option<crate::wire::activity::Busy>,
+    Arc<ConnectionState>,
+    Option<crate::wire::connection_state::InFlightGuard>,
 );
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_requests_is_kept_back_until_the_answer_has_ended() {
-    let (mut client, (mut stream, activity, busy)) = half_closed(GET, true).await;
+    let (mut client, (mut stream, connection_state, in_flight)) = half_closed(GET, true).await;
     let read = tokio::spawn(async move {
         let count = stream.read(&mut [0; 8]).await.unwrap();
-        assert!(activity.is_idle());
+        assert!(connection_state.is_idle());
         count
     });
     // Tested twice with complete interim responses.
@@ -166,7 +166,7 @@ async fn the_end_of_the_requests_is_kept_back_until_the_answer_has_ended() {
         assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     assert!(!read.is_finished());
-    drop(busy);
+    drop(in_flight);
     assert_eq!(read.await.unwrap(), 0);
 }
 
@@ -175,21 +175,21 @@ async fn the_end_of_the_requests_is_kept_back_until_the_answer_has_ended() {
 #[case::within_a_body("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", true)]
 #[case::between_requests(GET, false)]
 #[tokio::test(start_paused = true)]
-async fn any_other_end_is_the_clients_leaving(#[case] text: &str, #[case] busy: bool) {
-    let (_client, (mut stream, _activity, _busy)) = half_closed(text, busy).await;
+async fn any_other_end_is_the_clients_leaving(#[case] text: &str, #[case] in_flight: bool) {
+    let (_client, (mut stream, _activity, _in_flight)) = half_closed(text, in_flight).await;
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_within_a_tunnel_is_passed_on() {
-    let (_client, (mut stream, activity, _busy)) = half_closed(GET, true).await;
-    activity.switch();
+    let (_client, (mut stream, connection_state, _in_flight)) = half_closed(GET, true).await;
+    connection_state.switch();
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_has_left_is_found_out() {
-    let (client, (mut stream, _activity, _busy)) = half_closed(GET, true).await;
+    let (client, (mut stream, _activity, _in_flight)) = half_closed(GET, true).await;
     drop(client);
     let start = Instant::now();
     let error = stream.read(&mut [0; 8]).await.unwrap_err();
@@ -205,7 +205,7 @@ async fn a_client_that_would_not_skip_it_is_sent_no_interim_response(
     #[case] request: &str,
     #[case] answered: bool,
 ) {
-    let (mut client, (mut stream, _activity, _busy)) = half_closed(request, true).await;
+    let (mut client, (mut stream, _activity, _in_flight)) = half_closed(request, true).await;
     if answered {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
         client.read_exact(&mut [0; 17]).await.unwrap();
@@ -218,7 +218,7 @@ async fn a_client_that_would_not_skip_it_is_sent_no_interim_response(
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_amid_an_interim_response_follows_it() {
-    let (mut client, (mut stream, _activity, _busy)) = half_closed(GET, true).await;
+    let (mut client, (mut stream, _activity, _in_flight)) = half_closed(GET, true).await;
     let (mut first, mut nothing) = ([0; 23], [0; 8]);
     tokio::select! {
         read = client.read_exact(&mut first) => drop(read.unwrap()),
@@ -233,7 +233,7 @@ async fn an_answer_amid_an_interim_response_follows_it() {
 /// How much is read at a time, if all has come at once, before other tasks have their turn.
 fn pieces(meter: Option<Meter>) -> (usize, usize) {
     let (mut client, server) = tokio::io::duplex(4 * PIECE);
-    let stream = ClientStream::new(server, Activity::new(), LIMIT);
+    let stream = ClientStream::new(server, ConnectionState::new(), LIMIT);
     let mut stream = match meter {
         Some(meter) => stream.charged_by(meter),
         None => stream,

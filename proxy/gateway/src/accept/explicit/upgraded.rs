@@ -1,4 +1,4 @@
-//! The client's connection once its CONNECT was answered.
+//! The client's connection after the response to CONNECT.
 
 use bytes::Bytes;
 use countersign_core::wire::stream::ClientStream;
@@ -12,24 +12,24 @@ use tokio_rustls::server::TlsStream;
 
 use super::super::{intercept::Intercepted, metered::Metered};
 
-/// Waits until the client has our answer to CONNECT, then intercepts what follows.
+/// Waits until the client has the response to CONNECT, then intercepts the connection.
 pub(super) async fn intercept(intercepted: Intercepted, upgrade: OnUpgrade) {
-    // The client left before it had our answer: there is nothing to intercept or to tell.
+    // The client left before it had the response.
     let Ok(upgraded) = upgrade.await else { return };
-    // A connection of a usual kind is taken out of its wrapping, which would cost a virtual call a
-    // read and tell nothing of what the client sent too early.
+    // The usual kinds of connection are unwrapped: a wrapped one costs a virtual call for each read and
+    // hides data that the client sent too early.
     let upgraded = match unwrapped::<TcpStream>(upgraded) {
         Ok((stream, read)) => return Box::pin(intercepted.begin(stream, &read)).await,
         Err(upgraded) => upgraded,
     };
     match unwrapped::<Box<TlsStream<Metered<TcpStream>>>>(upgraded) {
         Ok((stream, read)) => Box::pin(intercepted.begin(stream, &read)).await,
-        // A stream of HTTP/2 has nothing that came before its answer.
+        // On an HTTP/2 stream nothing can arrive before the response.
         Err(upgraded) => intercepted.run(TokioIo::<Upgraded>::new(upgraded)).await,
     }
 }
 
-/// The client's stream, and what was read of it already.
+/// The client's stream, and the bytes already read from it.
 fn unwrapped<IO>(upgraded: Upgraded) -> Result<(IO, Bytes), Upgraded>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -9,12 +9,12 @@ use super::*;
 
 /// Serves one side of a pipe, answering each request with its path.
 async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
-    let activity = Activity::new();
-    let requests = Arc::clone(&activity);
+    let connection_state = ConnectionState::new();
+    let requests = Arc::clone(&connection_state);
     let handle = move |request: Request<Incoming>| {
-        let busy = requests.begin();
+        let in_flight = requests.begin();
         let path = Bytes::from(request.uri().path().to_owned());
-        async move { Response::new(Answer::whole(path, busy)) }
+        async move { Response::new(AnswerBody::whole(path, in_flight)) }
     };
     let limits = Limits::default();
     let (slot, purse) = (proven(), Purse::unshared());
@@ -26,7 +26,7 @@ async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hy
             slot: &slot,
             purse: &purse,
         },
-        activity,
+        connection_state,
         closing,
         handle,
     )
@@ -164,11 +164,11 @@ async fn t63_a_stranger_is_given_up_soon(
     let slots = Slots::new(slots::Bounds::from(&Limits::default()), None);
     let stranger = slots.enter(&"proxy".into(), Ipv4Addr::LOCALHOST.into());
     let slot = if is_proven { proven() } else { stranger };
-    let activity = Activity::new();
-    let requests = Arc::clone(&activity);
+    let connection_state = ConnectionState::new();
+    let requests = Arc::clone(&connection_state);
     let handle = move |_: Request<Incoming>| {
-        let busy = requests.begin();
-        async move { Response::new(Answer::whole(Bytes::from_static(b"no"), busy)) }
+        let in_flight = requests.begin();
+        async move { Response::new(AnswerBody::whole(Bytes::from_static(b"no"), in_flight)) }
     };
     let start = tokio::time::Instant::now();
     let (limits, purse) = (Limits::default(), Purse::unshared());
@@ -180,7 +180,7 @@ async fn t63_a_stranger_is_given_up_soon(
             slot: &slot,
             purse: &purse,
         },
-        activity,
+        connection_state,
         CancellationToken::new(),
         handle,
     );

@@ -1,4 +1,4 @@
-//! What is held back of a tunnel, which its caller is charged for.
+//! Bytes of a tunnel that are held back; the caller is charged for them.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -9,7 +9,7 @@ use tokio::io::ReadBuf;
 /// What one read makes room for; a post-quantum `ClientHello` fits.
 const ROOM: usize = 2048;
 
-/// Bytes that were read and have not passed.
+/// Bytes that were read and not yet passed on.
 #[derive(Debug)]
 pub(super) struct Held {
     bytes: BytesMut,
@@ -31,7 +31,7 @@ impl Held {
     /// When there is no memory for it.
     pub(super) fn with_room(&mut self) -> Result<&mut BytesMut, Short> {
         let wanted = self.bytes.len() + ROOM;
-        // It doubles when it grows.
+        // The buffer grows by doubling.
         self.charge.set(2 * wanted)?;
         self.bytes.reserve(ROOM);
         Ok(&mut self.bytes)
@@ -42,9 +42,9 @@ impl Held {
         buffer.put_slice(&self.bytes[..count]);
         self.bytes.advance(count);
         if self.bytes.is_empty() {
-            // Not kept for the connection's life: it may be large.
+            // Freed, because it may be large.
             self.bytes = BytesMut::new();
-            // Giving back cannot fail.
+            // Lowering a charge cannot fail.
             let _ = self.charge.set(0);
         }
     }

@@ -1,12 +1,13 @@
-//! Connections that are carried on unread: looked into just far enough to know that they are not
-//! for a governed host, by whatever address or port they go.
+//! Connections that are carried without decryption. They are inspected just enough to know that they are
+//! not for a governed host, whatever address or port they go to.
 //!
-//! The server's bytes go to the client from the start, so that protocols in which the server
-//! speaks first need no waiting. Of the client's, a `ClientHello` or the head of a request is held
-//! back until it is whole and judged; bodies, and what is neither, pass as they come.
+//! The server's bytes go to the client at once, so protocols in which the server speaks first do not wait.
+//! Of the client's bytes, a `ClientHello` or a request head is held back until it is complete and checked;
+//! bodies, and anything else, pass at once.
 
 mod held;
-mod judge;
+mod look;
+mod name_check;
 mod requests;
 mod watch;
 mod watched;
@@ -16,6 +17,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use countersign_authorize::OpenConnection;
 use countersign_core::{budget::Purse, destination::Authority, reason::Blame};
 use countersign_identity::Caller;
 use http::{Response, header};
@@ -26,33 +28,30 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    judge::Judge,
+    name_check::NameCheck,
     watched::{Stop, Watched},
 };
 use super::{
-    Entrance, Lease,
-    intercept::{Intercepted, Way},
-    pump,
+    AcceptContext,
+    intercept::{InterceptMode, Intercepted},
 };
 use crate::{
-    app::Rooms,
-    authorize::Asked,
     observe::{Outcome, Record},
-    pipeline,
     refusal::{self, Refusal},
+    session::{AccessGuard, ConnectionMeta, close, pump},
 };
 
 /// RFC 8446, section 6.2.
 const ACCESS_DENIED: u8 = 49;
 const INTERNAL_ERROR: u8 = 80;
 
-/// One connection that is to be carried on.
+/// One connection to be carried.
 #[derive(Debug)]
-pub(super) struct Carried {
-    /// The rooms of the gateway.
-    pub(super) rooms: Arc<Rooms>,
+pub(super) struct CarriedTunnel {
+    /// What all listeners share.
+    pub(super) context: Arc<AcceptContext>,
     /// Where the connection came in.
-    pub(super) entrance: Entrance,
+    pub(super) meta: ConnectionMeta,
     /// Who calls.
     pub(super) caller: Arc<Caller>,
     /// Where it goes.
@@ -61,42 +60,47 @@ pub(super) struct Carried {
     pub(super) address: SocketAddr,
     /// Whether policy granted it, to a target that is not decrypted.
     pub(super) granted: bool,
-    /// How it came here.
-    pub(super) way: Way,
-    /// What it makes the gateway hold.
+    /// How the connection reached the gateway.
+    pub(super) mode: InterceptMode,
+    /// The memory that it takes.
     pub(super) room: Arc<Purse>,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
 }
 
-impl Carried {
-    /// Carries bytes until one side closes, or until the client shows that they must not be.
+impl CarriedTunnel {
+    /// Carries bytes until one side closes, or until the client shows a name that it must not reach.
     pub(super) async fn run<C>(self, client: C, mut upstream: TcpStream, record: Record)
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let name = Arc::new(OnceLock::new());
-        let judge = Judge {
-            rooms: Arc::clone(&self.rooms),
+        let names = NameCheck {
+            access: Arc::clone(&self.context.access),
+            forwarder: Arc::clone(&self.context.forwarder),
             caller: Arc::clone(&self.caller),
             authority: self.authority.clone(),
             address: self.address,
             granted: self.granted,
             name: Arc::clone(&name),
         };
-        let asked = Asked::Tunnel {
+        let open = OpenConnection::Tunnel {
             authority: self.authority.clone(),
             name,
         };
-        let limits = &self.rooms.limits;
+        let limits = &self.context.limits;
         let bounds = pump::Bounds {
-            lease: Lease::new(Arc::clone(&self.rooms), Arc::clone(&self.caller), asked),
+            guard: AccessGuard::new(
+                Arc::clone(&self.context.access),
+                self.context.lifecycle.drain.clone(),
+                Arc::clone(&self.caller),
+                open,
+            ),
             room: Arc::clone(&self.room),
             idle: limits.body_idle_timeout,
             closing: self.closing.clone(),
         };
-        let limit = limits.handshake_timeout;
-        let mut client = Watched::new(client, judge, record.bytes.clone(), limit, &self.room);
+        let mut client = Watched::new(client, names, limits, record.bytes.clone(), &self.room);
         let ended = pump::carry(&mut client, &mut upstream, &record.bytes, &bounds).await;
         match client.stopped() {
             None => {
@@ -106,17 +110,17 @@ impl Carried {
             Some(Stop::Refused(refusal)) => {
                 drop(upstream);
                 tell(&mut client, &refusal, &record).await;
-                pipeline::close(record, refusal);
+                close(record, refusal);
             }
             Some(Stop::Intercept(authority)) => {
                 drop(upstream);
                 record.withdraw();
                 let intercepted = Intercepted {
-                    rooms: self.rooms,
-                    entrance: self.entrance,
+                    context: self.context,
+                    meta: self.meta,
                     caller: self.caller,
                     authority,
-                    way: self.way,
+                    mode: self.mode,
                     purse: self.room,
                     closing: self.closing,
                 };
@@ -126,7 +130,7 @@ impl Carried {
     }
 }
 
-/// Tells the client in a way that it understands, unless the server has spoken to it already.
+/// Tells the client in its own protocol, unless the server has already sent something.
 async fn tell<C>(client: &mut Watched<C>, refusal: &Refusal, record: &Record)
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -138,13 +142,13 @@ where
     } else {
         in_clear(&refusal::answer(refusal, &record.id.to_string()))
     };
-    // The client may have left: whether it hears us is all the same.
+    // The client may have left; then there is nothing to tell.
     if client.write_all(&told).await.is_ok() {
         pump::last_words(client).await;
     }
 }
 
-/// Ends a TLS handshake in a way that a client understands.
+/// The alert that refuses a TLS handshake.
 pub(super) fn alert(refusal: &Refusal) -> [u8; 7] {
     let description = match refusal.reason.facts().blame {
         Blame::Caller | Blame::Operator => ACCESS_DENIED,
@@ -153,7 +157,7 @@ pub(super) fn alert(refusal: &Refusal) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, description]
 }
 
-/// An answer as HTTP/1.1 writes it, after which the connection is closed.
+/// A response in HTTP/1.1, after which the connection is closed.
 fn in_clear(response: &Response<bytes::Bytes>) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
     for (name, value) in response.headers() {

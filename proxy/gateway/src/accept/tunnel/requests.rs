@@ -1,5 +1,6 @@
-//! The hosts that HTTP/1 requests name, read from a connection that is not ours to answer.
+//! The hosts that HTTP/1 requests name, in a connection that the gateway does not answer.
 
+use countersign_authorize::{ShownBy, ShownName};
 use countersign_config::host::Host;
 use countersign_core::{
     destination::Authority,
@@ -7,7 +8,7 @@ use countersign_core::{
     wire::framing::{Framing, Part},
 };
 
-use super::watch::{By, Look, Named};
+use super::look::Look;
 use crate::refusal::Refusal;
 
 /// The port that `http` implies.
@@ -16,11 +17,11 @@ const HTTP: u16 = 80;
 /// The longest line, in bytes; the head as a whole is bounded by who reads it.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// The place in a client's requests.
+/// The parser's position in a client's requests.
 #[derive(Debug)]
 pub(super) struct Requests {
     framing: Framing,
-    /// How much of what is held back was followed.
+    /// How many of the bytes that are held back were parsed.
     followed: usize,
     switches: Switch,
 }
@@ -31,7 +32,7 @@ enum Switch {
     No,
     /// The last one does.
     Asked,
-    /// And it has ended: whatever follows may be that protocol.
+    /// It does, and has ended: what follows may be that protocol.
     Open,
 }
 
@@ -51,7 +52,7 @@ impl Requests {
         self.switches == Switch::Open
     }
 
-    /// Looks at what is held back.
+    /// Inspects the bytes that are held back.
     pub(super) fn look(&mut self, held: &[u8], head_bytes: usize) -> Result<Look, Refusal> {
         let (count, part) = self
             .framing
@@ -82,12 +83,12 @@ impl Requests {
 }
 
 struct Head {
-    named: Named,
+    named: ShownName,
     switches: bool,
 }
 
 impl Head {
-    /// Reads a head whose lines are proven to be lines.
+    /// Reads a head whose line ends were already checked.
     fn read(head: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(head).map_err(|_| malformed("a head is not UTF-8"))?;
         let mut lines = text.split("\r\n").skip_while(|line| line.is_empty());
@@ -117,8 +118,8 @@ impl Head {
             }
             named = host;
         }
-        let named = Named {
-            by: By::Http,
+        let named = ShownName {
+            by: ShownBy::Http,
             host: named,
             hidden: false,
         };

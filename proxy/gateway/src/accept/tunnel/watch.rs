@@ -1,22 +1,23 @@
-//! What the client's side of a tunnel says of where it goes, told from its bytes as they come: the
-//! name in each `ClientHello` that is not encrypted, and the host of each HTTP/1 request.
+//! Finds the destinations that a client names in a tunnel, from its bytes as they arrive: the name in each
+//! `ClientHello` that is not encrypted, and the host of each HTTP/1 request.
 //!
-//! Nothing in here reads a socket. What cannot be a request or a `ClientHello` is not looked at
-//! any further, so that other protocols are carried as they are.
+//! Nothing here reads a socket. Bytes that cannot be a request or a `ClientHello` are not inspected, so
+//! that other protocols pass unchanged.
 
+use countersign_authorize::{ShownBy, ShownName};
 use countersign_config::host::Host;
 use countersign_core::{
     reason::Reason,
     wire::sniff::{self, DetectedProtocol, Malformed, Sniffer},
 };
 
-use super::requests::Requests;
+use super::{look::Look, requests::Requests};
 use crate::refusal::Refusal;
 
 /// The longest first line that is waited for, in bytes.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// The header that a load balancer puts before a connection; the first version is a line.
+/// The PROXY header that a load balancer puts before a connection; version 1 is a line.
 const PROXY_V1: &[u8] = b"PROXY ";
 const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -29,42 +30,7 @@ const APPLICATION_DATA: u8 = 23;
 /// RFC 8446, section 4.
 const CLIENT_HELLO: u8 = 1;
 
-/// What is to become of the bytes that were looked at.
-#[derive(Debug)]
-pub(super) enum Look {
-    /// They do not tell yet, and wait for more.
-    More,
-    /// So many may go.
-    Pass(usize),
-    /// So many may go, if what they name may be reached.
-    Names(Named, usize),
-    /// All may go, and what follows need not be looked at.
-    Free,
-    /// None may go.
-    Refuse(Refusal),
-}
-
-/// Where a client wants to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Named {
-    /// By what it says so.
-    pub(super) by: By,
-    /// The host; `None` if it says none.
-    pub(super) host: Option<Host>,
-    /// Whether the host may be another than the one that is named (ECH).
-    pub(super) hidden: bool,
-}
-
-/// By what a client names a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    /// SNI.
-    Tls,
-    /// A request in clear.
-    Http,
-}
-
-/// Looks at the bytes of one client.
+/// Inspects the bytes of one client.
 #[derive(Debug)]
 pub(super) struct Watch {
     state: State,
@@ -75,21 +41,21 @@ pub(super) struct Watch {
 enum State {
     /// The protocol is not known.
     Opening(Sniffer),
-    /// A line that is no request; kept to find one that a lenient server takes for such.
+    /// A line that is not a request; kept to detect one that a lenient server would accept.
     Line(Vec<u8>),
     /// HTTP/1.
     Requests(Box<Requests>),
-    /// Behind a `ClientHello`, which a server may ask for once more in clear (RFC 8446, section
-    /// 4.1.2), also behind early data.
+    /// After a `ClientHello`. A server may ask for a second one in clear text (RFC 8446, section 4.1.2),
+    /// also after early data.
     Greeted { early_data: bool, again: Sniffer },
     /// Within a record of early data.
     Early(usize),
-    /// There is nothing to look at.
+    /// Nothing more is inspected.
     Free,
 }
 
 impl Watch {
-    /// A watch over a client that has said nothing. No head may be larger than `head_bytes`.
+    /// A watch over a client that has sent nothing. No head may be larger than `head_bytes`.
     pub(super) fn new(head_bytes: usize) -> Self {
         Self {
             state: State::Opening(Sniffer::default()),
@@ -97,18 +63,18 @@ impl Watch {
         }
     }
 
-    /// Looks at what is held back: all bytes that have not passed, from the first.
+    /// Inspects the bytes that are held back: all that were not passed on, from the first.
     pub(super) fn look(&mut self, held: &[u8]) -> Look {
         let look = match &mut self.state {
             State::Opening(sniffer) if sniff::begins_as_tls(held) => match sniffer.look(held) {
                 Ok(None) => Look::More,
                 Ok(Some(DetectedProtocol::Tls(hello))) => {
-                    let length = sniffer.hello_length();
+                    let told = sniffer.hello_length();
                     self.state = State::Greeted {
                         early_data: hello.early_data,
                         again: Sniffer::default(),
                     };
-                    names(&hello, length)
+                    names(&hello, told)
                 }
                 Ok(Some(
                     DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::Unknown,
@@ -156,7 +122,7 @@ impl Watch {
         look
     }
 
-    /// What it means that nothing follows what is held back.
+    /// What to do with the bytes that are held back when the client has ended.
     pub(super) fn ended(&self, held: &[u8]) -> Look {
         match &self.state {
             State::Opening(_) if sniff::begins_as_tls(held) => {
@@ -187,7 +153,7 @@ impl Watch {
             return bounded(held.len());
         }
         if !begins_as_request(line) {
-            // The first byte of a record alone tells nothing yet.
+            // The first byte of a record alone is not enough.
             if held.len() == 1 && begins_oddly(&[held[0], 3]) {
                 return Look::More;
             }
@@ -212,7 +178,7 @@ impl Watch {
     }
 }
 
-fn names(hello: &sniff::ClientHello, length: usize) -> Look {
+fn names(hello: &sniff::ClientHello, told: usize) -> Look {
     let host = match hello.server_name.as_deref().map(Host::parse) {
         // An address has no place in SNI (RFC 6066, section 3): such a client has no name.
         None | Some(Ok(Host::Ip(_))) => None,
@@ -222,23 +188,23 @@ fn names(hello: &sniff::ClientHello, length: usize) -> Look {
             return Look::Refuse(Refusal::new(Reason::AuthorityInvalid, detail));
         }
     };
-    let named = Named {
-        by: By::Tls,
+    let shown = ShownName {
+        by: ShownBy::Tls,
         host,
         hidden: hello.encrypted,
     };
-    Look::Names(named, length)
+    Look::Names(shown, told)
 }
 
-/// A method and a blank, as far as they are there. Methods are upper case to every server that
-/// minds at all; what is not is looked at as it passes.
+/// Whether the line begins with a method and a space, as far as it has arrived. Servers that check methods
+/// expect upper case; other lines are inspected as they pass.
 fn begins_as_request(line: &[u8]) -> bool {
     let method = line.iter().take_while(|byte| sniff::is_token(**byte));
     let blank = line.get(method.count());
     line[0].is_ascii_uppercase() && blank.is_none_or(|byte| b" \t".contains(byte))
 }
 
-/// A record of TLS that some servers pass over before the `ClientHello`.
+/// A TLS record that some servers ignore before the `ClientHello`.
 fn begins_oddly(held: &[u8]) -> bool {
     matches!(held, [CHANGE_CIPHER_SPEC | ALERT | APPLICATION_DATA, 3, ..])
 }
@@ -255,13 +221,13 @@ fn bounded(held: usize) -> Look {
     Look::Refuse(Refusal::new(Reason::TunnelUnreadable, detail))
 }
 
-/// Behind it anything may follow, as if it came from somebody else.
+/// After a PROXY header anything may follow, as if another client had sent it.
 fn proxy_header() -> Look {
     let detail = "the client writes the header of a load balancer (PROXY)";
     Look::Refuse(Refusal::new(Reason::TunnelUnreadable, detail))
 }
 
-/// A first line that is no request of HTTP/1 as it must be.
+/// A first line that is not a valid HTTP/1 request line.
 fn other_line(line: &[u8]) -> Look {
     if line.starts_with(PROXY_V1) {
         return proxy_header();
@@ -281,7 +247,7 @@ fn other_line(line: &[u8]) -> Look {
     Look::Free
 }
 
-/// Lets a line go as it comes, but for its end: until then no server acts on it.
+/// Passes a line on as it arrives, except its end: until then no server acts on it.
 fn further(line: &mut Vec<u8>, held: &[u8]) -> Look {
     let empty = if line.is_empty() {
         held.iter()
@@ -308,7 +274,7 @@ enum Greeted {
     Early(usize),
 }
 
-/// The next record behind a `ClientHello`.
+/// The next record after a `ClientHello`.
 fn greeted(held: &[u8], early_data: bool, again: &mut Sniffer) -> Greeted {
     let [kind, _, _, high, low, rest @ ..] = held else {
         let may_matter = held.first().is_none_or(|kind| {
@@ -322,17 +288,17 @@ fn greeted(held: &[u8], early_data: bool, again: &mut Sniffer) -> Greeted {
         (APPLICATION_DATA, _) if early_data => return Greeted::Early(RECORD_HEADER + length),
         (CHANGE_CIPHER_SPEC | HANDSHAKE, []) => Look::More,
         (CHANGE_CIPHER_SPEC, _) if length == 1 => Look::Pass(RECORD_HEADER + 1),
-        // A warning ends nothing.
+        // A warning does not end the connection.
         (ALERT, [] | [_]) if length == 2 => Look::More,
         (ALERT, _) if length == 2 => Look::Pass(RECORD_HEADER + 2),
         (HANDSHAKE, [CLIENT_HELLO, ..]) => match again.look(held) {
             Ok(None) => Look::More,
             Ok(Some(DetectedProtocol::Tls(hello))) => {
-                let length = again.hello_length();
+                let told = again.hello_length();
                 *again = Sniffer::default();
-                names(&hello, length)
+                names(&hello, told)
             }
-            // What follows a finished handshake may begin like a hello, and is none.
+            // Encrypted data after the handshake may look like a `ClientHello`.
             Ok(Some(
                 DetectedProtocol::Http1 | DetectedProtocol::Http2 | DetectedProtocol::Unknown,
             ))

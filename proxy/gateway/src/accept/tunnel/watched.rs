@@ -1,4 +1,4 @@
-//! A client's stream of which only what was looked at is read.
+//! A client's stream from which only inspected bytes can be read.
 
 use std::{
     io,
@@ -9,6 +9,8 @@ use std::{
 };
 
 use bytes::BytesMut;
+use countersign_authorize::Verdict;
+use countersign_config::model::Limits;
 use countersign_core::{
     budget::Purse, destination::Authority, reason::Reason, wire::rewound::Rewound,
 };
@@ -17,36 +19,32 @@ use tokio::{
     time::Sleep,
 };
 
-use super::{
-    held::Held,
-    judge::{Judge, Verdict},
-    watch::{Look, Watch},
-};
+use super::{held::Held, look::Look, name_check::NameCheck, watch::Watch};
 use crate::{observe::ByteCounts, refusal::Refusal};
 
-/// Why the stream is not carried any further.
+/// Why a stream is not carried any further.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// What it is for may not be reached.
+    /// Its destination may not be reached.
     Refused(Refusal),
     /// It is decrypted instead, by this name.
     Intercept(Authority),
 }
 
-/// Holds back a head or a `ClientHello` until it is whole and judged, and nothing else. Its reads
-/// fail once it has come to a stop.
+/// Holds back a request head or a `ClientHello` until it is complete and checked, and nothing else. After a
+/// stop, reads fail.
 #[derive(Debug)]
 pub(super) struct Watched<IO> {
     stream: IO,
-    judge: Judge,
+    names: NameCheck,
     watch: Watch,
     bytes: Arc<ByteCounts>,
     held: Held,
-    /// So much of what is held may go.
+    /// How many of the bytes that are held back may pass.
     passed: usize,
-    /// Nothing more is looked at.
+    /// Inspection has ended.
     free: bool,
-    /// What is held was looked at, and does not tell.
+    /// The bytes that are held back were inspected and are not enough.
     waiting: bool,
     limit: Duration,
     overdue: Option<Pin<Box<Sleep>>>,
@@ -54,40 +52,41 @@ pub(super) struct Watched<IO> {
 }
 
 impl<IO> Watched<IO> {
-    /// Looks at `stream`. What has begun must be whole within `limit`, and takes from `room`.
+    /// Inspects `stream`. A head or `ClientHello` must be complete within the time for a handshake; its
+    /// bytes are charged to `room`.
     pub(super) fn new(
         stream: IO,
-        judge: Judge,
+        names: NameCheck,
+        limits: &Limits,
         bytes: Arc<ByteCounts>,
-        limit: Duration,
         room: &Arc<Purse>,
     ) -> Self {
         Self {
             stream,
-            watch: Watch::new(judge.rooms.limits.head_bytes),
-            judge,
+            watch: Watch::new(limits.head_bytes),
+            names,
             bytes,
             held: Held::new(room),
             passed: 0,
             free: false,
             waiting: false,
-            limit,
+            limit: limits.handshake_timeout,
             overdue: None,
             stop: None,
         }
     }
 
-    /// What it came to, if to a stop.
+    /// Why it was stopped, if it was.
     pub(super) fn stopped(&mut self) -> Option<Stop> {
         self.stop.take()
     }
 
-    /// Whether the client speaks TLS, as far as it has said anything that was held back.
+    /// Whether the bytes that are held back begin as TLS.
     pub(super) fn greets(&self) -> bool {
         self.held.first() == Some(&22)
     }
 
-    /// The stream with what was held back before it.
+    /// The stream, preceded by the bytes that are held back.
     pub(super) fn into_rewound(self) -> Rewound<IO> {
         Rewound::new(self.held.into_bytes().into(), self.stream)
     }
@@ -97,7 +96,7 @@ impl<IO> Watched<IO> {
         stopped()
     }
 
-    /// Does what was found.
+    /// Acts on the result of an inspection.
     fn follow(&mut self, look: Look) -> io::Result<()> {
         match look {
             Look::More => self.waiting = true,
@@ -107,8 +106,8 @@ impl<IO> Watched<IO> {
                 self.passed = self.held.len();
             }
             Look::Refuse(refusal) => return Err(self.refuse(refusal)),
-            Look::Names(named, count) => {
-                match self.judge.judge(&named, self.bytes.response() == 0) {
+            Look::Names(shown, count) => {
+                match self.names.check(&shown, self.bytes.response() == 0) {
                     Ok(Verdict::Carry) => self.passed = count,
                     Ok(Verdict::Intercept(authority)) => {
                         self.stop = Some(Stop::Intercept(authority));
@@ -121,7 +120,7 @@ impl<IO> Watched<IO> {
         Ok(())
     }
 
-    /// Hands out what may go.
+    /// Passes on what may pass.
     fn hand_out(&mut self, buffer: &mut ReadBuf<'_>) {
         let count = self.passed.min(buffer.remaining());
         self.held.pass(count, buffer);
@@ -186,7 +185,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-/// Reads once; nothing was read at the stream's end.
+/// Reads once; reads nothing at the end of the stream.
 fn poll_more(
     stream: &mut (impl AsyncRead + Unpin),
     held: &mut BytesMut,

@@ -1,6 +1,6 @@
-//! Whose records these are: of callers who proved who they are, or of anybody.
+//! The class of a record: of an identified caller or not.
 
-use super::super::{Outcome, record::Closed};
+use super::super::{Outcome, closed::Closed};
 use countersign_core::metrics::Class;
 
 /// The class of a record: whether its caller is proven.
@@ -12,7 +12,7 @@ pub(super) fn class_of(closed: &Closed) -> Class {
     }
 }
 
-/// Whether the request was let go, whatever became of it. Its record is never left out.
+/// Whether the request was forwarded. Such a record is never left out.
 pub(super) fn was_forwarded(closed: &Closed) -> bool {
     match closed.outcome {
         Outcome::Permitted | Outcome::Tunnelled => true,

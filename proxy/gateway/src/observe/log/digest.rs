@@ -1,8 +1,7 @@
-//! What is said once instead of a thousand times: refusals beyond a rate become one line.
+//! Summaries: refusals beyond a rate become one line.
 //!
-//! Requests that were forwarded are always written. A refusal is written too, as long as its
-//! caller does not have the same one all the time; what comes beyond that in ten seconds is
-//! counted, and told in one line at their end.
+//! Forwarded requests are always written. A refusal is written too, unless its caller gets the same one all
+//! the time; further ones within ten seconds are counted and reported in one line at the end.
 
 use std::{
     collections::HashMap,
@@ -19,24 +18,24 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    super::record::Closed,
+    super::closed::Closed,
     class::{class_of, was_forwarded},
     top::Top,
 };
 
-/// The time that the bounds below are for.
+/// The window of the bounds below.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Refusals for one reason, of one workload or of all strangers, that are written.
+/// Written refusals for one reason, of one workload or of all unidentified callers.
 const OF_ONE_REASON: u32 = 200;
 
-/// Refusals of one stranger's address that are written.
+/// Written refusals of one unidentified caller's address.
 const OF_ONE_SOURCE: u32 = 50;
 
-/// Workloads that are told apart; the rest of a window is told as one.
+/// Workloads that have a summary of their own; the rest of a window shares one.
 const CALLERS: usize = 1024;
 
-/// Addresses of strangers that are told apart; the rest of a window counts as one.
+/// Addresses of unidentified callers that are counted separately; the rest of a window counts as one.
 const SOURCES: usize = 4096;
 
 /// Addresses and targets that a line names.
@@ -50,11 +49,11 @@ pub(super) struct Digest {
     /// By the hash of whom they concern.
     tallies: HashMap<u64, Summary>,
     sources: HashMap<IpAddr, u32>,
-    /// What the sources have written that found no room among those.
+    /// What the sources without a place of their own have written.
     other_sources: u32,
 }
 
-/// Refusals of one workload, or of all strangers.
+/// Refusals of one workload, or of all unidentified callers.
 #[derive(Debug)]
 pub(in crate::observe) struct Summary {
     pub(in crate::observe) class: Class,
@@ -62,7 +61,7 @@ pub(in crate::observe) struct Summary {
     pub(in crate::observe) subject: Option<Arc<str>>,
     pub(in crate::observe) first: Timestamp,
     pub(in crate::observe) last: Timestamp,
-    /// Those that no record stands for.
+    /// Those without a record of their own.
     pub(in crate::observe) count: u64,
     pub(in crate::observe) reasons: Vec<ReasonCount>,
     pub(in crate::observe) sources: Top<IpAddr, NAMED>,
@@ -88,7 +87,7 @@ impl Digest {
         }
     }
 
-    /// Whether a record is to be written itself; else it is counted in a summary.
+    /// Whether a record is written; otherwise it is counted in a summary.
     pub(super) fn admits(&mut self, closed: &Closed) -> bool {
         if was_forwarded(closed) {
             return true;
@@ -158,7 +157,7 @@ impl Digest {
         self.end()
     }
 
-    /// The summaries of the window as it is.
+    /// The summaries of the window so far.
     pub(super) fn end(&mut self) -> Vec<Summary> {
         self.sources.clear();
         self.other_sources = 0;

@@ -1,5 +1,5 @@
-//! A file that is rotated by size, and opened again when a tool has moved it. What is no file (a
-//! pipe, a device) is written to as it is.
+//! A file that is rotated by size, and reopened after a tool has moved it. What is not a file (a pipe, a
+//! device) is only written to.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct RotatingFile {
     path: PathBuf,
     file: File,
-    /// Its length as far as whole lines go.
+    /// Its length up to the last whole line.
     length: u64,
     /// Whether it is a regular file.
     regular: bool,
@@ -49,7 +49,7 @@ pub(super) struct RotatingFile {
     looked: Instant,
 }
 
-/// The file of the strangers' records: `decisions.unidentified.jsonl` beside `decisions.jsonl`.
+/// The file for unidentified callers' records: `decisions.unidentified.jsonl` beside `decisions.jsonl`.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(".unidentified");
@@ -61,8 +61,8 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 }
 
 impl RotatingFile {
-    /// Opens the file for appending, and makes it if it is not there. Waits for nobody: a pipe that
-    /// nobody reads is an error.
+    /// Opens the file for appending, and creates it if it is missing. Does not wait: a pipe without a
+    /// reader is an error.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
         let (file, length, regular) = open(path)?;
         Ok(Self {
@@ -75,13 +75,13 @@ impl RotatingFile {
         })
     }
 
-    /// Whether it is a file that grows, and not a pipe or a device.
+    /// Whether it is a regular file, not a pipe or a device.
     pub(super) fn rotates(&self) -> bool {
         self.regular
     }
 
-    /// Appends whole lines, all or none: what a failed write left behind is cut off again, so
-    /// that no line is ever half a record.
+    /// Appends whole lines, all or none: a partial write is cut off again, so that no line is half a
+    /// record.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
@@ -96,7 +96,7 @@ impl RotatingFile {
         }
         if let Err(error) = self.file.write_all(lines) {
             if self.regular {
-                // The first error says more than this one would.
+                // The first error is the more useful one.
                 let _ = self.file.set_len(self.length);
             }
             return Err(error);
@@ -126,8 +126,8 @@ impl RotatingFile {
         name.into()
     }
 
-    /// Whether the path is no longer the open file. If that cannot be told, it counts as moved:
-    /// opening it again says why.
+    /// Whether the path is no longer the open file. If that is unknown it counts as moved; reopening it
+    /// reports why.
     fn was_moved(&self) -> bool {
         match (fs::metadata(&self.path), self.file.metadata()) {
             (Ok(there), Ok(ours)) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
@@ -144,7 +144,7 @@ fn open(path: &Path) -> io::Result<(File, u64, bool)> {
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;
     let metadata = file.metadata()?;
-    // Writing may wait: that is what the writer's thread is for.
+    // Writing may block: the writer has a thread of its own.
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
     Ok((file, metadata.len(), metadata.is_file()))

@@ -1,7 +1,7 @@
-//! One queue of the log, which nobody can fill for everybody.
+//! One queue of the log, which no single source can fill.
 //!
-//! A queue is bounded in records and in bytes. A quarter of it is kept for those who have little in
-//! it. Of the rest nobody may hold more than twice what is free, so that a single flood is held at
+//! A queue is bounded in records and in bytes. A quarter of it is reserved for sources with few records in
+//! it. Of the rest, one source may hold at most twice what is free, so that a single flood is limited to
 //! half of the queue, and several leave each other room.
 
 use std::{
@@ -18,21 +18,21 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    super::{CUT, PathOnly, record::Closed},
+    super::{CUT, PathOnly, closed::Closed},
     class::was_forwarded,
 };
 
-/// Records that wait without their texts being looked at: a path keeps the buffer alive in which
-/// its whole head came.
+/// The number of queued records up to which texts are not copied: a path keeps the buffer of its whole
+/// request head alive.
 const UNTRIMMED: usize = 256;
 
-/// The most of one text that waits; longer ones are cut when they are written anyway.
+/// The longest text that is queued; longer ones are cut when they are written anyway.
 const TEXT: usize = 8 * 1024;
 
-/// What is little, as a part of the queue.
+/// A source with less than this part of the queue has few records in it.
 const LITTLE: usize = 64;
 
-/// Shares are counted in so many cells. Two who meet in one share it.
+/// The number of cells in which shares are counted. Two sources in one cell share it.
 const CELLS: usize = 4096;
 
 /// The bounds of a queue.
@@ -42,14 +42,14 @@ pub(super) struct Bounds {
     pub(super) bytes: usize,
 }
 
-/// The end that records are put into.
+/// The sending end.
 #[derive(Debug)]
 pub(super) struct Lane {
     queue: SyncSender<Waiting>,
     shares: Arc<Shares>,
 }
 
-/// The end that they are taken from.
+/// The receiving end.
 #[derive(Debug)]
 pub(super) struct Outlet {
     queue: Receiver<Waiting>,
@@ -91,7 +91,7 @@ pub(super) fn lane(bounds: Bounds) -> (Lane, Outlet) {
 }
 
 impl Lane {
-    /// Puts a record in, or gives it back where there is no room for it. Never waits.
+    /// Queues a record, or returns it if there is no room. Never waits.
     pub(super) fn put(&self, mut closed: Box<Closed>) -> Result<(), Box<Closed>> {
         let many = self.shares.held.load(Ordering::Relaxed) > UNTRIMMED * size_of::<Closed>();
         let mut weight = weigh(&closed);
@@ -116,22 +116,22 @@ impl Lane {
 }
 
 impl Outlet {
-    /// The next record, if one waits.
+    /// The next record, if there is one.
     pub(super) fn next(&self) -> Option<Box<Closed>> {
         let waiting = self.queue.try_recv().ok()?;
         self.shares.give_back(&waiting);
         Some(waiting.closed)
     }
 
-    /// Whether nobody can put anything in any more.
+    /// Whether all sending ends are gone.
     pub(super) fn is_closed(&self) -> bool {
-        // Nobody else holds the shares once the other end is gone.
+        // Only the other end shares them.
         Arc::strong_count(&self.shares) == 1
     }
 }
 
 impl Shares {
-    /// Takes room for a record; the cell says whose it is.
+    /// Takes room for a record of the source with this cell.
     fn take(&self, closed: &Closed, weight: usize) -> Option<u16> {
         let forwarded = was_forwarded(closed);
         let cell = self.cell(closed, forwarded);
@@ -148,7 +148,7 @@ impl Shares {
 
     fn is_fair(&self, held: usize, share: usize, closed: &Closed, forwarded: bool) -> bool {
         let free = (self.bytes / 4 * 3).saturating_sub(held);
-        // What was refused may not crowd out what the same workload had forwarded.
+        // Refusals must not displace records of what the same workload had forwarded.
         let refused = !forwarded && closed.entry.caller.is_some();
         let most = if refused { free / 2 } else { free * 2 };
         share <= most || share <= self.bytes / LITTLE
@@ -160,7 +160,7 @@ impl Shares {
         self.cells[usize::from(waiting.cell)].fetch_sub(weight, Ordering::Relaxed);
     }
 
-    /// Whose record it is: a workload's, or of a caller who is none; else of an address.
+    /// The source of a record: a workload, a caller without a workload, or an address.
     fn cell(&self, closed: &Closed, forwarded: bool) -> usize {
         let entry = &closed.entry;
         let caller = || entry.caller.as_ref()?.subject.as_deref();
@@ -172,7 +172,7 @@ impl Shares {
                 self.hasher.hash_one((forwarded, address))
             }
         };
-        // The low bits of a good hash are as good as any.
+        // The low bits of the hash are good enough.
         #[expect(clippy::cast_possible_truncation, reason = "reduced to a cell at once")]
         let cell = hash as usize % CELLS;
         cell
@@ -204,7 +204,7 @@ fn weigh(closed: &Closed) -> usize {
     size_of::<Closed>() + texts + mismatches
 }
 
-/// Lets go of everything that will not be written.
+/// Frees what will not be written.
 fn trim(closed: &mut Closed) {
     let entry = &mut closed.entry;
     if let Some(part) = &mut entry.target {

@@ -1,11 +1,11 @@
-//! The log that tests read.
+//! A log in memory, for tests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::super::{document, record::Closed};
+use super::{super::closed::Closed, document};
 
 /// The records of a [`DecisionLog::memory`](super::DecisionLog::memory), parsed from the very
 /// lines that a file would hold. Clones share the records, and each has its own place in

@@ -1,14 +1,15 @@
-//! The decision log: bounded queues and the one thread that writes what is in them.
+//! The decision log: bounded queues, and the thread that writes what is in them.
 //!
-//! The request path never waits for a disk or a pipe. When a queue is full, or the sink cannot
-//! be written, records are lost and counted: in `countersign_decisions_dropped_total` at once, and
-//! by a `countersign.dropped/v1` line in the log itself as soon as it can be written again.
+//! The request path never waits for a disk or a pipe. If a queue is full, or the sink cannot be written,
+//! records are lost and counted: at once in `countersign_decisions_dropped_total`, and in a
+//! `countersign.dropped/v1` line of the log as soon as it can be written again.
 //!
-//! Records of proven callers have a queue and a file of their own, so that no stranger can crowd
-//! them out; and no workload can take the queue from another.
+//! Records of identified callers have a queue and a file of their own, so that unidentified callers cannot
+//! displace them; and no workload can fill the queue of the others.
 
 mod class;
 mod digest;
+mod document;
 mod file;
 mod lane;
 mod memory;
@@ -44,28 +45,27 @@ use self::{
     shed::ShedConnections,
     writer::{Outputs, Writer},
 };
-pub(super) use self::{digest::Summary, shed::Tally};
-use super::{count, record::Closed};
+use super::{closed::Closed, count};
 
 /// Records of one class that wait to be written.
 const LANE_RECORDS: usize = 8192;
 
-/// What the records of proven callers may hold while they wait.
+/// The bounds of the queue for identified callers.
 const IDENTIFIED: Bounds = Bounds {
     records: LANE_RECORDS,
     bytes: 8 * 1024 * 1024,
 };
 
-/// What all others may hold.
+/// The bounds of the queue for all others.
 const UNIDENTIFIED: Bounds = Bounds {
     records: LANE_RECORDS,
     bytes: 4 * 1024 * 1024,
 };
 
-/// The most bytes that wait in a decision log.
+/// The most bytes that a decision log may queue.
 pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
 
-// The batches are two at most, which grow by doubling; a summary of each caller may be in one.
+// There are at most two batches, which grow by doubling; one may contain a summary of each caller.
 const _: () = assert!(
     QUEUED_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
     "the records that wait are more than the table of budgets has"
@@ -89,7 +89,7 @@ enum Way {
     Memory(MemoryLog),
 }
 
-/// The ends that records are put into.
+/// The sending ends.
 #[derive(Debug)]
 struct Queues {
     identified: Lane,
@@ -98,7 +98,7 @@ struct Queues {
     writer: Arc<OnceLock<Thread>>,
 }
 
-/// The ends that the writer takes them from.
+/// The receiving ends.
 #[derive(Debug)]
 struct Inlet {
     identified: Outlet,
@@ -107,13 +107,13 @@ struct Inlet {
     writer: Arc<OnceLock<Thread>>,
 }
 
-/// What the ends of the queues both know.
+/// What both ends of the queues share.
 #[derive(Debug, Clone, Default)]
 struct Counts(Arc<CountsInner>);
 
 #[derive(Debug, Default)]
 struct CountsInner {
-    /// Lost records that no line in the log stands for yet.
+    /// Lost records that the log has not reported yet.
     identified_dropped: AtomicU64,
     unidentified_dropped: AtomicU64,
     shed: ShedConnections,
@@ -150,8 +150,7 @@ pub enum LogError {
 pub struct DrainTimedOut;
 
 impl DecisionLog {
-    /// Opens the sink and starts the thread that writes to it. Never waits for whoever is at the
-    /// other end.
+    /// Opens the sink and starts the writer's thread. Does not wait for a reader of the sink.
     pub fn start(sink: &DecisionSink) -> Result<Self, LogError> {
         let outputs = match sink {
             DecisionSink::Stdout => Outputs::stream(Box::new(io::stdout())),
@@ -187,12 +186,12 @@ impl DecisionLog {
         (log, memory)
     }
 
-    /// Opens the files again at their paths, after a tool has moved them. Does nothing for other
-    /// sinks, nor when this was just asked: the writer finds out by itself within a second.
+    /// Reopens the files at their paths, after a tool has moved them. Does nothing for other sinks, or
+    /// shortly after another call: the writer checks every second anyway.
     pub fn reopen(&self) {
         if let Way::Queues(queues) = &self.0.way {
             if queues.control.try_send(Control::Reopen).is_err() {
-                tracing::debug!("the decision log is busy or closed: not asked to reopen");
+                tracing::debug!("the decision log is in_flight or closed: not asked to reopen");
             }
             queues.wake();
         }
@@ -216,7 +215,7 @@ impl DecisionLog {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             queues.wake();
-            // An answer that never comes means that the writer ended some other way.
+            // Without a reply the writer has ended some other way.
             answer.await.map_err(|_| DrainTimedOut)
         };
         tokio::time::timeout(within, drained)
@@ -245,7 +244,7 @@ impl DecisionLog {
                 match queues.lane(class).put(closed) {
                     Ok(()) => queues.wake(),
                     Err(closed) => {
-                        // The writer will not see it: the request itself still counts.
+                        // The writer does not see it, but the request still counts.
                         self.0.counts.record(&closed);
                         self.0.counts.dropped(class, 1);
                     }
@@ -254,7 +253,7 @@ impl DecisionLog {
         }
     }
 
-    /// Counts a connection that was closed in favour of others; the log will tell of it in sum.
+    /// Counts a connection that was closed in favour of others; the log reports totals.
     pub(super) fn shed(&self, class: Class, source: IpAddr, why: &'static str) {
         let counts = &self.0.counts;
         counts.0.shed.add(class, source, why, counts.now());
@@ -293,7 +292,7 @@ impl Queues {
         }
     }
 
-    /// Wakes the writer if it rests. One that has not begun yet will look by itself.
+    /// Wakes the writer if it is idle.
     fn wake(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
@@ -329,7 +328,7 @@ impl Counts {
         }
     }
 
-    /// Counts a record that is told in a summary only.
+    /// Counts a record that is part of a summary.
     fn summarized(&self, class: Class) {
         if let Some((metrics, _)) = self.0.observer.get() {
             metrics.decision_summarized(class);
@@ -343,12 +342,12 @@ impl Counts {
         }
     }
 
-    /// The lost records that no line stands for yet; the caller must write one.
+    /// Takes the lost records that the log has not reported yet; the caller must write a line for them.
     fn take_dropped(&self, class: Class) -> u64 {
         self.untold(class).swap(0, Ordering::Relaxed)
     }
 
-    /// Puts back what [`Self::take_dropped`] gave, when its line could not be written.
+    /// Returns what [`Self::take_dropped`] took, when the line could not be written.
     fn untake_dropped(&self, class: Class, count: u64) {
         self.untold(class).fetch_add(count, Ordering::Relaxed);
     }

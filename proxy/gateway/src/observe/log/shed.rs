@@ -1,5 +1,5 @@
-//! Connections that were closed in favour of others. There may be thousands a second, so each is only
-//! counted where it happens, and the writer tells them in sum.
+//! Connections that were closed in favour of others. There may be thousands per second, so each is only
+//! counted, and the writer reports totals.
 
 use std::{
     net::IpAddr,
@@ -13,24 +13,24 @@ use tokio::time::Instant;
 
 use super::top::Top;
 
-/// How often they are told of.
+/// How often they are reported.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The most sources that a line names.
 const NAMED: usize = 8;
 
-/// Those that no line stands for yet.
+/// Those not yet reported.
 #[derive(Debug, Default)]
 pub(super) struct ShedConnections(Mutex<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
     told: Option<Instant>,
-    /// One for each class that has any.
+    /// One per class that has any.
     tallies: Vec<Tally>,
 }
 
-/// What one line tells of.
+/// The content of one line.
 #[derive(Debug)]
 pub(in crate::observe) struct Tally {
     pub(in crate::observe) class: Class,
@@ -43,7 +43,7 @@ pub(in crate::observe) struct Tally {
 }
 
 impl ShedConnections {
-    /// Counts one from this address, or from its network of IPv6.
+    /// Counts one from this address, or for IPv6 from its network.
     pub(super) fn add(&self, class: Class, source: IpAddr, why: &'static str, now: Timestamp) {
         let mut counted = self.counted();
         let tallies = &mut counted.tallies;
@@ -55,7 +55,7 @@ impl ShedConnections {
         tallies[index].add(source, why, now);
     }
 
-    /// Those that a line is due for.
+    /// Those to report now.
     pub(super) fn due(&self, now: Instant) -> Vec<Tally> {
         let mut counted = self.counted();
         let told = *counted.told.get_or_insert(now);
@@ -66,7 +66,7 @@ impl ShedConnections {
         std::mem::take(&mut counted.tallies)
     }
 
-    /// All that are left.
+    /// All those not yet reported.
     pub(super) fn end(&self) -> Vec<Tally> {
         std::mem::take(&mut self.counted().tallies)
     }

@@ -1,7 +1,7 @@
-//! The most frequent of many things, in little room.
+//! The most frequent items of a stream, in constant memory.
 
-/// The `N` most frequent of whatever is added, by the algorithm of Metwally et al. ("space
-/// saving", 2005): whoever makes up more than one in `N` is among them, whatever else there is.
+/// The `N` most frequent items, by the algorithm of Metwally et al. ("space saving", 2005): an item with
+/// more than one in `N` of the total is always among them.
 #[derive(Debug)]
 pub(in crate::observe) struct Top<T, const N: usize> {
     entries: Vec<Entry<T>>,
@@ -11,7 +11,7 @@ pub(in crate::observe) struct Top<T, const N: usize> {
 struct Entry<T> {
     thing: T,
     count: u64,
-    /// What the count may be too high by: the count of what was there before.
+    /// By how much the count may be too high: the count of the item that was replaced.
     inherited: u64,
 }
 
@@ -42,7 +42,7 @@ impl<T: Clone + Eq, const N: usize> Top<T, N> {
         }
     }
 
-    /// What is surely frequent, and how often each was added at least.
+    /// Items that are certainly frequent, with a lower bound of their counts.
     pub(in crate::observe) fn named(&self) -> impl Iterator<Item = (&T, u64)> {
         self.entries
             .iter()

@@ -12,17 +12,17 @@ use countersign_core::metrics::Class;
 use tokio::time::Instant;
 
 use super::{
-    super::document,
     Control, Counts, Inlet, LANE_RECORDS,
     digest::{Digest, Summary},
+    document,
     file::{self, RotatingFile},
     shed::Tally,
 };
 
-/// A batch is written when it has this many bytes, or when nothing waits.
+/// A batch is written when it has this many bytes, or when the queue is empty.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
-/// Strangers' records that are looked at before those of proven callers are again.
+/// Records of unidentified callers that are taken before those of identified ones are again.
 const STRANGERS: usize = 512;
 
 /// How long the writer lets records gather before it writes them. Without this it would be woken for
@@ -30,10 +30,10 @@ const STRANGERS: usize = 512;
 /// gateway's CPU time in our bench.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// How long the writer rests when nothing wakes it: a summary may be due.
+/// How long the writer sleeps without being woken; a summary may be due.
 const REST: Duration = Duration::from_secs(1);
 
-/// The least time between two complaints about a sink that cannot be written.
+/// The shortest time between two log messages about a sink that cannot be written.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Where lines go.
@@ -54,7 +54,7 @@ impl fmt::Debug for Output {
 }
 
 impl Output {
-    /// Writes whole lines, all or, for a file, none of them.
+    /// Writes whole lines; to a file, all or none.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
@@ -75,7 +75,7 @@ impl Output {
 pub(super) struct Outputs {
     /// Those of proven callers.
     pub(super) identified: Output,
-    /// All others, where they do not go to the same.
+    /// All others, if they have a file of their own.
     pub(super) unidentified: Option<Output>,
 }
 
@@ -88,7 +88,7 @@ impl Outputs {
         }
     }
 
-    /// Two files, the one beside the other; or, if the path is no file, everything there.
+    /// Two files beside each other; or, if the path is not a regular file, everything there.
     pub(super) fn files(path: &Path) -> Result<Self, (PathBuf, io::Error)> {
         let open = |path: PathBuf, bounds| match RotatingFile::open(&path, bounds) {
             Ok(file) => Ok(file),
@@ -115,7 +115,7 @@ impl Outputs {
     }
 }
 
-/// Lines of one class that are about to be written.
+/// Lines of one class to be written next.
 #[derive(Debug)]
 struct Batch {
     lines: Vec<u8>,
@@ -184,7 +184,7 @@ impl Writer {
             self.write_batches();
             match control.take() {
                 Some(Control::Shutdown(done)) => {
-                    // Whoever asked may have stopped waiting.
+                    // The caller may have stopped waiting.
                     let _ = done.send(());
                     return;
                 }
@@ -198,7 +198,7 @@ impl Writer {
         }
     }
 
-    /// Takes what waits: of proven callers first, and of strangers now and then, so that neither
+    /// Takes queued records: those of identified callers first, and others now and then, so that neither
     /// waits for all of the other.
     fn write_waiting(&mut self, inlet: &Inlet) {
         for _ in 0..LANE_RECORDS.div_ceil(STRANGERS) {
@@ -267,7 +267,7 @@ impl Writer {
         }
     }
 
-    /// Writes a batch, preceded by a line for what was lost before it.
+    /// Writes a batch, after a line for records lost before it.
     fn write_batch(&mut self, class: Class) {
         let dropped = self.counts.take_dropped(class);
         let now = self.counts.now();
@@ -300,7 +300,7 @@ impl Writer {
         }
     }
 
-    /// Says so in the process log, but not for every record.
+    /// Logs the error, at a limited rate.
     fn complain(&mut self, error: &io::Error) {
         let due = self
             .complained

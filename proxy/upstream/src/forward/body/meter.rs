@@ -1,4 +1,4 @@
-//! What is known of a request body on its way, and what is kept of it.
+//! The state of a request body while it is sent, and the copy that is kept of it.
 
 use std::{
     fmt,
@@ -11,28 +11,27 @@ use std::{
 use bytes::Bytes;
 use countersign_core::budget::Charge;
 
-use crate::forward::pool::lock;
+use crate::forward::lock::lock;
 
-/// What is known of a request body while it is being sent, shared by who records it and who
-/// watches over its progress.
+/// The state of a request body while it is sent, shared by the record and by the timeouts.
 #[derive(Debug, Default)]
 pub struct BodyMeter {
     bytes: AtomicU64,
     flags: AtomicU8,
-    /// Written by whoever sends the body, read once when its answer is there: never contended.
+    /// Written while the body is sent, read once when the response arrives: never contended.
     kept: Mutex<Kept>,
-    /// For what is here of it as a whole.
+    /// The charge for a body that is in memory.
     charges: Mutex<Vec<Charge>>,
 }
 
-/// What is kept of a body, in case that it must be sent once more. It is copied: a reference to a few
-/// bytes would keep the whole buffer that they were read into.
+/// The copy of a body, in case it must be sent again. It is copied: a reference to a few bytes would keep
+/// their whole buffer alive.
 #[derive(Default)]
 enum Kept {
-    /// Nothing is wanted.
+    /// No copy is wanted.
     #[default]
     Not,
-    /// All of it so far; so many more bytes may follow.
+    /// All of it so far; this many more bytes may follow.
     Copy {
         bytes: Vec<u8>,
         room: usize,
@@ -44,7 +43,7 @@ enum Kept {
     Short,
 }
 
-/// Shows no content.
+/// Prints no content.
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,16 +55,16 @@ impl fmt::Debug for Kept {
     }
 }
 
-/// Why a body cannot be sent once more.
+/// Why a body cannot be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotKept {
-    /// It is larger than what is kept.
+    /// It is larger than the copy may be.
     #[error("the request's body is larger than limits.replayBytes")]
     TooLarge,
     /// There was no memory to keep it in.
     #[error("there was no memory to keep the request's body in")]
     Short,
-    /// The answer came before the client had sent it all.
+    /// The response arrived before the client had sent all of it.
     #[error("the answer came before the whole request was sent")]
     Unfinished,
 }
@@ -76,7 +75,7 @@ pub(super) const AWAITS_CLIENT: u8 = 4;
 pub(super) const COMPLETE: u8 = 8;
 
 impl BodyMeter {
-    /// One that keeps up to `room` bytes of the body, in case that it must be sent once more.
+    /// A meter that keeps a copy of up to `room` bytes, in case the body must be sent again.
     pub fn keeping(room: usize, charge: Charge) -> Self {
         let kept = Kept::Copy {
             bytes: Vec::new(),
@@ -89,7 +88,7 @@ impl BodyMeter {
         }
     }
 
-    /// The whole body, to be sent once more. What was kept is let go.
+    /// The whole body, to be sent again. The copy is dropped.
     ///
     /// # Errors
     /// When it was not kept as a whole.
@@ -108,7 +107,7 @@ impl BodyMeter {
         }
     }
 
-    /// Begins anew, as if nothing had been handed over. Returns what was.
+    /// Starts again, as if nothing had been sent; returns what was.
     ///
     /// # Errors
     /// When it was not kept as a whole.
@@ -128,18 +127,18 @@ impl BodyMeter {
         Ok(again)
     }
 
-    /// Nothing was handed over any more.
+    /// Resets the counters.
     pub(super) fn restart(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.flags.store(0, Ordering::Release);
     }
 
-    /// Lets go of what was kept.
+    /// Drops the copy.
     pub fn forget_kept(&self) {
         *self.kept() = Kept::Not;
     }
 
-    /// Notes a piece that is handed over.
+    /// Counts a piece that is sent, and copies it.
     pub(super) fn count(&self, data: &Bytes) {
         self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.keep(data);
@@ -172,12 +171,12 @@ impl BodyMeter {
         bytes.extend_from_slice(data);
     }
 
-    /// Holds a charge for as long as anyone has the meter.
+    /// Holds a charge as long as the meter exists.
     pub fn holds(&self, charge: Charge) {
         lock(&self.charges).push(charge);
     }
 
-    /// A body that says that it will be too large need not be kept at all.
+    /// A body that is announced as too large need not be copied.
     pub(super) fn announced(&self, bytes: u64) {
         let mut kept = self.kept();
         if let Kept::Copy { room, .. } = &*kept
@@ -191,12 +190,12 @@ impl BodyMeter {
         lock(&self.kept)
     }
 
-    /// The bytes handed to the upstream connection so far, trailers not counted.
+    /// Bytes given to the upstream connection so far, without trailers.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether no more of it will be sent: all was handed over, or it was given up.
+    /// Whether it has ended: all was sent, or it was given up.
     pub fn ended(&self) -> bool {
         self.has(ENDED)
     }
@@ -206,7 +205,7 @@ impl BodyMeter {
         self.has(FAILED)
     }
 
-    /// Whether the next move is the client's.
+    /// Whether it waits for the client.
     pub(in crate::forward) fn awaits_client(&self) -> bool {
         self.has(AWAITS_CLIENT)
     }
@@ -226,7 +225,7 @@ impl BodyMeter {
     }
 }
 
-/// The pieces as one, without copying if only one is not empty.
+/// The pieces joined, without copying if only one is not empty.
 pub(super) fn joined(pieces: &[Bytes]) -> Bytes {
     let mut full = pieces.iter().filter(|piece| !piece.is_empty());
     match (full.next(), full.next()) {

@@ -1,9 +1,9 @@
-//! Where each HTTP/1.1 response begins and ends, read as strictly as the requests are.
+//! Finds where each HTTP/1.1 response begins and ends, as strictly as for requests.
 //!
-//! hyper's client takes a bare LF for a line end, reads to the connection's end what has a transfer
-//! coding that it does not know, and skips interim responses without end. This follows the bytes
-//! that hyper is about to read and says what is wrong with them (RFC 9112, sections 2.2, 4 to 7);
-//! it changes nothing. It also finds out whether the connection can be relied on afterwards.
+//! hyper's client accepts a bare LF as a line end, reads an unknown transfer coding to the end of the
+//! connection, and skips any number of interim responses. This parser follows the bytes that hyper is about
+//! to read and reports violations (RFC 9112, sections 2.2, 4 to 7); it changes nothing. It also finds out
+//! whether the connection may be reused.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -12,7 +12,7 @@ use countersign_core::wire::lines::{self, LineError};
 /// The most interim responses (1xx) to one request.
 const MOST_INTERIM: u8 = 16;
 
-/// What a request asks for, as far as it says where its response ends.
+/// What a request asks for, as far as the end of its response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     /// A response with a body.
@@ -28,7 +28,7 @@ const CONTENT: u8 = 1;
 const HEAD: u8 = 2;
 const UPGRADE: u8 = 3;
 
-/// What whoever sends requests and whoever follows the responses tell each other.
+/// State shared by the sender of requests and the parser of responses.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     asked: AtomicU8,
@@ -37,7 +37,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// A request is about to be sent; one response to it is awaited.
+    /// A request is about to be sent; one response is expected.
     pub(super) fn ask(&self, asked: Asked) {
         let asked = match asked {
             Asked::Content => CONTENT,
@@ -48,13 +48,13 @@ impl Progress {
         self.asked.store(asked, Ordering::Release);
     }
 
-    /// Whether a byte has come since the last request.
+    /// Whether a byte has arrived since the last request.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection must not serve another request: what was sent on it leaves doubt
-    /// about where a response ends, or there was more than was asked for.
+    /// Whether the connection must not be reused: it is uncertain where a response ends, or more was sent
+    /// than was asked for.
     pub(super) fn is_last(&self) -> bool {
         self.last.load(Ordering::Relaxed)
     }
@@ -75,13 +75,13 @@ impl Progress {
     }
 }
 
-/// The place in an upstream's bytes.
+/// The parser's position in an upstream's bytes.
 #[derive(Debug)]
 pub(super) struct Framing {
     state: State,
     asked: Asked,
     interim: u8,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     /// The longest line, in bytes.
     longest: usize,
@@ -95,20 +95,20 @@ enum State {
     Start,
     /// In the headers.
     Headers(Head),
-    /// In a body, or a chunk, with so many bytes to come.
+    /// In a body or a chunk, with this many bytes left.
     Body { left: u64, chunked: bool },
     /// Before a chunk's size.
     ChunkSize,
-    /// Behind a chunk's data.
+    /// After a chunk's data.
     ChunkEnd,
     /// In a chunked body's trailers.
     Trailers,
-    /// In what has no end but the connection's: a body, another protocol, what nobody asked for, or
-    /// what follows a fault.
+    /// In data that ends with the connection: a body, another protocol, unrequested data, or anything after
+    /// an error.
     Endless,
 }
 
-/// What the head has said so far.
+/// The head so far.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     status: u16,
@@ -118,7 +118,7 @@ struct Head {
 }
 
 impl Framing {
-    /// At the beginning of a connection.
+    /// The start of a connection.
     pub(super) fn new(longest_line: usize) -> Self {
         Self {
             state: State::Between,
@@ -129,7 +129,7 @@ impl Framing {
         }
     }
 
-    /// Follows the bytes that came next.
+    /// Parses the next bytes.
     pub(super) fn follow(&mut self, bytes: &[u8], progress: &Progress) -> Result<(), LineError> {
         let followed = self.advance(bytes, progress);
         if followed.is_err() {
@@ -150,7 +150,7 @@ impl Framing {
                 }
                 State::Body { left, chunked } => {
                     let here = left.min(bytes.len() as u64);
-                    // No more than the slice is long, so it fits.
+                    // At most the length of the slice, so it fits.
                     bytes = &bytes[usize::try_from(here).unwrap_or(bytes.len())..];
                     self.state = State::body(left - here, chunked);
                     continue;
@@ -199,7 +199,7 @@ impl Framing {
         }
     }
 
-    /// Takes a line, which is given without its LF.
+    /// Parses a line without its LF.
     fn line(&mut self, line: &[u8], progress: &Progress) -> Result<(), LineError> {
         let line = lines::whole(line)?;
         self.state = match self.state {
@@ -225,13 +225,13 @@ impl Framing {
         Ok(())
     }
 
-    /// The state behind a head (RFC 9112, section 6.3).
+    /// The state after a head (RFC 9112, section 6.3).
     fn end(&mut self, head: Head, progress: &Progress) -> Result<State, LineError> {
         if head.chunked && head.http10 {
             return Err("HTTP/1.0 does not allow Transfer-Encoding");
         }
         if head.chunked && head.length.is_some() {
-            // The length is dropped, see `settle`.
+            // `settle` drops the length.
             progress.doubt();
         }
         Ok(match head.status {
@@ -269,7 +269,7 @@ impl State {
     }
 }
 
-/// The beginning of a head; what else is in the line is hyper's to judge.
+/// The beginning of a head; hyper checks the rest of the line.
 fn status_line(line: &[u8]) -> Result<Head, LineError> {
     const FAULT: LineError = "the status line is malformed";
     let (http10, rest) = match line.split_at_checked(9) {
@@ -294,7 +294,7 @@ impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), LineError> {
         let (name, value) = lines::field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
-            // One value, however often it is said (RFC 9112, section 6.3).
+            // One value, even if repeated (RFC 9112, section 6.3).
             for value in value.split(|byte| *byte == b',') {
                 let length = lines::digits(value.trim_ascii());
                 let length = length.ok_or("Content-Length is not a number")?;

@@ -1,4 +1,4 @@
-//! An upstream's stream, whose bytes are followed as they are read.
+//! An upstream's stream, whose bytes are checked as they are read.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::{Framing, Progress};
 
-/// A stream that fails with `InvalidData` as soon as a response is not what it must be.
+/// A stream that fails with `InvalidData` as soon as a response violates HTTP.
 pub struct Wire<IO> {
     stream: IO,
     framing: Framing,
@@ -19,7 +19,7 @@ pub struct Wire<IO> {
 }
 
 impl<IO> Wire<IO> {
-    /// Follows what comes on `stream`; no line may be longer than `longest_line` bytes.
+    /// Checks the bytes of `stream`; no line may be longer than `longest_line` bytes.
     pub(super) fn new(stream: IO, progress: Arc<Progress>, longest_line: usize) -> Self {
         Self {
             stream,
@@ -28,7 +28,7 @@ impl<IO> Wire<IO> {
         }
     }
 
-    /// The stream, for when its responses are over.
+    /// The stream itself, after its responses.
     pub(super) fn into_inner(self) -> IO {
         self.stream
     }

@@ -39,7 +39,7 @@ async fn t28_a_private_address_is_refused_unless_allowed() {
         refused,
         Err(ForwardError::AddressForbidden { address, .. }) if address == server.address.ip()
     ));
-    let refused = soon(at(&upstream, Vec::new()).tunnel(&key.authority)).await;
+    let refused = soon(at(&upstream, Vec::new()).tunnel(&key)).await;
     assert!(matches!(
         refused,
         Err(ForwardError::AddressForbidden { .. })
@@ -50,7 +50,7 @@ async fn t28_a_private_address_is_refused_unless_allowed() {
     let forwarder = at(&upstream, Vec::new());
     let sent = soon(forwarder.send(&key, get("/hello"))).await.unwrap();
     assert_eq!(read(sent).await, "hello");
-    let (_tunnel, address) = soon(forwarder.tunnel(&key.authority)).await.unwrap();
+    let (_tunnel, address) = soon(forwarder.tunnel(&key)).await.unwrap();
     assert_eq!(address, server.address);
 }
 
@@ -74,7 +74,7 @@ async fn t30_our_own_addresses_are_never_dialled(#[case] overridden: bool) {
         forwarder.set_own_addresses(vec![own]);
         let refused = soon(forwarder.send(&key, get("/hello"))).await;
         assert!(matches!(refused, Err(ForwardError::OwnAddress { .. })));
-        let refused = soon(forwarder.tunnel(&key.authority)).await;
+        let refused = soon(forwarder.tunnel(&key)).await;
         assert!(matches!(refused, Err(ForwardError::OwnAddress { .. })));
     }
     assert_eq!(server.connections(), 0);

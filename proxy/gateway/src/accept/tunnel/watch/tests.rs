@@ -4,7 +4,7 @@ use super::*;
 
 /// What became of a client's bytes: each name, and how it ended.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct ResponseMeta {
     names: Vec<String>,
     end: End,
 }
@@ -21,7 +21,7 @@ enum End {
 }
 
 /// Looks at bytes as they come, in pieces of `size`.
-fn look(bytes: &[u8], size: usize) -> Seen {
+fn look(bytes: &[u8], size: usize) -> ResponseMeta {
     let mut watch = Watch::new(4096);
     let (mut held, mut names) = (Vec::new(), Vec::new());
     let mut end = End::Watched;
@@ -53,17 +53,17 @@ fn look(bytes: &[u8], size: usize) -> Seen {
                 }
                 Look::Refuse(refusal) => {
                     let end = End::Refused(refusal.reason);
-                    return Seen { names, end };
+                    return ResponseMeta { names, end };
                 }
             };
             held.drain(..passed);
         }
     }
-    Seen { names, end }
+    ResponseMeta { names, end }
 }
 
 /// At once and byte by byte, which must come to the same.
-fn seen(bytes: &[u8]) -> Seen {
+fn meta(bytes: &[u8]) -> ResponseMeta {
     let at_once = look(bytes, bytes.len().max(1));
     for size in [1, 3] {
         assert_eq!(look(bytes, size), at_once, "in pieces of {size}");
@@ -74,7 +74,7 @@ fn seen(bytes: &[u8]) -> Seen {
 #[track_caller]
 fn check(bytes: &[u8], names: &[&str], end: End) {
     let names = names.iter().map(ToString::to_string).collect();
-    assert_eq!(seen(bytes), Seen { names, end });
+    assert_eq!(meta(bytes), ResponseMeta { names, end });
 }
 
 /// A `ClientHello` with these extensions, in records of at most `fragment` bytes.
@@ -256,7 +256,7 @@ fn another_protocol_on_the_connection_is_looked_at(#[case] text: &str) {
     Reason::RequestMalformed
 )]
 fn what_servers_may_read_in_another_way_is_refused(#[case] text: &str, #[case] reason: Reason) {
-    assert_eq!(seen(text.as_bytes()).end, End::Refused(reason));
+    assert_eq!(meta(text.as_bytes()).end, End::Refused(reason));
 }
 
 #[rstest]

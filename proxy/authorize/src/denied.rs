@@ -1,0 +1,89 @@
+//! Why something is not permitted.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_config::{
+    model::{Target, Workload},
+    policy::{Denial, Nearest},
+};
+use countersign_core::{destination::Authority, reason::Reason};
+
+use crate::reason;
+
+/// Why something is not permitted.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Denied {
+    /// The reason in answers and records.
+    pub reason: Reason,
+    /// A sentence with details for the operator; contains no secret.
+    pub detail: String,
+    /// For a policy miss, the rule that came nearest.
+    pub nearest: Option<Nearest>,
+    /// The caller's workload, if policy got that far.
+    pub workload: Option<Arc<Workload>>,
+    /// The target that was asked for, where there is one.
+    pub target: Option<Arc<Target>>,
+    /// When a retry may succeed.
+    pub retry_after: Option<Duration>,
+}
+
+impl Denied {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+            nearest: None,
+            workload: None,
+            target: None,
+            retry_after: None,
+        }
+    }
+
+    /// No target with a policy has the host.
+    pub(crate) fn unmatched(authority: &Authority) -> Self {
+        let detail = format!("{authority} belongs to no target that a policy uses");
+        Self::new(Reason::HostUnmatched, detail)
+    }
+
+    /// A governed host at a port that its target does not have.
+    pub(crate) fn other_port(authority: &Authority, target: &Target) -> Self {
+        let (host, port) = (authority.host(), authority.port());
+        let detail = format!(
+            "{host} belongs to the target {}, which does not have the port {port}",
+            target.name
+        );
+        Self::new(Reason::GovernedElsewhere, detail)
+    }
+
+    /// A tunnel to a host whose target is decrypted since the policy changed.
+    pub(crate) fn not_carried(authority: &Authority, target: &Target) -> Self {
+        let detail = format!(
+            "{authority} now belongs to the target {}, and is not carried unread",
+            target.name
+        );
+        Self::new(Reason::AccessChanged, detail)
+    }
+
+    /// A request that is not within a tunnel, to a target that is not decrypted.
+    pub(crate) fn tunnel_only(authority: &Authority, target: &Target) -> Self {
+        let detail = format!(
+            "{authority} belongs to the target {}, which is not decrypted: it is reached by CONNECT alone",
+            target.name
+        );
+        Self::new(Reason::TunnelOnly, detail)
+    }
+}
+
+impl From<Denial> for Denied {
+    fn from(denial: Denial) -> Self {
+        Self {
+            reason: reason::reason(denial.reason),
+            detail: denial.sentence_for_operator(),
+            nearest: denial.nearest,
+            workload: denial.workload,
+            target: Some(denial.target),
+            retry_after: None,
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The tasks of a gateway, and how they end: by themselves when it drains, or cut off.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The gateway's tasks, and the signal that tells them to finish. Cheap to clone; clones share.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    /// Everything that must end before the process does.
+    pub tasks: Tasks,
+    /// Cancelled when the gateway drains.
+    pub drain: CancellationToken,
+}
+
+/// Everything that must end before the process does. Cheap to clone; clones share.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs a task that ends by itself once the gateway drains, and is dropped if it does not.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        // Boxed before it is wrapped: a task is moved several times before it runs, and some are large.
+        let task = Box::pin(task);
+        self.tracker.spawn(cut.run_until_cancelled_owned(task));
+    }
+
+    /// The tasks that run now.
+    pub fn count(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Waits for all tasks to end by themselves; returns whether they did within `limit`.
+    pub(crate) async fn finish(&self, limit: Duration) -> bool {
+        self.tracker.close();
+        let waiting = tokio::time::timeout(limit, self.tracker.wait());
+        waiting.await.is_ok()
+    }
+
+    /// Drops the remaining tasks, and waits until they are gone.
+    pub(crate) async fn cut_off(&self) {
+        self.cut.cancel();
+        self.tracker.wait().await;
+    }
+}

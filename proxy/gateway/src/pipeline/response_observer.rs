@@ -1,0 +1,144 @@
+//! Observes a response while it streams. What the API says of errors and of the credential goes into the
+//! record once the response has ended.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use countersign_authorize::Permit;
+use countersign_config::model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Target};
+use countersign_core::reason::Reason;
+use countersign_credential::{Credentials, Issued};
+use countersign_upstream::detect::{ResponseMeta, Verdict};
+use http::Response;
+
+use super::{
+    RequestHandler,
+    credential::{CredentialFailure, UsedCredential},
+    excerpt::Excerpt,
+    peek::PeekedBody,
+};
+use crate::{
+    api_error::ApiError,
+    observe::{Outcome, Record},
+};
+
+/// Observes a response while it streams.
+pub(super) struct ResponseObserver {
+    credentials: Arc<Credentials>,
+    target: Arc<Target>,
+    meta: ResponseMeta,
+    excerpt: Option<Excerpt>,
+    used: Option<UsedCredential>,
+    failure: Option<CredentialFailure>,
+}
+
+impl ResponseObserver {
+    pub(super) fn new(
+        handler: &RequestHandler,
+        permit: &Permit<'_>,
+        response: &Response<PeekedBody>,
+        used: Option<UsedCredential>,
+        failure: Option<CredentialFailure>,
+    ) -> Self {
+        let target = permit.grant().target();
+        let RequestHandler { services, session } = handler;
+        let limit = services.limits.inspect_bytes;
+        let meta = ResponseMeta::of(permit.route(), response, limit);
+        Self {
+            credentials: Arc::clone(&services.credential.credentials),
+            target: Arc::clone(target),
+            meta,
+            excerpt: Excerpt::wanted(target, meta, limit, &session.purse),
+            used,
+            failure,
+        }
+    }
+
+    /// The value that the request carried.
+    pub(super) fn issued(&self) -> Option<Arc<Issued>> {
+        self.used.as_ref().map(|used| Arc::clone(&used.issued))
+    }
+
+    /// Observes a piece.
+    pub(super) fn take(&mut self, data: &Bytes) {
+        if let Some(excerpt) = &mut self.excerpt {
+            excerpt.take(data);
+        }
+    }
+
+    /// The response has ended: adds what the API said to the record.
+    pub(super) fn conclude(self, record: &mut Record) -> Outcome {
+        let body = self.excerpt.as_ref().map(Excerpt::body).unwrap_or_default();
+        let issued = self.issued();
+        let error = ApiError::read(self.meta, &body).map(|error| error.without(issued.as_deref()));
+        let accepted = self.used.as_ref().is_none_or(|used| used.accepted);
+        let verdict = if accepted {
+            Verdict::Fine
+        } else {
+            self.meta.evaluate(&self.target, &body, true)
+        };
+        let failed = match verdict {
+            Verdict::Failed(rule) => Some(rule),
+            Verdict::Fine | Verdict::Open { .. } => None,
+        };
+        let failure = match (self.failure, failed, &self.used) {
+            (Some(failure), _, _) => Some(failure),
+            (None, Some(rule), Some(used)) => {
+                let code = error.as_ref().map(|error| error.code.as_str());
+                if rule.then != AuthFailureAction::Report {
+                    // Too late to send this request again, but the next one gets a fresh value.
+                    let (name, generation) = (used.issued.name(), used.issued.generation());
+                    self.credentials.invalidate(name, generation);
+                    let breaker = &used.place.breaker;
+                    breaker.trip(&used.workload, generation, code);
+                    used.place.probed.doubt(generation);
+                }
+                Some(report(&self.target, rule, used, error.as_ref()))
+            }
+            (None, _, _) => None,
+        };
+        if let (Some(upstream), Some(error)) = (&mut record.upstream, error) {
+            upstream.api_error = Some(error.code);
+        }
+        let Some(CredentialFailure { reason, detail }) = failure else {
+            return Outcome::Permitted;
+        };
+        record.detail = Some(detail.into());
+        let facts = reason.facts();
+        Outcome::Failed {
+            reason: facts.code,
+            blame: facts.blame.as_str(),
+        }
+    }
+}
+
+/// Describes a failure that the client sees, for the operator.
+fn report(
+    target: &Target,
+    rule: &AuthFailure,
+    used: &UsedCredential,
+    error: Option<&ApiError>,
+) -> CredentialFailure {
+    let reason = match (rule.then, rule.blame) {
+        (AuthFailureAction::RefreshAndReplay | AuthFailureAction::RereadSource, _) => {
+            Reason::CredentialRejected
+        }
+        (AuthFailureAction::Report, AuthFailureBlame::Operator) => Reason::CredentialInsufficient,
+        (AuthFailureAction::Report, AuthFailureBlame::Gateway) => Reason::CredentialUnseen,
+    };
+    let (name, generation) = (used.issued.name(), used.issued.generation());
+    let said = match error {
+        Some(error) => format!("`{}`", error.code),
+        None => "with a status that says so".to_owned(),
+    };
+    let lacks = match error.and_then(|error| error.needed.as_ref()) {
+        Some((needed, provided)) => format!("; needed: `{needed}`, provided: `{provided}`"),
+        None => String::new(),
+    };
+    let detail = format!(
+        "{} answered {said} to {name} (generation {generation}){lacks}. {}",
+        target.name,
+        reason.facts().remedy
+    );
+    CredentialFailure { reason, detail }
+}

@@ -1,0 +1,263 @@
+//! What each step notes in the record, and how a refusal closes it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use countersign_authorize::{Permit, Received, Snapshot};
+use countersign_core::{
+    destination::Authority,
+    reason::{Blame, Reason},
+    wire::{
+        connection_state::{ConnectionState, Violation},
+        protocol::Protocol,
+    },
+};
+use countersign_identity::Caller;
+use countersign_upstream::forward::{ConnectionInfo, Sent};
+use http::{HeaderMap, StatusCode, request::Parts};
+
+use super::{ConnectionMeta, Session};
+use crate::{
+    observe::{
+        CallerPart, Outcome, PolicyPart, Record, Recorder, TargetPart, TraceId, UpstreamPart,
+    },
+    refusal::Refusal,
+};
+
+impl Session {
+    /// Opens the record of a request on this connection.
+    pub fn open_record(&self, recorder: &Recorder) -> Record {
+        let mut record = recorder.open();
+        record.entered(&self.meta);
+        record.caller = Some(Arc::clone(&self.caller_part));
+        record.came_on(&self.connection_state);
+        record
+    }
+}
+
+impl Record {
+    /// Notes where the connection came in.
+    pub fn entered(&mut self, meta: &ConnectionMeta) {
+        self.listener = Some(Arc::clone(&meta.listener));
+        self.client = Some(meta.client);
+        self.original_destination = meta.original_destination;
+    }
+
+    /// Notes where a tunnel was to go.
+    pub fn connecting(&mut self, authority: &Authority) {
+        self.target = Some(TargetPart::connect(authority));
+    }
+
+    /// Notes where a redirected connection was to go.
+    pub fn redirected(&mut self, authority: &Authority) {
+        self.connecting(authority);
+        if let Some(target) = &mut self.target {
+            target.protocol = "transparent";
+        }
+    }
+
+    /// Notes the trace of the request.
+    pub fn trace(&mut self, headers: &HeaderMap) {
+        self.trace_id = headers
+            .get("traceparent")
+            .and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+    }
+
+    /// Notes the request's target before it is checked.
+    pub fn asked(&mut self, parts: &Parts, session: &Session) {
+        let Some(tunnel) = &session.tunnel else {
+            return;
+        };
+        self.target = Some(TargetPart {
+            name: None,
+            authority: tunnel.authority.clone(),
+            method: Some(parts.method.clone()),
+            path: parts.uri.path_and_query().cloned().map(Into::into),
+            protocol: tunnel.protocol.as_str(),
+        });
+    }
+
+    /// Notes the request's target after it was checked.
+    pub fn received(&mut self, received: &Received, parts: &Parts, session: &Session) {
+        if session.tunnel.is_some() {
+            return;
+        }
+        self.target = Some(TargetPart::absolute(received, parts));
+    }
+
+    /// Notes the policy that permits it.
+    pub fn permitted(&mut self, permit: &Permit<'_>, snapshot: &Snapshot) {
+        let grant = permit.grant();
+        self.workload = Some(Arc::clone(grant.workload()));
+        self.policy = Some(PolicyPart {
+            policy: Arc::clone(grant.policy()),
+            rule: grant.rule(),
+            revision: Arc::clone(snapshot.revision()),
+            would_refuse: permit.would_refuse().map(|reason| reason.facts().code),
+        });
+        if let Some(target) = &mut self.target {
+            target.name = Some(grant.target().name.clone());
+        }
+    }
+
+    /// Notes the upstream's response.
+    pub fn answered(&mut self, sent: &Sent) {
+        self.upstream = Some(UpstreamPart {
+            address: Some(sent.connection.address),
+            reused: sent.connection.reused,
+            status: Some(sent.response.status().as_u16()),
+            api_error: None,
+            replayed: false,
+            echoed: false,
+        });
+    }
+
+    /// Notes that the upstream agreed to a WebSocket.
+    pub fn switched(&mut self, connection: &ConnectionInfo) {
+        self.dialled(connection.address);
+        self.status(StatusCode::SWITCHING_PROTOCOLS);
+        self.timing.connect = connection.connect;
+        if let Some(target) = &mut self.target {
+            target.protocol = "websocket";
+        }
+    }
+
+    /// Notes who calls, before there is a session.
+    pub fn called_by(&mut self, caller: &Caller) {
+        self.caller = Some(Arc::new(CallerPart::of(caller)));
+    }
+
+    /// Notes which address was dialled.
+    pub fn dialled(&mut self, address: SocketAddr) {
+        self.upstream = Some(UpstreamPart {
+            address: Some(address),
+            ..UpstreamPart::default()
+        });
+    }
+
+    /// Notes the status of a response that came by a connection of its own.
+    pub fn status(&mut self, status: StatusCode) {
+        self.upstream.get_or_insert_default().status = Some(status.as_u16());
+    }
+
+    /// Notes the target of an unmatched request.
+    pub fn passing(&mut self, received: &Received, parts: &Parts) {
+        self.target = Some(TargetPart::absolute(received, parts));
+    }
+}
+
+impl CallerPart {
+    /// The record's description of a caller.
+    pub fn of(caller: &Caller) -> Self {
+        Self {
+            proof: caller.proof().as_str(),
+            issuer: Some(caller.issuer().into()),
+            subject: Some(caller.subject().into()),
+            pod: caller.facts().pod.clone(),
+            token_id: caller.token_id().map(Into::into),
+        }
+    }
+}
+
+impl TargetPart {
+    /// Where a tunnel was to go.
+    pub fn connect(authority: &Authority) -> Self {
+        Self {
+            name: None,
+            authority: authority.clone(),
+            method: None,
+            path: None,
+            protocol: "connect",
+        }
+    }
+
+    /// Where a request in absolute form was to go.
+    pub fn absolute(received: &Received, parts: &Parts) -> Self {
+        Self {
+            name: None,
+            authority: received.authority().clone(),
+            method: Some(parts.method.clone()),
+            path: Some(received.path().path_and_query().clone().into()),
+            protocol: Protocol::from_version(parts.version).as_str(),
+        }
+    }
+}
+
+/// Refuses requests on a connection whose client broke HTTP in a way that hyper accepts: where its requests
+/// begin and end is uncertain.
+pub fn no_violation(connection_state: &ConnectionState) -> Result<(), Refusal> {
+    match connection_state.violation() {
+        None => Ok(()),
+        Some(Violation(what)) => Err(Refusal::new(Reason::RequestMalformed, what)),
+    }
+}
+
+/// Closes the record of a refused or failed request.
+pub fn close(mut record: Record, mut refusal: Refusal) {
+    // hyper reports a malformed chunk only as an incomplete body.
+    if refusal.reason == Reason::ClientGone
+        && let Some(Violation(what)) = record.violation()
+    {
+        refusal.reason = Reason::RequestMalformed;
+        what.clone_into(&mut refusal.detail);
+    }
+    let facts = refusal.reason.facts();
+    let (reason, blame) = (facts.code, facts.blame.as_str());
+    if let (Some(part), Some(target)) = (&mut record.target, &refusal.target) {
+        part.name = Some(target.name.clone());
+    }
+    if record.workload.is_none() {
+        record.workload = refusal.workload;
+    }
+    record.nearest = refusal.nearest;
+    record.detail = Some(refusal.detail.into());
+    record.close(if is_failure(refusal.reason) {
+        Outcome::Failed { reason, blame }
+    } else {
+        Outcome::Refused { reason, blame }
+    });
+}
+
+/// Whether a permitted request failed because of the upstream, the path to it or the client; all others
+/// were refused by the gateway.
+fn is_failure(reason: Reason) -> bool {
+    let broken_by_client = [Reason::ClientGone, Reason::BodyStalled, Reason::ClientTls];
+    reason.facts().blame == Blame::Upstream
+        || reason == Reason::UpstreamProxyRefused
+        || broken_by_client.contains(&reason)
+}
+
+/// Records that a client broke HTTP, so that there was no request to answer.
+pub fn record_broken(
+    recorder: &Recorder,
+    meta: &ConnectionMeta,
+    caller: Option<&Caller>,
+    connection_state: &ConnectionState,
+    error: &hyper::Error,
+) {
+    let reason = if error.is_parse_too_large() {
+        Reason::HeadTooLarge
+    } else if error.is_timeout() || timed_out(error) {
+        Reason::HeadTimeout
+    } else {
+        Reason::RequestMalformed
+    };
+    let mut record = recorder.open();
+    record.entered(meta);
+    if let Some(caller) = caller {
+        record.called_by(caller);
+    }
+    let refusal = match connection_state.has_overrun() {
+        Some(overrun) => overrun.into(),
+        None => Refusal::new(
+            reason,
+            format!("the client broke off or broke HTTP: {error}"),
+        ),
+    };
+    close(record, refusal);
+}
+
+fn timed_out(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
