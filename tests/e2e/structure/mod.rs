@@ -2,3 +2,4 @@
 
 mod crates;
 mod dependencies;
+mod modules;
