@@ -11,6 +11,7 @@ pub mod ciphers;
 pub mod clock;
 pub mod destination;
 pub mod files;
+pub mod gate;
 pub mod logging;
 pub mod metrics;
 pub mod open_files;

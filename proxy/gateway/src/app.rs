@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Bound, ListenError},
+    accept::{Acceptor, Bound, ListenError},
     ca::{Ca, CaError},
     lifecycle::Lifecycle,
     observe::{
@@ -49,6 +49,9 @@ pub enum StartError {
     /// A listener cannot be bound or used.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// No thread to accept connections can be had.
+    #[error("cannot start the thread that accepts connections: {0}")]
+    Acceptor(std::io::Error),
     /// The admin endpoint cannot be bound.
     #[error("the admin endpoint cannot listen on {address}: {source}")]
     Admin {
@@ -88,6 +91,7 @@ const REFRESH_DRAIN: Duration = Duration::from_secs(15);
 pub struct App {
     gateway: Arc<GatewayState>,
     listeners: Vec<Bound>,
+    acceptor: Acceptor,
     admin: Option<TcpListener>,
     state: AdminState,
     reloader: Reloader,
@@ -155,6 +159,7 @@ pub async fn build_with_log(
         ),
         gateway: running,
         listeners,
+        acceptor: Acceptor::new().map_err(StartError::Acceptor)?,
         admin,
         state,
     };
@@ -263,6 +268,7 @@ impl App {
         let Self {
             gateway,
             listeners,
+            acceptor,
             admin,
             state,
             reloader,
@@ -284,9 +290,7 @@ impl App {
         follow_agents(&gateway).await;
         let accepting = Arc::new(gateway.accepting());
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
-        for listener in listeners {
-            tasks.spawn(listener.run(Arc::clone(&accepting)));
-        }
+        tasks.spawn(acceptor.run(listeners, accepting));
         tasks.spawn(reloader.watch(hangup));
         tasks.spawn(resume(Arc::clone(&gateway)));
         state.set_ready(true);

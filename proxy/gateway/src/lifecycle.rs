@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The gateway's tasks, and the signal that tells them to finish. Cheap to clone; clones share.
@@ -23,10 +24,21 @@ pub struct Tasks {
 impl Tasks {
     /// Runs a task that ends by itself once the gateway drains, and is dropped if it does not.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let cut = self.cut.clone();
-        // Boxed before it is wrapped: a task is moved several times before it runs, and some are large.
-        let task = Box::pin(task);
-        self.tracker.spawn(cut.run_until_cancelled_owned(task));
+        self.tracker.spawn(self.until_cut(task));
+    }
+
+    /// The same, in another runtime than the one this is called in.
+    pub fn spawn_on(&self, task: impl Future<Output = ()> + Send + 'static, runtime: &Handle) {
+        self.tracker.spawn_on(self.until_cut(task), runtime);
+    }
+
+    fn until_cut(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Option<()>> + Send + 'static {
+        // Boxed before it is wrapped: a task is moved about several times until it runs, and some
+        // are large.
+        self.cut.clone().run_until_cancelled_owned(Box::pin(task))
     }
 
     /// The tasks that run now.

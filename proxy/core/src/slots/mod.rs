@@ -9,6 +9,7 @@
 //! The lock is taken when a connection comes, is proven, and goes; never for a request on a
 //! connection that is proven already.
 
+mod in_turn;
 mod place;
 mod shares;
 mod strangers;
@@ -16,7 +17,7 @@ mod strangers;
 mod tests;
 
 pub use crate::shed::Shed;
-pub use place::Slot;
+pub use place::{Slot, Source};
 
 use std::{
     fmt,
@@ -30,7 +31,7 @@ use std::{
 use countersign_types::{Limits, ResourceName};
 
 use self::{place::Place, shares::Shares, strangers::Strangers};
-use crate::metrics::Metrics;
+use crate::{gate::Full, metrics::Metrics};
 
 /// How many of those that may give way are looked at for the one that should: a flood must not make
 /// each newcomer cost a walk through all.
@@ -65,6 +66,15 @@ pub struct Bounds {
     pub strangers: usize,
     /// Strangers from one source at one listener.
     pub per_source: usize,
+}
+
+impl From<Full> for Shed {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::One => Self::SourceFull,
+            Full::All => Self::ListenerFull,
+        }
+    }
 }
 
 impl From<&Limits> for Bounds {
@@ -142,6 +152,16 @@ impl Slots {
         Slot::new(place, self.clone(), counted)
     }
 
+    /// A newcomer was closed before it had a place.
+    pub fn turned_away(&self, source: Source, why: Shed) {
+        self.count(false, source, why);
+    }
+
+    /// How many there may be.
+    pub fn bounds(&self) -> Bounds {
+        self.0.bounds
+    }
+
     /// Closes the stranger that should go first, for what it holds; false if there is none.
     pub fn evict(&self) -> bool {
         let Some(place) = self.taken().strangers.give_way() else {
@@ -189,14 +209,17 @@ impl Slots {
     }
 
     fn shed(&self, place: &Place, why: Shed) {
-        if !place.shed(why) {
-            return;
+        if place.shed(why) {
+            self.count(place.is_proven(), place.source, why);
         }
+    }
+
+    fn count(&self, proven: bool, source: Source, why: Shed) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.connection_shed(place.is_proven(), why.as_str());
+            metrics.connection_shed(proven, why.as_str());
         }
         if let Some(Teller(tell)) = self.0.teller.get() {
-            tell(place.is_proven(), place.source.address(), why);
+            tell(proven, source.address(), why);
         }
     }
 

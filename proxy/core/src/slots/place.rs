@@ -2,20 +2,19 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
-    task::{Context, Poll},
 };
 
-use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{NoPlace, Share, Shed, Slots};
+use super::{NoPlace, Share, Shed, Slots, in_turn::InTurn};
 use crate::{
+    gate::{Gate, Turn, Wait},
     metrics::{ConnectionGuard, Metrics},
     wire::connection_state::ConnectionState,
 };
@@ -27,11 +26,11 @@ const MOST_REFUSED: u8 = 2;
 /// Where strangers are counted together: one address, or one network of IPv6, which a single host
 /// has all of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl Source {
     /// The address, or the network of IPv6.
-    pub(super) fn address(self) -> IpAddr {
+    pub fn address(self) -> IpAddr {
         self.0
     }
 }
@@ -251,31 +250,29 @@ impl Slot {
 
     /// Runs what belongs to the connection, unless and until it must be closed.
     pub async fn within(&self, connection: impl Future<Output = ()>) {
+        self.until_shed(InTurn::new(connection, &self.place, None))
+            .await;
+    }
+
+    /// The same. `first` is the turn in which the connection is looked at; while it is a stranger's it waits
+    /// for another one whenever it is to go on.
+    pub async fn within_turns(
+        &self,
+        first: Turn<Source>,
+        gate: &Gate<Source>,
+        connection: impl Future<Output = ()>,
+    ) {
+        let wait = Wait::with_first(gate, self.place.source, first);
+        self.until_shed(InTurn::new(connection, &self.place, Some(wait)))
+            .await;
+    }
+
+    async fn until_shed(&self, connection: impl Future<Output = ()>) {
         tokio::select! {
             biased;
             _ = self.shed() => {}
-            () = Looked { connection, place: &self.place } => {}
+            () = connection => {}
         }
-    }
-}
-
-pin_project! {
-    /// What belongs to a connection; once it was polled, the connection was looked at.
-    struct Looked<'p, C> {
-        #[pin]
-        connection: C,
-        place: &'p Place,
-    }
-}
-
-impl<C: Future> Future for Looked<'_, C> {
-    type Output = C::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
-        let this = self.project();
-        let polled = this.connection.poll(context);
-        this.place.looked_at();
-        polled
     }
 }
 

@@ -5,8 +5,9 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use countersign_config::model::{self, ListenerMode, Transparency};
 use countersign_core::{
     budget::Purse,
+    gate::{Gate, Turn},
     reason::Reason,
-    slots::{NoPlace, Share},
+    slots::{NoPlace, Share, Source},
     wire::{
         connection_state::ConnectionState,
         listen::{listen, listen_transparent},
@@ -15,7 +16,6 @@ use countersign_core::{
     },
 };
 use countersign_identity::{Caller, IdentifyError, TrustDomains};
-use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -38,10 +38,6 @@ use crate::{
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
-
-/// How often memory for a newcomer is asked for, and how long between.
-const TRIES: usize = 200;
-const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -78,15 +74,21 @@ pub enum ListenError {
     },
 }
 
-/// A listener that is bound and not yet accepting.
+/// What is known of the connections of a listener.
 #[derive(Debug)]
-pub struct Bound {
-    name: Arc<str>,
-    socket: TcpListener,
-    address: SocketAddr,
+pub(super) struct Listener {
+    pub(super) name: Arc<str>,
     tls: Option<Arc<ListenerCertificate>>,
     own: Option<Arc<OwnIdentity>>,
     steering: Option<Steering>,
+}
+
+/// A listener that is bound and not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+    listener: Arc<Listener>,
 }
 
 impl Bound {
@@ -121,19 +123,26 @@ impl Bound {
             }
         };
         let (socket, address) = bind(listener)?;
-        Ok(Self {
+        let listener = Listener {
             name: name.as_str().into(),
-            socket,
-            address,
             tls,
             own,
             steering,
+        };
+        Ok(Self {
+            socket,
+            address,
+            listener: Arc::new(listener),
         })
+    }
+
+    pub(super) fn into_parts(self) -> (TcpListener, Arc<Listener>) {
+        (self.socket, self.listener)
     }
 
     /// The listener's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.listener.name
     }
 
     /// The address it is bound to, with the real port.
@@ -143,72 +152,8 @@ impl Bound {
 
     /// Its certificate, to be reloaded when the files change.
     pub fn certificate(&self) -> Option<&Arc<ListenerCertificate>> {
-        self.tls.as_ref()
+        self.listener.tls.as_ref()
     }
-
-    /// Accepts connections until the gateway drains. It never stops because places are taken:
-    /// a newcomer has one, and somebody else may have to go for it.
-    pub async fn run(self, context: Arc<AcceptContext>) {
-        loop {
-            let accepted = tokio::select! {
-                () = context.lifecycle.drain.cancelled() => return,
-                accepted = self.socket.accept() => accepted,
-            };
-            let (stream, client) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::error!(listener = %self.name, %error, "cannot accept a connection");
-                    if is_shortage(&error) {
-                        context.slots.evict();
-                    }
-                    // Trying at once would only spin.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            // Counted there, if there is none. Others wait in the system's queue meanwhile.
-            let Some(purse) = admitted(&context).await else {
-                continue;
-            };
-            let incoming = Incoming {
-                meta: ConnectionMeta {
-                    purse,
-                    listener: Arc::clone(&self.name),
-                    client,
-                    original_destination: None,
-                    slot: Arc::new(context.slots.enter(&self.name, client.ip())),
-                },
-                tls: self.tls.clone(),
-                own: self.own.clone(),
-                steering: self.steering.clone(),
-                context: Arc::clone(&context),
-            };
-            context
-                .lifecycle
-                .tasks
-                .spawn(incoming.serve_within_place(stream));
-        }
-    }
-}
-
-/// Memory for a newcomer. Strangers that were closed for it give theirs back when their tasks have
-/// ended, which takes a moment; `None` if it takes long.
-async fn admitted(context: &AcceptContext) -> Option<Arc<Purse>> {
-    for _ in 0..TRIES {
-        if let Ok(purse) = context.budget.admit() {
-            return Some(purse);
-        }
-        tokio::time::sleep(BETWEEN_TRIES).await;
-    }
-    None
-}
-
-/// Whether file descriptors or memory are short, of which a stranger's are the first to be given up.
-fn is_shortage(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| {
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno)
-    })
 }
 
 fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenError> {
@@ -236,25 +181,50 @@ fn bind(listener: &model::Listener) -> Result<(TcpListener, SocketAddr), ListenE
 }
 
 /// A connection that just came in.
-struct Incoming {
+pub(super) struct Incoming {
     meta: ConnectionMeta,
-    tls: Option<Arc<ListenerCertificate>>,
-    own: Option<Arc<OwnIdentity>>,
-    steering: Option<Steering>,
+    listener: Arc<Listener>,
     context: Arc<AcceptContext>,
 }
 
 impl Incoming {
+    pub(super) fn new(
+        context: Arc<AcceptContext>,
+        listener: &Arc<Listener>,
+        client: SocketAddr,
+        purse: Arc<Purse>,
+    ) -> Self {
+        let meta = ConnectionMeta {
+            purse,
+            listener: Arc::clone(&listener.name),
+            client,
+            original_destination: None,
+            slot: Arc::new(context.slots.enter(&listener.name, client.ip())),
+        };
+        Self {
+            meta,
+            listener: Arc::clone(listener),
+            context,
+        }
+    }
+
     /// Serves for as long as the connection may keep its place.
-    async fn serve_within_place(self, stream: TcpStream) {
+    pub(super) async fn serve_within_place(
+        self,
+        stream: TcpStream,
+        turn: Turn<Source>,
+        gate: &Gate<Source>,
+    ) {
         // What comes in at a pod's own gateway is the pod's.
-        if self.own.is_some()
+        if self.listener.own.is_some()
             && let Err(refusal) = self.meta.slot.prove(|| Share::Own)
         {
             return self.record(refusal.into());
         }
         let slot = Arc::clone(&self.meta.slot);
-        slot.within(self.serve(stream)).await;
+        // Boxed, so that it is not moved about with what it is wrapped in.
+        let served = Box::pin(self.serve(stream));
+        slot.within_turns(turn, gate, served).await;
     }
 
     async fn serve(self, stream: TcpStream) {
@@ -262,7 +232,7 @@ impl Incoming {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "the client left at once");
         }
-        if let Some(steering) = self.steering {
+        if let Some(steering) = self.listener.steering.clone() {
             let transparent = Transparent {
                 closing: self.context.lifecycle.drain.child_token(),
                 context: self.context,
@@ -271,7 +241,7 @@ impl Incoming {
             };
             return transparent.serve(stream).await;
         }
-        match self.tls.clone() {
+        match self.listener.tls.clone() {
             None => self.speak(stream, Protocol::Http1, None).await,
             Some(certificate) => self.greet(stream, &certificate).await,
         }
@@ -338,7 +308,7 @@ impl Incoming {
             meta: self.meta.clone(),
             connection_state: Arc::clone(&connection_state),
             closing: closing.clone(),
-            own: self.own.clone(),
+            own: self.listener.own.clone(),
             certificate: certificate.clone(),
         });
         let served = serve::serve(

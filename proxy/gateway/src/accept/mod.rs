@@ -1,6 +1,7 @@
 //! Letting connections in: listeners, CONNECT and absolute-form requests, redirected connections,
 //! interception, and the bounds and ends of connections.
 
+mod acceptor;
 mod clear;
 mod context;
 mod explicit;
@@ -15,6 +16,7 @@ mod transparent;
 mod tunnel;
 mod unmatched;
 
+pub use acceptor::Acceptor;
 pub use context::AcceptContext;
 pub use listener::{Bound, ListenError};
 pub use tls::{ListenerCertificate, TlsError};

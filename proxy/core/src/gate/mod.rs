@@ -1,0 +1,399 @@
+//! Work that waits for its turn, so that whoever has much of it delays others by a little.
+//!
+//! A worker serves what is ready in the order in which it became so. A flood would be ahead of everybody
+//! else. So only a few pieces of work that anybody can cause (a look at a new connection, a step of a TLS
+//! handshake) are in the workers' queues at any time; the rest waits here, where those that cause it take
+//! turns.
+
+mod wait;
+
+pub use wait::{InTurn, Wait};
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    hash::Hash,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Begins with a piece of work, at once and without waiting for anything.
+type Start<K> = Box<dyn FnOnce(Turn<K>) + Send>;
+
+/// What a key is: whatever tells those apart that take turns.
+pub trait Key: Copy + Eq + Hash + Send + 'static {}
+
+impl<K: Copy + Eq + Hash + Send + 'static> Key for K {}
+
+/// How many newcomers may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Of one key.
+    pub for_one: usize,
+    /// Of all together.
+    pub for_all: usize,
+}
+
+/// Which room is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// That of one key.
+    One,
+    /// That of all.
+    All,
+}
+
+/// A queue in which keys take turns. Cheap to clone; clones share.
+pub struct Gate<K: Key>(Arc<Shared<K>>);
+
+struct Shared<K: Key> {
+    /// How many pieces of work are in progress beside each other.
+    most: usize,
+    queue: Mutex<Queue<K>>,
+}
+
+struct Queue<K: Key> {
+    in_progress: usize,
+    /// Turns of these that were given back, to be handed on.
+    free: usize,
+    /// Whether somebody hands them on at this moment.
+    is_starting: bool,
+    newcomers: usize,
+    waiting: HashMap<K, Waiting<K>>,
+    /// The keys that wait, next first.
+    order: VecDeque<K>,
+}
+
+struct Waiting<K: Key> {
+    newcomers: usize,
+    work: VecDeque<Work<K>>,
+}
+
+struct Work<K: Key> {
+    is_newcomer: bool,
+    start: Start<K>,
+}
+
+/// The right to one piece of work. The next one begins when it is dropped.
+pub struct Turn<K: Key>(Option<Gate<K>>);
+
+impl<K: Key> Gate<K> {
+    /// At most `most` pieces of work are in progress beside each other.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Shared {
+            most: most.max(1),
+            queue: Mutex::new(Queue {
+                in_progress: 0,
+                free: 0,
+                is_starting: false,
+                newcomers: 0,
+                waiting: HashMap::new(),
+                order: VecDeque::new(),
+            }),
+        }))
+    }
+
+    /// Begins with a newcomer, now or when it is its key's turn. If there is no room, returns whose newcomer
+    /// was dropped, and why: this one, or one of the key that has most.
+    pub fn enter(
+        &self,
+        key: K,
+        room: Room,
+        start: impl FnOnce(Turn<K>) + Send + 'static,
+    ) -> Option<(K, Full)> {
+        let mut queue = self.queue();
+        if !queue.take(self.0.most) {
+            let gone = queue.make_room(key, room);
+            if gone.is_none_or(|(gone, _)| gone != key) {
+                queue.push(key, true, Box::new(start));
+            }
+            return gone;
+        }
+        drop(queue);
+        start(Turn(Some(self.clone())));
+        None
+    }
+
+    /// Goes on with something when it is its key's turn. There is always room for it.
+    pub fn wait(&self, key: K, start: impl FnOnce(Turn<K>) + Send + 'static) {
+        let mut queue = self.queue();
+        if !queue.take(self.0.most) {
+            return queue.push(key, false, Box::new(start));
+        }
+        drop(queue);
+        start(Turn(Some(self.clone())));
+    }
+
+    /// A turn, if nobody has to wait for one.
+    pub fn take(&self) -> Option<Turn<K>> {
+        let free = self.queue().take(self.0.most);
+        free.then(|| Turn(Some(self.clone())))
+    }
+
+    /// Hands on a turn that was given back. Where a piece of work ends while it is started, that is done by
+    /// whoever started it, so that nothing nests.
+    fn give_back(self) {
+        {
+            let mut queue = self.queue();
+            queue.free += 1;
+            if queue.is_starting {
+                return;
+            }
+            queue.is_starting = true;
+        }
+        loop {
+            // Not in the condition, where the lock would be kept.
+            let next = self.queue().next();
+            let Some(start) = next else { return };
+            start(Turn(Some(self.clone())));
+        }
+    }
+
+    /// What is guarded is whole after each statement, so a panic elsewhere spoils nothing.
+    fn queue(&self) -> MutexGuard<'_, Queue<K>> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Key> Queue<K> {
+    fn take(&mut self, most: usize) -> bool {
+        let free = self.in_progress < most;
+        self.in_progress += usize::from(free);
+        free
+    }
+
+    /// Whose newcomer gives way to one of `key`, if there are too many then.
+    fn make_room(&mut self, key: K, room: Room) -> Option<(K, Full)> {
+        let own = self.waiting.get(&key).map_or(0, |it| it.newcomers);
+        if own >= room.for_one {
+            return Some((key, Full::One));
+        }
+        if self.newcomers < room.for_all {
+            return None;
+        }
+        let fullest = self.waiting.iter_mut().max_by_key(|(_, it)| it.newcomers);
+        let gone = match fullest {
+            Some((fullest, waiting)) if waiting.newcomers > own.max(1) => {
+                waiting.newcomers -= 1;
+                self.newcomers -= 1;
+                waiting.remove_newest();
+                *fullest
+            }
+            _ => key,
+        };
+        Some((gone, Full::All))
+    }
+
+    fn push(&mut self, key: K, is_newcomer: bool, start: Start<K>) {
+        let waiting = self.waiting.entry(key).or_insert_with(|| Waiting {
+            newcomers: 0,
+            work: VecDeque::new(),
+        });
+        if waiting.work.is_empty() {
+            self.order.push_back(key);
+        }
+        waiting.work.push_back(Work { is_newcomer, start });
+        waiting.newcomers += usize::from(is_newcomer);
+        self.newcomers += usize::from(is_newcomer);
+    }
+
+    /// What is to be started in a turn that was given back.
+    fn next(&mut self) -> Option<Start<K>> {
+        if self.free > 0
+            && let Some(start) = self.pop()
+        {
+            self.free -= 1;
+            return Some(start);
+        }
+        self.in_progress -= mem::take(&mut self.free);
+        self.is_starting = false;
+        None
+    }
+
+    fn pop(&mut self) -> Option<Start<K>> {
+        let key = self.order.pop_front()?;
+        let waiting = self.waiting.get_mut(&key)?;
+        let Work { is_newcomer, start } = waiting.work.pop_front()?;
+        waiting.newcomers -= usize::from(is_newcomer);
+        self.newcomers -= usize::from(is_newcomer);
+        if waiting.work.is_empty() {
+            self.waiting.remove(&key);
+        } else {
+            self.order.push_back(key);
+        }
+        Some(start)
+    }
+}
+
+impl<K: Key> Waiting<K> {
+    /// One of several newcomers, so that something is left.
+    fn remove_newest(&mut self) {
+        let newest = self.work.iter().rposition(|work| work.is_newcomer);
+        if let Some(newest) = newest {
+            self.work.remove(newest);
+        }
+    }
+}
+
+impl<K: Key> Clone for Gate<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Key> fmt::Debug for Gate<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").finish_non_exhaustive()
+    }
+}
+
+impl<K: Key> fmt::Debug for Turn<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn")
+    }
+}
+
+impl<K: Key> Drop for Turn<K> {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0.take() {
+            gate.give_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    type Started = (&'static str, Turn<&'static str>);
+
+    const FLOOD: &str = "flood";
+    const HONEST: &str = "honest";
+
+    const OTHER: &str = "other";
+
+    const ROOM: Room = Room {
+        for_one: 3,
+        for_all: 5,
+    };
+
+    struct Entrance(Gate<&'static str>, mpsc::Sender<Started>);
+
+    impl Entrance {
+        fn enter(&self, key: &'static str, name: &'static str) -> Option<(&'static str, Full)> {
+            let sender = self.1.clone();
+            self.0.enter(key, ROOM, move |turn| {
+                let _ = sender.send((name, turn));
+            })
+        }
+
+        fn go_on(&self, key: &'static str, name: &'static str) {
+            let sender = self.1.clone();
+            self.0.wait(key, move |turn| {
+                let _ = sender.send((name, turn));
+            });
+        }
+    }
+
+    fn gate(most: usize) -> (Entrance, mpsc::Receiver<Started>) {
+        let (sender, started) = mpsc::channel();
+        (Entrance(Gate::new(most), sender), started)
+    }
+
+    #[test]
+    fn only_so_many_are_looked_at_beside_each_other() {
+        let (gate, started) = gate(2);
+        for name in ["a", "b", "c"] {
+            assert_eq!(gate.enter(FLOOD, name), None);
+        }
+        let held: Vec<_> = started.try_iter().collect();
+        assert_eq!(held.iter().map(|it| it.0).collect::<Vec<_>>(), ["a", "b"]);
+        drop(held);
+        assert_eq!(started.try_recv().map(|it| it.0), Ok("c"));
+    }
+
+    #[test]
+    fn a_source_with_many_delays_another_by_one() {
+        let (gate, started) = gate(1);
+        for name in ["1", "2", "3", "4"] {
+            assert_eq!(gate.enter(FLOOD, name), None);
+        }
+        assert_eq!(gate.enter(HONEST, "honest"), None);
+        let order: Vec<_> = started.try_iter().map(|(name, _)| name).collect();
+        assert_eq!(order, ["1", "2", "honest", "3", "4"]);
+    }
+
+    #[test]
+    fn a_connection_that_ends_unseen_gives_its_turn_back() {
+        let (gate, started) = gate(1);
+        assert_eq!(gate.enter(FLOOD, "gone"), None);
+        drop(started.try_recv());
+        assert_eq!(gate.enter(FLOOD, "next"), None);
+        assert_eq!(started.try_recv().map(|it| it.0), Ok("next"));
+    }
+
+    #[test]
+    fn of_one_source_and_of_all_only_so_many_wait() {
+        let (gate, started) = gate(1);
+        for name in ["started", "1", "2", "3"] {
+            assert_eq!(gate.enter(FLOOD, name), None);
+        }
+        assert_eq!(gate.enter(FLOOD, "4"), Some((FLOOD, Full::One)));
+        for name in ["5", "6"] {
+            assert_eq!(gate.enter(HONEST, name), None);
+        }
+        let all = Full::All;
+        assert_eq!(gate.enter(HONEST, "7"), Some((FLOOD, all)), "it had most");
+        assert_eq!(gate.enter(HONEST, "8"), Some((HONEST, Full::One)));
+        assert_eq!(gate.enter(OTHER, "9"), Some((HONEST, all)));
+        assert_eq!(
+            gate.enter(FLOOD, "10"),
+            Some((FLOOD, all)),
+            "all have as many"
+        );
+        let order: Vec<_> = started.try_iter().map(|(name, _)| name).collect();
+        assert_eq!(order, ["started", "1", "5", "9", "2", "6"]);
+    }
+
+    #[test]
+    fn who_was_looked_at_waits_with_the_newcomers_of_its_source() {
+        let (gate, started) = gate(1);
+        for name in ["started", "1", "2", "3"] {
+            assert_eq!(gate.enter(FLOOD, name), None);
+        }
+        gate.go_on(FLOOD, "goes on");
+        gate.go_on(HONEST, "honest");
+        let order: Vec<_> = started.try_iter().map(|(name, _)| name).collect();
+        assert_eq!(order, ["started", "1", "honest", "2", "3", "goes on"]);
+    }
+
+    /// As where the runtime that would serve them has ended.
+    #[test]
+    fn those_that_end_while_they_are_started_do_not_nest() {
+        let gate = Gate::new(1);
+        let first = gate.take();
+        let room = Room {
+            for_one: 100_000,
+            for_all: 100_000,
+        };
+        for _ in 0..100_000 {
+            assert_eq!(gate.enter("flood", room, drop), None);
+        }
+        drop(first);
+        assert_eq!(gate.queue().in_progress, 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_sources_that_wait_no_more() {
+        let (gate, started) = gate(1);
+        for (client, name) in [(FLOOD, "a"), (HONEST, "b"), (FLOOD, "c")] {
+            assert_eq!(gate.enter(client, name), None);
+        }
+        while started.try_recv().is_ok() {}
+        let queue = gate.0.queue();
+        assert_eq!(queue.in_progress, 0);
+        assert!(queue.waiting.is_empty() && queue.order.is_empty());
+    }
+}
