@@ -7,13 +7,19 @@ use std::{
 };
 
 use countersign_config::{host::Host, model::TrustRoots};
-use countersign_core::{chain, ciphers, files};
+use countersign_core::{
+    chain, ciphers, files,
+    gate::{Gate, InTurn},
+};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, runtime::Handle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::error::{ForwardError, SetupError};
+use super::{
+    error::{ForwardError, SetupError},
+    fair_queue::CallerId,
+};
 
 /// The HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,11 +40,15 @@ impl Protocol {
     }
 }
 
+/// How many handshakes each worker has in progress.
+const FOR_EACH_WORKER: usize = 2;
+
 /// Makes verified TLS connections.
 #[derive(Clone)]
 pub(super) struct Tls {
     any: TlsConnector,
     http1: TlsConnector,
+    handshakes: Gate<CallerId>,
 }
 
 impl Tls {
@@ -53,7 +63,13 @@ impl Tls {
         Ok(Self {
             any: Arc::new(any).into(),
             http1: Arc::new(http1).into(),
+            handshakes: Gate::new(FOR_EACH_WORKER * Handle::current().metrics().num_workers()),
         })
+    }
+
+    /// Where handshakes wait for their turn: each takes a worker as long as many requests do.
+    pub(super) fn handshakes(&self) -> &Gate<CallerId> {
+        &self.handshakes
     }
 
     /// Performs the handshake with `host` and learns its HTTP version. Without ALPN it is HTTP/1.1.
@@ -61,8 +77,10 @@ impl Tls {
         &self,
         host: &Host,
         stream: TcpStream,
+        caller: CallerId,
     ) -> Result<(TlsStream<TcpStream>, Protocol), ForwardError> {
-        let stream = handshake(&self.any, host, stream).await?;
+        let handshake = handshake(&self.any, host, stream);
+        let stream = InTurn::new(&self.handshakes, caller, handshake).await?;
         let protocol = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
             Some(_) | None => Protocol::Http1,
@@ -75,8 +93,10 @@ impl Tls {
         &self,
         host: &Host,
         stream: TcpStream,
+        caller: CallerId,
     ) -> Result<TlsStream<TcpStream>, ForwardError> {
-        handshake(&self.http1, host, stream).await
+        let handshake = handshake(&self.http1, host, stream);
+        InTurn::new(&self.handshakes, caller, handshake).await
     }
 }
 
