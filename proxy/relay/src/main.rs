@@ -33,7 +33,7 @@ mod tests {
         let mut command = Cli::command();
         command.clone().debug_assert();
         let help = command.render_long_help().to_string();
-        for word in ["Carries the pod's connections", "--gateway", "--token-file"] {
+        for word in ["Tunnels the pod's connections", "--gateway", "--token-file"] {
             assert!(help.contains(word), "{word}\n{help}");
         }
     }

@@ -94,7 +94,8 @@ impl<K: Key> Gate<K> {
     }
 
     /// Begins with a newcomer, now or when it is its key's turn. If there is no room, returns whose newcomer
-    /// was dropped, and why: this one, or one of the key that has most.
+    /// was dropped, and why: the oldest one of this key, or of the key that has most; this one itself only where
+    /// many keys have one each.
     pub fn enter(
         &self,
         key: K,
@@ -103,11 +104,7 @@ impl<K: Key> Gate<K> {
     ) -> Option<(K, Full)> {
         let mut queue = self.queue();
         if !queue.take(self.0.most) {
-            let gone = queue.make_room(key, room);
-            if gone.is_none_or(|(gone, _)| gone != key) {
-                queue.push(key, true, Box::new(start));
-            }
-            return gone;
+            return queue.take_in(key, room, Box::new(start));
         }
         drop(queue);
         start(Turn(Some(self.clone())));
@@ -162,26 +159,51 @@ impl<K: Key> Queue<K> {
         free
     }
 
-    /// Whose newcomer gives way to one of `key`, if there are too many then.
-    fn make_room(&mut self, key: K, room: Room) -> Option<(K, Full)> {
-        let own = self.waiting.get(&key).map_or(0, |it| it.newcomers);
+    fn take_in(&mut self, key: K, room: Room, start: Start<K>) -> Option<(K, Full)> {
+        let own = self.newcomers_of(&key);
+        let crowded = self.crowded(key, own, room);
+        if let Some((gone, _)) = crowded
+            && gone == key
+            && own == 0
+        {
+            return crowded;
+        }
+        self.push(key, true, start);
+        if let Some((gone, _)) = crowded {
+            self.remove_oldest(&gone);
+        }
+        crowded
+    }
+
+    /// Whose newcomer gives way to one of `key`, which has `own`, if there are too many then.
+    fn crowded(&self, key: K, own: usize, room: Room) -> Option<(K, Full)> {
         if own >= room.for_one {
             return Some((key, Full::One));
         }
         if self.newcomers < room.for_all {
             return None;
         }
-        let fullest = self.waiting.iter_mut().max_by_key(|(_, it)| it.newcomers);
-        let gone = match fullest {
-            Some((fullest, waiting)) if waiting.newcomers > own.max(1) => {
-                waiting.newcomers -= 1;
-                self.newcomers -= 1;
-                waiting.remove_newest();
-                *fullest
-            }
-            _ => key,
+        let by_count = self.waiting.iter().map(|(key, it)| (it.newcomers, *key));
+        let fullest = by_count.max_by_key(|(count, _)| *count);
+        let more = fullest.filter(|(count, _)| *count > own.max(1));
+        Some((more.map_or(key, |(_, fullest)| fullest), Full::All))
+    }
+
+    fn newcomers_of(&self, key: &K) -> usize {
+        self.waiting.get(key).map_or(0, |it| it.newcomers)
+    }
+
+    /// Drops the oldest of several newcomers, so that something of the key is left.
+    fn remove_oldest(&mut self, key: &K) {
+        let Some(waiting) = self.waiting.get_mut(key) else {
+            return;
         };
-        Some((gone, Full::All))
+        let oldest = waiting.work.iter().position(|work| work.is_newcomer);
+        if let Some(oldest) = oldest {
+            waiting.work.remove(oldest);
+            waiting.newcomers -= 1;
+            self.newcomers -= 1;
+        }
     }
 
     fn push(&mut self, key: K, is_newcomer: bool, start: Start<K>) {
@@ -222,16 +244,6 @@ impl<K: Key> Queue<K> {
             self.order.push_back(key);
         }
         Some(start)
-    }
-}
-
-impl<K: Key> Waiting<K> {
-    /// One of several newcomers, so that something is left.
-    fn remove_newest(&mut self) {
-        let newest = self.work.iter().rposition(|work| work.is_newcomer);
-        if let Some(newest) = newest {
-            self.work.remove(newest);
-        }
     }
 }
 
@@ -354,7 +366,7 @@ mod tests {
             "all have as many"
         );
         let order: Vec<_> = started.try_iter().map(|(name, _)| name).collect();
-        assert_eq!(order, ["started", "1", "5", "9", "2", "6"]);
+        assert_eq!(order, ["started", "4", "7", "9", "10", "8"]);
     }
 
     #[test]

@@ -7,8 +7,37 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::place::{Place, Source};
-use crate::gate::Wait;
+use super::place::{Place, Slot, Source};
+use crate::gate::{Gate, Turn, Wait};
+
+impl Slot {
+    /// Runs what belongs to the connection, unless and until it must be closed.
+    pub async fn within(&self, connection: impl Future<Output = ()>) {
+        self.until_shed(InTurn::new(connection, &self.place, None))
+            .await;
+    }
+
+    /// The same. `first` is the turn in which the connection is looked at; while it is a stranger's it waits
+    /// for another one whenever it is to go on.
+    pub async fn within_turns(
+        &self,
+        first: Turn<Source>,
+        gate: &Gate<Source>,
+        connection: impl Future<Output = ()>,
+    ) {
+        let wait = Wait::with_first(gate, self.place.source, first);
+        self.until_shed(InTurn::new(connection, &self.place, Some(wait)))
+            .await;
+    }
+
+    async fn until_shed(&self, connection: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            _ = self.shed() => {}
+            () = connection => {}
+        }
+    }
+}
 
 pin_project! {
     pub(super) struct InTurn<'p, C> {
@@ -69,8 +98,7 @@ mod tests {
     use countersign_types::ResourceName;
 
     use super::*;
-    use crate::gate::Gate;
-    use crate::slots::{Bounds, Share, Slot, Slots};
+    use crate::slots::{Bounds, Share, Slots};
 
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

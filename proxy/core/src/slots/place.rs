@@ -12,9 +12,8 @@ use std::{
 use smallvec::SmallVec;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{NoPlace, Share, Shed, Slots, in_turn::InTurn};
+use super::{NoPlace, Share, Shed, Slots};
 use crate::{
-    gate::{Gate, Turn, Wait},
     metrics::{ConnectionGuard, Metrics},
     wire::connection_state::ConnectionState,
 };
@@ -246,33 +245,6 @@ impl Slot {
         }
         told.await;
         self.place.shed.get().copied().unwrap_or(Shed::Resources)
-    }
-
-    /// Runs what belongs to the connection, unless and until it must be closed.
-    pub async fn within(&self, connection: impl Future<Output = ()>) {
-        self.until_shed(InTurn::new(connection, &self.place, None))
-            .await;
-    }
-
-    /// The same. `first` is the turn in which the connection is looked at; while it is a stranger's it waits
-    /// for another one whenever it is to go on.
-    pub async fn within_turns(
-        &self,
-        first: Turn<Source>,
-        gate: &Gate<Source>,
-        connection: impl Future<Output = ()>,
-    ) {
-        let wait = Wait::with_first(gate, self.place.source, first);
-        self.until_shed(InTurn::new(connection, &self.place, Some(wait)))
-            .await;
-    }
-
-    async fn until_shed(&self, connection: impl Future<Output = ()>) {
-        tokio::select! {
-            biased;
-            _ = self.shed() => {}
-            () = connection => {}
-        }
     }
 }
 
