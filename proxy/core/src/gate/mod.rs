@@ -64,14 +64,12 @@ struct Queue<K: Key> {
     order: VecDeque<K>,
 }
 
+/// What waits for one key. Newcomers and what goes on take turns too: neither a flood of newcomers keeps those
+/// from going on that were begun with, nor the other way round.
 struct Waiting<K: Key> {
-    newcomers: usize,
-    work: VecDeque<Work<K>>,
-}
-
-struct Work<K: Key> {
-    is_newcomer: bool,
-    start: Start<K>,
+    newcomers: VecDeque<Start<K>>,
+    others: VecDeque<Start<K>>,
+    newcomer_is_next: bool,
 }
 
 /// The right to one piece of work. The next one begins when it is dropped.
@@ -109,6 +107,11 @@ impl<K: Key> Gate<K> {
         drop(queue);
         start(Turn(Some(self.clone())));
         None
+    }
+
+    /// Whether a newcomer of `key` would have an older one dropped.
+    pub fn is_full_for(&self, key: K, room: Room) -> bool {
+        self.queue().newcomers_of(&key) >= room.for_one
     }
 
     /// Goes on with something when it is its key's turn. There is always room for it.
@@ -183,40 +186,38 @@ impl<K: Key> Queue<K> {
         if self.newcomers < room.for_all {
             return None;
         }
-        let by_count = self.waiting.iter().map(|(key, it)| (it.newcomers, *key));
+        let by_count = self
+            .waiting
+            .iter()
+            .map(|(key, it)| (it.newcomers.len(), *key));
         let fullest = by_count.max_by_key(|(count, _)| *count);
         let more = fullest.filter(|(count, _)| *count > own.max(1));
         Some((more.map_or(key, |(_, fullest)| fullest), Full::All))
     }
 
     fn newcomers_of(&self, key: &K) -> usize {
-        self.waiting.get(key).map_or(0, |it| it.newcomers)
+        self.waiting.get(key).map_or(0, |it| it.newcomers.len())
     }
 
     /// Drops the oldest of several newcomers, so that something of the key is left.
     fn remove_oldest(&mut self, key: &K) {
-        let Some(waiting) = self.waiting.get_mut(key) else {
-            return;
-        };
-        let oldest = waiting.work.iter().position(|work| work.is_newcomer);
-        if let Some(oldest) = oldest {
-            waiting.work.remove(oldest);
-            waiting.newcomers -= 1;
+        let waiting = self.waiting.get_mut(key);
+        if waiting.and_then(|it| it.newcomers.pop_front()).is_some() {
             self.newcomers -= 1;
         }
     }
 
     fn push(&mut self, key: K, is_newcomer: bool, start: Start<K>) {
-        let waiting = self.waiting.entry(key).or_insert_with(|| Waiting {
-            newcomers: 0,
-            work: VecDeque::new(),
-        });
-        if waiting.work.is_empty() {
+        let waiting = self.waiting.entry(key).or_insert_with(Waiting::new);
+        if waiting.is_empty() {
             self.order.push_back(key);
         }
-        waiting.work.push_back(Work { is_newcomer, start });
-        waiting.newcomers += usize::from(is_newcomer);
-        self.newcomers += usize::from(is_newcomer);
+        if is_newcomer {
+            waiting.newcomers.push_back(start);
+            self.newcomers += 1;
+        } else {
+            waiting.others.push_back(start);
+        }
     }
 
     /// What is to be started in a turn that was given back.
@@ -235,15 +236,41 @@ impl<K: Key> Queue<K> {
     fn pop(&mut self) -> Option<Start<K>> {
         let key = self.order.pop_front()?;
         let waiting = self.waiting.get_mut(&key)?;
-        let Work { is_newcomer, start } = waiting.work.pop_front()?;
-        waiting.newcomers -= usize::from(is_newcomer);
-        self.newcomers -= usize::from(is_newcomer);
-        if waiting.work.is_empty() {
+        let before = waiting.newcomers.len();
+        let start = waiting.pop();
+        self.newcomers -= before - waiting.newcomers.len();
+        if waiting.is_empty() {
             self.waiting.remove(&key);
         } else {
             self.order.push_back(key);
         }
-        Some(start)
+        start
+    }
+}
+
+impl<K: Key> Waiting<K> {
+    fn new() -> Self {
+        Self {
+            newcomers: VecDeque::new(),
+            others: VecDeque::new(),
+            newcomer_is_next: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.newcomers.is_empty() && self.others.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<Start<K>> {
+        let of_newcomers = self.newcomer_is_next || self.others.is_empty();
+        self.newcomer_is_next = !of_newcomers;
+        if of_newcomers {
+            self.newcomers
+                .pop_front()
+                .or_else(|| self.others.pop_front())
+        } else {
+            self.others.pop_front()
+        }
     }
 }
 
@@ -352,6 +379,7 @@ mod tests {
         for name in ["started", "1", "2", "3"] {
             assert_eq!(gate.enter(FLOOD, name), None);
         }
+        assert!(gate.0.is_full_for(FLOOD, ROOM) && !gate.0.is_full_for(HONEST, ROOM));
         assert_eq!(gate.enter(FLOOD, "4"), Some((FLOOD, Full::One)));
         for name in ["5", "6"] {
             assert_eq!(gate.enter(HONEST, name), None);
@@ -370,15 +398,20 @@ mod tests {
     }
 
     #[test]
-    fn who_was_looked_at_waits_with_the_newcomers_of_its_source() {
+    fn who_was_looked_at_and_newcomers_of_its_source_take_turns() {
         let (gate, started) = gate(1);
         for name in ["started", "1", "2", "3"] {
             assert_eq!(gate.enter(FLOOD, name), None);
         }
-        gate.go_on(FLOOD, "goes on");
+        for name in ["goes on", "and on"] {
+            gate.go_on(FLOOD, name);
+        }
         gate.go_on(HONEST, "honest");
         let order: Vec<_> = started.try_iter().map(|(name, _)| name).collect();
-        assert_eq!(order, ["started", "1", "honest", "2", "3", "goes on"]);
+        assert_eq!(
+            order,
+            ["started", "goes on", "honest", "1", "and on", "2", "3"]
+        );
     }
 
     /// As where the runtime that would serve them has ended.

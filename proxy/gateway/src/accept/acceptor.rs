@@ -23,6 +23,7 @@ use tokio::{
     runtime::{self, Handle},
     sync::oneshot,
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{
@@ -33,9 +34,12 @@ use super::{
 /// How many connections each worker looks at, beside each other, for the first time.
 const FOR_EACH_WORKER: usize = 2;
 
-/// How often memory for a newcomer is asked for, and how long between.
+/// How often memory for a newcomer is asked for, and how long between; also between looks for room.
 const TRIES: usize = 200;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// For how long connections from another source are expected after there was one.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// After an error. Trying at once would only spin.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -53,6 +57,13 @@ struct Newcomer {
     stream: net::TcpStream,
     client: SocketAddr,
     listener: Arc<Listener>,
+}
+
+/// Whether connections come from several sources at a listener.
+#[derive(Debug)]
+struct Sources {
+    last: Option<Source>,
+    others_until: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +128,7 @@ async fn accept_at(bound: Bound, newcomers: Newcomers) {
             return;
         }
     };
+    let mut sources = Sources::new();
     let mut drain = pin!(newcomers.context.lifecycle.drain.cancelled());
     loop {
         let accepted = tokio::select! {
@@ -125,7 +137,14 @@ async fn accept_at(bound: Bound, newcomers: Newcomers) {
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => newcomers.enter(stream, client, &listener),
+            Ok((stream, client)) => {
+                let source = client.ip().into();
+                sources.note(source);
+                if !sources.are_several() {
+                    newcomers.room_for(source).await;
+                }
+                newcomers.enter(stream, client, &listener);
+            }
             Err(error) => {
                 tracing::error!(listener = %name, %error, "cannot accept a connection");
                 if is_shortage(&error) {
@@ -145,6 +164,26 @@ fn is_shortage(error: &io::Error) -> bool {
     })
 }
 
+impl Sources {
+    fn new() -> Self {
+        Self {
+            last: None,
+            others_until: Instant::now(),
+        }
+    }
+
+    fn note(&mut self, source: Source) {
+        if self.last.is_some_and(|last| last != source) {
+            self.others_until = Instant::now() + OTHERS;
+        }
+        self.last = Some(source);
+    }
+
+    fn are_several(&self) -> bool {
+        Instant::now() < self.others_until
+    }
+}
+
 impl Newcomers {
     fn new(context: Arc<AcceptContext>, workers: Handle) -> Self {
         let most = FOR_EACH_WORKER * workers.metrics().num_workers();
@@ -157,6 +196,16 @@ impl Newcomers {
                 for_all: bounds.strangers,
             },
             workers,
+        }
+    }
+
+    /// Waits until no other one is closed for a newcomer of `source`. While there is one source only, closing
+    /// protects nobody, and the kernel's queue can hold back who comes too fast.
+    async fn room_for(&self, source: Source) {
+        while self.gate.is_full_for(source, self.room)
+            && !self.context.lifecycle.drain.is_cancelled()
+        {
+            tokio::time::sleep(BETWEEN_TRIES).await;
         }
     }
 
