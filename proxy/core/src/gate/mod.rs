@@ -1,13 +1,12 @@
 //! Work that waits for its turn, so that whoever has much of it delays others by a little.
 //!
 //! A worker serves what is ready in the order in which it became so. A flood would be ahead of everybody
-//! else. So only a few pieces of work that anybody can cause (a look at a new connection, a step of a TLS
-//! handshake) are in the workers' queues at any time; the rest waits here, where those that cause it take
-//! turns.
+//! else. So only a few pieces of work that anybody can cause are in the workers' queues at any time; the rest
+//! waits here, where those that cause it take turns.
 
 mod wait;
 
-pub use wait::{InTurn, Wait};
+pub use wait::Wait;
 
 use std::{
     collections::{HashMap, VecDeque},

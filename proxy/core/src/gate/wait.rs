@@ -1,13 +1,10 @@
-//! A future that goes on in its turn.
+//! A task that waits for its turns.
 
 use std::{
     mem,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
-
-use pin_project_lite::pin_project;
 
 use super::{Gate, Key, Turn};
 
@@ -34,16 +31,7 @@ enum Next<K: Key> {
 struct Seat<K: Key>(Mutex<(Option<Turn<K>>, Option<Waker>)>);
 
 impl<'g, K: Key> Wait<'g, K> {
-    /// Waits for the turns of `key`.
-    pub fn new(gate: &'g Gate<K>, key: K) -> Self {
-        Self {
-            gate,
-            key,
-            next: Next::Ask,
-        }
-    }
-
-    /// The same, where the first turn is there already.
+    /// Waits for the turns of `key`. The first one is there already.
     pub fn with_first(gate: &'g Gate<K>, key: K, first: Turn<K>) -> Self {
         Self {
             gate,
@@ -109,32 +97,5 @@ impl<K: Key> Seat<K> {
 
     fn lock(&self) -> MutexGuard<'_, (Option<Turn<K>>, Option<Waker>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-pin_project! {
-    /// A future each of whose steps waits for a turn.
-    pub struct InTurn<'g, K: Key, F> {
-        #[pin]
-        future: F,
-        wait: Wait<'g, K>,
-    }
-}
-
-impl<'g, K: Key, F> InTurn<'g, K, F> {
-    /// Its turns are those of `key`.
-    pub fn new(gate: &'g Gate<K>, key: K, future: F) -> Self {
-        let wait = Wait::new(gate, key);
-        Self { future, wait }
-    }
-}
-
-impl<K: Key, F: Future> Future for InTurn<'_, K, F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let _turn = ready!(this.wait.poll_turn(context));
-        this.future.poll(context)
     }
 }

@@ -7,7 +7,6 @@ use countersign_config::host::Host;
 use countersign_core::{
     budget::Purse,
     destination::Authority,
-    gate::InTurn,
     reason::Reason,
     wire::{connection_state::ConnectionState, meter::Overrun, protocol::Protocol},
 };
@@ -21,7 +20,7 @@ use super::{AcceptContext, metered::Metered, serve};
 use crate::{
     pipeline::RequestHandler,
     refusal::Refusal,
-    session::{ConnectionMeta, Session, Tunnel, caller_id, close, record_broken, within_proof},
+    session::{ConnectionMeta, Session, Tunnel, close, record_broken, within_proof},
 };
 
 /// How an intercepted connection reached the gateway.
@@ -107,9 +106,10 @@ impl Intercepted {
         let leaf = self.context.ca.leaf_in_time(self.authority.host()).await;
         let config = leaf
             .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
-        let (turns, caller) = (self.context.forwarder.handshakes(), caller_id(&self.caller));
-        let handshake = InTurn::new(turns, caller, async { start.into_stream(config).await });
-        let mut stream = handshake.await.map_err(|error| client_tls(&error))?;
+        let mut stream = start
+            .into_stream(config)
+            .await
+            .map_err(|error| client_tls(&error))?;
         stream.get_mut().0.greeted();
         Ok((Box::new(stream), fronted))
     }

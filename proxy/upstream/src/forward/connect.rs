@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use countersign_config::{host::Host, model};
-use countersign_core::{destination::Authority, gate::Gate};
+use countersign_core::destination::Authority;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -12,7 +12,6 @@ use super::{
     corporate, dial,
     dialled::Dialled,
     error::{ForwardError, SetupError},
-    fair_queue::CallerId,
     resolve::{Addresses, Resolver},
     served::Served,
     tls::{Protocol, Tls},
@@ -66,23 +65,15 @@ impl Connector {
         &self.dialled
     }
 
-    pub(super) fn handshakes(&self) -> &Gate<CallerId> {
-        self.tls.handshakes()
-    }
-
     pub(super) fn served(&self) -> &Served {
         &self.served
     }
 
     /// A connection with the HTTP version that the upstream prefers.
-    pub(super) async fn connect(
-        &self,
-        authority: &Authority,
-        caller: CallerId,
-    ) -> Result<Connected, ForwardError> {
+    pub(super) async fn connect(&self, authority: &Authority) -> Result<Connected, ForwardError> {
         let (stream, address) = self.tcp(authority).await?;
         self.remember(address, authority);
-        let (stream, protocol) = self.tls.connect(authority.host(), stream, caller).await?;
+        let (stream, protocol) = self.tls.connect(authority.host(), stream).await?;
         Ok(Connected {
             stream,
             protocol,
@@ -94,12 +85,10 @@ impl Connector {
     pub(super) async fn connect_http1(
         &self,
         authority: &Authority,
-        caller: CallerId,
     ) -> Result<Connected, ForwardError> {
         let (stream, address) = self.tcp(authority).await?;
         self.remember(address, authority);
-        let tls = self.tls.connect_http1(authority.host(), stream, caller);
-        let stream = tls.await?;
+        let stream = self.tls.connect_http1(authority.host(), stream).await?;
         Ok(Connected {
             stream,
             protocol: Protocol::Http1,

@@ -55,7 +55,7 @@ use countersign_config::{
     memory,
     model::{Limits, Upstream},
 };
-use countersign_core::{budget::Purse, gate::Gate};
+use countersign_core::budget::Purse;
 use http::{Request, Response, request::Parts};
 use tokio::{
     net::TcpStream,
@@ -167,11 +167,6 @@ impl Forwarder {
         })
     }
 
-    /// Where TLS handshakes of identified callers wait for their turn, whichever side they are on.
-    pub fn handshakes(&self) -> &Gate<CallerId> {
-        self.connector.handshakes()
-    }
-
     /// Sets this proxy's own addresses, once they are bound.
     pub fn set_own_addresses(&self, own_addresses: Vec<SocketAddr>) {
         self.connector.set_own(own_addresses);
@@ -276,10 +271,7 @@ impl Forwarder {
             .await
             .map_err(|_| self.no_connection(&endpoint, requester.caller))?;
         let room = requester.room()?;
-        let connecting = self
-            .connector
-            .connect_http1(endpoint.authority(), requester.caller);
-        let connecting = Box::pin(connecting);
+        let connecting = Box::pin(self.connector.connect_http1(endpoint.authority()));
         let connected = timeout_at(deadline, connecting)
             .await
             .map_err(|_| self.connect_timed_out())??;
@@ -396,10 +388,7 @@ impl Forwarder {
     ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         let room = requester.room()?;
         let endpoint = Arc::clone(permit.endpoint());
-        let connecting = self
-            .connector
-            .connect(endpoint.authority(), requester.caller);
-        let connected = connecting.await?;
+        let connected = self.connector.connect(endpoint.authority()).await?;
         let (stream, address) = (connected.stream, connected.address);
         self.pool.learn(endpoint.authority(), connected.protocol);
         let over = match connected.protocol {

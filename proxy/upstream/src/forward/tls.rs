@@ -7,19 +7,13 @@ use std::{
 };
 
 use countersign_config::{host::Host, model::TrustRoots};
-use countersign_core::{
-    chain, ciphers, files,
-    gate::{Gate, InTurn},
-};
+use countersign_core::{chain, ciphers, files};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::{net::TcpStream, runtime::Handle};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{
-    error::{ForwardError, SetupError},
-    fair_queue::CallerId,
-};
+use super::error::{ForwardError, SetupError};
 
 /// The HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,15 +34,11 @@ impl Protocol {
     }
 }
 
-/// How many handshakes each worker has in progress.
-const FOR_EACH_WORKER: usize = 2;
-
 /// Makes verified TLS connections.
 #[derive(Clone)]
 pub(super) struct Tls {
     any: TlsConnector,
     http1: TlsConnector,
-    handshakes: Gate<CallerId>,
 }
 
 impl Tls {
@@ -63,13 +53,7 @@ impl Tls {
         Ok(Self {
             any: Arc::new(any).into(),
             http1: Arc::new(http1).into(),
-            handshakes: Gate::new(FOR_EACH_WORKER * Handle::current().metrics().num_workers()),
         })
-    }
-
-    /// Where handshakes wait for their turn: each takes a worker as long as many requests do.
-    pub(super) fn handshakes(&self) -> &Gate<CallerId> {
-        &self.handshakes
     }
 
     /// Performs the handshake with `host` and learns its HTTP version. Without ALPN it is HTTP/1.1.
@@ -77,10 +61,8 @@ impl Tls {
         &self,
         host: &Host,
         stream: TcpStream,
-        caller: CallerId,
     ) -> Result<(TlsStream<TcpStream>, Protocol), ForwardError> {
-        let handshake = handshake(&self.any, host, stream);
-        let stream = InTurn::new(&self.handshakes, caller, handshake).await?;
+        let stream = handshake(&self.any, host, stream).await?;
         let protocol = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
             Some(_) | None => Protocol::Http1,
@@ -93,10 +75,8 @@ impl Tls {
         &self,
         host: &Host,
         stream: TcpStream,
-        caller: CallerId,
     ) -> Result<TlsStream<TcpStream>, ForwardError> {
-        let handshake = handshake(&self.http1, host, stream);
-        InTurn::new(&self.handshakes, caller, handshake).await
+        handshake(&self.http1, host, stream).await
     }
 }
 
