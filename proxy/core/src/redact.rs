@@ -24,6 +24,8 @@ static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
             r"{}[0-9A-Za-z_-]{{{LEAST_AFTER_PREFIX},}}",
             any(&TOKEN_PREFIXES)
         ),
+        // Slack's tokens of kinds that the table does not know.
+        format!(r"xox[a-z](?:\.xox[a-z])?-[0-9A-Za-z_-]{{{LEAST_AFTER_PREFIX},}}"),
         // Without the host, a webhook's path is recognised by its team id, which our placeholder
         // (`/services/countersign/...`) does not have.
         format!(r#"{}[^\s"\\]+"#, any(&WEBHOOKS)),
@@ -61,6 +63,7 @@ mod tests {
 
     #[rstest]
     #[case::bot("bad xoxb-1234567890-abcdef here", "bad [redacted] here")]
+    #[case::unknown("xoxz-1234567890-abcdef", "[redacted]")]
     #[case::user("xoxp-1234567890-abcdef", "[redacted]")]
     #[case::rotating("xoxe.xoxb-1-MyAbCdEf0123", "[redacted]")]
     #[case::refresh("xoxe-1-MyAbCdEf0123", "[redacted]")]
