@@ -290,10 +290,19 @@ impl App {
         follow_agents(&gateway).await;
         let accepting = Arc::new(gateway.accepting());
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
-        tasks.spawn(acceptor.run(listeners, accepting));
         tasks.spawn(reloader.watch(hangup));
         tasks.spawn(resume(Arc::clone(&gateway)));
         state.set_ready(true);
+        let accepted = acceptor.run(listeners, accepting);
+        let unready = state.clone();
+        tasks.spawn(async move {
+            if !accepted.await {
+                tracing::error!(
+                    "no more connections are accepted; the gateway is not ready any more"
+                );
+                unready.set_ready(false);
+            }
+        });
 
         shutdown.await;
         state.set_ready(false);

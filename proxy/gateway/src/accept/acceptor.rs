@@ -98,13 +98,15 @@ impl Acceptor {
 
     /// Accepts at all listeners until the gateway drains. Connections are served by the runtime that this
     /// is called in. It never stops because places are taken: a newcomer has one, and somebody else may
-    /// have to go for it.
-    pub async fn run(self, listeners: Vec<Bound>, context: Arc<AcceptContext>) {
+    /// have to go for it. False if it ended before, which only an error does.
+    pub async fn run(self, listeners: Vec<Bound>, context: Arc<AcceptContext>) -> bool {
         let newcomers = Newcomers::new(context, Handle::current());
+        let drain = newcomers.context.lifecycle.drain.clone();
         if self.start.send((listeners, newcomers)).is_ok() {
-            // It ends in any case.
+            // An error says that the thread panicked; it ends in any case.
             let _ = self.ended.await;
         }
+        drain.is_cancelled()
     }
 }
 
@@ -113,7 +115,9 @@ async fn accept_all(listeners: Vec<Bound>, newcomers: Newcomers) {
     for bound in listeners {
         all.spawn(accept_at(bound, newcomers.clone()));
     }
-    all.join_all().await;
+    // They end together when the gateway drains. If one ends before, so do the others: a gateway with a dead
+    // listener must not look alive.
+    all.join_next().await;
 }
 
 async fn accept_at(bound: Bound, newcomers: Newcomers) {
