@@ -101,7 +101,11 @@ impl<K: Key> Gate<K> {
     ) -> Option<(K, Full)> {
         let mut queue = self.queue();
         if !queue.take(self.0.most) {
-            return queue.take_in(key, room, Box::new(start));
+            let (gone, dropped) = queue.take_in(key, room, Box::new(start));
+            // Closing what it holds takes a moment, in which nobody should wait for the lock.
+            drop(queue);
+            drop(dropped);
+            return gone;
         }
         drop(queue);
         start(Turn(Some(self.clone())));
@@ -161,20 +165,25 @@ impl<K: Key> Queue<K> {
         free
     }
 
-    fn take_in(&mut self, key: K, room: Room, start: Start<K>) -> Option<(K, Full)> {
+    /// Whose newcomer is dropped for it, and that one, if there is no room.
+    fn take_in(
+        &mut self,
+        key: K,
+        room: Room,
+        start: Start<K>,
+    ) -> (Option<(K, Full)>, Option<Start<K>>) {
         let own = self.newcomers_of(&key);
-        let crowded = self.crowded(key, own, room);
-        if let Some((gone, _)) = crowded
-            && gone == key
-            && own == 0
-        {
-            return crowded;
-        }
-        self.push(key, true, start);
-        if let Some((gone, _)) = crowded {
-            self.remove_oldest(&gone);
-        }
-        crowded
+        let Some((gone, why)) = self.crowded(key, own, room) else {
+            self.push(key, true, start);
+            return (None, None);
+        };
+        let dropped = if gone == key && own == 0 {
+            Some(start)
+        } else {
+            self.push(key, true, start);
+            self.remove_oldest(&gone)
+        };
+        (Some((gone, why)), dropped)
     }
 
     /// Whose newcomer gives way to one of `key`, which has `own`, if there are too many then.
@@ -198,12 +207,11 @@ impl<K: Key> Queue<K> {
         self.waiting.get(key).map_or(0, |it| it.newcomers.len())
     }
 
-    /// Drops the oldest of several newcomers, so that something of the key is left.
-    fn remove_oldest(&mut self, key: &K) {
-        let waiting = self.waiting.get_mut(key);
-        if waiting.and_then(|it| it.newcomers.pop_front()).is_some() {
-            self.newcomers -= 1;
-        }
+    /// Takes out the oldest of several newcomers, so that something of the key is left.
+    fn remove_oldest(&mut self, key: &K) -> Option<Start<K>> {
+        let oldest = self.waiting.get_mut(key)?.newcomers.pop_front()?;
+        self.newcomers -= 1;
+        Some(oldest)
     }
 
     fn push(&mut self, key: K, is_newcomer: bool, start: Start<K>) {
