@@ -226,6 +226,12 @@ fn outside(limits: &Limits) -> Vec<Holder> {
         of("upstream addresses", 128, 16 * 1024, oldest),
         of("resolved names", KIB, 4_096, oldest),
         of("admin connections", 32 * KIB, 64, "the next one waits"),
+        of(
+            "connections that wait for their first turn",
+            256,
+            count(limits.unidentified.connections),
+            "the oldest of its source is closed",
+        ),
     ]
 }
 
