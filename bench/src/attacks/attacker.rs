@@ -38,6 +38,8 @@ pub(crate) enum Attack {
     Neighbour,
     /// The same on every core.
     Neighbours,
+    /// Two on every core, as many as an attacker and the gateway that answers it keep busy.
+    Crowd,
     /// Client certificates whose chain is costly to build a path through.
     ClientChain,
     /// The same from an upstream of the attacker's.
@@ -107,7 +109,8 @@ pub(crate) async fn run(attack: Attack, directory: &Path, stretch: Duration) -> 
         match attack {
             Attack::Nothing => tokio::time::sleep(stretch).await,
             Attack::Neighbour => turn(plan),
-            Attack::Neighbours => turn_on_every_core(plan),
+            Attack::Neighbours => turn_on_every_core(plan, 1),
+            Attack::Crowd => turn_on_every_core(plan, 2),
             Attack::ClientChain => tls::client_chains(plan).await?,
             Attack::ServerChain => tls::server_chains(plan).await?,
             Attack::Handshakes => tls::handshakes(plan).await?,
@@ -166,10 +169,10 @@ fn turn(plan: &Plan) {
     }
 }
 
-fn turn_on_every_core(plan: &'static Plan) {
+fn turn_on_every_core(plan: &'static Plan, times: usize) {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
-        for _ in 0..cores {
+        for _ in 0..cores * times {
             scope.spawn(|| turn(plan));
         }
     });

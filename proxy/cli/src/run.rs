@@ -18,6 +18,10 @@ use super::report;
 /// How long threads that are blocked on a disk or a name may delay the exit.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// How many tasks a worker runs before it asks the kernel what else is ready. With tokio's 61 a flood of small
+/// tasks keeps whoever has just sent something waiting longer (docs/attacks.md).
+const TASKS_BETWEEN_LOOKS: u32 = 8;
+
 /// Runs a gateway until SIGTERM or SIGINT; SIGHUP reloads the resources.
 #[derive(Debug, Args)]
 pub(super) struct RunCommand {
@@ -46,6 +50,7 @@ impl RunCommand {
             builder.worker_threads(threads.max(1));
         }
         let runtime = builder
+            .event_interval(TASKS_BETWEEN_LOOKS)
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
