@@ -80,7 +80,7 @@ fn load<P: AsRef<Path>>(paths: &[P], now: Option<Timestamp>) -> Result<Loaded, P
     })
 }
 
-fn catalog() -> Vec<Source> {
+pub(crate) fn catalog() -> Vec<Source> {
     CATALOG
         .iter()
         .map(|(path, text)| Source {

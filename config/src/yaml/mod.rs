@@ -5,6 +5,7 @@
 //! every structural mistake, and `validate` uses the same tree to find the place of each finding
 //! ([`Location`]).
 
+mod compose;
 mod node;
 pub(crate) mod read;
 pub(crate) mod redact;

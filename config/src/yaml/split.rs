@@ -3,11 +3,11 @@
 
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
 
-use super::{Document, Findings, Location, Node, Source, Value, node::size};
+use super::{Document, Findings, Location, Node, Source, Value, compose, node::size};
 
 /// The deepest nesting of lists and mappings. No resource comes near it. Each level uses stack, and a
 /// reload runs on an ordinary thread.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
@@ -16,19 +16,28 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
         if text.lines().all(is_blank) {
             continue;
         }
-        let mut root: Node = match serde_saphyr::from_str_with_options(text, options()) {
-            Ok(root) => root,
-            Err(error) => {
-                report(source, lines_before, text, &error, findings);
-                continue;
-            }
+        let root = match compose::document(text, lines_before) {
+            Some(root) => root,
+            None => match any_document(text, lines_before) {
+                Ok(root) => root,
+                Err(error) => {
+                    report(source, lines_before, text, &error, findings);
+                    continue;
+                }
+            },
         };
-        root.shift(lines_before);
         if !matches!(root.value, Value::Null) {
             documents.push(Document { source, root });
         }
     }
     documents
+}
+
+/// The tree of any document that begins after so many lines.
+pub(super) fn any_document(text: &str, lines_before: usize) -> Result<Node, serde_saphyr::Error> {
+    let mut root: Node = serde_saphyr::from_str_with_options(text, options())?;
+    root.shift(lines_before);
+    Ok(root)
 }
 
 /// The texts between document markers, each with the number of lines before it. A line that starts with
@@ -67,7 +76,7 @@ fn is_blank(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     serde_saphyr::options! {
         // `read` reports all duplicates, with their places.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
