@@ -84,6 +84,19 @@ impl<'l> Object<'l> {
         }
     }
 
+    /// A text that is cut amid where it would take more than `most` bytes: a sentence ends with what to do.
+    pub(super) fn sentence(&mut self, key: Key, text: &str, most: usize) {
+        let line = self.key(key);
+        line.push(b'"');
+        let start = line.len();
+        escape(text, line);
+        if line.len() - start > most {
+            line.truncate(start);
+            cut_amid(text, most, line);
+        }
+        line.push(b'"');
+    }
+
     /// A value that implements `Display`, or null.
     pub(super) fn shown(&mut self, key: Key, value: Option<impl Display>) {
         let line = self.key(key);
@@ -201,7 +214,33 @@ fn write_text(text: &str, most: usize, line: &mut Vec<u8>) {
 /// The beginning of a text that takes at most `most` bytes, with the mark that it was cut.
 #[cold]
 fn cut(text: &str, most: usize, line: &mut Vec<u8>) {
-    let end = line.len() + most.saturating_sub(CUT.len());
+    beginning(text, most.saturating_sub(CUT.len()), line);
+    line.extend_from_slice(CUT.as_bytes());
+}
+
+/// The beginning and the end of a text, which take at most `most` bytes, and between them the mark that it
+/// was cut.
+#[cold]
+fn cut_amid(text: &str, most: usize, line: &mut Vec<u8>) {
+    let half = most.saturating_sub(CUT.len()) / 2;
+    beginning(text, half, line);
+    line.extend_from_slice(CUT.as_bytes());
+    let (mut one, mut left) = (Vec::new(), half);
+    let mut from = text.len();
+    for (at, character) in text.char_indices().rev() {
+        one.clear();
+        escape(character.encode_utf8(&mut [0; 4]), &mut one);
+        let Some(rest) = left.checked_sub(one.len()) else {
+            break;
+        };
+        (from, left) = (at, rest);
+    }
+    escape(&text[from..], line);
+}
+
+/// As much of the beginning of a text as takes at most `most` bytes.
+fn beginning(text: &str, most: usize, line: &mut Vec<u8>) {
+    let end = line.len() + most;
     for character in text.chars() {
         let before = line.len();
         escape(character.encode_utf8(&mut [0; 4]), line);
@@ -210,7 +249,6 @@ fn cut(text: &str, most: usize, line: &mut Vec<u8>) {
             break;
         }
     }
-    line.extend_from_slice(CUT.as_bytes());
 }
 
 fn write_number(number: u64, line: &mut Vec<u8>) {
@@ -312,6 +350,23 @@ mod tests {
             let read: String = serde_json::from_slice(&line).unwrap();
             let cut = read.strip_suffix(CUT).filter(|_| read != text);
             prop_assert!(text.starts_with(cut.unwrap_or(&read)));
+        }
+
+        /// A sentence that is cut keeps its beginning and its end.
+        #[test]
+        fn a_sentence_keeps_its_end(text in any::<String>(), most in 8_usize..64) {
+            let mut line = Vec::new();
+            let mut object = Object::open(&mut line);
+            object.sentence(key!("s"), &text, most);
+            object.close();
+            let around = r#"{"s":""}"#.len();
+            prop_assert!(line.len() <= most + around);
+            let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            let read = read["s"].as_str().unwrap();
+            if read != text {
+                let (head, tail) = read.split_once(CUT).unwrap();
+                prop_assert!(text.starts_with(head) && text.ends_with(tail));
+            }
         }
 
         /// A JSON reader gets back what was written, and nothing in the line disturbs a terminal.

@@ -178,7 +178,7 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
     }
     if let Some(detail) = &entry.detail {
         let most = json.most().saturating_mul(4);
-        json.text_within(key!("detail"), &*redact(detail), most);
+        json.sentence(key!("detail"), &redact(detail), most);
     }
 }
 

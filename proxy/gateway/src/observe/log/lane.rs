@@ -211,7 +211,7 @@ fn trim(closed: &mut Closed) {
         part.path = part.path.take().map(|path| path.trimmed(TEXT));
     }
     if let Some(Cow::Owned(detail)) = &mut entry.detail {
-        cut(detail);
+        cut_amid(detail);
     }
     if let Some(nearest) = &mut entry.nearest {
         for mismatch in &mut nearest.mismatches {
@@ -232,6 +232,17 @@ fn cut(text: &mut String) {
     if text.len() > TEXT {
         text.truncate(text.floor_char_boundary(TEXT));
         text.push_str(CUT);
+        text.shrink_to_fit();
+    }
+}
+
+/// Keeps the end too: it says what to do.
+fn cut_amid(text: &mut String) {
+    if text.len() > TEXT {
+        let end = text.ceil_char_boundary(text.len() - TEXT / 2);
+        let end = text.split_off(end);
+        text.truncate(text.floor_char_boundary(TEXT / 2));
+        text.extend([CUT, &end]);
         text.shrink_to_fit();
     }
 }
@@ -345,7 +356,7 @@ mod tests {
             fixture::fill(&mut closed.entry);
             let path = format!("/{}", "é".repeat(30_000)).parse::<http::uri::PathAndQuery>();
             closed.entry.target.as_mut().unwrap().path = Some(path.unwrap().into());
-            closed.entry.detail = Some("é".repeat(30_000).into());
+            closed.entry.detail = Some(format!("{} Do this.", "é".repeat(30_000)).into());
             closed.entry.nearest.as_mut().unwrap().mismatches[0].actual = "é".repeat(30_000);
             closed
         };
@@ -353,6 +364,8 @@ mod tests {
         assert!(weigh(&closed) > 180_000);
         trim(&mut closed);
         assert!(weigh(&closed) < 4 * TEXT, "{}", weigh(&closed));
+        let detail = closed.entry.detail.as_deref().unwrap();
+        assert!(detail.contains(CUT) && detail.ends_with("é Do this."));
         let (lane, _outlet) = lane(BOUNDS);
         while lane.put(long(Outcome::Permitted)).is_ok() {}
         assert!(lane.shares.held.load(Ordering::Relaxed) <= BOUNDS.bytes);

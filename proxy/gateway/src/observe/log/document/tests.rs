@@ -185,7 +185,7 @@ fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
         actual: long.clone(),
     };
     record.nearest.as_mut().unwrap().mismatches = vec![mismatch; 10];
-    record.detail = Some(long.into());
+    record.detail = Some(format!("{long} Do this.").into());
     let id = record.id.to_string();
     let line = line(record, REFUSED);
     assert!(line.len() <= super::LINE_BYTES, "{}", line.len());
@@ -194,7 +194,22 @@ fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
     assert_eq!(json["workload"]["name"], "qa/nightly-dashboard");
     let path = json["target"]["path"].as_str().unwrap();
     assert!(path.starts_with("/xxx") && path.ends_with("[cut]"));
-    assert!(json["detail"].as_str().unwrap().ends_with("[cut]"));
+    // What to do about it comes last.
+    let detail = json["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("[cut]") && detail.ends_with("Do this."),
+        "{detail}"
+    );
+    for (whole, expected) in [
+        ("/outcome", "refused"),
+        ("/reason", "request_not_allowed"),
+        ("/blame", "operator"),
+        ("/trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("/caller/client", "10.0.0.7:51234"),
+        ("/workload/owner", "qa-platform@example.com"),
+    ] {
+        assert_eq!(json.pointer(whole).unwrap(), expected, "{whole}");
+    }
 }
 
 #[test]
