@@ -1,5 +1,6 @@
 //! Reads a directory of YAML files into one [`PolicySet`], completely or not at all.
 
+mod changes;
 mod files;
 
 use std::path::Path;
@@ -14,6 +15,8 @@ use crate::{
     validate,
     yaml::{self, Document, Findings, Source},
 };
+
+pub use changes::{Change, Changed, Fingerprints};
 
 /// The targets that ship with Countersign.
 const CATALOG: [(&str, &str); 3] = [
@@ -30,6 +33,8 @@ const CATALOG: [(&str, &str); 3] = [
 pub struct Loaded {
     /// The resources.
     pub policies: PolicySet,
+    /// To find out what the next revision changes.
+    pub fingerprints: Fingerprints,
     /// Warnings only.
     pub warnings: Problems,
 }
@@ -76,6 +81,7 @@ fn load<P: AsRef<Path>>(paths: &[P], now: Option<Timestamp>) -> Result<Loaded, P
             policies: parts.policies,
             revision: revision(&sources),
         }),
+        fingerprints: Fingerprints::of(&documents),
         warnings: problems,
     })
 }

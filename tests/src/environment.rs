@@ -133,6 +133,13 @@ impl Environment {
         records(&self.decision_log())
     }
 
+    /// What happened to the gateway itself so far, as the decision log says.
+    pub fn events(&self) -> io::Result<Vec<serde_json::Value>> {
+        let mut lines = lines(&self.decision_log())?;
+        lines.retain(is_event);
+        Ok(lines)
+    }
+
     /// A token of a pod that runs as this service account, and that the API server knows.
     pub fn token(&self, namespace: &str, service_account: &str) -> String {
         let request = TokenRequest::new(namespace, service_account);
@@ -293,6 +300,16 @@ impl Environment {
 
 /// The decision records in a file so far.
 pub fn records(path: &Path) -> io::Result<Vec<serde_json::Value>> {
+    let mut lines = lines(path)?;
+    lines.retain(|line| !is_event(line));
+    Ok(lines)
+}
+
+fn is_event(line: &serde_json::Value) -> bool {
+    line["schema"] == "countersign.event/v1"
+}
+
+fn lines(path: &Path) -> io::Result<Vec<serde_json::Value>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read?,

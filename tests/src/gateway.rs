@@ -85,6 +85,11 @@ impl Gateway {
         &mut self.decisions
     }
 
+    /// What happened to the gateway itself, as the decision log says.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.decisions.events()
+    }
+
     /// Takes new revisions on demand.
     pub fn reloader(&self) -> &Reloader {
         &self.reloader

@@ -4,6 +4,7 @@ use super::*;
 use crate::model;
 
 mod catalog;
+mod changes;
 mod credentials;
 mod deep;
 mod destinations;

@@ -28,7 +28,7 @@ use crate::{
     ca::{Ca, CaError},
     lifecycle::Lifecycle,
     observe::{
-        DecisionLog, LogError, Recorder,
+        DecisionLog, Happened, LogError, Recorder,
         admin::{self, AdminState},
     },
     pipeline::CredentialServices,
@@ -122,7 +122,9 @@ pub async fn build_with_log(
     let metrics = Metrics::new();
     let ca = open_ca(&gateway, &clock)?;
     ca.constrain(loaded.policies.intercepted_hosts())?;
+    let fingerprints = loaded.fingerprints;
     let snapshot = Snapshot::new(loaded.policies, None);
+    metrics.started(clock.now());
     metrics.reloaded(snapshot.revision(), clock.now());
     let state = AdminState::new(metrics.clone());
     state.set_revision(snapshot.revision());
@@ -156,6 +158,7 @@ pub async fn build_with_log(
             state.clone(),
             directories,
             certificates,
+            fingerprints,
         ),
         gateway: running,
         listeners,
@@ -257,6 +260,11 @@ impl App {
             .and_then(|socket| socket.local_addr().ok())
     }
 
+    /// The metrics that the admin endpoint shows.
+    pub fn metrics(&self) -> &Metrics {
+        self.gateway.recorder.metrics()
+    }
+
     /// Loads the resources again, also while it runs.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
@@ -292,6 +300,7 @@ impl App {
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
         tasks.spawn(reloader.watch(hangup));
         tasks.spawn(resume(Arc::clone(&gateway)));
+        gateway.tell(Happened::Started);
         state.set_ready(true);
         let accepted = acceptor.run(listeners, accepting);
         let unready = state.clone();
@@ -307,12 +316,15 @@ impl App {
         shutdown.await;
         state.set_ready(false);
         state.set_draining(true);
-        tracing::info!(open = tasks.count(), "draining");
+        let open = gateway.open_connections();
+        tracing::info!(open, "draining");
+        gateway.tell(Happened::Draining { open });
         drain.cancel();
+        let mut cut_off = 0;
         if !tasks.finish(gateway.limits.drain).await {
-            let open = tasks.count();
+            cut_off = gateway.open_connections();
             tracing::warn!(
-                open,
+                open = cut_off,
                 "some connections did not end in time, and are cut off"
             );
             gateway.recorder.cut_off();
@@ -326,6 +338,7 @@ impl App {
             tracing::warn!("not all credentials that are no longer needed were revoked in time");
         }
         admin_end.cancel();
+        gateway.tell(Happened::Stopped { cut_off });
         if let Err(error) = gateway.recorder.log().shutdown(LOG_DRAIN).await {
             tracing::error!(%error, "the last decision records may be lost");
         }

@@ -3,5 +3,6 @@
 mod canary;
 mod closed_pipe;
 mod drain;
+mod events;
 mod first_process;
 mod sinks;

@@ -37,6 +37,13 @@ pub(super) struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WouldRefuseLabels {
+    pub(super) reason: &'static str,
+    pub(super) target: Name,
+    pub(super) policy: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct UpstreamLabels {
     pub(super) target: Name,
     pub(super) class: &'static str,

@@ -28,6 +28,7 @@ pub use self::class::Class;
 use self::labels::{
     ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels,
     ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels,
+    WouldRefuseLabels,
 };
 
 /// All metrics. Cheap to clone.
@@ -37,6 +38,10 @@ pub struct Metrics(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    /// Without our prefix: what is called the same for every process.
+    process: Registry,
+    started_at: Gauge,
+    would_refuse: Family<WouldRefuseLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     overhead: Histogram,
     duration: Family<TargetLabel, Histogram, fn() -> Histogram>,
@@ -71,6 +76,9 @@ impl Metrics {
     pub fn new() -> Self {
         let mut inner = Inner {
             registry: Registry::with_prefix("countersign"),
+            process: Registry::default(),
+            started_at: Gauge::default(),
+            would_refuse: Family::default(),
             requests: Family::default(),
             overhead: Histogram::new(exponential_buckets(5e-6, 4.0, 10)),
             duration: Family::new_with_constructor(|| {
@@ -113,8 +121,16 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.0.memory.refresh();
         let mut text = String::with_capacity(8 * 1024);
-        text::encode(&mut text, &self.0.registry)?;
+        for registry in [&self.0.process, &self.0.registry] {
+            text::encode_registry(&mut text, registry)?;
+        }
+        text::encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// The process started at `at`.
+    pub fn started(&self, at: Timestamp) {
+        self.0.started_at.set(at.as_second());
     }
 
     /// Counts a client connection as open until the guard is dropped.
@@ -235,6 +251,14 @@ impl Metrics {
                 policy: Name(request.policy.cloned()),
             })
             .inc();
+        if let Some(reason) = request.would_refuse {
+            let labels = WouldRefuseLabels {
+                reason,
+                target: target.clone(),
+                policy: Name(request.policy.cloned()),
+            };
+            self.0.would_refuse.get_or_create(&labels).inc();
+        }
         self.0.overhead.observe(seconds(request.overhead));
         if let Some((name, age_s)) = request.credential {
             let label = CredentialLabel {
@@ -273,6 +297,8 @@ pub struct Finished<'a> {
     pub target: Option<&'a ResourceName>,
     /// The policy that decided.
     pub policy: Option<&'a ResourceName>,
+    /// The reason with which a policy that only observes would have refused it.
+    pub would_refuse: Option<&'static str>,
     /// The gateway's own share of its time.
     pub overhead: Duration,
     /// Its credential, and the age of the value in seconds.

@@ -15,6 +15,11 @@ impl Inner {
             "Finished requests and tunnels by outcome and reason",
             self.requests.clone(),
         );
+        registry.register(
+            "would_refuse",
+            "Requests that a policy in mode observe let through and would have refused, by reason",
+            self.would_refuse.clone(),
+        );
         registry.register_with_unit(
             "overhead",
             "Time to identify the caller, decide, and obtain the credential",
@@ -62,6 +67,13 @@ impl Inner {
     }
 
     pub(super) fn register_state(&mut self) {
+        // The name that Prometheus recommends for every process.
+        self.process.register_with_unit(
+            "process_start_time",
+            "When the process started, as Unix time",
+            Unit::Seconds,
+            self.started_at.clone(),
+        );
         let build = Family::<VersionLabel, Gauge>::default();
         let version = env!("CARGO_PKG_VERSION");
         build.get_or_create(&VersionLabel { version }).set(1);

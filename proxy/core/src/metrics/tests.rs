@@ -50,3 +50,14 @@ fn connections_count_by_class_and_those_shed_by_reason() {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
 }
+
+#[test]
+fn the_start_has_the_name_that_every_process_uses() {
+    let metrics = Metrics::new();
+    metrics.started(Timestamp::from_second(1_795_410_603).unwrap());
+    let text = metrics.encode().unwrap();
+    let line = "process_start_time_seconds 1795410603";
+    assert!(text.lines().any(|there| there == line), "{text}");
+    assert_eq!(text.matches("# EOF").count(), 1);
+    assert!(text.ends_with("# EOF\n"));
+}

@@ -18,7 +18,7 @@ use std::{
 
 use countersign_authorize::Snapshot;
 use countersign_config::{
-    load::{self, Loaded},
+    load::{self, Fingerprints, Loaded},
     problem::Problems,
 };
 use notify::{RecursiveMode, Watcher};
@@ -29,7 +29,11 @@ use tokio::{
 };
 
 use super::state::GatewayState;
-use crate::{accept::ListenerCertificate, ca::CaError, observe::admin::AdminState};
+use crate::{
+    accept::ListenerCertificate,
+    ca::CaError,
+    observe::{Happened, admin::AdminState},
+};
 
 /// Why a new revision is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +80,15 @@ struct Shared {
     forced: AtomicBool,
     /// The files as they were last loaded.
     seen: Mutex<Stamp>,
-    reloading: Mutex<()>,
+    /// The resources in force; locked while they are reloaded.
+    reloading: Mutex<InForce>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    fingerprints: Fingerprints,
+    /// Why the last attempt to replace them failed.
+    rejected: Option<String>,
 }
 
 /// Names, times and sizes of files: if they are equal there is nothing to load.
@@ -88,6 +100,7 @@ impl Reloader {
         state: AdminState,
         directories: Vec<PathBuf>,
         certificates: Vec<Arc<ListenerCertificate>>,
+        fingerprints: Fingerprints,
     ) -> Self {
         let shared = Shared {
             gateway,
@@ -97,7 +110,10 @@ impl Reloader {
             changed: Notify::new(),
             forced: AtomicBool::new(false),
             seen: Mutex::default(),
-            reloading: Mutex::default(),
+            reloading: Mutex::new(InForce {
+                fingerprints,
+                rejected: None,
+            }),
         };
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = shared.stamp();
         Self(Arc::new(shared))
@@ -195,18 +211,28 @@ impl Shared {
     }
 
     fn reload(&self) -> Result<(), ReloadError> {
-        let _one_at_a_time = self
+        // One at a time.
+        let mut in_force = self
             .reloading
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         self.reload_proofs();
-        let result = self.take();
+        let result = self.take(&mut in_force.fingerprints);
         match &result {
-            Ok(()) => self.state.set_reload_error(None),
+            Ok(()) => {
+                in_force.rejected = None;
+                self.state.set_reload_error(None);
+            }
             Err(error) => {
                 self.gateway.recorder.metrics().reload_failed();
                 tracing::error!(%error, "the old revision stays in force");
-                self.state.set_reload_error(Some(&error.to_string()));
+                let detail = error.to_string();
+                self.state.set_reload_error(Some(&detail));
+                // What is tried again and again is told once.
+                if in_force.rejected.as_ref() != Some(&detail) {
+                    in_force.rejected = Some(detail.clone());
+                    self.gateway.tell(Happened::ReloadRejected { detail });
+                }
             }
         }
         result
@@ -225,7 +251,7 @@ impl Shared {
         }
     }
 
-    fn take(&self) -> Result<(), ReloadError> {
+    fn take(&self, in_force: &mut Fingerprints) -> Result<(), ReloadError> {
         let loaded = self.load()?;
         warn(&loaded.warnings);
         let GatewayState {
@@ -254,6 +280,10 @@ impl Shared {
         recorder.metrics().reloaded(&revision, access.clock.now());
         self.state.set_revision(&revision);
         tracing::info!(%revision, "a new revision is in force");
+        let changes = in_force.changes(&loaded.fingerprints);
+        *in_force = loaded.fingerprints;
+        let previous = previous.revision().to_string();
+        self.gateway.tell(Happened::Reloaded { previous, changes });
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::{
     accept::AcceptContext,
     ca::Ca,
     lifecycle::Lifecycle,
-    observe::Recorder,
+    observe::{Happened, Recorder},
     pipeline::{CredentialServices, RequestServices},
 };
 
@@ -53,6 +53,18 @@ impl GatewayState {
             limits: Arc::clone(&self.limits),
             lifecycle: self.lifecycle.clone(),
         }
+    }
+
+    /// Tells in the decision log what happened to the gateway itself.
+    pub(super) fn tell(&self, happened: Happened) {
+        let snapshot = self.access.snapshots.load_full();
+        self.recorder.tell(snapshot.revision(), happened);
+    }
+
+    /// The open client connections.
+    pub(super) fn open_connections(&self) -> usize {
+        let (unidentified, identified) = self.slots.open();
+        unidentified + identified
     }
 
     /// What the requests of proven callers go through.

@@ -11,6 +11,7 @@ pub(super) fn finished(metrics: &Metrics, closed: &Closed) {
         reason: closed.outcome.reason(),
         target: entry.target.as_ref().and_then(|part| part.name.as_ref()),
         policy: entry.policy.as_ref().map(|part| &part.policy.name),
+        would_refuse: entry.policy.as_ref().and_then(|part| part.would_refuse),
         overhead: entry.timing.overhead(),
         credential: entry
             .credential
@@ -38,6 +39,7 @@ mod tests {
         let text = recorder.metrics().encode().unwrap();
         for line in [
             r#"countersign_requests_total{outcome="permitted",reason="permitted",target="slack",policy="qa/dashboard-posts-to-slack"} 1"#,
+            r#"countersign_would_refuse_total{reason="request_not_allowed",target="slack",policy="qa/dashboard-posts-to-slack"} 1"#,
             "countersign_overhead_seconds_count 1",
             r#"countersign_request_duration_seconds_count{target="slack"} 1"#,
             r#"countersign_request_body_bytes_total{target="slack"} 512"#,

@@ -21,8 +21,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    DecisionLog, Entry,
+    DecisionLog, Entry, Happened,
     closed::{Closed, Outcome},
+    log::Event,
 };
 
 /// The operator's sentence for a request whose connection was closed in favour of others.
@@ -73,6 +74,15 @@ impl Recorder {
             recorder: self.clone(),
             client: None,
         }
+    }
+
+    /// Tells what happened to the gateway itself, while `revision` is in force.
+    pub(crate) fn tell(&self, revision: &str, happened: Happened) {
+        self.0.log.tell(Event {
+            time: self.0.clock.now(),
+            revision: revision.to_owned(),
+            happened,
+        });
     }
 
     /// Counts a connection that was closed in favour of others; the log reports totals.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{super::closed::Closed, document};
+use super::{super::closed::Closed, document, event::Event};
 
 /// The records of a [`DecisionLog::memory`](super::DecisionLog::memory), parsed from the very
 /// lines that a file would hold. Clones share the records, and each has its own place in
@@ -19,6 +19,7 @@ pub struct MemoryLog {
 #[derive(Debug, Default)]
 struct Shared {
     records: Mutex<Vec<Value>>,
+    events: Mutex<Vec<Value>>,
     more: Notify,
 }
 
@@ -26,6 +27,15 @@ impl MemoryLog {
     /// All records so far.
     pub fn all(&self) -> Vec<Value> {
         self.records().clone()
+    }
+
+    /// What happened to the gateway itself so far.
+    pub fn events(&self) -> Vec<Value> {
+        let events = &self.shared.events;
+        events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The next record that this clone has not given out yet; waits for it, without a bound.
@@ -52,6 +62,17 @@ impl MemoryLog {
         let record = serde_json::from_slice(&line).expect("a record is JSON");
         self.records().push(record);
         self.shared.more.notify_waiters();
+    }
+
+    pub(super) fn push_event(&self, event: &Event) {
+        let mut line = Vec::new();
+        event.write(&mut line);
+        let event = serde_json::from_slice(&line).expect("an event is JSON");
+        let events = &self.shared.events;
+        events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(event);
     }
 
     fn records(&self) -> std::sync::MutexGuard<'_, Vec<Value>> {

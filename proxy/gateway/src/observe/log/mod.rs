@@ -10,6 +10,7 @@
 mod class;
 mod digest;
 mod document;
+mod event;
 mod file;
 mod lane;
 mod memory;
@@ -38,13 +39,15 @@ use countersign_core::{
 };
 use tokio::sync::oneshot;
 
-pub use self::memory::MemoryLog;
+pub(super) use self::event::Event;
 use self::{
     class::class_of,
+    event::Events,
     lane::{Bounds, Lane, Outlet, lane},
     shed::ShedConnections,
     writer::{Outputs, Writer},
 };
+pub use self::{event::Happened, memory::MemoryLog};
 use super::{closed::Closed, count};
 
 /// Records of one class that wait to be written.
@@ -117,6 +120,7 @@ struct CountsInner {
     identified_dropped: AtomicU64,
     unidentified_dropped: AtomicU64,
     shed: ShedConnections,
+    events: Events,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
@@ -249,6 +253,17 @@ impl DecisionLog {
                         self.0.counts.dropped(class, 1);
                     }
                 }
+            }
+        }
+    }
+
+    /// Tells what happened to the gateway itself.
+    pub(super) fn tell(&self, event: Event) {
+        match &self.0.way {
+            Way::Memory(memory) => memory.push_event(&event),
+            Way::Queues(queues) => {
+                self.0.counts.0.events.add(event);
+                queues.wake();
             }
         }
     }

@@ -15,6 +15,7 @@ use super::{
     Control, Counts, Inlet, LANE_RECORDS,
     digest::{Digest, Summary},
     document,
+    event::Event,
     file::{self, RotatingFile},
     shed::Tally,
 };
@@ -169,6 +170,10 @@ impl Writer {
         loop {
             let closed = inlet.is_closed();
             let mut control = inlet.control.try_recv().ok();
+            // What happened before what was recorded stands before it.
+            let events = self.counts.0.events.take();
+            let (last, events): (Vec<_>, Vec<_>) = events.into_iter().partition(Event::is_last);
+            self.tell_events(&events);
             self.write_waiting(inlet);
             let now = Instant::now();
             let over = self.digest.over(now);
@@ -181,6 +186,7 @@ impl Writer {
                 let shed = self.counts.0.shed.end();
                 self.tell_shed(&shed);
             }
+            self.tell_events(&last);
             self.write_batches();
             match control.take() {
                 Some(Control::Shutdown(done)) => {
@@ -243,6 +249,13 @@ impl Writer {
         for summary in summaries {
             let batch = self.batch(summary.class);
             document::write_summary(&summary, now, &mut batch.lines);
+        }
+    }
+
+    /// With the records of identified callers, which are looked at first.
+    fn tell_events(&mut self, events: &[Event]) {
+        for event in events {
+            event.write(&mut self.batch(Class::Identified).lines);
         }
     }
 
