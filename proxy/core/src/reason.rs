@@ -318,7 +318,11 @@ reasons! {
     /// The upstream's name has no address.
     UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
         caller: "The service's name could not be resolved.",
-        remedy: "Check the gateway's DNS.";
+        remedy: "The name servers answer, and do not know an address: compare the host with the service's documentation, and with what other machines resolve (the name servers may have a view of their own).";
+    /// The name servers cannot be asked.
+    ResolverUnavailable = "resolver_unavailable", 502, Platform, Http,
+        caller: "The service's name could not be resolved.",
+        remedy: "Make the name servers of the gateway's /etc/resolv.conf answer it (see detail): egress rules must let it reach port 53.";
     /// The upstream's addresses are not allowed.
     UpstreamAddress = "upstream_address", 403, Operator, Http,
         caller: "The service's address may not be reached through this proxy.",
@@ -326,11 +330,15 @@ reasons! {
     /// No connection to the upstream.
     UpstreamConnect = "upstream_connect", 502, Upstream, Http,
         caller: "The service could not be reached.",
-        remedy: "Check the network path and egress rules from the gateway.";
+        remedy: "Check the network path and egress rules from the gateway: a firewall that rejects looks the same as a server that does not listen.";
+    /// This machine does not let the connection out.
+    NetworkUnreachable = "network_unreachable", 502, Platform, Http,
+        caller: "The service could not be reached.",
+        remedy: "Nothing was sent: see the routes, the address families and the egress rules of the gateway's own machine (see detail).";
     /// The upstream did not respond in time.
     UpstreamTimeout = "upstream_timeout", 504, Upstream, Http,
         caller: "The service did not respond in time.",
-        remedy: "See the service's status page; if it is only slow, raise limits.responseTimeout.";
+        remedy: "See the detail and the service's status page. If there was no connection, check the egress rules from the gateway; if it is only slow, raise limits.responseTimeout.";
     /// The upstream's certificate is not valid.
     UpstreamCertificate = "upstream_certificate", 502, Upstream, Http,
         caller: "The service could not prove its identity.",
@@ -343,6 +351,10 @@ reasons! {
     UpstreamBroken = "upstream_broken", 502, Upstream, Http,
         caller: "The service broke the connection or sent an invalid response.",
         remedy: "See the detail and the service's status page.";
+    /// A response exceeds a bound of the gateway.
+    ResponseTooLarge = "response_too_large", 502, Gateway, Http,
+        caller: "The service's response exceeds a bound of this proxy.",
+        remedy: "The detail names the bound. Raise limits.headBytes if it is the head's size; the others are fixed: please report it with this record.";
     /// The upstream did not take the request.
     UpstreamNotTaken = "upstream_not_taken", 503, Upstream, Http,
         caller: "The service refused the request without acting on it.",

@@ -220,10 +220,16 @@ pub fn close(mut record: Record, mut refusal: Refusal) {
 /// Whether a permitted request failed because of the upstream, the path to it or the client; all others
 /// were refused by the gateway.
 fn is_failure(reason: Reason) -> bool {
-    let broken_by_client = [Reason::ClientGone, Reason::BodyStalled, Reason::ClientTls];
-    reason.facts().blame == Blame::Upstream
-        || reason == Reason::UpstreamProxyRefused
-        || broken_by_client.contains(&reason)
+    let failures = [
+        Reason::ClientGone,
+        Reason::BodyStalled,
+        Reason::ClientTls,
+        Reason::UpstreamProxyRefused,
+        Reason::ResolverUnavailable,
+        Reason::NetworkUnreachable,
+        Reason::ResponseTooLarge,
+    ];
+    reason.facts().blame == Blame::Upstream || failures.contains(&reason)
 }
 
 /// Records that a client broke HTTP, so that there was no request to answer.

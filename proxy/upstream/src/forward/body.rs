@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use self::meter::{AWAITS_CLIENT, COMPLETE, ENDED, FAILED, joined};
+use self::meter::{AWAITS_CLIENT, COMPLETE, ENDED, FAILED, MALFORMED, joined};
 use super::lock::lock;
 
 /// The body of a request to an upstream: none, one piece, or streamed from the client.
@@ -168,6 +168,15 @@ impl Body for RequestBody {
     }
 }
 
+/// Whether the client broke HTTP in its request body. Over HTTP/1.1 its connection knows.
+fn is_malformed_request(error: &hyper::Error) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
+    })
+}
+
 /// Counts a polled frame; the body ends with its data.
 fn noted(
     meter: Option<&BodyMeter>,
@@ -179,8 +188,12 @@ fn noted(
             note(AWAITS_CLIENT);
             return Poll::Pending;
         }
-        Poll::Ready(Some(Err(_))) => {
-            note(FAILED);
+        Poll::Ready(Some(Err(error))) => {
+            note(if is_malformed_request(&error) {
+                FAILED | MALFORMED
+            } else {
+                FAILED
+            });
             return Poll::Ready(Some(Err(ClientBodyError)));
         }
         Poll::Ready(Some(Ok(frame))) => Some(frame).filter(Frame::is_data),

@@ -1,6 +1,6 @@
 //! From an authority to a connection: resolve, check, dial, TLS handshake.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use countersign_config::{host::Host, model};
@@ -38,9 +38,10 @@ impl Connector {
     pub(super) fn new(
         upstream: &model::Upstream,
         own: Vec<SocketAddr>,
+        connect_timeout: Duration,
     ) -> Result<Self, SetupError> {
         Ok(Self {
-            resolver: Resolver::new(upstream),
+            resolver: Resolver::new(upstream, connect_timeout),
             tls: Tls::new(&upstream.roots)?,
             proxy: upstream.proxy.clone(),
             own: ArcSwap::from_pointee(own),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::sleep};
 
@@ -34,7 +35,7 @@ pub(super) async fn dial(addresses: &Addresses) -> Result<(TcpStream, SocketAddr
             Some((address, result)) = attempts.next() => match result {
                 Ok(stream) => return Ok((stream, address)),
                 Err(error) => {
-                    last = Some(ForwardError::Connect { address, reason: error.kind() });
+                    last = Some(refused(address, &error));
                     attempts.extend(waiting.next().map(connect));
                 }
             },
@@ -45,6 +46,27 @@ pub(super) async fn dial(addresses: &Addresses) -> Result<(TcpStream, SocketAddr
     Err(last.unwrap_or_else(|| ForwardError::NoAddress {
         name: "the host".into(),
     }))
+}
+
+/// Whose fault a failed attempt is: what fails before a packet leaves is not the upstream's.
+fn refused(address: SocketAddr, error: &io::Error) -> ForwardError {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let used_up = match errno {
+        Some(Errno::MFILE | Errno::NFILE) => Some("open files"),
+        Some(Errno::ADDRNOTAVAIL) => Some("local ports"),
+        Some(Errno::NOBUFS | Errno::NOMEM) => Some("socket memory"),
+        _ => None,
+    };
+    if let Some(what) = used_up {
+        return ForwardError::NoSocket { address, what };
+    }
+    let reason = error.kind();
+    match reason {
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::PermissionDenied => ForwardError::Unreachable { address, reason },
+        _ => ForwardError::Connect { address, reason },
+    }
 }
 
 async fn connect(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
@@ -98,9 +120,28 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::reason::Reason;
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case(Errno::CONNREFUSED, Reason::UpstreamConnect)]
+    #[case(Errno::CONNRESET, Reason::UpstreamConnect)]
+    #[case(Errno::HOSTUNREACH, Reason::UpstreamConnect)]
+    #[case(Errno::NETUNREACH, Reason::NetworkUnreachable)]
+    #[case(Errno::PERM, Reason::NetworkUnreachable)]
+    #[case(Errno::ACCESS, Reason::NetworkUnreachable)]
+    #[case(Errno::MFILE, Reason::Overloaded)]
+    #[case(Errno::ADDRNOTAVAIL, Reason::Overloaded)]
+    fn what_fails_before_a_packet_leaves_is_not_the_upstreams_fault(
+        #[case] errno: Errno,
+        #[case] expected: Reason,
+    ) {
+        let error = io::Error::from_raw_os_error(errno.raw_os_error());
+        let address = SocketAddr::from(([192, 0, 2, 1], 443));
+        assert_eq!(refused(address, &error).reason(), expected);
+    }
 
     #[rstest]
     #[case("127.0.0.1:3128", "127.0.0.1:3128", true)]

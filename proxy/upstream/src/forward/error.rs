@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{address::Forbidden, body::BodyMeter};
+use super::{address::Forbidden, body::BodyMeter, certificate};
 use countersign_core::{budget::Short, chain::ChainError};
 
 /// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
@@ -20,6 +20,14 @@ pub enum ForwardError {
         /// The name asked for.
         name: String,
         /// What the resolver said.
+        reason: String,
+    },
+    /// The name servers cannot be asked, or do not answer.
+    #[error("{name} could not be resolved: {reason}")]
+    ResolverDown {
+        /// The name asked for.
+        name: String,
+        /// What was observed.
         reason: String,
     },
     /// The name exists but has no address.
@@ -42,6 +50,22 @@ pub enum ForwardError {
         /// The address that would have been dialled.
         address: SocketAddr,
     },
+    /// This machine's own network, routes or firewall refused the connection: nothing was sent.
+    #[error("no connection to {address}: this machine does not let it out ({reason})")]
+    Unreachable {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::ErrorKind,
+    },
+    /// The process has no socket or port left.
+    #[error("no connection to {address}: this process has used up its {what}")]
+    NoSocket {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What it has none of.
+        what: &'static str,
+    },
     /// No address accepted a connection.
     #[error("no connection to {address}: {reason}")]
     Connect {
@@ -50,8 +74,10 @@ pub enum ForwardError {
         /// What the system said.
         reason: io::ErrorKind,
     },
-    /// Resolving, dialling and the TLS handshake together took too long.
-    #[error("no connection within {limit:?}")]
+    /// Dialling and the TLS handshake together took too long.
+    #[error(
+        "no connection and TLS handshake within {limit:?} (limits.connectTimeout); a firewall that drops what is sent looks the same as a server that does not answer"
+    )]
     ConnectTimeout {
         /// The time allowed.
         limit: Duration,
@@ -101,7 +127,7 @@ pub enum ForwardError {
         reason: String,
     },
     /// The response head did not arrive in time after the request was sent.
-    #[error("no answer within {limit:?}")]
+    #[error("no answer within {limit:?} (limits.responseTimeout)")]
     ResponseTimeout {
         /// The time allowed.
         limit: Duration,
@@ -124,8 +150,14 @@ pub enum ForwardError {
         /// What was observed.
         reason: String,
     },
+    /// The upstream's response exceeds a bound of this gateway's.
+    #[error("the upstream's answer exceeds a bound of this gateway: {reason}")]
+    OverBound {
+        /// Which.
+        reason: String,
+    },
     /// The upstream neither read nor sent any of a body for too long.
-    #[error("the upstream stood still for {limit:?} amid a body")]
+    #[error("the upstream stood still for {limit:?} (limits.bodyIdleTimeout) amid a body")]
     BodyIdle {
         /// The time allowed.
         limit: Duration,
@@ -133,13 +165,18 @@ pub enum ForwardError {
     /// The client broke off its request body.
     #[error("the client broke off its request body")]
     ClientBody,
+    /// The client's request body is not valid HTTP.
+    #[error(
+        "the client's request body is malformed: it does not fit its Content-Length, or its trailers are invalid"
+    )]
+    ClientBodyMalformed,
     /// The client sent nothing of its request body for too long.
-    #[error("the client sent nothing of its request body for {limit:?}")]
+    #[error("the client sent nothing of its request body for {limit:?} (limits.bodyIdleTimeout)")]
     ClientBodyIdle {
         /// The time allowed.
         limit: Duration,
     },
-    /// The request cannot be expressed in the upstream's protocol.
+    /// The request that this gateway made cannot be sent.
     #[error("the request cannot be sent as it is: {reason}")]
     Unsendable {
         /// The obstacle.
@@ -181,7 +218,7 @@ impl ForwardError {
                 match ChainError::in_handshake(reason) {
                     Some(error) => Self::TlsChain(error),
                     None => Self::TlsBadCertificate {
-                        reason: reason.to_string(),
+                        reason: certificate::describe(reason),
                     },
                 }
             }
@@ -200,8 +237,15 @@ impl ForwardError {
     /// Classifies an error of hyper's. If the client's body failed, that ends the upstream connection too,
     /// so the body's own error counts most.
     pub fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
-        if meter.is_some_and(BodyMeter::failed) {
-            return Self::ClientBody;
+        if let Some(meter) = meter.filter(|meter| meter.failed()) {
+            return if meter.malformed() {
+                Self::ClientBodyMalformed
+            } else {
+                Self::ClientBody
+            };
+        }
+        if let Some(reason) = over_bound(error) {
+            return Self::OverBound { reason };
         }
         let reason = describe(error);
         if error.is_parse() || malformed_body(error) {
@@ -227,6 +271,50 @@ fn describe(error: &hyper::Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// What a response has too much of.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct OverBound(pub(super) &'static str);
+
+/// hyper's own bounds of a chunked body.
+const LIBRARY_BOUNDS: [(&str, &str); 3] = [
+    (
+        "chunk trailers bytes over limit",
+        "its trailers are larger than limits.headBytes",
+    ),
+    (
+        "chunk trailers count overflow",
+        "it has more than 100 trailers",
+    ),
+    (
+        "chunk extensions over limit",
+        "its chunk extensions have more than 16 KiB",
+    ),
+];
+
+/// The bound of ours that a response exceeds, if that is what is wrong with it.
+fn over_bound(error: &hyper::Error) -> Option<String> {
+    if error.is_parse_too_large() {
+        return Some(
+            "its head is larger than limits.headBytes, or has more than 100 headers".into(),
+        );
+    }
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let inner = error.get_ref()?;
+            if let Some(bound) = inner.downcast_ref::<OverBound>() {
+                return Some(bound.to_string());
+            }
+            let text = inner.to_string();
+            let known = LIBRARY_BOUNDS.iter().find(|(said, _)| *said == text);
+            return known.map(|(_, what)| (*what).to_owned());
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Broken framing is an io error of these kinds, or an error of the library.

@@ -12,6 +12,7 @@
 mod address;
 mod again;
 mod body;
+mod certificate;
 mod connect;
 mod connection;
 mod corporate;
@@ -155,7 +156,7 @@ impl Forwarder {
             return Err(SetupError::NoRuntime);
         }
         Ok(Self {
-            connector: Connector::new(upstream, own_addresses)?,
+            connector: Connector::new(upstream, own_addresses, limits.connect_timeout)?,
             pool: Pool::new(limits),
             waits: Waits {
                 response: limits.response_timeout,

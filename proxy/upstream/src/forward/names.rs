@@ -8,7 +8,11 @@ use std::{
 };
 
 use countersign_core::{outage::PROMPT, single_flight::SingleFlight};
-use hickory_resolver::{TokioResolver, net::NetError};
+use hickory_resolver::{
+    TokioResolver,
+    net::{DnsError, NetError},
+    proto::op::ResponseCode,
+};
 use smallvec::SmallVec;
 use tokio::time::{Instant, timeout};
 
@@ -23,7 +27,9 @@ pub(super) type Found = Result<SmallVec<[IpAddr; 8]>, NameError>;
 pub(super) enum NameError {
     /// The name has no address.
     NoAddress,
-    /// The name servers did not respond, or there is no such name.
+    /// The name servers say that there is no such name.
+    Unknown,
+    /// The name servers did not answer, or could not be asked.
     Failed(Arc<str>),
 }
 
@@ -96,8 +102,7 @@ impl Names {
                 }
                 Ok(found)
             }
-            Err(error) if has_no_address(&error) => Err(NameError::NoAddress),
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(classified(&error)),
         }
     }
 
@@ -123,8 +128,25 @@ impl Drop for Watch<'_> {
     }
 }
 
-fn has_no_address(error: &NetError) -> bool {
-    error.is_no_records_found() && !error.is_nx_domain()
+fn classified(error: &NetError) -> NameError {
+    let code = match error {
+        NetError::Dns(DnsError::ResponseCode(code)) => Some(*code),
+        NetError::Dns(DnsError::NoRecordsFound(none)) => Some(none.response_code),
+        _ => None,
+    };
+    match code {
+        Some(ResponseCode::NoError) => NameError::NoAddress,
+        Some(ResponseCode::NXDomain) => NameError::Unknown,
+        // As a cluster's name server answers if it cannot reach others.
+        Some(code) => failed(&format!(
+            "the name servers answer with \"{code}\"; if they know other names, those of this name fail"
+        )),
+        None => match error {
+            NetError::Timeout => failed(&"the name servers do not answer"),
+            NetError::NoConnections => failed(&"no name server can be reached"),
+            other => failed(&format!("the name servers cannot be asked: {other}")),
+        },
+    }
 }
 
 fn failed(error: &impl ToString) -> NameError {
@@ -141,11 +163,37 @@ mod tests {
 
     use hickory_resolver::{
         config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-        net::runtime::TokioRuntimeProvider,
+        net::{NoRecords, runtime::TokioRuntimeProvider},
+        proto::op::Query,
     };
+    use rstest::rstest;
     use tokio::net::UdpSocket;
 
     use super::*;
+
+    fn answered(code: ResponseCode) -> NetError {
+        DnsError::NoRecordsFound(NoRecords::new(Query::new(), code)).into()
+    }
+
+    /// Only what the name servers know of the name is the name's fault.
+    #[rstest]
+    #[case::no_name(answered(ResponseCode::NXDomain), NameError::Unknown)]
+    #[case::no_address(answered(ResponseCode::NoError), NameError::NoAddress)]
+    #[case::fail(answered(ResponseCode::ServFail), failed(&""))]
+    #[case::refuse(DnsError::ResponseCode(ResponseCode::Refused).into(), failed(&""))]
+    #[case::silent(NetError::Timeout, failed(&""))]
+    #[case::unreachable(NetError::NoConnections, failed(&""))]
+    #[case::broken(NetError::Message("odd"), failed(&""))]
+    fn what_name_servers_say_is_told_apart(#[case] said: NetError, #[case] expected: NameError) {
+        let found = classified(&said);
+        assert_eq!(
+            std::mem::discriminant(&found),
+            std::mem::discriminant(&expected),
+            "{found:?}"
+        );
+        // No text of the library's.
+        assert!(!format!("{found:?}").contains("Query {"), "{found:?}");
+    }
 
     /// A name server that reads queries and never responds.
     async fn silent() -> (Arc<Names>, Arc<AtomicUsize>) {

@@ -11,6 +11,8 @@ impl ForwardError {
             ForwardError::Resolve { .. } | ForwardError::NoAddress { .. } => {
                 Reason::UpstreamResolve
             }
+            ForwardError::ResolverDown { .. } => Reason::ResolverUnavailable,
+            ForwardError::Unreachable { .. } => Reason::NetworkUnreachable,
             ForwardError::AddressForbidden { .. } | ForwardError::OwnAddress { .. } => {
                 Reason::UpstreamAddress
             }
@@ -21,7 +23,7 @@ impl ForwardError {
                 Reason::UpstreamTimeout
             }
             ForwardError::Memory(short) => short.reason(),
-            ForwardError::Overloaded { .. } => Reason::Overloaded,
+            ForwardError::Overloaded { .. } | ForwardError::NoSocket { .. } => Reason::Overloaded,
             ForwardError::PartTaken { .. } => Reason::UpstreamShareExceeded,
             ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,
             ForwardError::TlsBadCertificate { .. } => Reason::UpstreamCertificate,
@@ -30,9 +32,11 @@ impl ForwardError {
             | ForwardError::MalformedResponse { .. }
             | ForwardError::BodyIdle { .. } => Reason::UpstreamBroken,
             ForwardError::NotTaken { .. } => Reason::UpstreamNotTaken,
+            ForwardError::OverBound { .. } => Reason::ResponseTooLarge,
             ForwardError::ClientBody => Reason::ClientGone,
+            ForwardError::ClientBodyMalformed => Reason::RequestMalformed,
             ForwardError::ClientBodyIdle { .. } => Reason::BodyStalled,
-            ForwardError::Unsendable { .. } => Reason::RequestMalformed,
+            ForwardError::Unsendable { .. } => Reason::Internal,
         }
     }
 }

@@ -33,12 +33,14 @@ pub(super) struct Resolver {
     names: Result<Arc<Names>, String>,
     overrides: BTreeMap<(Host, u16), SocketAddr>,
     allowed: Vec<IpNet>,
+    /// How long a name may take: less than a whole connection, so that it is known what was slow.
+    patience: Duration,
 }
 
 impl Resolver {
     /// Reads the system's resolver configuration. Without one, names cannot be resolved, but
-    /// addresses and overrides still work.
-    pub(super) fn new(upstream: &model::Upstream) -> Self {
+    /// addresses and overrides still work. A name may take most of `connect_timeout`.
+    pub(super) fn new(upstream: &model::Upstream, connect_timeout: Duration) -> Self {
         let names = system_resolver()
             .map(Names::new)
             .map_err(|error| error.to_string());
@@ -49,6 +51,7 @@ impl Resolver {
             names,
             overrides: upstream.resolve.clone(),
             allowed: upstream.allow_addresses.clone(),
+            patience: connect_timeout.mul_f32(0.9),
         }
     }
 
@@ -92,17 +95,23 @@ impl Resolver {
             Host::Ip(address) => return Ok(SmallVec::from_elem(*address, 1)),
             Host::Name(name) => name,
         };
-        let failed = |reason: String| ForwardError::Resolve {
+        let failed = |reason: String| ForwardError::ResolverDown {
             name: name.to_string(),
             reason,
         };
         let resolver = self.names.as_ref().map_err(|error| failed(error.clone()))?;
         // With the final dot no search domain is tried: `slack.com` means just that, and the cluster's own
         // domains are not asked first.
-        let found = resolver.lookup(&format!("{name}.")).await;
+        let name_and_dot = format!("{name}.");
+        let looked = tokio::time::timeout(self.patience, resolver.lookup(&name_and_dot)).await;
+        let found = looked.map_err(|_| failed("the name servers do not answer in time".into()))?;
         found.map_err(|error| match error {
             NameError::NoAddress => ForwardError::NoAddress {
                 name: name.to_string(),
+            },
+            NameError::Unknown => ForwardError::Resolve {
+                name: name.to_string(),
+                reason: "the name servers say that there is no such name".into(),
             },
             NameError::Failed(reason) => failed(reason.to_string()),
         })
@@ -169,6 +178,7 @@ mod tests {
             names: Err("none in this test".into()),
             overrides: BTreeMap::new(),
             allowed: allowed.iter().map(|range| range.parse().unwrap()).collect(),
+            patience: Duration::from_secs(5),
         }
     }
 
@@ -218,12 +228,13 @@ mod tests {
     async fn an_override_is_taken_at_its_word_and_for_its_port_only() {
         let to: SocketAddr = "127.0.0.1:8443".parse().unwrap();
         let host = Host::parse("api.test").unwrap();
-        let resolver = Resolver::new(&model::Upstream {
+        let upstream = model::Upstream {
             roots: TrustRoots::System,
             allow_addresses: Vec::new(),
             resolve: [((host.clone(), 443), to)].into(),
             proxy: None,
-        });
+        };
+        let resolver = Resolver::new(&upstream, Duration::from_secs(5));
         let authority = Authority::new(host.clone(), 443);
         let found = resolver.resolve(&authority).await.unwrap();
         assert_eq!(found.as_slice(), [to]);

@@ -21,11 +21,13 @@ enum Seen {
     Empty(u16, bool),
     /// 502 `upstream_broken`, and the connection is closed.
     Refused,
-    /// The same, or the beginning of an answer and then an error.
+    /// 502 `response_too_large`, which blames the gateway, and the connection is closed.
+    OverBound,
+    /// `upstream_broken`, or the beginning of an answer and then an error.
     Broken,
 }
 
-use Seen::{Broken, Empty, Refused, Whole};
+use Seen::{Broken, Empty, OverBound, Refused, Whole};
 
 struct Case {
     paragraph: &'static str,
@@ -100,8 +102,22 @@ fn cases() -> Vec<Case> {
         "9112 9.3", "so is one of HTTP/1.0", GET, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", Next => Whole("ok", false);
         "9110 15.2", "interim answers precede the last one", GET, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Next => Whole("ok", true);
         "9110 15.2.2", "101 is for who asked for it", GET, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", Next => Refused;
-        "9110 15", "no more than some interim answers", GET, FLOOD, Next => Refused;
+        "9110 15", "no more than some interim answers", GET, FLOOD, Next => OverBound;
+        "9110 5.4", "an answer with 99 headers is passed on, and Date is added", GET, with_headers(98), Next => Whole("ok", true);
+        "9110 5.4", "an answer with 101 headers is refused, and not blamed on the API", GET, with_headers(100), Next => OverBound;
+        "9110 5.4", "so is one with a head of 70 KB", GET, with_long_headers(), Next => OverBound;
     }
+}
+
+/// An answer with so many headers besides its length.
+fn with_headers(count: usize) -> &'static str {
+    let more = "A: b\r\n".repeat(count);
+    format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok").leak()
+}
+
+fn with_long_headers() -> &'static str {
+    let more = format!("A: {}\r\n", "b".repeat(7_000)).repeat(10);
+    format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 2\r\n\r\nok").leak()
 }
 
 /// More interim answers than anybody has a use for.
@@ -138,8 +154,12 @@ async fn check(bench: &mut Bench, case: Case) -> anyhow::Result<()> {
         let reason = match case.seen {
             Whole(..) | Empty(..) => "permitted",
             Refused | Broken => "upstream_broken",
+            OverBound => "response_too_large",
         };
         anyhow::ensure!(record["reason"] == reason, "{client:?}: {record}");
+        if case.seen == OverBound {
+            anyhow::ensure!(record["blame"] == "gateway", "{client:?}: {record}");
+        }
         ok(bench).await?;
         let reused = bench.h1.connections() == connections;
         let reusable = matches!(case.seen, Whole(_, true) | Empty(_, true));
@@ -171,6 +191,10 @@ fn seen(answer: Result<Answer, Failure>, expected: Seen) -> Result<(), String> {
         (Ok(answer), Refused | Broken) => {
             let told = answer.header("proxy-status").unwrap_or_default();
             answer.status == 502 && told.contains("upstream_broken")
+        }
+        (Ok(answer), OverBound) => {
+            let told = answer.header("proxy-status").unwrap_or_default();
+            answer.status == 502 && told.contains("response_too_large")
         }
         (Err(Failure::Exchange(_)), Broken) => true,
         (_, _) => false,

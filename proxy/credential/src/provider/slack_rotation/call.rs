@@ -178,6 +178,9 @@ fn was_not_sent(error: &ExchangeError) -> bool {
         ExchangeError::Timeout | ExchangeError::TooLarge => false,
         ExchangeError::Forward(error) => match error {
             ForwardError::Resolve { .. }
+            | ForwardError::ResolverDown { .. }
+            | ForwardError::Unreachable { .. }
+            | ForwardError::NoSocket { .. }
             | ForwardError::NoAddress { .. }
             | ForwardError::AddressForbidden { .. }
             | ForwardError::OwnAddress { .. }
@@ -195,8 +198,10 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             ForwardError::ResponseTimeout { .. }
             | ForwardError::Reset { .. }
             | ForwardError::MalformedResponse { .. }
+            | ForwardError::OverBound { .. }
             | ForwardError::BodyIdle { .. }
             | ForwardError::ClientBody
+            | ForwardError::ClientBodyMalformed
             | ForwardError::ClientBodyIdle { .. } => false,
         },
     }

@@ -73,6 +73,7 @@ pub(super) const ENDED: u8 = 1;
 pub(super) const FAILED: u8 = 2;
 pub(super) const AWAITS_CLIENT: u8 = 4;
 pub(super) const COMPLETE: u8 = 8;
+pub(super) const MALFORMED: u8 = 16;
 
 impl BodyMeter {
     /// A meter that keeps a copy of up to `room` bytes, in case the body must be sent again.
@@ -203,6 +204,11 @@ impl BodyMeter {
     /// Whether the client broke it off.
     pub fn failed(&self) -> bool {
         self.has(FAILED)
+    }
+
+    /// Whether it is not valid HTTP.
+    pub(in crate::forward) fn malformed(&self) -> bool {
+        self.has(MALFORMED)
     }
 
     /// Whether it waits for the client.

@@ -12,6 +12,11 @@ use countersign_core::wire::lines::{self, LineError};
 /// The most interim responses (1xx) to one request.
 const MOST_INTERIM: u8 = 16;
 
+/// Not violations: bounds of this gateway.
+const LONG_LINE: LineError = "a line of it is longer than limits.headBytes";
+const MANY_INTERIM: LineError = "it has more than 16 interim responses";
+pub(super) const BOUNDS: [LineError; 2] = [LONG_LINE, MANY_INTERIM];
+
 /// What a request asks for, as far as the end of its response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -195,7 +200,7 @@ impl Framing {
         if self.line.len() <= self.longest {
             Ok(())
         } else {
-            Err("a line is too long")
+            Err(LONG_LINE)
         }
     }
 
@@ -240,7 +245,7 @@ impl Framing {
             100..=199 => {
                 self.interim += 1;
                 if self.interim > MOST_INTERIM {
-                    return Err("there are too many interim responses");
+                    return Err(MANY_INTERIM);
                 }
                 State::Start
             }

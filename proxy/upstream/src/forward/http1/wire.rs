@@ -9,7 +9,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::{Framing, Progress};
+use super::{
+    super::error::OverBound,
+    framing::{BOUNDS, Framing, Progress},
+};
 
 /// A stream that fails with `InvalidData` as soon as a response violates HTTP.
 pub struct Wire<IO> {
@@ -45,7 +48,12 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         let fresh = buffer.filled().get(before..).unwrap_or_default();
         let followed = this.framing.follow(fresh, &this.progress);
-        Poll::Ready(followed.map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault)))
+        Poll::Ready(followed.map_err(|fault| match fault {
+            bound if BOUNDS.contains(&bound) => {
+                io::Error::new(io::ErrorKind::InvalidData, OverBound(bound))
+            }
+            fault => io::Error::new(io::ErrorKind::InvalidData, fault),
+        }))
     }
 }
 

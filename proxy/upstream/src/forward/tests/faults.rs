@@ -2,6 +2,7 @@
 
 use std::{future::pending, sync::Arc};
 
+use countersign_core::reason::Blame;
 use http_body_util::BodyExt;
 use rstest::rstest;
 use tokio::sync::mpsc;
@@ -49,7 +50,38 @@ async fn a_head_without_end_is_cut() {
     .await;
     let forwarder = support::forwarder(&ca, address);
     let error = soon(forwarder.send(&key(), get("/"))).await.unwrap_err();
-    assert_eq!(variant(&error), "MalformedResponse", "{error}");
+    assert_eq!(variant(&error), "OverBound", "{error}");
+}
+
+/// What the library itself bounds: if it says so in other words, they are not known any more.
+#[rstest]
+#[case::many_headers(format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101)))]
+#[case::long_trailers(chunked(&format!("0\r\n{}\r\n", format!("A: {}\r\n", "b".repeat(900)).repeat(90))))]
+#[case::many_trailers(chunked(&format!("0\r\n{}\r\n", "A: b\r\n".repeat(200))))]
+#[case::long_extensions(chunked(&format!("2;{}\r\nok\r\n0\r\n\r\n", "x".repeat(17_000))))]
+#[tokio::test]
+async fn a_bound_of_ours_is_not_the_upstreams_fault(#[case] answer: String) {
+    let ca = Ca::new();
+    let address = scripted(&ca, HOST, move |_, mut stream| {
+        let answer = answer.clone();
+        async move {
+            read_head(&mut stream).await;
+            write(&mut stream, &answer).await;
+            pending::<()>().await;
+        }
+    })
+    .await;
+    let forwarder = support::forwarder(&ca, address);
+    let error = match soon(forwarder.send(&key(), get("/"))).await {
+        Ok(sent) => soon(sent.response.into_body().collect()).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(variant(&error), "OverBound", "{error}");
+    assert_eq!(error.reason().facts().blame, Blame::Gateway);
+}
+
+fn chunked(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}")
 }
 
 #[rstest]

@@ -119,7 +119,7 @@ fn interim_responses_have_a_bound() {
     let (found, _) = follow(Asked::Content, &format!("{most}{end}"));
     assert_eq!(found, Ok(()));
     let (found, _) = follow(Asked::Content, &format!("{most}{interim}{end}"));
-    assert_eq!(found, Err("there are too many interim responses"));
+    assert_eq!(found, Err(MANY_INTERIM));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn behind_a_switch_that_was_asked_for_anything_may_come() {
 #[test]
 fn a_line_without_end_is_not_kept() {
     let (found, _) = follow(Asked::Content, &"x".repeat(101));
-    assert_eq!(found, Err("a line is too long"));
+    assert_eq!(found, Err(LONG_LINE));
 }
 
 #[test]
