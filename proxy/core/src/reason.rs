@@ -315,6 +315,14 @@ reasons! {
     UpstreamRateLimited = "upstream_rate_limited", 429, Caller, ApiBody,
         caller: "The service's rate limit for this credential is used up; see Retry-After.",
         remedy: "Slow down the workloads that share the credential, or give them credentials of their own; conditions.waitForRateLimit lets requests wait.";
+    /// The API itself said that there were too many requests.
+    ApiRateLimited = "api_rate_limited", 429, Caller, ApiBody,
+        caller: "The service's rate limit is used up; see Retry-After.",
+        remedy: "Slow down whoever sends most with the credential (countersign_requests_total by policy), or give the workloads credentials of their own; conditions.waitForRateLimit lets requests wait.";
+    /// The API answered with an error of its own.
+    UpstreamError = "upstream_error", 502, Upstream, Http,
+        caller: "The service failed.",
+        remedy: "See upstream.status and upstream.api_error, and the service's status page. If only some requests get it, they may cause it.";
     /// The upstream's name has no address.
     UpstreamResolve = "upstream_resolve", 502, Upstream, Http,
         caller: "The service's name could not be resolved.",

@@ -8,6 +8,7 @@
 //! types.
 
 mod answer;
+mod api_answer;
 mod credential;
 mod drain_body;
 mod echo;
@@ -44,6 +45,7 @@ use crate::{
     refusal::Refusal,
     session::{Session, no_violation},
 };
+use api_answer::Sharers;
 use credential::obtain_credential;
 use drain_body::drain_body;
 use opened::Opened;
@@ -233,8 +235,10 @@ async fn unlimited(
         path.as_str(),
     ) {
         let Some(rest) = patience.checked_sub(left) else {
+            let snapshot = services.access.snapshots.load_full();
+            let shared = Sharers::of(&credential.name, snapshot.policies());
             let detail = format!(
-                "{} limits {} for {left:?} more",
+                "{} limits {} for {left:?} more, {shared}",
                 grant.target().name,
                 credential.name
             );

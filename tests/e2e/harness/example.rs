@@ -86,6 +86,18 @@ impl Api for ExampleApi {
             "/socket" => socket(exchange).await,
             "/no-content" => status(StatusCode::NO_CONTENT, exchange).await,
             "/not-modified" => status(StatusCode::NOT_MODIFIED, exchange).await,
+            says if says.starts_with("/says/") => {
+                let code: u16 = says["/says/".len()..].parse().expect("a status");
+                let mut response = pieces(exchange, &["{\"error\":\"as_asked\"}"]).await;
+                *response.status_mut() = StatusCode::from_u16(code).expect("a status");
+                let headers = response.headers_mut();
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
+                response
+            }
             "/redirect" => {
                 let mut response = status(StatusCode::TEMPORARY_REDIRECT, exchange).await;
                 let elsewhere = HeaderValue::from_static("https://unmatched.example.test/");

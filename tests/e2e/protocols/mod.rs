@@ -1,6 +1,7 @@
 //! HTTP in all its versions: what is right comes through whole, what is not is refused, and whoever
 //! breaks it is named.
 
+mod api_answers;
 mod bodies;
 mod broken_peers;
 mod combinations;

@@ -10,7 +10,7 @@ use super::Entry;
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was forwarded, whatever the upstream's response was.
+    /// It was forwarded, and the upstream did not fail.
     Permitted,
     /// The gateway refused it.
     Refused {
@@ -19,7 +19,8 @@ pub enum Outcome {
         /// Whose fault it is.
         blame: &'static str,
     },
-    /// It was permitted, but the upstream or the client broke it off.
+    /// It was permitted, but the upstream answered with a failure of its own, or the upstream or the client
+    /// broke it off.
     Failed {
         /// The stable reason code.
         reason: &'static str,
@@ -31,6 +32,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// It failed for this reason.
+    pub(crate) const fn failed(reason: Reason) -> Self {
+        let facts = reason.facts();
+        Self::Failed {
+            reason: facts.code,
+            blame: facts.blame.as_str(),
+        }
+    }
+
     /// For a record that was dropped before it was concluded: the client left.
     pub(super) const ABANDONED: Self = Self::Failed {
         reason: "client_gone",
@@ -44,16 +54,10 @@ impl Outcome {
     };
 
     /// For a record that was dropped because the gateway's drain time ended.
-    pub(super) const CUT_OFF: Self = Self::Failed {
-        reason: Reason::Draining.facts().code,
-        blame: Reason::Draining.facts().blame.as_str(),
-    };
+    pub(super) const CUT_OFF: Self = Self::failed(Reason::Draining);
 
     /// For a record that was dropped because its connection was closed in favour of others.
-    pub(super) const SHED: Self = Self::Failed {
-        reason: Reason::ShareExceeded.facts().code,
-        blame: Reason::ShareExceeded.facts().blame.as_str(),
-    };
+    pub(super) const SHED: Self = Self::failed(Reason::ShareExceeded);
 
     /// For a record that was dropped because its client broke HTTP.
     pub(super) const BROKEN_HTTP: Self = Self::Refused {

@@ -26,7 +26,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{echo::Echo, peek::PeekedBody, response_observer::ResponseObserver};
+use super::{
+    api_answer::AnswerStatus, echo::Echo, peek::PeekedBody, response_observer::ResponseObserver,
+};
 use crate::{
     observe::{Outcome, Record},
     refusal::{self, Refusal},
@@ -197,10 +199,18 @@ impl AnswerBody {
     /// The response to an unmatched request.
     pub(crate) fn passed(
         mut response: Response<UpstreamAnswer>,
-        record: Record,
+        mut record: Record,
         meter: Arc<BodyMeter>,
         mut in_flight: InFlightGuard,
     ) -> Response<Self> {
+        let status = AnswerStatus::of(response.status(), response.headers());
+        let outcome = match status.failure(None) {
+            None => Outcome::Tunnelled,
+            Some(reason) => {
+                record.detail = Some(format!("the host answered {status}").into());
+                Outcome::failed(reason)
+            }
+        };
         inject::strip_response(response.headers_mut());
         owe(&mut in_flight, response.body().is_end_stream());
         let state = State {
@@ -209,7 +219,7 @@ impl AnswerBody {
             observer: None,
             echo: None,
             in_flight: Some(in_flight),
-            outcome: Outcome::Tunnelled,
+            outcome,
         };
         response.map(|body| Self(Kind::Streamed { body, state }))
     }

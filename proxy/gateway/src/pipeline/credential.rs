@@ -51,9 +51,9 @@ impl UsedCredential {
     }
 }
 
-/// Why a response reports a failed credential. The client gets the API's own response.
+/// Why a response reports a failure. The client gets the API's own response.
 #[derive(Debug)]
-pub(super) struct CredentialFailure {
+pub(super) struct ResponseFailure {
     pub(super) reason: Reason,
     pub(super) detail: String,
 }

@@ -24,7 +24,7 @@ use http::{Request, StatusCode, request::Parts, uri::PathAndQuery};
 use super::{
     RequestHandler,
     answer::Streamed,
-    credential::{self, BoundCredential, CredentialFailure, UsedCredential},
+    credential::{self, BoundCredential, ResponseFailure, UsedCredential},
     peek::PeekedBody,
     response_observer::ResponseObserver,
 };
@@ -298,7 +298,7 @@ impl<'s> Exchange<'_, 's> {
                 place.probed.doubt(generation);
             }
         }
-        let failure = CredentialFailure {
+        let failure = ResponseFailure {
             reason: Reason::CredentialRejected,
             detail: format!(
                 "{} rejected {} (generation {generation}){}; {renewal}. {}",
@@ -340,7 +340,7 @@ impl<'s> Exchange<'_, 's> {
         self,
         response: http::Response<PeekedBody>,
         used: Option<UsedCredential>,
-        failure: Option<CredentialFailure>,
+        failure: Option<ResponseFailure>,
     ) -> Streamed {
         let observer = ResponseObserver::new(self.handler, self.permit, &response, used, failure);
         Streamed::new(response, observer, self.meter)

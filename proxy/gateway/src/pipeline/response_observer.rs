@@ -7,13 +7,14 @@ use bytes::Bytes;
 use countersign_authorize::Permit;
 use countersign_config::model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Target};
 use countersign_core::reason::Reason;
-use countersign_credential::{Credentials, Issued};
+use countersign_credential::Issued;
 use countersign_upstream::detect::{ResponseMeta, Verdict};
 use http::Response;
 
 use super::{
-    RequestHandler,
-    credential::{CredentialFailure, UsedCredential},
+    RequestHandler, RequestServices,
+    api_answer::AnswerStatus,
+    credential::{ResponseFailure, UsedCredential},
     excerpt::Excerpt,
     peek::PeekedBody,
 };
@@ -24,12 +25,13 @@ use crate::{
 
 /// Observes a response while it streams.
 pub(super) struct ResponseObserver {
-    credentials: Arc<Credentials>,
+    services: Arc<RequestServices>,
     target: Arc<Target>,
     meta: ResponseMeta,
+    status: AnswerStatus,
     excerpt: Option<Excerpt>,
     used: Option<UsedCredential>,
-    failure: Option<CredentialFailure>,
+    failure: Option<ResponseFailure>,
 }
 
 impl ResponseObserver {
@@ -38,16 +40,17 @@ impl ResponseObserver {
         permit: &Permit<'_>,
         response: &Response<PeekedBody>,
         used: Option<UsedCredential>,
-        failure: Option<CredentialFailure>,
+        failure: Option<ResponseFailure>,
     ) -> Self {
         let target = permit.grant().target();
         let RequestHandler { services, session } = handler;
         let limit = services.limits.inspect_bytes;
         let meta = ResponseMeta::of(permit.route(), response, limit);
         Self {
-            credentials: Arc::clone(&services.credential.credentials),
+            services: Arc::clone(services),
             target: Arc::clone(target),
             meta,
+            status: AnswerStatus::of(response.status(), response.headers()),
             excerpt: Excerpt::wanted(target, meta, limit, &session.purse),
             used,
             failure,
@@ -88,7 +91,10 @@ impl ResponseObserver {
                 if rule.then != AuthFailureAction::Report {
                     // Too late to send this request again, but the next one gets a fresh value.
                     let (name, generation) = (used.issued.name(), used.issued.generation());
-                    self.credentials.invalidate(name, generation);
+                    self.services
+                        .credential
+                        .credentials
+                        .invalidate(name, generation);
                     let breaker = &used.place.breaker;
                     breaker.trip(&used.workload, generation, code);
                     used.place.probed.doubt(generation);
@@ -97,18 +103,24 @@ impl ResponseObserver {
             }
             (None, _, _) => None,
         };
-        if let (Some(upstream), Some(error)) = (&mut record.upstream, error) {
-            upstream.api_error = Some(error.code);
+        let code = error.map(|error| error.code);
+        let failure = failure.or_else(|| {
+            let reason = self.status.failure(issued.as_deref())?;
+            let (who, issued) = (&self.target.name, issued.as_deref());
+            let access = &self.services.access;
+            let detail = self
+                .status
+                .tell(who, reason, code.as_deref(), issued, access);
+            Some(ResponseFailure { reason, detail })
+        });
+        if let (Some(upstream), Some(code)) = (&mut record.upstream, code) {
+            upstream.api_error = Some(code);
         }
-        let Some(CredentialFailure { reason, detail }) = failure else {
+        let Some(ResponseFailure { reason, detail }) = failure else {
             return Outcome::Permitted;
         };
         record.detail = Some(detail.into());
-        let facts = reason.facts();
-        Outcome::Failed {
-            reason: facts.code,
-            blame: facts.blame.as_str(),
-        }
+        Outcome::failed(reason)
     }
 }
 
@@ -118,7 +130,7 @@ fn report(
     rule: &AuthFailure,
     used: &UsedCredential,
     error: Option<&ApiError>,
-) -> CredentialFailure {
+) -> ResponseFailure {
     let reason = match (rule.then, rule.blame) {
         (AuthFailureAction::RefreshAndReplay | AuthFailureAction::RereadSource, _) => {
             Reason::CredentialRejected
@@ -140,5 +152,5 @@ fn report(
         target.name,
         reason.facts().remedy
     );
-    CredentialFailure { reason, detail }
+    ResponseFailure { reason, detail }
 }

@@ -13,7 +13,9 @@ async fn a_429_keeps_all_workloads_of_the_credential_back() -> anyhow::Result<()
     let first = bed.client().send(get("/a")).await?;
     assert_eq!(first.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(first.json()["error"], "ratelimited");
-    assert_eq!(bed.record().await?["outcome"], "permitted");
+    let record = bed.record().await?;
+    assert_eq!(record["reason"], "api_rate_limited", "{record}");
+    assert_eq!(record["outcome"], "failed");
     bed.api.set(How::Plain);
     let other = bed.client_of("other");
     let refused = other.send(get("/a")).await?;
