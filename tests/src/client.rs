@@ -3,9 +3,13 @@
 //! Directly or through a proxy's CONNECT, over HTTP/1.1 or HTTP/2, with one connection a
 //! [`Session`].
 
+mod ledger;
 mod tunnel;
 
+pub use ledger::Ledger;
 pub use tunnel::{Ask, converse, read_head};
+
+use ledger::Account;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -132,6 +136,7 @@ pub struct Client {
     proxied: bool,
     proxy_authorization: Option<HeaderValue>,
     tls: ClientConfig,
+    ledger: Ledger,
 }
 
 impl Client {
@@ -147,6 +152,7 @@ impl Client {
             proxied: false,
             proxy_authorization: None,
             tls,
+            ledger: Ledger::default(),
         }
         .over(Protocol::Http1)
     }
@@ -157,6 +163,13 @@ impl Client {
             proxied: true,
             ..Self::direct(address, roots_pem)
         }
+    }
+
+    /// Counts the requests of its sessions in `ledger`.
+    #[must_use]
+    pub fn counted_in(mut self, ledger: &Ledger) -> Self {
+        self.ledger = ledger.clone();
+        self
     }
 
     /// Shows the proxy a token, as `Bearer`.
@@ -197,14 +210,23 @@ impl Client {
 
     /// Connects to `host`, on port 443, or to `host:port`.
     pub async fn open(&self, authority: &str) -> Result<Session, Failure> {
-        Session::over(self.tls_stream(authority).await?).await
+        let (stream, local) = self.reach(authority).await?;
+        let mut session = Session::over(stream).await?;
+        session.account = Some(self.ledger.account(local));
+        Ok(session)
     }
 
     /// A TLS connection to `host`, on port 443, or to `host:port`, for what is not HTTP.
     pub async fn tls_stream(&self, authority: &str) -> Result<TlsStream<Stream>, Failure> {
+        Ok(self.reach(authority).await?.0)
+    }
+
+    /// The same, and this end's address.
+    async fn reach(&self, authority: &str) -> Result<(TlsStream<Stream>, SocketAddr), Failure> {
         let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        let local = tcp.local_addr()?;
         let stream: Stream = if self.proxied {
             Box::new(TokioIo::new(
                 self.connect(tcp, format!("{host}:{port}")).await?,
@@ -212,7 +234,7 @@ impl Client {
         } else {
             Box::new(tcp)
         };
-        self.greet(stream, host).await
+        Ok((self.greet(stream, host).await?, local))
     }
 
     /// Sends one request on a connection of its own, to the host and port of its URI.
@@ -266,6 +288,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
 pub struct Session<B = Full<Bytes>> {
     sender: Sender<B>,
     issuer: Option<Vec<u8>>,
+    account: Option<Account>,
 }
 
 enum Sender<B> {
@@ -302,6 +325,7 @@ where
             Sender::Http2(sender) => Some(Self {
                 sender: Sender::Http2(sender.clone()),
                 issuer: self.issuer.clone(),
+                account: self.account.clone(),
             }),
         }
     }
@@ -329,6 +353,9 @@ where
     ///
     /// `Host` is added over HTTP/1.1, unless the request has one.
     pub async fn start(&mut self, request: Request<B>) -> Result<Response<Incoming>, Failure> {
+        if let Some(account) = &self.account {
+            account.count();
+        }
         match &mut self.sender {
             Sender::Http1(sender) => {
                 sender.ready().await?;

@@ -1,15 +1,20 @@
 //! A gateway in this process, on loopback, with its decision log in memory.
 
-use std::{fs, net::SocketAddr};
+use std::{collections::HashSet, fs, net::SocketAddr};
 
 use countersign_config::{load, model};
+use countersign_core::metrics::Metrics;
 use countersign_gateway::{
     app::{self, Reloader},
     observe::{DecisionLog, MemoryLog},
 };
+use serde_json::Value;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{client::Client, environment::Environment};
+use crate::{
+    client::{Client, Ledger},
+    environment::Environment,
+};
 
 /// A running gateway.
 pub struct Gateway {
@@ -18,7 +23,9 @@ pub struct Gateway {
     roots: String,
     decisions: MemoryLog,
     reloader: Reloader,
-    stop: oneshot::Sender<()>,
+    metrics: Metrics,
+    ledger: Ledger,
+    stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
 }
 
@@ -54,7 +61,9 @@ impl Gateway {
             roots: fs::read_to_string(env.ca_directory().join("root.pem"))?,
             decisions,
             reloader: app.reloader(),
-            stop,
+            metrics: app.metrics().clone(),
+            ledger: Ledger::default(),
+            stop: Some(stop),
             // A test that drops its gateway stops it too.
             running: tokio::spawn(app.run(async move { drop(stopped.await) })),
         })
@@ -77,7 +86,9 @@ impl Gateway {
 
     /// A client that goes through it and trusts it, with no proof of who it is yet.
     pub fn client(&self, env: &Environment) -> Client {
-        Client::through(self.address, &self.roots).at(env.clock.clone())
+        Client::through(self.address, &self.roots)
+            .at(env.clock.clone())
+            .counted_in(&self.ledger)
     }
 
     /// Its decision records.
@@ -86,7 +97,7 @@ impl Gateway {
     }
 
     /// What happened to the gateway itself, as the decision log says.
-    pub fn events(&self) -> Vec<serde_json::Value> {
+    pub fn events(&self) -> Vec<Value> {
         self.decisions.events()
     }
 
@@ -99,10 +110,56 @@ impl Gateway {
     ///
     /// # Errors
     /// When the gateway panicked.
-    pub async fn stop(self) -> anyhow::Result<Vec<serde_json::Value>> {
-        // An error is a gateway that has stopped already, which the next line tells.
-        let _ = self.stop.send(());
-        self.running.await?;
+    pub async fn stop(mut self) -> anyhow::Result<Vec<Value>> {
+        if let Some(stop) = self.stop.take() {
+            // An error is a gateway that has stopped already, which the next line tells.
+            let _ = stop.send(());
+        }
+        (&mut self.running).await?;
         Ok(self.decisions.all())
     }
+
+    /// What the metrics count, and the records, once both agree; a request that ends at this moment is
+    /// counted first.
+    fn accounts(&self) -> (u64, Vec<Value>) {
+        let mut found = (0, Vec::new());
+        for _ in 0..10_000 {
+            found = (finished(&self.metrics), self.decisions.all());
+            if found.0 == found.1.len() as u64 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        found
+    }
+}
+
+/// One request, one record, and one count: holds for every test with a gateway.
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let (counted, records) = self.accounts();
+        assert_eq!(counted, records.len() as u64, "metrics and records differ");
+        let ids: HashSet<_> = records.iter().map(|record| &record["id"]).collect();
+        assert_eq!(ids.len(), records.len(), "an id is there twice");
+        for (address, sent) in self.ledger.counts() {
+            let address = address.to_string();
+            let of = |record: &&Value| record["caller"]["client"] == address.as_str();
+            let recorded: Vec<_> = records.iter().filter(of).collect();
+            let more = recorded.len().saturating_sub(sent);
+            assert_eq!(more, 0, "{sent} requests, and more records: {recorded:#?}");
+        }
+    }
+}
+
+/// How many requests the metrics count.
+fn finished(metrics: &Metrics) -> u64 {
+    let text = metrics.encode().expect("metrics are text");
+    let count = |line: &str| -> Option<u64> {
+        let line = line.strip_prefix("countersign_requests_total{")?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    text.lines().filter_map(count).sum()
 }

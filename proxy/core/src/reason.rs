@@ -411,9 +411,32 @@ reasons! {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashSet};
 
     use super::*;
+
+    /// Whoever adds a reason that blames somebody else has asked what else could cause it.
+    #[test]
+    fn the_documentation_tells_apart_what_blames_caller_or_upstream() {
+        let documented: BTreeSet<_> = include_str!("../../../docs/reasons.md")
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `")?.split(" | ");
+                let code = cells.next()?.strip_suffix('`')?;
+                let cell = |cell: Option<&'static str>| Some(cell?.trim_end_matches(" |"));
+                let (blame, else_cause) = (cell(cells.next())?, cell(cells.next())?);
+                assert!(!else_cause.is_empty(), "{code}");
+                Some((code, blame))
+            })
+            .collect();
+        let blaming: BTreeSet<_> = Reason::ALL
+            .iter()
+            .map(|reason| reason.facts())
+            .filter(|facts| matches!(facts.blame, Blame::Caller | Blame::Upstream))
+            .map(|facts| (facts.code, facts.blame.as_str()))
+            .collect();
+        assert_eq!(documented, blaming);
+    }
 
     #[test]
     fn codes_are_distinct_and_stable_in_form() {

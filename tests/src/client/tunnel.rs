@@ -167,7 +167,11 @@ where
             tokio::spawn(connection.with_upgrades());
             Sender::Http1(sender)
         };
-        Ok(Self { sender, issuer })
+        Ok(Self {
+            sender,
+            issuer,
+            account: None,
+        })
     }
 }
 

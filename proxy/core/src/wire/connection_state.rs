@@ -13,7 +13,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::meter::Overrun;
+use super::{meter::Overrun, unserved::Streams};
 use crate::{budget::Charge, shed::Shed};
 
 /// The state of one client connection, shared by its stream and its requests.
@@ -42,6 +42,10 @@ pub struct ConnectionState {
     violation: OnceLock<Violation>,
     shed: OnceLock<Shed>,
     overrun: OnceLock<Overrun>,
+    /// Whether the record of a request says why the connection ended.
+    explained: AtomicBool,
+    /// The requests that came over HTTP/2.
+    pub streams: Streams,
 }
 
 /// What is wrong with a client's bytes that hyper would accept.
@@ -66,6 +70,8 @@ impl ConnectionState {
             violation: OnceLock::new(),
             shed: OnceLock::new(),
             overrun: OnceLock::new(),
+            explained: AtomicBool::new(false),
+            streams: Streams::default(),
         })
     }
 
@@ -181,6 +187,16 @@ impl ConnectionState {
         self.overrun.get().copied()
     }
 
+    /// The record of a request says why the connection ended.
+    pub fn explain(&self) {
+        self.explained.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the record of a request says why the connection ended.
+    pub fn is_explained(&self) -> bool {
+        self.explained.load(Ordering::SeqCst)
+    }
+
     /// Records that the connection is no longer HTTP.
     pub(super) fn switch(&self) {
         self.switched.store(true, Ordering::Relaxed);
@@ -199,7 +215,7 @@ impl ConnectionState {
     }
 
     /// Whether no request is in progress.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.active() == 0
     }
 

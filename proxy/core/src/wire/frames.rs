@@ -18,6 +18,9 @@ const CONTINUATION: u8 = 9;
 /// The same flag for all frames with a header block.
 const END_HEADERS: u8 = 4;
 
+/// A stream's number without the reserved bit.
+const STREAM: u32 = u32::MAX >> 1;
+
 /// The position in a client's bytes.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -28,6 +31,10 @@ pub(super) struct Frames {
     open: bool,
     /// How many blocks are complete.
     blocks: u64,
+    /// How many of them opened a stream.
+    opened: u32,
+    /// The newest stream.
+    newest: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +53,9 @@ enum State {
 /// The relevant kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frame {
-    /// It has a part of a header block, perhaps the last.
+    /// It has a part of a header block of a stream, perhaps the last.
     Block {
+        stream: u32,
         last: bool,
     },
     Settings,
@@ -62,6 +70,8 @@ impl Frames {
             greeted: false,
             open: false,
             blocks: 0,
+            opened: 0,
+            newest: 0,
         }
     }
 
@@ -80,6 +90,11 @@ impl Frames {
     /// How many header blocks are complete; identifies the current one.
     pub(super) fn blocks(&self) -> u64 {
         self.blocks
+    }
+
+    /// How many header blocks have opened a stream.
+    pub(super) fn opened(&self) -> u32 {
+        self.opened
     }
 
     /// Follows the next bytes.
@@ -110,10 +125,10 @@ impl Frames {
         if let State::Header { seen, bytes } = self.state
             && seen == FRAME_HEADER
         {
-            let [high, middle, low, kind, flags, ..] = bytes;
+            let [high, middle, low, kind, flags, stream @ ..] = bytes;
             self.state = State::Payload {
                 left: u32::from_be_bytes([0, high, middle, low]),
-                frame: Frame::of(kind, flags),
+                frame: Frame::of(kind, flags, u32::from_be_bytes(stream)),
             };
         }
         match self.state {
@@ -129,9 +144,14 @@ impl Frames {
 
     fn complete(&mut self, frame: Frame) {
         match frame {
-            Frame::Block { last } => {
+            Frame::Block { stream, last } => {
                 self.open = !last;
                 self.blocks += u64::from(last);
+                // Others are trailers.
+                if last && stream > self.newest {
+                    self.newest = stream;
+                    self.opened = self.opened.wrapping_add(1);
+                }
             }
             Frame::Settings => self.greeted = true,
             Frame::Other => {}
@@ -140,9 +160,10 @@ impl Frames {
 }
 
 impl Frame {
-    fn of(kind: u8, flags: u8) -> Self {
+    fn of(kind: u8, flags: u8, stream: u32) -> Self {
         match kind {
             HEADERS | PUSH_PROMISE | CONTINUATION => Self::Block {
+                stream: stream & STREAM,
                 last: flags & END_HEADERS != 0,
             },
             SETTINGS => Self::Settings,
@@ -218,5 +239,11 @@ mod tests {
         }
         frames.follow(&frame(HEADERS, END_HEADERS, 3));
         assert_eq!(frames.blocks(), 4);
+        // All are of one stream: the others are trailers.
+        assert_eq!(frames.opened(), 1);
+        let mut next = frame(HEADERS, END_HEADERS, 3);
+        next[8] = 3;
+        frames.follow(&next);
+        assert_eq!(frames.opened(), 2);
     }
 }

@@ -13,7 +13,10 @@ use countersign_types::memory::{
 use http::request::Parts;
 use http_body::SizeHint;
 
-use crate::budget::{Charge, Purse, Short, narrow};
+use crate::{
+    budget::{Charge, Purse, Short, narrow},
+    reason::Reason,
+};
 
 /// Included in every connection's memory; also the step of charges, in bytes.
 const STEP: usize = 8 * 1024;
@@ -63,6 +66,14 @@ impl From<Overrun> for io::Error {
 }
 
 impl Overrun {
+    /// The reason, in responses, records and metrics.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unproven(_) => Reason::HeadTooLarge,
+            Self::Short(short) => short.reason(),
+        }
+    }
+
     /// The overrun that ended a TLS handshake.
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()

@@ -17,3 +17,5 @@ pub mod rewound;
 pub mod sniff;
 pub mod stream;
 pub mod timer;
+pub mod unserved;
+mod writes;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
+    time::Sleep,
 };
 
 use super::{
@@ -23,8 +23,8 @@ use super::{
     framing::Framing,
     half_closed::HalfClosed,
     meter::{Meter, Overrun},
+    writes::Writes,
 };
-use crate::wire::timer::LazyTimer;
 
 /// How many bytes are read before other tasks have their turn: from a client, and from an unidentified
 /// one.
@@ -77,13 +77,6 @@ struct Due {
     sleep: Pin<Box<Sleep>>,
 }
 
-/// The progress of writing.
-struct Writes {
-    limit: Duration,
-    waiting_since: Option<Instant>,
-    timer: LazyTimer,
-}
-
 impl<IO> ClientStream<IO> {
     /// Watches writes to `stream`; each chunk may take `limit`.
     pub fn new(stream: IO, connection_state: Arc<ConnectionState>, limit: Duration) -> Self {
@@ -94,11 +87,7 @@ impl<IO> ClientStream<IO> {
             heads: None,
             meter: None,
             piece: 0,
-            writes: Writes {
-                limit,
-                waiting_since: None,
-                timer: LazyTimer::default(),
-            },
+            writes: Writes::new(limit),
             half_closed: None,
         }
     }
@@ -116,7 +105,8 @@ impl<IO> ClientStream<IO> {
 
     /// Watches the preface and the header blocks of HTTP/2: each may take `limit` to arrive.
     #[must_use]
-    pub fn with_frames(self, limit: Duration) -> Self {
+    pub fn with_frames(mut self, limit: Duration) -> Self {
+        self.writes.follow_frames();
         self.watch(Position::Http2(Frames::new()), limit)
     }
 
@@ -170,7 +160,10 @@ impl Heads {
                 }
                 connection_state.read(framing.between_requests());
             }
-            Position::Http2(frames) => frames.follow(bytes),
+            Position::Http2(frames) => {
+                frames.follow(bytes);
+                connection_state.streams.opened(frames.opened());
+            }
         }
     }
 
@@ -223,24 +216,6 @@ impl Heads {
             *due = anew();
         }
         due.sleep.as_mut().poll(context)
-    }
-}
-
-impl Writes {
-    fn watch<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        connection_state: &ConnectionState,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.waiting_since = None;
-            return polled;
-        }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        ready!(self.timer.poll_until(context, since + self.limit));
-        connection_state.stall();
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -358,6 +333,8 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write(context, bytes);
+        let slice = [io::IoSlice::new(bytes)];
+        this.writes.wrote(&slice, &polled, this.connection_state);
         this.writes.watch(context, this.connection_state, polled)
     }
 
@@ -386,6 +363,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write_vectored(context, slices);
+        this.writes.wrote(slices, &polled, this.connection_state);
         this.writes.watch(context, this.connection_state, polled)
     }
 

@@ -20,7 +20,7 @@ use super::{AcceptContext, metered::Metered, serve};
 use crate::{
     pipeline::RequestHandler,
     refusal::Refusal,
-    session::{ConnectionMeta, Session, Tunnel, close, record_broken, within_proof},
+    session::{BrokenConnection, ConnectionMeta, Session, Tunnel, close, within_proof},
 };
 
 /// How an intercepted connection reached the gateway.
@@ -136,6 +136,15 @@ impl Intercepted {
         );
         let handler = Arc::new(RequestHandler::new(Arc::clone(&context.requests), session));
         let session = handler.session();
+        let broken = BrokenConnection {
+            recorder: &context.recorder,
+            meta: &session.meta,
+            caller: Some(&session.caller),
+            tunnel: session
+                .tunnel
+                .as_ref()
+                .map(|tunnel| (&tunnel.authority, protocol)),
+        };
         let served = serve::serve(
             stream,
             protocol,
@@ -146,7 +155,10 @@ impl Intercepted {
             },
             Arc::clone(&connection_state),
             self.closing.clone(),
-            |request| Arc::clone(&handler).handle(request),
+            serve::Requests {
+                handle: |request| Arc::clone(&handler).handle(request),
+                unserved: |why| broken.record_unserved(why),
+            },
         );
         let caller = Some(&*session.caller);
         let served = pin!(served);
@@ -154,13 +166,7 @@ impl Intercepted {
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &connection_state)
         {
-            record_broken(
-                &context.recorder,
-                &session.meta,
-                Some(&session.caller),
-                &connection_state,
-                &error,
-            );
+            broken.record(&connection_state, &error);
         }
     }
 

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     refusal::Refusal,
-    session::{ConnectionMeta, close, record_broken, within_proof},
+    session::{BrokenConnection, ConnectionMeta, close, within_proof},
 };
 
 /// How long, and for how many bytes, a client may take to notice that its certificate was refused.
@@ -311,6 +311,12 @@ impl Incoming {
             own: self.listener.own.clone(),
             certificate: certificate.clone(),
         });
+        let broken = BrokenConnection {
+            recorder: &self.context.recorder,
+            meta: &self.meta,
+            caller: certificate.as_deref(),
+            tunnel: None,
+        };
         let served = serve::serve(
             stream,
             protocol,
@@ -318,20 +324,17 @@ impl Incoming {
             serve::Room::of(&self.meta),
             Arc::clone(&connection_state),
             closing.clone(),
-            |request| Arc::clone(&explicit).handle(request),
+            serve::Requests {
+                handle: |request| Arc::clone(&explicit).handle(request),
+                unserved: |why| broken.record_unserved(why),
+            },
         );
         let (served, clock) = (pin!(served), &self.context.access.clock);
         let served = within_proof(certificate.as_deref(), clock, &closing, served);
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &connection_state)
         {
-            record_broken(
-                &self.context.recorder,
-                &self.meta,
-                None,
-                &connection_state,
-                &error,
-            );
+            broken.record(&connection_state, &error);
         }
     }
 

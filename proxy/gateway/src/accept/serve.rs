@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     error::Error,
-    future::Future,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -16,6 +16,7 @@ use countersign_core::{
     slots::Slot,
     wire::{
         connection_state::ConnectionState, meter::Meter, protocol::Protocol, stream::ClientStream,
+        unserved::Unserved,
     },
 };
 use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION};
@@ -61,28 +62,40 @@ impl<'r> Room<'r> {
     }
 }
 
-/// Serves requests on `stream` with `handle` until the connection is over. `closing` ends it
-/// after the requests that are in progress.
+/// What becomes of requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requests<H, U> {
+    /// Handles a request.
+    pub(super) handle: H,
+    /// Is told of a request that hyper did not hand over.
+    pub(super) unserved: U,
+}
+
+/// Serves `requests` on `stream` until the connection is over. `closing` ends it after the requests that
+/// are in progress.
 ///
 /// # Errors
 /// When the client breaks HTTP or stalls; what is in progress has recorded itself.
-pub(super) async fn serve<IO, F>(
+pub(super) async fn serve<IO, F, U>(
     stream: IO,
     protocol: Protocol,
     limits: &Limits,
     room: Room<'_>,
     connection_state: Arc<ConnectionState>,
     closing: CancellationToken,
-    handle: impl Fn(Request<Incoming>) -> F,
+    requests: Requests<impl Fn(Request<Incoming>) -> F, U>,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
+    U: Fn(Unserved),
 {
+    let Requests { handle, unserved } = requests;
     let counted = Arc::clone(&connection_state);
     let service = service_fn(move |request| {
         // Counted from here: the client may half-close before the handler runs.
         let in_flight = counted.begin();
+        counted.streams.began();
         let last = is_last(&request);
         // Boxed, so that an idle connection does not hold the memory of a request.
         let answer = Box::pin(handle(request));
@@ -118,7 +131,7 @@ where
         Protocol::Http2 => {
             let stream = stream.with_frames(limits.head_timeout);
             let builder = http2(limits, room.purse.is_identified());
-            Box::pin(serve_http2(stream, service, builder, bounds)).await
+            Box::pin(serve_http2(stream, service, builder, bounds, unserved)).await
         }
     }
 }
@@ -195,6 +208,7 @@ async fn serve_http2<IO, S>(
     service: S,
     builder: conn::http2::Builder<TokioExecutor>,
     bounds: Bounds<'_>,
+    unserved: impl Fn(Unserved),
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -203,15 +217,27 @@ where
 {
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let streams = &bounds.connection_state.streams;
+    let told = |ends: bool| streams.take_unserved(ends).for_each(&unserved);
+    let serving = poll_fn(|context| {
+        let polled = connection.as_mut().poll(context);
+        told(polled.is_ready());
+        polled
+    });
     tokio::select! {
         biased;
-        result = connection.as_mut() => return result,
+        result = serving => return result,
         () = bounds.over() => {}
         // Dropping the connection resets every stream; none of them makes progress.
         () = bounds.flow_stalled() => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
-    bounds.finish(connection).await
+    let ending = poll_fn(|context| {
+        let polled = connection.as_mut().poll(context);
+        told(true);
+        polled
+    });
+    bounds.finish(ending).await
 }
 
 impl Bounds<'_> {
@@ -267,15 +293,24 @@ impl Bounds<'_> {
 }
 
 /// Whether an error is not recorded elsewhere: the client broke HTTP, or its request head was late.
-/// Responses that it did not read have their own records.
+/// Responses that it did not read, or that could not be sent, have their own records.
 pub(super) fn is_worth_telling(error: &hyper::Error, connection_state: &ConnectionState) -> bool {
     connection_state.has_overrun().is_some()
-        || !connection_state.has_stalled() && !is_departure(error)
+        || !connection_state.has_stalled() && !is_ours(error) && !is_departure(error)
 }
 
-/// Whether an error only means that the client left between requests, which is normal.
+/// Whether a response could not be sent to its end: its body failed, because of the upstream as a rule. Its
+/// request has a record that says so.
+fn is_ours(error: &hyper::Error) -> bool {
+    error.is_user()
+}
+
+/// Whether an error only means that the client left between requests, which is normal, or did not answer a
+/// ping any more.
 fn is_departure(error: &hyper::Error) -> bool {
-    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+    let left = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+    // Of a ping; a head that is overdue is an `io::Error`.
+    if left || error.is_timeout() {
         return true;
     }
     let Some(source) = error.source() else {

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     refusal::Refusal,
-    session::{ConnectionMeta, close, open_for, record_broken},
+    session::{BrokenConnection, ConnectionMeta, close, open_for},
 };
 
 /// What a transparent listener needs besides its socket.
@@ -225,6 +225,12 @@ impl Transparent {
             connection_state: Arc::clone(&connection_state),
             port: original.port(),
         });
+        let broken = BrokenConnection {
+            recorder: &self.context.recorder,
+            meta: &self.meta,
+            caller: None,
+            tunnel: None,
+        };
         let served = serve::serve(
             stream,
             protocol,
@@ -232,18 +238,15 @@ impl Transparent {
             serve::Room::of(&self.meta),
             Arc::clone(&connection_state),
             self.closing.clone(),
-            |request| Arc::clone(&clear).handle(request),
+            serve::Requests {
+                handle: |request| Arc::clone(&clear).handle(request),
+                unserved: |why| broken.record_unserved(why),
+            },
         );
         if let Err(error) = served.await
             && serve::is_worth_telling(&error, &connection_state)
         {
-            record_broken(
-                &self.context.recorder,
-                &self.meta,
-                None,
-                &connection_state,
-                &error,
-            );
+            broken.record(&connection_state, &error);
         }
     }
 

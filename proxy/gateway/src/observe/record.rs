@@ -14,7 +14,10 @@ use std::{
 use countersign_core::{
     clock::Clock,
     metrics::{Class, Metrics},
-    wire::connection_state::{ConnectionState, Violation},
+    wire::{
+        connection_state::{ConnectionState, Violation},
+        meter::Overrun,
+    },
 };
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -132,6 +135,13 @@ impl Record {
         self.client.as_ref()?.violation()
     }
 
+    /// Why nothing more is read from the client, if so: then the client is not to blame for what breaks. The
+    /// connection needs no record of its own.
+    pub(crate) fn overrun(&self) -> Option<Overrun> {
+        let client = self.client.as_ref()?;
+        client.has_overrun().inspect(|_| client.explain())
+    }
+
     /// Whether its connection was closed in favour of others.
     fn gave_way(&self) -> bool {
         let client = self.client.as_ref();
@@ -171,6 +181,9 @@ impl Record {
             } else if self.gave_way() {
                 closed.outcome = Outcome::SHED;
                 closed.entry.detail = Some(GAVE_WAY.into());
+            } else if let Some(overrun) = self.overrun() {
+                closed.outcome = Outcome::failed(overrun.reason());
+                closed.entry.detail = Some(overrun.to_string().into());
             } else if let Some(Violation(what)) = self.violation() {
                 closed.outcome = Outcome::BROKEN_HTTP;
                 closed.entry.detail = Some(what.into());
@@ -253,7 +266,12 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::{
+        budget::Purse,
+        wire::{meter::Meter, stream::ClientStream},
+    };
     use rstest::rstest;
+    use tokio::io::AsyncWriteExt as _;
 
     use super::{super::fixture, *};
 
@@ -294,6 +312,30 @@ mod tests {
         assert_eq!(records[0]["outcome"], "failed");
         assert_eq!(records[0]["reason"], "client_gone");
         assert_eq!(records[0]["blame"], "caller");
+    }
+
+    /// A request that was in progress when nothing more was read from its client.
+    #[tokio::test]
+    async fn a_connection_that_took_too_much_is_not_its_clients_departure() {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let state = ConnectionState::new();
+        let limit = Duration::from_secs(1);
+        let meter = Meter::new(&Purse::unshared(), 1 << 20);
+        let mut stream = ClientStream::new(server, Arc::clone(&state), limit)
+            .charged_by(meter)
+            .with_frames(limit);
+        client.write_all(&vec![0; 600_000]).await.unwrap();
+        let ended = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        assert!(ended.is_err());
+        let (recorder, log) = fixture::recorder();
+        let mut record = recorder.open();
+        record.came_on(&state);
+        assert!(!state.is_explained());
+        drop(record);
+        assert!(state.is_explained());
+        let record = &log.all()[0];
+        assert_eq!(record["reason"], "head_too_large", "{record}");
+        assert_eq!(record["outcome"], "failed");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl From<Short> for Refusal {
 impl From<Overrun> for Refusal {
     fn from(overrun: Overrun) -> Self {
         match overrun {
-            Overrun::Unproven(_) => Self::new(Reason::HeadTooLarge, overrun.to_string()),
+            Overrun::Unproven(_) => Self::new(overrun.reason(), overrun.to_string()),
             Overrun::Short(short) => short.into(),
         }
     }

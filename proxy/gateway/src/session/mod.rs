@@ -8,7 +8,7 @@ mod record_ext;
 
 pub use guard::AccessGuard;
 pub use meta::{ConnectionMeta, open_for};
-pub use record_ext::{close, no_violation, record_broken};
+pub use record_ext::{BrokenConnection, close, no_violation};
 
 use std::{pin::Pin, sync::Arc};
 

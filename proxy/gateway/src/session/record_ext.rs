@@ -9,6 +9,7 @@ use countersign_core::{
     wire::{
         connection_state::{ConnectionState, Violation},
         protocol::Protocol,
+        unserved::Unserved,
     },
 };
 use countersign_identity::Caller;
@@ -194,11 +195,14 @@ pub fn no_violation(connection_state: &ConnectionState) -> Result<(), Refusal> {
 /// Closes the record of a refused or failed request.
 pub fn close(mut record: Record, mut refusal: Refusal) {
     // hyper reports a malformed chunk only as an incomplete body.
-    if refusal.reason == Reason::ClientGone
-        && let Some(Violation(what)) = record.violation()
-    {
-        refusal.reason = Reason::RequestMalformed;
-        what.clone_into(&mut refusal.detail);
+    if refusal.reason == Reason::ClientGone {
+        if let Some(overrun) = record.overrun() {
+            refusal.reason = overrun.reason();
+            refusal.detail = overrun.to_string();
+        } else if let Some(Violation(what)) = record.violation() {
+            refusal.reason = Reason::RequestMalformed;
+            what.clone_into(&mut refusal.detail);
+        }
     }
     let facts = refusal.reason.facts();
     let (reason, blame) = (facts.code, facts.blame.as_str());
@@ -232,35 +236,70 @@ fn is_failure(reason: Reason) -> bool {
     reason.facts().blame == Blame::Upstream || failures.contains(&reason)
 }
 
-/// Records that a client broke HTTP, so that there was no request to answer.
-pub fn record_broken(
-    recorder: &Recorder,
-    meta: &ConnectionMeta,
-    caller: Option<&Caller>,
-    connection_state: &ConnectionState,
-    error: &hyper::Error,
-) {
-    let reason = if error.is_parse_too_large() {
-        Reason::HeadTooLarge
-    } else if error.is_timeout() || timed_out(error) {
-        Reason::HeadTimeout
-    } else {
-        Reason::RequestMalformed
-    };
-    let mut record = recorder.open();
-    record.entered(meta);
-    if let Some(caller) = caller {
-        record.called_by(caller);
-    }
-    let refusal = match connection_state.has_overrun() {
-        Some(overrun) => overrun.into(),
-        None => Refusal::new(
-            reason,
-            format!("the client broke off or broke HTTP: {error}"),
-        ),
-    };
-    close(record, refusal);
+/// A connection on which the client broke HTTP, and to which the records of it are to say what is known.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokenConnection<'c> {
+    /// Opens the records.
+    pub recorder: &'c Recorder,
+    /// Where the connection came in.
+    pub meta: &'c ConnectionMeta,
+    /// Who calls, if that is proven.
+    pub caller: Option<&'c Caller>,
+    /// The tunnel that it is in, and its protocol there.
+    pub tunnel: Option<(&'c Authority, Protocol)>,
 }
+
+impl BrokenConnection<'_> {
+    /// Records that the client broke HTTP, so that there was no request to answer.
+    pub fn record(self, connection_state: &ConnectionState, error: &hyper::Error) {
+        if let Some(overrun) = connection_state.has_overrun() {
+            // Within a tunnel, requests that are in progress will say so.
+            let in_progress = self.tunnel.is_some() && !connection_state.is_idle();
+            if !in_progress && !connection_state.is_explained() {
+                self.close(overrun.into());
+            }
+            return;
+        }
+        let way_too_large = || error.to_string().contains("header_list_way_too_large");
+        let (reason, detail) = if error.is_parse_too_large() || way_too_large() {
+            (Reason::HeadTooLarge, HEAD_TOO_LARGE.to_owned())
+        } else if timed_out(error) {
+            let detail = "the head did not arrive within limits.headTimeout".to_owned();
+            (Reason::HeadTimeout, detail)
+        } else {
+            let detail = format!("the client broke HTTP: {error}");
+            (Reason::RequestMalformed, detail)
+        };
+        self.close(Refusal::new(reason, detail));
+    }
+
+    /// Records a request that hyper did not hand over.
+    pub fn record_unserved(self, why: Unserved) {
+        self.close(match why {
+            Unserved::Malformed => Refusal::new(Reason::RequestMalformed, MALFORMED),
+            Unserved::HeadTooLarge => Refusal::new(Reason::HeadTooLarge, HEAD_TOO_LARGE),
+        });
+    }
+
+    fn close(self, refusal: Refusal) {
+        let mut record = self.recorder.open();
+        record.entered(self.meta);
+        if let Some(caller) = self.caller {
+            record.called_by(caller);
+        }
+        if let Some((authority, protocol)) = self.tunnel {
+            record.connecting(authority);
+            if let Some(target) = &mut record.target {
+                target.protocol = protocol.as_str();
+            }
+        }
+        close(record, refusal);
+    }
+}
+
+const HEAD_TOO_LARGE: &str = "the head is larger than limits.headBytes allows (16 KiB before the caller is identified), or has more than 100 headers";
+
+const MALFORMED: &str = "a request over HTTP/2 was malformed and was reset with PROTOCOL_ERROR before anything else of it was known (RFC 9113, section 8): a pseudo-header such as :path or :authority is invalid, missing or there twice, there is a connection header such as Connection or Transfer-Encoding, Content-Length is wrong, or :protocol is used though extended CONNECT is not offered";
 
 fn timed_out(error: &hyper::Error) -> bool {
     std::error::Error::source(error)

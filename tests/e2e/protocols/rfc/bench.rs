@@ -179,6 +179,35 @@ impl Bench {
         Ok(record)
     }
 
+    /// The next record, which is the only one.
+    pub(super) async fn only_record(&mut self) -> anyhow::Result<Value> {
+        let record = self.record().await?;
+        let more = self.bed.gateway.decisions().all().split_off(self.read);
+        anyhow::ensure!(more.is_empty(), "{record} and {more:?}");
+        Ok(record)
+    }
+
+    /// The reasons of the next records, so many of them, after these frames on a new connection.
+    pub(super) async fn recorded_of(
+        &mut self,
+        stream: &mut TlsStream<Stream>,
+        bytes: &[u8],
+        count: usize,
+    ) -> anyhow::Result<Vec<String>> {
+        stream.write_all(frames::PREFACE).await?;
+        stream.write_all(&frames::settings()).await?;
+        stream.write_all(bytes).await?;
+        stream.flush().await?;
+        let mut reasons = Vec::new();
+        for _ in 0..count {
+            let record = self.record().await?;
+            reasons.push(record["reason"].as_str().unwrap_or_default().to_owned());
+        }
+        let more = self.bed.gateway.decisions().all().split_off(self.read);
+        anyhow::ensure!(more.is_empty(), "{reasons:?} and {more:?}");
+        Ok(reasons)
+    }
+
     /// Forgets the records so far.
     pub(super) fn forget(&mut self) {
         self.read = self.bed.gateway.decisions().all().len();

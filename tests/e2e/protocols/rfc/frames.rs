@@ -103,6 +103,20 @@ pub(super) fn block(fields: Fields<'_>) -> Vec<u8> {
     block
 }
 
+/// HEADERS with 900 fields more, which are 130 KB when they are decoded (RFC 7541, section 6.1).
+pub(super) fn long_headers(id: u32, fields: Fields<'_>, end: bool) -> Vec<u8> {
+    const INDEXED: u8 = 0x40;
+    /// The first entry behind the static table.
+    const NEWEST: u8 = 0xbe;
+    let mut long = block(&[("x-long", &"x".repeat(100))]);
+    long[0] = INDEXED;
+    let mut block = block(fields);
+    block.extend(long);
+    block.extend([NEWEST; 900]);
+    let flags = END_HEADERS | if end { END_STREAM } else { 0 };
+    frame(HEADERS, flags, id, &block)
+}
+
 pub(super) fn data(id: u32, bytes: &[u8], end: bool) -> Vec<u8> {
     frame(DATA, if end { END_STREAM } else { 0 }, id, bytes)
 }

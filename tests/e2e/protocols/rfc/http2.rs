@@ -23,6 +23,7 @@ const GET: [(&str, &str); 4] = [
 pub(super) fn rows() -> Vec<Row> {
     [
         requests(),
+        unserved_requests(),
         later_frames(),
         honest_requests(),
         answers(),
@@ -55,6 +56,8 @@ const MALFORMED: &[(&str, &str, Fields<'_>)] = &[
     ("9113 8.3", "an answer's pseudo-header in a request", &[GET[0], GET[1], GET[2], GET[3], (":status", "200")]),
     ("9113 8.3", "a pseudo-header behind a field", &[GET[0], GET[1], GET[2], ("x-a", "b"), GET[3]]),
     ("9113 8.3", "a pseudo-header twice", &[GET[0], GET[1], GET[2], (":path", "/b"), GET[3]]),
+    ("9113 8.3", "an authority twice", &[GET[0], GET[1], GET[2], GET[3], GET[3]]),
+    ("8441 4", "an extended CONNECT that was not offered", &[(":method", "CONNECT"), (":protocol", "websocket"), GET[1], GET[2], GET[3]]),
     ("9113 8.3.1", "no method", &[GET[1], GET[2], GET[3]]),
     ("9113 8.3.1", "no scheme", &[GET[0], GET[2], GET[3]]),
     ("9113 8.3.1", "no path", &[GET[0], GET[1], GET[3]]),
@@ -79,6 +82,13 @@ fn requests() -> Vec<Row> {
                     bench.frames(H1, fields, None).await?;
                     let seen = bench.h1.seen();
                     ensure!(seen.is_empty(), "it was sent on: {seen:?}");
+                    let record = bench.only_record().await?;
+                    ensure!(record["blame"] == "caller", "{record}");
+                    ensure!(
+                        record["target"]["authority"] == "h1.example.test:443",
+                        "{record}"
+                    );
+                    ensure!(record["target"]["protocol"] == "h2", "{record}");
                     Ok(())
                 })
             })
@@ -91,6 +101,8 @@ fn requests() -> Vec<Row> {
             fields.push(("content-length", "2"));
             let outcome = bench.frames(H1, &fields, Some(b"longer")).await?;
             ensure!(outcome == Outcome::Reset(PROTOCOL_ERROR), "{outcome:?}");
+            let record = bench.only_record().await?;
+            ensure!(record["blame"] == "caller", "{record}");
         }),
         row!("9113 8.1.1", "a body shorter than its length", |bench| {
             bench.h1.seen();
@@ -100,9 +112,53 @@ fn requests() -> Vec<Row> {
             let outcome = bench.frames(H1, &fields, Some(b"short")).await?;
             ensure!(outcome == Outcome::Reset(PROTOCOL_ERROR), "{outcome:?}");
             ensure!(bench.h1.seen().is_empty());
+            let record = bench.only_record().await?;
+            ensure!(record["blame"] == "caller", "{record}");
         }),
     ]);
     rows
+}
+
+/// What the library resets or answers by itself.
+fn unserved_requests() -> Vec<Row> {
+    vec![
+        row!(
+            "9113 8.1.1",
+            "each malformed request leaves a record",
+            |bench| {
+                let twice = [GET[0], GET[1], GET[2], GET[2], GET[3]];
+                let upgrade = [GET[0], GET[1], GET[2], GET[3], ("connection", "upgrade")];
+                let bytes = [
+                    frames::headers(1, &twice, true),
+                    frames::headers(3, &upgrade, true),
+                    frames::headers(5, &GET, true),
+                    frames::headers(7, &twice, true),
+                ]
+                .concat();
+                let mut stream = bench.tunnel(H1, Protocol::Http2).await?;
+                let reasons = bench.recorded_of(&mut stream, &bytes, 4).await?;
+                let malformed = reasons
+                    .iter()
+                    .filter(|reason| *reason == "request_malformed");
+                ensure!(malformed.count() == 3, "{reasons:?}");
+                ensure!(reasons.contains(&"permitted".to_owned()), "{reasons:?}");
+            }
+        ),
+        row!(
+            "9110 5.4",
+            "a head of HTTP/2 that is too large leaves a record",
+            |bench| {
+                for (method, ends) in [("GET", true), ("POST", false)] {
+                    bench.forget();
+                    let fields = [(":method", method), GET[1], GET[2], GET[3]];
+                    let mut stream = bench.tunnel(H1, Protocol::Http2).await?;
+                    let bytes = frames::long_headers(1, &fields, ends);
+                    let reasons = bench.recorded_of(&mut stream, &bytes, 1).await?;
+                    ensure!(reasons == ["head_too_large"], "{method}: {reasons:?}");
+                }
+            }
+        ),
+    ]
 }
 
 fn later_frames() -> Vec<Row> {

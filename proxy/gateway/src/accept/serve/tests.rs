@@ -28,7 +28,10 @@ async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hy
         },
         connection_state,
         closing,
-        handle,
+        Requests {
+            handle,
+            unserved: |_| {},
+        },
     )
     .await
 }
@@ -182,7 +185,10 @@ async fn t63_a_stranger_is_given_up_soon(
         },
         connection_state,
         CancellationToken::new(),
-        handle,
+        Requests {
+            handle,
+            unserved: |_| {},
+        },
     );
     let greeting = match protocol {
         Protocol::Http1 => &[][..],
@@ -205,4 +211,69 @@ async fn t63_a_stranger_is_given_up_soon(
         }
         () = talk => {}
     }
+}
+
+/// A client that vanished without a word: a ping gets no answer. No head is late, and nothing of it is told.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_answer_pings_has_left() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let connection_state = ConnectionState::new();
+    let (limits, purse, slot) = (Limits::default(), Purse::unshared(), proven());
+    let served = serve(
+        server,
+        Protocol::Http2,
+        &limits,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
+        Arc::clone(&connection_state),
+        CancellationToken::new(),
+        Requests {
+            handle: |_| async { Response::new(AnswerBody::empty()) },
+            unserved: |_| {},
+        },
+    );
+    let greeting = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    client.write_all(&greeting).await.unwrap();
+    let error = served.await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    assert!(!is_worth_telling(&error, &connection_state));
+}
+
+/// Each request that hyper resets or answers by itself is told of, beside one that is served.
+#[tokio::test(start_paused = true)]
+async fn requests_that_no_handler_gets_are_told_of() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let connection_state = ConnectionState::new();
+    let (limits, purse, slot) = (Limits::default(), Purse::unshared(), proven());
+    let told = std::cell::RefCell::new(Vec::new());
+    let served = serve(
+        server,
+        Protocol::Http2,
+        &limits,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
+        Arc::clone(&connection_state),
+        CancellationToken::new(),
+        Requests {
+            handle: |_| async { Response::new(AnswerBody::empty()) },
+            unserved: |why| told.borrow_mut().push(why),
+        },
+    );
+    // Without a method, whole, and with a body.
+    let malformed = b"\0\0\x05\x01\x05\0\0\0\x03\x87\x84\x41\x01h";
+    let begun = b"\0\0\x05\x01\x04\0\0\0\x05\x87\x84\x41\x01h";
+    let settings = &b"\0\0\0\x04\0\0\0\0\0"[..];
+    let bytes = [PREFACE, settings, HEADERS, malformed, begun].concat();
+    client.write_all(&bytes).await.unwrap();
+    let stay = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(client);
+    };
+    let (ended, ()) = futures_util::join!(served, stay);
+    ended.unwrap();
+    assert_eq!(told.into_inner(), [Unserved::Malformed; 2]);
 }
