@@ -29,16 +29,29 @@ impl ListenerFiles {
     /// # Panics
     /// If the machine cannot make a key.
     pub fn write(directory: &Path, addresses: &[IpAddr]) -> io::Result<Self> {
+        Self::write_changed(directory, addresses, |_, _| ())
+    }
+
+    /// The same, after a change to the parameters of the authority and of the certificate.
+    ///
+    /// # Panics
+    /// If the machine cannot make a key.
+    pub fn write_changed(
+        directory: &Path,
+        addresses: &[IpAddr],
+        change: impl FnOnce(&mut CertificateParams, &mut CertificateParams),
+    ) -> io::Result<Self> {
         let new_key = || KeyPair::generate().expect("a key can be made");
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca = CertifiedIssuer::self_signed(ca, new_key()).expect("the parts are valid");
         let mut names = vec!["localhost".to_owned()];
         names.extend(addresses.iter().map(ToString::to_string));
         let mut leaf = CertificateParams::new(names).expect("the names are valid");
         leaf.use_authority_key_identifier_extension = true;
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        change(&mut ca, &mut leaf);
+        let ca = CertifiedIssuer::self_signed(ca, new_key()).expect("the parts are valid");
         let key = new_key();
         let leaf = leaf.signed_by(&key, &ca).expect("the parts are valid");
         let files = Self {

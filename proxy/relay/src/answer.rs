@@ -1,18 +1,19 @@
 //! The relay's own responses, when there is no gateway's response to pass on.
 
-use std::fmt;
-
 use bytes::Bytes;
 use countersign_core::slots::NoPlace;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde_json::json;
 
-use super::{gateway::Gateway, proof::ProofError};
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+use super::{
+    fault::{Fault, PROXY_STATUS},
+    gateway::Gateway,
+    proof::ProofError,
+    settings::GatewayName,
+};
 
 /// Why the relay cannot tunnel or forward something.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -119,16 +120,20 @@ impl From<NoPlace> for RelayError {
 pub(super) struct Unreached(Vec<String>);
 
 impl Unreached {
-    pub(super) fn add(&mut self, gateway: &Gateway, reason: &impl fmt::Display) {
+    pub(super) fn add(&mut self, gateway: &Gateway, fault: &Fault) {
         let (name, address) = (gateway.name(), gateway.address());
-        self.0.push(format!("{name} ({address}): {reason}"));
+        self.0.push(format!("{name} ({address}): {fault}"));
+    }
+
+    pub(super) fn add_name(&mut self, name: &GatewayName, fault: &Fault) {
+        self.0.push(format!("{name}: {fault}"));
     }
 }
 
 impl From<Unreached> for RelayError {
     fn from(unreached: Unreached) -> Self {
         if unreached.0.is_empty() {
-            return Self::Unreached("none of their names has an address".to_owned());
+            return Self::Unreached("their names are being looked up".to_owned());
         }
         Self::Unreached(unreached.0.join("; "))
     }

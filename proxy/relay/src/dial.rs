@@ -1,7 +1,6 @@
 //! Opens a connection to one address of a gateway: TCP, TLS, and HTTP/2 or 1.1 by ALPN.
 
 use std::{
-    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,34 +11,21 @@ use countersign_core::{chain, files};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
 
-use super::proof::{Fingerprint, Proof, ProofError};
-
-/// The timeout of TCP and TLS with a gateway, which is near. After it the next address is tried.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+use super::{
+    fault::{CaSource, DIAL_TIMEOUT, Fault, bounded},
+    proof::{Fingerprint, Proof},
+    tls_stream::GatewayStream,
+};
 
 /// A dead peer is detected after about a minute, also by connections that only receive.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-
-/// Why a gateway's address cannot be reached.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum DialError {
-    #[error("connecting failed: {0}")]
-    Connect(io::ErrorKind),
-    #[error("its certificate or ours was not accepted: {0}")]
-    Tls(String),
-    #[error("no answer within {DIAL_TIMEOUT:?}")]
-    TimedOut,
-    #[error("HTTP could not be begun: {0}")]
-    Http(String),
-    #[error("the gateway CA {} {reason}", path.display())]
-    Roots { path: PathBuf, reason: String },
-    #[error(transparent)]
-    Proof(#[from] ProofError),
-}
 
 /// The roots for gateways' certificates.
 #[derive(Debug, Clone)]
@@ -52,7 +38,7 @@ enum Roots {
 
 /// A TLS connection to a gateway.
 pub(super) struct Dialled {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: GatewayStream,
     /// The client certificate that was sent, if any.
     pub(super) shown: Option<Fingerprint>,
 }
@@ -60,7 +46,7 @@ pub(super) struct Dialled {
 impl Dialled {
     /// Whether the gateway chose HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
-        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
+        self.stream.is_http2()
     }
 }
 
@@ -73,7 +59,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// Checks that there are roots, so that a mistake shows at start.
-    pub(super) async fn new(gateway_ca: Option<PathBuf>, proof: Proof) -> Result<Self, DialError> {
+    pub(super) async fn new(gateway_ca: Option<PathBuf>, proof: Proof) -> Result<Self, Fault> {
         let roots = if let Some(path) = gateway_ca {
             read_roots(&path).await?;
             Roots::File(path)
@@ -93,34 +79,36 @@ impl Dialer {
         &self,
         name: &ServerName<'static>,
         address: SocketAddr,
-    ) -> Result<Dialled, DialError> {
+    ) -> Result<Dialled, Fault> {
         let (config, shown) = self.config().await?;
-        let connecting = async {
-            let tcp = TcpStream::connect(address).await.map_err(connect_error)?;
-            tcp.set_nodelay(true).map_err(connect_error)?;
-            let keepalive = TcpKeepalive::new()
-                .with_time(KEEPALIVE_AFTER)
-                .with_interval(KEEPALIVE_EVERY);
-            SockRef::from(&tcp)
-                .set_tcp_keepalive(&keepalive)
-                .map_err(connect_error)?;
-            TlsConnector::from(Arc::new(config))
-                .connect(name.clone(), tcp)
-                .await
-                .map_err(|error| DialError::Tls(error.to_string()))
-        };
-        let stream = timeout(DIAL_TIMEOUT, connecting)
+        let deadline = Instant::now() + DIAL_TIMEOUT;
+        let tcp = timeout_at(deadline, tcp(address))
             .await
-            .map_err(|_| DialError::TimedOut)??;
-        Ok(Dialled { stream, shown })
+            .map_err(|_| Fault::Unanswered)??;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name.clone(), tcp);
+        let stream = timeout_at(deadline, handshake)
+            .await
+            .map_err(|_| Fault::TlsUnanswered)?
+            .map_err(|error| Fault::of_handshake(&error, &self.ca()))?;
+        Ok(Dialled {
+            stream: GatewayStream::new(stream),
+            shown,
+        })
     }
 
-    async fn config(&self) -> Result<(ClientConfig, Option<Fingerprint>), DialError> {
+    fn ca(&self) -> CaSource {
+        match &self.roots {
+            Roots::File(path) => CaSource::File(path.clone()),
+            Roots::System(_) => CaSource::System,
+        }
+    }
+
+    async fn config(&self) -> Result<(ClientConfig, Option<Fingerprint>), Fault> {
         let roots = match &self.roots {
             Roots::File(path) => Arc::new(read_roots(path).await?),
             Roots::System(roots) => Arc::clone(roots),
         };
-        let tls = |error: rustls::Error| DialError::Tls(error.to_string());
+        let tls = |error: rustls::Error| Fault::Tls(bounded(&error.to_string()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = chain::trusting(roots, provider).map_err(tls)?;
         let (mut config, shown) = match self.proof.svid().await? {
@@ -135,13 +123,18 @@ impl Dialer {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn connect_error(error: io::Error) -> DialError {
-    DialError::Connect(error.kind())
+async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+    Ok(tcp)
 }
 
-async fn read_roots(path: &Path) -> Result<RootCertStore, DialError> {
-    let unusable = |reason: String| DialError::Roots {
+async fn read_roots(path: &Path) -> Result<RootCertStore, Fault> {
+    let unusable = |reason: String| Fault::Roots {
         path: path.to_owned(),
         reason,
     };

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,6 +27,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{
     answer::{RelayError, Unreached},
     dial::Dialer,
+    fault::{ANSWER_TIMEOUT, Fault, LOOKUP_TIMEOUT, Rejection, bounded},
     gateway::{
         Gateway,
         connection::{Lease, Outgoing, Unanswered},
@@ -41,14 +42,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// waits for it.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 
-/// A name server that does not respond must not stop the watch.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// The most gateways that are tried for one tunnel.
 const MOST_ATTEMPTS: usize = 4;
-
-/// The timeout of CONNECT at one gateway, which may have to connect to the upstream first.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An established tunnel.
 pub(super) struct Tunnel {
@@ -78,10 +73,17 @@ impl From<RelayError> for NoTunnel {
     }
 }
 
+/// A gateway's name, and why it could not be resolved last.
+#[derive(Debug)]
+struct Name {
+    name: GatewayName,
+    fault: Mutex<Option<Fault>>,
+}
+
 /// All gateways.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    names: Vec<GatewayName>,
+    names: Vec<Name>,
     dialer: Arc<Dialer>,
     clock: Clock,
     known: ArcSwap<Vec<Arc<Gateway>>>,
@@ -92,8 +94,12 @@ pub(super) struct Fleet {
 impl Fleet {
     /// The gateways before the first lookup.
     pub(super) fn new(names: Vec<GatewayName>, dialer: Dialer, clock: Clock) -> Self {
+        let name = |name| Name {
+            name,
+            fault: Mutex::default(),
+        };
         Self {
-            names,
+            names: names.into_iter().map(name).collect(),
             dialer: Arc::new(dialer),
             clock,
             known: ArcSwap::default(),
@@ -107,6 +113,21 @@ impl Fleet {
         self.known.load_full()
     }
 
+    /// The names that could not be resolved when they were last looked up, and why.
+    pub(super) fn unresolved(&self) -> impl Iterator<Item = (&GatewayName, Fault)> {
+        let fault = |name: &Name| name.fault().clone();
+        self.names
+            .iter()
+            .filter_map(move |name| Some((&name.name, fault(name)?)))
+    }
+
+    /// Whether there is a usable proof.
+    pub(super) async fn proof(&self) -> Result<(), RelayError> {
+        self.authorization().await?;
+        self.dialer.proof().svid().await?;
+        Ok(())
+    }
+
     /// The proof for a request, read from its file now.
     pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, RelayError> {
         Ok(self.dialer.proof().authorization(self.clock.now()).await?)
@@ -115,8 +136,10 @@ impl Fleet {
     /// Looks up names and tries gateways, until it is dropped.
     pub(super) async fn watch(&self) {
         let mut retry = FIRST_RETRY;
+        let mut unproven = None;
         loop {
             self.look_up().await;
+            self.tell_proof(&mut unproven).await;
             match self.dialer.proof().fingerprint().await {
                 Ok(current) => {
                     let known = self.known();
@@ -124,8 +147,8 @@ impl Fleet {
                         known.iter().map(|gateway| gateway.probe(current)).collect();
                     probes.collect::<()>().await;
                 }
-                // Open tunnels continue; the next connection reports it again.
-                Err(error) => tracing::warn!(%error, "cannot show who this pod is"),
+                // Open tunnels continue.
+                Err(error) => tracing::debug!(%error, "the gateways are not tried"),
             }
             let any_well = self.known().iter().any(|gateway| gateway.is_well());
             tokio::select! {
@@ -133,6 +156,21 @@ impl Fleet {
                 () = self.ended.notified() => {}
             }
         }
+    }
+
+    /// Logs that there is no usable proof when that begins or changes, and when it is over.
+    async fn tell_proof(&self, before: &mut Option<String>) {
+        let now = self.proof().await.err();
+        let text = now.as_ref().map(ToString::to_string);
+        if text == *before {
+            return;
+        }
+        if let Some(error) = &now {
+            tracing::warn!(reason = error.code(), %error, "cannot show who this pod is");
+        } else {
+            tracing::info!("can show who this pod is again");
+        }
+        *before = text;
     }
 
     /// Opens a tunnel through the first gateway that responds.
@@ -165,35 +203,40 @@ impl Fleet {
 
     /// A permit for a request in absolute form, which can be sent only once.
     pub(super) async fn lease(&self) -> Result<Lease, RelayError> {
-        let mut unreached = Unreached::default();
+        let mut unreached = self.unreached();
         for gateway in self.in_turn() {
             match gateway.lease().await {
                 Ok(lease) => return Ok(lease),
-                Err(error) => unreached.add(&gateway, &error),
+                Err(fault) => unreached.add(&gateway, &fault),
             }
         }
         Err(unreached.into())
     }
 
+    fn unreached(&self) -> Unreached {
+        let mut unreached = Unreached::default();
+        for (name, fault) in self.unresolved() {
+            unreached.add_name(name, &fault);
+        }
+        unreached
+    }
+
     /// Tries gateways in turn; one that cannot be reached or is full (503) is skipped.
     async fn each<F>(&self, attempt: impl Fn(Arc<Gateway>) -> F) -> Result<Refused, RelayError>
     where
-        F: Future<Output = Result<Refused, String>>,
+        F: Future<Output = Result<Refused, Fault>>,
     {
-        let mut unreached = Unreached::default();
+        let mut unreached = self.unreached();
         let mut no_place = None;
         for gateway in self.in_turn() {
-            match timeout(CONNECT_TIMEOUT, attempt(Arc::clone(&gateway))).await {
+            match timeout(ANSWER_TIMEOUT, attempt(Arc::clone(&gateway))).await {
                 Ok(Ok(answer)) if answer.response.status() == StatusCode::SERVICE_UNAVAILABLE => {
                     tracing::info!(gateway = %gateway.name(), address = %gateway.address(), "the gateway answered 503");
                     no_place = Some(answer);
                 }
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => unreached.add(&gateway, &error),
-                Err(_) => {
-                    let error = format!("no answer to CONNECT within {CONNECT_TIMEOUT:?}");
-                    unreached.add(&gateway, &error);
-                }
+                Ok(Err(fault)) => unreached.add(&gateway, &fault),
+                Err(_) => unreached.add(&gateway, &Fault::Silent),
             }
         }
         // A response of a gateway says more than the silence of others.
@@ -219,29 +262,46 @@ impl Fleet {
     async fn look_up(&self) {
         let before = self.known();
         let mut after = Vec::new();
-        for name in &self.names {
-            match addresses(name).await {
-                Ok(addresses) => {
-                    for address in addresses {
-                        let same = |gateway: &&Arc<Gateway>| {
-                            gateway.address() == address && gateway.name() == name
-                        };
-                        let gateway = before.iter().find(same).cloned();
-                        after.push(gateway.unwrap_or_else(|| {
-                            let (dialer, clock) = (Arc::clone(&self.dialer), self.clock.clone());
-                            let ended = Arc::clone(&self.ended);
-                            Gateway::new(name.clone(), address, dialer, clock, ended)
-                        }));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(gateway = %name, %error, "the gateway's name cannot be looked up");
-                    let old = before.iter().filter(|gateway| gateway.name() == name);
-                    after.extend(old.cloned());
-                }
+        for entry in &self.names {
+            let name = &entry.name;
+            let found = addresses(name).await;
+            entry.tell(found.as_ref().err());
+            let Ok(found) = found else {
+                let old = before.iter().filter(|gateway| gateway.name() == name);
+                after.extend(old.cloned());
+                continue;
+            };
+            for address in found {
+                let same = |gateway: &&Arc<Gateway>| {
+                    gateway.address() == address && gateway.name() == name
+                };
+                let gateway = before.iter().find(same).cloned();
+                after.push(gateway.unwrap_or_else(|| {
+                    let (dialer, clock) = (Arc::clone(&self.dialer), self.clock.clone());
+                    let ended = Arc::clone(&self.ended);
+                    Gateway::new(name.clone(), address, dialer, clock, ended)
+                }));
             }
         }
         self.known.store(Arc::new(after));
+    }
+}
+
+impl Name {
+    /// Records what a lookup showed. A new cause is logged at once, a repeated one not.
+    fn tell(&self, fault: Option<&Fault>) {
+        let before = std::mem::replace(&mut *self.fault(), fault.cloned());
+        let Some(fault) = fault else { return };
+        let (name, cause, error) = (&self.name, fault.cause(), fault);
+        if before.is_some_and(|before| before.cause() == cause) {
+            tracing::debug!(gateway = %name, cause, %error, "still not resolved");
+        } else {
+            tracing::warn!(gateway = %name, cause, %error, "the gateway has no address");
+        }
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<Fault>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,10 +319,10 @@ fn pause(any_well: bool, retry: &mut Duration) -> Duration {
 async fn ask(
     gateway: &Arc<Gateway>,
     mut request: Request<Outgoing>,
-) -> Result<(Response<Incoming>, Lease), String> {
+) -> Result<(Response<Incoming>, Lease), Fault> {
     // If a connection was closed cleanly at that moment, it is tried once more on a new one.
     for last in [false, true] {
-        let mut lease = gateway.lease().await.map_err(|error| error.to_string())?;
+        let mut lease = gateway.lease().await?;
         if lease.is_http1()
             && let Some(authority) = request.uri().authority()
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -270,18 +330,31 @@ async fn ask(
             request.headers_mut().insert(HOST, host);
         }
         match lease.send(request).await {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => {
+                note_response(gateway, &response);
+                return Ok((response, lease));
+            }
             Err(Unanswered {
                 unsent: Some(unsent),
                 ..
             }) if !last => request = unsent,
             Err(Unanswered { error, .. }) => {
-                gateway.tell(Err(&error));
-                return Err(format!("the connection broke: {error}"));
+                let fault = Fault::of_hyper(&error);
+                gateway.tell(Err(fault.clone()));
+                return Err(fault);
             }
         }
     }
-    Err("its connections close at once".to_owned())
+    Err(Fault::Closed)
+}
+
+/// What a response to CONNECT shows about the gateway.
+fn note_response(gateway: &Gateway, response: &Response<Incoming>) {
+    if let Some(rejection) = Rejection::of(response) {
+        gateway.tell(Err(Fault::Rejected(rejection)));
+    } else if response.status().is_success() && !gateway.is_well() {
+        gateway.tell(Ok(()));
+    }
 }
 
 fn connect_request(authority: &Authority, authorization: Option<HeaderValue>) -> Request<Outgoing> {
@@ -298,17 +371,24 @@ fn connect_request(authority: &Authority, authorization: Option<HeaderValue>) ->
 }
 
 /// The addresses of a name, by the system's resolver: hosts file and search domains apply.
-async fn addresses(name: &GatewayName) -> Result<BTreeSet<SocketAddr>, std::io::Error> {
-    match name.host() {
-        Host::Ip(address) => Ok(BTreeSet::from([SocketAddr::new(*address, name.port())])),
-        Host::Name(host) => {
-            let found = tokio::net::lookup_host((host.to_string(), name.port()));
-            match timeout(LOOKUP_TIMEOUT, found).await {
-                Ok(found) => Ok(found?.collect()),
-                Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-            }
-        }
+async fn addresses(name: &GatewayName) -> Result<BTreeSet<SocketAddr>, Fault> {
+    let host = match name.host() {
+        Host::Ip(address) => return Ok([SocketAddr::new(*address, name.port())].into()),
+        Host::Name(host) => host.to_string(),
+    };
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, name.port())));
+    let found = found.await.map_err(|_| Fault::NameUnanswered)?;
+    // The system's own words: `failed to lookup address information: Name or service not known`.
+    let unresolved = |error: std::io::Error| {
+        let text = error.to_string();
+        let text = text.rsplit(": ").next().unwrap_or_default();
+        Fault::NameUnresolved(bounded(text))
+    };
+    let found: BTreeSet<_> = found.map_err(unresolved)?.collect();
+    if found.is_empty() {
+        return Err(Fault::NameEmpty);
     }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -19,14 +19,10 @@ use futures_util::{
 use tokio::sync::Notify;
 
 use self::connection::{Http2, Lease};
-use super::{
-    dial::{DialError, Dialer},
-    proof::Fingerprint,
-    settings::GatewayName,
-};
+use super::{dial::Dialer, fault::Fault, proof::Fingerprint, settings::GatewayName};
 
 /// A dial that all who need a connection wait for.
-type Dialling = Shared<BoxFuture<'static, Result<(), DialError>>>;
+type Dialling = Shared<BoxFuture<'static, Result<(), Fault>>>;
 
 /// One address of a gateway.
 pub(super) struct Gateway {
@@ -38,6 +34,10 @@ pub(super) struct Gateway {
     dialling: Mutex<Option<Dialling>>,
     speaks_http1: AtomicBool,
     well: AtomicBool,
+    /// Why it does not serve this pod; `None` also before it was tried.
+    fault: Mutex<Option<Fault>>,
+    /// Whether its answer to an introduction is awaited.
+    introducing: AtomicBool,
     /// Wakes the watch when a connection has ended.
     ended: Arc<Notify>,
 }
@@ -60,6 +60,8 @@ impl Gateway {
             dialling: Mutex::default(),
             speaks_http1: AtomicBool::new(false),
             well: AtomicBool::new(false),
+            fault: Mutex::default(),
+            introducing: AtomicBool::new(false),
             ended,
         })
     }
@@ -74,13 +76,18 @@ impl Gateway {
         self.address
     }
 
-    /// Whether it responded when it was last tried.
+    /// Whether it accepted this pod when it was last tried.
     pub(super) fn is_well(&self) -> bool {
         self.well.load(Ordering::Relaxed)
     }
 
+    /// Why it does not serve this pod; `None` if it does, or was not tried yet.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        lock(&self.fault).clone()
+    }
+
     /// A permit for one exchange: on an open connection with room, or on a new one.
-    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, DialError> {
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Fault> {
         loop {
             if let Some(lease) = self.room() {
                 return Ok(lease);
@@ -92,52 +99,70 @@ impl Gateway {
         }
     }
 
-    /// Makes sure that there is a connection, which shows whether the gateway is healthy.
+    /// Makes sure that there is a connection, which shows whether the gateway serves this pod.
     pub(super) async fn probe(self: &Arc<Self>, current: Option<Fingerprint>) {
-        {
+        let open = {
             let mut connections = lock(&self.connections);
             for connection in connections.iter() {
                 connection.retire_unless(current);
             }
             connections.retain(|connection| !connection.is_over());
-            if !connections.is_empty() {
-                // It answers pings; otherwise the connection would be over.
-                self.tell(Ok(()));
-                return;
-            }
-        }
-        if self.speaks_http1.load(Ordering::Relaxed) {
-            // Not kept: such a connection carries one tunnel and would be idle until then.
-            self.dial_http1().await.map(drop).unwrap_or_default();
-        } else {
+            connections.first().cloned()
+        };
+        match open {
+            Some(_) if self.introducing.load(Ordering::Relaxed) => {}
+            // The proof, or the gateway's configuration, may be another now.
+            Some(connection) if !self.is_well() => self.introduce(&connection).await,
+            // It answers pings; otherwise the connection would be over.
+            Some(_) => {}
+            None if self.speaks_http1.load(Ordering::Relaxed) => self.probe_http1().await,
             // The result is reported where it occurs.
-            self.dial().await.unwrap_or_default();
+            None => self.dial().await.unwrap_or_default(),
         }
     }
 
-    /// Records what an exchange showed about the gateway.
-    pub(super) fn tell(&self, result: Result<(), &dyn fmt::Display>) {
-        let was_well = self.well.swap(result.is_ok(), Ordering::Relaxed);
-        match result {
-            Ok(()) if !was_well => {
-                tracing::info!(gateway = %self.name, address = %self.address, "the gateway answers");
+    /// Records what an exchange showed about the gateway. A new cause is logged at once, a repeated one not.
+    pub(super) fn tell(&self, result: Result<(), Fault>) {
+        let fault = result.err();
+        let was_well = self.well.swap(fault.is_none(), Ordering::Relaxed);
+        let before = std::mem::replace(&mut *lock(&self.fault), fault.clone());
+        let (name, address) = (&self.name, self.address);
+        let Some(fault) = fault else {
+            if !was_well {
+                tracing::info!(gateway = %name, %address, "the gateway answers");
             }
-            Err(reason) if was_well => {
-                tracing::warn!(gateway = %self.name, address = %self.address, %reason, "the gateway fails");
-            }
-            Err(reason) => {
-                tracing::debug!(gateway = %self.name, address = %self.address, %reason, "still failing");
-            }
-            Ok(()) => {}
+            return;
+        };
+        let (cause, error) = (fault.cause(), &fault);
+        if before.is_some_and(|before| before.cause() == cause) {
+            tracing::debug!(gateway = %name, %address, cause, %error, "still failing");
+        } else {
+            tracing::warn!(gateway = %name, %address, cause, %error, "the gateway fails");
         }
     }
 
     /// A connection has ended: broken, or closed cleanly.
-    pub(super) fn connection_ended(&self, error: Option<&hyper::Error>) {
-        if let Some(error) = error {
-            self.tell(Err(error));
+    pub(super) fn connection_ended(&self, fault: Option<Fault>) {
+        let was_well = self.is_well();
+        if let Some(fault) = fault {
+            self.tell(Err(fault));
         }
-        self.ended.notify_one();
+        // One that was not accepted is tried again in its turn, and not at once.
+        if was_well {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Says who the pod is, so that the gateway keeps the connection, and learns whether it is accepted.
+    async fn introduce(&self, connection: &Arc<Http2>) {
+        // Without a proof there is nothing to send; each tunnel reads its own and reports it.
+        let Ok(proof) = self.dialer.proof().authorization(self.clock.now()).await else {
+            return;
+        };
+        self.introducing.store(true, Ordering::Relaxed);
+        let result = connection.introduce(proof, &self.name.to_string()).await;
+        self.introducing.store(false, Ordering::Relaxed);
+        self.tell(result);
     }
 
     fn room(&self) -> Option<Lease> {
@@ -147,7 +172,7 @@ impl Gateway {
     }
 
     /// One connection is opened for all who wait; it is completed even if they leave.
-    async fn dial(self: &Arc<Self>) -> Result<(), DialError> {
+    async fn dial(self: &Arc<Self>) -> Result<(), Fault> {
         let dialling = lock(&self.dialling)
             .get_or_insert_with(|| {
                 let gateway = Arc::clone(self);
@@ -156,7 +181,7 @@ impl Gateway {
                     *lock(&gateway.dialling) = None;
                     result
                 });
-                let ended = DialError::Http("the relay is stopping".to_owned());
+                let ended = Fault::Http("the relay is stopping".to_owned());
                 task.map(|joined| joined.unwrap_or(Err(ended)))
                     .boxed()
                     .shared()
@@ -165,7 +190,7 @@ impl Gateway {
         dialling.await
     }
 
-    async fn dial_now(self: &Arc<Self>) -> Result<(), DialError> {
+    async fn dial_now(self: &Arc<Self>) -> Result<(), Fault> {
         let result = async {
             let dialled = self
                 .dialer
@@ -173,26 +198,24 @@ impl Gateway {
                 .await?;
             self.speaks_http1
                 .store(!dialled.is_http2(), Ordering::Relaxed);
-            if dialled.is_http2() {
-                let connection = Http2::begin(dialled, self).await?;
-                // Without a proof there is nothing to send; each tunnel reads its own.
-                if let Ok(Some(proof)) = self.dialer.proof().authorization(self.clock.now()).await {
-                    connection.introduce(proof, &self.name.to_string());
-                }
-                lock(&self.connections).push(connection);
+            if !dialled.is_http2() {
+                return Ok(());
             }
+            let connection = Http2::begin(dialled, self).await?;
+            lock(&self.connections).push(Arc::clone(&connection));
+            // A tunnel that waits for the connection does not wait for this.
+            let gateway = Arc::clone(self);
+            tokio::spawn(async move { gateway.introduce(&connection).await });
             Ok(())
         }
         .await;
-        self.tell(
-            result
-                .as_ref()
-                .map_or_else(|error| Err(error as _), |()| Ok(())),
-        );
+        if let Err(fault) = &result {
+            self.tell(Err(Fault::clone(fault)));
+        }
         result
     }
 
-    async fn dial_http1(&self) -> Result<Lease, DialError> {
+    async fn dial_http1(&self) -> Result<Lease, Fault> {
         let result = async {
             let dialled = self
                 .dialer
@@ -201,17 +224,26 @@ impl Gateway {
             if dialled.is_http2() {
                 // It was upgraded: the next connection is shared again.
                 self.speaks_http1.store(false, Ordering::Relaxed);
-                return Err(DialError::Http("it speaks HTTP/2 now".to_owned()));
+                return Err(Fault::Http("it speaks HTTP/2 now".to_owned()));
             }
             Lease::http1(dialled).await
         }
         .await;
-        self.tell(
-            result
-                .as_ref()
-                .map_or_else(|error| Err(error as _), |_| Ok(())),
-        );
+        if let Err(fault) = &result {
+            self.tell(Err(Fault::clone(fault)));
+        }
         result
+    }
+
+    /// Not kept: such a connection carries one tunnel and would be idle until then.
+    async fn probe_http1(&self) {
+        // The result is reported where it occurs.
+        let Ok(lease) = self.dial_http1().await else {
+            return;
+        };
+        if let Ok(proof) = self.dialer.proof().authorization(self.clock.now()).await {
+            self.tell(lease.introduce(proof, &self.name.to_string()).await);
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: &Slot) {
 
 async fn readiness(shared: &Shared) -> (StatusCode, String) {
     let draining = shared.draining.is_cancelled();
-    let proof = shared.fleet.authorization().await;
+    let proof = shared.fleet.proof().await;
     let known = shared.fleet.known();
     let any_well = known.iter().any(|gateway| gateway.is_well());
     let mut text = String::new();
@@ -67,20 +67,21 @@ async fn readiness(shared: &Shared) -> (StatusCode, String) {
     if let Err(error) = &proof {
         line(&error.to_string());
     }
+    for (name, fault) in shared.fleet.unresolved() {
+        line(&format!("{name}: {fault}"));
+    }
     if known.is_empty() {
         line("no gateway has an address");
     }
     for gateway in known.iter() {
-        let state = if gateway.is_well() {
-            "answers"
-        } else {
-            "does not answer"
+        let (name, address) = (gateway.name(), gateway.address());
+        let state = match gateway.fault() {
+            _ if gateway.is_well() => "answers".to_owned(),
+            Some(fault) if fault.is_rejection() => fault.to_string(),
+            Some(fault) => format!("does not answer: {fault}"),
+            None => "has not answered yet".to_owned(),
         };
-        line(&format!(
-            "{} ({}) {state}",
-            gateway.name(),
-            gateway.address()
-        ));
+        line(&format!("{name} ({address}) {state}"));
     }
     if any_well && proof.is_ok() && !draining {
         (StatusCode::OK, text)

@@ -10,6 +10,7 @@ mod carry;
 mod clear;
 pub mod command;
 mod dial;
+mod fault;
 mod fleet;
 mod gateway;
 mod health;
@@ -18,6 +19,7 @@ mod proof;
 pub mod redirect;
 mod redirected;
 mod settings;
+mod tls_stream;
 
 pub use proof::Proof;
 pub use settings::{CONNECTIONS, GatewayName, Settings};

@@ -49,16 +49,16 @@ pub enum Proof {
 /// Why there is no proof. Never contains a file's content.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum ProofError {
-    #[error("the token file {} {source}", path.display())]
+    #[error("the token file {} {source}: mount the pod's projected token there, with the gateway's audience", path.display())]
     Token {
         path: PathBuf,
         source: SecretFileError,
     },
-    #[error("the token in {} expired at {at}: it is not being renewed", path.display())]
+    #[error("the token in {} expired at {at}, so it is not being renewed: use a projected token, and check the kubelet and this node's clock", path.display())]
     Expired { path: PathBuf, at: Timestamp },
-    #[error("{} cannot be read ({kind})", path.display())]
+    #[error("{} cannot be read ({kind}): check --certificate and --key, and the mount that they are in", path.display())]
     Unreadable { path: PathBuf, kind: io::ErrorKind },
-    #[error("{} holds no PEM {what}", path.display())]
+    #[error("{} holds no PEM {what}: check --certificate and --key, and who writes them", path.display())]
     Pem { path: PathBuf, what: &'static str },
 }
 
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn says_what_is_wrong_with_the_file(#[case] content: Option<&str>, #[case] what: &str) {
         let error = shown(content, at(0)).await.unwrap_err().to_string();
-        assert!(error.ends_with(what), "{error}");
+        assert!(error.contains(&format!("token {what}: mount")), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

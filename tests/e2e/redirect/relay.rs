@@ -1,5 +1,6 @@
 //! The relay in a pod: whatever the app does not know, the relay brings, fresh each time.
 
+mod faults;
 mod support;
 
 use std::fs;

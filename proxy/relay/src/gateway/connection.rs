@@ -12,7 +12,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header::PROXY_AUTHORIZATION, uri::Scheme};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use http::{
+    HeaderValue, Method, Request, Response, Uri,
+    header::{HOST, PROXY_AUTHORIZATION},
+    uri::Scheme,
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Empty};
 use hyper::{
@@ -20,10 +28,12 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
 
 use super::{
     super::{
-        dial::{DialError, Dialled},
+        dial::Dialled,
+        fault::{ANSWER_TIMEOUT, Fault, Rejection, bounded},
         proof::Fingerprint,
     },
     Gateway,
@@ -55,6 +65,8 @@ pub(crate) struct Http2 {
     streams: AtomicUsize,
     most_streams: Arc<AtomicUsize>,
     shown: Option<Fingerprint>,
+    /// Why it has ended; `None` if it was closed cleanly.
+    ended: Shared<BoxFuture<'static, Option<Fault>>>,
     /// Set when its client certificate was replaced: open tunnels may continue.
     retired: AtomicBool,
 }
@@ -64,7 +76,7 @@ impl Http2 {
     pub(crate) async fn begin(
         dialled: Dialled,
         gateway: &Arc<Gateway>,
-    ) -> Result<Arc<Self>, DialError> {
+    ) -> Result<Arc<Self>, Fault> {
         let shown = dialled.shown;
         let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -76,47 +88,53 @@ impl Http2 {
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(dialled.stream))
             .await
-            .map_err(|error| DialError::Http(error.to_string()))?;
+            .map_err(|error| Fault::Http(bounded(&error.to_string())))?;
         let most_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
-        let connection = Arc::new(Self {
-            sender,
-            streams: AtomicUsize::new(0),
-            most_streams: Arc::clone(&most_streams),
-            shown,
-            retired: AtomicBool::new(false),
-        });
-        let gateway = Arc::downgrade(gateway);
-        tokio::spawn(async move {
+        let (streams_now, gateway) = (Arc::clone(&most_streams), Arc::downgrade(gateway));
+        let driving = tokio::spawn(async move {
             let result = poll_fn(|context| {
                 let polled = Pin::new(&mut driver).poll(context);
-                most_streams.store(driver.current_max_send_streams(), Ordering::Relaxed);
+                streams_now.store(driver.current_max_send_streams(), Ordering::Relaxed);
                 polled
             })
             .await;
+            let fault = result.err().map(|error| Fault::of_hyper(&error));
             if let Some(gateway) = gateway.upgrade() {
-                gateway.connection_ended(result.as_ref().err());
+                gateway.connection_ended(fault.clone());
             }
+            fault
         });
-        Ok(connection)
+        Ok(Arc::new(Self {
+            sender,
+            streams: AtomicUsize::new(0),
+            most_streams,
+            shown,
+            ended: driving.map(|ended| ended.ok().flatten()).boxed().shared(),
+            retired: AtomicBool::new(false),
+        }))
     }
 
-    /// Identifies the pod, so that the gateway keeps the connection although nothing is tunnelled yet.
-    pub(crate) fn introduce(&self, authorization: HeaderValue, authority: &str) {
+    /// Identifies the pod, so that the gateway keeps the connection although nothing is tunnelled yet, and
+    /// says whether it accepts the pod.
+    pub(crate) async fn introduce(
+        &self,
+        authorization: Option<HeaderValue>,
+        authority: &str,
+    ) -> Result<(), Fault> {
         let target = Uri::builder()
             .scheme(Scheme::HTTPS)
             .authority(authority)
             .path_and_query("*")
-            .build();
-        let Ok(target) = target else { return };
-        let mut request = Request::new(Either::Left(Empty::new()));
-        *request.method_mut() = Method::OPTIONS;
-        *request.uri_mut() = target;
-        request
-            .headers_mut()
-            .insert(PROXY_AUTHORIZATION, authorization);
-        let mut sender = self.sender.clone();
-        // If the proof is wrong, the response to the first tunnel says so.
-        tokio::spawn(async move { drop(sender.send_request(request).await) });
+            .build()
+            .map_err(|error| Fault::Http(error.to_string()))?;
+        let request = introduction(target, authorization);
+        match accepted(self.sender.clone().send_request(request)).await {
+            // The connection knows better why.
+            Err(Fault::Broken(_)) if self.sender.is_closed() => {
+                Err(self.ended.clone().await.unwrap_or(Fault::Closed))
+            }
+            result => result,
+        }
     }
 
     /// Whether it accepts no new tunnels.
@@ -173,15 +191,31 @@ pub(crate) struct Unanswered {
 
 impl Lease {
     /// A connection of its own, for a gateway without HTTP/2.
-    pub(crate) async fn http1(dialled: Dialled) -> Result<Self, DialError> {
+    pub(crate) async fn http1(dialled: Dialled) -> Result<Self, Fault> {
         let (sender, driver) = http1::handshake(TokioIo::new(dialled.stream))
             .await
-            .map_err(|error| DialError::Http(error.to_string()))?;
+            .map_err(|error| Fault::Http(bounded(&error.to_string())))?;
         tokio::spawn(async move {
             // The exchange on it reports what went wrong.
             drop(driver.with_upgrades().await);
         });
         Ok(Self::Http1(sender))
+    }
+
+    /// The same as for a shared connection, on one of its own, which is then of no more use.
+    pub(crate) async fn introduce(
+        self,
+        authorization: Option<HeaderValue>,
+        authority: &str,
+    ) -> Result<(), Fault> {
+        let Self::Http1(mut sender) = self else {
+            return Ok(());
+        };
+        let mut request = introduction(Uri::from_static("*"), authorization);
+        if let Ok(host) = HeaderValue::from_str(authority) {
+            request.headers_mut().insert(HOST, host);
+        }
+        accepted(sender.send_request(request)).await
     }
 
     /// Whether requests need a `Host`.
@@ -205,6 +239,32 @@ impl Lease {
             unsent: failed.take_message(),
             error: failed.into_error(),
         })
+    }
+}
+
+/// A request to the gateway itself (RFC 9110, section 9.3.7).
+fn introduction(target: Uri, authorization: Option<HeaderValue>) -> Request<Outgoing> {
+    let mut request = Request::new(Either::Left(Empty::new()));
+    *request.method_mut() = Method::OPTIONS;
+    *request.uri_mut() = target;
+    if let Some(authorization) = authorization {
+        request
+            .headers_mut()
+            .insert(PROXY_AUTHORIZATION, authorization);
+    }
+    request
+}
+
+async fn accepted(
+    answering: impl Future<Output = hyper::Result<Response<Incoming>>>,
+) -> Result<(), Fault> {
+    match timeout(ANSWER_TIMEOUT, answering).await {
+        Ok(Ok(answer)) => match Rejection::of(&answer) {
+            Some(rejection) => Err(Fault::Rejected(rejection)),
+            None => Ok(()),
+        },
+        Ok(Err(error)) => Err(Fault::of_hyper(&error)),
+        Err(_) => Err(Fault::Silent),
     }
 }
 

@@ -22,7 +22,7 @@ use countersign_relay::{CONNECTIONS, GatewayName, Proof, Relay, Settings};
 use countersign_tests::{
     client::Client, environment::Environment, gateway::Gateway, listener_files::ListenerFiles,
 };
-use http::{Request, Response, StatusCode, header::PROXY_AUTHORIZATION};
+use http::{Method, Request, Response, StatusCode, header::PROXY_AUTHORIZATION};
 use http_body_util::Empty;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -44,11 +44,16 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A gateway whose listener has TLS.
 pub(crate) struct TlsGateway {
     pub(crate) gateway: Gateway,
-    ca: PathBuf,
+    pub(crate) ca: PathBuf,
 }
 
 impl TlsGateway {
     pub(crate) async fn start(env: &Environment) -> Self {
+        Self::start_trusting(env, ClientTrust::None).await
+    }
+
+    /// One whose clients identify themselves like this.
+    pub(crate) async fn start_trusting(env: &Environment, client_trust: ClientTrust) -> Self {
         // One authority for all gateways of an environment.
         let files = ListenerFiles {
             ca: env.directory().join("listener-ca.pem"),
@@ -61,7 +66,7 @@ impl TlsGateway {
         let tls = ListenerTls {
             certificate: files.certificate,
             key: files.key,
-            client_trust: ClientTrust::None,
+            client_trust,
         };
         let gateway = Gateway::start_with(env, |gateway| {
             gateway.listeners[0].tls = Some(tls);
@@ -237,6 +242,11 @@ impl StubGateway {
         Self::with(other.files.clone(), alpn, StatusCode::OK).await
     }
 
+    /// One with this certificate.
+    pub(crate) async fn certified(files: ListenerFiles) -> Self {
+        Self::with(files, &[b"h2"], StatusCode::OK).await
+    }
+
     async fn with(files: ListenerFiles, alpn: &[&[u8]], status: StatusCode) -> Self {
         let socket = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
         let stub = Self {
@@ -309,7 +319,7 @@ async fn serve(
             .to_owned();
         tokens.lock().unwrap().push(shown);
         let upgrade = hyper::upgrade::on(&mut request);
-        if status.is_success() {
+        if status.is_success() && request.method() == Method::CONNECT {
             tokio::spawn(async move {
                 let stream = TokioIo::new(upgrade.await.unwrap());
                 let (mut reader, mut writer) = tokio::io::split(stream);
