@@ -99,6 +99,7 @@ fn target(number: usize) -> Arc<Target> {
         refusal: None,
         probe: None,
         rate_limit: RateLimitScope::Credential,
+        encoded_slash: countersign_config::path::EncodedSlash::Refuse,
     })
 }
 

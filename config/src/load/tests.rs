@@ -10,6 +10,7 @@ mod deep;
 mod destinations;
 mod documents;
 mod files;
+mod encoded_slashes;
 mod gateways;
 mod large;
 mod mistakes;

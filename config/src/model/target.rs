@@ -7,7 +7,7 @@ use http::HeaderName;
 use super::ResourceName;
 use crate::{
     host::{Host, HostPattern},
-    path::{CanonicalPath, PathPatterns},
+    path::{CanonicalPath, EncodedSlash, PathPatterns},
 };
 
 /// The name of a credential slot, for example `bot`.
@@ -38,6 +38,8 @@ pub struct Target {
     pub probe: Option<Probe>,
     /// Which requests its 429 applies to.
     pub rate_limit: RateLimitScope,
+    /// Whether its ids may have slashes in them.
+    pub encoded_slash: EncodedSlash,
 }
 
 impl Target {

@@ -15,21 +15,49 @@ use http::uri::PathAndQuery;
 ///
 /// It starts with `/` and consists of the characters that RFC 3986 allows in a path, without `;`. It has
 /// no empty, `.` or `..` segment; a trailing `/` is allowed. Percent-escapes are complete, have
-/// upper-case digits and are necessary: none encodes an unreserved character. None encodes `/`, `\`,
-/// `;`, a control character, or (`%2541`) the start of another escape. Escapes above ASCII are valid
+/// upper-case digits and are necessary: none encodes an unreserved character. None encodes `\`, `;`, `/`
+/// (but for a server that keeps it, see [`EncodedSlash`]), a control character, or (`%2541`) the start of another escape. Escapes above ASCII are valid
 /// UTF-8, so that no overlong form of any of these passes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CanonicalPath(PathAndQuery);
+
+/// Whether a segment of a path may have a slash in it, percent-encoded as `%2F`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EncodedSlash {
+    /// No: a server might take it for a separator.
+    #[default]
+    Refuse,
+    /// Yes, as part of an id: the server never takes it for a separator, and neither do patterns. What is
+    /// between two of them, or at an end of the segment, is not empty, `.` or `..`.
+    Keep,
+}
 
 /// Why a path is not canonical.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the path is not canonical: {0}")]
 pub struct PathProblem(pub &'static str);
 
+/// The problem of a path that only [`EncodedSlash::Keep`] allows.
+const ENCODED_SLASH: PathProblem = PathProblem(
+    "a `/` is percent-encoded (`%2F`); a TargetService whose API has ids with slashes says `encodedSlash: keep`",
+);
+
+impl PathProblem {
+    /// Whether the path has an encoded slash, which some targets allow.
+    pub fn is_encoded_slash(self) -> bool {
+        self == ENCODED_SLASH
+    }
+}
+
 impl CanonicalPath {
     /// Checks the path of `target`; nothing is repaired. The query is kept as it is.
     pub fn check(target: &PathAndQuery) -> Result<Self, PathProblem> {
-        check_path(target.path(), Wildcards::Literal)?;
+        Self::check_with(target, EncodedSlash::Refuse)
+    }
+
+    /// The same for a server that treats encoded slashes like this.
+    pub fn check_with(target: &PathAndQuery, slashes: EncodedSlash) -> Result<Self, PathProblem> {
+        check_path(target.path(), Wildcards::Literal, slashes)?;
         Ok(Self(target.clone()))
     }
 
@@ -49,6 +77,9 @@ impl CanonicalPath {
     }
 }
 
+/// A slash in a segment; with lower-case digits it is not canonical.
+const ESCAPED_SLASH: &str = "%2F";
+
 /// How `*` is treated in the text that is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wildcards {
@@ -58,7 +89,7 @@ enum Wildcards {
     Allowed,
 }
 
-fn check_path(path: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
+fn check_path(path: &str, wildcards: Wildcards, slashes: EncodedSlash) -> Result<(), PathProblem> {
     let rest = path
         .strip_prefix('/')
         .ok_or(PathProblem("it does not start with `/`"))?;
@@ -67,12 +98,27 @@ fn check_path(path: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
         if segment.is_empty() && segments.peek().is_some() {
             return Err(PathProblem("it has an empty segment"));
         }
-        check_segment(segment, wildcards)?;
+        check_segment(segment, wildcards, slashes)?;
     }
     Ok(())
 }
 
-fn check_segment(segment: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
+fn check_segment(
+    segment: &str,
+    wildcards: Wildcards,
+    slashes: EncodedSlash,
+) -> Result<(), PathProblem> {
+    if slashes == EncodedSlash::Keep && segment.contains(ESCAPED_SLASH) {
+        for part in segment.split(ESCAPED_SLASH) {
+            if matches!(part, "" | "." | "..") {
+                return Err(PathProblem(
+                    "what is beside an encoded slash is empty, `.` or `..`",
+                ));
+            }
+            check_segment(part, wildcards, slashes)?;
+        }
+        return Ok(());
+    }
     if segment == "." || segment == ".." {
         return Err(PathProblem("it has a `.` or `..` segment"));
     }
@@ -129,7 +175,8 @@ fn skip_escape(text: &[u8]) -> Result<&[u8], PathProblem> {
 
 fn check_escaped_ascii(byte: u8, behind: &[u8]) -> Result<(), PathProblem> {
     match byte {
-        b'/' | b'\\' | b';' => Err(PathProblem("`/`, `\\` or `;` is percent-encoded")),
+        b'/' => Err(ENCODED_SLASH),
+        b'\\' | b';' => Err(PathProblem("`\\` or `;` is percent-encoded")),
         _ if byte.is_ascii_control() => Err(PathProblem("a control character is percent-encoded")),
         _ if is_unreserved(byte) => Err(PathProblem("a character is percent-encoded without need")),
         b'%' if matches!(behind, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) => {

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::{CanonicalPath, PathProblem, Wildcards, check_path};
+use super::{CanonicalPath, ESCAPED_SLASH, EncodedSlash, PathProblem, Wildcards, check_path};
 
 /// The most patterns in one list.
 const MAX_PATTERNS: usize = 256;
@@ -18,7 +18,8 @@ const MAX_WILDCARDS: usize = 8;
 /// it matches zero or more characters except `/`. `**` is always a whole segment and matches any number
 /// of segments, including none: `/v1/**` matches `/v1`, `/v1/` and `/v1/a/b`. A trailing `/` counts:
 /// `/v1/run/` and `/v1/run` are two paths. Percent-escapes are compared literally, which is exact
-/// because the path is canonical.
+/// because the path is canonical. An encoded slash (`%2F`) is a part of its segment like any other
+/// character, never a separator: `/projects/*/issues` matches `/projects/group%2Fproject/issues`.
 #[derive(Debug, Clone, Default)]
 pub struct PathPatterns {
     /// Patterns without a wildcard, sorted by [`order`], so that a long list costs little more than a
@@ -55,6 +56,11 @@ enum Segment {
 }
 
 impl PathPatterns {
+    /// Whether this pattern matches only paths with an encoded slash.
+    pub fn needs_encoded_slash(pattern: &str) -> bool {
+        pattern.contains(ESCAPED_SLASH)
+    }
+
     /// Parses patterns as operators write them; the error has the pattern's index.
     ///
     /// `ignore_case` is for patterns that deny: they then match without regard to ASCII case, and also
@@ -118,7 +124,7 @@ fn parse_one(text: &str) -> Result<Parsed, PathProblem> {
     if text.len() > MAX_LENGTH {
         return Err(PathProblem("a pattern has at most 512 bytes"));
     }
-    check_path(text, Wildcards::Allowed)?;
+    check_path(text, Wildcards::Allowed, EncodedSlash::Keep)?;
     let Some(star) = text.find('*') else {
         return Ok(Parsed::Literal(text.into()));
     };

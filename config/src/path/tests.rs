@@ -69,6 +69,61 @@ fn is_refused(#[case] text: &str) {
     assert!(CanonicalPath::check(&target).is_err(), "{text:?} was taken");
 }
 
+fn kept(text: &str) -> Result<CanonicalPath, PathProblem> {
+    let target = PathAndQuery::try_from(text).expect("a path for http");
+    CanonicalPath::check_with(&target, EncodedSlash::Keep)
+}
+
+#[rstest]
+#[case::id("/api/v4/projects/group%2Fsub%2Fproject/issues", true)]
+#[case::file("/files/lib%2Fclass.rb/raw", true)]
+#[case::only_a_slash("/a/%2F/b", false)]
+#[case::first("/a/%2Fb", false)]
+#[case::last("/a/b%2F", false)]
+#[case::two_together("/a/b%2F%2Fc", false)]
+#[case::dot_dot("/a/b%2F..%2Fc", false)]
+#[case::dot_dot_first("/a/..%2Fc", false)]
+#[case::dot_dot_last("/a/b%2F..", false)]
+#[case::dot("/a/b%2F.%2Fc", false)]
+#[case::dot_dot_encoded("/a/b%2F%2E%2E", false)]
+#[case::parameter("/a/b%2F..;", false)]
+#[case::lower_case_digits("/a/b%2fc", false)]
+#[case::encoded_twice("/a/b%252Fc", false)]
+#[case::encoded_backslash("/a/b%5Cc", false)]
+#[case::overlong("/a/b%C0%AFc", false)]
+fn a_server_may_keep_slashes_in_ids(#[case] text: &str, #[case] expected: bool) {
+    assert_eq!(kept(text).is_ok(), expected, "{text}");
+    // By default they are refused, with what to do about it.
+    let target = PathAndQuery::try_from(text).expect("a path for http");
+    let problem = CanonicalPath::check(&target).expect_err("not canonical");
+    assert!(problem.is_encoded_slash() || !expected, "{problem}");
+}
+
+/// An encoded slash never separates segments, in paths or in patterns.
+#[rstest]
+#[case("/projects/*/issues", "/projects/a%2Fb/issues", true)]
+#[case("/projects/a%2Fb/**", "/projects/a%2Fb/issues/1", true)]
+#[case("/projects/a%2F*", "/projects/a%2Fb", true)]
+#[case("/projects/a%2F*", "/projects/a%2Fb%2Fc", true)]
+#[case("/projects/a%2F*", "/projects/ab%2Fc", false)]
+#[case("/projects/a/b", "/projects/a%2Fb", false)]
+#[case("/projects/a%2Fb", "/projects/a/b", false)]
+#[case("/projects/*/*", "/projects/a%2Fb", false)]
+#[case("/projects/*", "/projects/a%2Fb", true)]
+#[case("/projects/a/**", "/projects/a%2Fb", false)]
+#[case("/**/b", "/projects/a%2Fb", false)]
+fn patterns_take_encoded_slashes_as_part_of_a_segment(
+    #[case] pattern: &str,
+    #[case] text: &str,
+    #[case] expected: bool,
+) {
+    let path = kept(text).unwrap();
+    for ignore_case in [false, true] {
+        let patterns = PathPatterns::parse(&[pattern], ignore_case).expect("a pattern");
+        assert_eq!(patterns.matches(&path), expected, "{pattern} {text}");
+    }
+}
+
 #[rstest]
 #[case("/v1/run/*", "/v1/run/DEMO", true)]
 #[case("/v1/run/*", "/v1/run/DEMO?limit=1", true)]

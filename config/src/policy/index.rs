@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use foldhash::HashMap;
+use http::uri::PathAndQuery;
 
 use super::{
     PolicySet, probes,
@@ -11,6 +12,7 @@ use super::{
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, Policy, ResourceName, Target, Workload},
+    path::{CanonicalPath, EncodedSlash, PathProblem},
 };
 
 /// Validated resources, the input of a [`PolicySet`].
@@ -81,6 +83,26 @@ impl PolicySet {
     /// The target of this host and port, if some policy uses it.
     pub fn target(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
         self.find(host, port).map(|found| found.target)
+    }
+
+    /// Checks the path of a request for this host and port: with encoded slashes, if its target keeps them.
+    ///
+    /// # Errors
+    /// When it is not canonical.
+    pub fn path(
+        &self,
+        host: &Host,
+        port: u16,
+        path: &PathAndQuery,
+    ) -> Result<CanonicalPath, PathProblem> {
+        match CanonicalPath::check(path) {
+            Err(problem) if problem.is_encoded_slash() => {
+                let target = self.target(host, port);
+                let slashes = target.map_or(EncodedSlash::Refuse, |target| target.encoded_slash);
+                CanonicalPath::check_with(path, slashes)
+            }
+            result => result,
+        }
     }
 
     /// A target with this host, at any port, that some policy uses.

@@ -29,8 +29,9 @@ pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,
 };
 pub use target_service::{
-    AttachSpec, AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, ProbeSpec, RateLimitPer,
-    RateLimitSpec, RefusalSpec, RouteSpec, SlotsSpec, StripSpec, TargetServiceSpec,
+    AttachSpec, AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, EncodedSlashSpec,
+    ProbeSpec, RateLimitPer, RateLimitSpec, RefusalSpec, RouteSpec, SlotsSpec, StripSpec,
+    TargetServiceSpec,
 };
 pub use unidentified::UnidentifiedSpec;
 pub use workload::{SelectorSpec, WorkloadSpec};

@@ -39,6 +39,19 @@ pub struct TargetServiceSpec {
     pub probe: Option<ProbeSpec>,
     /// Which requests its 429 applies to. Default: `per: credential`.
     pub rate_limit: Option<RateLimitSpec>,
+    /// What happens to a path with an encoded slash (`%2F`). Default: `refuse`.
+    pub encoded_slash: Option<EncodedSlashSpec>,
+}
+
+/// What happens to a path with an encoded slash (`%2F`).
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum EncodedSlashSpec {
+    /// It is refused, since a server might take it for a separator.
+    Refuse,
+    /// It is sent as it is, for an API that takes it as part of an id and never as a separator. Patterns
+    /// do the same: `*` matches a segment with encoded slashes.
+    Keep,
 }
 
 /// The credential slots of a target.

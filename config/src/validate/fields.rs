@@ -175,6 +175,25 @@ pub(super) fn path_patterns(
     None
 }
 
+/// Reports patterns that match nothing at a target that refuses encoded slashes; `location` is that of
+/// their list.
+pub(super) fn without_encoded_slashes(
+    patterns: &[String],
+    location: &Location<'_>,
+    findings: &Findings,
+) {
+    for (index, pattern) in patterns.iter().enumerate() {
+        if PathPatterns::needs_encoded_slash(pattern) {
+            findings.error(
+                &location.index(index),
+                "encoded-slash",
+                "the target refuses paths with `%2F`, so this matches nothing",
+                "write `encodedSlash: keep` in the TargetService if its API takes `%2F` as part of an id, or `/` here",
+            );
+        }
+    }
+}
+
 /// A header's name.
 pub(super) fn header_name(
     text: &str,

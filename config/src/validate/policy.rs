@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    fields::{duration, each, host_pattern, method, non_blank, path_patterns, timestamp},
+    fields::{
+        duration, each, host_pattern, method, non_blank, path_patterns, timestamp,
+        without_encoded_slashes,
+    },
     head::Parsed,
     reach,
     table::ResourceTable,
@@ -17,6 +20,7 @@ use super::{
 use crate::{
     condition::Condition,
     model::{Conditions, Credential, Mode, Policy, Rule, Target, Workload},
+    path::EncodedSlash,
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
     yaml::{Findings, Location},
@@ -49,6 +53,13 @@ pub(super) fn policy(
     let is_read = target.is_none_or(|target| target.intercept);
     if let Some(target) = target.filter(|target| !target.intercept) {
         unread::check(spec, target, &location, findings);
+    }
+    if target.is_some_and(|target| target.encoded_slash == EncodedSlash::Refuse) {
+        for (index, rule) in spec.allow.iter().enumerate() {
+            let location = location.key("allow");
+            let location = location.index(index);
+            without_encoded_slashes(&rule.paths, &location.key("paths"), findings);
+        }
     }
     let allow = allow(&spec.allow, is_read, &location.key("allow"), findings);
     let conditions = match &spec.conditions {

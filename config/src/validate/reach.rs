@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, ResourceName, Rule, SlotName, Target},
-    path::{CanonicalPath, PathPatterns},
+    path::{CanonicalPath, EncodedSlash, PathPatterns},
     yaml::{Findings, Location},
 };
 
@@ -221,7 +221,7 @@ fn samples(pattern: &str) -> Vec<CanonicalPath> {
         .map(|any| pattern.replace("**", any).replace('*', FILLER))
         .filter_map(|path| {
             let path = PathAndQuery::from_str(&path).ok()?;
-            CanonicalPath::check(&path).ok()
+            CanonicalPath::check_with(&path, EncodedSlash::Keep).ok()
         })
         .collect()
 }

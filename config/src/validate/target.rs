@@ -21,7 +21,8 @@ use super::{
 use crate::{
     host::HostPattern,
     model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
-    resource::{Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
+    path::EncodedSlash,
+    resource::{EncodedSlashSpec, Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
     yaml::{Findings, Location, read::did_you_mean},
 };
 use claims::Claims;
@@ -131,6 +132,14 @@ fn extended<'b>(
     found
 }
 
+fn encoded_slash(spec: &TargetServiceSpec, base: Option<&Target>) -> EncodedSlash {
+    match spec.encoded_slash {
+        Some(EncodedSlashSpec::Refuse) => EncodedSlash::Refuse,
+        Some(EncodedSlashSpec::Keep) => EncodedSlash::Keep,
+        None => base.map_or_else(EncodedSlash::default, |base| base.encoded_slash),
+    }
+}
+
 fn target(
     written: &Parsed<'_, TargetServiceSpec>,
     base: Option<&Target>,
@@ -141,9 +150,11 @@ fn target(
     let hosts = hosts(spec, base, &location, findings);
     let ports = ports(spec, base, &location, findings);
     let slots = slots(spec.slots.as_ref(), base, &location.key("slots"), findings);
+    let encoded_slash = encoded_slash(spec, base);
     let checks = RouteChecks {
         hosts: hosts.as_deref(),
         slots: slots.as_ref(),
+        encoded_slash,
         findings,
     };
     if spec.intercept == Some(false) {
@@ -197,6 +208,7 @@ fn target(
         slots: slots?,
         routes: routes?,
         auth_failure,
+        encoded_slash,
         refusal: refusal?,
         probe: probe?,
         rate_limit: rate_limit(spec, base),

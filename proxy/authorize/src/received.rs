@@ -1,7 +1,7 @@
 //! The head of a request, proven to be one that may be judged: its authority is that of its
 //! connection, its path is canonical, its method is itself.
 
-use countersign_config::path::CanonicalPath;
+use countersign_config::{path::CanonicalPath, policy::PolicySet};
 use countersign_core::{
     destination::{Authority, HTTPS},
     reason::Reason,
@@ -38,10 +38,14 @@ impl Received {
     ///
     /// # Errors
     /// When `:authority` or `Host` name another authority, or the head is not fit to be judged.
-    pub fn in_tunnel(parts: &Parts, authority: &Authority) -> Result<Self, Denied> {
+    pub fn in_tunnel(
+        parts: &Parts,
+        authority: &Authority,
+        policies: &PolicySet,
+    ) -> Result<Self, Denied> {
         method(parts)?;
         hosts_agree(parts, authority, HTTPS)?;
-        Self::with_path(parts, authority.clone())
+        Self::with_path(parts, authority.clone(), Some(policies))
     }
 
     /// Checks a request in absolute form, as to a proxy; the scheme is the caller's business.
@@ -49,7 +53,7 @@ impl Received {
     /// # Errors
     /// When the URI has no usable authority, `Host` names another, or the head is not fit to be
     /// judged.
-    pub fn absolute(parts: &Parts) -> Result<Self, Denied> {
+    pub fn absolute(parts: &Parts, policies: &PolicySet) -> Result<Self, Denied> {
         method(parts)?;
         let default = if parts.uri.scheme_str() == Some("http") {
             80
@@ -66,7 +70,7 @@ impl Received {
         if hosts_agree(parts, &authority, default).is_err() {
             return Err(malformed("the URI and Host name different hosts"));
         }
-        Self::with_path(parts, authority)
+        Self::with_path(parts, authority, Some(policies))
     }
 
     /// Checks a request that came in clear to `port` of a host that only the request names.
@@ -94,7 +98,7 @@ impl Received {
             return Err(Denied::new(Reason::AuthorityMismatch, detail));
         }
         hosts_agree(parts, &authority, port)?;
-        Self::with_path(parts, authority)
+        Self::with_path(parts, authority, None)
     }
 
     /// Where the request goes.
@@ -112,7 +116,12 @@ impl Received {
         &self.path
     }
 
-    fn with_path(parts: &Parts, authority: Authority) -> Result<Self, Denied> {
+    /// `policies` say which targets keep encoded slashes; without them none does.
+    fn with_path(
+        parts: &Parts,
+        authority: Authority,
+        policies: Option<&PolicySet>,
+    ) -> Result<Self, Denied> {
         let target = parts.uri.path_and_query();
         let asterisk = target.is_some_and(|target| target.as_str() == "*");
         if asterisk {
@@ -122,8 +131,13 @@ impl Received {
             ));
         }
         let root = PathAndQuery::from_static("/");
-        let path = CanonicalPath::check(target.unwrap_or(&root))
-            .map_err(|problem| Denied::new(Reason::PathNotCanonical, problem.to_string()))?;
+        let target = target.unwrap_or(&root);
+        let path = match policies {
+            Some(policies) => policies.path(authority.host(), authority.port(), target),
+            None => CanonicalPath::check(target),
+        };
+        let path =
+            path.map_err(|problem| Denied::new(Reason::PathNotCanonical, problem.to_string()))?;
         method_in_query(&path)?;
         Ok(Self {
             authority,

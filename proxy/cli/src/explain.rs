@@ -59,7 +59,7 @@ impl ExplainCommand {
             Ok(loaded) => loaded,
             Err(problems) => return report::problems(&problems),
         };
-        let (authority, path) = self.destination()?;
+        let (authority, path) = self.destination(&loaded.policies)?;
         let (caller, assumed) = self.caller(&loaded.policies)?;
         let request = RequestFacts {
             host: authority.host(),
@@ -92,14 +92,15 @@ impl ExplainCommand {
         Ok(ExitCode::from(REFUSED))
     }
 
-    fn destination(&self) -> anyhow::Result<(Authority, CanonicalPath)> {
+    fn destination(&self, policies: &PolicySet) -> anyhow::Result<(Authority, CanonicalPath)> {
         if self.url.scheme_str() != Some("https") {
             bail!("the URL must start with https://; only HTTPS requests get a credential");
         }
         let written = self.url.authority().context("the URL has no host")?;
         let authority = Authority::with_default_port(written.as_str(), HTTPS)?;
         let root = PathAndQuery::from_static("/");
-        let path = CanonicalPath::check(self.url.path_and_query().unwrap_or(&root))?;
+        let path = self.url.path_and_query().unwrap_or(&root);
+        let path = policies.path(authority.host(), authority.port(), path)?;
         Ok((authority, path))
     }
 

@@ -129,7 +129,7 @@ async fn process(
 ) -> Result<Opened, Refusal> {
     let RequestHandler { services, session } = handler;
     record.asked(&parts, session);
-    let received = receive(session, &parts)?;
+    let received = receive(session, &parts, snapshot)?;
     record.received(&received, &parts, session);
 
     let caller = timed(&mut record.timing.identify, identify(handler)).await?;
@@ -191,16 +191,20 @@ async fn process(
 }
 
 /// Checks the head: its framing, one authority, a canonical path, the method.
-fn receive(session: &Session, parts: &Parts) -> Result<Received, Refusal> {
+fn receive(session: &Session, parts: &Parts, snapshot: &Snapshot) -> Result<Received, Refusal> {
     no_violation(&session.connection_state)?;
     let Some(tunnel) = &session.tunnel else {
-        return Ok(Received::absolute(parts)?);
+        return Ok(Received::absolute(parts, snapshot.policies())?);
     };
     if tunnel.fronted {
         let detail = format!("CONNECT named {}, SNI another host", tunnel.authority);
         return Err(Refusal::new(Reason::AuthorityMismatch, detail));
     }
-    Ok(Received::in_tunnel(parts, &tunnel.authority)?)
+    Ok(Received::in_tunnel(
+        parts,
+        &tunnel.authority,
+        snapshot.policies(),
+    )?)
 }
 
 /// The caller was identified when the connection was accepted; its proof must still be valid.

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod conditions;
+mod encoded_slashes;
 mod examples;
 mod governed_hosts;
 mod not_intercepted;

@@ -99,6 +99,7 @@ fn target(name: &str, hosts: &[&str], slots: &[&str], routes: Vec<Route>) -> Arc
         refusal: None,
         probe: None,
         rate_limit: RateLimitScope::Credential,
+        encoded_slash: crate::path::EncodedSlash::Refuse,
     })
 }
 

@@ -2,10 +2,13 @@
 
 use http::HeaderValue;
 
-use super::super::fields::{each, header_name, host_pattern, path_patterns};
+use super::super::fields::{
+    each, header_name, host_pattern, path_patterns, without_encoded_slashes,
+};
 use crate::{
     host::HostPattern,
     model::{Attach, Place, Route, Slots, Strip, Template},
+    path::EncodedSlash,
     resource::{AttachSpec, RouteSpec, StripSpec},
     yaml::{Findings, Location, read::did_you_mean},
 };
@@ -14,6 +17,7 @@ use crate::{
 pub(super) struct RouteChecks<'a> {
     pub(super) hosts: Option<&'a [HostPattern]>,
     pub(super) slots: Option<&'a Slots>,
+    pub(super) encoded_slash: EncodedSlash,
     pub(super) findings: &'a Findings,
 }
 
@@ -25,6 +29,9 @@ impl RouteChecks<'_> {
         };
         let deny = spec.deny.is_some();
         let paths = path_patterns(&spec.paths, deny, &location.key("paths"), self.findings);
+        if self.encoded_slash == EncodedSlash::Refuse {
+            without_encoded_slashes(&spec.paths, &location.key("paths"), self.findings);
+        }
         let attach = match &spec.attach {
             Some(attach) => self.attach(attach, &location.key("attach")).map(Some),
             None => Some(None),

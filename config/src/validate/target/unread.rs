@@ -4,6 +4,7 @@ use super::super::head::Parsed;
 use crate::{
     host::HostPattern,
     model::{RateLimitScope, Slots, Target},
+    path::EncodedSlash,
     resource::TargetServiceSpec,
     yaml::Findings,
 };
@@ -25,6 +26,7 @@ pub(super) fn target(
         ("refusal", spec.refusal.is_some()),
         ("probe", spec.probe.is_some()),
         ("rateLimit", spec.rate_limit.is_some()),
+        ("encodedSlash", spec.encoded_slash.is_some()),
     ] {
         if given {
             findings.error(
@@ -51,5 +53,6 @@ pub(super) fn target(
         refusal: None,
         probe: None,
         rate_limit: RateLimitScope::Credential,
+        encoded_slash: EncodedSlash::Refuse,
     })
 }

@@ -254,7 +254,7 @@ impl Explicit {
         if *unmatched == Unmatched::Tunnel {
             let snapshot = snapshots.load_full();
             let (parts, body) = request.into_parts();
-            let received = Received::absolute(&parts)?;
+            let received = Received::absolute(&parts, snapshot.policies())?;
             let passage =
                 authorize::originated(&snapshot, &caller, received.authority(), *unmatched)?;
             if let Some(passage) = passage {
@@ -282,10 +282,10 @@ impl Explicit {
     ) -> Result<Response<AnswerBody>, Refusal> {
         let caller = self.identify(&request, known).await?;
         let (parts, body) = request.into_parts();
-        let received = Received::absolute(&parts)?;
-        known.target = Some(TargetPart::absolute(&received, &parts));
         let access = &self.context.access;
         let snapshot = access.snapshots.load_full();
+        let received = Received::absolute(&parts, snapshot.policies())?;
+        known.target = Some(TargetPart::absolute(&received, &parts));
         let passage =
             authorize::in_clear(&snapshot, &caller, received.authority(), access.unmatched)?;
         Ok(self.pass(passage, received, parts, body).await)

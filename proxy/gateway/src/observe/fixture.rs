@@ -142,5 +142,6 @@ fn target() -> Target {
         refusal: None,
         probe: None,
         rate_limit: RateLimitScope::Credential,
+        encoded_slash: countersign_config::path::EncodedSlash::Refuse,
     }
 }

@@ -69,6 +69,7 @@ fn slack() -> Target {
         refusal: None,
         probe: None,
         rate_limit: RateLimitScope::Path,
+        encoded_slash: countersign_config::path::EncodedSlash::Refuse,
     }
 }
 
