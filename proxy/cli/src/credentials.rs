@@ -111,6 +111,10 @@ fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Resu
         writeln!(out, "{}", line.trim_end())?;
     }
     for credential in &status.credentials {
+        if !credential.sources.is_empty() {
+            let name = printable(&credential.name);
+            writeln!(out, "{name}: {}", printable(&credential.sources.join("; ")))?;
+        }
         if let Some(unheeded) = &credential.unheeded {
             let name = printable(&credential.name);
             writeln!(out, "{name}: {}", printable(unheeded))?;
@@ -131,6 +135,19 @@ fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyh
     if let Some(rejected) = &health.rejected {
         lines.push(rejected.clone());
     }
+    if let Some(last) = &health.last_rejection
+        && let Some(accepted) = last.accepted_s
+    {
+        let said = last.said.as_ref();
+        let said = said.map(|said| format!(", `{said}`")).unwrap_or_default();
+        lines.push(format!(
+            "last rejected {} ago at {} (generation {}{said}); accepted again {} ago",
+            format_duration(last.ago_s),
+            last.host,
+            last.generation,
+            format_duration(accepted)
+        ));
+    }
     for (whose, rejected) in &health.held_back {
         lines.push(format!("{whose}: {rejected}"));
     }
@@ -146,6 +163,9 @@ fn write_health(name: &str, health: &HealthStatus, out: &mut impl Write) -> anyh
         let mut line = format!("probed at {at}: {finding}{detail}");
         for (name, text) in &probe.shows {
             write!(line, ", {name} {text}")?;
+        }
+        if probe.outdated {
+            line.push_str("; rejected since then");
         }
         lines.push(line);
     }
@@ -229,7 +249,7 @@ fn format_duration(seconds: u64) -> String {
 mod tests {
     use countersign_credential::{
         CredentialState,
-        health::{ProbeStatus, ScopesStatus},
+        health::{LastRejectionStatus, ProbeStatus, ScopesStatus},
     };
     use rstest::rstest;
 
@@ -255,11 +275,45 @@ mod tests {
         assert_eq!(read, written);
     }
 
+    fn health() -> HealthStatus {
+        HealthStatus {
+            rejected: None,
+            last_rejection: Some(LastRejectionStatus {
+                host: "slack.com".into(),
+                workload: None,
+                generation: 2,
+                said: Some("invalid_\u{1b}auth".into()),
+                ago_s: 300,
+                accepted_s: Some(290),
+            }),
+            held_back: [("qa/o\u{1b}ther at slack.com".into(), "no".into())].into(),
+            not_probed: Some("no policy permits it".into()),
+            probe: Some(ProbeStatus {
+                finding: "works".into(),
+                detail: None,
+                generation: 3,
+                at: "2026-11-23T05:10:00.5Z".parse().unwrap(),
+                shows: [("team".into(), "Ac\u{1b}me".into())].into(),
+                outdated: true,
+            }),
+            scopes: Some(ScopesStatus {
+                granted: vec!["chat:write".into(), "files:read".into()],
+                unused: vec!["files:read".into()],
+                lacking: vec!["users:read,users:read.email".into()],
+            }),
+            limited: [("slack.com/api/chat.postMessage".into(), 30)].into(),
+        }
+    }
+
     #[test]
     fn a_table_has_a_row_for_each_and_no_escape_of_others() {
         let credential = CredentialStatus {
             name: "qa/example".into(),
             provider: "tokenExchange".into(),
+            sources: vec![
+                "token in the file /secrets/\u{1b}token".into(),
+                "issued by x".into(),
+            ],
             caller: Some("system:serviceaccount:qa:a".into()),
             state: CredentialState::Stale,
             generation: Some(3),
@@ -269,24 +323,7 @@ mod tests {
             last_error: Some("\u{1b}[31mred".into()),
             last_error_s: Some(5),
             unheeded: Some("revokeWhenIdle is not\u{1b} heeded".into()),
-            health: Some(HealthStatus {
-                rejected: None,
-                held_back: [("qa/o\u{1b}ther at slack.com".into(), "no".into())].into(),
-                not_probed: Some("no policy permits it".into()),
-                probe: Some(ProbeStatus {
-                    finding: "works".into(),
-                    detail: None,
-                    generation: 3,
-                    at: "2026-11-23T05:10:00.5Z".parse().unwrap(),
-                    shows: [("team".into(), "Ac\u{1b}me".into())].into(),
-                }),
-                scopes: Some(ScopesStatus {
-                    granted: vec!["chat:write".into(), "files:read".into()],
-                    unused: vec!["files:read".into()],
-                    lacking: vec!["users:read,users:read.email".into()],
-                }),
-                limited: [("slack.com/api/chat.postMessage".into(), 30)].into(),
-            }),
+            health: Some(health()),
         };
         let status = CredentialsStatus {
             credentials: vec![credential],
@@ -309,6 +346,11 @@ mod tests {
             "qa/example: revokeWhenIdle is not",
             "qa/example: lacks users:read,users:read.email\n",
             "rate limit of slack.com/api/chat.postMessage for 30s\n",
+            "qa/example: token in the file /secrets/",
+            "; issued by x\n",
+            "; rejected since then\n",
+            "last rejected 5m00s ago at slack.com (generation 2, `invalid_",
+            "; accepted again 4m50s ago\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }

@@ -1,5 +1,7 @@
 //! The reported status of the credentials in use, never their values.
 
+mod sources;
+
 use std::sync::Arc;
 
 use countersign_core::redact::redact;
@@ -51,6 +53,9 @@ pub struct CredentialStatus {
     pub name: String,
     /// How it is obtained: the provider's key in YAML.
     pub provider: String,
+    /// Where its secrets are kept, and who issues it: files, Secrets, paths in Vault, helpers, endpoints.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// Whose value it is, if each caller has its own: its issuer, its subject, and its pod if known.
     pub caller: Option<String>,
     /// Its state.
@@ -63,7 +68,7 @@ pub struct CredentialStatus {
     pub expires_in_s: Option<u64>,
     /// Seconds since a request last asked for it.
     pub last_use_s: Option<u64>,
-    /// Why the source failed last; `None` after it has responded again.
+    /// Why the source failed last, or else that the API rejects the value; `None` once it is over.
     pub last_error: Option<String>,
     /// Seconds since then.
     pub last_error_s: Option<u64>,
@@ -93,9 +98,12 @@ impl CredentialsStatus {
             }
             let health = health.known(&status.name);
             status.health = health.map(|health| health.status(status.generation));
-            let rejected = |health: &HealthStatus| health.rejected.is_some();
-            if status.health.as_ref().is_some_and(rejected) {
+            if let Some((error, ago)) = status.health.as_ref().and_then(HealthStatus::fault) {
                 status.state = CredentialState::Failed;
+                if status.last_error.is_none() {
+                    status.last_error = Some(redact(&error).into_owned());
+                    status.last_error_s = Some(ago);
+                }
             }
         }
         self
@@ -134,6 +142,7 @@ impl Slot {
         CredentialStatus {
             name: self.credential.name.to_string(),
             provider: self.credential.provider.kind().to_owned(),
+            sources: sources::of(&self.credential),
             caller,
             state: match (&held, &failure) {
                 (Some(_), None) => CredentialState::Good,

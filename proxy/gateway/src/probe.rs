@@ -195,7 +195,7 @@ impl Prober {
         let rejected = first.generation();
         let said = match self.probe(probe, &subject, &first).await {
             Finding::Rejected(said) => said,
-            Finding::Works => return place.breaker.proven(rejected),
+            Finding::Works => return proven(&subject, rejected),
             Finding::Insufficient(_) | Finding::Unknown(_) => return,
         };
         self.credentials.invalidate(&credential.name, rejected);
@@ -207,7 +207,7 @@ impl Prober {
         } else {
             match self.probe(probe, &subject, &second).await {
                 Finding::Rejected(said) => said,
-                Finding::Works => return place.breaker.proven(second.generation()),
+                Finding::Works => return proven(&subject, second.generation()),
                 Finding::Insufficient(_) | Finding::Unknown(_) => return,
             }
         };
@@ -317,6 +317,15 @@ fn forbidden(probe: &Probe, credential: &ResourceName) -> String {
     format!(
         "no policy with {credential} permits {method} {path} at {host}, and no request waits there"
     )
+}
+
+/// A probe found that the API accepts the value. The end of a rejection that only requests had met is
+/// logged here; the end of one that a probe had met is a result that differs.
+fn proven(subject: &Subject, generation: u64) {
+    if subject.place.breaker.proven(generation) {
+        let credential = &subject.credential.name;
+        tracing::info!(%credential, generation, "the API accepts the credential again");
+    }
 }
 
 /// Logs a result that differs from the one before.

@@ -4,6 +4,7 @@
 mod answers;
 mod limits;
 mod slack;
+mod told;
 
 use std::{
     io::Write as _,
@@ -39,6 +40,8 @@ pub(crate) enum How {
     Padded(usize),
     /// The head and the first half at once, the rest never.
     Stalled,
+    /// 500, which says nothing about the credential.
+    Failing,
     /// With this error, although all is right.
     Error(&'static str),
     /// 429 with this `Retry-After`.
@@ -139,6 +142,11 @@ impl Api for RejectingApi {
             response.headers_mut().insert(header::RETRY_AFTER, after);
             return response;
         }
+        if how == How::Failing {
+            let mut response = respond("failed", How::Plain);
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            return response;
+        }
         if let How::Error(code) = how {
             let body = format!(
                 r#"{{"ok":false,"error":"{code}","needed":"chat:write","provided":"files:read"}}"#
@@ -176,7 +184,7 @@ fn accepted(received: &Received) -> String {
 fn respond(text: &str, how: How) -> Response<Body> {
     let mut encoding = None;
     let body: Vec<Bytes> = match how {
-        How::Plain | How::Error(_) | How::Limited(_) => vec![text.to_owned().into()],
+        How::Plain | How::Failing | How::Error(_) | How::Limited(_) => vec![text.to_owned().into()],
         How::Encoded(name) => {
             encoding = Some(name);
             vec![encode(name, text.as_bytes()).into()]

@@ -16,12 +16,14 @@ mod tests;
 
 pub use host_health::{
     HostHealth,
-    breaker::{BACK_OFF_LONGEST, BACK_OFF_SHORTEST, HalfOpenPermit, Rejected},
+    breaker::{
+        BACK_OFF_LONGEST, BACK_OFF_SHORTEST, HalfOpenPermit, LastRejection, Rejected, Tripped,
+    },
 };
 pub use limits::{LONGEST_LIMIT, LONGEST_LIMIT_ALONE};
 pub use probed::{Finding, ProbeReport, Probed, Proof};
 pub use scopes::LeastPrivilege;
-pub use status::{HealthStatus, ProbeStatus, ScopesStatus};
+pub use status::{HealthStatus, LastRejectionStatus, ProbeStatus, ScopesStatus};
 
 use std::sync::Arc;
 

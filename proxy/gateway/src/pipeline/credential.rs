@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_authorize::{Permit, Snapshot};
-use countersign_config::model::{Attach, Credential, ResourceName};
+use countersign_config::model::{Attach, Credential, ResourceName, Target};
 use countersign_core::{clock::Clock, reason::Reason};
 use countersign_credential::{
     CredentialError, Issued,
@@ -48,6 +48,40 @@ impl UsedCredential {
             issued: Arc::clone(&bound.issued),
             accepted: false,
         }
+    }
+}
+
+impl UsedCredential {
+    /// The API rejected the value, and there is no better one. The first time is logged.
+    pub(super) fn rejected(&self, target: &Target, said: Option<&str>) {
+        let (workload, generation) = (&self.workload, self.issued.generation());
+        let tripped = self.place.breaker.trip(workload, generation, said);
+        self.place.probed.doubt(generation);
+        if tripped.is_news {
+            tracing::warn!(
+                credential = %self.issued.name(),
+                target = %target.name,
+                %workload,
+                generation,
+                said = said.unwrap_or_default(),
+                "the API rejects the credential"
+            );
+        }
+    }
+
+    /// The API accepted the value. The end of a rejection is logged.
+    pub(super) fn worked(&self, target: &Target) {
+        let (workload, generation) = (&self.workload, self.issued.generation());
+        if self.place.breaker.worked(workload, generation) {
+            tracing::info!(
+                credential = %self.issued.name(),
+                target = %target.name,
+                %workload,
+                generation,
+                "the API accepts the credential again"
+            );
+        }
+        self.place.probed.worked(generation);
     }
 }
 

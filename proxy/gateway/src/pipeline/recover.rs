@@ -152,13 +152,11 @@ impl<'s> Exchange<'_, 's> {
         bound.health.scopes.note(response.headers());
         let fine = matches!(verdict, Verdict::Fine);
         let status = response.status();
-        if fine && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
-            let generation = bound.issued.generation();
-            bound.place.breaker.worked(&bound.workload, generation);
-            bound.place.probed.worked(generation);
-        }
         let mut used = UsedCredential::of(bound);
         used.accepted = fine;
+        if fine && !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            used.worked(permit_target(self.permit));
+        }
         self.answer(response, Some(used), None)
     }
 
@@ -284,7 +282,7 @@ impl<'s> Exchange<'_, 's> {
         bound: &BoundCredential<'s>,
     ) -> Streamed {
         self.meter.forget_kept();
-        let generation = bound.issued.generation();
+        let (used, target) = (UsedCredential::of(bound), permit_target(self.permit));
         match renewal {
             // There is a new value, which may be used; or there is none, and the credential's slot
             // remembers that.
@@ -292,24 +290,20 @@ impl<'s> Exchange<'_, 's> {
             Renewal::Renewed(_)
             | Renewal::Unchanged
             | Renewal::TooOften
-            | Renewal::StillRejected => {
-                let (place, workload) = (&bound.place, &bound.workload);
-                place.breaker.trip(workload, generation, said.as_deref());
-                place.probed.doubt(generation);
-            }
+            | Renewal::StillRejected => used.rejected(target, said.as_deref()),
         }
         let failure = ResponseFailure {
             reason: Reason::CredentialRejected,
             detail: format!(
-                "{} rejected {} (generation {generation}){}; {renewal}. {}",
-                permit_target(self.permit).name,
+                "{} rejected {} (generation {}){}; {renewal}. {}",
+                target.name,
                 bound.issued.name(),
+                bound.issued.generation(),
                 said.map(|said| format!(" with `{said}`"))
                     .unwrap_or_default(),
                 Reason::CredentialRejected.facts().remedy,
             ),
         };
-        let used = UsedCredential::of(bound);
         self.answer(response, Some(used), Some(failure))
     }
 

@@ -95,9 +95,7 @@ impl ResponseObserver {
                         .credential
                         .credentials
                         .invalidate(name, generation);
-                    let breaker = &used.place.breaker;
-                    breaker.trip(&used.workload, generation, code);
-                    used.place.probed.doubt(generation);
+                    used.rejected(&self.target, code);
                 }
                 Some(report(&self.target, rule, used, error.as_ref()))
             }

@@ -26,6 +26,7 @@ use countersign_config::model::ResourceName;
 use tokio::time::Instant;
 
 use self::evidence::{BackOff, Evidence, HeldFromAll, State};
+pub use self::evidence::{LastRejection, Tripped};
 use super::{super::recent::RecentSuccesses, HostHealth};
 
 /// The first back-off. Each failed trial doubles it, and up to a quarter of random delay is added, so
@@ -56,8 +57,12 @@ pub struct Rejected {
     pub workload: Option<ResourceName>,
     /// The API's error, if it gave one.
     pub said: Option<Arc<str>>,
-    /// When it is tried again; zero while another request tries.
+    /// When it is tried again; zero while another request tries, or if the next one may.
     pub again_in: Duration,
+    /// Whether a request tries it at this moment.
+    pub trying: bool,
+    /// How long ago the API rejected it last.
+    pub age: Duration,
 }
 
 impl fmt::Display for Rejected {
@@ -70,9 +75,10 @@ impl fmt::Display for Rejected {
         if let Some(said) = &self.said {
             write!(f, ", `{said}`")?;
         }
-        write!(f, "); it is tried again ")?;
+        write!(f, ", {} s ago); it is tried again ", self.age.as_secs())?;
         match self.again_in {
-            Duration::ZERO => write!(f, "by another request at this moment")?,
+            _ if self.trying => write!(f, "by another request at this moment")?,
+            Duration::ZERO => write!(f, "by the next request")?,
             wait => write!(f, "in {} s", wait.as_secs() + 1)?,
         }
         write!(f, ", and at once when its source has another")
@@ -154,24 +160,23 @@ impl HostHealth {
             Some(Evidence::Workloads) | None => return Ok(None),
         };
         let Some(held) = held else { return Ok(None) };
-        match held.begin(now) {
-            Ok(()) => Ok(Some(HalfOpenPermit {
-                place: Arc::clone(self),
-                generation,
-                workload: of,
-                probes,
-            })),
-            Err(again_in) => Err(held.rejected(generation, of, again_in)),
+        if !held.begin(now) {
+            return Err(held.rejected(generation, of, now));
         }
+        Ok(Some(HalfOpenPermit {
+            place: Arc::clone(self),
+            generation,
+            workload: of,
+            probes,
+        }))
     }
 }
 
 impl Breaker {
-    /// The API rejected this value in a request of this workload, and there is no better one. Returns
-    /// the workload's back-off from now.
+    /// The API rejected this value in a request of this workload, and there is no better one.
     ///
     /// Concurrent requests that began before the back-off do not lengthen it.
-    pub fn trip(&self, workload: &ResourceName, generation: u64, said: Option<&str>) -> Duration {
+    pub fn trip(&self, workload: &ResourceName, generation: u64, said: Option<&str>) -> Tripped {
         let mut state = self.state();
         self.any.store(true, Ordering::Release);
         state.rejected(workload, generation, said, Instant::now())
@@ -184,15 +189,20 @@ impl Breaker {
         state.hold_by_probe(generation, said, Instant::now());
     }
 
-    /// The API accepted this value in a request of this workload.
-    pub fn worked(&self, workload: &ResourceName, generation: u64) {
+    /// The API accepted this value in a request of this workload. Returns whether that ends a rejection.
+    pub fn worked(&self, workload: &ResourceName, generation: u64) -> bool {
         self.lately.mark(workload, generation);
-        self.if_any(|state, now| state.worked(workload, generation, now));
+        self.if_any(|state, now| state.worked(workload, generation, now))
     }
 
-    /// A probe found that the API accepts this value.
-    pub fn proven(&self, generation: u64) {
-        self.if_any(|state, now| state.reopen(generation, now));
+    /// A probe found that the API accepts this value. Returns whether that ends a rejection.
+    pub fn proven(&self, generation: u64) -> bool {
+        self.if_any(|state, now| state.reopen(generation, now))
+    }
+
+    /// The last rejection, whether or not it is over.
+    pub fn last_rejection(&self) -> Option<LastRejection> {
+        self.state().last()
     }
 
     /// What is held back, if anything: first for all, then by workload.
@@ -203,16 +213,17 @@ impl Breaker {
         self.state().all_rejected(Instant::now())
     }
 
-    fn if_any(&self, note: impl FnOnce(&mut State, Instant)) {
+    fn if_any(&self, note: impl FnOnce(&mut State, Instant) -> bool) -> bool {
         if !self.any.load(Ordering::Acquire) {
-            return;
+            return false;
         }
         let mut state = self.state();
-        note(&mut state, Instant::now());
+        let ended = note(&mut state, Instant::now());
         if state.is_calm() {
-            *state = State::default();
+            state.calm();
             self.any.store(false, Ordering::Release);
         }
+        ended
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -221,34 +232,35 @@ impl Breaker {
 }
 
 impl BackOff {
-    fn begin(&mut self, now: Instant) -> Result<(), Duration> {
-        let left = self.until.saturating_duration_since(now);
-        if !left.is_zero() || self.trying {
-            return Err(left);
+    /// Begins a trial, if it is time for one.
+    fn begin(&mut self, now: Instant) -> bool {
+        if now < self.until || self.trying {
+            return false;
         }
         self.trying = true;
-        Ok(())
+        true
     }
 
     pub(in crate::health) fn rejected(
         &self,
         generation: u64,
         workload: Option<ResourceName>,
-        again_in: Duration,
+        now: Instant,
     ) -> Rejected {
         Rejected {
             generation,
             workload,
             said: self.said.clone(),
-            again_in,
+            again_in: self.until.saturating_duration_since(now),
+            trying: self.trying,
+            age: now.saturating_duration_since(self.since),
         }
     }
 }
 
 impl HeldFromAll {
     pub(in crate::health) fn rejected(&self, now: Instant) -> Rejected {
-        let left = self.held.until.saturating_duration_since(now);
-        self.held.rejected(self.generation, None, left)
+        self.held.rejected(self.generation, None, now)
     }
 }
 

@@ -96,7 +96,8 @@ pub(crate) async fn fetch(
     if let Some(fetched) = rotation.usable(&kept) {
         return Ok(fetched);
     }
-    let settled = rotation.advance().await;
+    // Boxed, because it is rare and large.
+    let settled = Box::pin(rotation.advance()).await;
     settled.or_else(|error| rotation.bridged(&kept, error))
 }
 

@@ -23,7 +23,23 @@ pub(super) struct State {
     all: Option<HeldFromAll>,
     /// The newest generation that worked for anyone since a rejection, and when.
     worked: Option<(u64, Instant)>,
+    last: Option<LastRejection>,
     swept: Option<Instant>,
+}
+
+/// The last rejection at a host, which is remembered when the value works again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastRejection {
+    /// The generation.
+    pub generation: u64,
+    /// The workload whose request met it; `None` is a probe.
+    pub workload: Option<ResourceName>,
+    /// The API's error, if it gave one.
+    pub said: Option<Arc<str>>,
+    /// When.
+    pub at: Instant,
+    /// When the API accepted this value, or a newer one, afterwards.
+    pub works_since: Option<Instant>,
 }
 
 /// What one workload met.
@@ -35,10 +51,19 @@ struct WorkloadHistory {
     held: Option<BackOff>,
 }
 
+/// What a rejected request led to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tripped {
+    /// The workload's back-off from now.
+    pub wait: Duration,
+    /// Whether the workload had not met this with this value, or the value had worked for it since.
+    pub is_news: bool,
+}
+
 /// A back-off.
 #[derive(Debug)]
 pub(super) struct BackOff {
-    since: Instant,
+    pub(super) since: Instant,
     pub(super) until: Instant,
     /// Whether a trial is in progress.
     pub(super) trying: bool,
@@ -97,19 +122,21 @@ impl State {
         held_from_all.filter(|held_from_all| held_from_all.generation == generation)
     }
 
-    /// A request of this workload was rejected; returns its back-off from now.
+    /// A request of this workload was rejected; returns its back-off from now, and whether it had not met
+    /// this with this value.
     pub(super) fn rejected(
         &mut self,
         workload: &ResourceName,
         generation: u64,
         said: Option<&str>,
         now: Instant,
-    ) -> Duration {
+    ) -> Tripped {
         let seen = self.seen(workload);
         if generation < seen.generation {
             // It has met a newer value since.
-            return Duration::ZERO;
+            return Tripped::default();
         }
+        let is_news = seen.held.is_none() || seen.generation != generation;
         let known = seen.held.take();
         if seen.generation == generation
             && let Some(held) = known
@@ -117,7 +144,10 @@ impl State {
             if held.is_fresh(now) {
                 let left = held.until.saturating_duration_since(now);
                 seen.held = Some(held);
-                return left;
+                return Tripped {
+                    wait: left,
+                    is_news: false,
+                };
             }
             seen.held = Some(held);
         }
@@ -129,8 +159,15 @@ impl State {
         let wait = held.until.saturating_duration_since(now);
         seen.held = Some(held);
         let is_new_here = seen.failures == 1;
+        self.last = Some(LastRejection {
+            generation,
+            workload: Some(workload.clone()),
+            said: said.clone(),
+            at: now,
+            works_since: None,
+        });
         self.weigh(workload, generation, is_new_here, said, now);
-        wait
+        Tripped { wait, is_news }
     }
 
     /// Whether what one workload met is enough for all.
@@ -193,37 +230,70 @@ impl State {
             held_from_all.generation > generation || (same && held_from_all.held.is_fresh(now))
         });
         if !known {
-            self.hold_from_all(generation, Evidence::Probe, said.map(Arc::from), now);
+            let said: Option<Arc<str>> = said.map(Arc::from);
+            self.last = Some(LastRejection {
+                generation,
+                workload: None,
+                said: said.clone(),
+                at: now,
+                works_since: None,
+            });
+            self.hold_from_all(generation, Evidence::Probe, said, now);
         }
     }
 
-    /// A request of this workload succeeded.
-    pub(super) fn worked(&mut self, workload: &ResourceName, generation: u64, now: Instant) {
+    /// The last rejection.
+    pub(super) fn last(&self) -> Option<LastRejection> {
+        self.last.clone()
+    }
+
+    /// Forgets all but the last rejection.
+    pub(super) fn calm(&mut self) {
+        *self = Self {
+            last: self.last.take(),
+            ..Self::default()
+        };
+    }
+
+    /// A request of this workload succeeded. Returns whether that ends a rejection.
+    pub(super) fn worked(
+        &mut self,
+        workload: &ResourceName,
+        generation: u64,
+        now: Instant,
+    ) -> bool {
         let seen = self.by_workload.get(workload);
-        if seen.is_some_and(|seen| generation >= seen.generation) {
-            self.by_workload.remove(workload);
-        }
-        self.reopen(generation, now);
+        let was_held = seen.is_some_and(|seen| generation >= seen.generation)
+            && self
+                .by_workload
+                .remove(workload)
+                .is_some_and(|seen| seen.held.is_some());
+        let reopened = self.reopen(generation, now);
         self.sweep(now);
+        was_held || reopened
     }
 
     /// The value works: only workloads whose own requests are rejected are still held back, and these
-    /// may try at once if all were held back.
-    pub(super) fn reopen(&mut self, generation: u64, now: Instant) {
+    /// may try at once if all were held back. Returns whether all were.
+    pub(super) fn reopen(&mut self, generation: u64, now: Instant) -> bool {
         if self.worked.is_none_or(|(worked, _)| worked <= generation) {
             self.worked = Some((generation, now));
         }
-        if self
-            .all
-            .as_ref()
-            .is_some_and(|held_from_all| held_from_all.generation <= generation)
+        if let Some(last) = &mut self.last
+            && last.generation <= generation
         {
-            self.all = None;
-            let held = self.by_workload.values_mut();
-            for held in held.filter_map(|seen| seen.held.as_mut()) {
-                held.until = held.until.min(now);
-            }
+            last.works_since.get_or_insert(now);
         }
+        let held_from_all = self.all.as_ref();
+        if held_from_all.is_none_or(|held_from_all| held_from_all.generation > generation) {
+            return false;
+        }
+        self.all = None;
+        let held = self.by_workload.values_mut();
+        for held in held.filter_map(|seen| seen.held.as_mut()) {
+            held.until = held.until.min(now);
+        }
+        true
     }
 
     /// Whether nothing is held back.
@@ -238,8 +308,7 @@ impl State {
             .iter()
             .filter_map(|(name, seen)| {
                 let held = seen.held.as_ref()?;
-                let left = held.until.saturating_duration_since(now);
-                Some(held.rejected(seen.generation, Some(name.clone()), left))
+                Some(held.rejected(seen.generation, Some(name.clone()), now))
             })
             .collect();
         by_workload.sort_by(|one, other| one.workload.cmp(&other.workload));

@@ -37,7 +37,7 @@ impl Stand {
     }
 
     fn trip(&self, workload: &str, generation: u64) -> Duration {
-        self.0.breaker.trip(&name(workload), generation, None)
+        self.0.breaker.trip(&name(workload), generation, None).wait
     }
 
     fn worked(&self, workload: &str, generation: u64) {
@@ -50,7 +50,7 @@ async fn one_request_in_each_back_off_tries_a_rejected_value() {
     let stand = Stand::default();
     let breaker = &stand.0.breaker;
     assert!(stand.goes("a", 3));
-    let mut wait = breaker.trip(&name("a"), 3, Some("token_revoked"));
+    let mut wait = breaker.trip(&name("a"), 3, Some("token_revoked")).wait;
     for _ in 0..12 {
         let rejected = stand.admit("a", 3).unwrap_err();
         assert_eq!(rejected.said.as_deref(), Some("token_revoked"));
@@ -259,4 +259,43 @@ async fn workloads_are_bounded_in_number_and_forgotten() {
     advance(Duration::from_mins(12)).await;
     stand.worked("honest", 1);
     assert_eq!(stand.0.breaker.rejected(), []);
+}
+
+/// A trial that shows nothing, as when the API answers 500, is over: nobody tries at that moment.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_a_rejection_is_what_happens() {
+    let stand = Stand::default();
+    let breaker = &stand.0.breaker;
+    let told = || breaker.rejected()[0].to_string();
+    assert!(breaker.trip(&name("a"), 1, Some("invalid_auth")).is_news);
+    assert!(!breaker.trip(&name("a"), 1, None).is_news);
+    assert!(told().contains("tried again in "), "{}", told());
+    advance(Duration::from_secs(2)).await;
+    assert!(
+        told().contains("(generation 1, `invalid_auth`, 2 s ago)"),
+        "{}",
+        told()
+    );
+    assert!(told().contains("by the next request"), "{}", told());
+    let trial = stand.admit("a", 1).unwrap().expect("a trial");
+    assert!(
+        told().contains("by another request at this moment"),
+        "{}",
+        told()
+    );
+    drop(trial);
+    assert!(told().contains("by the next request"), "{}", told());
+    assert_eq!(breaker.last_rejection().unwrap().works_since, None);
+
+    assert!(breaker.worked(&name("a"), 2), "it is over");
+    assert!(!breaker.worked(&name("a"), 2), "once");
+    let last = breaker.last_rejection().unwrap();
+    assert!(last.works_since.is_some());
+    assert_eq!(
+        (last.generation, last.said.as_deref()),
+        (1, Some("invalid_auth"))
+    );
+    assert!(breaker.trip(&name("a"), 2, None).is_news);
+    breaker.trip_for_all(2, None);
+    assert!(breaker.proven(2), "a probe ends it too");
 }
