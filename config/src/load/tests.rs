@@ -4,13 +4,13 @@ use super::*;
 use crate::model;
 
 mod catalog;
-mod changes;
+mod corporate_proxy;
 mod credentials;
 mod deep;
 mod destinations;
 mod documents;
-mod files;
 mod encoded_slashes;
+mod files;
 mod gateways;
 mod large;
 mod mistakes;

@@ -284,6 +284,19 @@ pub struct UpstreamProxy {
     pub host: Host,
     /// Its port.
     pub port: u16,
+    /// The roots for its certificate, if it speaks TLS.
+    pub tls: Option<TrustRoots>,
+    /// Who the gateway is to it.
+    pub authentication: Option<ProxyAuthentication>,
+}
+
+/// A user name and password for a corporate proxy (RFC 7617).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyAuthentication {
+    /// The user name, which has no colon.
+    pub username: String,
+    /// A file with the password, read again for each connection.
+    pub password_file: PathBuf,
 }
 
 /// Where records, metrics and spans go.

@@ -15,9 +15,9 @@ pub use credential::{
 };
 pub use gateway::{
     AddressRange, Admin, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink, Gateway,
-    Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe, ResourceSource, StateStore,
-    TokenReview, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth,
-    VaultServer,
+    Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe, ProxyAuthentication,
+    ResourceSource, StateStore, TokenReview, TrustDomain, TrustRoots, Unmatched, Upstream,
+    UpstreamProxy, VaultAuth, VaultServer,
 };
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{

@@ -312,8 +312,22 @@ pub struct UpstreamSpec {
     /// `host:port` to be dialled at another `address:port`.
     #[serde(default, deserialize_with = "or_default")]
     pub resolve: BTreeMap<String, String>,
-    /// A corporate proxy to go through: `http://host:port`.
+    /// A corporate proxy to go through: `http://host:port`, or `https://host:port` if it speaks TLS.
     pub proxy: Option<String>,
+    /// Who the gateway is to the corporate proxy, by Basic authentication.
+    pub proxy_authentication: Option<ProxyAuthenticationSpec>,
+    /// `system`, or a PEM file of roots to add to the system's, for the certificate of an `https://` proxy.
+    pub proxy_roots: Option<String>,
+}
+
+/// A user name and password for a corporate proxy.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyAuthenticationSpec {
+    /// The user name.
+    pub username: String,
+    /// A file with the password, read again for each connection.
+    pub password_file: String,
 }
 
 /// Where records, metrics and spans go.

@@ -22,8 +22,8 @@ pub use gateway::{
     BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec, GatewaySpec,
     IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec, LimitsSpec,
     ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
-    Plaintext, ResourceSourceSpec, StdoutFormat, TokenReviewSpec, TransparencySpec,
-    TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    Plaintext, ProxyAuthenticationSpec, ResourceSourceSpec, StdoutFormat, TokenReviewSpec,
+    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
 };
 pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,

@@ -370,7 +370,23 @@ reasons! {
     /// The corporate proxy refused.
     UpstreamProxyRefused = "upstream_proxy_refused", 502, Platform, Http,
         caller: "The service could not be reached.",
-        remedy: "The proxy named in upstream.proxy refused the connection (see detail).";
+        remedy: "The proxy named in upstream.proxy refused the connection (see detail): ask its operators to allow this service for the gateway.";
+    /// The corporate proxy cannot be reached.
+    UpstreamProxyUnreachable = "upstream_proxy_unreachable", 502, Platform, Http,
+        caller: "The service could not be reached.",
+        remedy: "The proxy named in upstream.proxy cannot be reached or does not answer (see detail): check its address, the egress rules, and the proxy itself.";
+    /// The corporate proxy's certificate is not valid.
+    UpstreamProxyCertificate = "upstream_proxy_certificate", 502, Operator, Http,
+        caller: "The service could not be reached.",
+        remedy: "Put the CA of the corporate proxy's certificate into the file of upstream.proxyRoots, or name the proxy as its certificate does (see detail).";
+    /// The corporate proxy wants authentication, or does not accept the gateway's.
+    UpstreamProxyAuthentication = "upstream_proxy_authentication", 502, Operator, Http,
+        caller: "The service could not be reached.",
+        remedy: "Correct upstream.proxyAuthentication: the user name, or the password in its file (see detail).";
+    /// The corporate proxy could not reach the service.
+    UpstreamProxyFailed = "upstream_proxy_failed", 502, Upstream, Http,
+        caller: "The service could not be reached.",
+        remedy: "The proxy named in upstream.proxy tried and could not open a connection (see detail): see the service's status page, then ask the proxy's operators.";
     /// Too many open connections.
     Overloaded = "overloaded", 503, Gateway, Http,
         caller: "The proxy is overloaded.",

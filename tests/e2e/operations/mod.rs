@@ -2,6 +2,7 @@
 
 mod canary;
 mod closed_pipe;
+mod corporate_proxy;
 mod drain;
 mod events;
 mod first_process;

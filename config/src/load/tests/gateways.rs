@@ -18,7 +18,7 @@ fn load(text: &str) -> Result<(Gateway, Problems), Problems> {
 }
 
 /// The smallest gateway with a text added to its spec, at line 5.
-fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
+pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     load(&format!(
         "apiVersion: countersign.dev/v1alpha1\nkind: Gateway\nmetadata: {{ name: main }}\nspec:\n  {spec}\n  resources: [{{ directory: /x }}]\n"
     ))

@@ -1,5 +1,7 @@
 //! How upstreams are reached.
 
+mod proxy;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -13,7 +15,7 @@ use ipnet::IpNet;
 use super::super::fields::each;
 use crate::{
     host::Host,
-    model::{TrustRoots, Upstream, UpstreamProxy},
+    model::{TrustRoots, Upstream},
     resource::UpstreamSpec,
     yaml::{Findings, Location},
 };
@@ -38,18 +40,22 @@ pub(super) fn upstream(
     );
     let resolve = resolve(&spec.resolve, &location.key("resolve"), findings);
     let proxy = match &spec.proxy {
-        Some(text) => proxy(text, &location.key("proxy"), findings).map(Some),
-        None => Some(None),
+        Some(text) => proxy::proxy(text, spec, location, findings).map(Some),
+        None => proxy::is_not_spoken_of(spec, location, findings).then_some(None),
     };
     Some(Upstream {
-        roots: match spec.roots.as_deref() {
-            None | Some("system") => TrustRoots::System,
-            Some(file) => TrustRoots::SystemAnd(PathBuf::from(file)),
-        },
+        roots: roots(spec.roots.as_deref()),
         allow_addresses: allow_addresses?,
         resolve: resolve?,
         proxy: proxy?,
     })
+}
+
+fn roots(written: Option<&str>) -> TrustRoots {
+    match written {
+        None | Some("system") => TrustRoots::System,
+        Some(file) => TrustRoots::SystemAnd(PathBuf::from(file)),
+    }
 }
 
 /// An absolute `http` or `https` URL.
@@ -143,20 +149,4 @@ fn host_and_port(text: &str) -> Option<(Host, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
     Some((Host::parse(host).ok()?, port))
-}
-
-fn proxy(text: &str, location: &Location<'_>, findings: &Findings) -> Option<UpstreamProxy> {
-    let parsed = text
-        .strip_prefix("http://")
-        .map(|rest| rest.strip_suffix('/').unwrap_or(rest))
-        .and_then(host_and_port);
-    if parsed.is_none() {
-        findings.error(
-            location,
-            "bad-url",
-            "this is not the address of an HTTP proxy",
-            "write `http://host:port`, without user name and password",
-        );
-    }
-    parsed.map(|(host, port)| UpstreamProxy { host, port })
 }

@@ -3,123 +3,100 @@
 //! That proxy then resolves the name, so its addresses cannot be checked here: the proxy's own policy
 //! decides what it may reach. An authority that is an address is checked as always.
 
-use std::net::SocketAddr;
+mod answer;
+mod basic;
+#[cfg(test)]
+mod tests;
 
-use countersign_core::destination::Authority;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use std::{path::PathBuf, time::Duration};
 
-use super::error::ForwardError;
+use countersign_core::{destination::Authority, secret_file::SecretFileError};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
-/// The most bytes that are read of the response to CONNECT.
-const MOST_HEAD: usize = 16 * 1024;
+pub(super) use self::basic::Basic;
+
+/// A corporate proxy that opened no tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the proxy {proxy} {fault}")]
+pub struct ProxyError {
+    /// Its host and port.
+    pub proxy: Authority,
+    /// What went wrong.
+    pub fault: ProxyFault,
+}
+
+/// Why a corporate proxy opened no tunnel. The text continues `the proxy HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyFault {
+    /// Its name has no address, or there is no connection to it.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// It was silent for as long as a connection may take.
+    #[error("{stage} within {limit:?}")]
+    Silent {
+        /// What it did not do.
+        stage: &'static str,
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// It has no TLS on this port.
+    #[error(
+        "does not speak TLS on this port: name its TLS port, or write `http://` in upstream.proxy"
+    )]
+    NotTls,
+    /// Its certificate does not prove that it is the proxy.
+    #[error("has a certificate that was not accepted: {0}")]
+    Certificate(String),
+    /// It wants authentication, or does not accept the gateway's.
+    #[error("opened no tunnel: {answer}; {remedy}")]
+    Unauthenticated {
+        /// What it answered.
+        answer: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The file with the password for it is unusable.
+    #[error("was not asked: the password file {} {reason}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: SecretFileError,
+    },
+    /// It does not want this.
+    #[error("opened no tunnel: {0}")]
+    Refused(String),
+    /// It tried, and could not reach the upstream.
+    #[error("opened no tunnel: {0}")]
+    Failed(String),
+}
 
 /// Asks the proxy behind `stream` for a tunnel to `authority`.
-pub(super) async fn open_tunnel(
-    stream: &mut TcpStream,
-    proxy: SocketAddr,
+pub(super) async fn open_tunnel<IO>(
+    stream: &mut IO,
     authority: &Authority,
-) -> Result<(), ForwardError> {
-    let refused = |reason: String| ForwardError::ProxyRefused { proxy, reason };
-    let broken = |error: std::io::Error| refused(error.kind().to_string());
-    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(broken)?;
-
-    let mut head = Vec::with_capacity(1024);
-    loop {
-        if stream.read_buf(&mut head).await.map_err(broken)? == 0 {
-            return Err(refused("it closed the connection".into()));
-        }
-        if let Some(end) = find_end(&head) {
-            if end < head.len() {
-                // In TLS the client speaks first, so these bytes are not from the upstream.
-                return Err(refused("it sent something before the tunnel stood".into()));
-            }
-            return match status(&head) {
-                Some(200..=299) => Ok(()),
-                Some(status) => Err(refused(format!("it answered {status}"))),
-                None => Err(refused("its answer is not HTTP".into())),
-            };
-        }
-        if head.len() > MOST_HEAD {
-            return Err(refused("its answer has no end".into()));
-        }
+    basic: Option<&Basic>,
+) -> Result<(), ProxyFault>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut request = Zeroizing::new(format!(
+        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"
+    ));
+    if let Some(basic) = basic {
+        // Reserved at once: a growing text leaves copies behind.
+        let field = basic.field();
+        let mut whole = Zeroizing::new(String::with_capacity(request.len() + field.len() + 2));
+        whole.push_str(&request);
+        whole.push_str(&field);
+        request = whole;
     }
-}
-
-/// The first byte behind the head.
-fn find_end(head: &[u8]) -> Option<usize> {
-    head.windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .map(|at| at + 4)
-}
-
-fn status(head: &[u8]) -> Option<u16> {
-    let rest = head
-        .strip_prefix(b"HTTP/1.1 ")
-        .or_else(|| head.strip_prefix(b"HTTP/1.0 "))?;
-    let (digits, rest) = rest.split_at_checked(3)?;
-    if !matches!(rest.first(), Some(b' ' | b'\r')) || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[rstest]
-    #[case("HTTP/1.1 200 Connection established\r\n\r\n", None)]
-    #[case("HTTP/1.0 200\r\nVia: x\r\n\r\n", None)]
-    #[case(
-        "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-        Some("it answered 407")
-    )]
-    #[case("HTTP/1.1 2000 OK\r\n\r\n", Some("its answer is not HTTP"))]
-    #[case("SSH-2.0-OpenSSH\r\n\r\n", Some("its answer is not HTTP"))]
-    #[case(
-        "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200",
-        Some("it sent something before the tunnel stood")
-    )]
-    #[case("HTTP/1.1 200 OK\r\n", Some("it closed the connection"))]
-    #[tokio::test]
-    async fn only_a_clean_success_opens_a_tunnel(
-        #[case] answer: &'static str,
-        #[case] expected: Option<&str>,
-    ) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = Vec::new();
-            while !asked.ends_with(b"\r\n\r\n") {
-                asked.push(stream.read_u8().await.unwrap());
-            }
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            String::from_utf8(asked).unwrap()
-        });
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let authority = Authority::new(
-            countersign_config::host::Host::parse("slack.com").unwrap(),
-            443,
-        );
-        let result = open_tunnel(&mut stream, address, &authority).await;
-        assert_eq!(
-            server.await.unwrap(),
-            "CONNECT slack.com:443 HTTP/1.1\r\nHost: slack.com:443\r\n\r\n"
-        );
-        match (result, expected) {
-            (Ok(()), None) => {}
-            (Err(ForwardError::ProxyRefused { reason, .. }), Some(expected)) => {
-                assert_eq!(reason, expected);
-            }
-            (result, expected) => panic!("{result:?} instead of {expected:?}"),
-        }
-    }
+    request.push_str("\r\n");
+    let written = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await
+    };
+    written.await.map_err(|error| answer::broken(&error))?;
+    answer::read(stream, basic).await
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{address::Forbidden, body::BodyMeter, certificate};
+use super::{address::Forbidden, body::BodyMeter, certificate, corporate::ProxyError};
 use countersign_core::{budget::Short, chain::ChainError};
 
 /// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
@@ -103,14 +103,9 @@ pub enum ForwardError {
     /// There is no memory for one more connection.
     #[error(transparent)]
     Memory(#[from] Short),
-    /// The corporate proxy did not open a tunnel.
-    #[error("the proxy {proxy} opened no tunnel: {reason}")]
-    ProxyRefused {
-        /// Its address.
-        proxy: SocketAddr,
-        /// What it answered, in our words.
-        reason: String,
-    },
+    /// The corporate proxy did not open a tunnel, or something went wrong on the way to it.
+    #[error(transparent)]
+    Proxy(Box<ProxyError>),
     /// The upstream's certificate does not prove that it is the host asked for.
     #[error("the upstream's certificate was not accepted: {reason}")]
     TlsBadCertificate {
@@ -188,8 +183,10 @@ pub enum ForwardError {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The file with further roots cannot be read.
-    #[error("cannot read the roots in {}: {reason}", path.display())]
+    #[error("cannot read the roots of {key} in {}: {reason}", path.display())]
     RootsFile {
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.

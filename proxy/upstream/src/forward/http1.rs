@@ -27,7 +27,6 @@ use http::{
 };
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,9 +39,10 @@ use super::{
     body::RequestBody,
     error::ForwardError,
     timer::{Waits, Watch},
+    transport::Transport,
 };
 
-type Io = TokioIo<Wire<TlsStream<TcpStream>>>;
+type Io = TokioIo<Wire<TlsStream<Transport>>>;
 
 /// One connection.
 pub(super) struct Http1 {
@@ -76,7 +76,7 @@ impl Http1 {
     /// Starts HTTP/1.1 on a connection. `head_bytes` bounds a response head; hyper bounds its headers to
     /// 100. Holds `room` while it is open.
     pub(super) async fn new(
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<Transport>,
         address: SocketAddr,
         head_bytes: usize,
         room: Room,
@@ -259,7 +259,7 @@ pub(super) enum Switch {
     /// By 101. `read` has what it has sent after the head.
     Switched {
         response: Response<()>,
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Transport>>,
         read: bytes::Bytes,
         room: Room,
     },

@@ -22,7 +22,6 @@ use http::{
 };
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{
@@ -32,6 +31,7 @@ use super::{
     http1::{Failed, settle},
     lock::lock,
     timer::{Waits, Watch},
+    transport::Transport,
 };
 
 /// What an upstream may send of one response before it is read; also the throughput of one stream per round
@@ -70,7 +70,7 @@ impl Http2 {
     /// Starts HTTP/2 on a connection, which a task then drives; the task calls `ended` at its end.
     /// `head_bytes` bounds a response head. Holds `room` while it is open.
     pub(super) async fn new(
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<Transport>,
         address: SocketAddr,
         head_bytes: usize,
         room: Room,

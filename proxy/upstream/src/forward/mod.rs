@@ -36,10 +36,12 @@ mod served;
 mod tests;
 mod timer;
 mod tls;
+mod transport;
 mod upgrade;
 
 pub use address::{Forbidden, classify};
 pub use body::{BodyMeter, ClientBodyError, NotKept, RequestBody};
+pub use corporate::{ProxyError, ProxyFault};
 pub use error::{ForwardError, SetupError};
 pub use fair_queue::CallerId;
 pub use handshake::asks as asks_for_websocket;
@@ -47,6 +49,7 @@ pub use http1::{follow, settle};
 pub use outbound::Outbound;
 pub use response::UpstreamBody;
 pub use tls::Protocol;
+pub use transport::Transport;
 pub use upgrade::{UpgradeAnswer, Upgraded};
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
@@ -58,14 +61,11 @@ use countersign_config::{
 };
 use countersign_core::budget::Purse;
 use http::{Request, Response, request::Parts};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use self::{
     again::Again,
-    connect::Connector,
+    connect::{Connector, Stage},
     connection::{UpstreamConnection, ready_http1, ready_stream},
     endpoint::{Endpoint, PoolPermit, Step},
     handshake::Handshake,
@@ -83,6 +83,8 @@ pub struct Forwarder {
     connect_timeout: Duration,
     connections: usize,
     head_bytes: usize,
+    /// The memory of one connection.
+    connection_bytes: u64,
 }
 
 /// The caller that a connection is for.
@@ -102,10 +104,8 @@ impl<'r> Requester<'r> {
     }
 
     /// Memory for one more connection.
-    fn room(self) -> Result<Room, ForwardError> {
-        let room = self
-            .room
-            .map(|purse| purse.with_same_account(memory::UPSTREAM));
+    fn room(self, bytes: u64) -> Result<Room, ForwardError> {
+        let room = self.room.map(|purse| purse.with_same_account(bytes));
         Ok(room.transpose()?)
     }
 }
@@ -165,6 +165,11 @@ impl Forwarder {
             connect_timeout: limits.connect_timeout,
             connections: limits.upstream_connections,
             head_bytes: limits.head_bytes,
+            connection_bytes: match &upstream.proxy {
+                // One TLS session in another.
+                Some(proxy) if proxy.tls.is_some() => 2 * memory::UPSTREAM,
+                Some(_) | None => memory::UPSTREAM,
+            },
         })
     }
 
@@ -271,11 +276,12 @@ impl Forwarder {
         let permit = timeout_at(deadline, endpoint.wait_for_place(requester.caller))
             .await
             .map_err(|_| self.no_connection(&endpoint, requester.caller))?;
-        let room = requester.room()?;
-        let connecting = Box::pin(self.connector.connect_http1(endpoint.authority()));
-        let connected = timeout_at(deadline, connecting)
+        let room = requester.room(self.connection_bytes)?;
+        let stage = Stage::default();
+        let connecting = self.connector.connect_http1(endpoint.authority(), &stage);
+        let connected = timeout_at(deadline, Box::pin(connecting))
             .await
-            .map_err(|_| self.connect_timed_out())??;
+            .map_err(|_| self.connector.timed_out(&stage, self.connect_timeout))??;
         let connection = ConnectionInfo {
             address: connected.address,
             reused: false,
@@ -317,11 +323,13 @@ impl Forwarder {
     pub async fn tunnel(
         &self,
         outbound: &Outbound,
-    ) -> Result<(TcpStream, SocketAddr), ForwardError> {
+    ) -> Result<(Transport, SocketAddr), ForwardError> {
         let deadline = Instant::now() + self.connect_timeout;
-        timeout_at(deadline, Box::pin(self.connector.tcp(outbound.authority())))
+        let stage = Stage::default();
+        let connecting = self.connector.transport(outbound.authority(), &stage);
+        timeout_at(deadline, Box::pin(connecting))
             .await
-            .map_err(|_| self.connect_timed_out())?
+            .map_err(|_| self.connector.timed_out(&stage, self.connect_timeout))?
     }
 
     /// A connection for one request: an idle one, a stream of a shared one, or a new one.
@@ -368,9 +376,11 @@ impl Forwarder {
                     }
                 }
                 Step::Open(permit) => {
-                    let (over, mut connection) = timeout_at(deadline, self.open(permit, requester))
+                    let stage = Stage::default();
+                    let opening = self.open(permit, requester, &stage);
+                    let (over, mut connection) = timeout_at(deadline, opening)
                         .await
-                        .map_err(|_| self.connect_timed_out())??;
+                        .map_err(|_| self.connector.timed_out(&stage, self.connect_timeout))??;
                     connection.connect = start.elapsed();
                     return Ok((over, connection));
                 }
@@ -386,10 +396,11 @@ impl Forwarder {
         &self,
         mut permit: PoolPermit,
         requester: Requester<'_>,
+        stage: &Stage,
     ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
-        let room = requester.room()?;
+        let room = requester.room(self.connection_bytes)?;
         let endpoint = Arc::clone(permit.endpoint());
-        let connected = self.connector.connect(endpoint.authority()).await?;
+        let connected = self.connector.connect(endpoint.authority(), stage).await?;
         let (stream, address) = (connected.stream, connected.address);
         self.pool.learn(endpoint.authority(), connected.protocol);
         let over = match connected.protocol {
@@ -427,13 +438,7 @@ impl Forwarder {
         } else if endpoint.is_full() {
             ForwardError::Overloaded { connections, limit }
         } else {
-            self.connect_timed_out()
-        }
-    }
-
-    fn connect_timed_out(&self) -> ForwardError {
-        ForwardError::ConnectTimeout {
-            limit: self.connect_timeout,
+            ForwardError::ConnectTimeout { limit }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The reasons of failed upstream requests, in responses and records. There is no `_`: a new error needs a
 //! reason here.
 
-use super::ForwardError;
+use super::{ForwardError, corporate::ProxyFault};
 use countersign_core::reason::Reason;
 
 impl ForwardError {
@@ -25,7 +25,7 @@ impl ForwardError {
             ForwardError::Memory(short) => short.reason(),
             ForwardError::Overloaded { .. } | ForwardError::NoSocket { .. } => Reason::Overloaded,
             ForwardError::PartTaken { .. } => Reason::UpstreamShareExceeded,
-            ForwardError::ProxyRefused { .. } => Reason::UpstreamProxyRefused,
+            ForwardError::Proxy(error) => error.fault.reason(),
             ForwardError::TlsBadCertificate { .. } => Reason::UpstreamCertificate,
             ForwardError::TlsChain(_) => Reason::UpstreamChain,
             ForwardError::Reset { .. }
@@ -37,6 +37,22 @@ impl ForwardError {
             ForwardError::ClientBodyMalformed => Reason::RequestMalformed,
             ForwardError::ClientBodyIdle { .. } => Reason::BodyStalled,
             ForwardError::Unsendable { .. } => Reason::Internal,
+        }
+    }
+}
+
+impl ProxyFault {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Unreachable(_) | Self::Silent { .. } | Self::NotTls => {
+                Reason::UpstreamProxyUnreachable
+            }
+            Self::Certificate(_) => Reason::UpstreamProxyCertificate,
+            Self::Unauthenticated { .. } | Self::Password { .. } => {
+                Reason::UpstreamProxyAuthentication
+            }
+            Self::Refused(_) => Reason::UpstreamProxyRefused,
+            Self::Failed(_) => Reason::UpstreamProxyFailed,
         }
     }
 }

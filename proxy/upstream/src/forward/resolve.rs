@@ -82,12 +82,9 @@ impl Resolver {
     }
 
     /// The addresses of the corporate proxy, which the operator named.
-    pub(super) async fn resolve_proxy(
-        &self,
-        proxy: &model::UpstreamProxy,
-    ) -> Result<Addresses, ForwardError> {
-        let addresses = self.lookup(&proxy.host).await?;
-        Ok(in_turn(addresses, proxy.port))
+    pub(super) async fn resolve_proxy(&self, proxy: &Authority) -> Result<Addresses, ForwardError> {
+        let addresses = self.lookup(proxy.host()).await?;
+        Ok(in_turn(addresses, proxy.port()))
     }
 
     async fn lookup(&self, host: &Host) -> Result<SmallVec<[IpAddr; 8]>, ForwardError> {

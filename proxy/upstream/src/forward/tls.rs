@@ -10,10 +10,16 @@ use countersign_config::{host::Host, model::TrustRoots};
 use countersign_core::{chain, ciphers, files};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::error::{ForwardError, SetupError};
+use super::{
+    error::{ForwardError, SetupError},
+    transport::Transport,
+};
 
 /// The HTTP version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +51,7 @@ impl Tls {
     /// Loads the roots. Sessions are resumed per server name; early data is not sent, since it could be
     /// replayed.
     pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
-        let roots = Arc::new(load_roots(roots)?);
+        let roots = Arc::new(load_roots(roots, "upstream.roots")?);
         let mut any = chain::trusting(roots, ciphers::provider())?.with_no_client_auth();
         any.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut http1 = any.clone();
@@ -60,8 +66,8 @@ impl Tls {
     pub(super) async fn connect(
         &self,
         host: &Host,
-        stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Protocol), ForwardError> {
+        stream: Transport,
+    ) -> Result<(TlsStream<Transport>, Protocol), ForwardError> {
         let stream = handshake(&self.any, host, stream).await?;
         let protocol = match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => Protocol::Http2,
@@ -74,17 +80,41 @@ impl Tls {
     pub(super) async fn connect_http1(
         &self,
         host: &Host,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, ForwardError> {
+        stream: Transport,
+    ) -> Result<TlsStream<Transport>, ForwardError> {
         handshake(&self.http1, host, stream).await
     }
 }
 
-async fn handshake(
+/// Makes verified TLS connections to a corporate proxy.
+#[derive(Clone)]
+pub(super) struct ProxyTls(TlsConnector);
+
+impl ProxyTls {
+    /// Loads the roots.
+    pub(super) fn new(roots: &TrustRoots) -> Result<Self, SetupError> {
+        let roots = Arc::new(load_roots(roots, "upstream.proxyRoots")?);
+        let mut config = chain::trusting(roots, ciphers::provider())?.with_no_client_auth();
+        // Some proxies choose HTTP/2 if they may.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config).into()))
+    }
+
+    /// Performs the handshake with the proxy at `host`.
+    pub(super) async fn connect(
+        &self,
+        host: &Host,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ForwardError> {
+        handshake(&self.0, host, stream).await
+    }
+}
+
+async fn handshake<IO: AsyncRead + AsyncWrite + Unpin>(
     connector: &TlsConnector,
     host: &Host,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, ForwardError> {
+    stream: IO,
+) -> Result<TlsStream<IO>, ForwardError> {
     let name = match host {
         Host::Name(name) => ServerName::try_from(name.to_string()),
         Host::Ip(address) => Ok(ServerName::IpAddress((*address).into())),
@@ -98,7 +128,7 @@ async fn handshake(
         .map_err(|error| ForwardError::from_handshake(&error))
 }
 
-fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
+fn load_roots(roots: &TrustRoots, key: &'static str) -> Result<RootCertStore, SetupError> {
     let (mut store, file) = match roots {
         TrustRoots::System => return system(),
         // If the system has no roots, those of the file remain.
@@ -114,6 +144,7 @@ fn load_roots(roots: &TrustRoots) -> Result<RootCertStore, SetupError> {
         TrustRoots::Only(file) => (RootCertStore::empty(), file),
     };
     add_file(&mut store, file).map_err(|reason| SetupError::RootsFile {
+        key,
         path: file.clone(),
         reason,
     })?;

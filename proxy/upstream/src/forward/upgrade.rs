@@ -8,13 +8,10 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::Response;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::{ConnectionInfo, Room, Sent, endpoint::PoolPermit};
+use super::{ConnectionInfo, Room, Sent, endpoint::PoolPermit, transport::Transport};
 
 /// How an upstream answered a request for an upgrade.
 #[derive(Debug)]
@@ -35,7 +32,7 @@ pub enum UpgradeAnswer {
 /// An upgraded connection. It counts against its pool key's bound until it is dropped.
 pub struct Upgraded {
     read: Bytes,
-    stream: Box<TlsStream<TcpStream>>,
+    stream: Box<TlsStream<Transport>>,
     _permit: PoolPermit,
     _room: Room,
 }
@@ -43,7 +40,7 @@ pub struct Upgraded {
 impl Upgraded {
     pub(super) fn new(
         read: Bytes,
-        stream: Box<TlsStream<TcpStream>>,
+        stream: Box<TlsStream<Transport>>,
         permit: PoolPermit,
         room: Room,
     ) -> Self {

@@ -189,7 +189,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::Overloaded { .. }
             | ForwardError::PartTaken { .. }
             | ForwardError::Memory(_)
-            | ForwardError::ProxyRefused { .. }
+            | ForwardError::Proxy(_)
             | ForwardError::TlsBadCertificate { .. }
             | ForwardError::TlsChain(_)
             | ForwardError::TlsHandshake { .. }

@@ -20,11 +20,9 @@ use std::{
 use countersign_authorize::OpenConnection;
 use countersign_core::{budget::Purse, destination::Authority, reason::Blame};
 use countersign_identity::Caller;
+use countersign_upstream::forward::Transport;
 use http::{Response, header};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -70,7 +68,7 @@ pub(super) struct CarriedTunnel {
 
 impl CarriedTunnel {
     /// Carries bytes until one side closes, or until the client shows a name that it must not reach.
-    pub(super) async fn run<C>(self, client: C, mut upstream: TcpStream, record: Record)
+    pub(super) async fn run<C>(self, client: C, mut upstream: Transport, record: Record)
     where
         C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use countersign_config::{
     host::Host,
-    model::{Limits, Upstream, UpstreamProxy},
+    model::{Limits, TrustRoots, Upstream, UpstreamProxy},
 };
 use countersign_core::destination::Authority;
 use rstest::rstest;
@@ -145,6 +145,8 @@ async fn a_corporate_proxy_is_gone_through() {
     upstream.proxy = Some(UpstreamProxy {
         host: Host::Ip(proxy.ip()),
         port: proxy.port(),
+        tls: None,
+        authentication: None,
     });
     let forwarder = at(&upstream, Vec::new());
     let sent = soon(forwarder.send(&key(), get("/hello"))).await.unwrap();
@@ -160,7 +162,7 @@ async fn a_corporate_proxy_is_gone_through() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        format!("the proxy {proxy} opened no tunnel: it answered 403")
+        format!("the proxy {proxy} opened no tunnel: it answered 403 Forbidden")
     );
     // An address is judged here all the same.
     let private = key_of("10.0.0.1:443".parse().unwrap());
@@ -169,4 +171,22 @@ async fn a_corporate_proxy_is_gone_through() {
         refused,
         Err(ForwardError::AddressForbidden { .. })
     ));
+}
+
+#[tokio::test]
+async fn roots_that_cannot_be_read_are_told_with_their_key() {
+    let ca = Ca::new();
+    let mut upstream = support::upstream(&ca, "127.0.0.1:1".parse().unwrap());
+    upstream.proxy = Some(UpstreamProxy {
+        host: Host::parse("proxy.test").unwrap(),
+        port: 3128,
+        tls: Some(TrustRoots::Only("/nowhere/ca.pem".into())),
+        authentication: None,
+    });
+    let error = Forwarder::new(&upstream, &Limits::default(), Vec::new()).unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.starts_with("cannot read the roots of upstream.proxyRoots in /nowhere/ca.pem"),
+        "{told}"
+    );
 }
