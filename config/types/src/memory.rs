@@ -93,6 +93,9 @@ pub const FIRST_BYTES: u64 = 3 * HANDSHAKE;
 /// A form is read into one buffer, and the part that is kept is written to another.
 pub const FORM_FACTOR: u64 = 2;
 
+/// What is held back of a multipart form that streams through its check.
+pub const MULTIPART: u64 = 8 * KIB;
+
 /// A head is read into a buffer that doubles.
 pub const HEAD_FACTOR: u64 = 2;
 

@@ -249,8 +249,12 @@ reasons! {
         remedy: "Remove the header; some servers treat underscores and hyphens as the same.";
     /// A form whose field must be removed is too large or encoded.
     FormUnreadable = "form_unreadable", 413, Caller, Http,
-        caller: "This form cannot be checked for credentials: it is too large, compressed, multipart or in an unsupported charset.",
-        remedy: "Send a urlencoded form in UTF-8, uncompressed and smaller than limits.formBytes, or send JSON as application/json.";
+        caller: "This form cannot be checked for credentials: it is too large, compressed, in an unsupported charset, or multipart with more than one reading.",
+        remedy: "Send a urlencoded form in UTF-8, uncompressed and smaller than limits.formBytes, multipart/form-data as browsers write it, or JSON as application/json.";
+    /// A multipart form has a field for a credential.
+    FormCredential = "form_credential", 400, Caller, Api,
+        caller: "The form has a field for a credential, which this proxy supplies: send the form without it.",
+        remedy: "Remove the field that the detail names from the caller's form; in a urlencoded form it would be removed here, out of a multipart form it cannot.";
     /// Bytes came before the tunnel was open.
     EarlyData = "early_data", 400, Caller, Http,
         caller: "Data was sent before the tunnel was open.",

@@ -7,5 +7,6 @@ mod broken_peers;
 mod combinations;
 mod framing;
 mod hostile_requests;
+mod multipart;
 mod refusals;
 mod rfc;

@@ -3,5 +3,6 @@
 mod curl;
 mod exec;
 mod node;
+mod photo;
 mod python;
 mod rust;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     CARRIED, CONNECTION, CONNECTION_WINDOW, DECISIONS, FIRST_BYTES, FORM_FACTOR, HANDSHAKE,
-    HEAD_FACTOR, KIB, MIB, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD,
+    HEAD_FACTOR, KIB, MIB, MULTIPART, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD,
     UNIDENTIFIED_WINDOW, UPLOAD, UPSTREAM, UPSTREAM_WINDOW, alone, unidentified,
 };
 use crate::Limits;
@@ -160,6 +160,12 @@ fn requests(limits: &Limits) -> Vec<Holder> {
         of(
             "a form",
             FORM_FACTOR * count(limits.form_bytes),
+            streams,
+            REFUSED,
+        ),
+        of(
+            "a multipart form, while it is checked",
+            MULTIPART,
             streams,
             REFUSED,
         ),

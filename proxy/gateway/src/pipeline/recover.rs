@@ -102,6 +102,9 @@ impl<'s> Exchange<'_, 's> {
             Stripped::Untouched(begun, rest) => {
                 RequestBody::resumed(begun, rest, Arc::clone(&self.meter))
             }
+            Stripped::Checked(form, guard) => {
+                RequestBody::checked(form, guard, Arc::clone(&self.meter))
+            }
             Stripped::Rewritten(form, charge) => {
                 self.meter.holds(charge);
                 RequestBody::full(form, Arc::clone(&self.meter))

@@ -8,7 +8,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use self::meter::{AWAITS_CLIENT, COMPLETE, ENDED, FAILED, MALFORMED, joined};
 use super::lock::lock;
+use crate::inject::{FormFault, MultipartGuard};
 
 /// The body of a request to an upstream: none, one piece, or streamed from the client.
 ///
@@ -39,6 +40,16 @@ enum Source {
 struct Streaming {
     prefix: Bytes,
     rest: Incoming,
+    /// Checks what is read of `rest`; the prefix was checked.
+    guard: Option<Box<MultipartGuard>>,
+}
+
+/// Why no more of a body comes.
+enum Broken {
+    /// The client broke it off.
+    Client(hyper::Error),
+    /// It must not be sent.
+    Refused(FormFault),
 }
 
 /// `None` after it was taken back.
@@ -80,9 +91,28 @@ impl RequestBody {
 
     /// A body of which `prefix` was already read, which is inspected or kept too.
     pub fn resumed(prefix: Bytes, rest: Incoming, meter: Arc<BodyMeter>) -> Self {
+        Self::guarded(prefix, rest, None, meter)
+    }
+
+    /// A form that is checked while it is sent. If it is refused, the request is broken off.
+    pub fn checked(rest: Incoming, guard: Box<MultipartGuard>, meter: Arc<BodyMeter>) -> Self {
+        Self::guarded(Bytes::new(), rest, Some(guard), meter)
+    }
+
+    fn guarded(
+        prefix: Bytes,
+        rest: Incoming,
+        guard: Option<Box<MultipartGuard>>,
+        meter: Arc<BodyMeter>,
+    ) -> Self {
         meter.announced(rest.size_hint().lower().saturating_add(prefix.len() as u64));
+        let streaming = Streaming {
+            prefix,
+            rest,
+            guard,
+        };
         Self {
-            source: Source::Streaming(Streaming { prefix, rest }),
+            source: Source::Streaming(streaming),
             meter: Some(meter),
         }
     }
@@ -180,7 +210,7 @@ fn is_malformed_request(error: &hyper::Error) -> bool {
 /// Counts a polled frame; the body ends with its data.
 fn noted(
     meter: Option<&BodyMeter>,
-    polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+    polled: Poll<Option<Result<Frame<Bytes>, Broken>>>,
 ) -> Poll<Option<Result<Frame<Bytes>, ClientBodyError>>> {
     let note = |flag| meter.inspect(|meter| meter.set(flag));
     let frame = match polled {
@@ -188,12 +218,18 @@ fn noted(
             note(AWAITS_CLIENT);
             return Poll::Pending;
         }
-        Poll::Ready(Some(Err(error))) => {
-            note(if is_malformed_request(&error) {
-                FAILED | MALFORMED
-            } else {
-                FAILED
-            });
+        Poll::Ready(Some(Err(broken))) => {
+            let flags = match broken {
+                Broken::Client(error) if is_malformed_request(&error) => FAILED | MALFORMED,
+                Broken::Client(_) => FAILED,
+                Broken::Refused(fault) => {
+                    if let Some(meter) = meter {
+                        meter.refuse(fault);
+                    }
+                    FAILED
+                }
+            };
+            note(flags);
             return Poll::Ready(Some(Err(ClientBodyError)));
         }
         Poll::Ready(Some(Ok(frame))) => Some(frame).filter(Frame::is_data),
@@ -210,22 +246,43 @@ fn noted(
 }
 
 impl Streaming {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.rest).poll_frame(cx);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if !self.prefix.is_empty() {
+            let prefix = std::mem::take(&mut self.prefix);
+            return Poll::Ready(Some(Ok(Frame::data(prefix))));
         }
-        let prefix = std::mem::take(&mut self.prefix);
-        Poll::Ready(Some(Ok(Frame::data(prefix))))
+        let Some(guard) = &mut self.guard else {
+            let polled = Pin::new(&mut self.rest).poll_frame(cx);
+            return polled.map_err(Broken::Client);
+        };
+        loop {
+            let read = ready!(Pin::new(&mut self.rest).poll_frame(cx));
+            let read = read.transpose().map_err(Broken::Client)?;
+            // Trailers are not part of a form, and end it.
+            let checked = match read.and_then(|frame| frame.into_data().ok()) {
+                Some(data) => guard.feed(data).map(Some),
+                None => guard
+                    .finish()
+                    .map(|rest| Some(rest).filter(|rest| !rest.is_empty())),
+            };
+            match checked.map_err(Broken::Refused)? {
+                // All of it is held back.
+                Some(checked) if checked.is_empty() => {}
+                checked => return Poll::Ready(checked.map(|data| Ok(Frame::data(data)))),
+            }
+        }
     }
 
     fn is_ended(&self) -> bool {
-        self.prefix.is_empty() && self.rest.is_end_stream()
+        let settled = self.guard.as_ref().is_none_or(|guard| guard.is_settled());
+        self.prefix.is_empty() && self.rest.is_end_stream() && settled
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
-        let read = self.prefix.len() as u64;
+        let held = self.guard.as_ref().map_or(0, |guard| guard.held());
+        let read = (self.prefix.len() + held) as u64;
         hint.set_lower(rest.lower().saturating_add(read));
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper.saturating_add(read));
@@ -243,13 +300,21 @@ impl Spare {
         let source = match self.source {
             Source::Lent(lent) => {
                 let taken = lock(&lent).take();
-                let Streaming { prefix, rest } = taken.ok_or(NotKept::Unfinished)?;
+                let Streaming {
+                    prefix,
+                    rest,
+                    guard,
+                } = taken.ok_or(NotKept::Unfinished)?;
                 let handed = match &self.meter {
                     Some(meter) => meter.rewind()?,
                     None => Bytes::new(),
                 };
                 let prefix = joined(&[handed, prefix]);
-                Source::Streaming(Streaming { prefix, rest })
+                Source::Streaming(Streaming {
+                    prefix,
+                    rest,
+                    guard,
+                })
             }
             Source::Full(bytes) => {
                 if let Some(meter) = &self.meter

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{address::Forbidden, body::BodyMeter, certificate, corporate::ProxyError};
+use crate::inject::FormFault;
 use countersign_core::{budget::Short, chain::ChainError};
 
 /// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
@@ -157,6 +158,9 @@ pub enum ForwardError {
         /// The time allowed.
         limit: Duration,
     },
+    /// The client's form must not be sent: the request was broken off.
+    #[error("the form {0}")]
+    Form(FormFault),
     /// The client broke off its request body.
     #[error("the client broke off its request body")]
     ClientBody,
@@ -234,6 +238,9 @@ impl ForwardError {
     /// Classifies an error of hyper's. If the client's body failed, that ends the upstream connection too,
     /// so the body's own error counts most.
     pub fn from_hyper(error: &hyper::Error, meter: Option<&BodyMeter>) -> Self {
+        if let Some(fault) = meter.and_then(BodyMeter::refused) {
+            return Self::Form(fault.clone());
+        }
         if let Some(meter) = meter.filter(|meter| meter.failed()) {
             return if meter.malformed() {
                 Self::ClientBodyMalformed

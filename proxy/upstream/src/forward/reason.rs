@@ -2,6 +2,7 @@
 //! reason here.
 
 use super::{ForwardError, corporate::ProxyFault};
+use crate::inject::FormFault;
 use countersign_core::reason::Reason;
 
 impl ForwardError {
@@ -33,6 +34,9 @@ impl ForwardError {
             | ForwardError::BodyIdle { .. } => Reason::UpstreamBroken,
             ForwardError::NotTaken { .. } => Reason::UpstreamNotTaken,
             ForwardError::OverBound { .. } => Reason::ResponseTooLarge,
+            ForwardError::Form(FormFault::Field { .. }) => Reason::FormCredential,
+            ForwardError::Form(FormFault::Method { .. }) => Reason::MethodOverride,
+            ForwardError::Form(FormFault::Ambiguous(_)) => Reason::FormUnreadable,
             ForwardError::ClientBody => Reason::ClientGone,
             ForwardError::ClientBodyMalformed => Reason::RequestMalformed,
             ForwardError::ClientBodyIdle { .. } => Reason::BodyStalled,

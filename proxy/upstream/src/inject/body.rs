@@ -1,5 +1,6 @@
 //! Bodies are streamed unchanged, with one exception: a form that may contain the caller's own copy of a
-//! credential is read (within a bound), rewritten and sent as a whole.
+//! credential is read (within a bound), rewritten and sent as a whole. A multipart form is checked while
+//! it is streamed.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::{
     InjectError,
     content::{self, Kind},
     form,
+    multipart::{self, MultipartGuard},
 };
 
 /// The most white space before JSON, in bytes.
@@ -32,6 +34,8 @@ pub enum Stripped<B> {
     Untouched(Bytes, B),
     /// Read completely; the headers' length was adjusted. It is kept until it is sent.
     Rewritten(Bytes, Charge),
+    /// A multipart form, of which nothing was read: streamed through its check.
+    Checked(B, Box<MultipartGuard>),
 }
 
 /// The bounds of reading a form.
@@ -47,13 +51,13 @@ pub struct FormBounds {
 ///
 /// Servers differ in what they treat as a form (a missing or repeated content type, `text/plain`,
 /// `application/x+json`), so anything that is not certainly JSON, by its type and its first bytes, is read
-/// as one. A multipart form is refused: its parts cannot be removed without parsing them exactly as the
-/// server does.
+/// as one. A multipart form is streamed through [`MultipartGuard`], which refuses it if it has a field of
+/// `strip`: a part cannot be taken out of a form whose length is announced.
 ///
 /// # Errors
-/// When a form cannot be looked at, because it is larger than the bound, compressed, multipart or in
-/// a charset that hides its names, when it overrides the method, or the client broke off or stood
-/// still.
+/// When a form cannot be looked at, because it is larger than the bound, compressed, multipart of
+/// another kind than `form-data`, or in a charset that hides its names, when it overrides the method, or
+/// the client broke off or stood still.
 pub async fn strip_form<B>(
     headers: &mut HeaderMap,
     mut body: B,
@@ -77,7 +81,7 @@ where
                 return Ok(Stripped::Untouched(begun, body));
             }
         }
-        Kind::Multipart => return Err(InjectError::Form("is a multipart one")),
+        Kind::Multipart => return checked(headers, body, strip, charge()),
         Kind::OtherCharset => {
             return Err(InjectError::Form("is in a charset that hides its names"));
         }
@@ -97,6 +101,21 @@ where
     charge.set(held).map_err(InjectError::Memory)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(kept.len()));
     Ok(Stripped::Rewritten(kept, charge))
+}
+
+/// A multipart form, to be checked while it is streamed.
+fn checked<B>(
+    headers: &HeaderMap,
+    body: B,
+    strip: &Strip,
+    charge: Charge,
+) -> Result<Stripped<B>, InjectError> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(InjectError::Form("is compressed"));
+    }
+    let boundary = multipart::boundary(headers).map_err(InjectError::Form)?;
+    let guard = MultipartGuard::new(boundary, strip, charge).map_err(InjectError::Memory)?;
+    Ok(Stripped::Checked(body, Box::new(guard)))
 }
 
 /// A complete body without the fields.

@@ -9,10 +9,12 @@ mod body;
 mod content;
 pub mod form;
 mod headers;
+mod multipart;
 mod query;
 
 pub use body::{FormBounds, Stripped, strip_form};
 pub use headers::strip_response;
+pub use multipart::{FormFault, MultipartGuard};
 
 use std::time::Duration;
 

@@ -200,6 +200,7 @@ fn was_not_sent(error: &ExchangeError) -> bool {
             | ForwardError::MalformedResponse { .. }
             | ForwardError::OverBound { .. }
             | ForwardError::BodyIdle { .. }
+            | ForwardError::Form(_)
             | ForwardError::ClientBody
             | ForwardError::ClientBodyMalformed
             | ForwardError::ClientBodyIdle { .. } => false,

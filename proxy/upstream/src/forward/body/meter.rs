@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Mutex, MutexGuard,
+        Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use countersign_core::budget::Charge;
 
-use crate::forward::lock::lock;
+use crate::{forward::lock::lock, inject::FormFault};
 
 /// The state of a request body while it is sent, shared by the record and by the timeouts.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct BodyMeter {
     kept: Mutex<Kept>,
     /// The charge for a body that is in memory.
     charges: Mutex<Vec<Charge>>,
+    /// Why the rest of it must not be sent.
+    refused: OnceLock<FormFault>,
 }
 
 /// The copy of a body, in case it must be sent again. It is copied: a reference to a few bytes would keep
@@ -199,6 +201,16 @@ impl BodyMeter {
     /// Whether it has ended: all was sent, or it was given up.
     pub fn ended(&self) -> bool {
         self.has(ENDED)
+    }
+
+    /// Why the rest of it must not be sent, if that is so.
+    pub(in crate::forward) fn refused(&self) -> Option<&FormFault> {
+        self.refused.get()
+    }
+
+    pub(super) fn refuse(&self, fault: FormFault) {
+        // The first one counts.
+        self.refused.get_or_init(|| fault);
     }
 
     /// Whether the client broke it off.
