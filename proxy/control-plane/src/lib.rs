@@ -11,6 +11,6 @@ mod roots_error;
 mod transport;
 
 pub use client::{Client, TIMEOUT, client};
-pub use own_token::{OwnTokenError, own_token};
+pub use own_token::{OwnTokenError, describe_own_token, own_token};
 pub use roots_error::RootsError;
 pub use transport::{TransportError, body, classify, quoted, sentence, url};

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, sync::Arc};
 
+use countersign_core::{redact::redact, tls_error};
 use reqwest::{Response, Url};
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ pub enum TransportError {
     #[error(transparent)]
     Roots(#[from] RootsError),
     /// Its certificate is not accepted, or it does not use TLS.
-    #[error("its TLS certificate is not trusted ({0}); compare it with `caFile`")]
+    #[error("no TLS with it: {0}; compare its certificate with `caFile`")]
     Tls(Arc<str>),
     /// Nothing was sent.
     #[error("it cannot be reached ({0})")]
@@ -76,7 +77,8 @@ pub async fn body(
 
 /// The kind of a failure.
 pub fn classify(error: reqwest::Error) -> TransportError {
-    let (builder, tls, connect) = (error.is_builder(), is_tls(&error), error.is_connect());
+    let (builder, connect) = (error.is_builder(), error.is_connect());
+    let tls = tls_error::find(&error).is_some();
     let detail: Arc<str> = sentence(error).into();
     match (builder, tls, connect) {
         (true, _, _) => TransportError::Address,
@@ -86,35 +88,48 @@ pub fn classify(error: reqwest::Error) -> TransportError {
     }
 }
 
-/// Whether TLS is among the causes. Each layer of a connection wraps its error in an `io` error, whose
-/// `source` skips the wrapped error.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    if error.is::<rustls::Error>() {
-        return true;
-    }
-    match error.downcast_ref().and_then(io::Error::get_ref) {
-        Some(inner) => is_tls(inner),
-        None => error.source().is_some_and(is_tls),
-    }
-}
-
-/// The error with its causes, which reqwest omits.
+/// Why an exchange failed, as a sentence: the library names its own layers.
 pub fn sentence(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut sentence = error.to_string();
+    if let Some(error) = tls_error::find(&error) {
+        return tls_error::sentence(error);
+    }
+    if error.is_timeout() {
+        return "it did not answer in time".to_owned();
+    }
+    let mut causes: Vec<&(dyn Error + 'static)> = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
-        sentence = format!("{sentence}: {error}");
+        causes.push(error);
         cause = error.source();
     }
-    sentence
+    let texts = || causes.iter().map(ToString::to_string);
+    if texts().any(|text| text.contains("failed to lookup address")) {
+        return "its name cannot be resolved".to_owned();
+    }
+    // The innermost is what the system said.
+    let system = causes
+        .iter()
+        .rev()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    if let Some(error) = system.filter(|error| error.kind() != io::ErrorKind::Other) {
+        return error.kind().to_string();
+    }
+    let said = texts().next_back().unwrap_or_else(|| error.to_string());
+    if error.is_connect() {
+        format!("the connection failed: {said}")
+    } else if error.is_body() || error.is_decode() {
+        format!("its response broke off: {said}")
+    } else {
+        format!("the exchange failed: {said}")
+    }
 }
 
-/// Text from a response, made fit for a log line: short, and without line ends.
+/// Text from a response, made fit for a log line: short, without line ends and what looks like a credential.
 pub fn quoted(text: &str) -> String {
     /// The most characters.
     const LONGEST: usize = 200;
-    let mut quoted: String = text
+    let mut quoted: String = redact(text)
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")

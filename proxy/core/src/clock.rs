@@ -27,6 +27,23 @@ struct Manual {
     passed: Notify,
 }
 
+/// A length of time in whole seconds, such as `1d 1s`.
+pub fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [
+        (seconds / 86_400, 'd'),
+        (seconds / 3600 % 24, 'h'),
+        (seconds / 60 % 60, 'm'),
+        (seconds % 60, 's'),
+    ];
+    let told = units.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<_> = told.map(|(count, unit)| format!("{count}{unit}")).collect();
+    if told.is_empty() {
+        return "less than 1s".to_owned();
+    }
+    told.join(" ")
+}
+
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {

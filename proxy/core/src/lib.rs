@@ -6,6 +6,7 @@
 
 pub mod bearer;
 pub mod budget;
+pub mod certificate;
 pub mod chain;
 pub mod ciphers;
 pub mod clock;
@@ -24,4 +25,5 @@ pub mod secret_file;
 pub mod shed;
 pub mod single_flight;
 pub mod slots;
+pub mod tls_error;
 pub mod wire;

@@ -138,7 +138,7 @@ reasons! {
     /// The API server cannot be asked.
     IdentityReviewUnavailable = "identity_review_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",
-        remedy: "Let the gateway reach the API server and create TokenReviews (see detail).";
+        remedy: "See the detail: the API server is not reached, does not accept the gateway's own token, or does not let it create TokenReviews.";
     /// The caller is identified, but matches no workload.
     WorkloadUnknown = "workload_unknown", 403, Operator, Api,
         caller: "This workload is not registered with the credential gateway.",
@@ -263,6 +263,10 @@ reasons! {
     ClientTls = "client_tls", 400, Caller, Http,
         caller: "The TLS handshake failed.",
         remedy: "Usually the client does not trust the gateway's root: mount the bundle and set its CA variable.";
+    /// The client does not accept a certificate of the gateway's own.
+    OwnCertificate = "own_certificate", 400, Operator, Http,
+        caller: "The client does not accept the certificate of this proxy.",
+        remedy: "See the detail for the certificate's file. Replace it if it has expired; otherwise give the client the root that issued it, in its CA variable or as the relay's --gateway-ca.";
     /// Neither TLS nor HTTP, on a transparent listener.
     ProtocolUnknown = "protocol_unknown", 403, Operator, Http,
         caller: "This proxy carries only TLS and HTTP.",
@@ -282,7 +286,7 @@ reasons! {
     /// Its issuer or source refuses to provide the credential.
     CredentialRefused = "credential_refused", 503, Operator, Api,
         caller: "The credential for this service was not issued.",
-        remedy: "See the detail for the error. For an issuer, compare client id, secret or key, scopes and audience of the Credential with what is registered there. For a secret store, give the gateway the right that the detail names.";
+        remedy: "See the detail for the error. For an issuer, compare client id, secret or key, scopes and audience of the Credential with what is registered there. For a secret store, correct what the detail names: the gateway's own token there, or its rights.";
     /// The credential is made from the caller's own token, and there is none.
     CallerTokenMissing = "caller_token_missing", 403, Caller, Api,
         caller: "Access to this service needs the caller's own token, and none was sent.",

@@ -49,6 +49,21 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     CREDENTIALS.replace_all(text, REDACTED)
 }
 
+/// The most characters that [`quoted`] shows.
+const QUOTED: usize = 200;
+
+/// A text of others within a sentence: in quotes, on one line, without anything that looks like a credential, and
+/// at most 200 characters.
+pub fn quoted(text: &str) -> String {
+    // What is searched is bounded too. It is longer than what is shown, so that no credential is cut into a piece
+    // that no longer looks like one.
+    let searched = redact(&text[..text.floor_char_boundary(QUOTED * 8)]);
+    match searched.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("\"{}[cut]\"", printable(&searched[..end])),
+        None => format!("\"{}\"", printable(&searched)),
+    }
+}
+
 /// For tools that print fields of records; JSON has its own escapes.
 pub use countersign_types::shown::escaped as printable;
 
@@ -127,6 +142,28 @@ mod tests {
             let text = format!("https://{webhook}T0/B0/zzz failed");
             assert_eq!(redact(&text), "https://[redacted] failed");
         }
+    }
+
+    #[rstest]
+    #[case::plain("https://a/", "\"https://a/\"")]
+    #[case::escaped("a\n\u{1b}[31m", "\"a\\u{a}\\u{1b}[31m\"")]
+    #[case::masked("xoxb-1234567890-abcdef", "\"[redacted]\"")]
+    #[case::empty("", "\"\"")]
+    fn a_text_of_others_is_quoted(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(quoted(text), expected);
+    }
+
+    #[test]
+    fn a_quoted_text_is_bounded_and_no_credential_is_cut_in_it() {
+        let whole = "\u{e9}".repeat(QUOTED);
+        assert_eq!(quoted(&whole), format!("\"{whole}\""));
+        assert_eq!(
+            quoted(&"\u{e9}".repeat(100_000)),
+            format!("\"{whole}[cut]\"")
+        );
+        let before = "x ".repeat(QUOTED / 2 - 4);
+        let shown = quoted(&format!("{before}xoxb-1234567890-abcdef"));
+        assert!(!shown.contains("xoxb"), "{shown}");
     }
 
     #[rstest]

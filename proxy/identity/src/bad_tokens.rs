@@ -182,7 +182,7 @@ impl BadTokens {
     ) {
         let stays = matches!(
             error,
-            IdentifyError::BadSignature
+            IdentifyError::BadSignature { .. }
                 | IdentifyError::BadClaims(_)
                 | IdentifyError::WrongAudience { .. }
                 | IdentifyError::LivesTooLong { .. }
@@ -207,15 +207,15 @@ pub(super) fn is_callers_fault(error: &IdentifyError) -> bool {
     match error {
         IdentifyError::Malformed(_)
         | IdentifyError::UnsupportedScheme
-        | IdentifyError::UnknownIssuer
-        | IdentifyError::AlgorithmNotAllowed
-        | IdentifyError::UnknownKey
-        | IdentifyError::BadSignature
+        | IdentifyError::UnknownIssuer(_)
+        | IdentifyError::AlgorithmNotAllowed(_)
+        | IdentifyError::UnknownKey { .. }
+        | IdentifyError::BadSignature { .. }
         | IdentifyError::BadClaims(_)
         | IdentifyError::WrongAudience { .. }
-        | IdentifyError::Expired
+        | IdentifyError::Expired { .. }
         | IdentifyError::LivesTooLong { .. }
-        | IdentifyError::NotYetValid => true,
+        | IdentifyError::NotYetValid { .. } => true,
         IdentifyError::KeyWithdrawn { .. }
         | IdentifyError::Throttled { .. }
         | IdentifyError::KeysUnavailable { .. }

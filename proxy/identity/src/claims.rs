@@ -1,7 +1,7 @@
 //! The claims of a projected service-account token, each checked for its exact type.
 //!
 //! The library's own checks are not used: they read the machine's clock, treat `exp` and `nbf` as
-//! missing when they are strings (CVE-2026-25537), and allow a minute of leeway.
+//! missing when they are strings (CVE-2026-25537), and allow a minute of leeway for the expiry too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,12 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::IdentifyError;
+use super::{
+    IdentifyError,
+    nearest::{difference, listed, with_nearest},
+};
 
-/// How far `nbf` and `iat` may be in the future: the issuer's clock may be a little fast, and a token is
-/// used immediately. `exp` has no leeway: the kubelet replaces a token when a fifth of its lifetime is
-/// left.
-pub(super) const LEEWAY: Duration = Duration::from_secs(10);
+/// How far `nbf` and `iat` may be in the future: a minute, as for the API server itself, because the issuer's clock
+/// may be a little fast and a token is used immediately. `exp` has no leeway: the kubelet replaces a token when a
+/// fifth of its lifetime is left.
+pub(super) const LEEWAY: Duration = Duration::from_mins(1);
+
+/// The most audiences that are shown.
+const SHOWN_AUDIENCES: usize = 4;
 
 /// The claims as they are in the token: only duplicate names were checked.
 #[derive(Deserialize)]
@@ -77,8 +83,10 @@ impl RawClaims {
         requirements: &ClaimRequirements,
         now: Timestamp,
     ) -> Result<Claims, IdentifyError> {
-        if self.unverified_issuer()? != requirements.issuer {
-            return Err(IdentifyError::UnknownIssuer);
+        let issuer = self.unverified_issuer()?;
+        if issuer != requirements.issuer {
+            let named = with_nearest(issuer, [requirements.issuer.as_str()].into_iter());
+            return Err(IdentifyError::UnknownIssuer(named.into()));
         }
         self.check_audience(&requirements.audience)?;
         let expires_at = self.check_times(now)?;
@@ -104,24 +112,29 @@ impl RawClaims {
     fn check_audience(&self, ours: &Arc<str>) -> Result<(), IdentifyError> {
         const TYPE: IdentifyError =
             IdentifyError::BadClaims("`aud` must be a string or an array of strings");
-        let found = match &self.aud {
-            Some(Value::String(audience)) => **audience == **ours,
-            Some(Value::Array(audiences)) => {
-                if !audiences.iter().all(Value::is_string) {
-                    return Err(TYPE);
-                }
-                audiences
-                    .iter()
-                    .any(|audience| audience.as_str() == Some(ours))
-            }
+        let audiences = match &self.aud {
+            Some(audience @ Value::String(_)) => std::slice::from_ref(audience),
+            Some(Value::Array(audiences)) => audiences,
             None | Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
                 return Err(TYPE);
             }
         };
-        if found {
+        let texts = || audiences.iter().filter_map(Value::as_str);
+        if texts().count() != audiences.len() {
+            return Err(TYPE);
+        }
+        if texts().any(|audience| *audience == **ours) {
             return Ok(());
         }
+        let differences = texts().map(|audience| difference(audience, ours));
         Err(IdentifyError::WrongAudience {
+            named: match audiences.len() {
+                0 => "no audience".into(),
+                _ => format!("the audience {}", listed(texts(), SHOWN_AUDIENCES)).into(),
+            },
+            difference: differences
+                .max_by_key(|text| text.len())
+                .unwrap_or_default(),
             expected: Arc::clone(ours),
         })
     }
@@ -130,15 +143,24 @@ impl RawClaims {
         const EXP: &str = "`exp` must be a number of seconds";
         let expires_at = moment(self.exp.as_ref(), EXP)?;
         if expires_at <= now {
-            return Err(IdentifyError::Expired);
+            return Err(IdentifyError::expired(expires_at, now));
         }
         let latest = now.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX);
-        for (claim, complaint) in [
-            (&self.nbf, "`nbf` must be a number of seconds"),
-            (&self.iat, "`iat` must be a number of seconds"),
+        for (claim, name, complaint) in [
+            (&self.nbf, "nbf", "`nbf` must be a number of seconds"),
+            (&self.iat, "iat", "`iat` must be a number of seconds"),
         ] {
-            if claim.is_some() && moment(claim.as_ref(), complaint)? > latest {
-                return Err(IdentifyError::NotYetValid);
+            if claim.is_none() {
+                continue;
+            }
+            let begin = moment(claim.as_ref(), complaint)?;
+            if begin > latest {
+                return Err(IdentifyError::NotYetValid {
+                    claim: name,
+                    begin,
+                    ahead: begin.duration_since(now).unsigned_abs(),
+                    accepted: LEEWAY,
+                });
             }
         }
         Ok(expires_at)

@@ -2,10 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use countersign_core::clock::in_words;
+use jiff::Timestamp;
+
 use super::svid::{BundleError, SvidError};
 
-/// Why there is no identified caller, as a sentence for the operator. One variant per reason; none shows
-/// any part of a token.
+/// Why there is no identified caller, as a sentence for the operator. One variant per reason. Names in a token
+/// (its issuer, audience, key) are shown quoted and bounded; no other part of it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifyError {
     /// The proof is not a token, or is not presented in an allowed way.
@@ -15,29 +18,58 @@ pub enum IdentifyError {
     #[error("Proxy-Authorization must use the scheme Bearer or Basic")]
     UnsupportedScheme,
     /// No configured issuer has the token's `iss`.
-    #[error("the token's issuer is not one of those configured")]
-    UnknownIssuer,
+    #[error("the token names the issuer {0}; `iss` and the configured `issuer` must be equal")]
+    UnknownIssuer(
+        /// The token's `iss`, and the nearest that is configured.
+        Arc<str>,
+    ),
     /// The token is signed by an algorithm that is not allowed, or that does not fit its key.
-    #[error("the token's signature algorithm is not allowed, or does not fit its key")]
-    AlgorithmNotAllowed,
+    #[error("the token's signature algorithm is not allowed: {0}")]
+    AlgorithmNotAllowed(
+        /// Which, and what would be allowed.
+        Arc<str>,
+    ),
     /// The issuer has no such key.
-    #[error("the issuer's key set has no key with the name in the token")]
-    UnknownKey,
+    #[error(
+        "the token names {named}, which issuer {issuer} does not have in its key set; it has {has}"
+    )]
+    UnknownKey {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// The token's `kid`.
+        named: Arc<str>,
+        /// The names of the issuer's keys.
+        has: Arc<str>,
+    },
     /// The signature is not the issuer's.
-    #[error("the token's signature is wrong")]
-    BadSignature,
+    #[error("the token's signature is not by {key} of issuer {issuer}")]
+    BadSignature {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// The key that the token names.
+        key: Arc<str>,
+    },
     /// A claim is missing, of the wrong type, or contradicts another.
     #[error("the token's claims are not those of a projected service-account token: {0}")]
     BadClaims(&'static str),
     /// The token is for another audience.
-    #[error("the token is for another audience, not for {expected:?}")]
+    #[error("the token is for {named}, not for the audience {expected:?}{difference}")]
     WrongAudience {
+        /// The token's audiences.
+        named: Arc<str>,
+        /// What alone tells it from ours, if it is little.
+        difference: &'static str,
         /// Our own audience.
         expected: Arc<str>,
     },
     /// The proof has expired.
-    #[error("the proof has expired")]
-    Expired,
+    #[error("the proof expired at {at}, {} ago by this gateway's clock", in_words(*ago))]
+    Expired {
+        /// When it expired.
+        at: Timestamp,
+        /// How long ago that is.
+        ago: Duration,
+    },
     /// The token's lifetime is longer than allowed.
     #[error(
         "the token's lifetime is {}, longer than the issuer's maxTokenLife of {}",
@@ -64,8 +96,20 @@ pub enum IdentifyError {
         again: Duration,
     },
     /// The token's `nbf` or `iat` is in the future.
-    #[error("the token is not valid yet; compare the clocks of its issuer and of this gateway")]
-    NotYetValid,
+    #[error(
+        "the token is valid from {begin} (`{claim}`), {} from now by this gateway's clock, and a clock that is {} ahead is accepted: compare the clocks of its issuer and of this gateway",
+        in_words(*ahead), in_words(*accepted)
+    )]
+    NotYetValid {
+        /// The claim that says so.
+        claim: &'static str,
+        /// What it says.
+        begin: Timestamp,
+        /// How far that is ahead of our clock.
+        ahead: Duration,
+        /// How far it may be.
+        accepted: Duration,
+    },
     /// The issuer's keys are not available: not the caller's fault.
     #[error("the keys of issuer {issuer} are not available: {detail}")]
     KeysUnavailable {
@@ -83,10 +127,12 @@ pub enum IdentifyError {
         detail: Arc<str>,
     },
     /// The API server no longer accepts the token.
-    #[error("the API server of issuer {issuer} does not accept the token (is its pod gone?)")]
+    #[error("the API server of issuer {issuer} does not accept the token: {said}")]
     Revoked {
         /// The issuer's name.
         issuer: Arc<str>,
+        /// What the API server says about it.
+        said: Arc<str>,
     },
     /// The API server accepts the token, but for another identity than the token claims.
     #[error("the API server of issuer {issuer} contradicts the token: {what}")]
@@ -94,7 +140,7 @@ pub enum IdentifyError {
         /// The issuer's name.
         issuer: Arc<str>,
         /// What differs.
-        what: &'static str,
+        what: Arc<str>,
     },
     /// The client's certificate proves nothing.
     #[error("the client's certificate is refused: {0}")]
@@ -119,18 +165,15 @@ pub enum IdentifyError {
     },
 }
 
-/// A duration in its largest units, such as `1d 1s`.
-fn in_words(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let units = [
-        (seconds / 86_400, 'd'),
-        (seconds / 3600 % 24, 'h'),
-        (seconds / 60 % 60, 'm'),
-        (seconds % 60, 's'),
-    ];
-    let told = units.iter().filter(|(count, _)| *count > 0);
-    let told: Vec<_> = told.map(|(count, unit)| format!("{count}{unit}")).collect();
-    told.join(" ")
+impl IdentifyError {
+    /// A proof that expired at `at`.
+    pub(crate) fn expired(at: Timestamp, now: Timestamp) -> Self {
+        let ago = now.duration_since(at);
+        Self::Expired {
+            at,
+            ago: Duration::try_from(ago).unwrap_or_default(),
+        }
+    }
 }
 
 /// Why the configured issuers and trust domains cannot be used.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use countersign_config::model::Issuer;
+use countersign_config::model::{Issuer, JwksSource};
 use countersign_control_plane as control_plane;
 use countersign_core::{chain, files};
 use reqwest::{Client, Response, Url};
@@ -27,6 +27,15 @@ pub(super) fn url(issuer: &Issuer, url: &str) -> Result<Url, SetupError> {
         issuer: issuer.name.clone(),
         url: url.to_owned(),
     })
+}
+
+/// The path of an issuer's keys, if they are at the API server that reviews its tokens.
+pub(super) fn keys_path(issuer: &Issuer) -> Option<String> {
+    let (JwksSource::Url { url, .. }, Some(review)) = (&issuer.jwks, &issuer.token_review) else {
+        return None;
+    };
+    let (keys, server): (Url, Url) = (url.parse().ok()?, review.cluster.url.parse().ok()?);
+    (keys.origin() == server.origin()).then(|| keys.path().to_owned())
 }
 
 /// The roots in a file. They are read at start, so that a gateway with a bad file does not start.

@@ -5,12 +5,12 @@
 //! background, so that withdrawing a key takes effect even without requests. If their source fails,
 //! fetched keys are used for one more day.
 
+mod source;
 mod verified_key;
 
 pub(super) use verified_key::VerifiedKey;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -20,22 +20,20 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, JwksSource};
-use countersign_control_plane as control_plane;
 use countersign_core::{
-    files,
     outage::{Outage, PROMPT},
-    secret_file,
+    redact::quoted,
     single_flight::{LastTime, SharedOutcome, SingleFlight},
 };
 use jsonwebtoken::Algorithm;
-use reqwest::{Client, StatusCode, Url};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
 
+use self::source::Source;
 use super::{
-    IdentifyError, SetupError, http,
+    IdentifyError, SetupError,
     keys::{KeySet, KeySetError, SignatureError},
 };
 
@@ -71,18 +69,6 @@ pub(super) struct Jwks {
     flight: SingleFlight<()>,
 }
 
-#[derive(Debug)]
-enum Source {
-    Url {
-        client: Client,
-        url: Url,
-        /// The gateway's own token, if the keys are at the API server, which shows them only to service
-        /// accounts.
-        own_token: Option<PathBuf>,
-    },
-    File(PathBuf),
-}
-
 /// How often a source is asked.
 #[derive(Debug, Clone, Copy)]
 struct RefreshIntervals {
@@ -111,30 +97,13 @@ impl RefreshIntervals {
 
 impl Jwks {
     pub(super) fn new(issuer: &Issuer) -> Result<Self, SetupError> {
-        let (source, intervals) = match &issuer.jwks {
-            JwksSource::File(path) => (Source::File(path.clone()), RefreshIntervals::FILE),
-            JwksSource::Url { url, ca_file } => {
-                let url = http::url(issuer, url)?;
-                let own_token = match &issuer.token_review {
-                    Some(review)
-                        if http::url(issuer, &review.cluster.url)?.origin() == url.origin() =>
-                    {
-                        Some(review.cluster.token_file.clone())
-                    }
-                    Some(_) | None => None,
-                };
-                let client = http::client(issuer, ca_file.as_deref())?;
-                let source = Source::Url {
-                    client,
-                    url,
-                    own_token,
-                };
-                (source, RefreshIntervals::URL)
-            }
+        let intervals = match &issuer.jwks {
+            JwksSource::File(_) => RefreshIntervals::FILE,
+            JwksSource::Url { .. } => RefreshIntervals::URL,
         };
         Ok(Self {
             issuer: issuer.name.as_str().into(),
-            source,
+            source: Source::new(issuer)?,
             intervals,
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
@@ -175,13 +144,41 @@ impl Jwks {
         }
         let verified_key = result.map(|key| VerifiedKey::new(Arc::clone(self), key));
         verified_key.map_err(|miss| match miss {
-            SignatureError::AlgorithmMismatch => IdentifyError::AlgorithmNotAllowed,
-            SignatureError::BadSignature => IdentifyError::BadSignature,
+            SignatureError::AlgorithmMismatch => IdentifyError::AlgorithmNotAllowed(
+                format!(
+                    "{algorithm:?} is not for {} of issuer {}",
+                    key(id),
+                    self.issuer
+                )
+                .into(),
+            ),
+            SignatureError::BadSignature => IdentifyError::BadSignature {
+                issuer: Arc::clone(&self.issuer),
+                key: key(id).into(),
+            },
             SignatureError::Malformed => IdentifyError::Malformed("a part is not base64url"),
+            SignatureError::Unusable(why) => IdentifyError::KeysUnavailable {
+                issuer: Arc::clone(&self.issuer),
+                detail: format!("{} in its key set cannot be used: {why}", key(id)).into(),
+            },
             // The key may be a new one, which could not be fetched.
             SignatureError::UnknownKey if self.failure.load().is_some() => self.unavailable(),
-            SignatureError::UnknownKey => IdentifyError::UnknownKey,
+            SignatureError::UnknownKey => self.unknown_key(id),
         })
+    }
+
+    fn unknown_key(&self, id: Option<&str>) -> IdentifyError {
+        let keys = self.keys.load();
+        IdentifyError::UnknownKey {
+            issuer: Arc::clone(&self.issuer),
+            named: match id {
+                Some(_) => key(id).into(),
+                None => "no key, and so one that alone fits its algorithm".into(),
+            },
+            has: keys
+                .as_ref()
+                .map_or("none".into(), |keys| keys.names().into()),
+        }
     }
 
     async fn current(self: &Arc<Self>) -> Result<Arc<KeySet>, IdentifyError> {
@@ -250,7 +247,7 @@ impl Jwks {
             Err(error) => error,
         };
         // A valid set without a usable key counts too: the issuer has withdrawn the keys that we have.
-        if error == KeySetError::NoneUsable && self.keys.load().is_some() {
+        if matches!(error, KeySetError::NoneUsable(_)) && self.keys.load().is_some() {
             self.fetched.mark();
             if !self.has_none() {
                 self.replace(Some(KeySet::empty()));
@@ -322,35 +319,10 @@ impl Jwks {
     }
 }
 
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::Url { url, .. } => url.to_string(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
-
-    async fn read(&self) -> Result<Vec<u8>, String> {
-        match self {
-            Self::File(path) => files::read(path).await.map_err(|error| error.to_string()),
-            Self::Url {
-                client,
-                url,
-                own_token,
-            } => {
-                let mut request = client.get(url.clone());
-                if let Some(file) = own_token {
-                    let token = secret_file::read(file).await.map_err(|error| {
-                        format!("the gateway's own token file {} {error}", file.display())
-                    })?;
-                    request = request.bearer_auth(token.expose());
-                }
-                let answer = request.send().await.map_err(control_plane::sentence)?;
-                match answer.status() {
-                    StatusCode::OK => http::body(answer).await,
-                    status => Err(format!("the response status was {status}")),
-                }
-            }
-        }
-    }
+/// The key that a token names, for a sentence.
+fn key(id: Option<&str>) -> String {
+    id.map_or_else(
+        || "the only key that fits its algorithm".to_owned(),
+        |id| format!("the key {}", quoted(id)),
+    )
 }

@@ -3,9 +3,10 @@
 //! The key determines which algorithms may be used with it; the token only chooses among those.
 //! Symmetric keys (`oct`) are never accepted, so no public key can be used as one.
 
+mod jwk;
+
 use std::collections::BTreeSet;
 
-use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::{
@@ -14,12 +15,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The smallest RSA modulus, in bytes (RFC 7518, section 3.3: 2048 bits).
-const MIN_RSA_BYTES: usize = 256;
-
-/// The largest RSA modulus: the cryptography library accepts no larger one, and the cost of a check
-/// grows with its square.
-const MAX_RSA_BYTES: usize = 1024;
+use self::jwk::{Jwk, ec, ed25519, rsa};
+use super::nearest::listed;
 
 /// The most keys in one set; issuers publish a few.
 const MAX_KEYS: usize = 64;
@@ -27,10 +24,23 @@ const MAX_KEYS: usize = 64;
 /// The most keys with one name: each may have to be tried.
 const MAX_OF_ONE_NAME: usize = 4;
 
-#[derive(Debug)]
-pub(super) struct KeySet(Vec<Key>);
+/// The most names of keys that are shown.
+const SHOWN_NAMES: usize = 4;
 
-/// Identifies a key: the hash of its name, kind, use and parameters.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    skipped: Vec<SkippedKey>,
+}
+
+/// A key that cannot be used here. If a token names it, the fault is not the token's.
+#[derive(Debug, PartialEq, Eq)]
+struct SkippedKey {
+    id: Option<String>,
+    why: &'static str,
+}
+
+/// Identifies a key: the hash of its name, kind, use and parameters, whatever way they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 32]);
 
@@ -61,14 +71,16 @@ pub(super) enum KeySetError {
     TooMany,
     #[error("it has more than 4 keys of one name")]
     TooManyOfOneName,
-    #[error("it has no key that can check a signature of an allowed algorithm")]
-    NoneUsable,
+    #[error("it has no key that can check a signature of an allowed algorithm{}", because(*.0))]
+    NoneUsable(Option<&'static str>),
 }
 
 /// Why a signature was not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignatureError {
     UnknownKey,
+    /// The issuer has the key, but it cannot be used, for this reason.
+    Unusable(&'static str),
     AlgorithmMismatch,
     BadSignature,
     /// The signature is not base64url.
@@ -87,9 +99,17 @@ pub(super) fn allowed(name: &str) -> Option<Algorithm> {
         "PS512" => Algorithm::PS512,
         "ES256" => Algorithm::ES256,
         "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
+        // RFC 9864 replaces the first by the second.
+        "EdDSA" | "Ed25519" => Algorithm::EdDSA,
         _ => return None,
     })
+}
+
+/// The names of the algorithms in [`allowed`], for a sentence.
+pub(super) const ALLOWED: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA";
+
+fn because(first: Option<&'static str>) -> String {
+    first.map_or_else(String::new, |why| format!(" (of the first key: {why})"))
 }
 
 impl KeySet {
@@ -107,43 +127,57 @@ impl KeySet {
             return Err(KeySetError::TooMany);
         }
         let mut keys = Vec::with_capacity(document.keys.first.len());
-        for (index, key) in document.keys.first.into_iter().enumerate() {
+        let mut skipped = Vec::new();
+        for key in document.keys.first {
             match Key::parse(key) {
                 Ok(key) => keys.push(key),
-                Err(reason) => tracing::debug!(index, reason, "a key of a JWK set is skipped"),
+                Err(key) => skipped.push(key),
             }
         }
         if keys.is_empty() {
-            return Err(KeySetError::NoneUsable);
+            return Err(KeySetError::NoneUsable(skipped.first().map(|key| key.why)));
         }
         let of_one_name = |id: &Option<String>| keys.iter().filter(|key| key.id == *id).count();
         let named = keys.iter().filter(|key| key.id.is_some());
         if named.map(|key| of_one_name(&key.id)).max() > Some(MAX_OF_ONE_NAME) {
             return Err(KeySetError::TooManyOfOneName);
         }
-        Ok(Self(keys))
+        Ok(Self { keys, skipped })
     }
 
     /// The key set of an issuer that has withdrawn all keys.
     pub(super) fn empty() -> Self {
-        Self(Vec::new())
+        Self {
+            keys: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// Whether there is no key.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
+    }
+
+    /// The names of its keys, for a sentence.
+    pub(super) fn names(&self) -> String {
+        if self.is_empty() {
+            return "none".to_owned();
+        }
+        let names = self.keys.iter().map(|key| key.id.as_deref());
+        let names: Vec<_> = names.map(Option::unwrap_or_default).collect();
+        listed(names.into_iter(), SHOWN_NAMES)
     }
 
     /// Whether this set has the key.
     pub(super) fn has(&self, key: Fingerprint) -> bool {
-        self.0.iter().any(|ours| ours.fingerprint == key)
+        self.keys.iter().any(|ours| ours.fingerprint == key)
     }
 
     /// Whether both have the same keys.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        let fingerprints = |set: &Self| set.0.iter().map(|key| key.fingerprint.0).collect();
+        let fingerprints = |set: &Self| set.keys.iter().map(|key| key.fingerprint.0).collect();
         let (ours, theirs): (BTreeSet<_>, BTreeSet<_>) = (fingerprints(self), fingerprints(other));
-        ours == theirs
+        ours == theirs && self.skipped == other.skipped
     }
 
     /// Checks a signature and returns the key that verified it. A token that names no key is checked
@@ -160,12 +194,19 @@ impl KeySet {
         }
         let named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
         let fitting = || {
-            self.0
+            self.keys
                 .iter()
                 .filter(named)
                 .filter(|key| key.fits(algorithm))
         };
-        if id.is_none() && fitting().count() > 1 || self.0.iter().find(named).is_none() {
+        if self.keys.iter().find(named).is_none() {
+            let mut skipped = self.skipped.iter().filter(|key| key.id.as_deref() == id);
+            let skipped = skipped.find(|_| id.is_some());
+            return Err(skipped.map_or(SignatureError::UnknownKey, |key| {
+                SignatureError::Unusable(key.why)
+            }));
+        }
+        if id.is_none() && fitting().count() > 1 {
             return Err(SignatureError::UnknownKey);
         }
         if fitting().next().is_none() {
@@ -217,26 +258,37 @@ impl<'de: 'd, 'd> Deserialize<'de> for RawKeys<'d> {
 }
 
 impl Key {
-    fn parse(written: &RawValue) -> Result<Self, &'static str> {
+    fn parse(written: &RawValue) -> Result<Self, SkippedKey> {
         let jwk = super::from_json_object(written.get().as_bytes());
-        let jwk: Jwk = jwk.ok_or("it is not a JWK")?;
-        let fingerprint = jwk.fingerprint();
-        if jwk.usage.is_some_and(|usage| usage != "sig") {
+        let jwk: Jwk = jwk.ok_or(SkippedKey {
+            id: None,
+            why: "it is not a JWK",
+        })?;
+        let id = jwk.kid.clone();
+        Self::of(jwk).map_err(|why| SkippedKey { id, why })
+    }
+
+    fn of(jwk: Jwk) -> Result<Self, &'static str> {
+        if jwk.usage.as_ref().is_some_and(|usage| usage != "sig") {
             return Err("its `use` is not `sig`");
         }
         if jwk
             .key_ops
+            .as_ref()
             .is_some_and(|ops| !ops.iter().any(|op| op == "verify"))
         {
             return Err("its `key_ops` do not contain `verify`");
         }
-        let (kind, public) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-            ("RSA", _) => (KeyKind::Rsa, rsa(jwk.n.as_deref(), jwk.e.as_deref())?),
-            ("EC", Some("P-256")) => (KeyKind::P256, ec(32, jwk.x, jwk.y)?),
-            ("EC", Some("P-384")) => (KeyKind::P384, ec(48, jwk.x, jwk.y)?),
-            ("OKP", Some("Ed25519")) => (KeyKind::Ed25519, ed25519(jwk.x)?),
+        let (kind, parameters) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => (KeyKind::Rsa, rsa(&jwk)?),
+            ("EC", Some("P-256")) => (KeyKind::P256, ec(32, &jwk)?),
+            ("EC", Some("P-384")) => (KeyKind::P384, ec(48, &jwk)?),
+            ("OKP", Some("Ed25519")) => (KeyKind::Ed25519, ed25519(&jwk)?),
             _ => return Err("its kind is not supported"),
         };
+        let fingerprint = jwk.fingerprint(&parameters);
+        parameters.check(kind)?;
+        let public = parameters.public(kind)?;
         let only = match &jwk.alg {
             None => None,
             Some(name) => Some(allowed(name).ok_or("its `alg` is not allowed")?),
@@ -275,75 +327,4 @@ impl KeyKind {
             Self::Ed25519 => algorithm == Algorithm::EdDSA,
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-}
-
-impl Jwk {
-    fn fingerprint(&self) -> Fingerprint {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        let fields = [
-            &self.kid, &self.alg, &self.crv, &self.n, &self.e, &self.x, &self.y,
-        ];
-        for field in [&Some(self.kty.clone())].into_iter().chain(fields) {
-            // Absent and empty must differ, and fields must not run together.
-            let field = field.as_deref();
-            let length = field.map_or(u64::MAX, |field| field.len() as u64);
-            hash.update(&length.to_be_bytes());
-            hash.update(field.unwrap_or_default().as_bytes());
-        }
-        let hash = hash.finish();
-        Fingerprint(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
-    }
-}
-
-fn rsa(modulus: Option<&str>, exponent: Option<&str>) -> Result<DecodingKey, &'static str> {
-    let modulus = bytes(modulus)?;
-    let exponent = bytes(exponent)?;
-    let leading_zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let length = modulus.len() - leading_zeros;
-    if length < MIN_RSA_BYTES {
-        return Err("its modulus is shorter than 2048 bits");
-    }
-    if length > MAX_RSA_BYTES {
-        return Err("its modulus is longer than 8192 bits");
-    }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
-}
-
-fn ec(length: usize, x: Option<String>, y: Option<String>) -> Result<DecodingKey, &'static str> {
-    let (Some(x), Some(y)) = (x, y) else {
-        return Err("a parameter is missing");
-    };
-    if bytes(Some(&x))?.len() != length || bytes(Some(&y))?.len() != length {
-        return Err("its point is not on its curve");
-    }
-    DecodingKey::from_ec_components(&x, &y).map_err(|_| "its point cannot be used")
-}
-
-fn ed25519(x: Option<String>) -> Result<DecodingKey, &'static str> {
-    let x = x.ok_or("a parameter is missing")?;
-    if bytes(Some(&x))?.len() != 32 {
-        return Err("its point is not on its curve");
-    }
-    DecodingKey::from_ed_components(&x).map_err(|_| "its point cannot be used")
-}
-
-fn bytes(parameter: Option<&str>) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD
-        .decode(parameter.ok_or("a parameter is missing")?)
-        .map_err(|_| "a parameter is not base64url")
 }

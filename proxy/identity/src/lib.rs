@@ -16,6 +16,7 @@ mod error;
 mod http;
 mod jwks;
 mod keys;
+mod nearest;
 mod own_token;
 mod presented;
 mod reason;
@@ -28,7 +29,7 @@ mod token;
 pub use caller::{Caller, Proof};
 pub use error::{IdentifyError, SetupError};
 pub use own_token::OwnToken;
-pub use svid::{BundleError, ChainFault, SvidError, TrustDomains};
+pub use svid::{BundleError, ChainFault, SvidError, TrustDomains, bundle_validity};
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -210,8 +211,9 @@ impl Identifier {
     /// Whether a caller's proof is still valid. To be called for every request of a connection. While
     /// the issuer's keys are unchanged and the last review is cached this costs a few atomic loads.
     pub async fn confirm(&self, caller: &Arc<Caller>) -> Result<(), IdentifyError> {
-        if caller.is_expired(self.clock.now()) {
-            return Err(IdentifyError::Expired);
+        let now = self.clock.now();
+        if caller.is_expired(now) {
+            return Err(IdentifyError::expired(caller.expires_at(), now));
         }
         if let Some(svid) = &caller.svid {
             self.trust_domains.confirm(svid)?;
@@ -291,9 +293,16 @@ impl Identifier {
         }
         let unverified = Unverified::parse(token.expose())?;
         let iss = unverified.issuer()?;
-        let mut issuers = self.issuers.iter();
-        let issuer = issuers.find(|issuer| issuer.requirements.issuer == iss);
-        let issuer = issuer.ok_or(IdentifyError::UnknownIssuer)?;
+        let names = || {
+            self.issuers
+                .iter()
+                .map(|it| it.requirements.issuer.as_str())
+        };
+        let issuer = names().position(|name| name == iss);
+        let Some(issuer) = issuer.map(|index| &self.issuers[index]) else {
+            let named = nearest::with_nearest(iss, names());
+            return Err(IdentifyError::UnknownIssuer(named.into()));
+        };
         // Read before the check: keys that change in between may give another result.
         let generation = issuer.jwks.generation();
         let verified = unverified

@@ -11,15 +11,15 @@ impl IdentifyError {
             IdentifyError::Malformed(_) | IdentifyError::UnsupportedScheme => {
                 Reason::IdentityMalformed
             }
-            IdentifyError::UnknownIssuer => Reason::IdentityIssuerUnknown,
-            IdentifyError::AlgorithmNotAllowed
-            | IdentifyError::UnknownKey
-            | IdentifyError::BadSignature
+            IdentifyError::UnknownIssuer(_) => Reason::IdentityIssuerUnknown,
+            IdentifyError::AlgorithmNotAllowed(_)
+            | IdentifyError::UnknownKey { .. }
+            | IdentifyError::BadSignature { .. }
             | IdentifyError::BadClaims(_)
             | IdentifyError::ReviewMismatch { .. } => Reason::IdentityInvalid,
             IdentifyError::WrongAudience { .. } => Reason::IdentityAudience,
-            IdentifyError::Expired => Reason::IdentityExpired,
-            IdentifyError::NotYetValid => Reason::IdentityNotYetValid,
+            IdentifyError::Expired { .. } => Reason::IdentityExpired,
+            IdentifyError::NotYetValid { .. } => Reason::IdentityNotYetValid,
             IdentifyError::KeysUnavailable { .. } | IdentifyError::OwnTokenUnavailable { .. } => {
                 Reason::IdentityKeysUnavailable
             }

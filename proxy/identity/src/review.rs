@@ -5,9 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
-use countersign_control_plane::kube::{Kube, KubeError};
+use countersign_control_plane::kube::{Kube, KubeError, Right};
 use countersign_core::{
     outage::Outage,
+    redact::quoted,
     secret::Secret,
     single_flight::{LastTime, SharedOutcome, SingleFlight},
 };
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{IdentifyError, SetupError, from_json_object, http};
+use super::{IdentifyError, SetupError, from_json_object, http, nearest::listed};
 
 /// How long a rejection is cached: a revoked token does not become valid again.
 const REJECTION_TTL: Duration = Duration::from_secs(5);
@@ -33,6 +34,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_CONCURRENT: usize = 32;
 const TURN: Duration = Duration::from_secs(2);
 
+/// The most audiences that are shown.
+const SHOWN_AUDIENCES: usize = 4;
+
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// The API server of one issuer.
@@ -41,6 +45,8 @@ pub(super) struct Reviewer {
     issuer: Arc<str>,
     audience: Arc<str>,
     kube: Kube,
+    /// The rights that the gateway needs there.
+    needed: Vec<Right>,
     cache_for: Duration,
     turns: Semaphore,
     outage: Outage,
@@ -187,6 +193,9 @@ struct TokenReviewStatus {
     user: ReviewedUser,
     #[serde(default)]
     audiences: Vec<String>,
+    /// Why it is not authenticated.
+    #[serde(default)]
+    error: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -208,6 +217,9 @@ impl Reviewer {
             issuer: issuer.name.as_str().into(),
             audience: issuer.audience.as_str().into(),
             kube: Kube::new(&review.cluster),
+            needed: std::iter::once(Right::to_review_tokens())
+                .chain(http::keys_path(issuer).map(|path| Right::to_read(&path)))
+                .collect(),
             cache_for: review.cache_for,
             turns: Semaphore::new(MAX_CONCURRENT),
             outage: Outage::default(),
@@ -246,11 +258,10 @@ impl Reviewer {
         let response = posted.map_err(|error| error.to_string())?;
         match response.status {
             StatusCode::OK | StatusCode::CREATED => Ok(response.body.to_vec()),
-            StatusCode::UNAUTHORIZED => Err(KubeError::Unauthorized.to_string()),
-            StatusCode::FORBIDDEN => Err(
-                "it does not allow the gateway to create TokenReviews (403): bind its service account to the cluster role system:auth-delegator"
-                    .to_owned(),
-            ),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let refusal = self.kube.refusal(&response, self.needed.clone());
+                Err(refusal.await.to_string())
+            }
             status => Err(format!("the response status was {status}")),
         }
     }
@@ -263,6 +274,7 @@ impl Reviewer {
         if !status.authenticated {
             return Err(IdentifyError::Revoked {
                 issuer: Arc::clone(&self.issuer),
+                said: said(&status.error).into(),
             });
         }
         // An API server that does not know audiences omits them, and would have accepted a token for any
@@ -272,16 +284,27 @@ impl Reviewer {
             .iter()
             .any(|audience| **audience == *self.audience)
         {
-            return Err(self.mismatch("its audiences do not include ours"));
+            let audiences = status.audiences.iter().map(String::as_str);
+            let audiences = match status.audiences.len() {
+                0 => "no audience; an API server without audiences would accept a token for any"
+                    .to_owned(),
+                _ => listed(audiences, SHOWN_AUDIENCES),
+            };
+            let ours = &self.audience;
+            return Err(self.mismatch(format!("it is for {audiences}, not for {ours:?}")));
         }
         if status.user.username != *subject.subject {
-            return Err(self.mismatch("it belongs to another user"));
+            let user = quoted(&status.user.username);
+            return Err(self.mismatch(format!("it belongs to another user, {user}")));
         }
         let pod = status.user.extra.get(POD_NAME);
         match (pod.map(Vec::as_slice), subject.pod.as_deref()) {
             (None, _) => Ok(()),
             (Some([reviewed]), Some(claimed)) if reviewed == claimed => Ok(()),
-            (Some(_), _) => Err(self.mismatch("it belongs to another pod")),
+            (Some(pods), _) => {
+                let pods = listed(pods.iter().map(String::as_str), 2);
+                Err(self.mismatch(format!("it belongs to another pod, {pods}")))
+            }
         }
     }
 
@@ -292,10 +315,27 @@ impl Reviewer {
         }
     }
 
-    fn mismatch(&self, what: &'static str) -> IdentifyError {
+    fn mismatch(&self, what: String) -> IdentifyError {
         IdentifyError::ReviewMismatch {
             issuer: Arc::clone(&self.issuer),
-            what,
+            what: what.into(),
         }
     }
+}
+
+/// What the API server says of a token that it does not authenticate, and what that means.
+fn said(error: &str) -> String {
+    let meaning = match error {
+        "" => {
+            return "it gives no reason, as for a token of another cluster; compare the issuer's `tokenReview` and `jwks`, which must be of one cluster".to_owned();
+        }
+        error if error.contains("invalidated") => {
+            " (its pod or service account is gone, or was made anew)"
+        }
+        error if error.contains("cryptographic primitive") || error.contains("signature") => {
+            " (it does not have the key: is `tokenReview` of another cluster than `jwks`?)"
+        }
+        _ => "",
+    };
+    format!("{}{meaning}", quoted(error))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_core::redact::quoted;
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -66,7 +67,11 @@ impl<'t> Unverified<'t> {
         }
         let header: Header = from_json_object(&decode(header)?)
             .ok_or(IdentifyError::Malformed("its header is not a JOSE header"))?;
-        let algorithm = keys::allowed(&header.alg).ok_or(IdentifyError::AlgorithmNotAllowed)?;
+        let algorithm = keys::allowed(&header.alg).ok_or_else(|| {
+            let named = quoted(&header.alg);
+            let detail = format!("it is {named}, and may be {}", keys::ALLOWED);
+            IdentifyError::AlgorithmNotAllowed(detail.into())
+        })?;
         // RFC 7515, section 4.1.11: critical extensions that are not understood must be refused, and we
         // understand none.
         if header.crit {
@@ -106,6 +111,11 @@ impl<'t> Unverified<'t> {
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, IdentifyError> {
+    if part.ends_with('=') {
+        return Err(IdentifyError::Malformed(
+            "a part is padded with `=`, which a JWT is not (RFC 7515, section 2)",
+        ));
+    }
     URL_SAFE_NO_PAD
         .decode(part)
         .map_err(|_| IdentifyError::Malformed("a part is not base64url"))

@@ -1,8 +1,11 @@
 //! A stand-in for what the proxy asks of a Kubernetes API server: `TokenReview`, the issuer's keys,
-//! and Secrets. All want the gateway's own bearer token; Secrets want a Role as well.
+//! Secrets, and which of these the gateway may use. All want the gateway's own bearer token; Secrets want
+//! a Role as well, and the others the chart's `ClusterRole`, which is there until a test takes it away.
 
+mod access;
 mod secrets;
 
+pub use access::ClusterRight;
 pub use secrets::Grant;
 
 use std::{
@@ -22,6 +25,9 @@ use super::{
 use crate::random;
 use secrets::Secrets;
 
+/// How far the times of a token may be off, in seconds.
+const LEEWAY: i64 = 60;
+
 const NAMESPACES_PATH: &str = "/api/v1/namespaces/";
 const REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
@@ -37,6 +43,8 @@ pub struct KubernetesApi {
     pods: Mutex<HashMap<(String, String), String>>,
     secrets: Mutex<Secrets>,
     outage: Mutex<Option<StatusCode>>,
+    /// What the `ClusterRole` grants.
+    cluster_rights: Mutex<Vec<ClusterRight>>,
 }
 
 impl ApiServer {
@@ -49,6 +57,7 @@ impl ApiServer {
             pods: Mutex::default(),
             secrets: Mutex::default(),
             outage: Mutex::default(),
+            cluster_rights: Mutex::new(ClusterRight::ALL.to_vec()),
         };
         Self::serve_nameless(authority, &CLUSTER_NAMES, api).await
     }
@@ -89,6 +98,11 @@ impl KubernetesApi {
     /// Takes everything back that was granted.
     pub fn revoke_grants(&self) {
         self.secrets().grants.clear();
+    }
+
+    /// What the `ClusterRole` grants from now on.
+    pub fn set_cluster_rights(&self, rights: &[ClusterRight]) {
+        *lock(&self.cluster_rights) = rights.to_vec();
     }
 
     /// Sets a Secret, as `kubectl apply` would.
@@ -132,24 +146,30 @@ impl KubernetesApi {
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pods)
     }
 
     fn outage(&self) -> MutexGuard<'_, Option<StatusCode>> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outage)
     }
 
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.secrets)
     }
 
     fn respond(&self, received: &Received) -> Response<Body> {
         if let Some(code) = *self.outage() {
             return status(code, "the API server is not well");
         }
-        let expected = format!("Bearer {}", self.bearer);
-        if received.header("authorization") != Some(expected) {
-            return status(StatusCode::UNAUTHORIZED, "Unauthorized");
+        let authorization = received.header("authorization").unwrap_or_default();
+        match authorization.strip_prefix("Bearer ") {
+            Some(token) if token == self.bearer => {}
+            Some(_) => return status(StatusCode::UNAUTHORIZED, "Unauthorized"),
+            // Requests without a token are those of system:anonymous, whom no role grants anything.
+            None => return access::anonymous(received),
+        }
+        if let Some(denied) = self.denied(received) {
+            return denied;
         }
         if let Some(rest) = received.path.strip_prefix(NAMESPACES_PATH) {
             return self.secrets().respond(rest, received);
@@ -158,6 +178,7 @@ impl KubernetesApi {
             JWKS_PATH if received.method == Method::GET => {
                 body::json(StatusCode::OK, &self.keys.jwks())
             }
+            access::PATH if received.method == Method::POST => self.access(received),
             REVIEW_PATH if received.method == Method::POST => match self.review(received) {
                 Ok(review) => body::json(StatusCode::CREATED, &review),
                 Err(why) => status(StatusCode::BAD_REQUEST, why),
@@ -183,24 +204,33 @@ impl KubernetesApi {
             .unwrap_or_default();
         review["status"] = match self.check(token, &wanted) {
             Ok(status) => status,
-            Err(error) => json!({"authenticated": false, "error": error}),
+            // The authenticators' errors come as a list.
+            Err("") => json!({"authenticated": false}),
+            Err(error) => json!({"authenticated": false, "error": format!("[{error}]")}),
         };
         Ok(review)
     }
 
     /// The status of a good token.
     fn check(&self, token: &str, wanted: &[Value]) -> Result<Value, &'static str> {
+        // Of a token that another issuer issued it says nothing.
+        if !self.keys.is_named_in(token) {
+            return Err("");
+        }
         let claims = self
             .keys
             .verify(token)
-            .ok_or("invalid bearer token, could not verify signature")?;
+            .ok_or("invalid bearer token, go-jose/go-jose: error in cryptographic primitive")?;
         let now = self.clock.now().as_second();
         let moment = |name: &str| claims[name].as_i64().ok_or("invalid bearer token");
-        if moment("exp")? <= now {
+        // go-jose's default leeway, in both directions.
+        if moment("exp")? < now - LEEWAY {
             return Err("invalid bearer token, service account token has expired");
         }
-        if moment("nbf")? > now {
-            return Err("invalid bearer token, service account token is not valid yet");
+        if moment("nbf")? > now + LEEWAY || moment("iat")? > now + LEEWAY {
+            return Err(
+                "invalid bearer token, service account token claims could not be validated due to unexpected validation error",
+            );
         }
         let audiences: Vec<&Value> = claims["aud"]
             .as_array()
@@ -250,6 +280,10 @@ impl Api for KubernetesApi {
         let received = exchange.read().await;
         self.respond(&received)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn extra(bound: &Value, token_id: &Value) -> Value {

@@ -260,6 +260,14 @@ impl Keys {
         json!({"keys": keys})
     }
 
+    /// Whether a token names one of the keys.
+    pub(super) fn is_named_in(&self, token: &str) -> bool {
+        let header = token.split('.').next().unwrap_or_default();
+        let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+        let header: Value = serde_json::from_slice(&header).unwrap_or_default();
+        lock(&self.0).iter().any(|key| header["kid"] == *key.id)
+    }
+
     /// The claims of a token that one of the keys signed.
     pub(super) fn verify(&self, token: &str) -> Option<Value> {
         let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).ok();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::MissingRights;
 use crate::{OwnTokenError, TransportError};
 
 /// Why the API server returned nothing, or did nothing. Never contains a secret.
@@ -14,24 +15,26 @@ pub enum KubeError {
     #[error(transparent)]
     OwnToken(#[from] OwnTokenError),
     /// The gateway's own token is not accepted.
+    #[error("it does not accept the gateway's own token (401), whatever its roles: {0}")]
+    Unauthorized(
+        /// What is known of the token.
+        Arc<str>,
+    ),
+    /// The gateway's own token did not arrive.
     #[error(
-        "it does not accept the gateway's own token; check that its service account exists and that its token file is current"
+        "it takes the gateway for nobody (system:anonymous) although a token was sent; find out what between them removes the header Authorization, or whether the address is not the API server's own"
     )]
-    Unauthorized,
-    /// The gateway's service account lacks a right.
-    #[error(
-        "it does not allow the gateway to {verb} this Secret; bind its service account to a Role in namespace {namespace} with rules: [{{apiGroups: [\"\"], resources: [secrets], {}verbs: [{}]}}]",
-        of_name(verb, name),
-        with_its_kin(verb)
-    )]
-    Forbidden {
-        /// The missing verb of RBAC.
-        verb: &'static str,
-        /// The namespace.
-        namespace: Arc<str>,
-        /// The Secret's name.
-        name: Arc<str>,
-    },
+    Unseen,
+    /// The gateway's service account lacks rights.
+    #[error("{0}")]
+    Forbidden(MissingRights),
+    /// Something other than a missing role forbids the request: a quota, an admission webhook, the end of a
+    /// namespace.
+    #[error("it forbids the request (403), though not for want of a role: {0}")]
+    Denied(
+        /// Its message.
+        Arc<str>,
+    ),
     /// There is no such Secret, or no such namespace.
     #[error("there is no Secret {name} in namespace {namespace}")]
     NotFound {
@@ -89,7 +92,10 @@ pub enum KubeError {
 impl KubeError {
     /// Whether the gateway itself is refused.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Unauthorized | Self::Forbidden { .. })
+        matches!(
+            self,
+            Self::Unauthorized(_) | Self::Unseen | Self::Forbidden(_)
+        )
     }
 
     /// Whether it may pass by itself.
@@ -97,7 +103,8 @@ impl KubeError {
         match self {
             Self::Transport(error) => error.may_pass(),
             Self::OwnToken(_)
-            | Self::Unauthorized
+            | Self::Unauthorized(_)
+            | Self::Unseen
             | Self::Conflict { .. }
             | Self::AlreadyExists { .. }
             | Self::NotFound { .. }
@@ -105,24 +112,9 @@ impl KubeError {
             | Self::Busy
             | Self::Silent
             | Self::Failed { .. } => true,
-            Self::Forbidden { .. } | Self::Rejected { .. } | Self::Malformed(_) => false,
+            Self::Forbidden(_) | Self::Denied(_) | Self::Rejected { .. } | Self::Malformed(_) => {
+                false
+            }
         }
-    }
-}
-
-/// RBAC cannot restrict `create` by name, because the name is in the body.
-fn of_name(verb: &str, name: &str) -> String {
-    if verb == "create" {
-        String::new()
-    } else {
-        format!("resourceNames: [{name}], ")
-    }
-}
-
-/// A watch begins with a list, so both verbs are named.
-fn with_its_kin(verb: &str) -> &str {
-    match verb {
-        "list" | "watch" => "list, watch",
-        alone => alone,
     }
 }

@@ -5,10 +5,13 @@
 //! whether the write was done.
 
 mod error;
+mod refusal;
+mod rights;
 mod secret;
 mod watch;
 
 pub use error::KubeError;
+pub use rights::{MissingRights, Right};
 pub use secret::{ListedSecret, StoredSecret};
 pub use watch::{Watch, WatchEvent};
 
@@ -32,6 +35,7 @@ pub struct Kube {
     base: String,
     client: Client,
     own_token: PathBuf,
+    rights: refusal::LastAnswer,
 }
 
 /// A complete response, of any status.
@@ -49,6 +53,7 @@ impl Kube {
             base: cluster.url.clone(),
             client: Client::new(cluster.ca_file.as_deref()),
             own_token: cluster.token_file.clone(),
+            rights: refusal::LastAnswer::default(),
         }
     }
 
@@ -102,4 +107,13 @@ struct Status {
     reason: String,
     #[serde(default)]
     code: u16,
+}
+
+/// Whether a body is the API server's description of a failure.
+pub fn is_status(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    serde_json::from_slice(body).is_ok_and(|Kind { kind }| kind == "Status")
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::{Kube, KubeError, KubeResponse, Status};
+use super::{Kube, KubeError, KubeResponse, MissingRights, Right, Status};
 use crate::quoted;
 
 /// A Secret as stored by the API server.
@@ -161,7 +161,7 @@ impl Kube {
         let answer = self.send(Method::GET, self.one(of)?, None).await?;
         match answer.status {
             StatusCode::OK => StoredSecret::parse(&answer.body),
-            _ => Err(of.failure("get", &answer)),
+            _ => Err(of.failure(self, "get", &answer).await),
         }
     }
 
@@ -175,7 +175,7 @@ impl Kube {
         let answer = self.send(Method::GET, self.selected(of)?, None).await?;
         match answer.status {
             StatusCode::OK => ListedSecret::parse(&answer.body, name),
-            _ => Err(of.failure("list", &answer)),
+            _ => Err(of.failure(self, "list", &answer).await),
         }
     }
 
@@ -195,7 +195,7 @@ impl Kube {
             .await?;
         match answer.status {
             StatusCode::CREATED => StoredSecret::parse(&answer.body),
-            _ => Err(of.failure("create", &answer)),
+            _ => Err(of.failure(self, "create", &answer).await),
         }
     }
 
@@ -218,7 +218,7 @@ impl Kube {
         let answer = self.send(Method::PUT, self.one(of)?, Some(body)).await?;
         match answer.status {
             StatusCode::OK => StoredSecret::parse(&answer.body),
-            _ => Err(of.failure("update", &answer)),
+            _ => Err(of.failure(self, "update", &answer).await),
         }
     }
 
@@ -242,13 +242,14 @@ impl Kube {
             if answer.status.is_success() {
                 continue;
             }
-            match of.failure(verb, &answer) {
-                KubeError::Forbidden { .. } => missing.push(verb),
+            match of.failure(self, verb, &answer).await {
+                KubeError::Forbidden(_) => missing.push(verb),
                 // The write would be done if the Secret did not exist, or existed; or the cluster uses
                 // admission webhooks that do not support dry runs.
                 KubeError::AlreadyExists { .. }
                 | KubeError::NotFound { .. }
                 | KubeError::Conflict { .. }
+                | KubeError::Denied(_)
                 | KubeError::Rejected { .. } => {}
                 error => return Err(error),
             }
@@ -312,21 +313,39 @@ impl SecretRef<'_> {
     }
 
     /// The error for a response without success.
-    pub(super) fn failure(self, verb: &'static str, answer: &KubeResponse) -> KubeError {
+    pub(super) async fn failure(
+        self,
+        kube: &Kube,
+        verb: &'static str,
+        answer: &KubeResponse,
+    ) -> KubeError {
+        if let StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN = answer.status {
+            return kube.refusal(answer, self.needed(verb)).await;
+        }
         // Another kind of server sends a body that cannot be parsed.
         let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
         self.judge(verb, answer.status.as_u16(), &status)
     }
 
+    /// All rights for the same purpose. A watch begins with a list.
+    fn needed(self, verb: &'static str) -> Vec<Right> {
+        let verbs = match verb {
+            "list" => vec!["list", "watch"],
+            "watch" => vec!["watch", "list"],
+            alone => vec![alone],
+        };
+        let right = |verb| Right::on_secret(verb, self.namespace, self.name);
+        verbs.into_iter().map(right).collect()
+    }
+
     pub(super) fn judge(self, verb: &'static str, code: u16, status: &Status) -> KubeError {
         let (namespace, name) = (Arc::from(self.namespace), Arc::from(self.name));
         match (code, status.reason.as_str()) {
-            (401, _) => KubeError::Unauthorized,
-            (403, "" | "Forbidden") => KubeError::Forbidden {
-                verb,
-                namespace,
-                name,
-            },
+            (401, _) => KubeError::Unauthorized("its watch ended so".into()),
+            (403, "" | "Forbidden") => {
+                let right = Right::on_secret(verb, self.namespace, self.name);
+                KubeError::Forbidden(MissingRights::only(right))
+            }
             (404, _) => KubeError::NotFound { namespace, name },
             (409, "AlreadyExists") => KubeError::AlreadyExists { namespace, name },
             (409, _) => KubeError::Conflict { namespace, name },

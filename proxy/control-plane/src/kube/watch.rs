@@ -71,7 +71,9 @@ impl Kube {
         if answer.status() != StatusCode::OK {
             let status = answer.status();
             let body = transport::body(answer, LARGEST_ANSWER).await?;
-            return Err(of.failure("watch", &KubeResponse { status, body }));
+            return Err(of
+                .failure(self, "watch", &KubeResponse { status, body })
+                .await);
         }
         Ok(Watch {
             answer,

@@ -26,9 +26,9 @@ use prometheus_client::{
 
 pub use self::class::Class;
 use self::labels::{
-    ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name, RequestLabels,
-    ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel, UpstreamLabels,
-    WouldRefuseLabels,
+    CertificateLabel, ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name,
+    RequestLabels, ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel,
+    UpstreamLabels, WouldRefuseLabels,
 };
 
 /// All metrics. Cheap to clone.
@@ -58,6 +58,7 @@ struct Inner {
     revision: Family<RevisionLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
+    certificates: Family<CertificateLabel, Gauge>,
     workload_api_up: Family<SocketLabel, Gauge>,
     decisions_dropped: Family<ClassLabel, Counter>,
     decisions_summarized: Family<ClassLabel, Counter>,
@@ -97,6 +98,7 @@ impl Metrics {
             revision: Family::default(),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
+            certificates: Family::default(),
             workload_api_up: Family::default(),
             decisions_dropped: Family::default(),
             decisions_summarized: Family::default(),
@@ -203,6 +205,17 @@ impl Metrics {
     /// A revision was rejected; the old one stays in effect.
     pub fn reload_failed(&self) {
         self.count_reload("rejected");
+    }
+
+    /// When each certificate ends, by what it is for.
+    pub fn certificates<'c>(&self, ends: impl Iterator<Item = (&'c str, Timestamp)>) {
+        for (certificate, not_after) in ends {
+            let label = CertificateLabel {
+                certificate: Label(certificate.into()),
+            };
+            let gauge = self.0.certificates.get_or_create(&label);
+            gauge.set(not_after.as_second());
+        }
     }
 
     /// Whether the agent of the SPIFFE Workload API at `socket` streams bundles.

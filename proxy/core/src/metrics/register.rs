@@ -140,6 +140,12 @@ impl Inner {
             "Reloads of the resources, by result",
             self.reloads.clone(),
         );
+        registry.register_with_unit(
+            "certificate_not_after_timestamp",
+            "When a certificate that the gateway shows, issues with or trusts ends, as Unix time",
+            Unit::Seconds,
+            self.certificates.clone(),
+        );
         registry.register(
             "workload_api_up",
             "Whether the agent of the SPIFFE Workload API streams bundles",

@@ -80,7 +80,7 @@ impl Secrets {
                 | KubeError::AlreadyExists { .. }
                 | KubeError::NotFound { .. },
             ) => Err(StateError::Conflict),
-            Err(KubeError::Forbidden { verb, .. }) => Err(self.lacks(&name, vec![verb])),
+            Err(KubeError::Forbidden(rights)) => Err(self.lacks(&name, vec![rights.verb()])),
             Err(error) => Err(error.into()),
         }
     }
@@ -128,7 +128,8 @@ impl Secrets {
         match self.kube.read_secret(&self.namespace, &name).await {
             Ok(secret) => Ok(Some(secret)),
             Err(KubeError::NotFound { .. }) => Ok(None),
-            Err(KubeError::Forbidden { verb, .. }) => {
+            Err(KubeError::Forbidden(rights)) => {
+                let verb = rights.verb();
                 self.prove(credential, vec![verb]).await?;
                 Err(self.lacks(&name, vec![verb]))
             }

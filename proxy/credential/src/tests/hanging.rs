@@ -1,6 +1,9 @@
 //! A source that does not respond: the first request waits for it, and later ones only briefly.
 
-use countersign_control_plane::{TransportError, kube::KubeError};
+use countersign_control_plane::{
+    TransportError,
+    kube::{KubeError, MissingRights, Right},
+};
 use countersign_core::outage::PROMPT;
 use rstest::rstest;
 use tokio::time::{Instant, advance, sleep};
@@ -121,11 +124,7 @@ fn kube(error: KubeError, lately: bool) -> SourceError {
 }
 
 fn forbidden() -> KubeError {
-    KubeError::Forbidden {
-        verb: "list",
-        namespace: "qa".into(),
-        name: "slack".into(),
-    }
+    KubeError::Forbidden(MissingRights::only(Right::on_secret("list", "qa", "slack")))
 }
 
 fn denied() -> VaultError {
@@ -151,8 +150,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[rstest]
 #[case::role_not_read_yet(kube(forbidden(), true), USUAL)]
 #[case::role_taken_away(kube(forbidden(), false), Duration::ZERO)]
-#[case::token_not_known_yet(kube(KubeError::Unauthorized, true), USUAL)]
-#[case::token_ended(kube(KubeError::Unauthorized, false), Duration::ZERO)]
+#[case::token_not_known_yet(kube(KubeError::Unauthorized("".into()), true), USUAL)]
+#[case::token_ended(kube(KubeError::Unauthorized("".into()), false), Duration::ZERO)]
 #[case::kube_is_down(kube(KubeError::Transport(TransportError::Lost("".into())), false), USUAL)]
 #[case::kube_is_busy(kube(KubeError::Busy, false), USUAL)]
 #[case::kube_is_silent(kube(KubeError::Silent, false), USUAL)]

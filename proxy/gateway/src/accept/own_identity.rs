@@ -32,11 +32,29 @@ impl OwnIdentity {
             let pods = (&other.facts().pod, &own.facts().pod);
             let another_pod = matches!(pods, (Some(other), Some(own)) if other != own);
             if other.subject() != own.subject() || other.issuer() != own.issuer() || another_pod {
-                let detail =
-                    "the client presented the token of another workload or pod than this one";
+                let detail = format!(
+                    "the client presented the token of {}, and this listener is of {}",
+                    shown(&other),
+                    shown(&own)
+                );
                 return Err(Refusal::new(Reason::IdentityInvalid, detail));
             }
         }
         Ok(own)
     }
+}
+
+/// Whose a proof is, for a sentence.
+fn shown(caller: &Caller) -> String {
+    let pod = caller
+        .facts()
+        .pod
+        .as_deref()
+        .map(|pod| format!(", pod {pod}"));
+    format!(
+        "{} (issuer {}{})",
+        caller.subject(),
+        caller.issuer(),
+        pod.unwrap_or_default()
+    )
 }

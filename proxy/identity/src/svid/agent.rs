@@ -4,7 +4,7 @@
 //! The client library is used only in this file. While an agent is unavailable the bundles that it gave
 //! stay in force; if it gave none, its trust domains have none.
 
-use std::{path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use countersign_core::metrics::Metrics;
 use futures_util::StreamExt as _;
@@ -130,17 +130,36 @@ fn take(domain: &TrustDomain, bundles: &X509BundleSet) {
     }
 }
 
-/// An error with its causes: the outermost only says that a transport failed.
+/// Why an agent gives no bundles, and what to do about it.
 fn describe(fault: &AgentError) -> String {
-    let mut text = fault.to_string();
-    let mut cause = std::error::Error::source(fault);
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
+    let AgentError::Api(error) = fault else {
+        return fault.to_string();
+    };
+    if let WorkloadApiError::NoIdentityIssued | WorkloadApiError::PermissionDenied(_) = **error {
+        return "it does not know the gateway; give its workload a registration entry".to_owned();
     }
-    text
+    // The outermost only says that a transport failed.
+    let mut innermost: &(dyn Error + 'static) = &**error;
+    loop {
+        if let Some(error) = innermost.downcast_ref::<io::Error>()
+            && error.get_ref().is_none()
+        {
+            return match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "its socket does not exist; check that the agent runs, and that the directory of its socket is mounted here".to_owned()
+                }
+                io::ErrorKind::ConnectionRefused => {
+                    "nothing listens at its socket; check that the agent runs".to_owned()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "the gateway's user may not open its socket".to_owned()
+                }
+                kind => format!("its connection failed ({kind})"),
+            };
+        }
+        let Some(source) = innermost.source() else {
+            return format!("its answer cannot be used: {innermost}");
+        };
+        innermost = source;
+    }
 }

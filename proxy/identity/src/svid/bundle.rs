@@ -9,7 +9,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use countersign_core::files;
+use countersign_core::{certificate::Validity, files};
 use jiff::Timestamp;
 use rustls::{
     RootCertStore,
@@ -44,10 +44,14 @@ pub(super) enum BundleFault {
     TooMany,
     #[error("its key {0} has the use `x509-svid`, but not exactly one certificate in `x5c`")]
     X5c(usize),
+    #[error(
+        "the certificate in `x5c` of its key {0} is not base64 (with padding, RFC 7517, section 4.7)"
+    )]
+    Base64(usize),
     #[error("its certificate {0} is not a usable root")]
     Root(usize),
-    #[error("it cannot be used to verify certificates: {0}")]
-    Verifier(rustls::server::VerifierBuilderError),
+    #[error("its roots cannot be used to verify certificates")]
+    Verifier,
 }
 
 /// The roots, ready for use.
@@ -55,6 +59,8 @@ pub(super) enum BundleFault {
 pub(super) struct Bundle {
     /// `None` accepts no certificate: a SPIFFE bundle may have no X.509 authority.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// That of the root that ends last.
+    pub(super) validity: Option<Validity>,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +76,21 @@ struct Key {
     usage: Option<String>,
     #[serde(default)]
     x5c: Vec<String>,
+}
+
+impl BundleError {
+    /// Whether there is no such file.
+    pub fn is_not_found(&self) -> bool {
+        matches!(&self.fault, BundleFault::Read(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// When the root of a bundle's file is valid that ends last; `None` if it has none.
+///
+/// # Errors
+/// When the bundle cannot be used.
+pub fn validity(file: &Path) -> Result<Option<Validity>, BundleError> {
+    Ok(Bundle::read(file)?.validity)
 }
 
 impl Bundle {
@@ -95,6 +116,8 @@ impl Bundle {
         if certificates.len() > MAX_ROOTS {
             return Err(BundleFault::TooMany);
         }
+        let validities = certificates.iter().filter_map(|root| Validity::of(root));
+        let validity = validities.max_by_key(|validity| validity.not_after);
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.into_iter().enumerate() {
             roots
@@ -102,14 +125,18 @@ impl Bundle {
                 .map_err(|_| BundleFault::Root(index))?;
         }
         if roots.is_empty() {
-            return Ok(Self { verifier: None });
+            return Ok(Self {
+                verifier: None,
+                validity,
+            });
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(BundleFault::Verifier)?;
+            .map_err(|_| BundleFault::Verifier)?;
         Ok(Self {
             verifier: Some(verifier),
+            validity,
         })
     }
 
@@ -151,7 +178,7 @@ fn of_key_set(json: &[u8]) -> Result<Vec<CertificateDer<'static>>, BundleFault> 
             return Err(BundleFault::X5c(index));
         };
         let der = STANDARD.decode(certificate);
-        certificates.push(der.map_err(|_| BundleFault::X5c(index))?.into());
+        certificates.push(der.map_err(|_| BundleFault::Base64(index))?.into());
     }
     Ok(certificates)
 }

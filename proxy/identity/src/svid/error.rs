@@ -1,7 +1,7 @@
 //! Which rule a certificate breaks.
 
 use countersign_config::spiffe::{SpiffeId, SpiffeIdError};
-use countersign_core::chain::ChainError;
+use countersign_core::{chain::ChainError, tls_error};
 use jiff::Timestamp;
 use rustls::CertificateError;
 
@@ -34,10 +34,12 @@ pub enum SvidError {
     #[error("its key usage has {0}, which is only for CAs")]
     SigningKeyUsage(&'static str),
     /// Its trust domain is not configured.
-    #[error("{id} is of a trust domain that is not configured")]
+    #[error("{id} is of the trust domain {named}")]
     UntrustedDomain {
         /// Who it says it is.
         id: SpiffeId,
+        /// Its trust domain, and the nearest that is configured.
+        named: Box<str>,
     },
     /// The agent gives no bundle for its trust domain.
     #[error(
@@ -48,20 +50,26 @@ pub enum SvidError {
         id: SpiffeId,
     },
     /// Its `notAfter` has passed.
-    #[error("{id} expired at {not_after}")]
+    #[error("{id} expired at {not_after}; by this gateway's clock it is {now}")]
     Expired {
         /// Who it says it is.
         id: SpiffeId,
         /// When it ended.
         not_after: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
     },
     /// Its `notBefore` is in the future.
-    #[error("{id} is not valid before {not_before}; compare the clocks")]
+    #[error(
+        "{id} is not valid before {not_before}, and by this gateway's clock it is {now}; compare the clocks"
+    )]
     NotYetValid {
         /// Who it says it is.
         id: SpiffeId,
         /// When it begins.
         not_before: Timestamp,
+        /// The time of the check.
+        now: Timestamp,
     },
     /// It was not issued by its trust domain.
     #[error("{id}: {fault}")]
@@ -132,7 +140,10 @@ impl From<rustls::Error> for ChainFault {
             rustls::Error::InvalidCertificate(
                 CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
             ) => Self::Purpose,
-            other => Self::Other(other.to_string().into()),
+            rustls::Error::InvalidCertificate(error) => {
+                Self::Other(tls_error::certificate(&error).into())
+            }
+            other => Self::Other(tls_error::sentence(&other).into()),
         }
     }
 }

@@ -13,7 +13,7 @@ mod error;
 mod tests;
 mod verifier;
 
-pub use bundle::BundleError;
+pub use bundle::{BundleError, validity as bundle_validity};
 pub use error::{ChainFault, SvidError};
 pub(super) use verifier::observed;
 
@@ -24,12 +24,13 @@ use countersign_config::{
     model::{self, BundleSource},
     spiffe::{SpiffeId, TrustDomainName},
 };
-use countersign_core::{chain, clock::Clock, metrics::Metrics};
+use countersign_core::{certificate::HeldCertificate, chain, clock::Clock, metrics::Metrics};
 use jiff::Timestamp;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
+use super::nearest::with_nearest;
 use bundle::Bundle;
 use certificate::Leaf;
 
@@ -110,6 +111,19 @@ impl TrustDomains {
         self.domains.iter().filter_map(|domain| domain.file())
     }
 
+    /// The bundles in force, and when the last root of each ends. An agent's bundle lies in no file, but comes by its
+    /// socket.
+    pub fn held(&self) -> impl Iterator<Item = HeldCertificate> {
+        self.domains.iter().filter_map(|domain| {
+            let file = domain.file().or_else(|| domain.socket())?;
+            Some(HeldCertificate {
+                name: format!("trust-domain/{}", domain.name.as_str()).into(),
+                file: file.into(),
+                validity: domain.bundle.load().as_ref()?.validity?,
+            })
+        })
+    }
+
     /// Reads the bundles again. A bundle that cannot be used keeps its previous value and is reported.
     pub fn reload(&self) -> Vec<BundleError> {
         let reload = |domain: &Arc<TrustDomain>| match Bundle::read(domain.file()?) {
@@ -172,14 +186,20 @@ impl TrustDomains {
         let mut domains = self.domains.iter();
         let domain = domains.find(|domain| domain.name == *id.trust_domain());
         let Some(domain) = domain else {
-            return Err(SvidError::UntrustedDomain { id });
+            let domains = self.domains.iter().map(|domain| domain.name.as_str());
+            let named = with_nearest(id.trust_domain().as_str(), domains).into();
+            return Err(SvidError::UntrustedDomain { id, named });
         };
         let now = self.clock.now();
         if now < not_before {
-            return Err(SvidError::NotYetValid { id, not_before });
+            return Err(SvidError::NotYetValid {
+                id,
+                not_before,
+                now,
+            });
         }
         if not_after <= now {
-            return Err(SvidError::Expired { id, not_after });
+            return Err(SvidError::Expired { id, not_after, now });
         }
         let Some(bundle) = domain.bundle.load_full() else {
             return Err(SvidError::NoBundle { id });

@@ -245,7 +245,7 @@ fn t43_a_foreign_trust_domain_is_refused_whoever_signed() {
         params.subject_alt_names = vec![uri("spiffe://elsewhere.example.com/x")];
     });
     let refusal = trust.refusal(&[leaf]);
-    assert!(matches!(&refusal, SvidError::UntrustedDomain { id }
+    assert!(matches!(&refusal, SvidError::UntrustedDomain { id, .. }
         if id.as_str() == "spiffe://elsewhere.example.com/x"));
 }
 

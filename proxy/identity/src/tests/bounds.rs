@@ -35,7 +35,7 @@ async fn t59_a_source_of_bad_tokens_makes_only_strangers_wait() {
     from(&gateway, SOURCE, &known).await.unwrap();
     for number in 0..100 {
         let refused = from(&gateway, SOURCE, &forged(number)).await;
-        assert_eq!(refused, Err(IdentifyError::BadSignature));
+        assert_eq!(kind(&refused.unwrap_err()), "BadSignature");
     }
     let header = json!({ "alg": "RS256", "kid": "rsa-1" });
     let unknown = |jti: &str| RSA.token(&header, &claims_with("jti", Some(jti.into())));
@@ -63,7 +63,7 @@ async fn t59_a_token_that_was_found_bad_is_not_checked_again() {
     let elsewhere = RSA.token(&json!({ "alg": "RS256", "kid": "rsa-1" }), &elsewhere);
     for _ in 0..1000 {
         let refused = from(&gateway, SOURCE, &forged(1)).await;
-        assert_eq!(refused, Err(IdentifyError::BadSignature));
+        assert_eq!(kind(&refused.unwrap_err()), "BadSignature");
         let refused = from(&gateway, SOURCE, &elsewhere).await.unwrap_err();
         assert!(
             matches!(refused, IdentifyError::WrongAudience { .. }),
@@ -93,7 +93,7 @@ async fn t59_what_costs_much_to_read_is_refused_unread() {
     };
     // 2 KiB of base64 are 1,536 bytes of JSON.
     let fits = gateway.by(&of_header(1400)).await.unwrap_err();
-    assert_eq!(fits, IdentifyError::UnknownKey);
+    assert_eq!(kind(&fits), "UnknownKey");
     let longer = gateway.by(&of_header(1600)).await.unwrap_err();
     let expected = IdentifyError::Malformed("its header is longer than 2 KiB");
     assert_eq!(longer, expected);

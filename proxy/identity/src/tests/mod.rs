@@ -231,6 +231,16 @@ impl WithFile {
     }
 }
 
+/// The name of an error's variant, without what it tells.
+fn kind(error: &IdentifyError) -> String {
+    let debug = format!("{error:?}");
+    debug
+        .split([' ', '(', '{'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
 /// Advances tokio's clock while no real socket is waited for.
 async fn pass(time: Duration) {
     tokio::time::pause();

@@ -27,7 +27,6 @@ struct ApiServerState {
 
 impl Respond for ApiServer {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        self.0.asked.fetch_add(1, Ordering::SeqCst);
         let header = |name| {
             request
                 .headers
@@ -35,9 +34,13 @@ impl Respond for ApiServer {
                 .map(|value| value.to_str().unwrap())
         };
         if header("authorization") != Some("Bearer gateway-token") {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
             return ResponseTemplate::new(401);
         }
         let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        if request.url.path() == path {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
+        }
         if request.method.as_str() != "POST" || request.url.path() != path {
             return ResponseTemplate::new(404);
         }
@@ -142,6 +145,7 @@ impl Cluster {
 fn revoked() -> IdentifyError {
     IdentifyError::Revoked {
         issuer: "prod-eu".into(),
+        said: "\"[invalid bearer token]\"".into(),
     }
 }
 
@@ -240,6 +244,46 @@ async fn whatever_is_no_clear_yes_is_refused(#[case] answer: Value, #[case] expe
     assert!(refused.starts_with(expected), "{refused}");
 }
 
+/// Kubernetes' own texts, and what they mean to whoever reads them.
+#[rstest]
+#[case::pod_gone(
+    "[invalid bearer token, service account token has been invalidated]",
+    "is gone, or was made anew"
+)]
+#[case::another_key(
+    "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]",
+    "is `tokenReview` of another cluster than `jwks`?"
+)]
+#[case::another_issuer("", "as for a token of another cluster")]
+#[case::other(
+    "[invalid bearer token, xoxb-1234567890-canary]",
+    "\"[invalid bearer token, [redacted]]\""
+)]
+#[tokio::test]
+async fn what_the_api_server_says_of_a_token_is_told(#[case] error: &str, #[case] meaning: &str) {
+    let answer = json!({ "status": { "authenticated": false, "error": error } });
+    let cluster = Cluster::start(201, answer).await;
+    let told = cluster.by(&RSA.good_token()).await.unwrap_err();
+    assert_eq!(kind(&told), "Revoked");
+    let told = told.to_string();
+    assert!(told.contains(meaning) && !told.contains("canary"), "{told}");
+}
+
+#[rstest]
+#[case::user("/status/user/username", json!("system:serviceaccount:qa:other"), "another user, \"system:serviceaccount:qa:other\"")]
+#[case::audience("/status/audiences", json!(["vault"]), "it is for \"vault\", not for \"countersign\"")]
+#[case::no_audience("/status/audiences", json!([]), "it is for no audience")]
+#[tokio::test]
+async fn what_contradicts_the_token_is_named(
+    #[case] pointer: &str,
+    #[case] value: Value,
+    #[case] expected: &str,
+) {
+    let cluster = Cluster::start(201, yes_but(pointer, value)).await;
+    let told = cluster.by(&RSA.good_token()).await.unwrap_err().to_string();
+    assert!(told.contains(expected), "{told}");
+}
+
 #[rstest]
 #[case::without_pod(yes_but("/status/user/extra", json!({})))]
 #[case::more_audiences(yes_but("/status/audiences", json!(["vault", "countersign"])))]
@@ -268,12 +312,12 @@ async fn a_server_that_cannot_say_is_not_the_callers_fault(#[case] status: u16) 
         );
         let told = refused.to_string();
         assert_eq!(
-            told.contains("system:auth-delegator"),
+            told.contains("with rules: [{apiGroups: [authentication.k8s.io], resources: [tokenreviews], verbs: [create]}]"),
             status == 403,
             "{told}"
         );
         assert_eq!(
-            told.contains("its token file is current"),
+            told.contains("does not accept the gateway's own token (401), whatever its roles"),
             status == 401,
             "{told}"
         );
@@ -422,8 +466,8 @@ async fn a_bad_signature_never_reaches_the_api_server() {
     let header = json!({ "alg": "RS256", "kid": "rsa-1" });
     let forged = OTHER_RSA.token(&header, &claims());
     assert_eq!(
-        cluster.by(&forged).await.unwrap_err(),
-        IdentifyError::BadSignature
+        kind(&cluster.by(&forged).await.unwrap_err()),
+        "BadSignature"
     );
     assert_eq!(cluster.asked(), 0);
 }

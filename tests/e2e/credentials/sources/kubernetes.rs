@@ -286,9 +286,23 @@ async fn a_role_that_was_taken_away_long_ago_bridges_nothing() -> anyhow::Result
     bed.env.api_server.revoke_grants();
     bed.env.api_server.end_watches();
     bed.until_asked_more_than(before).await?;
+    // It asks which rights it lacks before it is told.
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    until("the reviews of its rights", async || {
+        bed.env.api_server.received().at(reviews).len() == 2
+    })
+    .await?;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     pass(Duration::from_secs(40)).await;
     let (_, record) = bed.read_runs().await?;
     assert_eq!(record["reason"], "credential_refused", "{record}");
+    let detail = detail(&record);
+    assert!(
+        // Whichever was refused first.
+        detail.contains("to list and watch Secret qase in namespace qa")
+            || detail.contains("to watch and list Secret qase in namespace qa"),
+        "{detail}"
+    );
     Ok(())
 }
 

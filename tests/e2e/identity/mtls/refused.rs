@@ -61,7 +61,7 @@ const TABLE: &[(Change, i64, bool, AlertDescription, &str, &str)] = &[
         true,
         AlertDescription::UnknownCA,
         "identity_issuer_unknown",
-        "spiffe://elsewhere.example.com/x is of a trust domain that is not configured",
+        "which is not configured; the nearest that is configured is",
     ),
     (
         |params| uris(params, &[ID]),

@@ -17,10 +17,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use self::received::{is_dry_run, sent, valid};
-use super::{Failure, failure};
+use super::{Failure, access::USER, failure};
 use crate::fake::{Body, Received, body};
-
-const USER: &str = "system:serviceaccount:countersign:countersign";
 
 type Key = (String, String);
 

@@ -106,7 +106,14 @@ async fn audience_and_lifetime_are_checked() {
     );
     cluster
         .clock
-        .set(cluster.clock.now() + SignedDuration::from_hours(1));
+        .set(cluster.clock.now() + SignedDuration::from_hours(1) + SignedDuration::from_secs(60));
+    assert_eq!(
+        cluster.review(&token, "countersign").await["authenticated"],
+        true
+    );
+    cluster
+        .clock
+        .set(cluster.clock.now() + SignedDuration::from_secs(1));
     assert_eq!(
         cluster.review(&token, "countersign").await["authenticated"],
         false
@@ -116,13 +123,14 @@ async fn audience_and_lifetime_are_checked() {
 #[tokio::test]
 async fn the_gateways_own_token_is_demanded() {
     let cluster = Cluster::start().await;
-    for authorization in ["Bearer gateway-", "bearer", ""] {
+    for (authorization, expected) in [
+        ("Bearer gateway-", StatusCode::UNAUTHORIZED),
+        ("bearer", StatusCode::FORBIDDEN),
+        ("", StatusCode::FORBIDDEN),
+    ] {
         let request = Request::get(format!("https://localhost{JWKS_PATH}"))
             .header("authorization", authorization);
-        assert_eq!(
-            cluster.send(request, String::new()).await.status,
-            StatusCode::UNAUTHORIZED
-        );
+        assert_eq!(cluster.send(request, String::new()).await.status, expected);
     }
     let good = Request::get(format!("https://localhost{JWKS_PATH}")).header(
         "authorization",
@@ -154,5 +162,54 @@ async fn an_outage_ends() {
     assert_eq!(
         cluster.send(good(), String::new()).await.status,
         StatusCode::OK
+    );
+}
+
+/// Kubernetes' own messages: the gateway tells its user from them, and whether a role is missing at all.
+#[tokio::test]
+async fn what_no_role_grants_is_forbidden_and_can_be_asked_about() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    server.grant(Grant::one("qa", "slack", &["list"]));
+    let authorized = |method: Method, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{path}"))
+            .header("authorization", format!("Bearer {}", server.bearer()))
+    };
+    let allows = async |attributes: Value| {
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": attributes,
+        });
+        let answer = cluster
+            .send(authorized(Method::POST, access::PATH), body.to_string())
+            .await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+        answer.json()["status"]["allowed"].as_bool().unwrap()
+    };
+    let keys = json!({"nonResourceAttributes": {"verb": "get", "path": JWKS_PATH}});
+    let secret = |verb| {
+        json!({"resourceAttributes": {
+            "verb": verb, "group": "", "resource": "secrets", "namespace": "qa", "name": "slack",
+        }})
+    };
+    assert!(allows(keys.clone()).await && allows(secret("list")).await);
+    assert!(!allows(secret("watch")).await);
+    server.set_cluster_rights(&[]);
+    assert!(!allows(keys).await);
+    let answer = cluster
+        .send(authorized(Method::GET, JWKS_PATH), String::new())
+        .await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let status = answer.json();
+    assert_eq!(status["reason"], "Forbidden");
+    assert_eq!(
+        status["message"],
+        format!(
+            "forbidden: User \"{}\" cannot get path \"{JWKS_PATH}\"",
+            access::USER
+        )
     );
 }

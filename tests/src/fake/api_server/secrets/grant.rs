@@ -30,7 +30,12 @@ impl Grant {
     }
 
     /// RBAC knows no name of what is created, nor of a whole collection.
-    pub(super) fn covers(&self, namespace: &str, verb: &str, name: Option<&str>) -> bool {
+    pub(in crate::fake::api_server) fn covers(
+        &self,
+        namespace: &str,
+        verb: &str,
+        name: Option<&str>,
+    ) -> bool {
         let named = match (&self.names, name) {
             (None, _) => true,
             (Some(names), Some(name)) => names.iter().any(|known| known == name),
