@@ -236,6 +236,19 @@ pub struct Denial {
     pub nearest_selector: Option<NearestSelector>,
     /// With [`DenyReason::PathDenied`], the `deny` text of the target's route.
     pub denied_by: Option<String>,
+    /// With [`DenyReason::NoRoute`], the route that came closest.
+    pub nearest_route: Option<NearestRoute>,
+    /// With [`DenyReason::WorkloadUnknown`], the SPIFFE ID of a caller that has nothing else.
+    pub spiffe_id: Option<Arc<str>>,
+}
+
+/// The route of a target that came closest to matching a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearestRoute {
+    /// Its index among the target's routes.
+    pub index: usize,
+    /// What it matches, in short.
+    pub matches: String,
 }
 
 /// The workload selector that came closest to matching a caller.

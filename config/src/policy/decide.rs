@@ -8,6 +8,7 @@ use super::{
     CallerFacts, Decision, Denial, DenyReason, Grant, Interception, PolicySet, Recognised,
     RequestFacts,
     index::GovernedTarget,
+    nearest::nearest_route,
     parts::{Question, SlotFill, Verdict, allows_host, route_matches},
 };
 use crate::{
@@ -107,16 +108,24 @@ impl PolicySet {
             return Decision::Unmatched;
         };
         if self.numbers_of(who).is_empty() {
+            let caller = ask.caller;
+            let alone = caller.service_account.is_none();
             return Decision::Deny(Denial {
-                nearest_selector: self.nearest_selector(ask.caller),
+                nearest_selector: self.nearest_selector(caller),
+                spiffe_id: caller.spiffe_id.clone().filter(|_| alone),
                 ..self.denial(who, found, DenyReason::WorkloadUnknown)
             });
         }
         let route = match first_route(found, ask.request, trace) {
             Ok(route) => route,
             Err((reason, denied_by)) => {
+                let nearest_route = match reason {
+                    DenyReason::NoRoute => nearest_route(found.target, ask.request),
+                    _ => None,
+                };
                 return Decision::Deny(Denial {
                     denied_by,
+                    nearest_route,
                     ..self.denial(who, found, reason)
                 });
             }
@@ -232,6 +241,8 @@ impl PolicySet {
             nearest: None,
             nearest_selector: None,
             denied_by: None,
+            nearest_route: None,
+            spiffe_id: None,
         }
     }
 }

@@ -30,7 +30,8 @@ mod tests;
 
 pub use crate::facts::{CallerFacts, PodFacts, RequestFacts};
 pub use answer::{
-    Decision, Denial, DenyReason, Grant, Interception, Mismatch, Nearest, NearestSelector,
+    Decision, Denial, DenyReason, Grant, Interception, Mismatch, Nearest, NearestRoute,
+    NearestSelector,
 };
 pub use explain::Explanation;
 pub use index::Resources;

@@ -1,15 +1,15 @@
 //! Why not: the rule that came closest to permitting a request.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    Denial, DenyReason, Mismatch, Nearest, PolicySet, Recognised,
+    Denial, DenyReason, Mismatch, Nearest, NearestRoute, PolicySet, Recognised, RequestFacts,
     index::GovernedTarget,
     parts::{Question, RuleParts, SlotFill, hosts_mismatch, unmet, unmet_all},
 };
 use crate::{
     host::Host,
-    model::{Mode, Policy, Route, Workload},
+    model::{Mode, Policy, Route, Target, Workload},
 };
 
 /// How close a rule came: the parts that match (a path counts more than a host, a host more than a
@@ -82,6 +82,57 @@ impl PolicySet {
             ..self.denial(who, found, DenyReason::RequestNotAllowed)
         }
     }
+}
+
+/// How many bytes of a path the right host counts for: a request that has a route's whole path and another host was
+/// probably sent to the wrong host.
+const HOST: usize = 8;
+
+/// How many patterns of a route are named.
+const NAMED: usize = 4;
+
+/// The route of a target that has most of a request's host and path, for a request that none matches.
+pub(super) fn nearest_route(target: &Target, request: &RequestFacts<'_>) -> Option<NearestRoute> {
+    let path = request.path.as_str();
+    // Of patterns that begin alike, the shorter one says less that the path does not have.
+    let common = |pattern: &String| {
+        let alike = pattern.bytes().zip(path.bytes());
+        let common = alike.take_while(|(ours, theirs)| ours == theirs).count();
+        (common, Reverse(pattern.len()))
+    };
+    let routes = target.routes.iter().enumerate();
+    let open = routes.filter(|(_, route)| route.deny.is_none());
+    let scored = open.map(|(index, route)| {
+        let host = route.host.as_ref();
+        let host = if host.is_none_or(|host| host.matches(request.host)) {
+            HOST
+        } else {
+            0
+        };
+        let paths = route.paths.written().iter().map(common).max();
+        let (common, shorter) = paths.unwrap_or((0, Reverse(usize::MAX)));
+        ((host + common, shorter), index, route)
+    });
+    // Of equally close ones the first, as for rules.
+    let (_, index, route) = scored.rev().max_by_key(|(score, ..)| *score)?;
+    let host = route.host.as_ref().map(|host| format!("host {host}"));
+    let paths = route.paths.written();
+    let named = paths
+        .iter()
+        .take(NAMED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let paths = match paths.len() {
+        0 => None,
+        count if count > NAMED => Some(format!("paths {named} and {} more", count - NAMED)),
+        _ => Some(format!("paths {named}")),
+    };
+    let parts: Vec<_> = host.into_iter().chain(paths).collect();
+    Some(NearestRoute {
+        index,
+        matches: parts.join(", "),
+    })
 }
 
 /// Three conditions and the credential.

@@ -153,7 +153,9 @@ impl PolicySet {
                 }
             }
         }
-        let (_, workload, entry) = best?;
+        let by_id = || self.nearest_spiffe_id(caller);
+        let best = best.map(|(_, workload, entry)| (workload, entry));
+        let (workload, entry) = best.or_else(by_id)?;
         Some(NearestSelector {
             workload: workload.clone(),
             entry,
@@ -161,6 +163,30 @@ impl PolicySet {
                 .filter_map(|part| part.mismatch())
                 .collect(),
         })
+    }
+}
+
+impl PolicySet {
+    /// The selector whose SPIFFE ID has most in common with the caller's, in the same trust domain.
+    fn nearest_spiffe_id(&self, caller: &CallerFacts) -> Option<(&Arc<Workload>, usize)> {
+        let id = caller.spiffe_id.as_deref()?;
+        let trust_domain = id
+            .split('/')
+            .take(3)
+            .map(|part| part.len() + 1)
+            .sum::<usize>();
+        let selectors = self.workloads.iter().flat_map(|workload| {
+            let selectors = workload.selectors.iter().enumerate();
+            selectors.map(move |(entry, selector)| (workload, entry, selector))
+        });
+        let scored = selectors.filter_map(|(workload, entry, selector)| {
+            let wanted = selector.spiffe_id.as_deref()?;
+            let alike = wanted.bytes().zip(id.bytes());
+            let common = alike.take_while(|(ours, theirs)| ours == theirs).count();
+            (common >= trust_domain).then_some((common, workload, entry))
+        });
+        let (_, workload, entry) = scored.max_by_key(|(common, ..)| *common)?;
+        Some((workload, entry))
     }
 }
 

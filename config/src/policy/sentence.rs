@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::{Denial, DenyReason, Mismatch, answer::printable};
+use super::{Denial, DenyReason, Mismatch, NearestRoute, answer::printable};
 
 impl Denial {
     /// The sentence for the calling program. It names no policy and no rule.
@@ -77,6 +77,10 @@ impl Denial {
                 &nearest.mismatches,
             );
         }
+        if let Some(NearestRoute { index, matches }) = &self.nearest_route {
+            let nearest = format!("; the closest is routes[{index}] ({})", printable(matches));
+            sentence.push_str(&nearest);
+        }
         sentence + "; to permit it, " + remedy
     }
 
@@ -87,7 +91,10 @@ impl Denial {
             .as_ref()
             .map_or("an unknown workload", |workload| workload.name.as_str());
         match self.reason {
-            DenyReason::WorkloadUnknown => "no Workload matches the caller".to_owned(),
+            DenyReason::WorkloadUnknown => match &self.spiffe_id {
+                Some(id) => format!("no Workload matches the caller's SPIFFE ID {id}"),
+                None => "no Workload matches the caller".to_owned(),
+            },
             DenyReason::TargetNotGranted => {
                 format!("no AccessPolicy grants {workload} the target {target}")
             }
@@ -121,6 +128,10 @@ impl Denial {
 
     fn remedy(&self) -> &'static str {
         match self.reason {
+            // A certificate alone proves nothing about service accounts.
+            DenyReason::WorkloadUnknown if self.spiffe_id.is_some() => {
+                "add a Workload whose `match` has this `spiffeId`, or correct the one that is closest"
+            }
             DenyReason::WorkloadUnknown => {
                 "add or correct a Workload's `match`, or run the pod as the intended service account"
             }

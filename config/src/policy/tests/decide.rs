@@ -5,6 +5,26 @@ use super::*;
 const POSTS: &str = "dashboard-posts-to-slack";
 
 #[rstest]
+#[case::another_host(
+    "POST slack.com/upload/v1/a",
+    "host files.slack.com, paths /upload/v1/**"
+)]
+#[case::near("GET slack.com/apis/x", "paths /api/**")]
+fn the_nearest_route_is_named(#[case] request: &str, #[case] expected: &str) {
+    let policies = nightly();
+    let decision = decide(&policies, &caller("nightly-dashboard"), request, MORNING);
+    let Decision::Deny(denial) = decision else {
+        panic!("{decision:?}");
+    };
+    assert_eq!(denial.reason, DenyReason::NoRoute);
+    let sentence = denial.sentence_for_operator();
+    assert!(
+        sentence.contains("; the closest is routes[") && sentence.contains(expected),
+        "{sentence}"
+    );
+}
+
+#[rstest]
 #[case::permitted(
     "POST slack.com/api/chat.postMessage",
     "dashboard-posts-to-slack 0 bot"

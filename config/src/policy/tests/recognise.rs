@@ -182,6 +182,60 @@ fn a_stranger_is_near_to_nothing() {
     assert!(denial.nearest_selector.is_none());
 }
 
+/// A certificate alone proves nothing about service accounts: nobody is told to change one.
+#[rstest]
+#[case::slip(
+    "spiffe://prod.example.com/ns/qa/sa/nighty",
+    Some(
+        "spiffeId: expected spiffe://prod.example.com/ns/qa/sa/nightly, got spiffe://prod.example.com/ns/qa/sa/nighty"
+    )
+)]
+#[case::another_trust_domain("spiffe://prod.example.org/ns/qa/sa/nightly", None)]
+fn an_unknown_svid_is_told_of_its_spiffe_id(#[case] id: &str, #[case] mismatch: Option<&str>) {
+    let selector = |id: &str| Selector {
+        cluster: None,
+        namespace: None,
+        service_account: None,
+        spiffe_id: Some(id.to_owned()),
+        ..account("unused")
+    };
+    let who = [
+        workload(
+            "other",
+            vec![selector("spiffe://prod.example.com/ns/release/sa/bot")],
+        ),
+        workload(
+            "nightly",
+            vec![
+                account("x"),
+                selector("spiffe://prod.example.com/ns/qa/sa/nightly"),
+            ],
+        ),
+    ];
+    let policies = set(&who, vec![posts_to_slack(&who[1])]);
+    let facts = CallerFacts {
+        spiffe_id: Some(id.into()),
+        ..CallerFacts::default()
+    };
+    let decision = decide(&policies, &facts, "GET slack.com/api/x", MORNING);
+    let Decision::Deny(denial) = decision else {
+        panic!("{decision:?}");
+    };
+    let sentence = denial.sentence_for_operator();
+    assert!(sentence.contains(&format!("SPIFFE ID {id}")), "{sentence}");
+    assert!(
+        sentence.contains("has this `spiffeId`") && !sentence.contains("service account"),
+        "{sentence}"
+    );
+    match mismatch {
+        Some(mismatch) => assert!(
+            sentence.contains(&format!("Workload qa/nightly, match[1]: {mismatch}")),
+            "{sentence}"
+        ),
+        None => assert!(denial.nearest_selector.is_none(), "{sentence}"),
+    }
+}
+
 #[test]
 fn a_governed_host_is_one_at_every_port() {
     let policies = nightly();
