@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::{chain, files};
+use countersign_core::{chain, files, tls_error};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use socket2::{SockRef, TcpKeepalive};
@@ -108,7 +108,7 @@ impl Dialer {
             Roots::File(path) => Arc::new(read_roots(path).await?),
             Roots::System(roots) => Arc::clone(roots),
         };
-        let tls = |error: rustls::Error| Fault::Tls(bounded(&error.to_string()));
+        let tls = |error: rustls::Error| Fault::Tls(bounded(&tls_error::sentence(&error)));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = chain::trusting(roots, provider).map_err(tls)?;
         let (mut config, shown) = match self.proof.svid().await? {

@@ -172,7 +172,7 @@ impl Fault {
             rustls::Error::NoCertificatesPresented => Self::Certificate("it sent none".to_owned()),
             rustls::Error::InvalidMessage(_) => Self::NotTls,
             rustls::Error::AlertReceived(alert) => Self::of_alert(*alert),
-            other => Self::Tls(bounded(&other.to_string())),
+            other => Self::Tls(bounded(&countersign_core::tls_error::sentence(other))),
         }
     }
 

@@ -5,6 +5,7 @@ mod clients;
 mod example;
 mod filesystem;
 mod requests;
+mod sentences;
 mod sockets;
 mod test_bed;
 mod waiting;

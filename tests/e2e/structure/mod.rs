@@ -3,3 +3,4 @@
 mod crates;
 mod dependencies;
 mod modules;
+mod sentences;

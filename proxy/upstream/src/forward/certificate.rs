@@ -1,5 +1,6 @@
 //! What is wrong with an upstream's certificate, for the operator.
 
+use countersign_core::tls_error;
 use rustls::CertificateError;
 
 /// A sentence's part, after "was not accepted: ".
@@ -23,14 +24,8 @@ pub(super) fn describe(error: &CertificateError) -> String {
                 span(left)
             )
         }
-        CertificateError::NotValidForName => "it is for another name".into(),
-        CertificateError::NotValidForNameContext { presented, .. } => {
-            let names: Vec<_> = presented.iter().take(5).map(String::as_str).collect();
-            format!("it is for other names: {}", names.join(", "))
-        }
-        CertificateError::Revoked => "its issuer has revoked it".into(),
-        CertificateError::BadSignature => "its signature is wrong".into(),
-        other => other.to_string(),
+        // What is the same for every certificate.
+        other => tls_error::certificate(other),
     }
 }
 

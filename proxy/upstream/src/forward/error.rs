@@ -10,7 +10,7 @@ use std::{
 
 use super::{address::Forbidden, body::BodyMeter, certificate, corporate::ProxyError};
 use crate::inject::FormFault;
-use countersign_core::{budget::Short, chain::ChainError};
+use countersign_core::{budget::Short, chain::ChainError, tls_error};
 
 /// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -203,7 +203,7 @@ pub enum SetupError {
         reason: String,
     },
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up: {}", tls_error::sentence(.0))]
     Tls(#[from] rustls::Error),
     /// There is no Tokio runtime.
     #[error("the upstream client must be made within a Tokio runtime")]
@@ -224,13 +224,10 @@ impl ForwardError {
                 }
             }
             Some(error @ rustls::Error::NoCertificatesPresented) => Self::TlsBadCertificate {
-                reason: error.to_string(),
+                reason: tls_error::sentence(error),
             },
-            Some(other) => Self::TlsHandshake {
-                reason: other.to_string(),
-            },
-            None => Self::TlsHandshake {
-                reason: error.kind().to_string(),
+            Some(_) | None => Self::TlsHandshake {
+                reason: tls_error::of_handshake(error),
             },
         }
     }

@@ -144,7 +144,11 @@ fn classified(error: &NetError) -> NameError {
         None => match error {
             NetError::Timeout => failed(&"the name servers do not answer"),
             NetError::NoConnections => failed(&"no name server can be reached"),
-            other => failed(&format!("the name servers cannot be asked: {other}")),
+            NetError::Io(error) => failed(&format!(
+                "the name servers cannot be reached ({})",
+                error.kind()
+            )),
+            _ => failed(&"what the name servers answer cannot be used"),
         },
     }
 }

@@ -164,11 +164,12 @@ fn system() -> Result<RootCertStore, SetupError> {
 
 /// Adds every certificate of a PEM file; an unusable one is an error, since somebody relies on it.
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let pem = files::read_now(path).map_err(|error: io::Error| error.to_string())?;
+    let pem = files::read_now(path).map_err(|error: io::Error| error.kind().to_string())?;
     let mut found = false;
     for certificate in CertificateDer::pem_reader_iter(Cursor::new(pem)) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        store.add(certificate).map_err(|error| error.to_string())?;
+        let certificate = certificate.map_err(|_| "a PEM block in it cannot be read")?;
+        let added = store.add(certificate);
+        added.map_err(|_| "it has a certificate that is not a usable root")?;
         found = true;
     }
     if found {
