@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::Args;
 use countersign_config::load;
 use countersign_core::clock::Clock;
+use countersign_gateway::certificates;
 
 use super::{output, report};
 
@@ -30,7 +31,11 @@ impl CheckCommand {
         let mut found = Vec::new();
         if let Some(config) = &self.config {
             match load::gateway(config) {
-                Ok((_, warnings)) => found.extend(warnings.0),
+                Ok((gateway, warnings)) => {
+                    found.extend(warnings.0);
+                    let now = Clock::system().now();
+                    found.extend(certificates::check(&gateway, now).0);
+                }
                 Err(problems) => found.extend(problems.0),
             }
         }

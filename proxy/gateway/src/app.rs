@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::{Acceptor, Bound, ListenError},
     ca::{Ca, CaError},
+    certificates::Certificates,
     lifecycle::Lifecycle,
     observe::{
         DecisionLog, Happened, LogError, Recorder,
@@ -150,8 +151,7 @@ pub async fn build_with_log(
         Some(address) => Some(bind_admin(address).await?),
         None => None,
     };
-    let certificates = listeners.iter().filter_map(Bound::certificate);
-    let certificates = certificates.cloned().collect();
+    let certificates = certificates(&gateway, &listeners, &running);
     let app = App {
         reloader: Reloader::new(
             Arc::clone(&running),
@@ -177,6 +177,15 @@ pub async fn build_with_log(
     let own_addresses = app.own_addresses();
     app.gateway.forwarder.set_own_addresses(own_addresses);
     Ok(app)
+}
+
+fn certificates(gateway: &Gateway, listeners: &[Bound], running: &GatewayState) -> Certificates {
+    let with_tls = listeners.iter().filter_map(|bound| {
+        let certificate = bound.certificate()?;
+        Some((bound.name().into(), Arc::clone(certificate)))
+    });
+    let (ca, access) = (Arc::clone(&running.ca), Arc::clone(&running.access));
+    Certificates::new(gateway, with_tls.collect(), ca, access)
 }
 
 fn bind(gateway: &Gateway, identifier: &Identifier) -> Result<Vec<Bound>, ListenError> {
@@ -298,6 +307,7 @@ impl App {
         follow_agents(&gateway).await;
         let accepting = Arc::new(gateway.accepting());
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
+        tasks.spawn(reloader.clone().watch_certificates());
         tasks.spawn(reloader.watch(hangup));
         tasks.spawn(resume(Arc::clone(&gateway)));
         gateway.tell(Happened::Started);

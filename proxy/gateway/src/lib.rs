@@ -7,6 +7,7 @@ pub mod accept;
 mod api_error;
 pub mod app;
 pub mod ca;
+pub mod certificates;
 pub mod lifecycle;
 pub mod observe;
 pub mod pipeline;

@@ -1,6 +1,7 @@
 //! The process: its output, its log, its records, and its end.
 
 mod canary;
+mod certificates;
 mod closed_pipe;
 mod corporate_proxy;
 mod drain;

@@ -30,11 +30,23 @@ impl Authority {
     /// # Panics
     /// If the machine cannot make a key.
     pub fn new(name: &str) -> Self {
+        Self::ending(name, SignedDuration::from_hours(24))
+    }
+
+    /// An authority whose root ran out an hour ago.
+    ///
+    /// # Panics
+    /// If the machine cannot make a key.
+    pub fn expired(name: &str) -> Self {
+        Self::ending(name, SignedDuration::from_hours(-1))
+    }
+
+    fn ending(name: &str, lifetime: SignedDuration) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
-        set_validity(&mut params, SignedDuration::from_hours(24));
+        set_validity(&mut params, lifetime);
         let issuer = CertifiedIssuer::self_signed(params, new_key()).expect("the parts are valid");
         Self(Arc::new(issuer))
     }
@@ -49,9 +61,17 @@ impl Authority {
     /// # Panics
     /// If a name is none.
     pub fn issue(&self, names: &[&str]) -> (String, String) {
+        self.issue_for(names, SignedDuration::from_hours(24))
+    }
+
+    /// The same, until a while from now, which may be past.
+    ///
+    /// # Panics
+    /// If a name is none.
+    pub fn issue_for(&self, names: &[&str], lifetime: SignedDuration) -> (String, String) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = new_key();
-        let params = server_params(&names, SignedDuration::from_hours(24));
+        let params = server_params(&names, lifetime);
         let certificate = params
             .signed_by(&key, &self.0)
             .expect("the parts are valid");

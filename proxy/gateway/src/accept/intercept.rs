@@ -8,6 +8,7 @@ use countersign_core::{
     budget::Purse,
     destination::Authority,
     reason::Reason,
+    tls_error,
     wire::{connection_state::ConnectionState, meter::Overrun, protocol::Protocol},
 };
 use countersign_identity::Caller;
@@ -106,10 +107,11 @@ impl Intercepted {
         let leaf = self.context.ca.leaf_in_time(self.authority.host()).await;
         let config = leaf
             .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
-        let mut stream = start
-            .into_stream(config)
-            .await
-            .map_err(|error| client_tls(&error))?;
+        let mut stream = start.into_stream(config).await.map_err(|error| {
+            // A client that fronted wants the certificate of another host.
+            let refused = self.refused_leaf(&error).filter(|_| !fronted);
+            refused.unwrap_or_else(|| client_tls(&error))
+        })?;
         stream.get_mut().0.greeted();
         Ok((Box::new(stream), fronted))
     }
@@ -170,6 +172,20 @@ impl Intercepted {
         }
     }
 
+    /// The refusal, if the client says that it does not accept the certificate that was issued for it.
+    fn refused_leaf(&self, error: &io::Error) -> Option<Refusal> {
+        let Some(rustls::Error::AlertReceived(alert)) = tls_error::find(error) else {
+            return None;
+        };
+        let alert = tls_error::is_about_certificate(*alert).then(|| tls_error::alert(*alert))?;
+        let (host, root) = (self.authority.host(), self.context.ca.root_file());
+        let detail = format!(
+            "the client says that {alert}; it was issued for {host} by the root in {}: mount the bundle with that root in the pod, and set the CA variable of its language",
+            root.display()
+        );
+        Some(Refusal::new(Reason::OwnCertificate, detail))
+    }
+
     /// Records that the tunnel was refused or failed.
     pub(super) fn record(self, refusal: Refusal) {
         let mut record = self.context.recorder.open();
@@ -192,7 +208,7 @@ fn client_tls(error: &io::Error) -> Refusal {
         "the client left within the TLS handshake; most often it does not trust the gateway's root"
             .to_owned()
     } else {
-        format!("the TLS handshake with the client failed: {error}")
+        format!("no TLS with the client: {}", tls_error::of_handshake(error))
     };
     Refusal::new(Reason::ClientTls, detail)
 }

@@ -8,6 +8,7 @@ use countersign_core::{
     gate::{Gate, Turn},
     reason::Reason,
     slots::{NoPlace, Share, Source},
+    tls_error,
     wire::{
         connection_state::ConnectionState,
         listen::{listen, listen_transparent},
@@ -70,7 +71,7 @@ pub enum ListenError {
         /// The listener.
         name: String,
         /// Why.
-        source: TlsError,
+        source: Box<TlsError>,
     },
 }
 
@@ -106,7 +107,7 @@ impl Bound {
             Some(tls) => Some(Arc::new(ListenerCertificate::load(tls, trusted).map_err(
                 |source| ListenError::Tls {
                     name: name.clone(),
-                    source,
+                    source: Box::new(source),
                 },
             )?)),
         };
@@ -262,8 +263,11 @@ impl Incoming {
             (Ok(Err((error, _))), _) if let Some(overrun) = Overrun::of(&error) => {
                 self.record(overrun.into());
             }
-            (Ok(Err((error, _))), _) => self.record_handshake(&format!("it failed: {error}")),
-            (Err(_), _) => self.record_handshake(&format!("it took longer than {limit:?}")),
+            (Ok(Err((error, _))), _) => self.record_handshake(&error, certificate),
+            (Err(_), _) => {
+                let detail = format!("the TLS handshake with the proxy took longer than {limit:?}");
+                self.record(Refusal::new(Reason::ClientTls, detail));
+            }
         }
     }
 
@@ -338,8 +342,13 @@ impl Incoming {
         }
     }
 
-    fn record_handshake(&self, what: &str) {
-        let detail = format!("the TLS handshake with the proxy itself: {what}");
+    fn record_handshake(&self, error: &io::Error, certificate: &ListenerCertificate) {
+        let now = self.context.access.clock.now();
+        if let Some(detail) = certificate.is_blamed_by(error, now) {
+            return self.record(Refusal::new(Reason::OwnCertificate, detail));
+        }
+        let what = tls_error::of_handshake(error);
+        let detail = format!("no TLS between the client and the proxy: {what}");
         self.record(Refusal::new(Reason::ClientTls, detail));
     }
 

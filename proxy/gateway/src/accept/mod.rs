@@ -19,4 +19,4 @@ mod unmatched;
 pub use acceptor::Acceptor;
 pub use context::AcceptContext;
 pub use listener::{Bound, ListenError};
-pub use tls::{ListenerCertificate, TlsError};
+pub use tls::{ListenerCertificate, TlsError, check as check_files};

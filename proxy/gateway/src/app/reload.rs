@@ -30,8 +30,8 @@ use tokio::{
 
 use super::state::GatewayState;
 use crate::{
-    accept::ListenerCertificate,
     ca::CaError,
+    certificates::{self, Certificates},
     observe::{Happened, admin::AdminState},
 };
 
@@ -74,7 +74,7 @@ struct Shared {
     gateway: Arc<GatewayState>,
     state: AdminState,
     directories: Vec<PathBuf>,
-    certificates: Vec<Arc<ListenerCertificate>>,
+    certificates: Arc<Certificates>,
     changed: Notify,
     /// Set by SIGHUP: load even if nothing seems to have changed.
     forced: AtomicBool,
@@ -99,14 +99,14 @@ impl Reloader {
         gateway: Arc<GatewayState>,
         state: AdminState,
         directories: Vec<PathBuf>,
-        certificates: Vec<Arc<ListenerCertificate>>,
+        certificates: Certificates,
         fingerprints: Fingerprints,
     ) -> Self {
         let shared = Shared {
             gateway,
             state,
             directories,
-            certificates,
+            certificates: Arc::new(certificates),
             changed: Notify::new(),
             forced: AtomicBool::new(false),
             seen: Mutex::default(),
@@ -116,6 +116,7 @@ impl Reloader {
             }),
         };
         *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = shared.stamp();
+        shared.report_certificates();
         Self(Arc::new(shared))
     }
 
@@ -161,6 +162,24 @@ impl Reloader {
             }
         }
         drop(watcher);
+    }
+
+    /// Looks at the certificates from time to time until the gateway drains: they end without a change of a file.
+    pub(super) async fn watch_certificates(self) {
+        loop {
+            tokio::select! {
+                () = self.0.gateway.lifecycle.drain.cancelled() => return,
+                () = tokio::time::sleep(certificates::LOOK) => {}
+            }
+            let shared = Arc::clone(&self.0);
+            let look = tokio::task::spawn_blocking(move || shared.report_certificates());
+            tokio::select! {
+                () = self.0.gateway.lifecycle.drain.cancelled() => return,
+                looked = look => if let Err(error) = looked {
+                    tracing::error!(%error, "looking at the certificates failed");
+                }
+            }
+        }
     }
 
     /// `None` if the system cannot watch; then the directories are polled.
@@ -241,14 +260,16 @@ impl Shared {
     /// Reloads the listeners' certificates and the trust bundles. If one file cannot be used, its old
     /// content stays in force.
     fn reload_proofs(&self) {
-        for certificate in &self.certificates {
-            if let Err(error) = certificate.reload() {
-                tracing::error!(%error, "the listener's old certificate stays in force");
-            }
-        }
+        self.certificates.reload();
         for error in self.gateway.access.identifier.trust_domains().reload() {
             tracing::error!(%error, "the trust domain's old bundle stays in force");
         }
+        self.report_certificates();
+    }
+
+    fn report_certificates(&self) {
+        let metrics = self.gateway.recorder.metrics();
+        self.certificates.report(&self.state, metrics);
     }
 
     fn take(&self, in_force: &mut Fingerprints) -> Result<(), ReloadError> {
@@ -313,11 +334,9 @@ impl Shared {
 
     /// The watched files that are not in the directories.
     fn files(&self) -> impl Iterator<Item = &Path> {
-        let certificates = self
-            .certificates
-            .iter()
-            .flat_map(|certificate| certificate.files());
-        certificates.chain(self.gateway.access.identifier.trust_domains().files())
+        self.certificates
+            .files()
+            .chain(self.gateway.access.identifier.trust_domains().files())
     }
 
     /// Follows links, to notice a swapped `..data`.

@@ -30,7 +30,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use countersign_config::host::{Host, HostPattern};
-use countersign_core::{clock::Clock, files};
+use countersign_core::{
+    certificate::{HeldCertificate, Validity},
+    clock::Clock,
+    files, tls_error,
+};
 use jiff::{SignedDuration, Timestamp};
 use moka::ops::compute::Op;
 use rustls::ServerConfig;
@@ -47,6 +51,11 @@ pub use self::{
     bundle::system_roots,
     describe::{CertificateSummary, describe},
 };
+
+/// The file of the root in a CA's directory.
+pub fn root_file(directory: &Path) -> PathBuf {
+    directory.join(store::ROOT_FILE)
+}
 
 /// How long to wait after a failed reissue while the intermediate is still valid.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -113,7 +122,7 @@ pub enum CaError {
     #[error("no random numbers are to be had")]
     Random,
     /// The TLS library refused a key or setting.
-    #[error("cannot set up TLS: {0}")]
+    #[error("cannot set up TLS: {}", tls_error::sentence(.0))]
     Tls(#[from] rustls::Error),
     /// The system has no root certificates.
     #[error(
@@ -242,6 +251,27 @@ impl Ca {
     /// The root certificate.
     pub fn root(&self) -> &CertificateDer<'static> {
         self.root.certificate()
+    }
+
+    /// The file with the root's certificate and key.
+    pub fn root_file(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The root, with its validity. The intermediate and the leaves are made when they are needed.
+    pub fn held(&self) -> HeldCertificate {
+        let validity::Validity {
+            not_before,
+            not_after,
+        } = self.root.validity();
+        HeldCertificate {
+            name: "ca/root".into(),
+            file: self.root.path().into(),
+            validity: Validity {
+                not_before,
+                not_after,
+            },
+        }
     }
 
     /// The intermediate in force, reissued first if less than half of its life is left.

@@ -59,6 +59,11 @@ impl Root {
         &self.certificate
     }
 
+    /// The file with its certificate and key.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its validity.
     pub(super) fn validity(&self) -> Validity {
         self.validity

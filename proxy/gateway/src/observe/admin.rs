@@ -33,6 +33,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -70,7 +71,7 @@ struct Shared {
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Status {
-    /// The listeners are bound and a revision is in force.
+    /// The listeners are bound, clients accept the certificate of one of them, and a revision is in force.
     ready: bool,
     /// No new connections are taken.
     draining: bool,
@@ -79,6 +80,29 @@ struct Status {
     /// Why the newest revision was not taken; the one in force is older.
     reload_error: Option<String>,
     listeners: Vec<ListenerStatus>,
+    /// The certificates that the gateway shows, issues with and trusts.
+    certificates: Vec<CertificateStatus>,
+    /// No client accepts the certificate of any listener.
+    #[serde(skip)]
+    unusable: bool,
+}
+
+/// A certificate, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateStatus {
+    /// What it is for, such as `listener/proxy`.
+    pub name: Arc<str>,
+    /// Where it lies.
+    pub file: String,
+    /// The first valid moment.
+    pub not_before: Timestamp,
+    /// The last valid moment.
+    pub not_after: Timestamp,
+    /// `not_yet_valid`, `valid`, `ends_soon` or `expired`.
+    pub state: &'static str,
+    /// Why the files' newest content is not in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload_error: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -137,6 +161,14 @@ impl AdminState {
             .map(|(name, address)| ListenerStatus { name, address })
             .collect();
         self.change(|status| status.listeners.clone_from(&listeners));
+    }
+
+    /// The certificates, and whether clients accept that of any listener.
+    pub fn set_certificates(&self, certificates: &[CertificateStatus], serves: bool) {
+        self.change(|status| {
+            certificates.clone_into(&mut status.certificates);
+            status.unusable = !serves;
+        });
     }
 
     fn change(&self, change: impl Fn(&mut Status)) {
@@ -221,13 +253,14 @@ fn router(state: AdminState) -> Router<()> {
 }
 
 async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible> {
-    let status = state.0.status.load_full();
+    let mut status = Status::clone(&state.0.status.load());
+    status.ready &= !status.unusable;
     let code = if status.ready && !status.draining {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    Ok((code, Json(&*status)).into_response())
+    Ok((code, Json(&status)).into_response())
 }
 
 async fn version() -> Json<serde_json::Value> {

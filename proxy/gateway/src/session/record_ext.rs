@@ -228,6 +228,7 @@ fn is_failure(reason: Reason) -> bool {
         Reason::ClientGone,
         Reason::BodyStalled,
         Reason::ClientTls,
+        Reason::OwnCertificate,
         Reason::UpstreamProxyRefused,
         Reason::UpstreamProxyUnreachable,
         Reason::UpstreamProxyCertificate,

@@ -58,7 +58,7 @@ async fn readiness_follows_the_gateway() {
     let admin = admin().await;
     let starting = json!({
         "ready": false, "draining": false, "revision": null, "reload_error": null,
-        "listeners": []
+        "listeners": [], "certificates": []
     });
     assert_eq!(admin.readiness().await, (503, starting));
 
@@ -69,7 +69,7 @@ async fn readiness_follows_the_gateway() {
     admin.state.set_ready(true);
     let ready = json!({
         "ready": true, "draining": false, "revision": "9f2c1a", "reload_error": null,
-        "listeners": [{"name": "proxy", "address": "127.0.0.1:3128"}]
+        "listeners": [{"name": "proxy", "address": "127.0.0.1:3128"}], "certificates": []
     });
     assert_eq!(admin.readiness().await, (200, ready));
 
