@@ -11,7 +11,7 @@ use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, Str
 
 use super::{
     Key, Node, Value,
-    split::{MAX_DEPTH, options},
+    library::{MAX_DEPTH, options},
 };
 
 /// Longer documents are left to serde-saphyr, which bounds what they may hold.

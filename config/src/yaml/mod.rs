@@ -6,6 +6,7 @@
 //! ([`Location`]).
 
 mod compose;
+mod library;
 mod node;
 pub(crate) mod read;
 pub(crate) mod redact;

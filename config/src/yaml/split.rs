@@ -1,13 +1,9 @@
 //! Splits a file into documents and parses each on its own, so that a broken one does not hide the
 //! others.
 
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, Options, UserMessageFormatter};
+use serde_saphyr::UserMessageFormatter;
 
-use super::{Document, Findings, Location, Node, Source, Value, compose, node::size};
-
-/// The deepest nesting of lists and mappings. No resource comes near it. Each level uses stack, and a
-/// reload runs on an ordinary thread.
-pub(super) const MAX_DEPTH: usize = 32;
+use super::{Document, Findings, Location, Node, Source, Value, compose, library, node::size};
 
 /// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
@@ -18,7 +14,7 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
         }
         let root = match compose::document(text, lines_before) {
             Some(root) => root,
-            None => match any_document(text, lines_before) {
+            None => match library::document(text, lines_before) {
                 Ok(root) => root,
                 Err(error) => {
                     report(source, lines_before, text, &error, findings);
@@ -31,13 +27,6 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
         }
     }
     documents
-}
-
-/// The tree of any document that begins after so many lines.
-pub(super) fn any_document(text: &str, lines_before: usize) -> Result<Node, serde_saphyr::Error> {
-    let mut root: Node = serde_saphyr::from_str_with_options(text, options())?;
-    root.shift(lines_before);
-    Ok(root)
 }
 
 /// The texts between document markers, each with the number of lines before it. A line that starts with
@@ -74,28 +63,6 @@ fn is_blank(line: &str) -> bool {
         .trim_start_matches('\u{feff}')
         .trim();
     line.is_empty() || line.starts_with('#')
-}
-
-pub(super) fn options() -> Options {
-    serde_saphyr::options! {
-        // `read` reports all duplicates, with their places.
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        // Kubernetes does not support merge keys, and with them places would be wrong.
-        merge_keys: MergeKeyPolicy::Error,
-        strict_booleans: true,
-        // A date is a text here, and so is everything that only some YAML parsers read as a number.
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
-        with_snippet: false,
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 10_000,
-            max_replay_stack_depth: 16,
-        },
-        budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
-            max_events: 200_000,
-        },
-    }
 }
 
 fn report(

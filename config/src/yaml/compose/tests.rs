@@ -4,14 +4,14 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::document;
-use crate::{load::catalog, yaml::split::any_document};
+use crate::{load::catalog, yaml::library};
 
 /// Compares the trees, places and all. Returns whether the document was read without serde-saphyr.
 fn agrees(text: &str) -> bool {
     let Some(quick) = document(text, 3) else {
         return false;
     };
-    let other = any_document(text, 3);
+    let other = library::document(text, 3);
     let other = other.unwrap_or_else(|error| panic!("only serde-saphyr refuses {text:?}: {error}"));
     assert_eq!(format!("{quick:?}"), format!("{other:?}"), "{text:?}");
     true
