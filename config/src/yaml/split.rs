@@ -3,7 +3,7 @@
 
 use serde_saphyr::UserMessageFormatter;
 
-use super::{Document, Findings, Location, Node, Source, Value, compose, library, node::size};
+use super::{Document, Findings, Location, Source, Value, compose, library, node::size};
 
 /// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
