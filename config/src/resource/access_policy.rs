@@ -65,11 +65,12 @@ pub struct ConditionsSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScheduleSpec {
-    /// Minute, hour, day of month, month, day of week.
+    /// Minute, hour, day of month, month, day of week; as in a Kubernetes `CronJob`, `@daily` and the like
+    /// included.
     pub cron: String,
     /// How long the window stays open: `45m`.
     pub duration: String,
-    /// The time zone of the expression, as an IANA name.
+    /// The time zone of the expression, as an IANA name; as in a Kubernetes `CronJob`.
     pub time_zone: String,
 }
 

@@ -1,23 +1,22 @@
 //! Recurring windows of time in a time zone, correct across daylight saving changes.
 //!
 //! A window opens when a cron expression fires on the zone's wall clock, and stays open for a length of
-//! elapsed time: 45 minutes are 45 minutes, even in the night when the clock changes. A time of day that
-//! the change to summer time skips fires when the clock has jumped; one that the change back repeats
-//! fires only the first time. Expressions that repeat within the hour (`*/10 * * * *`) fire by elapsed
-//! time throughout.
+//! elapsed time: 45 minutes are 45 minutes, even in the night when the clock changes. It fires when
+//! Kubernetes would start a `CronJob` with this `schedule` and `timeZone`. So a time of day that the change to
+//! summer time skips does not fire on that day, and one that the change back repeats fires twice.
 
+mod cron;
 mod memo;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
-};
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
+pub use cron::{CronError, FieldProblem};
+
+use cron::Cron;
 use memo::{Memo, Span};
 
 /// The longest window.
@@ -31,7 +30,7 @@ pub struct Schedule(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     cron: Cron,
-    /// As written, because `Cron` changes case and spaces.
+    /// As written, but for spaces.
     written: String,
     zone: TimeZone,
     zone_name: String,
@@ -43,11 +42,14 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// The cron expression does not parse.
-    #[error("not a cron expression (minute hour day month weekday): {0}")]
-    Cron(String),
+    #[error(transparent)]
+    Cron(#[from] CronError),
     /// No such time zone.
     #[error("no such time zone")]
     TimeZone,
+    /// The time zone has another spelling; Kubernetes distinguishes capitals.
+    #[error("the time zone is spelled `{0}`")]
+    Spelling(String),
     /// The expression never fires, for example on 31 February.
     #[error("it never opens")]
     Never,
@@ -57,22 +59,13 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// Parses the five-field cron expression and the IANA zone name.
+    /// Parses the cron expression, as Kubernetes reads it, and the IANA zone name.
     pub fn parse(cron: &str, duration: Duration, time_zone: &str) -> Result<Self, ScheduleError> {
         if duration.is_zero() || duration > MAX_DURATION || duration.subsec_nanos() != 0 {
             return Err(ScheduleError::Duration);
         }
-        let fields = cron.split_whitespace().count();
-        if fields != 5 {
-            return Err(ScheduleError::Cron(format!("it has {fields} fields")));
-        }
-        let parsed = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build()
-            .parse(cron)
-            .map_err(|error| ScheduleError::Cron(error.to_string()))?;
-        let zone = TimeZone::get(time_zone).map_err(|_| ScheduleError::TimeZone)?;
+        let parsed = Cron::parse(cron)?;
+        let zone = zone(time_zone)?;
         let schedule = Self(Arc::new(Inner {
             cron: parsed,
             written: cron.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -81,8 +74,6 @@ impl Schedule {
             duration: SignedDuration::try_from(duration).map_err(|_| ScheduleError::Duration)?,
             memo: Memo::default(),
         }));
-        // The calendar repeats every 400 years, so an expression that does not fire from here never
-        // fires.
         match schedule.next_open(Timestamp::UNIX_EPOCH) {
             Some(_) => Ok(schedule),
             None => Err(ScheduleError::Never),
@@ -129,19 +120,32 @@ impl Schedule {
         open.then(|| fires.checked_add(self.0.duration).unwrap_or(Timestamp::MAX))
     }
 
-    /// When the next window opens after `at`; `None` if there is none before the year 5000.
+    /// When the next window opens after `at`; `None` if there is none within forty years.
     pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
-        // In valid time a search fails only if it finds nothing before its limit.
-        self.0
-            .cron
-            .find_next_occurrence(&self.in_zone(at), false)
-            .ok()
-            .map(|fires| fires.timestamp())
+        self.0.cron.next(at, &self.0.zone)
+    }
+
+    /// Whether each window opens before the one before it closes, every day.
+    pub(crate) fn never_closes(&self) -> bool {
+        let pause = self.0.cron.longest_pause();
+        pause.is_some_and(|minutes| SignedDuration::from_mins(minutes) <= self.0.duration)
     }
 
     /// The moment on the schedule's wall clock.
     pub fn in_zone(&self, at: Timestamp) -> Zoned {
         at.to_zoned(self.0.zone.clone())
+    }
+}
+
+/// The zone with exactly this name.
+fn zone(name: &str) -> Result<TimeZone, ScheduleError> {
+    let zone = TimeZone::get(name).map_err(|_| ScheduleError::TimeZone)?;
+    match zone.iana_name() {
+        Some(spelled) if spelled == name => Ok(zone),
+        Some(spelled) if spelled.eq_ignore_ascii_case(name) => {
+            Err(ScheduleError::Spelling(spelled.to_owned()))
+        }
+        Some(_) | None => Err(ScheduleError::TimeZone),
     }
 }
 

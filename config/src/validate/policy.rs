@@ -241,28 +241,39 @@ fn schedule(spec: &ScheduleSpec, location: &Location<'_>, findings: &Findings) -
         &spec.time_zone,
     );
     match parsed {
-        Ok(schedule) => duration.map(|_| schedule),
+        Ok(schedule) => {
+            duration?;
+            if schedule.never_closes() {
+                findings.warning(
+                    &location.key("cron"),
+                    "never-closes",
+                    "a window opens before the one before it closes, so the schedule is always open",
+                    "write the times at which windows begin, such as `0 6 * * *`; or remove the schedule",
+                );
+            }
+            Some(schedule)
+        }
         Err(error) => {
             let (key, code, remedy) = match &error {
-                ScheduleError::Cron(_) => (
-                    "cron",
-                    "bad-cron",
-                    "write five fields, such as `0 6 * * MON-FRI`",
-                ),
+                ScheduleError::Cron(error) => ("cron", "bad-cron", error.remedy()),
                 ScheduleError::TimeZone => (
                     "timeZone",
                     "bad-time-zone",
-                    "write a time zone of the IANA database, such as `Europe/Berlin` or `UTC`",
+                    "write a time zone of the IANA database, such as `Europe/Berlin` or `UTC`"
+                        .to_owned(),
                 ),
+                ScheduleError::Spelling(name) => {
+                    ("timeZone", "bad-time-zone", format!("write `{name}`"))
+                }
                 ScheduleError::Never => (
                     "cron",
                     "impossible-schedule",
-                    "use a day that exists, such as the 28th of February",
+                    "use a day that exists, such as the 28th of February".to_owned(),
                 ),
                 ScheduleError::Duration => (
                     "duration",
                     "bad-duration",
-                    "write a duration such as `45m` or `8h`",
+                    "write a duration such as `45m` or `8h`".to_owned(),
                 ),
             };
             findings.error(&location.key(key), code, error.to_string(), remedy);
