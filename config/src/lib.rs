@@ -17,6 +17,9 @@ pub mod problem;
 pub mod resource;
 pub mod schedule;
 pub mod schema;
+pub mod setting;
 pub mod spiffe;
 mod validate;
 mod yaml;
+
+pub use yaml::closest;

@@ -12,6 +12,7 @@ use crate::{
     model::Gateway,
     policy::{PolicySet, Resources},
     problem::Problems,
+    setting::Setting,
     validate,
     yaml::{self, Document, Findings, Source},
 };
@@ -28,6 +29,13 @@ const CATALOG: [(&str, &str); 3] = [
     ("catalog/qase.yaml", include_str!("catalog/qase.yaml")),
 ];
 
+/// What to do where a gateway is told to use the cluster in which it runs, and there is none.
+pub const NOT_IN_KUBERNETES: &str = validate::NOT_IN_KUBERNETES;
+
+/// The code of warnings about places in which there is nothing. Whoever runs a command on them has named the
+/// wrong ones.
+pub const NOTHING_FOUND: &str = files::NOTHING_FOUND;
+
 /// A usable revision and its warnings.
 #[derive(Debug)]
 pub struct Loaded {
@@ -42,20 +50,62 @@ pub struct Loaded {
 /// Loads every `*.yaml` and `*.yml` file of the given directories (or single files), in the order of
 /// their names, on top of the catalog. The error has all problems, not only the first, and the warnings.
 pub fn resources<P: AsRef<Path>>(paths: &[P]) -> Result<Loaded, Problems> {
-    load(paths, None)
+    load(paths, &Setting::default())
 }
 
-/// The same, with warnings about what has expired or is overdue at `now`.
+/// The same, with warnings about what has expired or is due at `now`.
 pub fn resources_at<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Result<Loaded, Problems> {
-    load(paths, Some(now))
+    load(paths, &Setting::at(now))
+}
+
+/// The same, with warnings about everything that does not fit what is known beside the resources.
+pub fn resources_in<P: AsRef<Path>>(paths: &[P], setting: &Setting) -> Result<Loaded, Problems> {
+    load(paths, setting)
 }
 
 /// Loads the Gateway file, with its warnings.
 pub fn gateway(path: &Path) -> Result<(Gateway, Problems), Problems> {
+    load_gateway(path, false)
+}
+
+/// The same, with warnings about what it names and this machine does not have.
+pub fn gateway_here(path: &Path) -> Result<(Gateway, Problems), Problems> {
+    load_gateway(path, true)
+}
+
+/// The text of a Gateway file, to compare a later one with; empty if it cannot be read.
+pub fn gateway_text(path: &Path) -> String {
+    let sources = files::read(&[path], &Findings::default());
+    sources
+        .into_iter()
+        .next()
+        .map(|source| source.text)
+        .unwrap_or_default()
+}
+
+/// The keys of a Gateway file that differ from an earlier text of it, such as `spec.limits.drain`; or why the
+/// file can no longer be used.
+pub fn gateway_changes(before: &str, path: &Path) -> Result<Vec<String>, Problems> {
+    gateway(path)?;
+    let findings = Findings::default();
+    let sources = [before.to_owned(), gateway_text(path)].map(|text| Source {
+        path: path.to_owned(),
+        text,
+        catalog: false,
+    });
+    let [before, after] = sources.each_ref().map(|source| parse([source], &findings));
+    let mut keys = yaml::changes::keys(before.first(), after.first());
+    // Labels, annotations and what the API server sets mean nothing here.
+    keys.retain(|key| !key.starts_with("metadata.") || key == "metadata.name");
+    keys.retain(|key| !key.starts_with("status"));
+    Ok(keys)
+}
+
+fn load_gateway(path: &Path, here: bool) -> Result<(Gateway, Problems), Problems> {
     let findings = Findings::default();
     let sources = files::read(&[path], &findings);
     let documents = parse(&sources, &findings);
-    let gateway = validate::gateway(path, &documents, &findings);
+    let gateway = validate::gateway(path, &documents, here, &findings);
     let problems = finish(findings);
     match gateway {
         Some(gateway) if !problems.any_error() => Ok((gateway, problems)),
@@ -63,12 +113,18 @@ pub fn gateway(path: &Path) -> Result<(Gateway, Problems), Problems> {
     }
 }
 
-fn load<P: AsRef<Path>>(paths: &[P], now: Option<Timestamp>) -> Result<Loaded, Problems> {
+fn load<P: AsRef<Path>>(paths: &[P], setting: &Setting) -> Result<Loaded, Problems> {
     let findings = Findings::default();
     let catalog = catalog();
     let sources = files::read(paths, &findings);
     let documents = parse(catalog.iter().chain(&sources), &findings);
-    let parts = validate::resources(&documents, now, &findings);
+    if !findings.any_error()
+        && !sources.is_empty()
+        && documents.iter().all(|document| document.source.catalog)
+    {
+        files::no_documents(&sources, &findings);
+    }
+    let parts = validate::resources(&documents, setting, &findings);
     let problems = finish(findings);
     if problems.any_error() {
         return Err(problems);
@@ -104,11 +160,13 @@ fn parse<'s>(
     sources
         .into_iter()
         .flat_map(|source| yaml::documents(source, findings))
+        .flat_map(|document| yaml::lists::expand(document, findings))
         .collect()
 }
 
 fn finish(findings: Findings) -> Problems {
     let mut problems = findings.into_problems();
+    problems.drop_consequences(yaml::placeholders::CODE);
     problems.sort();
     problems
 }

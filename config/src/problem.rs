@@ -1,6 +1,6 @@
 //! Every mistake with its place and remedy; never with a value, which may be secret.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, fmt::Write as _, path::PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
@@ -103,6 +103,22 @@ impl Problems {
         self.count(Severity::Error) > 0
     }
 
+    /// The errors alone, one per line, and how many warnings there are besides. For logs and status, which
+    /// show the beginning of a long text.
+    pub fn errors(&self) -> String {
+        let errors = self.0.iter().filter(|p| p.severity == Severity::Error);
+        let mut text = errors
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n");
+        match self.count(Severity::Warning) {
+            0 => {}
+            1 => text.push_str("\n(and one warning)"),
+            more => write!(text, "\n(and {more} warnings)").expect("a text takes everything"),
+        }
+        text
+    }
+
     /// How many there are of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.0
@@ -122,6 +138,25 @@ impl Problems {
             text.push('\n');
         }
         text
+    }
+
+    /// Removes what was reported at the places of findings with this code: it follows from them.
+    pub(crate) fn drop_consequences(&mut self, code: &str) {
+        let at = |problem: &Problem| {
+            let place = problem.place.as_ref()?;
+            Some((place.file.clone(), place.line, place.column))
+        };
+        let causes: HashSet<_> = self
+            .0
+            .iter()
+            .filter(|problem| problem.code == code && problem.severity == Severity::Error)
+            .filter_map(at)
+            .collect();
+        if !causes.is_empty() {
+            self.0.retain(|problem| {
+                problem.code == code || at(problem).is_none_or(|place| !causes.contains(&place))
+            });
+        }
     }
 
     /// Sorts by file, line and column; findings without a place come first.

@@ -62,6 +62,8 @@ fn resource(kind: Kind, generator: &mut SchemaGenerator) -> Map<String, Value> {
             "kind": { "const": kind.name() },
             "metadata": metadata,
             "spec": spec,
+            // The controllers' of a cluster; not used here.
+            "status": true,
         }),
     );
     schema.insert(

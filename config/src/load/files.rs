@@ -27,11 +27,16 @@ const LARGEST_WHOLE: u64 = 64 * 1024 * 1024;
 pub(super) fn read<P: AsRef<Path>>(paths: &[P], findings: &Findings) -> Vec<Source> {
     let mut seen = FilesRead::default();
     let mut sources = Vec::new();
+    let named: BTreeSet<PathBuf> = paths.iter().flat_map(fs::canonicalize).collect();
     for path in paths {
         let path = path.as_ref();
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
-                for file in listed(path, findings) {
+                let files = listed(path, &named, findings);
+                if files.is_empty() {
+                    nothing_found(path, findings);
+                }
+                for file in files {
                     sources.extend(read_once(&file, &mut seen, findings));
                 }
             }
@@ -49,7 +54,7 @@ struct FilesRead {
     bytes: u64,
 }
 
-fn listed(directory: &Path, findings: &Findings) -> Vec<PathBuf> {
+fn listed(directory: &Path, named: &BTreeSet<PathBuf>, findings: &Findings) -> Vec<PathBuf> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) => {
@@ -63,6 +68,7 @@ fn listed(directory: &Path, findings: &Findings) -> Vec<PathBuf> {
             Ok(entry) if is_resource_file(&entry.file_name().to_string_lossy()) => {
                 files.push(entry.path());
             }
+            Ok(entry) if has_resource_files(&entry) => below(&entry.path(), named, findings),
             Ok(_) => {}
             Err(error) => unreadable(directory, &error, findings),
         }
@@ -70,6 +76,61 @@ fn listed(directory: &Path, findings: &Findings) -> Vec<PathBuf> {
     files.sort();
     files
 }
+
+/// Whether it is a directory that was probably meant to be read too. Those of a mounted `ConfigMap` begin with
+/// a dot.
+fn has_resource_files(entry: &fs::DirEntry) -> bool {
+    if entry.file_name().to_string_lossy().starts_with('.') || !entry.path().is_dir() {
+        return false;
+    }
+    let entries = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.any(|name| is_resource_file(&name.to_string_lossy()))
+}
+
+fn below(directory: &Path, named: &BTreeSet<PathBuf>, findings: &Findings) {
+    if fs::canonicalize(directory).is_ok_and(|directory| named.contains(&directory)) {
+        return;
+    }
+    whole_file(
+        Severity::Warning,
+        directory,
+        "not-read",
+        "the files in this directory are not read: it is below one that is",
+        "name it too, or move its files up",
+        findings,
+    );
+}
+
+/// A gateway may start before its policy is there, so this is a warning; whoever checks has named the wrong
+/// place.
+fn nothing_found(directory: &Path, findings: &Findings) {
+    whole_file(
+        Severity::Warning,
+        directory,
+        NOTHING_FOUND,
+        "the directory has no resources: no file in it ends in `.yaml` or `.yml`",
+        "name the directory that has the files; those below it and hidden ones are not read",
+        findings,
+    );
+}
+
+/// The same for files that have only comments.
+pub(super) fn no_documents(sources: &[Source], findings: &Findings) {
+    for source in sources {
+        whole_file(
+            Severity::Warning,
+            &source.path,
+            NOTHING_FOUND,
+            "the file has no resource",
+            "write one, or name the file that has them",
+            findings,
+        );
+    }
+}
+
+/// The code for places in which there is nothing.
+pub(super) const NOTHING_FOUND: &str = "nothing-found";
 
 fn is_resource_file(name: &str) -> bool {
     let extension = Path::new(name).extension();
@@ -83,6 +144,7 @@ fn read_once(path: &Path, seen: &mut FilesRead, findings: &Findings) -> Option<S
         Ok(text) => text.map(|text| {
             if text.trim().is_empty() {
                 whole_file(
+                    Severity::Error,
                     path,
                     "empty-file",
                     "the file is empty; it may be half written",
@@ -135,6 +197,7 @@ fn try_read(path: &Path, seen: &mut FilesRead) -> io::Result<Option<String>> {
 
 fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
     whole_file(
+        Severity::Error,
         path,
         "unreadable",
         &format!("{} cannot be read: {error}", shown::path(path)),
@@ -143,7 +206,14 @@ fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
     );
 }
 
-fn whole_file(path: &Path, code: &'static str, message: &str, remedy: &str, findings: &Findings) {
+fn whole_file(
+    severity: Severity,
+    path: &Path,
+    code: &'static str,
+    message: &str,
+    remedy: &str,
+    findings: &Findings,
+) {
     let place = Place {
         file: path.to_owned(),
         line: 0,
@@ -151,5 +221,5 @@ fn whole_file(path: &Path, code: &'static str, message: &str, remedy: &str, find
         width: 0,
         snippet: String::new(),
     };
-    findings.add(Severity::Error, Some(place), code, message, remedy);
+    findings.add(severity, Some(place), code, message, remedy);
 }

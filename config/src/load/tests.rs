@@ -11,9 +11,15 @@ mod destinations;
 mod documents;
 mod encoded_slashes;
 mod files;
+mod gateway_changes;
 mod gateways;
+mod here;
+mod kubectl;
 mod large;
 mod mistakes;
+mod names;
+mod placeholders;
+mod setting;
 mod several;
 mod shown;
 mod unread;
@@ -33,7 +39,11 @@ fn load_texts(texts: &[&str], now: Option<Timestamp>) -> Result<Loaded, Problems
     for (index, text) in texts.iter().enumerate() {
         fs::write(directory.path().join(format!("{index}.yaml")), text).unwrap();
     }
-    load(&[directory.path()], now)
+    let setting = Setting {
+        now,
+        ..Setting::default()
+    };
+    load(&[directory.path()], &setting)
 }
 
 fn problems(text: &str) -> Problems {
@@ -58,7 +68,14 @@ fn outline(problems: &Problems) -> Vec<String> {
 #[test]
 fn the_documented_policy_loads() {
     let loaded = resources(&[examples("policy")]).unwrap();
-    assert_eq!(outline(&loaded.warnings), ["13: digest-incomplete"]);
+    assert_eq!(
+        outline(&loaded.warnings),
+        [
+            "12: matches-nobody",
+            "13: matches-nobody",
+            "13: digest-incomplete"
+        ]
+    );
 }
 
 #[test]
@@ -67,7 +84,12 @@ fn the_documented_target_replaces_the_catalogs() {
     // The base's webhook routes have no `paths`.
     assert_eq!(
         outline(&loaded.warnings),
-        ["19: rewrites-any-path", "13: digest-incomplete"]
+        [
+            "19: rewrites-any-path",
+            "12: matches-nobody",
+            "13: matches-nobody",
+            "13: digest-incomplete"
+        ]
     );
 }
 
@@ -101,7 +123,8 @@ fn the_smallest_gateway_has_a_default_for_everything_else() {
 fn an_empty_directory_leaves_the_catalog() {
     let directory = tempfile::tempdir().unwrap();
     let loaded = resources(&[directory.path()]).unwrap();
-    assert_eq!(outline(&loaded.warnings), [""; 0]);
+    assert_eq!(outline(&loaded.warnings), ["0: nothing-found"]);
+    assert!(!loaded.policies.targets().is_empty());
 }
 
 #[test]

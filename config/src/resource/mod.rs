@@ -39,7 +39,10 @@ pub use workload::{SelectorSpec, WorkloadSpec};
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, Visitor},
+};
 
 /// The only `apiVersion`.
 pub const API_VERSION: &str = "countersign.dev/v1alpha1";
@@ -142,7 +145,7 @@ impl fmt::Display for Kind {
 
 /// The name of a resource, with labels and annotations.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// Lower-case letters, digits, `-` and `.`; unique among its kind and namespace.
     pub name: String,
@@ -154,4 +157,37 @@ pub struct Metadata {
     /// As in Kubernetes; not used here.
     #[serde(default, deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub creation_timestamp: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub deletion_grace_period_seconds: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub deletion_timestamp: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub finalizers: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub generate_name: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub generation: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub managed_fields: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub owner_references: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub resource_version: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub self_link: Option<IgnoredAny>,
+    /// Of the API server; not used here.
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub uid: Option<IgnoredAny>,
 }

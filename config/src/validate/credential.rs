@@ -7,17 +7,18 @@ pub(super) use source::vault_path;
 
 use std::time::Duration;
 
-use jiff::{Timestamp, tz::TimeZone};
-
 use super::{
+    deadline::Deadline,
     fields::{date, duration},
     head::Parsed,
+    names::{self, NameRule},
     table::ResourceTable,
 };
 use crate::{
     model::{Credential, JwtExchange, Provider, SecretSource, Target, VaultEngine},
     resource::CredentialSpec,
-    yaml::{Findings, Location},
+    setting::Setting,
+    yaml::{Findings, Location, Node, Value},
 };
 
 /// A credential that no request used for this long is dropped.
@@ -26,7 +27,7 @@ const IDLE_AFTER: Duration = Duration::from_mins(10);
 pub(super) fn credential(
     written: &Parsed<'_, CredentialSpec>,
     targets: &ResourceTable<Target>,
-    now: Option<Timestamp>,
+    setting: &Setting,
     findings: &Findings,
 ) -> Option<Credential> {
     let spec = &written.spec;
@@ -37,15 +38,15 @@ pub(super) fn credential(
         Some(text) => date(text, &location.key("rotateBy"), findings).map(Some),
         None => Some(None),
     };
-    if let (Some(Some(day)), Some(now)) = (rotate_by, now)
-        && now.to_zoned(TimeZone::UTC).date() > day
+    if let (Some(Some(day)), Some(now)) = (rotate_by, setting.now) {
+        Deadline::ROTATION.check(day, now, &location.key("rotateBy"), findings);
+    }
+    if setting
+        .proven
+        .as_ref()
+        .is_some_and(|gateway| !gateway.has_vault)
     {
-        findings.warning(
-            &location.key("rotateBy"),
-            "rotation-overdue",
-            "this day has passed",
-            "replace the secret, and write the day when it is due next",
-        );
+        no_vault(written, findings);
     }
     let max_age = match &spec.max_age {
         Some(text) => duration(text, &location.key("maxAge"), findings).map(Some),
@@ -80,6 +81,35 @@ pub(super) fn credential(
     })
 }
 
+/// Warns about a secret in a Vault that the gateway does not know.
+fn no_vault(written: &Parsed<'_, CredentialSpec>, findings: &Findings) {
+    let Some((_, spec)) = written.document.root.entry("spec") else {
+        return;
+    };
+    if let Some((line, column)) = vault_key(spec) {
+        findings.warning(
+            &Location::position(written.document.source, line, column),
+            "no-vault",
+            "the gateway has no `vault`, so this secret cannot be read",
+            "add `vault:` with its `address` and `auth` to the gateway",
+        );
+    }
+}
+
+/// The line and column of the first key `vault` in a credential.
+fn vault_key(node: &Node) -> Option<(usize, usize)> {
+    match &node.value {
+        Value::Map(entries) => entries.iter().find_map(|(key, value)| {
+            if key.text == "vault" {
+                return Some((key.line, key.column));
+            }
+            vault_key(value)
+        }),
+        Value::List(items) => items.iter().find_map(vault_key),
+        _ => None,
+    }
+}
+
 fn allowed_namespaces(
     written: &Parsed<'_, CredentialSpec>,
     location: &Location<'_>,
@@ -100,15 +130,8 @@ fn allowed_namespaces(
     }
     let mut sound = true;
     for (index, namespace) in namespaces.iter().enumerate() {
-        if namespace.is_empty() || namespace.contains(['*', '/', ' ']) {
-            sound = false;
-            findings.error(
-                &location.index(index),
-                "bad-name",
-                "this is not one namespace",
-                "name each namespace; patterns are not supported here",
-            );
-        }
+        let location = location.index(index);
+        sound &= names::check(namespace, NameRule::NAMESPACE, &location, findings);
     }
     sound.then(|| namespaces.clone())
 }

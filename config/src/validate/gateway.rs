@@ -1,5 +1,6 @@
 //! `Gateway`: configures one gateway, with a default for everything but `resources`.
 
+pub(super) mod here;
 mod identity;
 mod limits;
 mod mode;
@@ -52,6 +53,8 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
     };
     let identity = identity?;
     let listeners = listeners?;
+    let observe = observe?;
+    own_ports(spec, &listeners, &observe, &location, findings)?;
     has_trust_domain(&listeners, &identity, &location.key("listeners"), findings)?;
     Some(Gateway {
         name: written.name.name().to_owned(),
@@ -71,7 +74,7 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
             Some(UnmatchedSpec::Tunnel) => Unmatched::Tunnel,
         },
         upstream: upstream?,
-        observe: observe?,
+        observe,
         limits: limits?,
     })
 }
@@ -104,10 +107,9 @@ fn listeners(
     })?;
     let mut sound = true;
     for (index, listener) in listeners.iter().enumerate() {
-        let clash = listeners[..index].iter().find(|other| {
-            other.name == listener.name
-                || (other.address == listener.address && listener.address.port() != 0)
-        });
+        let clash = listeners[..index]
+            .iter()
+            .find(|other| other.name == listener.name || overlap(other.address, listener.address));
         if let Some(other) = clash {
             sound = false;
             let key = if other.name == listener.name {
@@ -124,6 +126,49 @@ fn listeners(
         }
     }
     sound.then_some(listeners)
+}
+
+/// Reports an admin endpoint whose port a listener has.
+fn own_ports(
+    spec: &GatewaySpec,
+    listeners: &[Listener],
+    observe: &Observe,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<()> {
+    let Some(admin) = observe.admin else {
+        return Some(());
+    };
+    let Some(index) = listeners
+        .iter()
+        .position(|listener| overlap(listener.address, admin))
+    else {
+        return Some(());
+    };
+    let written = spec
+        .observe
+        .as_ref()
+        .and_then(|observe| observe.admin.as_ref());
+    let place = match written {
+        Some(_) => location.key("observe").key("admin"),
+        None => location.key("listeners").index(index).key("address"),
+    };
+    findings.error(
+        &place,
+        "duplicate-listener",
+        format!(
+            "a listener and the admin endpoint (`observe.admin`) have the same port at {admin}"
+        ),
+        "give each a port of its own; without the key the admin endpoint is at 127.0.0.1:9901",
+    );
+    None
+}
+
+/// Whether only one of two sockets could be bound to these addresses.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let same = one.ip() == other.ip() || (any && one.is_ipv4() == other.is_ipv4());
+    same && one.port() == other.port() && one.port() != 0
 }
 
 /// A listener that asks for SVIDs but has no trust domain would refuse every client.

@@ -5,6 +5,7 @@ use std::path::Path;
 use foldhash::HashMap;
 use serde::{Deserialize, de::IgnoredAny};
 
+use super::names::{self, NameRule};
 use crate::{
     model::ResourceName,
     problem::{Place, Severity},
@@ -57,6 +58,9 @@ struct Envelope {
     metadata: Metadata,
     #[serde(rename = "spec")]
     _spec: IgnoredAny,
+    /// The controllers' of a cluster; not used here.
+    #[serde(rename = "status")]
+    _status: Option<IgnoredAny>,
 }
 
 /// Reads the heads of all documents. A document without a known kind is reported and left out.
@@ -183,27 +187,17 @@ fn name(
     findings: &Findings,
 ) -> Option<ResourceName> {
     let location = location.key("metadata");
-    let valid = is_name(&metadata.name, 253);
-    if !valid {
-        findings.error(
-            &location.key("name"),
-            "bad-name",
-            "this is not a name",
-            "use lower-case letters, digits, `-` and `.`, with a letter or digit at both ends",
-        );
-    }
+    let valid = names::check(
+        &metadata.name,
+        NameRule::RESOURCE,
+        &location.key("name"),
+        findings,
+    );
     match (kind.is_namespaced(), &metadata.namespace) {
-        (true, Some(namespace)) if is_name(namespace, 63) && !namespace.contains('.') => {
-            valid.then(|| ResourceName::namespaced(namespace, &metadata.name))
-        }
-        (true, Some(_)) => {
-            findings.error(
-                &location.key("namespace"),
-                "bad-name",
-                "this is not a namespace",
-                "use at most 63 lower-case letters, digits and `-`",
-            );
-            None
+        (true, Some(namespace)) => {
+            let place = location.key("namespace");
+            let sound = names::check(namespace, NameRule::NAMESPACE, &place, findings);
+            (valid && sound).then(|| ResourceName::namespaced(namespace, &metadata.name))
         }
         (true, None) => {
             findings.error(
@@ -236,17 +230,4 @@ fn written_name(kind: Kind, document: &Document<'_>) -> Option<ResourceName> {
         Some(namespace) if kind.is_namespaced() => ResourceName::namespaced(namespace, name),
         _ => ResourceName::cluster_wide(name),
     })
-}
-
-/// An RFC 1123 subdomain, as Kubernetes requires for names.
-fn is_name(text: &str, longest: usize) -> bool {
-    text.len() <= longest
-        && text.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            matches!((bytes.first(), bytes.last()), (Some(first), Some(last))
-                if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
-                && bytes
-                    .iter()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-        })
 }

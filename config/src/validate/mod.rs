@@ -4,24 +4,28 @@
 //! references to it are not reported too.
 
 mod credential;
+mod deadline;
 mod fields;
 mod gateway;
 mod head;
+mod names;
 mod policy;
 mod reach;
+mod selectable;
 mod table;
 mod target;
 mod usage;
 mod workload;
 
-use std::{path::Path, sync::Arc};
+pub(crate) use gateway::here::NOT_IN_KUBERNETES;
 
-use jiff::Timestamp;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     model::{Credential, Gateway, Policy, Target, Workload},
     resource::Kind,
-    yaml::{Document, Findings},
+    setting::Setting,
+    yaml::{Document, Findings, placeholders},
 };
 use table::ResourceTable;
 
@@ -37,17 +41,18 @@ pub(crate) struct Parts {
 /// Checks the resources among the documents.
 pub(crate) fn resources(
     documents: &[Document<'_>],
-    now: Option<Timestamp>,
+    setting: &Setting,
     findings: &Findings,
 ) -> Parts {
+    placeholders::check(documents, findings);
     let heads = head::read_all(documents, findings);
 
     let workloads = ResourceTable::fill(Kind::Workload, &heads, findings, |written| {
-        workload::workload(written, findings)
+        workload::workload(written, setting, findings)
     });
     let targets = target::all(&heads, findings);
     let credentials = ResourceTable::fill(Kind::Credential, &heads, findings, |written| {
-        credential::credential(written, &targets, now, findings)
+        credential::credential(written, &targets, setting, findings)
     });
     let known = policy::References {
         workloads: &workloads,
@@ -56,7 +61,7 @@ pub(crate) fn resources(
         samples: &reach::Samples::default(),
     };
     let policies = ResourceTable::fill(Kind::AccessPolicy, &heads, findings, |written| {
-        policy::policy(written, &known, now, findings)
+        policy::policy(written, &known, setting.now, findings)
     });
     // A Gateway file may be among its resources; then it is checked with them.
     for written in head::specs(Kind::Gateway, &heads, findings).flatten() {
@@ -75,12 +80,15 @@ pub(crate) fn resources(
     }
 }
 
-/// Checks the one gateway among the documents of its file.
+/// Checks the one gateway among the documents of its file; with `here`, also whether this machine has what it
+/// names.
 pub(crate) fn gateway(
     path: &Path,
     documents: &[Document<'_>],
+    here: bool,
     findings: &Findings,
 ) -> Option<Gateway> {
+    placeholders::check(documents, findings);
     let heads = head::read_all(documents, findings);
     for head in heads.iter().filter(|head| head.kind != Kind::Gateway) {
         findings.error(
@@ -105,5 +113,10 @@ pub(crate) fn gateway(
             "keep one; each gateway is started from a file of its own",
         );
     }
-    gateway::gateway(&first?, findings)
+    let first = first?;
+    let gateway = gateway::gateway(&first, findings)?;
+    if here {
+        gateway::here::check(&first, &gateway, findings);
+    }
+    Some(gateway)
 }

@@ -6,7 +6,7 @@ mod unread;
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     fields::{
@@ -25,6 +25,9 @@ use crate::{
     schedule::{Schedule, ScheduleError},
     yaml::{Findings, Location},
 };
+
+/// How long before a policy's end there is a warning.
+const EXPIRES_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The resources that a policy may refer to.
 #[derive(Debug, Clone, Copy)]
@@ -228,6 +231,13 @@ fn ends(
             "never-opens",
             "the schedule does not open again before this time",
             "remove the policy, or change its schedule or `notAfter`",
+        );
+    } else if end.duration_since(now) < EXPIRES_SOON {
+        findings.warning(
+            &location.key("notAfter"),
+            "expires-soon",
+            "from this time on, within a week, the policy permits nothing",
+            "write a later time if it is needed for longer",
         );
     }
 }

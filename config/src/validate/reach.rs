@@ -73,19 +73,20 @@ pub(super) fn check(
         ) else {
             continue;
         };
-        let try_out = |pattern: &str| {
-            let outcomes = outcomes(target, &of_target.paths, &hosts, pattern, findings);
-            verdict(&outcomes, is_filled)
-        };
+        let try_out = |pattern: &str| outcomes(target, &of_target.paths, &hosts, pattern, findings);
         if rule.paths.is_any() {
-            if let Some(dead) = try_out("/**") {
+            if let Some(dead) = verdict(&try_out("/**").outcomes, is_filled) {
                 dead.report(target, &location, findings);
             }
             continue;
         }
         for (index, pattern) in rule.paths.written().iter().enumerate() {
-            if let Some(dead) = try_out(pattern) {
-                dead.report(target, &location.key("paths").index(index), findings);
+            let location = location.key("paths").index(index);
+            let tried = try_out(pattern);
+            match verdict(&tried.outcomes, is_filled) {
+                Some(dead) => dead.report(target, &location, findings),
+                None if rule.hosts.is_empty() => tried.report_hosts(target, &location, findings),
+                None => {}
             }
         }
     }
@@ -161,6 +162,42 @@ enum Outcome {
     Bare,
 }
 
+/// What became of the samples for a pattern.
+struct Tried {
+    outcomes: Vec<Outcome>,
+    /// Hosts at which no route covers it, if it is covered only by routes for whole hosts.
+    hosts_without: Vec<String>,
+}
+
+impl Tried {
+    fn unknown() -> Self {
+        Self {
+            outcomes: vec![Outcome::Bare],
+            hosts_without: Vec::new(),
+        }
+    }
+
+    /// Warns about a path that only hosts with any path have: often one that is wrong for the others.
+    fn report_hosts(&self, target: &Target, location: &Location<'_>, findings: &Findings) {
+        let Some(first) = self.hosts_without.first() else {
+            return;
+        };
+        let others = match self.hosts_without.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more hosts"),
+        };
+        findings.warning(
+            location,
+            "no-route-at-host",
+            format!(
+                "the target `{}` has no route for these requests at `{first}`{others}, only at hosts where it has a route for every path",
+                target.name
+            ),
+            "compare the path with the target's routes; if it is right, add `hosts:` to the rule",
+        );
+    }
+}
+
 /// What the target does with requests that match the pattern. A route with paths is more specific than
 /// one for a whole host, so the latter count only if there are none of the former. Beyond the bound on
 /// tries everything counts as let through.
@@ -170,29 +207,32 @@ fn outcomes(
     hosts: &[Host],
     pattern: &str,
     findings: &Findings,
-) -> Vec<Outcome> {
+) -> Tried {
     let own = samples(pattern);
     let mut paths: Vec<_> = own.iter().collect();
     if !of_routes.is_empty() {
         // An invalid pattern was reported where it was first parsed.
         let Ok(pattern) = PathPatterns::parse(&[pattern], false) else {
-            return vec![Outcome::Bare];
+            return Tried::unknown();
         };
         if !findings.may_try(of_routes.len()) {
-            return vec![Outcome::Bare];
+            return Tried::unknown();
         }
         paths.extend(of_routes.iter().filter(|path| pattern.matches(path)));
     }
     if !findings.may_try(hosts.len() * paths.len() * target.routes.len()) {
-        return vec![Outcome::Bare];
+        return Tried::unknown();
     }
+    let mut hosts_without = Vec::new();
     let mut by_path = Vec::new();
     let mut by_host = Vec::new();
     for host in hosts {
+        let mut routed = false;
         for path in &paths {
             let Some(route) = target.route_for(host, path) else {
                 continue;
             };
+            routed = true;
             let outcome = match (&route.deny, &route.attach) {
                 (Some(detail), _) => Outcome::Denied(detail.clone()),
                 (None, Some(attach)) => Outcome::Attached(attach.slot.clone()),
@@ -204,8 +244,21 @@ fn outcomes(
                 by_path.push(outcome);
             }
         }
+        if !routed {
+            hosts_without.push(host.to_string().replace(FILLER, "*"));
+        }
     }
-    if by_path.is_empty() { by_host } else { by_path }
+    if by_path.is_empty() {
+        Tried {
+            outcomes: by_host,
+            hosts_without,
+        }
+    } else {
+        Tried {
+            outcomes: by_path,
+            hosts_without: Vec::new(),
+        }
+    }
 }
 
 /// Paths that match a pattern, with wildcards filled in, without those that are not canonical.

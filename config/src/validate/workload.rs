@@ -1,18 +1,25 @@
 //! `Workload`: who.
 
+use std::collections::BTreeMap;
+
 use super::{
+    deadline::Deadline,
     fields::{date, each, non_blank},
     head::Parsed,
+    names::{self, NameRule},
+    selectable,
 };
 use crate::{
     model::{Selector, Workload},
     resource::{SelectorSpec, WorkloadSpec},
+    setting::Setting,
     spiffe::SpiffeId,
     yaml::{Findings, Location},
 };
 
 pub(super) fn workload(
     written: &Parsed<'_, WorkloadSpec>,
+    setting: &Setting,
     findings: &Findings,
 ) -> Option<Workload> {
     let spec = &written.spec;
@@ -22,6 +29,9 @@ pub(super) fn workload(
         Some(text) => date(text, &location.key("reviewBy"), findings).map(Some),
         None => Some(None),
     };
+    if let (Some(Some(day)), Some(now)) = (review_by, setting.now) {
+        Deadline::REVIEW.check(day, now, &location.key("reviewBy"), findings);
+    }
     if spec.selectors.is_empty() {
         findings.error(
             &location.key("match"),
@@ -33,7 +43,11 @@ pub(super) fn workload(
     let selectors = each(
         &spec.selectors,
         &location.key("match"),
-        |selector, location| self::selector(selector, written.namespace(), location, findings),
+        |selector, location| {
+            let usable = self::selector(selector, written.namespace(), location, findings)?;
+            selectable::check(&usable, setting, location, findings);
+            Some(usable)
+        },
     );
     Some(Workload {
         name: written.name.clone(),
@@ -61,16 +75,23 @@ fn selector(
             "add `serviceAccount` or `spiffeId`",
         );
     }
-    for (name, value) in [
-        ("cluster", &spec.cluster),
-        ("namespace", &spec.namespace),
-        ("serviceAccount", &spec.service_account),
-        ("cronJob", &spec.cron_job),
+    if let Some(cluster) = &spec.cluster {
+        sound &= exact(cluster, &location.key("cluster"), findings);
+    }
+    for (key, value, rule) in [
+        ("namespace", &spec.namespace, NameRule::SELECTED_NAMESPACE),
+        (
+            "serviceAccount",
+            &spec.service_account,
+            NameRule::SERVICE_ACCOUNT,
+        ),
+        ("cronJob", &spec.cron_job, NameRule::CRON_JOB),
     ] {
         if let Some(value) = value {
-            sound &= exact(value, &location.key(name), findings);
+            sound &= names::check(value, rule, &location.key(key), findings);
         }
     }
+    sound &= pod_labels(&spec.pod_labels, &location.key("podLabels"), findings);
     if let Some(id) = &spec.spiffe_id {
         sound &= spiffe_id(id, &location.key("spiffeId"), findings);
     }
@@ -104,6 +125,36 @@ fn exact(value: &str, location: &Location<'_>, findings: &Findings) -> bool {
         );
     }
     exact
+}
+
+/// Names and values of labels, as the API server accepts them.
+fn pod_labels(
+    labels: &BTreeMap<String, String>,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> bool {
+    let mut sound = true;
+    for (name, value) in labels {
+        if !names::is_label_name(name) {
+            sound = false;
+            findings.error(
+                &location.key_name(name),
+                "bad-selector",
+                "this is not the name of a label",
+                "write it as the pod has it, such as `app` or `app.kubernetes.io/name`",
+            );
+        }
+        if !names::is_label_value(value) {
+            sound = false;
+            findings.error(
+                &location.key(name),
+                "bad-selector",
+                "this is not the value of a label",
+                "use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+            );
+        }
+    }
+    sound
 }
 
 fn spiffe_id(id: &str, location: &Location<'_>, findings: &Findings) -> bool {

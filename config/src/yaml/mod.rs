@@ -5,14 +5,18 @@
 //! every structural mistake, and `validate` uses the same tree to find the place of each finding
 //! ([`Location`]).
 
+pub(crate) mod changes;
 mod compose;
 mod library;
+pub(crate) mod lists;
 mod node;
+pub(crate) mod placeholders;
 pub(crate) mod read;
 pub(crate) mod redact;
 mod split;
 
 pub(crate) use node::{Key, Node, Value};
+pub use read::closest;
 pub(crate) use split::documents;
 
 use std::{

@@ -143,10 +143,7 @@ pub(crate) fn did_you_mean<'n>(written: &str, known: impl IntoIterator<Item = &'
 }
 
 /// The known name that is spelled almost like this one.
-pub(crate) fn closest<'n>(
-    written: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Option<&'n str> {
+pub fn closest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     /// Longer names are not typing errors.
     const LONGEST: usize = 256;
     let length = written.chars().count();

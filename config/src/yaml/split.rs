@@ -3,7 +3,9 @@
 
 use serde_saphyr::UserMessageFormatter;
 
-use super::{Document, Findings, Location, Source, Value, compose, library, node::size};
+use super::{
+    Document, Findings, Location, Source, Value, compose, library, node::size, placeholders,
+};
 
 /// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
@@ -17,7 +19,9 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
             None => match library::document(text, lines_before) {
                 Ok(root) => root,
                 Err(error) => {
-                    report(source, lines_before, text, &error, findings);
+                    if !report_placeholder(source, lines_before, text, findings) {
+                        report(source, lines_before, text, &error, findings);
+                    }
                     continue;
                 }
             },
@@ -63,6 +67,30 @@ fn is_blank(line: &str) -> bool {
         .trim_start_matches('\u{feff}')
         .trim();
     line.is_empty() || line.starts_with('#')
+}
+
+/// Reports the first placeholder of a text that is not valid YAML; without quotes they begin mappings.
+fn report_placeholder(
+    source: &Source,
+    lines_before: usize,
+    text: &str,
+    findings: &Findings,
+) -> bool {
+    for (number, line) in text.lines().enumerate() {
+        let content = line.split(" #").next().unwrap_or_default();
+        if content.starts_with('#') {
+            continue;
+        }
+        let Some(placeholder) = placeholders::find(content) else {
+            continue;
+        };
+        let before = line.split(placeholder).next().unwrap_or_default();
+        let column = before.chars().count() + 1;
+        let location = Location::position(source, lines_before + number + 1, column);
+        placeholders::report(&location, placeholder, true, findings);
+        return true;
+    }
+    false
 }
 
 fn report(

@@ -23,7 +23,8 @@ fn all() -> Vec<Arc<Target>> {
     let findings = Findings::default();
     let catalog = catalog();
     let documents = super::parse(&catalog, &findings);
-    let parts = crate::validate::resources(&documents, None, &findings);
+    let parts =
+        crate::validate::resources(&documents, &crate::setting::Setting::default(), &findings);
     assert_eq!(outline(&findings.into_problems()), [""; 0]);
     parts.targets
 }

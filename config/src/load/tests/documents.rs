@@ -1,6 +1,8 @@
 //! The examples in the documentation load unchanged.
 
-use super::{load_texts, outline};
+use std::fs;
+
+use super::{gateway, load_texts, outline};
 
 /// The target that credential examples refer to.
 const TARGET: &str = "
@@ -45,4 +47,21 @@ fn every_example_of_a_credential_loads() {
         assert_eq!(other, [""; 0], "{block}");
     }
     assert!(seen >= 6, "only {seen} examples were found");
+}
+
+#[test]
+fn every_gateway_of_the_readme_loads() {
+    let document = include_str!("../../../../README.md");
+    let directory = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for block in blocks(document) {
+        if block.contains("kind: Gateway") {
+            seen += 1;
+            let file = directory.path().join("gateway.yaml");
+            fs::write(&file, block).unwrap();
+            let (_, warnings) = gateway(&file).unwrap_or_else(|problems| panic!("{problems}"));
+            assert_eq!(outline(&warnings), [""; 0], "{block}");
+        }
+    }
+    assert_eq!(seen, 2);
 }

@@ -28,7 +28,7 @@ fn only_yaml_directly_in_the_directory_counts() {
     fs::create_dir(root.join("below")).unwrap();
     write(&root.join("below"), "x.yaml", BROKEN);
     let loaded = resources(&[root]).unwrap();
-    assert_eq!(outline(&loaded.warnings), [""; 0]);
+    assert_eq!(outline(&loaded.warnings), ["0: not-read"]);
     assert_eq!(codes(resources(&[root.join("below")])), ["1: invalid-yaml"]);
 }
 
@@ -71,5 +71,55 @@ fn what_cannot_be_read_is_named() {
     assert_eq!(
         codes(resources(&[root.join("vanished")])),
         ["0: unreadable"]
+    );
+}
+
+#[test]
+fn a_place_with_nothing_in_it_is_a_finding() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let nothing = ["0: nothing-found"];
+    assert_eq!(codes(resources(&[root])), nothing);
+    write(root, "base.yaml.txt", BASE);
+    write(root, ".hidden.yaml", BASE);
+    assert_eq!(codes(resources(&[root])), nothing);
+    // Of several places too.
+    let full = tempfile::tempdir().unwrap();
+    write(full.path(), "base.yaml", BASE);
+    assert_eq!(codes(resources(&[full.path(), root])), nothing);
+    write(root, "comments.yaml", "# kind: Workload\n---\n");
+    assert_eq!(codes(resources(&[root])), nothing);
+    assert_eq!(codes(resources(&[full.path(), root])), [""; 0]);
+    write(
+        root,
+        "empty.yaml",
+        "apiVersion: v1\nkind: List\nitems: []\n",
+    );
+    assert_eq!(codes(resources(&[root])), [nothing[0]; 2]);
+}
+
+#[test]
+fn a_directory_below_that_has_resources_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    for (below, file) in [
+        ("team", "base.yml"),
+        ("docs", "a.md"),
+        ("..2026_1", "b.yaml"),
+    ] {
+        fs::create_dir(root.join(below)).unwrap();
+        write(&root.join(below), file, BASE);
+    }
+    let loaded = resources(&[root]).unwrap();
+    assert_eq!(
+        outline(&loaded.warnings),
+        ["0: nothing-found", "0: not-read"]
+    );
+    let text = loaded.warnings.to_string();
+    assert!(text.contains("team"), "{text}");
+    // Named itself, it is read.
+    assert_eq!(
+        codes(resources(&[root, &root.join("team")])),
+        ["0: nothing-found"]
     );
 }

@@ -29,8 +29,8 @@ fn the_base_is_right() {
 #[case::kind("kind: Credential", "kind: Credentials", &["11: wrong-kind", "26: dangling-reference"])]
 #[case::no_namespace("name: post, namespace: qa", "name: post", &["21: missing-key"])]
 #[case::bad_name("name: post", "name: Post", &["21: bad-name"])]
-#[case::unknown_in_metadata("{ name: post,", "{ name: post, finalizers: [],", &["21: unknown-key"])]
-#[case::unknown_in_head("kind: Workload\n", "kind: Workload\nstatus: {}\n", &["3: unknown-key"])]
+#[case::unknown_in_metadata("{ name: post,", "{ name: post, finalizer: [],", &["21: unknown-key"])]
+#[case::unknown_in_head("kind: Workload\n", "kind: Workload\nstate: {}\n", &["3: unknown-key"])]
 // Structure.
 #[case::unknown_key("workloads: [app]", "workload: [app]", &["22: missing-key", "24: unknown-key"])]
 #[case::missing_key("  owner: qa@example.com\n  reviewBy", "  reviewBy", &["4: missing-key"])]
@@ -89,6 +89,17 @@ fn is_an_error(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) 
 #[case::observe("  allow:", "  mode: observe\n  allow:", &["27: not-enforced"])]
 #[case::expired("2027-06-30T00:00:00Z", "2026-11-23T05:00:00Z", &["32: expired"])]
 #[case::overdue("rotateBy: 2027-03-31", "rotateBy: 2026-11-22", &["17: rotation-overdue"])]
+#[case::rotated_today("rotateBy: 2027-03-31", "rotateBy: 2026-11-23", &["17: rotation-due"])]
+#[case::rotated_soon("rotateBy: 2027-03-31", "rotateBy: 2026-12-23", &["17: rotation-due"])]
+#[case::review_overdue("reviewBy: 2027-06-30", "reviewBy: 2026-11-22", &["6: review-overdue"])]
+#[case::review_due("reviewBy: 2027-06-30", "reviewBy: 2026-12-23", &["6: review-due"])]
+#[case::expires_soon("2027-06-30T00:00:00Z", "2026-11-29T05:00:00Z", &["32: expires-soon"])]
+#[case::never_opens("    rate: 60/m", "    schedule: { cron: \"0 0 1 7 *\", duration: 1h, timeZone: UTC }", &["32: never-opens"])]
+#[case::never_closes("    rate: 60/m", "    schedule: { cron: \"*/30 * * * *\", duration: 30m, timeZone: UTC }", &["33: never-closes"])]
+#[case::cron_job("serviceAccount: app", "serviceAccount: app\n      cronJob: app", &["9: matches-nobody"])]
+#[case::pod_labels("serviceAccount: app", "serviceAccount: app\n      podLabels: { app: app }", &["9: matches-nobody"])]
+#[case::contradiction("serviceAccount: app", "serviceAccount: app\n      spiffeId: spiffe://prod.example.com/ns/qa/sa/ap", &["9: matches-nobody"])]
+#[case::only_at_some_hosts("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "paths: [\"/chat.postMessage\"]", &["28: no-route-at-host"])]
 #[case::everything("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "{}", &["28: allows-everything"])]
 fn is_a_warning(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) {
     let text = with(from, to);
@@ -99,7 +110,25 @@ fn is_a_warning(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str])
 #[rstest]
 #[case::other_namespace_by_name("credential: bot", "credential: qa/bot")]
 #[case::by_slot("credential: bot", "credentials: { bot: bot }")]
-#[case::due_today("rotateBy: 2027-03-31", "rotateBy: 2026-11-23")]
+#[case::due_later("rotateBy: 2027-03-31", "rotateBy: 2026-12-24")]
+#[case::reviewed_later("reviewBy: 2027-06-30", "reviewBy: 2026-12-24")]
+#[case::expires_later("2027-06-30T00:00:00Z", "2026-11-30T05:00:00Z")]
+#[case::closes(
+    "    rate: 60/m",
+    "    schedule: { cron: \"*/30 * * * *\", duration: 29m, timeZone: UTC }"
+)]
+#[case::closes_at_night(
+    "    rate: 60/m",
+    "    schedule: { cron: \"* 6-22 * * *\", duration: 45m, timeZone: UTC }"
+)]
+#[case::closes_on_sundays(
+    "    rate: 60/m",
+    "    schedule: { cron: \"* * * * MON-SAT\", duration: 45m, timeZone: UTC }"
+)]
+#[case::both_proofs(
+    "serviceAccount: app",
+    "serviceAccount: app\n      spiffeId: spiffe://prod.example.com/ns/qa/sa/app"
+)]
 #[case::a_wide_pattern_with_denied_parts("/api/chat.postMessage", "/api/**")]
 #[case::a_pattern_of_one_segment("/api/chat.postMessage", "/api/chat.*")]
 #[case::any_host("hosts: [slack.com]\n      methods", "methods")]

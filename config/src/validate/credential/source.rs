@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     model::{SecretSource, VaultEngine},
     resource::{ExecSpec, SecretReference, VaultEngineSpec, VaultKey},
-    validate::fields::{duration, non_blank},
+    validate::{
+        fields::{duration, non_blank},
+        names::{self, NameRule},
+    },
     yaml::{Findings, Location},
 };
 
@@ -38,11 +41,16 @@ pub(super) fn source(
         }
         SecretReference::KubernetesSecret(secret) => {
             let location = location.key("kubernetesSecret");
-            let name = non_blank(&secret.name, &location.key("name"), findings);
-            let key = non_blank(&secret.key, &location.key("key"), findings);
-            Some(SecretSource::KubernetesSecret {
-                name: name?,
-                key: key?,
+            let name = names::check(
+                &secret.name,
+                NameRule::SECRET,
+                &location.key("name"),
+                findings,
+            );
+            let key = names::secret_key(&secret.key, &location.key("key"), findings);
+            (name && key).then(|| SecretSource::KubernetesSecret {
+                name: secret.name.clone(),
+                key: secret.key.clone(),
             })
         }
         SecretReference::Vault(field) => vault(field, &location.key("vault"), findings),

@@ -8,6 +8,7 @@ use crate::{
     validate::{
         credential::vault_path,
         fields::{non_blank, safe_url},
+        names::{self, NameRule},
     },
     yaml::{Findings, Location},
 };
@@ -50,8 +51,9 @@ pub(super) fn state(
         }),
         (None, Some(kubernetes), None) => {
             let location = location.key("kubernetes").key("namespace");
-            let namespace = non_blank(&kubernetes.namespace, &location, findings)?;
-            Some(StateStore::Kubernetes { namespace })
+            let namespace = kubernetes.namespace.clone();
+            names::check(&namespace, NameRule::NAMESPACE, &location, findings)
+                .then_some(StateStore::Kubernetes { namespace })
         }
         (None, None, Some(vault)) => {
             let location = location.key("vault");
