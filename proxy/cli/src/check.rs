@@ -3,7 +3,12 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use countersign_config::load;
+use countersign_config::{
+    load,
+    model::{Gateway, ResourceSource},
+    problem::{Problem, Problems, Severity},
+    setting::Setting,
+};
 use countersign_core::clock::Clock;
 use countersign_gateway::certificates;
 
@@ -18,7 +23,7 @@ pub(super) struct CheckCommand {
     /// A file of resources, as for kubectl.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A Gateway file to check as well.
+    /// A Gateway file to check as well; without DIR, with the resources that it names.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Also fail on warnings.
@@ -29,41 +34,77 @@ pub(super) struct CheckCommand {
 impl CheckCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut found = Vec::new();
+        let mut setting = Setting::at(Clock::system().now());
+        let mut paths: Vec<PathBuf> = self.paths.iter().chain(&self.files).cloned().collect();
+        let mut checked = Vec::new();
         if let Some(config) = &self.config {
-            match load::gateway(config) {
+            match load::gateway_here(config) {
                 Ok((gateway, warnings)) => {
+                    setting = setting.of(&gateway);
                     found.extend(warnings.0);
                     let now = Clock::system().now();
                     found.extend(certificates::check(&gateway, now).0);
+                    checked.push(format!("gateway {}", gateway.name));
+                    if paths.is_empty() {
+                        paths = directories(&gateway);
+                    }
                 }
                 Err(problems) => found.extend(problems.0),
             }
         }
-        let paths: Vec<_> = self.paths.iter().chain(&self.files).collect();
-        let mut summary = String::new();
         if !paths.is_empty() {
-            match load::resources_at(&paths, Clock::system().now()) {
+            match load::resources_in(&paths, &setting) {
                 Ok(loaded) => {
                     let policies = &loaded.policies;
-                    summary = format!(
+                    checked.push(format!(
                         "{} workloads, {} policies, {} credentials, revision {}",
                         policies.workloads().len(),
                         policies.policies().len(),
                         policies.credentials().len(),
                         policies.revision()
-                    );
+                    ));
                     found.extend(loaded.warnings.0);
                 }
                 Err(problems) => found.extend(problems.0),
             }
         }
-        let problems = countersign_config::problem::Problems(found);
+        let problems = Problems(found.into_iter().map(nothing_is_an_error).collect());
         let code = report::problems(&problems)?;
         let failed = code == ExitCode::FAILURE || (self.strict && !problems.0.is_empty());
         if failed {
             return Ok(ExitCode::FAILURE);
         }
-        writeln!(output::stdout(), "usable: {summary}")?;
+        let warnings = match problems.0.len() {
+            0 => String::new(),
+            1 => ", with one warning".to_owned(),
+            more => format!(", with {more} warnings"),
+        };
+        let checked = checked.join(", ");
+        writeln!(output::stdout(), "usable{warnings}: {checked}")?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The directories of resources that a gateway names and this machine has. A warning names the others.
+fn directories(gateway: &Gateway) -> Vec<PathBuf> {
+    let sources = gateway.resources.iter();
+    sources
+        .filter_map(|source| match source {
+            ResourceSource::Directory(directory) => directory.exists().then(|| directory.clone()),
+            ResourceSource::Kubernetes => None,
+        })
+        .collect()
+}
+
+/// A gateway may run without resources yet; a check of nothing proves nothing.
+fn nothing_is_an_error(problem: Problem) -> Problem {
+    let severity = if problem.code == load::NOTHING_FOUND {
+        Severity::Error
+    } else {
+        problem.severity
+    };
+    Problem {
+        severity,
+        ..problem
     }
 }

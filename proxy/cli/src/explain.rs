@@ -17,7 +17,11 @@ use countersign_core::{
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
 
-use super::{output, report};
+use super::{
+    files::found,
+    output, report,
+    subject::{self, Named},
+};
 
 /// Shows how a request would be decided, and how each rule contributed. Exit code 0 if it would be
 /// permitted, 3 if not.
@@ -26,7 +30,8 @@ pub(super) struct ExplainCommand {
     /// A directory or file of resources.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// The caller: `system:serviceaccount:NAMESPACE:NAME`, or a SPIFFE ID.
+    /// The caller: a workload's name, NAMESPACE/NAME of a service account,
+    /// `system:serviceaccount:NAMESPACE:NAME`, or a SPIFFE ID.
     #[arg(long = "as", value_name = "SUBJECT")]
     subject: String,
     /// The issuer's name; needed only if selectors name several clusters.
@@ -59,8 +64,10 @@ impl ExplainCommand {
             Ok(loaded) => loaded,
             Err(problems) => return report::problems(&problems),
         };
-        let (authority, path) = self.destination(&loaded.policies)?;
-        let (caller, assumed) = self.caller(&loaded.policies)?;
+        found(&loaded)?;
+        let policies = &loaded.policies;
+        let (authority, path) = self.destination(policies)?;
+        let (caller, assumed) = self.caller(policies)?;
         let request = RequestFacts {
             host: authority.host(),
             port: authority.port(),
@@ -68,16 +75,20 @@ impl ExplainCommand {
             path: &path,
         };
         let at = self.at.unwrap_or_else(|| Clock::system().now());
-        let explanation = loaded.policies.explain(&caller, &request, at);
+        let explanation = policies.explain(&caller, &request, at);
         let mut stdout = output::stdout();
-        if let Some(cluster) = assumed {
-            writeln!(
-                stdout,
-                "assumed: --cluster {}, the only one that selectors name",
-                escaped(&cluster)
-            )?;
+        for assumption in assumed {
+            writeln!(stdout, "assumed: {}", escaped(&assumption))?;
         }
         let text = explanation.to_string();
+        if policies.recognise(&caller).is_unknown() {
+            let suggestion = subject::suggestion(&self.subject, policies.workloads());
+            writeln!(
+                stdout,
+                "no workload matches this caller{}",
+                escaped(&suggestion)
+            )?;
+        }
         writeln!(stdout, "{}", escaped_lines(&text))?;
         let refused = match &explanation.decision {
             Decision::Permit(_) => None,
@@ -104,30 +115,49 @@ impl ExplainCommand {
         Ok((authority, path))
     }
 
-    /// The facts of the caller, and the cluster if it was assumed.
-    fn caller(&self, policies: &PolicySet) -> anyhow::Result<(CallerFacts, Option<Arc<str>>)> {
+    /// The facts of the caller, and what was assumed about it.
+    fn caller(&self, policies: &PolicySet) -> anyhow::Result<(CallerFacts, Vec<String>)> {
         let mut facts = CallerFacts {
             cluster: self.cluster.as_deref().map(Into::into),
             kubernetes: self.kubernetes(),
             ..CallerFacts::default()
         };
-        if self.subject.starts_with("spiffe://") {
-            facts.spiffe_id = Some(self.subject.as_str().into());
-            return Ok((facts, None));
+        let mut assumed = Vec::new();
+        match subject::read(&self.subject, policies.workloads())? {
+            Named::Spiffe(id) => facts.spiffe_id = Some(id.shared()),
+            Named::Account(namespace, name) => {
+                facts.namespace = Some(namespace.into());
+                facts.service_account = Some(name.into());
+            }
+            Named::Workload(workload) => {
+                let selector = subject::selector(workload);
+                if let Some(account) = &selector.service_account {
+                    let namespace = subject::namespace(selector, workload);
+                    facts.namespace = namespace.map(Into::into);
+                    facts.service_account = Some(account.as_str().into());
+                    let namespace = namespace.unwrap_or_default();
+                    assumed.push(format!("the service account {namespace}/{account}"));
+                }
+                if let Some(id) = &selector.spiffe_id {
+                    facts.spiffe_id = Some(id.as_str().into());
+                    assumed.push(format!("the SPIFFE ID {id}"));
+                }
+                if facts.cluster.is_none()
+                    && let Some(cluster) = &selector.cluster
+                {
+                    facts.cluster = Some(cluster.as_str().into());
+                    assumed.push(format!("--cluster {cluster}"));
+                }
+            }
         }
-        let account = self.subject.strip_prefix("system:serviceaccount:");
-        let (namespace, name) = account
-            .and_then(|account| account.split_once(':'))
-            .context("--as needs system:serviceaccount:NAMESPACE:NAME or a SPIFFE ID")?;
-        facts.namespace = Some(namespace.into());
-        facts.service_account = Some(name.into());
-        let assumed = if facts.cluster.is_none() {
-            only_cluster(policies)
-        } else {
-            None
-        };
-        if let Some(cluster) = &assumed {
-            facts.cluster = Some(Arc::clone(cluster));
+        if facts.service_account.is_some()
+            && facts.cluster.is_none()
+            && let Some(cluster) = only_cluster(policies)
+        {
+            assumed.push(format!(
+                "--cluster {cluster}, the only one that selectors name"
+            ));
+            facts.cluster = Some(cluster);
         }
         Ok((facts, assumed))
     }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::Context;
-use countersign_config::{load, model::Gateway, problem::Problems};
+use countersign_config::{
+    load::{self, Loaded},
+    model::Gateway,
+    problem::{Problems, Severity},
+};
 
 /// Loads the Gateway file, or reports all its mistakes.
 pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
@@ -18,11 +22,23 @@ pub(super) fn load_gateway(path: &Path) -> anyhow::Result<Gateway> {
     Ok(gateway)
 }
 
-/// All mistakes, as one error.
+/// An error if one of the places has no resources.
+pub(super) fn found(loaded: &Loaded) -> anyhow::Result<()> {
+    let mut warnings = loaded.warnings.0.iter();
+    match warnings.find(|warning| warning.code == load::NOTHING_FOUND) {
+        Some(nothing) => Err(anyhow::anyhow!("{nothing}")),
+        None => Ok(()),
+    }
+}
+
+/// All mistakes, as one error; without the warnings, which are none.
 pub(super) fn unusable(problems: &Problems) -> anyhow::Error {
+    let errors = problems.0.iter();
+    let errors = errors.filter(|problem| problem.severity == Severity::Error);
+    let errors = Problems(errors.cloned().collect());
     anyhow::anyhow!(
         "the configuration has mistakes:\n\n{}",
-        problems.render(false)
+        errors.render(false)
     )
 }
 

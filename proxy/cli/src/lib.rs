@@ -12,6 +12,7 @@ mod redirect;
 mod report;
 mod run;
 mod schema;
+mod subject;
 #[cfg(feature = "pkcs12")]
 mod trust_store;
 

@@ -39,7 +39,8 @@ pub(super) struct RunCommand {
 impl RunCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let _log = logging::init(self.log)?;
-        let (gateway, warnings) = match load::gateway(&self.config) {
+        let text = load::gateway_text(&self.config);
+        let (gateway, warnings) = match load::gateway_here(&self.config) {
             Ok(loaded) => loaded,
             Err(problems) => return report::problems(&problems),
         };
@@ -61,6 +62,7 @@ impl RunCommand {
                 Err(StartError::Resources(problems)) => return report::problems(&problems),
                 Err(error) => return Err(error.into()),
             };
+            app.watch_config(self.config.clone(), text);
             for (name, address) in app.addresses() {
                 tracing::info!(listener = %name, %address, "listening");
             }

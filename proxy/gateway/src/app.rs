@@ -1,5 +1,7 @@
 //! Builds the gateway, binds, serves, reloads, drains.
 
+mod config_file;
+mod preconditions;
 mod reload;
 mod state;
 
@@ -8,8 +10,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use countersign_authorize::{AccessControl, Snapshot, Snapshots};
 use countersign_config::{
     load,
-    model::{CaSource, Gateway, Limits, ResourceSource},
+    model::{CaSource, Gateway, Limits},
     problem::Problems,
+    setting::Setting,
 };
 use countersign_core::{
     budget::{self, Budget},
@@ -47,6 +50,13 @@ pub enum StartError {
     /// It asks for something that this version does not have.
     #[error("{0} is not available in this version")]
     NotBuilt(&'static str),
+    /// Callers are to be proven by the cluster in which the gateway runs, and it runs in none.
+    #[error(
+        "this gateway proves callers with the cluster in which it runs, and there is no {}: {}",
+        .0.display(),
+        load::NOT_IN_KUBERNETES
+    )]
+    NotInKubernetes(PathBuf),
     /// A listener cannot be bound or used.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -101,10 +111,11 @@ pub struct App {
 /// Builds a gateway: everything that can fail at start fails here.
 ///
 /// # Errors
-/// When anything it needs cannot be had; nothing is left half done.
+/// When anything it needs cannot be had. Files and directories are made only once all else is there.
 pub async fn build(gateway: Gateway, clock: Clock) -> Result<App, StartError> {
-    let log = DecisionLog::start(&gateway.observe.decisions)?;
-    build_with_log(gateway, clock, log).await
+    let setting = Setting::at(clock.now()).of(&gateway);
+    let sink = gateway.observe.decisions.clone();
+    build_from(gateway, setting, clock, || DecisionLog::start(&sink)).await
 }
 
 /// The same with a decision log of the caller's choice.
@@ -112,18 +123,29 @@ pub async fn build(gateway: Gateway, clock: Clock) -> Result<App, StartError> {
 /// # Errors
 /// As for [`build`].
 pub async fn build_with_log(
-    mut gateway: Gateway,
+    gateway: Gateway,
     clock: Clock,
     log: DecisionLog,
 ) -> Result<App, StartError> {
+    // The log's owner has replaced issuers: who else is proven does not matter.
+    let setting = Setting::at(clock.now());
+    build_from(gateway, setting, clock, move || Ok(log)).await
+}
+
+async fn build_from(
+    mut gateway: Gateway,
+    setting: Setting,
+    clock: Clock,
+    open_log: impl FnOnce() -> Result<DecisionLog, LogError>,
+) -> Result<App, StartError> {
     let memory = budget::size(&mut gateway.limits);
-    let directories = directories(&gateway)?;
-    let loaded = load::resources_at(&directories, clock.now()).map_err(StartError::Resources)?;
+    let directories = preconditions::directories(&gateway)?;
+    preconditions::has_its_cluster(&gateway)?;
+    let loaded = load::resources_in(&directories, &setting).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
     let metrics = Metrics::new();
-    let ca = open_ca(&gateway, &clock)?;
-    ca.constrain(loaded.policies.intercepted_hosts())?;
     let fingerprints = loaded.fingerprints;
+    let hosts: Vec<_> = loaded.policies.intercepted_hosts().cloned().collect();
     let snapshot = Snapshot::new(loaded.policies, None);
     metrics.started(clock.now());
     metrics.reloaded(snapshot.revision(), clock.now());
@@ -135,8 +157,19 @@ pub async fn build_with_log(
         Vec::new(),
     )?);
     let (budget, slots) = shares(memory, &gateway.limits, &metrics);
+    let access = Arc::new(access_control(&gateway, snapshot, &clock)?);
+    let listeners = bind(&gateway, &access.identifier)?;
+    let admin = match gateway.observe.admin {
+        Some(address) => Some(bind_admin(address).await?),
+        None => None,
+    };
+    let acceptor = Acceptor::new().map_err(StartError::Acceptor)?;
+    // From here on files are made.
+    let ca = open_ca(&gateway, &clock)?;
+    ca.constrain(hosts.iter())?;
+    let log = open_log()?;
     let running = Arc::new(GatewayState {
-        access: Arc::new(access_control(&gateway, snapshot, &clock)?),
+        access,
         credential: credential_services(&gateway, &forwarder, &metrics, &clock),
         forwarder,
         ca: Arc::new(ca),
@@ -146,11 +179,6 @@ pub async fn build_with_log(
         limits: Arc::new(gateway.limits.clone()),
         lifecycle: Lifecycle::default(),
     });
-    let listeners = bind(&gateway, &running.access.identifier)?;
-    let admin = match gateway.observe.admin {
-        Some(address) => Some(bind_admin(address).await?),
-        None => None,
-    };
     let certificates = certificates(&gateway, &listeners, &running);
     let app = App {
         reloader: Reloader::new(
@@ -159,10 +187,11 @@ pub async fn build_with_log(
             directories,
             certificates,
             fingerprints,
+            setting,
         ),
         gateway: running,
         listeners,
-        acceptor: Acceptor::new().map_err(StartError::Acceptor)?,
+        acceptor,
         admin,
         state,
     };
@@ -279,6 +308,11 @@ impl App {
         self.reloader.clone()
     }
 
+    /// Tells when its Gateway file, which is read at start only, is another than this text.
+    pub fn watch_config(&self, file: PathBuf, text: String) {
+        self.reloader.watch_config(file, text);
+    }
+
     /// Serves until `shutdown` completes, then lets requests in progress finish, for
     /// `limits.drain` at most.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
@@ -385,20 +419,6 @@ async fn resume(gateway: Arc<GatewayState>) {
     let snapshot = gateway.access.snapshots.load_full();
     let credentials = &gateway.credential.credentials;
     credentials.resume(snapshot.credentials()).await;
-}
-
-fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
-    if gateway.observe.otlp.is_some() {
-        return Err(StartError::NotBuilt("`observe.otlp`"));
-    }
-    gateway
-        .resources
-        .iter()
-        .map(|source| match source {
-            ResourceSource::Directory(directory) => Ok(directory.clone()),
-            ResourceSource::Kubernetes => Err(StartError::NotBuilt("`resources: kubernetes`")),
-        })
-        .collect()
 }
 
 async fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -2,9 +2,11 @@
 
 mod canary;
 mod certificates;
+mod checks;
 mod closed_pipe;
 mod corporate_proxy;
 mod drain;
 mod events;
 mod first_process;
+mod first_run;
 mod sinks;

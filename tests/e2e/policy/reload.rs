@@ -98,6 +98,33 @@ async fn a_revision_that_cannot_be_used_changes_nothing_and_readyz_says_so(
     Ok(())
 }
 
+/// What is shown is cut off somewhere: warnings of other files must not come first.
+#[tokio::test]
+async fn a_reload_error_begins_with_the_error() -> anyhow::Result<()> {
+    let bed = TestBed::start().await?;
+    // Of a file that is read before the others.
+    let unused = "apiVersion: countersign.dev/v1alpha1\nkind: Workload\nmetadata: { name: unused, namespace: qa }\nspec: \
+                  { owner: qa, reviewBy: 2020-01-01, match: [{ serviceAccount: unused }] }\n";
+    bed.env.write_yaml("a.yaml", unused)?;
+    bed.env.write_yaml(
+        "z.yaml",
+        "apiVersion: countersign.dev/v1alpha1\nkind: Workloat\n",
+    )?;
+    let error = bed.gateway.reloader().reload().unwrap_err().to_string();
+    assert!(!error.contains("review-overdue"), "{error}");
+    assert!(
+        error
+            .lines()
+            .next()
+            .is_some_and(|first| first.contains("z.yaml:")),
+        "{error}"
+    );
+    assert!(error.ends_with("(and one warning)"), "{error}");
+    let (_, status) = ready(&bed).await?;
+    assert_eq!(status["reload_error"], error.as_str());
+    Ok(())
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_change_meets_the_next_request_of_an_open_connection(

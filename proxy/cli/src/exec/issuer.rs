@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::subject::Subject;
+use crate::subject::Subject;
 
 /// The audience of its tokens.
 pub(super) const AUDIENCE: &str = "countersign";

@@ -13,10 +13,11 @@ use countersign_config::model::{
     Observe, ResourceSource, StateStore, TrustRoots, Unmatched, Upstream,
 };
 
+use crate::subject::Subject;
+
 use super::{
     DRAIN,
     issuer::{AUDIENCE, LocalIssuer},
-    subject::Subject,
 };
 
 /// The CA's directory, below the private directory.

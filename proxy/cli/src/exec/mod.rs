@@ -8,7 +8,6 @@ mod child;
 mod decisions;
 mod issuer;
 mod local;
-mod subject;
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -40,12 +39,14 @@ use jiff::SignedDuration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use self::{decisions::DecisionPrinter, issuer::LocalIssuer, subject::Subject};
+use self::{decisions::DecisionPrinter, issuer::LocalIssuer};
 #[cfg(feature = "pkcs12")]
 use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 use super::{
     environment::{self, TrustFiles},
-    files::{load_gateway, unusable},
+    files::{found, load_gateway, unusable},
+    report,
+    subject::{self, Subject},
 };
 
 /// How long requests may continue after the command has ended.
@@ -155,9 +156,14 @@ impl ExecCommand {
         configured: Option<&Gateway>,
     ) -> anyhow::Result<Subject> {
         let loaded = load::resources(resources).map_err(|problems| unusable(&problems))?;
+        found(&loaded)?;
         let issuers: &[_] = configured.map_or(&[], |gateway| &gateway.issuers);
         let clusters = issuers.iter().map(|issuer| issuer.name.as_str());
-        subject::resolve(&self.subject, loaded.policies.workloads(), clusters)
+        let subject = subject::resolve(&self.subject, loaded.policies.workloads(), clusters)?;
+        if let Some(nobody) = subject::nobody(&self.subject, &subject, &loaded.policies) {
+            report::warning(&nobody)?;
+        }
+        Ok(subject)
     }
 
     fn decision_log(&self) -> anyhow::Result<DecisionLog> {

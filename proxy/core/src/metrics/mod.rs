@@ -59,6 +59,7 @@ struct Inner {
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
     certificates: Family<CertificateLabel, Gauge>,
+    restart_needed: Gauge,
     workload_api_up: Family<SocketLabel, Gauge>,
     decisions_dropped: Family<ClassLabel, Counter>,
     decisions_summarized: Family<ClassLabel, Counter>,
@@ -99,6 +100,7 @@ impl Metrics {
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
             certificates: Family::default(),
+            restart_needed: Gauge::default(),
             workload_api_up: Family::default(),
             decisions_dropped: Family::default(),
             decisions_summarized: Family::default(),
@@ -216,6 +218,11 @@ impl Metrics {
             let gauge = self.0.certificates.get_or_create(&label);
             gauge.set(not_after.as_second());
         }
+    }
+
+    /// Whether the Gateway file is another than the one that the gateway started with.
+    pub fn restart_needed(&self, needed: bool) {
+        self.0.restart_needed.set(i64::from(needed));
     }
 
     /// Whether the agent of the SPIFFE Workload API at `socket` streams bundles.

@@ -147,6 +147,11 @@ impl Inner {
             self.certificates.clone(),
         );
         registry.register(
+            "config_restart_needed",
+            "Whether the Gateway file has changed since the start, which needs a restart",
+            self.restart_needed.clone(),
+        );
+        registry.register(
             "workload_api_up",
             "Whether the agent of the SPIFFE Workload API streams bundles",
             self.workload_api_up.clone(),

@@ -20,6 +20,19 @@ fn only_the_newest_revision_is_shown() {
 }
 
 #[test]
+fn a_changed_gateway_file_is_shown_until_it_is_the_old_one() {
+    let metrics = Metrics::new();
+    for (needed, line) in [
+        (true, "countersign_config_restart_needed 1"),
+        (false, "countersign_config_restart_needed 0"),
+    ] {
+        metrics.restart_needed(needed);
+        let text = metrics.encode().unwrap();
+        assert!(text.lines().any(|there| there == line), "{text}");
+    }
+}
+
+#[test]
 fn a_connection_counts_while_its_guard_lives() {
     let metrics = Metrics::new();
     let open = |count: u8| {

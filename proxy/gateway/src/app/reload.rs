@@ -9,7 +9,7 @@ use std::{
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -20,6 +20,7 @@ use countersign_authorize::Snapshot;
 use countersign_config::{
     load::{self, Fingerprints, Loaded},
     problem::Problems,
+    setting::Setting,
 };
 use notify::{RecursiveMode, Watcher};
 use rustix::process::setpriority_process;
@@ -28,7 +29,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::state::GatewayState;
+use super::{config_file::ConfigFile, state::GatewayState};
 use crate::{
     ca::CaError,
     certificates::{self, Certificates},
@@ -39,7 +40,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The resources cannot be used.
-    #[error("{0}")]
+    #[error("{}", .0.errors())]
     Resources(Problems),
     /// No certificates can be issued for its hosts.
     #[error(transparent)]
@@ -75,6 +76,10 @@ struct Shared {
     state: AdminState,
     directories: Vec<PathBuf>,
     certificates: Arc<Certificates>,
+    /// The gateway, as far as resources can fit it or not.
+    setting: Setting,
+    /// The Gateway file, if there is one.
+    config: OnceLock<ConfigFile>,
     changed: Notify,
     /// Set by SIGHUP: load even if nothing seems to have changed.
     forced: AtomicBool,
@@ -101,12 +106,15 @@ impl Reloader {
         directories: Vec<PathBuf>,
         certificates: Certificates,
         fingerprints: Fingerprints,
+        setting: Setting,
     ) -> Self {
         let shared = Shared {
             gateway,
             state,
             directories,
             certificates: Arc::new(certificates),
+            setting,
+            config: OnceLock::new(),
             changed: Notify::new(),
             forced: AtomicBool::new(false),
             seen: Mutex::default(),
@@ -115,9 +123,15 @@ impl Reloader {
                 rejected: None,
             }),
         };
-        *shared.seen.lock().unwrap_or_else(PoisonError::into_inner) = shared.stamp();
+        shared.have_seen();
         shared.report_certificates();
         Self(Arc::new(shared))
+    }
+
+    /// Only the first call counts.
+    pub(super) fn watch_config(&self, file: PathBuf, text: String) {
+        self.0.config.get_or_init(|| ConfigFile::new(file, text));
+        self.0.have_seen();
     }
 
     /// Loads everything again and puts it in force if it can be used.
@@ -210,6 +224,11 @@ pub(super) fn hangup() -> Option<Signal> {
 }
 
 impl Shared {
+    fn have_seen(&self) {
+        let stamp = self.stamp();
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+    }
+
     /// Reloads if anything changed or someone asked.
     fn look(&self) {
         let stamp = self.stamp();
@@ -236,6 +255,9 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         self.reload_proofs();
+        if let Some(config) = self.config.get() {
+            config.compare(&self.state, self.gateway.recorder.metrics());
+        }
         let result = self.take(&mut in_force.fingerprints);
         match &result {
             Ok(()) => {
@@ -310,7 +332,8 @@ impl Shared {
 
     /// Reads the resources in a thread of low priority, so that requests do not have to wait for it.
     fn load(&self) -> Result<Loaded, Problems> {
-        let read = || load::resources_at(&self.directories, self.gateway.access.clock.now());
+        let setting = self.setting.later(self.gateway.access.clock.now());
+        let read = || load::resources_in(&self.directories, &setting);
         let unhurried = || {
             // For this thread only. If that is not permitted, the thread has normal priority.
             if let Err(error) = setpriority_process(None, NICENESS) {
@@ -328,15 +351,20 @@ impl Shared {
     }
 
     fn watched(&self) -> Vec<PathBuf> {
-        let parents = self.files().filter_map(Path::parent).map(Path::to_owned);
+        let parents = self.files().filter_map(Path::parent).map(|parent| {
+            // That of a name alone.
+            let here = parent.as_os_str().is_empty();
+            if here { Path::new(".") } else { parent }.to_owned()
+        });
         self.directories.iter().cloned().chain(parents).collect()
     }
 
     /// The watched files that are not in the directories.
     fn files(&self) -> impl Iterator<Item = &Path> {
-        self.certificates
-            .files()
-            .chain(self.gateway.access.identifier.trust_domains().files())
+        let certificates = self.certificates.files();
+        let bundles = self.gateway.access.identifier.trust_domains().files();
+        let config = self.config.get().map(ConfigFile::path);
+        certificates.chain(bundles).chain(config)
     }
 
     /// Follows links, to notice a swapped `..data`.

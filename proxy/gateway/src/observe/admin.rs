@@ -79,6 +79,10 @@ struct Status {
     revision: Option<Arc<str>>,
     /// Why the newest revision was not taken; the one in force is older.
     reload_error: Option<String>,
+    /// The keys of the Gateway file that have changed since the start; they need a restart.
+    restart_needed: Vec<String>,
+    /// Why the Gateway file can no longer be used; the gateway would not start again.
+    config_error: Option<String>,
     listeners: Vec<ListenerStatus>,
     /// The certificates that the gateway shows, issues with and trusts.
     certificates: Vec<CertificateStatus>,
@@ -146,12 +150,17 @@ impl AdminState {
 
     /// Why the newest revision was not taken; `None` once one was.
     pub fn set_reload_error(&self, error: Option<&str>) {
-        let error = error.map(|error| {
-            let mut error = redact(error).into_owned();
-            error.truncate(error.floor_char_boundary(ERROR_BYTES));
-            error
-        });
+        let error = error.map(shown);
         self.change(|status| status.reload_error.clone_from(&error));
+    }
+
+    /// How the Gateway file differs from the one that the gateway started with.
+    pub fn set_config_change(&self, keys: &[String], error: Option<&str>) {
+        let error = error.map(shown);
+        self.change(|status| {
+            status.restart_needed = keys.to_vec();
+            status.config_error.clone_from(&error);
+        });
     }
 
     /// The listeners and the addresses they really have.
@@ -178,6 +187,13 @@ impl AdminState {
             status
         });
     }
+}
+
+/// The part of an error that is shown.
+fn shown(error: &str) -> String {
+    let mut error = redact(error).into_owned();
+    error.truncate(error.floor_char_boundary(ERROR_BYTES));
+    error
 }
 
 /// Serves until `shutdown` is ready; then open connections are dropped.

@@ -58,7 +58,7 @@ async fn readiness_follows_the_gateway() {
     let admin = admin().await;
     let starting = json!({
         "ready": false, "draining": false, "revision": null, "reload_error": null,
-        "listeners": [], "certificates": []
+        "restart_needed": [], "config_error": null, "listeners": [], "certificates": []
     });
     assert_eq!(admin.readiness().await, (503, starting));
 
@@ -69,12 +69,31 @@ async fn readiness_follows_the_gateway() {
     admin.state.set_ready(true);
     let ready = json!({
         "ready": true, "draining": false, "revision": "9f2c1a", "reload_error": null,
+        "restart_needed": [], "config_error": null,
         "listeners": [{"name": "proxy", "address": "127.0.0.1:3128"}], "certificates": []
     });
     assert_eq!(admin.readiness().await, (200, ready));
 
     admin.state.set_draining(true);
     assert_eq!(admin.readiness().await.0, 503);
+}
+
+#[tokio::test]
+async fn a_changed_gateway_file_is_told_and_does_not_take_the_gateway_out() {
+    let admin = admin().await;
+    admin.state.set_ready(true);
+    let keys = ["spec.limits.drain".to_owned()];
+    admin.state.set_config_change(&keys, None);
+    let (status, body) = admin.readiness().await;
+    assert_eq!(status, 200);
+    assert_eq!(body["restart_needed"], json!(["spec.limits.drain"]));
+    let error = "g.yaml:3: xoxb-canary-canary-canary";
+    admin.state.set_config_change(&[], Some(error));
+    let (_, body) = admin.readiness().await;
+    assert_eq!(body["restart_needed"], json!([]));
+    assert_eq!(body["config_error"], "g.yaml:3: [redacted]");
+    admin.state.set_config_change(&[], None);
+    assert_eq!(admin.readiness().await.1["config_error"], Value::Null);
 }
 
 #[tokio::test]
