@@ -68,7 +68,7 @@ impl ConfigFile {
         match now {
             Difference::None if *told == Difference::None => {}
             Difference::None => {
-                tracing::info!(%file, "the Gateway file is again as it was at start")
+                tracing::info!(%file, "the Gateway file is again as it was at start");
             }
             Difference::Keys(keys) => tracing::warn!(
                 %file,
