@@ -55,6 +55,32 @@ struct Idle {
     since: Instant,
 }
 
+/// Which idle connections a request may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// Any: if it turns out to be closed, the request is sent again.
+    Any,
+    /// One that was used a moment ago. One that has rested may be closed by the upstream just as it is used,
+    /// and then nobody knows what became of a request that cannot be sent again.
+    Recent,
+    /// None.
+    Never,
+}
+
+/// How long an HTTP/1.1 connection may have rested for [`Reuse::Recent`]. Upstreams close idle connections
+/// after some seconds at the earliest, and another connection costs a few round trips.
+const RECENT: Duration = Duration::from_secs(1);
+
+impl Reuse {
+    fn allows(self, idle: &Idle) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Recent => idle.since.elapsed() < RECENT,
+            Self::Never => false,
+        }
+    }
+}
+
 struct Shared {
     connection: Arc<Http2>,
     /// The uses at the last sweep, and since when they have not changed.
@@ -116,16 +142,16 @@ impl Endpoint {
         &self.uri_authority
     }
 
-    /// What can be done at once, unless others come first. With `fresh`, idle connections are not used.
-    pub(super) fn step(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
+    /// What can be done at once, unless others come first.
+    pub(super) fn step(self: &Arc<Self>, caller: CallerId, reuse: Reuse) -> Step {
         let mut state = lock(&self.state);
         if state.queue.has_waiting() && state.queue.is_somebodys(state.free(self.most)) {
             return Step::Wait;
         }
-        self.take(&mut state, caller, fresh)
+        self.take(&mut state, caller, reuse)
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, caller: CallerId, fresh: bool) -> Step {
+    fn take(self: &Arc<Self>, state: &mut State, caller: CallerId, reuse: Reuse) -> Step {
         state.shared.retain(|shared| !shared.connection.is_closed());
         let (held, free) = (state.queue.held(caller), state.free(self.most));
         if held.may_stream(free) {
@@ -142,10 +168,10 @@ impl Endpoint {
         if !held.may_connect(free) {
             return Step::Wait;
         }
-        if fresh {
-            // An idle connection may be as stale as the last one; close it to make room.
-            state.idle.pop();
-        } else if let Some(idle) = state.idle.pop() {
+        // The last used comes first. One that may be stale is closed, which makes room for another.
+        if let Some(idle) = state.idle.pop()
+            && reuse.allows(&idle)
+        {
             return Step::Reuse(idle.connection, self.permit(state, caller, false));
         }
         if state.open() >= self.most {
@@ -161,8 +187,8 @@ impl Endpoint {
     }
 
     /// Waits until something can be done; never returns [`Step::Wait`].
-    pub(super) async fn wait(self: &Arc<Self>, caller: CallerId, fresh: bool) -> Step {
-        let take = |state: &mut State| match self.take(state, caller, fresh) {
+    pub(super) async fn wait(self: &Arc<Self>, caller: CallerId, reuse: Reuse) -> Step {
+        let take = |state: &mut State| match self.take(state, caller, reuse) {
             Step::Wait => None,
             step @ (Step::Stream(_) | Step::Reuse(..) | Step::Open(_)) => Some(step),
         };

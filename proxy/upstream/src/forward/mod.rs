@@ -67,7 +67,7 @@ use self::{
     again::Again,
     connect::{Connector, Stage},
     connection::{UpstreamConnection, ready_http1, ready_stream},
-    endpoint::{Endpoint, PoolPermit, Step},
+    endpoint::{Endpoint, PoolPermit, Reuse, Step},
     handshake::Handshake,
     http1::{Http1, Switch},
     http2::Http2,
@@ -230,7 +230,12 @@ impl Forwarder {
         head: Option<&Parts>,
     ) -> Result<Sent, ForwardError> {
         let endpoint = self.pool.endpoint(outbound)?;
-        let (over, connection) = self.checkout(&endpoint, requester, false).await?;
+        let reuse = if request.method().is_idempotent() {
+            Reuse::Any
+        } else {
+            Reuse::Recent
+        };
+        let (over, connection) = self.checkout(&endpoint, requester, reuse).await?;
         let again = Again::of(&mut request, head, &connection);
         let failed = match over.exchange(&endpoint, request, self.waits).await {
             Ok(response) => {
@@ -244,7 +249,7 @@ impl Forwarder {
         // Boxed, because it is rare.
         Box::pin(async {
             let request = again.after(failed, &connection)?;
-            let (over, connection) = self.checkout(&endpoint, requester, true).await?;
+            let (over, connection) = self.checkout(&endpoint, requester, Reuse::Never).await?;
             match over.exchange(&endpoint, request, self.waits).await {
                 Ok(response) => Ok(Sent {
                     response,
@@ -337,10 +342,10 @@ impl Forwarder {
         &self,
         endpoint: &Arc<Endpoint>,
         requester: Requester<'_>,
-        fresh: bool,
+        reuse: Reuse,
     ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         loop {
-            match endpoint.step(requester.caller, fresh) {
+            match endpoint.step(requester.caller, reuse) {
                 Step::Stream(stream) => return Ok(ready_stream(stream, Duration::ZERO)),
                 Step::Reuse(connection, permit) => {
                     if let Some(ready) = ready_http1(connection, permit, Duration::ZERO).await {
@@ -350,7 +355,7 @@ impl Forwarder {
                 step @ (Step::Open(_) | Step::Wait) => {
                     // Boxed, so that the future of a request that finds a connection does not hold that of
                     // opening one.
-                    let slowly = self.checkout_slowly(endpoint, requester, fresh, step);
+                    let slowly = self.checkout_slowly(endpoint, requester, reuse, step);
                     return Box::pin(slowly).await;
                 }
             }
@@ -362,7 +367,7 @@ impl Forwarder {
         &self,
         endpoint: &Arc<Endpoint>,
         requester: Requester<'_>,
-        fresh: bool,
+        reuse: Reuse,
         mut step: Step,
     ) -> Result<(UpstreamConnection, ConnectionInfo), ForwardError> {
         let start = Instant::now();
@@ -386,7 +391,7 @@ impl Forwarder {
                 }
                 Step::Wait => {}
             }
-            step = timeout_at(deadline, endpoint.wait(requester.caller, fresh))
+            step = timeout_at(deadline, endpoint.wait(requester.caller, reuse))
                 .await
                 .map_err(|_| self.no_connection(endpoint, requester.caller))?;
         }

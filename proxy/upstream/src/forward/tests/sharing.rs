@@ -1,6 +1,6 @@
 //! Which connections are kept, shared, bounded and replaced.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use countersign_config::{
@@ -80,6 +80,44 @@ async fn a_connection_closed_at_rest_is_replaced_and_the_request_sent_once() {
     let second = soon(forwarder.send(&key(), post("/", body))).await.unwrap();
     assert!(!second.connection.reused);
     assert_eq!(read(second).await, "ok");
+}
+
+/// The upstream may close a connection that has rested just as it is used, and a POST is not sent again.
+#[rstest]
+#[case::post_at_once("POST", 0, true)]
+#[case::post_soon("POST", 500, true)]
+#[case::post_after_a_rest("POST", 1_100, false)]
+#[case::patch_after_a_rest("PATCH", 1_100, false)]
+#[case::get_after_a_rest("GET", 1_100, true)]
+#[case::put_after_a_rest("PUT", 1_100, true)]
+#[tokio::test]
+async fn what_cannot_be_sent_again_goes_on_no_connection_that_has_rested(
+    #[case] method: &str,
+    #[case] rest: u64,
+    #[case] reused: bool,
+    #[values(1, 8)] connections: usize,
+) {
+    let ca = Ca::new();
+    let server = Server::start(&ca, HOST, &["http/1.1"]).await;
+    let limits = Limits {
+        upstream_connections: connections,
+        ..Limits::default()
+    };
+    let forwarder = support::with_limits(&ca, server.address, &limits);
+    read(soon(forwarder.send(&key(), get("/hello"))).await.unwrap()).await;
+    for _ in 0..3 {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(rest)).await;
+        tokio::time::resume();
+        let mut request = post("/hello", RequestBody::full("a=b".into(), Arc::default()));
+        *request.method_mut() = method.parse().unwrap();
+        let sent = soon(forwarder.send(&key(), request)).await.unwrap();
+        assert_eq!(sent.connection.reused, reused);
+        read(sent).await;
+        // The one that had rested made room.
+        let endpoint = forwarder.pool.endpoint(&key()).unwrap();
+        assert_eq!(endpoint.counts(), (0, 1, 0));
+    }
 }
 
 /// Also while it is at rest; and with another connection open for its caller there may be no room.
