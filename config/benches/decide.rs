@@ -97,6 +97,7 @@ fn target(number: usize) -> Arc<Target> {
         ],
         auth_failure: Vec::new(),
         refusal: None,
+        transport_faults: countersign_config::model::TransportFaults::Status,
         probe: None,
         rate_limit: RateLimitScope::Credential,
         encoded_slash: countersign_config::path::EncodedSlash::Refuse,

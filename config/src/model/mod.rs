@@ -22,6 +22,7 @@ pub use gateway::{
 pub use policy::{Conditions, Mode, Policy, Rate, Rule};
 pub use target::{
     Attach, AuthFailure, AuthFailureAction, AuthFailureBlame, Place, Probe, RateLimitScope,
-    RefusalShape, Route, SlotName, Slots, Strip, Target, Template,
+    RefusalAt, RefusalShape, RefusalShapes, Route, SlotName, Slots, Strip, Target, Template,
+    TransportFaults,
 };
 pub use workload::{Selector, Workload};

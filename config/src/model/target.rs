@@ -33,7 +33,9 @@ pub struct Target {
     /// How it reports that a credential failed; the first match counts.
     pub auth_failure: Vec<AuthFailure>,
     /// How to refuse in the API's own format; `None` is `application/problem+json`.
-    pub refusal: Option<RefusalShape>,
+    pub refusal: Option<RefusalShapes>,
+    /// How a caller is told that the API could not be reached or broke off before its response.
+    pub transport_faults: TransportFaults,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<Probe>,
     /// Which requests its 429 applies to.
@@ -199,6 +201,41 @@ pub enum AuthFailureAction {
     Report,
 }
 
+/// The formats in which an API refuses.
+#[derive(Debug, Clone)]
+pub struct RefusalShapes {
+    /// The one for requests that are not in `at`.
+    pub usual: RefusalShape,
+    /// Those of some hosts and paths; the first match counts.
+    pub at: Vec<RefusalAt>,
+}
+
+impl RefusalShapes {
+    /// The format for a request. `path` is `None` if the request's is not canonical.
+    pub fn of(&self, host: &Host, path: Option<&CanonicalPath>) -> &RefusalShape {
+        let found = self.at.iter().find(|at| at.is_for(host, path));
+        found.map_or(&self.usual, |at| &at.shape)
+    }
+}
+
+/// The format for one host or for some paths.
+#[derive(Debug, Clone)]
+pub struct RefusalAt {
+    /// `None` is any host of the target.
+    pub host: Option<HostPattern>,
+    /// Empty is any path, also one that is not canonical.
+    pub paths: PathPatterns,
+    /// The format.
+    pub shape: RefusalShape,
+}
+
+impl RefusalAt {
+    fn is_for(&self, host: &Host, path: Option<&CanonicalPath>) -> bool {
+        self.host.as_ref().is_none_or(|own| own.matches(host))
+            && (self.paths.is_any() || path.is_some_and(|path| self.paths.matches(path)))
+    }
+}
+
 /// A refusal in the API's own format.
 #[derive(Debug, Clone)]
 pub struct RefusalShape {
@@ -206,8 +243,27 @@ pub struct RefusalShape {
     pub status: u16,
     /// The `Content-Type`.
     pub content_type: String,
-    /// The JSON body, in which `{reason}`, `{message}` and `{id}` inside strings are filled in.
+    /// The body. Inside its texts `{reason}`, `{message}`, `{owner}`, `{id}` and `{explanation}` are filled
+    /// in. A text is sent as it is if the content type is not JSON.
     pub body: serde_json::Value,
+}
+
+impl RefusalShape {
+    /// Whether the body is sent as JSON.
+    pub fn is_json(&self) -> bool {
+        let essence = self.content_type.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase().ends_with("json")
+    }
+}
+
+/// How a caller is told that the API could not be reached or broke off before its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportFaults {
+    /// By a status: 502 or 503.
+    Status,
+    /// By closing the connection (HTTP/2: resetting the stream) without a response, as the API itself would:
+    /// for SDKs that repeat a request after that, but not after such a status.
+    Close,
 }
 
 /// A cheap request that shows whether a credential works.

@@ -30,8 +30,8 @@ pub use store::{
 };
 pub use target_service::{
     AttachSpec, AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, EncodedSlashSpec,
-    ProbeSpec, RateLimitPer, RateLimitSpec, RefusalSpec, RouteSpec, SlotsSpec, StripSpec,
-    TargetServiceSpec,
+    ProbeSpec, RateLimitPer, RateLimitSpec, RefusalAtSpec, RefusalSpec, RouteSpec, SlotsSpec,
+    StripSpec, TargetServiceSpec, TransportFaultsSpec,
 };
 pub use unidentified::UnidentifiedSpec;
 pub use workload::{SelectorSpec, WorkloadSpec};

@@ -35,6 +35,9 @@ pub struct TargetServiceSpec {
     pub auth_failure: Vec<AuthFailureSpec>,
     /// How to refuse in the API's own format. Default: `application/problem+json`.
     pub refusal: Option<RefusalSpec>,
+    /// How a caller is told that the API could not be reached or broke off before its response. Default:
+    /// `status`.
+    pub transport_faults: Option<TransportFaultsSpec>,
     /// A cheap request that shows whether a credential works.
     pub probe: Option<ProbeSpec>,
     /// Which requests its 429 applies to. Default: `per: credential`.
@@ -163,8 +166,40 @@ pub struct RefusalSpec {
     pub status: u16,
     /// The `Content-Type`. Default: `application/json`.
     pub content_type: Option<String>,
-    /// The JSON body; `{reason}`, `{message}` and `{id}` inside texts are filled in.
+    /// The body. Inside its texts are filled in: `{reason}`, the reason's code; `{message}`, a sentence;
+    /// `{owner}`, who is responsible for the workload (empty if it is not known); `{id}`, the record's id; and
+    /// `{explanation}`, all of these in one line. With a content type that is not JSON, write a text.
     pub body: serde_json::Value,
+    /// Other formats for some hosts and paths; the first match counts.
+    #[serde(default, deserialize_with = "or_default")]
+    pub at: Vec<RefusalAtSpec>,
+}
+
+/// A refusal in the format of one host, or of some paths.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusalAtSpec {
+    /// A host of the target. Default: any of them.
+    pub host: Option<String>,
+    /// Path patterns. Default: any path.
+    #[serde(default, deserialize_with = "or_default")]
+    pub paths: Vec<String>,
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`. Default: `application/json`.
+    pub content_type: Option<String>,
+    /// The body, as that of `refusal`.
+    pub body: serde_json::Value,
+}
+
+/// How a caller is told that the API could not be reached or broke off before its response.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum TransportFaultsSpec {
+    /// By a status: 502 or 503.
+    Status,
+    /// By closing the connection (HTTP/2: resetting the stream) without a response, as the API itself would.
+    Close,
 }
 
 /// A cheap request that shows whether a credential works.

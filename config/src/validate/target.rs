@@ -20,9 +20,11 @@ use super::{
 };
 use crate::{
     host::HostPattern,
-    model::{RateLimitScope, ResourceName, SlotName, Slots, Target},
+    model::{RateLimitScope, ResourceName, SlotName, Slots, Target, TransportFaults},
     path::EncodedSlash,
-    resource::{EncodedSlashSpec, Kind, RateLimitPer, SlotsSpec, TargetServiceSpec},
+    resource::{
+        EncodedSlashSpec, Kind, RateLimitPer, SlotsSpec, TargetServiceSpec, TransportFaultsSpec,
+    },
     yaml::{Findings, Location, read::did_you_mean},
 };
 use claims::Claims;
@@ -180,7 +182,7 @@ fn target(
         |failure, location| answer::auth_failure(failure, location, findings),
     );
     let refusal = match &spec.refusal {
-        Some(refusal) => answer::refusal(refusal, &location.key("refusal"), findings).map(Some),
+        Some(refusal) => answer::refusal(refusal, &location.key("refusal"), &checks).map(Some),
         None => Some(base.and_then(|base| base.refusal.clone())),
     };
     let probe = match &spec.probe {
@@ -210,9 +212,18 @@ fn target(
         auth_failure,
         encoded_slash,
         refusal: refusal?,
+        transport_faults: transport_faults(spec, base),
         probe: probe?,
         rate_limit: rate_limit(spec, base),
     })
+}
+
+fn transport_faults(spec: &TargetServiceSpec, base: Option<&Target>) -> TransportFaults {
+    match (spec.transport_faults, base) {
+        (Some(TransportFaultsSpec::Status), _) | (None, None) => TransportFaults::Status,
+        (Some(TransportFaultsSpec::Close), _) => TransportFaults::Close,
+        (None, Some(base)) => base.transport_faults,
+    }
 }
 
 fn rate_limit(spec: &TargetServiceSpec, base: Option<&Target>) -> RateLimitScope {

@@ -9,7 +9,7 @@ use countersign_config::{
     model::{Target, Unmatched},
     policy::Interception,
 };
-use countersign_core::{destination::Authority, reason::Reason};
+use countersign_core::destination::Authority;
 use countersign_identity::Caller;
 
 use crate::{Denied, Recognition, Snapshot};
@@ -113,13 +113,8 @@ pub fn in_clear<'c>(
     authority: &Authority,
     unmatched: Unmatched,
 ) -> Result<Passage<'c>, Denied> {
-    if snapshot
-        .policies()
-        .governing_target(authority.host())
-        .is_some()
-    {
-        let detail = format!("{authority} gets a credential, which never travels in clear");
-        return Err(Denied::new(Reason::PlaintextRefused, detail));
+    if let Some(target) = snapshot.policies().governing_target(authority.host()) {
+        return Err(Denied::plaintext(authority, target));
     }
     pass(caller, authority, unmatched)
 }

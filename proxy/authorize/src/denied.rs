@@ -40,20 +40,31 @@ impl Denied {
         }
     }
 
+    fn at(mut self, target: &Arc<Target>) -> Self {
+        self.target = Some(Arc::clone(target));
+        self
+    }
+
     /// No target with a policy has the host.
     pub(crate) fn unmatched(authority: &Authority) -> Self {
         let detail = format!("{authority} belongs to no target that a policy uses");
         Self::new(Reason::HostUnmatched, detail)
     }
 
+    /// A request in clear to a governed host.
+    pub(crate) fn plaintext(authority: &Authority, target: &Arc<Target>) -> Self {
+        let detail = format!("{authority} gets a credential, which never travels in clear");
+        Self::new(Reason::PlaintextRefused, detail).at(target)
+    }
+
     /// A governed host at a port that its target does not have.
-    pub(crate) fn other_port(authority: &Authority, target: &Target) -> Self {
+    pub(crate) fn other_port(authority: &Authority, target: &Arc<Target>) -> Self {
         let (host, port) = (authority.host(), authority.port());
         let detail = format!(
             "{host} belongs to the target {}, which does not have the port {port}",
             target.name
         );
-        Self::new(Reason::GovernedElsewhere, detail)
+        Self::new(Reason::GovernedElsewhere, detail).at(target)
     }
 
     /// A tunnel to a host whose target is decrypted since the policy changed.
@@ -66,12 +77,12 @@ impl Denied {
     }
 
     /// A request that is not within a tunnel, to a target that is not decrypted.
-    pub(crate) fn tunnel_only(authority: &Authority, target: &Target) -> Self {
+    pub(crate) fn tunnel_only(authority: &Authority, target: &Arc<Target>) -> Self {
         let detail = format!(
             "{authority} belongs to the target {}, which is not decrypted: it is reached by CONNECT alone",
             target.name
         );
-        Self::new(Reason::TunnelOnly, detail)
+        Self::new(Reason::TunnelOnly, detail).at(target)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use countersign_config::{
-    model::Credential,
+    model::{Credential, Workload},
     policy::{CallerFacts, PolicySet, Recognised},
 };
 use countersign_core::slots::Share;
@@ -97,12 +97,16 @@ impl Snapshot {
 
     /// Whose share of the connections a caller's connection takes.
     pub fn share_of(&self, caller: &Caller) -> Share {
-        let recognised = self.policies.recognise(caller.facts());
-        let mut workloads = self.policies.workloads_of(&recognised);
-        match workloads.next() {
+        match self.workload_of(caller) {
             Some(workload) => Share::Workload(workload.name.clone()),
             None => Share::Unregistered,
         }
+    }
+
+    /// The first of the workloads that a caller is.
+    pub fn workload_of(&self, caller: &Caller) -> Option<&Arc<Workload>> {
+        let recognised = self.policies.recognise(caller.facts());
+        self.policies.workloads_of(&recognised).next()
     }
 
     /// Which workloads a caller is in this revision.

@@ -28,12 +28,16 @@ impl Blame {
     }
 }
 
-/// The format of a refusal inside a tunnel.
+/// The format of a refusal. One rule decides it: if the same request, sent again, is refused again until a
+/// person changes something, the refusal is final and has the format of the API's own errors, at which
+/// SDKs give up at once. Otherwise it is an HTTP error, which SDKs may retry: the fault may pass, or another
+/// connection (with another name, or a new proof of identity) does not have it. What cannot be read as a
+/// request to an API, because HTTP or the name in it is broken, is an HTTP error too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// The API's own errors, because a retry cannot help: SDKs give up at once.
+    /// The API's own errors, because the refusal is final.
     Api,
-    /// HTTP errors, because the fault is in transport or may pass: SDKs may retry.
+    /// HTTP errors, because a retry may help or there is no request to an API.
     Http,
     /// HTTP's status with the API's own body, as an API itself responds to too many requests.
     ApiBody,
@@ -192,11 +196,11 @@ reasons! {
         caller: "This host may not be reached through this proxy.",
         remedy: "Write a TargetService and an AccessPolicy for the host, or set unmatched: tunnel.";
     /// A governed host at another port or address than its target's.
-    GovernedElsewhere = "governed_elsewhere", 403, Operator, Http,
+    GovernedElsewhere = "governed_elsewhere", 403, Operator, Api,
         caller: "This service may not be reached in this way through this proxy.",
         remedy: "A governed host is never tunnelled without decryption. Call it by its name and its usual port; to use another port, add it to the TargetService's `ports`.";
     /// A request, not a tunnel, to a host that is not decrypted.
-    TunnelOnly = "tunnel_only", 403, Caller, Http,
+    TunnelOnly = "tunnel_only", 403, Caller, Api,
         caller: "This service may only be reached through a tunnel.",
         remedy: "Let the client use CONNECT, as for https:// URLs, or remove `intercept: false` from the TargetService.";
     /// The host that a tunnel is for cannot be determined.
@@ -212,11 +216,11 @@ reasons! {
         caller: "The destination is not a valid host and port.",
         remedy: "Correct the URL in the caller.";
     /// Plain HTTP to a host that gets credentials.
-    PlaintextRefused = "plaintext_refused", 403, Caller, Http,
+    PlaintextRefused = "plaintext_refused", 403, Caller, Api,
         caller: "This service may only be called over HTTPS.",
         remedy: "Use https:// in the caller.";
     /// The path may mean different things to different servers.
-    PathNotCanonical = "path_not_canonical", 400, Caller, Http,
+    PathNotCanonical = "path_not_canonical", 400, Caller, Api,
         caller: "The path is not in canonical form.",
         remedy: "Send the path without dot segments, empty segments and unnecessary escapes.";
     /// The request contradicts itself or violates HTTP.
@@ -232,23 +236,23 @@ reasons! {
         caller: "The request's head took too long.",
         remedy: "The client stalls; if it is only slow, raise limits.headTimeout.";
     /// A method that is never allowed.
-    MethodRefused = "method_refused", 405, Caller, Http,
+    MethodRefused = "method_refused", 405, Caller, Api,
         caller: "This method is not accepted here.",
         remedy: "TRACE, TRACK and CONNECT inside a tunnel are never forwarded.";
     /// A header or field that would change the method after policy has decided.
-    MethodOverride = "method_override", 400, Caller, Http,
+    MethodOverride = "method_override", 400, Caller, Api,
         caller: "Headers and fields that override the method are not accepted.",
         remedy: "Use the method itself; the detail names what overrides it.";
     /// A header that would change the path after policy has decided.
-    PathOverride = "path_override", 400, Caller, Http,
+    PathOverride = "path_override", 400, Caller, Api,
         caller: "Headers that override the path are not accepted.",
         remedy: "Call the path itself; the detail names the header.";
     /// A header that some servers treat as the one for the credential.
-    HeaderAlias = "header_alias", 400, Caller, Http,
+    HeaderAlias = "header_alias", 400, Caller, Api,
         caller: "A header looks like the one that carries the credential.",
         remedy: "Remove the header; some servers treat underscores and hyphens as the same.";
     /// A form whose field must be removed is too large or encoded.
-    FormUnreadable = "form_unreadable", 413, Caller, Http,
+    FormUnreadable = "form_unreadable", 413, Caller, Api,
         caller: "This form cannot be checked for credentials: it is too large, compressed, in an unsupported charset, or multipart with more than one reading.",
         remedy: "Send a urlencoded form in UTF-8, uncompressed and smaller than limits.formBytes, multipart/form-data as browsers write it, or JSON as application/json.";
     /// A multipart form has a field for a credential.
@@ -272,7 +276,7 @@ reasons! {
         caller: "This proxy carries only TLS and HTTP.",
         remedy: "Exclude the port from the redirection rules, or set unmatched: tunnel.";
     /// The connection would come back to the gateway.
-    LoopRefused = "loop_refused", 508, Operator, Http,
+    LoopRefused = "loop_refused", 508, Operator, Api,
         caller: "The connection is a loop.",
         remedy: "The redirection rules must exclude the gateway's own user; nothing may connect directly to a transparent listener.";
     /// The secret's source has nothing usable.
@@ -340,7 +344,7 @@ reasons! {
         caller: "The service's name could not be resolved.",
         remedy: "Make the name servers of the gateway's /etc/resolv.conf answer it (see detail): egress rules must let it reach port 53.";
     /// The upstream's addresses are not allowed.
-    UpstreamAddress = "upstream_address", 403, Operator, Http,
+    UpstreamAddress = "upstream_address", 403, Operator, Api,
         caller: "The service's address may not be reached through this proxy.",
         remedy: "If a private address is intended, add its range to upstream.allowAddresses.";
     /// No connection to the upstream.
@@ -368,7 +372,7 @@ reasons! {
         caller: "The service broke the connection or sent an invalid response.",
         remedy: "See the detail and the service's status page.";
     /// A response exceeds a bound of the gateway.
-    ResponseTooLarge = "response_too_large", 502, Gateway, Http,
+    ResponseTooLarge = "response_too_large", 502, Gateway, Api,
         caller: "The service's response exceeds a bound of this proxy.",
         remedy: "The detail names the bound. Raise limits.headBytes if it is the head's size; the others are fixed: please report it with this record.";
     /// The upstream did not take the request.

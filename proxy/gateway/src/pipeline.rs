@@ -20,10 +20,12 @@ mod response_observer;
 mod services;
 mod switched;
 mod upgrade;
+mod upstream_answer;
 
-pub use answer::{AnswerBody, UpstreamAnswer, last, last_if_violated, refused};
+pub use answer::{AnswerBody, last, last_if_violated, refused};
 pub use echo::Search;
 pub use services::{CredentialServices, RequestServices};
+pub use upstream_answer::UpstreamAnswer;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +43,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
-    observe::Record,
+    observe::{Record, TargetPart},
     refusal::Refusal,
     session::{Session, no_violation},
 };
@@ -79,6 +81,7 @@ impl RequestHandler {
         let snapshot = services.access.snapshots.load_full();
         let upgrade = upgrade::wanted(&mut request);
         let (parts, body) = request.into_parts();
+        let version = parts.version;
         let awaits_continue = parts.headers.contains_key(EXPECT);
         let room = in_progress(&session.purse, &parts, &body.size_hint());
         let mut body = Some(body);
@@ -91,13 +94,15 @@ impl RequestHandler {
         };
         match processed {
             Ok(opened) => opened.answer(record, in_flight),
-            Err(refusal) => {
+            Err(mut refusal) => {
                 if !awaits_continue {
-                    drain_body(body).await;
+                    drain_body(body, version).await;
                 }
                 if is_disproof(refusal.reason) {
                     // The connection does not outlive its caller's proof.
                     session.closing.cancel();
+                } else {
+                    place(&mut refusal, session, &snapshot, &record);
                 }
                 let mut response = refused(record, refusal, in_flight);
                 last_if_violated(&mut response, &session.connection_state);
@@ -105,6 +110,17 @@ impl RequestHandler {
             }
         }
     }
+}
+
+/// Notes whose request was refused, and at which API, if it was refused before policy was asked.
+fn place(refusal: &mut Refusal, session: &Session, snapshot: &Snapshot, record: &Record) {
+    let policies = snapshot.policies();
+    if refusal.target.is_none()
+        && let Some(TargetPart { authority, .. }) = &record.target
+    {
+        refusal.target = policies.target(authority.host(), authority.port()).cloned();
+    }
+    refusal.was_of(&session.caller, snapshot);
 }
 
 /// Whether a refusal says that the caller is not, or no longer, proven.
@@ -129,7 +145,8 @@ async fn process(
 ) -> Result<Opened, Refusal> {
     let RequestHandler { services, session } = handler;
     record.asked(&parts, session);
-    let received = receive(session, &parts, snapshot)?;
+    let received =
+        receive(session, &parts, snapshot).inspect_err(|_| record.asked_absolutely(&parts))?;
     record.received(&received, &parts, session);
 
     let caller = timed(&mut record.timing.identify, identify(handler)).await?;

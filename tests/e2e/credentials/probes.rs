@@ -213,7 +213,10 @@ async fn an_api_that_is_away_is_told_as_that() -> anyhow::Result<()> {
     let mut bed = start().await?;
     let away = Some(Misbehaviour::ResetOnAccept);
     bed.env.slack.misbehave(away);
-    let (_, record) = say(&mut bed).await?;
+    // Slack's catalog entry tells that by closing the connection.
+    let answer = bed.client().send(post_message("C0", "hello")).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let record = bed.record().await?;
     assert_eq!(record["blame"], "upstream", "{record}");
     let status = bed.credential("qa/slack-bot").await?;
     assert_eq!(status["health"]["probe"]["finding"], "unknown", "{status}");

@@ -13,7 +13,8 @@ use http::{Method, Request, StatusCode};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use rstest::rstest;
-use tokio::io::AsyncWriteExt as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{HOST, PATIENCE, TestBed, get, soon, until};
 
@@ -86,6 +87,68 @@ async fn a_broken_upstream_has_its_own_reason_and_the_next_request_succeeds(
     // The stand-in that stalls before TLS does not see that it was left.
     let stalled = usize::from(how == Misbehaviour::StallBeforeTls);
     nothing_is_left(&bed, stalled).await
+}
+
+/// As the API itself would: without a response. The record says what it says otherwise.
+#[rstest]
+#[case::refuses(Misbehaviour::ResetOnAccept, None, "upstream_connect")]
+#[case::closes(Misbehaviour::ResetAfterRequest, None, "upstream_broken")]
+#[case::stalls(Misbehaviour::Stall, Some(504), "upstream_timeout")]
+#[case::speaks_no_tls(Misbehaviour::NoTls, None, "upstream_connect")]
+#[case::shows_another_name(Misbehaviour::WrongName, Some(502), "upstream_certificate")]
+#[tokio::test]
+async fn a_target_may_tell_transport_faults_by_closing(
+    #[case] how: Misbehaviour,
+    #[case] status: Option<u16>,
+    #[case] reason: &str,
+    #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
+) -> anyhow::Result<()> {
+    let mut bed = TestBed::builder()
+        .limits(|limits| {
+            limits.response_timeout = Duration::from_millis(500);
+            limits.body_idle_timeout = Duration::from_millis(500);
+        })
+        .policy(|policy| policy.target("example")["transportFaults"] = json!("close"))
+        .start()
+        .await?;
+    bed.api.misbehave(Some(how));
+    let mut session = bed.client().over(client).open(HOST).await?;
+    let answer = soon("an end", session.send(get("/some"))).await?;
+    assert_eq!(answer.ok().map(|answer| answer.status.as_u16()), status);
+    let record = bed.record().await?;
+    assert_eq!(record["reason"], reason, "{record}");
+    assert_eq!(record["outcome"], "failed", "{record}");
+    assert_eq!(record["blame"], "upstream", "{record}");
+    bed.api.misbehave(None);
+    if client == Protocol::Http2 {
+        let answer = soon("an answer", session.send(get("/well"))).await??;
+        assert_eq!(answer.text(), "GET /well", "the same connection lives on");
+        bed.recorded("permitted").await?;
+    } else if status.is_none() {
+        // TLS ends as it should, so that a client takes it for the API's own end.
+        let mut stream = bed.client().tls_stream(HOST).await?;
+        bed.api.misbehave(Some(how));
+        let request = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1\r\n\r\nx");
+        stream.write_all(request.as_bytes()).await?;
+        let mut told = Vec::new();
+        soon("the end", stream.read_to_end(&mut told)).await??;
+        assert_eq!(String::from_utf8_lossy(&told), "");
+        bed.recorded(reason).await?;
+    }
+    drop(session);
+    let failed = |record: &&Value| record["outcome"] == "failed";
+    let records = bed.gateway.stop().await?;
+    let expected = 1 + usize::from(client == Protocol::Http1 && status.is_none());
+    assert_eq!(
+        records.iter().filter(failed).count(),
+        expected,
+        "{records:?}"
+    );
+    assert!(
+        records.iter().all(|record| record["blame"] != "caller"),
+        "{records:?}"
+    );
+    Ok(())
 }
 
 #[rstest]

@@ -116,8 +116,8 @@ type Refused = (&'static [u8], &'static [u8], &'static str);
 
 #[rustfmt::skip]
 const REFUSED: &[Refused] = &[
-    (b"GET /api/auth.test HTTP/1.1\r\nHost: slack.com:443\r\n\r\n", b"HTTP/1.1 403", "plaintext_refused"),
-    (b"GET http://slack.com/api/auth.test HTTP/1.1\r\nHost: slack.com\r\nConnection: close\r\n\r\n", b"HTTP/1.1 403", "plaintext_refused"),
+    (b"GET /api/auth.test HTTP/1.1\r\nHost: slack.com:443\r\n\r\n", b"HTTP/1.1 200", "plaintext_refused"),
+    (b"GET http://slack.com/api/auth.test HTTP/1.1\r\nHost: slack.com\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200", "plaintext_refused"),
     (b"GET / HTTP/1.1\r\nHost: notslack.com\r\n\r\n", b"HTTP/1.1 403", "host_unmatched"),
     (b"GET / HTTP/1.1\r\nHost: slack.com:80\r\n\r\n", b"HTTP/1.1 421", "authority_mismatch"),
     (b"GET http://slack.com/ HTTP/1.1\r\nHost: notslack.com\r\n\r\n", b"HTTP/1.1 421", "authority_mismatch"),
@@ -178,7 +178,7 @@ async fn what_is_no_tls_to_a_governed_host_is_refused_with_its_reason() -> anyho
     let request = Request::get("http://slack.com:443/api/auth.test");
     let request = request.body(Full::new(Bytes::new()))?;
     let answer = soon("an answer", sender.send_request(request)).await??;
-    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.status(), 200, "an error of the API");
     let record = bed.record().await?;
     assert_eq!(record["reason"], "plaintext_refused", "{record}");
     assert_eq!(record["target"]["protocol"], "h2", "{record}");
@@ -337,12 +337,13 @@ async fn the_gateways_own_connections_do_not_go_round() -> anyhow::Result<()> {
         })
         .start()
         .await?;
+    // Slack's catalog entry tells that by closing the connection.
     let answer = soon(
-        "an answer",
+        "an end",
         direct_client(&bed, SLACK).send(post_message("C0123456789", "steered")),
     )
-    .await??;
-    assert_eq!(answer.status, 502, "{}", answer.text());
+    .await?;
+    assert!(answer.is_err(), "{answer:?}");
     // What came back was the probe of the credential, the request itself, and what became of it.
     let mut reasons = Vec::new();
     for _ in 0..3 {

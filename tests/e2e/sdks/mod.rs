@@ -5,4 +5,5 @@ mod exec;
 mod node;
 mod photo;
 mod python;
+mod refused;
 mod rust;

@@ -37,18 +37,6 @@ async fn web_api_posts_reads_and_uploads(#[case] script: &str, #[case] channel: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_an_error_of_slacks_own_and_is_not_retried() {
-    let bed = TestBed::start().await.unwrap();
-    let Some(outcome) = bed.node("refused.mjs").await else {
-        return;
-    };
-    let printed = outcome.succeeded().printed;
-    assert_eq!(printed["tries"], 1, "{printed}");
-    assert_eq!(printed["error"]["data"]["ok"], false);
-    assert_eq!(bed.env.slack.received().count(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn socket_mode_connects_and_acknowledges() {
     let bed = TestBed::start().await.unwrap();
     let Some(outcome) = bed.node("socket_mode.mjs").await else {

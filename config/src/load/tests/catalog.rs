@@ -8,7 +8,10 @@ use rstest::rstest;
 use super::{catalog, outline};
 use crate::{
     host::{Host, HostPattern},
-    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, Place, RateLimitScope, Target},
+    model::{
+        AuthFailure, AuthFailureAction, AuthFailureBlame, Place, RateLimitScope, Target,
+        TransportFaults,
+    },
     path::CanonicalPath,
     yaml::Findings,
 };
@@ -290,10 +293,14 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
     let slack = target("slack");
     let refusal = slack.refusal.as_ref().unwrap();
     assert_eq!(
-        (refusal.status, &refusal.body),
+        (refusal.usual.status, &refusal.usual.body),
         (
             200,
-            &serde_json::json!({ "ok": false, "error": "{reason}" })
+            &serde_json::json!({
+                "ok": false,
+                "error": "{reason}",
+                "response_metadata": { "messages": ["[ERROR] {explanation}"] },
+            })
         )
     );
     let action = |code: &str| {
@@ -344,17 +351,48 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
         assert_eq!(route.inspect_body, !files);
     }
     assert_eq!(slack.rate_limit, RateLimitScope::Path);
+    assert_eq!(slack.transport_faults, TransportFaults::Close);
 
     let qase = target("qase");
     let refusal = qase.refusal.as_ref().unwrap();
     assert_eq!(
-        (refusal.status, &refusal.body),
+        (refusal.usual.status, &refusal.usual.body),
         (
             403,
-            &serde_json::json!({ "status": false, "errorMessage": "{message}" })
+            &serde_json::json!({ "status": false, "errorMessage": "{explanation}" })
         )
     );
     assert_eq!(qase.auth_failure[0].status, [401]);
     assert_eq!(qase.rate_limit, RateLimitScope::Credential);
+    assert_eq!(qase.transport_faults, TransportFaults::Status);
     assert!(qase.probe.is_some());
+}
+
+/// Only the Web API reports errors with a 200.
+#[rstest]
+#[case("slack.com", Some("/api/chat.postMessage"), 200, true)]
+#[case("slack.com", None, 200, true)]
+#[case("www.slack.com", Some("/api/chat.postMessage"), 200, true)]
+#[case("api.slack.com", Some("/api/chat.postMessage"), 200, true)]
+#[case("api.slack.com", Some("/scim/v1/Users"), 403, true)]
+#[case("api.slack.com", Some("/audit/v1/logs"), 403, true)]
+#[case("files.slack.com", Some("/upload/v1/AbC"), 429, false)]
+#[case("files.slack.com", Some("/files-pri/T1-F1/report.txt"), 403, false)]
+#[case("files.slack.com", None, 403, false)]
+#[case("hooks.slack.com", Some("/services/T1/B1/x"), 403, false)]
+#[case("hooks.slack.com", None, 403, false)]
+#[case("wss-primary.slack.com", Some("/link/"), 403, false)]
+fn slack_refuses_at_each_host_as_that_one_does(
+    #[case] host: &str,
+    #[case] path: Option<&str>,
+    #[case] status: u16,
+    #[case] json: bool,
+    #[values(("slack", "slack.com"), ("slack-gov", "slack-gov.com"))] (name, domain): (&str, &str),
+) {
+    let target = target(name);
+    let host = Host::parse(&host.replace("slack.com", domain)).unwrap();
+    let path = path.map(|path| CanonicalPath::check(&path.parse().unwrap()).unwrap());
+    let shape = target.refusal.as_ref().unwrap().of(&host, path.as_ref());
+    assert_eq!((shape.status, shape.is_json()), (status, json));
+    assert!(shape.body.to_string().contains("{explanation}"));
 }

@@ -49,6 +49,7 @@ fn a_target_that_is_not_decrypted_is_never_signed_for() {
 #[case::slots("  intercept: false", "  intercept: false\n  slots: { default: a, names: [a] }", &["8: not-decrypted"])]
 #[case::routes("  intercept: false", "  intercept: false\n  routes: [{ paths: [\"/x\"] }]", &["8: not-decrypted"])]
 #[case::refusal("  intercept: false", "  intercept: false\n  refusal: { status: 403, body: {} }", &["8: not-decrypted"])]
+#[case::transport_faults("  intercept: false", "  intercept: false\n  transportFaults: close", &["8: not-decrypted"])]
 #[case::rate_limit("  intercept: false", "  intercept: false\n  rateLimit: { per: path }", &["8: not-decrypted"])]
 #[case::decrypted_without_routes("  intercept: false", "  intercept: true", &["4: empty-list"])]
 #[case::methods("hosts: [pinned.example.test]\n  cond", "methods: [GET]\n  cond", &["24: not-decrypted"])]

@@ -97,6 +97,7 @@ fn target(name: &str, hosts: &[&str], slots: &[&str], routes: Vec<Route>) -> Arc
         routes,
         auth_failure: Vec::new(),
         refusal: None,
+        transport_faults: crate::model::TransportFaults::Status,
         probe: None,
         rate_limit: RateLimitScope::Credential,
         encoded_slash: crate::path::EncodedSlash::Refuse,

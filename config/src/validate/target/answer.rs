@@ -2,10 +2,17 @@
 
 use http::HeaderValue;
 
-use super::super::fields::each;
+use super::{
+    super::fields::{each, path_patterns},
+    route::RouteChecks,
+};
 use crate::{
-    model::{AuthFailure, AuthFailureAction, AuthFailureBlame, RefusalShape},
-    resource::{AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, RefusalSpec},
+    model::{
+        AuthFailure, AuthFailureAction, AuthFailureBlame, RefusalAt, RefusalShape, RefusalShapes,
+    },
+    resource::{
+        AuthFailureBlameSpec, AuthFailureSpec, AuthFailureThen, RefusalAtSpec, RefusalSpec,
+    },
     yaml::{Findings, Location},
 };
 
@@ -74,17 +81,50 @@ fn http_status(status: u16, location: &Location<'_>, findings: &Findings) -> Opt
     None
 }
 
+/// The formats of refusals. Their hosts and paths are checked as those of routes are.
 pub(super) fn refusal(
     spec: &RefusalSpec,
     location: &Location<'_>,
+    checks: &RouteChecks<'_>,
+) -> Option<RefusalShapes> {
+    let written = (spec.status, spec.content_type.as_deref(), &spec.body);
+    let usual = shape(written, location, checks.findings);
+    let at = each(&spec.at, &location.key("at"), |at, location| {
+        refusal_at(at, location, checks)
+    });
+    Some(RefusalShapes {
+        usual: usual?,
+        at: at?,
+    })
+}
+
+fn refusal_at(
+    spec: &RefusalAtSpec,
+    location: &Location<'_>,
+    checks: &RouteChecks<'_>,
+) -> Option<RefusalAt> {
+    let host = match &spec.host {
+        Some(host) => checks.host(host, &location.key("host")).map(Some),
+        None => Some(None),
+    };
+    let paths = path_patterns(&spec.paths, false, &location.key("paths"), checks.findings);
+    let written = (spec.status, spec.content_type.as_deref(), &spec.body);
+    let shape = shape(written, location, checks.findings);
+    Some(RefusalAt {
+        host: host?,
+        paths: paths?,
+        shape: shape?,
+    })
+}
+
+fn shape(
+    (status, content_type, body): (u16, Option<&str>, &serde_json::Value),
+    location: &Location<'_>,
     findings: &Findings,
 ) -> Option<RefusalShape> {
-    let status = http_status(spec.status, &location.key("status"), findings);
-    let content_type = spec
-        .content_type
-        .clone()
-        .unwrap_or_else(|| "application/json".to_owned());
-    if HeaderValue::from_str(&content_type).is_err() {
+    let status = http_status(status, &location.key("status"), findings);
+    let content_type = content_type.unwrap_or("application/json");
+    if HeaderValue::from_str(content_type).is_err() {
         findings.error(
             &location.key("contentType"),
             "bad-header",
@@ -95,7 +135,7 @@ pub(super) fn refusal(
     }
     Some(RefusalShape {
         status: status?,
-        content_type,
-        body: spec.body.clone(),
+        content_type: content_type.to_owned(),
+        body: body.clone(),
     })
 }

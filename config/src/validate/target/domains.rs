@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::{
     host::{Host, HostPattern},
-    model::{Probe, Route, Target},
+    model::{Probe, RefusalAt, RefusalShapes, Route, Target},
     yaml::{Findings, Location},
 };
 
@@ -58,6 +58,10 @@ pub(super) fn under_domains<'b>(
         })
     };
     let routes = base.routes.iter().map(route).collect::<Option<_>>()?;
+    let refusal = match &base.refusal {
+        Some(refusal) => Some(refusal_under(refusal, domains)?),
+        None => None,
+    };
     let probe = match &base.probe {
         Some(probe) => Some(Probe {
             hosts: all(&probe.hosts)?,
@@ -68,9 +72,27 @@ pub(super) fn under_domains<'b>(
     Some(Cow::Owned(Target {
         hosts,
         routes,
+        refusal,
         probe,
         ..base.clone()
     }))
+}
+
+fn refusal_under(
+    refusal: &RefusalShapes,
+    domains: &BTreeMap<String, String>,
+) -> Option<RefusalShapes> {
+    let at = |at: &RefusalAt| {
+        let host = match &at.host {
+            Some(host) => Some(under(host, domains)?),
+            None => None,
+        };
+        Some(RefusalAt { host, ..at.clone() })
+    };
+    Some(RefusalShapes {
+        at: refusal.at.iter().map(at).collect::<Option<_>>()?,
+        usual: refusal.usual.clone(),
+    })
 }
 
 fn is_under(host: &HostPattern, domain: &str) -> bool {

@@ -66,7 +66,7 @@ impl RouteChecks<'_> {
         })
     }
 
-    fn host(&self, text: &str, location: &Location<'_>) -> Option<HostPattern> {
+    pub(super) fn host(&self, text: &str, location: &Location<'_>) -> Option<HostPattern> {
         let pattern = host_pattern(text, location, self.findings)?;
         let hosts = self.hosts?;
         if !hosts.iter().any(|host| host.overlaps(&pattern)) {

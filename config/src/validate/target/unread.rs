@@ -3,7 +3,7 @@
 use super::super::head::Parsed;
 use crate::{
     host::HostPattern,
-    model::{RateLimitScope, Slots, Target},
+    model::{RateLimitScope, Slots, Target, TransportFaults},
     path::EncodedSlash,
     resource::TargetServiceSpec,
     yaml::Findings,
@@ -25,6 +25,7 @@ pub(super) fn target(
         ("authFailure", !spec.auth_failure.is_empty()),
         ("refusal", spec.refusal.is_some()),
         ("probe", spec.probe.is_some()),
+        ("transportFaults", spec.transport_faults.is_some()),
         ("rateLimit", spec.rate_limit.is_some()),
         ("encodedSlash", spec.encoded_slash.is_some()),
     ] {
@@ -51,6 +52,7 @@ pub(super) fn target(
         routes: vec![Target::unread_route()],
         auth_failure: Vec::new(),
         refusal: None,
+        transport_faults: TransportFaults::Status,
         probe: None,
         rate_limit: RateLimitScope::Credential,
         encoded_slash: EncodedSlash::Refuse,

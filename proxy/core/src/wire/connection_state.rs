@@ -31,6 +31,8 @@ pub struct ConnectionState {
     stalled: AtomicBool,
     /// Whether the bytes read end with a complete request, or with one that is answered.
     read_whole: AtomicBool,
+    /// Over HTTP/1.1: whether the bytes read end within a body.
+    within_body: AtomicBool,
     /// Whether all written bytes have been flushed to the client.
     flushed: AtomicBool,
     /// Whether the connection is no longer HTTP: a tunnel, or another protocol.
@@ -63,6 +65,7 @@ impl ConnectionState {
             capacity_grants: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             read_whole: AtomicBool::new(false),
+            within_body: AtomicBool::new(false),
             flushed: AtomicBool::new(false),
             switched: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
@@ -118,9 +121,10 @@ impl ConnectionState {
         }
     }
 
-    /// Records whether the bytes read so far end with a complete request.
-    pub(super) fn read(&self, whole: bool) {
+    /// Records whether the bytes read so far end with a complete request, or within a body.
+    pub(super) fn read(&self, whole: bool, within_body: bool) {
         self.read_whole.store(whole, Ordering::Relaxed);
+        self.within_body.store(within_body, Ordering::Relaxed);
     }
 
     /// Records whether all written bytes have been flushed.
@@ -286,6 +290,11 @@ impl InFlightGuard {
         self.connection.has_stalled()
     }
 
+    /// Whether more of a body is to come, over HTTP/1.1.
+    pub fn is_within_body(&self) -> bool {
+        self.connection.within_body.load(Ordering::Relaxed)
+    }
+
     /// The connection is no longer HTTP.
     pub fn switch(&self) {
         self.connection.switch();
@@ -328,11 +337,11 @@ mod tests {
     async fn a_connection_pauses_between_requests_only() {
         let connection = ConnectionState::new();
         for (whole, flushed) in [(false, false), (true, false), (false, true)] {
-            connection.read(whole);
+            connection.read(whole, false);
             connection.wrote(flushed);
             assert!(!completes(connection.paused(LIMIT)).await);
         }
-        connection.read(true);
+        connection.read(true, false);
         let in_flight = connection.begin();
         assert!(!completes(connection.paused(LIMIT)).await);
         drop(in_flight);

@@ -85,6 +85,14 @@ impl Framing {
         }
     }
 
+    /// Whether a body has begun and is incomplete.
+    pub(super) fn within_body(&self) -> bool {
+        match self.state {
+            State::Body { .. } | State::ChunkSize | State::ChunkEnd | State::Trailers => true,
+            State::Start | State::Headers(_) | State::Broken => false,
+        }
+    }
+
     /// How much of an incomplete head has come, in bytes.
     pub(super) fn head_bytes(&self) -> usize {
         match self.state {

@@ -8,6 +8,7 @@ pub mod framing;
 pub mod half_closed;
 pub mod hop_by_hop;
 pub mod lines;
+pub mod linger;
 pub mod listen;
 pub mod meter;
 pub mod original_destination;

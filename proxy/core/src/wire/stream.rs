@@ -22,6 +22,7 @@ use super::{
     frames::Frames,
     framing::Framing,
     half_closed::HalfClosed,
+    linger::{self, Linger},
     meter::{Meter, Overrun},
     writes::Writes,
 };
@@ -47,6 +48,7 @@ pin_project! {
         piece: usize,
         writes: Writes,
         half_closed: Option<Box<HalfClosed>>,
+        linger: Option<Box<Linger>>,
     }
 }
 
@@ -89,6 +91,7 @@ impl<IO> ClientStream<IO> {
             piece: 0,
             writes: Writes::new(limit),
             half_closed: None,
+            linger: None,
         }
     }
 
@@ -158,7 +161,7 @@ impl Heads {
                 if let Err(violation) = framing.follow(bytes) {
                     connection_state.violate(violation);
                 }
-                connection_state.read(framing.between_requests());
+                connection_state.read(framing.between_requests(), framing.within_body());
             }
             Position::Http2(frames) => {
                 frames.follow(bytes);
@@ -272,6 +275,32 @@ impl<IO: AsyncWrite> ClientStream<IO> {
     }
 }
 
+impl<IO: AsyncRead + AsyncWrite> ClientStream<IO> {
+    /// Before the end: reads the rest of a body, once the response has left.
+    fn poll_rest(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        let Some(Position::Http1 { framing, .. }) =
+            this.heads.as_mut().map(|heads| &mut heads.place)
+        else {
+            return Poll::Ready(Ok(()));
+        };
+        if !framing.within_body() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = this.stream.as_mut().poll_flush(context);
+        ready!(this.writes.watch(context, this.connection_state, flushed))?;
+        let identified = this.meter.as_ref().is_none_or(Meter::is_identified);
+        let linger = this.linger.get_or_insert_with(|| {
+            Box::new(Linger::new(if identified {
+                linger::Bounds::IDENTIFIED
+            } else {
+                linger::Bounds::UNIDENTIFIED
+            }))
+        });
+        linger.poll(this.stream, context, framing).map(Ok)
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -324,7 +353,7 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
     }
 }
 
-impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
+impl<IO: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -350,6 +379,7 @@ impl<IO: AsyncWrite> AsyncWrite for ClientStream<IO> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A connection that is being closed has no next request.
         ready!(self.as_mut().poll_write_ready(context))?;
+        ready!(self.as_mut().poll_rest(context))?;
         let this = self.project();
         let polled = this.stream.poll_shutdown(context);
         this.writes.watch(context, this.connection_state, polled)

@@ -8,12 +8,12 @@ use countersign_core::{
     slots::Share,
     wire::connection_state::{ConnectionState, InFlightGuard},
 };
-use http::{Request, Response};
+use countersign_identity::Caller;
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 
 use super::{AcceptContext, own_identity::OwnIdentity, unmatched::UnmatchedRequest};
 use crate::{
-    observe::Record,
     pipeline::{self, AnswerBody},
     refusal::Refusal,
     session::{ConnectionMeta, no_violation},
@@ -42,13 +42,13 @@ impl Clear {
     ) -> Response<AnswerBody> {
         let in_flight = self.connection_state.begin();
         if let Err(refusal) = no_violation(&self.connection_state) {
-            return self.refuse(refusal, |_| {}, in_flight);
+            return self.refuse(refusal, None, None, in_flight);
         }
         let (parts, body) = request.into_parts();
         let caller = match self.own.caller(&self.context.access.identifier, None).await {
             Ok(caller) => caller,
             Err(refusal) => {
-                let mut response = self.refuse(refusal, |_| {}, in_flight);
+                let mut response = self.refuse(refusal, None, None, in_flight);
                 if self.meta.slot.refuse() {
                     pipeline::last(&mut response);
                 }
@@ -56,20 +56,14 @@ impl Clear {
             }
         };
         if let Err(refusal) = self.meta.slot.prove(|| Share::Own) {
-            return self.refuse(
-                refusal.into(),
-                |record| record.called_by(&caller),
-                in_flight,
-            );
+            return self.refuse(refusal.into(), Some(&caller), None, in_flight);
         }
         if let Err(short) = self.meta.charge_to(&caller, &self.context.budget) {
-            return self.refuse(short.into(), |record| record.called_by(&caller), in_flight);
+            return self.refuse(short.into(), Some(&caller), None, in_flight);
         }
         let received = match Received::in_clear(&parts, self.port) {
             Ok(received) => received,
-            Err(denied) => {
-                return self.refuse(denied.into(), |record| record.called_by(&caller), in_flight);
-            }
+            Err(denied) => return self.refuse(denied.into(), Some(&caller), None, in_flight),
         };
         let access = &self.context.access;
         let snapshot = access.snapshots.load_full();
@@ -78,11 +72,8 @@ impl Clear {
         let passage = match passage {
             Ok(passage) => passage,
             Err(denied) => {
-                let tell = |record: &mut Record| {
-                    record.called_by(&caller);
-                    record.passing(&received, &parts);
-                };
-                return self.refuse(denied.into(), tell, in_flight);
+                let asked = Some((&received, &parts));
+                return self.refuse(denied.into(), Some(&caller), asked, in_flight);
             }
         };
         let request = UnmatchedRequest {
@@ -96,13 +87,20 @@ impl Clear {
 
     fn refuse(
         &self,
-        refusal: Refusal,
-        tell: impl FnOnce(&mut Record),
+        mut refusal: Refusal,
+        caller: Option<&Caller>,
+        asked: Option<(&Received, &Parts)>,
         in_flight: InFlightGuard,
     ) -> Response<AnswerBody> {
         let mut record = self.context.recorder.open();
         record.entered(&self.meta);
-        tell(&mut record);
+        if let Some(caller) = caller {
+            record.called_by(caller);
+            refusal.was_of(caller, &self.context.access.snapshots.load_full());
+        }
+        if let Some((received, parts)) = asked {
+            record.passing(received, parts);
+        }
         let mut response = pipeline::refused(record, refusal, in_flight);
         pipeline::last_if_violated(&mut response, &self.connection_state);
         response

@@ -37,7 +37,7 @@ use super::{
     unmatched::UnmatchedRequest,
 };
 use crate::{
-    observe::TargetPart,
+    observe::{Entry, TargetPart},
     pipeline::{self, AnswerBody, RequestHandler},
     refusal::{self, Refusal},
     session::{ConnectionMeta, Session, close, no_violation, open_for},
@@ -314,21 +314,21 @@ impl Explicit {
     fn refuse(
         &self,
         known: Known,
-        refusal: Refusal,
-        answer: fn(&Refusal, &str) -> Response<Bytes>,
+        mut refusal: Refusal,
+        answer: fn(&Refusal, &Entry) -> Response<Bytes>,
         in_flight: InFlightGuard,
     ) -> Response<AnswerBody> {
         let mut record = self.context.recorder.open();
         record.entered(&self.meta);
         record.target = known.target;
-        let mut response = answer(&refusal, &record.id.to_string());
-        match known.caller {
-            Some(caller) => record.called_by(&caller),
-            None if self.meta.slot.refuse() => {
-                pipeline::last(&mut response);
-                self.closing.cancel();
-            }
-            None => {}
+        if let Some(caller) = &known.caller {
+            record.called_by(caller);
+            refusal.was_of(caller, &self.context.access.snapshots.load_full());
+        }
+        let mut response = answer(&refusal, &record);
+        if known.caller.is_none() && self.meta.slot.refuse() {
+            pipeline::last(&mut response);
+            self.closing.cancel();
         }
         pipeline::last_if_violated(&mut response, &self.connection_state);
         close(record, refusal);

@@ -2,7 +2,6 @@
 //! expires, or the gateway drains.
 
 use std::{
-    convert::Infallible,
     error::Error,
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -101,12 +100,17 @@ where
         let answer = Box::pin(handle(request));
         async move {
             let mut answer = answer.await;
+            // The gateway's own response: the rest of the request's body is read and discarded.
+            let abandoned = answer.body().is_whole() && in_flight.is_within_body();
             drop(in_flight);
-            if last {
+            if let Some(hang_up) = answer.body().hangs_up() {
+                return Err(h2::Error::from(hang_up));
+            }
+            if last || abandoned {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(CONNECTION, close);
             }
-            Ok::<_, Infallible>(answer)
+            Ok(answer)
         }
     });
     room.slot.follow(&connection_state);
@@ -160,7 +164,7 @@ async fn serve_http1<IO, S>(
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = h2::Error>,
 {
     loop {
         let connection = http1(bounds.limits)
@@ -170,10 +174,17 @@ where
         tokio::select! {
             biased;
             result = connection.as_mut() => {
-                if let Some(overrun) = bounds.connection_state.has_overrun()
+                let overrun = bounds.connection_state.has_overrun();
+                let hung_up = result.as_ref().is_err_and(is_hang_up);
+                if (overrun.is_some() || hung_up)
                     && let Some(parts) = Pin::into_inner(connection).into_parts()
                 {
-                    farewell::tell(parts.io.into_inner().into_inner(), overrun).await;
+                    let mut stream = parts.io.into_inner();
+                    match overrun {
+                        Some(overrun) => farewell::tell(stream.into_inner(), overrun).await,
+                        // The client may have left.
+                        None => drop(stream.shutdown().await),
+                    }
                 }
                 return result;
             }
@@ -212,7 +223,7 @@ async fn serve_http2<IO, S>(
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<AnswerBody>, Error = h2::Error>,
     S::Future: Send + 'static,
 {
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -300,9 +311,18 @@ pub(super) fn is_worth_telling(error: &hyper::Error, connection_state: &Connecti
 }
 
 /// Whether a response could not be sent to its end: its body failed, because of the upstream as a rule. Its
-/// request has a record that says so.
+/// request has a record that says so, as has one whose client is told by closing the connection.
 fn is_ours(error: &hyper::Error) -> bool {
     error.is_user()
+}
+
+/// Whether a client of HTTP/1.1 is told by closing the connection, before any byte of a response. What was cut
+/// off later must not end in an orderly way.
+fn is_hang_up(error: &hyper::Error) -> bool {
+    is_ours(error)
+        && error
+            .source()
+            .is_some_and(|source| source.is::<h2::Error>())
 }
 
 /// Whether an error only means that the client left between requests, which is normal, or did not answer a

@@ -13,6 +13,7 @@ use std::{
 
 use countersign_config::{
     model::{Policy, ResourceName, SlotName, Workload},
+    path::CanonicalPath,
     policy::Nearest,
 };
 use countersign_core::destination::Authority;
@@ -183,6 +184,11 @@ impl PathOnly {
     /// The path, raw.
     pub fn as_str(&self) -> &str {
         self.0.path()
+    }
+
+    /// The path and query, if the path is canonical.
+    pub fn canonical(&self) -> Option<CanonicalPath> {
+        CanonicalPath::check(&self.0).ok()
     }
 
     /// A copy in memory of its own, cut if it is longer than `most`.

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A recorder whose clock stands at 2026-11-23T05:10:03.412Z, and its log.
-pub(super) fn recorder() -> (Recorder, MemoryLog) {
+pub(crate) fn recorder() -> (Recorder, MemoryLog) {
     let (log, memory) = DecisionLog::memory();
     (Recorder::new(log, Metrics::new(), clock()), memory)
 }
@@ -103,7 +103,7 @@ pub(super) fn fill(entry: &mut Entry) {
     });
 }
 
-fn workload() -> Workload {
+pub(crate) fn workload() -> Workload {
     Workload {
         name: ResourceName::namespaced("qa", "nightly-dashboard"),
         owner: "qa-platform@example.com".into(),
@@ -127,7 +127,7 @@ fn policy(workload: &Arc<Workload>) -> Policy {
     }
 }
 
-fn target() -> Target {
+pub(crate) fn target() -> Target {
     Target {
         name: ResourceName::cluster_wide("slack"),
         hosts: Vec::new(),
@@ -140,6 +140,7 @@ fn target() -> Target {
         routes: Vec::new(),
         auth_failure: Vec::new(),
         refusal: None,
+        transport_faults: countersign_config::model::TransportFaults::Status,
         probe: None,
         rate_limit: RateLimitScope::Credential,
         encoded_slash: countersign_config::path::EncodedSlash::Refuse,

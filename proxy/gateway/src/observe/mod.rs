@@ -11,7 +11,7 @@ mod closed;
 mod count;
 mod entry;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod json;
 mod log;
 mod record;

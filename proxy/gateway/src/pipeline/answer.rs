@@ -3,19 +3,13 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use countersign_config::memory;
 use countersign_core::{
     reason::Reason,
-    wire::{
-        connection_state::{ConnectionState, InFlightGuard},
-        meter::most_held,
-        timer::LazyTimer,
-    },
+    wire::connection_state::{ConnectionState, InFlightGuard},
 };
 use countersign_upstream::{
     forward::{BodyMeter, ForwardError},
@@ -23,11 +17,10 @@ use countersign_upstream::{
 };
 use http::{HeaderValue, Response, header::CONNECTION};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::{
     api_answer::AnswerStatus, echo::Echo, peek::PeekedBody, response_observer::ResponseObserver,
+    upstream_answer::UpstreamAnswer,
 };
 use crate::{
     observe::{Outcome, Record},
@@ -82,85 +75,24 @@ impl Streamed {
     }
 }
 
-/// The upstream's body that an answer streams.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
-pub enum UpstreamAnswer {
-    /// It comes by a verified, pooled connection.
-    Pooled(PeekedBody),
-    /// It comes in clear, from a host that no target has.
-    Plain(Plain),
-}
+/// The connection is closed, or over HTTP/2 the stream is reset, without a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HangUp(h2::Reason);
 
-/// The body of a response in clear text, with its idle timeout.
-#[derive(Debug)]
-pub struct Plain {
-    body: Incoming,
-    idle: Duration,
-    timer: LazyTimer,
-    waiting_since: Option<Instant>,
-}
-
-impl Plain {
-    fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.waiting_since = None;
-            return Poll::Ready(frame.map(|result| {
-                result.map_err(|error| ForwardError::Reset {
-                    reason: error.to_string(),
-                })
-            }));
-        }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        ready!(self.timer.poll_until(context, since + self.idle));
-        Poll::Ready(Some(Err(ForwardError::BodyIdle { limit: self.idle })))
-    }
-}
-
-impl UpstreamAnswer {
-    /// The body of a response in clear text, which may be idle for `idle`.
-    pub(crate) fn plain(body: Incoming, idle: Duration) -> Self {
-        Self::Plain(Plain {
-            body,
-            idle,
-            timer: LazyTimer::default(),
-            waiting_since: None,
+impl HangUp {
+    /// Over HTTP/2 the client learns whether the API may have acted on the request.
+    fn after(reason: Reason) -> Self {
+        Self(if reason == Reason::UpstreamNotTaken {
+            h2::Reason::REFUSED_STREAM
+        } else {
+            h2::Reason::INTERNAL_ERROR
         })
     }
+}
 
-    /// How many bytes of it may be buffered while the client does not read.
-    pub(crate) fn most_held(&self) -> usize {
-        match self {
-            Self::Pooled(body) => body.most_held(),
-            Self::Plain(plain) => most_held(&plain.body.size_hint(), memory::ANSWER),
-        }
-    }
-
-    fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        match self {
-            Self::Pooled(body) => Pin::new(body).poll_frame(context),
-            Self::Plain(plain) => plain.poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Pooled(body) => body.is_end_stream(),
-            Self::Plain(plain) => plain.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Pooled(body) => body.size_hint(),
-            Self::Plain(plain) => plain.body.size_hint(),
-        }
+impl From<HangUp> for h2::Error {
+    fn from(HangUp(reason): HangUp) -> Self {
+        reason.into()
     }
 }
 
@@ -173,6 +105,8 @@ enum Kind {
         body: Option<Bytes>,
         in_flight: Option<InFlightGuard>,
     },
+    /// There is no response.
+    HungUp(HangUp),
     Streamed {
         body: UpstreamAnswer,
         state: State,
@@ -194,6 +128,19 @@ impl AnswerBody {
     pub fn whole(body: Bytes, mut in_flight: InFlightGuard) -> Self {
         owe(&mut in_flight, body.is_empty());
         Self::of(body, Some(in_flight))
+    }
+
+    /// Instead of a response, the connection is closed.
+    pub fn hangs_up(&self) -> Option<HangUp> {
+        match self.0 {
+            Kind::HungUp(hang_up) => Some(hang_up),
+            Kind::Whole { .. } | Kind::Streamed { .. } => None,
+        }
+    }
+
+    /// Whether it was made here, and not sent by an upstream.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole { .. })
     }
 
     /// The response to an unmatched request.
@@ -251,7 +198,12 @@ pub fn last<B>(response: &mut Response<B>) {
 
 /// The response to a refused or failed request, whose record it closes.
 pub fn refused(record: Record, refusal: Refusal, in_flight: InFlightGuard) -> Response<AnswerBody> {
-    let response = refusal::answer(&refusal, &record.id.to_string());
+    if refusal.hangs_up() {
+        let hang_up = HangUp::after(refusal.reason);
+        close(record, refusal);
+        return Response::new(AnswerBody(Kind::HungUp(hang_up)));
+    }
+    let response = refusal::answer(&refusal, &record);
     close(record, refusal);
     response.map(|body| AnswerBody::whole(body, in_flight))
 }
@@ -343,6 +295,7 @@ impl Body for AnswerBody {
                 }
                 Poll::Ready(frame)
             }
+            Kind::HungUp(_) => Poll::Ready(None),
             Kind::Streamed { body, state } => {
                 state.asked();
                 let polled = body.poll_frame(context);
@@ -360,6 +313,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole { body, .. } => body.is_none(),
+            Kind::HungUp(_) => true,
             Kind::Streamed { body, .. } => body.is_end_stream(),
         }
     }
@@ -369,6 +323,7 @@ impl Body for AnswerBody {
             Kind::Whole { body, .. } => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+            Kind::HungUp(_) => SizeHint::with_exact(0),
             Kind::Streamed { body, .. } => body.size_hint(),
         }
     }

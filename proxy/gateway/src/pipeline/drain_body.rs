@@ -1,39 +1,46 @@
-//! Reads the rest of a refused request's body.
+//! Reads the rest of a refused request's body before the response.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
+use bytes::Bytes;
+use countersign_core::wire::linger::Bounds;
+use http::Version;
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
-/// The most that is read of such a body, in bytes.
-const MOST: u64 = 256 * 1024;
+/// The most that is read of a body over HTTP/1.1, in bytes: so much that its connection can be used again. After
+/// the response the connection itself reads the rest ([`countersign_core::wire::linger`]).
+const SMALL: u64 = 256 * 1024;
 
-/// How long it may take to arrive.
-const LONGEST: Duration = Duration::from_secs(2);
+/// How long a body may stand still: the response must not wait for a client that waits for it.
+const IDLE: Duration = Duration::from_secs(2);
 
-/// Reads and discards what is in flight, within bounds.
-///
-/// Some clients miss a response that arrives while they still send: the stream (HTTP/2) or the connection
-/// (HTTP/1.1) is reset. A body that is announced as large, or that waits for `100 Continue`, is not read.
-pub(super) async fn drain_body(body: Option<Incoming>) {
-    let Some(body) = body.filter(|body| !body.is_end_stream()) else {
+/// Reads and discards what is in flight, within bounds. Over HTTP/2 some clients miss a response that comes while
+/// they still send: their stream is reset after it (RFC 9113, section 8.1), or they read nothing more.
+pub(super) async fn drain_body(body: Option<Incoming>, version: Version) {
+    let (most, longest) = if version == Version::HTTP_2 {
+        (Bounds::IDENTIFIED.bytes, Bounds::IDENTIFIED.total)
+    } else {
+        (SMALL, IDLE)
+    };
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else {
         return;
     };
-    if body.size_hint().lower() > MOST {
+    if body.size_hint().lower() > most {
         return;
     }
-    let mut body = pin!(body);
     let read = async {
-        let mut left = MOST;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
+        let mut left = most;
+        while let Ok(Some(Ok(frame))) = timeout(IDLE, body.frame()).await {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
             let Some(rest) = left.checked_sub(length) else {
                 return;
             };
             left = rest;
         }
     };
-    // The response must not wait for a slow body.
-    let _ = tokio::time::timeout(LONGEST, read).await;
+    // What is left over does not matter.
+    drop(timeout(longest, read).await);
 }

@@ -18,6 +18,7 @@ impl From<Denied> for Refusal {
             workload: denied.workload,
             target: denied.target,
             retry_after: denied.retry_after,
+            disconnected: false,
         }
     }
 }
@@ -65,7 +66,17 @@ impl From<ForwardError> for Refusal {
         if let ForwardError::Memory(short) = error {
             return short.into();
         }
-        Self::new(error.reason(), error.to_string())
+        let mut refusal = Self::new(error.reason(), error.to_string());
+        refusal.disconnected = matches!(
+            error,
+            ForwardError::Resolve { .. }
+                | ForwardError::NoAddress { .. }
+                | ForwardError::Connect { .. }
+                | ForwardError::TlsHandshake { .. }
+                | ForwardError::Reset { .. }
+                | ForwardError::NotTaken { .. }
+        );
+        refusal
     }
 }
 

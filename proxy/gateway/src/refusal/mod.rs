@@ -10,11 +10,13 @@ pub use answer::{answer, connect_answer};
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_authorize::Snapshot;
 use countersign_config::{
-    model::{Target, Workload},
+    model::{Target, TransportFaults, Workload},
     policy::Nearest,
 };
 use countersign_core::reason::Reason;
+use countersign_identity::Caller;
 
 /// A refusal: nothing was sent upstream, or there was no response.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Refusal {
     pub target: Option<Arc<Target>>,
     /// When a retry may succeed.
     pub retry_after: Option<Duration>,
+    /// Whether a client that calls the API itself would have met a closed or refused connection.
+    pub disconnected: bool,
 }
 
 impl Refusal {
@@ -43,6 +47,20 @@ impl Refusal {
             workload: None,
             target: None,
             retry_after: None,
+            disconnected: false,
+        }
+    }
+
+    /// Whether its client is told by closing the connection, as the API would.
+    pub fn hangs_up(&self) -> bool {
+        let close = |target: &Arc<Target>| target.transport_faults == TransportFaults::Close;
+        self.disconnected && self.target.as_ref().is_some_and(close)
+    }
+
+    /// Notes the workload of the refused caller, if it is not known yet.
+    pub fn was_of(&mut self, caller: &Caller, snapshot: &Snapshot) {
+        if self.workload.is_none() {
+            self.workload = snapshot.workload_of(caller).cloned();
         }
     }
 

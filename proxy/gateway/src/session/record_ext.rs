@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use countersign_authorize::{Permit, Received, Snapshot};
 use countersign_core::{
-    destination::Authority,
+    destination::{Authority, HTTPS},
     reason::{Blame, Reason},
     wire::{
         connection_state::{ConnectionState, Violation},
@@ -74,6 +74,22 @@ impl Record {
             method: Some(parts.method.clone()),
             path: parts.uri.path_and_query().cloned().map(Into::into),
             protocol: tunnel.protocol.as_str(),
+        });
+    }
+
+    /// Notes the target of a request in absolute form that failed its checks, if its authority is one.
+    pub fn asked_absolutely(&mut self, parts: &Parts) {
+        if self.target.is_some() {
+            return;
+        }
+        let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+        let parsed = authority.and_then(|text| Authority::with_default_port(text, HTTPS).ok());
+        self.target = parsed.map(|authority| TargetPart {
+            name: None,
+            authority,
+            method: Some(parts.method.clone()),
+            path: parts.uri.path_and_query().cloned().map(Into::into),
+            protocol: Protocol::from_version(parts.version).as_str(),
         });
     }
 

@@ -67,6 +67,7 @@ fn slack() -> Target {
             status,
         ],
         refusal: None,
+        transport_faults: countersign_config::model::TransportFaults::Status,
         probe: None,
         rate_limit: RateLimitScope::Path,
         encoded_slash: countersign_config::path::EncodedSlash::Refuse,

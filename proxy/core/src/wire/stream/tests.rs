@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::*;
+use crate::{budget::Budget, metrics::Metrics};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -258,4 +259,108 @@ fn one_client_after_the_other_is_read_and_strangers_in_small_pieces() {
     let meter = Meter::new(&purse.unwrap(), 1024);
     assert_eq!(pieces(Some(meter)), (STRANGERS_PIECE, STRANGERS_PIECE));
     assert_eq!(pieces(None), (PIECE, PIECE));
+}
+
+/// What a client of a body of `announced` bytes meets when the server closes after its response: the
+/// client sends `sent` bytes in pieces with a pause before each, and reads only then.
+struct Rest {
+    identified: bool,
+    announced: usize,
+    sent: usize,
+    pause: Duration,
+}
+
+impl Rest {
+    /// Whether all could be sent, what was read of the response, and how long the server took.
+    async fn meets(&self) -> (bool, String, Duration) {
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        let budget = Budget::new(1 << 30, &Metrics::new());
+        let purse = if self.identified {
+            let account = budget.account_of("issuer", "subject");
+            budget.open_for(&account, 0).unwrap()
+        } else {
+            budget.admit().unwrap()
+        };
+        let mut stream = ClientStream::new(server, ConnectionState::new(), 100 * LIMIT)
+            .with_heads(LIMIT, 100)
+            .charged_by(Meter::new(&purse, 1024));
+        let head = format!(
+            "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+            self.announced
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        stream.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        stream.write_all(b"no").await.unwrap();
+        let start = Instant::now();
+        let served = async {
+            stream.shutdown().await.unwrap();
+            drop(stream);
+            start.elapsed()
+        };
+        let piece = vec![0; 256 * 1024];
+        let talk = async {
+            let mut left = self.sent;
+            while left > 0 {
+                tokio::time::sleep(self.pause).await;
+                let now = left.min(piece.len());
+                if client.write_all(&piece[..now]).await.is_err() {
+                    break;
+                }
+                left -= now;
+            }
+            let mut told = String::new();
+            client.read_to_string(&mut told).await.unwrap();
+            (left == 0, told)
+        };
+        let (took, (whole, told)) = futures_util::join!(served, talk);
+        (whole, told, took)
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[rstest::rstest]
+#[case::at_once(true, 32 * MIB, 32 * MIB, 0, true, 0)]
+#[case::slowly(true, MIB, MIB, 1_000, true, 4)]
+#[case::never(true, MIB, 0, 0, true, 5)]
+#[case::with_a_pause_too_long(true, MIB, MIB, 6_000, false, 5)]
+#[case::for_ever(true, 100 * MIB, 100 * MIB, 400, false, 60)]
+#[case::more_than_the_bound(true, 200 * MIB, 200 * MIB, 0, false, 0)]
+#[case::a_stranger(false, 512 * 1024, 512 * 1024, 0, true, 0)]
+#[case::a_stranger_who_sends_much(false, 32 * MIB, 32 * MIB, 0, false, 0)]
+#[case::a_stranger_who_sends_slowly(false, MIB, MIB, 600, false, 1)]
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_is_read_within_bounds(
+    #[case] identified: bool,
+    #[case] announced: usize,
+    #[case] sent: usize,
+    #[case] pause: u64,
+    #[case] whole: bool,
+    #[case] seconds: u64,
+) {
+    let rest = Rest {
+        identified,
+        announced,
+        sent,
+        pause: Duration::from_millis(pause),
+    };
+    let (all, told, took) = rest.meets().await;
+    assert_eq!((all, told.as_str(), took.as_secs()), (whole, "no", seconds));
+}
+
+/// Nothing is waited for but a body: not a next request, and not the end of what is not HTTP.
+#[rstest::rstest]
+#[case::no_body("GET / HTTP/1.1\r\n\r\n")]
+#[case::a_head_that_has_begun("GET / HTTP/1.1\r\n\r\nGET / HT")]
+#[case::broken("GET / HTTP/1.1\nHost: a\r\n\r\n")]
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_body_is_closed_at_once(#[case] sent: &str) {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let mut stream =
+        ClientStream::new(server, ConnectionState::new(), LIMIT).with_heads(LIMIT, 100);
+    client.write_all(sent.as_bytes()).await.unwrap();
+    stream.read_exact(&mut vec![0; sent.len()]).await.unwrap();
+    let start = Instant::now();
+    stream.shutdown().await.unwrap();
+    assert!(start.elapsed().is_zero());
 }

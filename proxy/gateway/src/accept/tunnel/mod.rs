@@ -138,7 +138,7 @@ where
     } else if client.greets() {
         alert(refusal).to_vec()
     } else {
-        in_clear(&refusal::answer(refusal, &record.id.to_string()))
+        in_clear(&refusal::answer(refusal, record))
     };
     // The client may have left; then there is nothing to tell.
     if client.write_all(&told).await.is_ok() {
