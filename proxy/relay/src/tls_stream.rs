@@ -7,7 +7,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -21,37 +21,61 @@ const SEARCHED: usize = 1024;
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct GatewayStream(TlsStream<TcpStream>);
+pub(super) struct GatewayStream {
+    stream: TlsStream<TcpStream>,
+    /// Why nothing more can be written, until it is known whether there is an alert.
+    failed: Option<io::Error>,
+}
 
 impl GatewayStream {
     pub(super) fn new(stream: TlsStream<TcpStream>) -> Self {
-        Self(stream)
+        Self {
+            stream,
+            failed: None,
+        }
     }
 
     /// Whether the gateway chose HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
-        self.0.get_ref().1.alpn_protocol() == Some(b"h2")
+        self.stream.get_ref().1.alpn_protocol() == Some(b"h2")
     }
 
-    /// The gateway's alert if it has arrived, instead of an error of writing.
-    fn told<T>(
+    /// Writes; an error becomes the gateway's alert, if there is one.
+    fn write<T>(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let Poll::Ready(Err(error)) = written else {
-            return written;
-        };
+        if self.failed.is_none() {
+            match ready!(write(Pin::new(&mut self.stream), context)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+        Poll::Ready(Err(ready!(self.poll_why(context))))
+    }
+
+    /// The alert, or the error of writing. A connection that the peer has closed becomes readable, so this
+    /// does not wait for long.
+    fn poll_why(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let mut space = [0; SEARCHED];
         let mut read = ReadBuf::new(&mut space);
+        let closed = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            )
+        };
         loop {
             let before = read.filled().len();
-            match Pin::new(&mut self.0).poll_read(context, &mut read) {
-                Poll::Ready(Err(alert)) if alert.get_ref().is_some() => {
-                    return Poll::Ready(Err(alert));
-                }
+            match Pin::new(&mut self.stream).poll_read(context, &mut read) {
+                Poll::Ready(Err(alert)) if alert.get_ref().is_some() => return Poll::Ready(alert),
                 Poll::Ready(Ok(())) if read.filled().len() > before => {}
-                Poll::Ready(Ok(()) | Err(_)) | Poll::Pending => return Poll::Ready(Err(error)),
+                Poll::Pending if self.failed.as_ref().is_some_and(closed) => return Poll::Pending,
+                Poll::Ready(Ok(()) | Err(_)) | Poll::Pending => {
+                    let error = self.failed.take();
+                    return Poll::Ready(error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+                }
             }
         }
     }
@@ -63,7 +87,7 @@ impl AsyncRead for GatewayStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -73,17 +97,15 @@ impl AsyncWrite for GatewayStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(context, bytes);
-        self.told(context, written)
+        self.write(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let written = Pin::new(&mut self.0).poll_flush(context);
-        self.told(context, written)
+        self.write(context, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -91,11 +113,12 @@ impl AsyncWrite for GatewayStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write_vectored(context, slices);
-        self.told(context, written)
+        self.write(context, |stream, context| {
+            stream.poll_write_vectored(context, slices)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

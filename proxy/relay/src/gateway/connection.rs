@@ -55,6 +55,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a connection whose request failed may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// The body of a request to a gateway.
 pub(crate) type Outgoing = Either<Empty<Bytes>, Incoming>;
 
@@ -129,10 +132,11 @@ impl Http2 {
             .map_err(|error| Fault::Http(error.to_string()))?;
         let request = introduction(target, authorization);
         match accepted(self.sender.clone().send_request(request)).await {
-            // The connection knows better why.
-            Err(Fault::Broken(_)) if self.sender.is_closed() => {
-                Err(self.ended.clone().await.unwrap_or(Fault::Closed))
-            }
+            // The connection knows better why, a moment later.
+            Err(Fault::Broken(text)) => match timeout(ENDING, self.ended.clone()).await {
+                Ok(ended) => Err(ended.unwrap_or(Fault::Closed)),
+                Err(_) => Err(Fault::Broken(text)),
+            },
             result => result,
         }
     }
