@@ -49,6 +49,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// What is wrong with a file, in words: ours, or the system's without its number.
+pub fn reason(error: &io::Error) -> String {
+    match error.get_ref() {
+        Some(ours) => ours.to_string(),
+        None => error.kind().to_string(),
+    }
+}
+
 /// The content of a regular file of at most 4 MiB, read on this thread: at start, or where no
 /// request waits.
 ///
@@ -203,8 +211,11 @@ mod tests {
         let path = pipe(directory.path());
         let kind = read(&path).await.unwrap_err().kind();
         assert_eq!(kind, io::ErrorKind::InvalidInput);
-        let kind = read_now(directory.path()).unwrap_err().kind();
-        assert_eq!(kind, io::ErrorKind::InvalidInput);
+        let error = read_now(directory.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(reason(&error), "it is not a regular file");
+        let error = read_now(&directory.path().join("none")).unwrap_err();
+        assert_eq!(reason(&error), "entity not found");
     }
 
     #[tokio::test]

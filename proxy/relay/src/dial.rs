@@ -140,7 +140,7 @@ async fn read_roots(path: &Path) -> Result<RootCertStore, Fault> {
     };
     let pem = files::read(path)
         .await
-        .map_err(|error| unusable(format!("cannot be read ({})", error.kind())))?;
+        .map_err(|error| unusable(format!("cannot be read ({})", files::reason(&error))))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|error| unusable(format!("is not PEM: {error}")))?;

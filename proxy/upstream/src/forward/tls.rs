@@ -1,10 +1,6 @@
 //! TLS towards upstreams: always verified.
 
-use std::{
-    io::{self, Cursor},
-    path::Path,
-    sync::Arc,
-};
+use std::{io::Cursor, path::Path, sync::Arc};
 
 use countersign_config::{host::Host, model::TrustRoots};
 use countersign_core::{chain, ciphers, files};
@@ -164,7 +160,7 @@ fn system() -> Result<RootCertStore, SetupError> {
 
 /// Adds every certificate of a PEM file; an unusable one is an error, since somebody relies on it.
 fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), String> {
-    let pem = files::read_now(path).map_err(|error: io::Error| error.kind().to_string())?;
+    let pem = files::read_now(path).map_err(|error| files::reason(&error))?;
     let mut found = false;
     for certificate in CertificateDer::pem_reader_iter(Cursor::new(pem)) {
         let certificate = certificate.map_err(|_| "a PEM block in it cannot be read")?;

@@ -171,7 +171,7 @@ impl Rotation<'_> {
             None => self.next_step(kept).map(|step| step.spends()),
         };
         match self.context.state.claim(name, wanted).await? {
-            ClaimOutcome::Ours(claim) => self.walk(claim, &client).await,
+            ClaimOutcome::Ours(claim) => Box::pin(self.walk(claim, &client)).await,
             ClaimOutcome::Settled(kept) => {
                 self.usable(&kept).ok_or_else(|| self.nothing_left(&kept))
             }
