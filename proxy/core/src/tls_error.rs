@@ -37,6 +37,9 @@ pub fn of_handshake(error: &io::Error) -> String {
     }
 }
 
+/// The sentence about one that does not speak TLS.
+pub const NOT_TLS: &str = "what it sent is not TLS; is this the port of another protocol?";
+
 /// An error as a sentence about the other side.
 pub fn sentence(error: &Error) -> String {
     match error {
@@ -45,9 +48,7 @@ pub fn sentence(error: &Error) -> String {
             format!("its certificate is not accepted: {}", certificate(error))
         }
         Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
-        Error::InvalidMessage(_) => {
-            "what it sent is not TLS; is this the port of another protocol?".to_owned()
-        }
+        Error::InvalidMessage(_) => NOT_TLS.to_owned(),
         Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
         | Error::PeerMisbehaved(_)

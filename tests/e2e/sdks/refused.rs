@@ -1,7 +1,7 @@
 //! What is final is told so that no SDK tries again, and its user sees the product, a sentence, whom to ask
 //! and the record.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use countersign_tests::{
     environment::DASHBOARD_FILE,
@@ -17,8 +17,8 @@ use crate::harness::{Outcome, TestBed, soon};
 const AT_ONCE: f64 = 5.0;
 
 /// No uploads, and a header at Slack that an alias of is refused.
-async fn bed() -> TestBed {
-    let bed = TestBed::start().await.unwrap();
+async fn bed() -> anyhow::Result<TestBed> {
+    let bed = TestBed::start().await?;
     let mut slack = Resources::from([Resource::extended_target("slack")]);
     slack.target("slack")["routes"] = json!([{
         "host": "slack.com",
@@ -26,15 +26,16 @@ async fn bed() -> TestBed {
         "attach": {"slot": "bot", "header": "Authorization", "value": "Bearer {token}"},
         "strip": {"formFields": ["token"], "headers": ["X-Api-Key"]},
     }]);
-    bed.env.write_policy("slack.yaml", slack).unwrap();
+    bed.env.write_policy("slack.yaml", slack)?;
     let no_uploads = |policy: &mut Resources| {
         let access = policy.access("dashboard-posts-to-slack");
-        let rules = access["allow"].as_array_mut().unwrap();
-        rules.retain(|rule| rule["hosts"] != json!(["files.slack.com"]));
+        if let Some(rules) = access["allow"].as_array_mut() {
+            rules.retain(|rule| rule["hosts"] != json!(["files.slack.com"]));
+        }
     };
-    bed.env.edit_policy(DASHBOARD_FILE, no_uploads).unwrap();
-    bed.reload().unwrap();
-    bed
+    bed.env.edit_policy(DASHBOARD_FILE, no_uploads)?;
+    bed.reload()?;
+    Ok(bed)
 }
 
 /// How a call ends for its user, and how many requests it takes.
@@ -126,7 +127,10 @@ const QASEIO: &[Expected] = &[
 ];
 
 async fn run(bed: &TestBed, script: &str) -> Option<Outcome> {
-    if script.ends_with(".py") {
+    if Path::new(script)
+        .extension()
+        .is_some_and(|kind| kind == "py")
+    {
         bed.python(script).await
     } else {
         bed.node(script).await
@@ -141,7 +145,7 @@ async fn run(bed: &TestBed, script: &str) -> Option<Outcome> {
 #[case::qaseio("refused_qase.mjs", QASEIO)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_sdk_tries_again_what_is_final(#[case] script: &str, #[case] expected: &[Expected]) {
-    let mut bed = bed().await;
+    let mut bed = bed().await.unwrap();
     let Some(outcome) = run(&bed, script).await else {
         return;
     };

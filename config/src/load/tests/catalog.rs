@@ -289,7 +289,7 @@ fn what_the_caller_sent_for_a_credential_does_not_go_on() {
 }
 
 #[test]
-fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
+fn slack_refuses_in_its_own_language_and_says_how_credentials_fail() {
     let slack = target("slack");
     let refusal = slack.refusal.as_ref().unwrap();
     assert_eq!(
@@ -352,7 +352,10 @@ fn each_api_refuses_in_its_own_language_and_says_how_credentials_fail() {
     }
     assert_eq!(slack.rate_limit, RateLimitScope::Path);
     assert_eq!(slack.transport_faults, TransportFaults::Close);
+}
 
+#[test]
+fn qase_refuses_in_its_own_language_and_says_how_credentials_fail() {
     let qase = target("qase");
     let refusal = qase.refusal.as_ref().unwrap();
     assert_eq!(

@@ -319,10 +319,7 @@ fn is_ours(error: &hyper::Error) -> bool {
 /// Whether a client of HTTP/1.1 is told by closing the connection, before any byte of a response. What was cut
 /// off later must not end in an orderly way.
 fn is_hang_up(error: &hyper::Error) -> bool {
-    is_ours(error)
-        && error
-            .source()
-            .is_some_and(|source| source.is::<h2::Error>())
+    is_ours(error) && error.source().is_some_and(<dyn Error>::is::<h2::Error>)
 }
 
 /// Whether an error only means that the client left between requests, which is normal, or did not answer a

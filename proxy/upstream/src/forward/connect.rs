@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use countersign_config::{host::Host, model};
-use countersign_core::destination::Authority;
+use countersign_core::{destination::Authority, tls_error};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -273,8 +273,7 @@ impl Proxy {
             | ForwardError::NoSocket { .. } => return error,
             ForwardError::TlsBadCertificate { reason } => ProxyFault::Certificate(reason),
             ForwardError::TlsChain(error) => ProxyFault::Certificate(error.to_string()),
-            // The library's words for what is not TLS.
-            ForwardError::TlsHandshake { reason } if reason.contains("corrupt message") => {
+            ForwardError::TlsHandshake { reason } if reason == tls_error::NOT_TLS => {
                 ProxyFault::NotTls
             }
             ForwardError::TlsHandshake { reason } => {
