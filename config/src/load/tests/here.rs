@@ -32,6 +32,7 @@ const ISSUER: &str = "  identity: { issuers: [{ name: a, issuer: https://a.examp
 #[case::roots_of_the_system("  resources: [{ directory: DIR/there }]\n  upstream: { roots: system }\n", &[])]
 #[case::a_directory_for_a_file("  resources: [{ directory: DIR/there }]\n  upstream: { roots: DIR/there }\n", &["7: not-here"])]
 #[case::what_is_made("  resources: [{ directory: DIR/there }]\n  state: { directory: DIR/gone }\n  interception: { ca: { directory: DIR/gone } }\n  observe: { decisions: { file: DIR/gone } }\n", &[])]
+#[case::corporate_proxy("  resources: [{ directory: DIR/there }]\n  upstream: { proxy: \"https://proxy.example.com:3128\", proxyRoots: DIR/gone, proxyAuthentication: { username: gateway, passwordFile: DIR/gone } }\n", &["7: not-here", "7: not-here"])]
 #[case::certificate("  resources: [{ directory: DIR/there }]\n  listeners: [{ name: a, address: \"127.0.0.1:3128\", tls: { certificate: DIR/gone, key: DIR/here } }]\n", &["7: not-here"])]
 #[case::own_token("  resources: [{ directory: DIR/there }]\n  listeners: [{ name: a, address: \"127.0.0.1:3128\", mode: transparent, identity: { tokenFile: DIR/gone } }]\n", &["7: not-here"])]
 #[case::vault("  resources: [{ directory: DIR/there }]\n  vault: { address: https://v.example.com, caFile: DIR/gone, auth: { tokenFile: DIR/there } }\n", &["7: not-here", "7: not-here"])]

@@ -94,16 +94,16 @@ impl Walk<'_> {
         let expected = match (parent, key) {
             // These are made.
             ("decisions" | "ca" | "state", "file" | "directory") => return,
-            ("upstream" | "proxy", "roots") if text == "system" => return,
+            ("upstream" | "proxy", "roots" | "proxyRoots") if text == "system" => return,
             (_, "cluster" | "kubernetes") if text == IN_CLUSTER => {
                 if !self.in_pod {
                     self.not_in_kubernetes(&location);
                 }
                 return;
             }
-            ("upstream" | "proxy", "roots") | ("tls", "certificate" | "key") | (_, "file") => {
-                Expected::File
-            }
+            ("upstream" | "proxy", "roots" | "proxyRoots")
+            | ("tls", "certificate" | "key")
+            | (_, "file") => Expected::File,
             ("resources", "directory") => Expected::Directory,
             (_, "workloadApi") => Expected::Socket,
             (_, other) if other.ends_with("File") => Expected::File,
