@@ -49,7 +49,7 @@ fn authority(text: &str) {
     }
 }
 
-#[library_benchmark(config = measured(69_828))]
+#[library_benchmark(config = measured(79_428))]
 #[bench::qase(PathAndQuery::from_static("/v1/result/DEMO?run=1%2C2&limit=100"))]
 fn path(path: PathAndQuery) -> PathAndQuery {
     for _ in 0..CALLS {
@@ -67,7 +67,7 @@ fn identify(callers: Callers) -> Callers {
     callers
 }
 
-#[library_benchmark(config = measured(33_306))]
+#[library_benchmark(config = measured(34_506))]
 #[bench::later(ready(Callers::new(), Callers::confirm))]
 fn confirm(callers: Callers) -> Callers {
     for _ in 0..CALLS {
@@ -121,7 +121,7 @@ fn records() -> Records {
     records
 }
 
-#[library_benchmark(config = measured(158_975))]
+#[library_benchmark(config = measured(162_075))]
 #[bench::permitted(records())]
 fn record(mut records: Records) -> Records {
     for _ in 0..CALLS {

@@ -98,27 +98,30 @@ fn check_path(path: &str, wildcards: Wildcards, slashes: EncodedSlash) -> Result
         if segment.is_empty() && segments.peek().is_some() {
             return Err(PathProblem("it has an empty segment"));
         }
-        check_segment(segment, wildcards, slashes)?;
+        match slashes {
+            EncodedSlash::Refuse => check_segment(segment, wildcards)?,
+            EncodedSlash::Keep => check_parts(segment, wildcards)?,
+        }
     }
     Ok(())
 }
 
-fn check_segment(
-    segment: &str,
-    wildcards: Wildcards,
-    slashes: EncodedSlash,
-) -> Result<(), PathProblem> {
-    if slashes == EncodedSlash::Keep && segment.contains(ESCAPED_SLASH) {
-        for part in segment.split(ESCAPED_SLASH) {
-            if matches!(part, "" | "." | "..") {
-                return Err(PathProblem(
-                    "what is beside an encoded slash is empty, `.` or `..`",
-                ));
-            }
-            check_segment(part, wildcards, slashes)?;
+/// Checks a segment that may have slashes in it.
+fn check_parts(segment: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
+    let is_whole = !segment.contains(ESCAPED_SLASH);
+    for part in segment.split(ESCAPED_SLASH) {
+        if !is_whole && matches!(part, "" | "." | "..") {
+            return Err(PathProblem(
+                "what is beside an encoded slash is empty, `.` or `..`",
+            ));
         }
-        return Ok(());
+        check_segment(part, wildcards)?;
     }
+    Ok(())
+}
+
+#[inline]
+fn check_segment(segment: &str, wildcards: Wildcards) -> Result<(), PathProblem> {
     if segment == "." || segment == ".." {
         return Err(PathProblem("it has a `.` or `..` segment"));
     }
