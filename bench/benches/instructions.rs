@@ -67,7 +67,7 @@ fn identify(callers: Callers) -> Callers {
     callers
 }
 
-#[library_benchmark(config = measured(34_506))]
+#[library_benchmark(config = measured(36_806))]
 #[bench::later(ready(Callers::new(), Callers::confirm))]
 fn confirm(callers: Callers) -> Callers {
     for _ in 0..CALLS {

@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -23,7 +24,7 @@ use rustls::{ClientConfig, RootCertStore, client::Resumption};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -52,6 +53,8 @@ pub(crate) enum Protocol {
 pub(crate) struct Route {
     pub(crate) way: Way,
     address: SocketAddr,
+    /// Where its connections come from, if that matters.
+    source: Option<IpAddr>,
     /// The name that is asked for.
     host: Arc<str>,
     /// The service account's token, for the way through the gateway.
@@ -96,6 +99,7 @@ impl Route {
         Ok(Self {
             way,
             address,
+            source: None,
             host: HOST.into(),
             token: token.into(),
             h1: connector(roots, b"http/1.1")?,
@@ -104,9 +108,26 @@ impl Route {
         })
     }
 
+    /// The same, with connections from an address of their own, as a pod has one.
+    pub(crate) fn coming_from(self, source: IpAddr) -> Self {
+        let source = Some(source);
+        Self { source, ..self }
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
+        }
+        socket.connect(self.address).await
+    }
+
     /// A new connection, ready for requests.
     pub(crate) async fn open(&self, protocol: Protocol) -> anyhow::Result<Connection> {
-        let mut stream = TcpStream::connect(self.address).await?;
+        let mut stream = self.dial().await?;
         stream.set_nodelay(true)?;
         if self.way == Way::Gateway {
             let host = &self.host;

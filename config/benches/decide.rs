@@ -11,7 +11,7 @@ use countersign_config::{
     condition::Condition,
     host::{Host, HostPattern},
     model::{
-        Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
+        Approval, Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
         ResourceName, Route, Rule, SecretSource, Selector, Slots, Strip, Target, Template,
         Workload,
     },
@@ -143,6 +143,7 @@ fn policies(conditions: &Conditions) -> PolicySet {
             ],
             conditions: conditions.clone(),
             mode: Mode::Enforce,
+            approval: Approval::default(),
         })
     });
     PolicySet::compile(Resources {

@@ -7,10 +7,13 @@
 
 pub use countersign_types::{fields, host, memory, shown};
 
+pub mod cluster;
 pub mod condition;
 mod facts;
+pub mod governance;
 pub mod load;
 pub mod model;
+mod pace;
 pub mod path;
 pub mod policy;
 pub mod problem;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod files;
+mod kept;
 
 use std::path::Path;
 
@@ -9,15 +10,18 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 
 use crate::{
+    cluster::{Accepted, Objects, Verdict},
     model::Gateway,
-    policy::{PolicySet, Resources},
+    pace::yield_core,
+    policy::PolicySet,
     problem::Problems,
     setting::Setting,
-    validate,
+    validate::{self, Outcome},
     yaml::{self, Document, Findings, Source},
 };
 
 pub use changes::{Change, Changed, Fingerprints};
+pub use kept::{ResourceText, resources_of};
 
 /// The targets that ship with Countersign.
 const CATALOG: [(&str, &str); 3] = [
@@ -43,24 +47,41 @@ pub struct Loaded {
     pub policies: PolicySet,
     /// To find out what the next revision changes.
     pub fingerprints: Fingerprints,
+    /// What was read, in its order.
+    pub texts: Vec<ResourceText>,
     /// Warnings only.
     pub warnings: Problems,
+    /// What became of each object of the cluster.
+    pub verdicts: Vec<Verdict>,
+    /// The versions of the cluster's objects that are in force.
+    pub accepted: Accepted,
 }
 
 /// Loads every `*.yaml` and `*.yml` file of the given directories (or single files), in the order of
 /// their names, on top of the catalog. The error has all problems, not only the first, and the warnings.
 pub fn resources<P: AsRef<Path>>(paths: &[P]) -> Result<Loaded, Problems> {
-    load(paths, &Setting::default())
+    load(paths, None, &Setting::default())
 }
 
 /// The same, with warnings about what has expired or is due at `now`.
 pub fn resources_at<P: AsRef<Path>>(paths: &[P], now: Timestamp) -> Result<Loaded, Problems> {
-    load(paths, &Setting::at(now))
+    load(paths, None, &Setting::at(now))
 }
 
 /// The same, with warnings about everything that does not fit what is known beside the resources.
 pub fn resources_in<P: AsRef<Path>>(paths: &[P], setting: &Setting) -> Result<Loaded, Problems> {
-    load(paths, setting)
+    load(paths, None, setting)
+}
+
+/// The same, and the objects of a cluster on top, each of which is accepted on its own: `accepted` is what was in
+/// force until now. The error has the problems of the files alone.
+pub fn resources_and_objects<P: AsRef<Path>>(
+    paths: &[P],
+    objects: &Objects,
+    accepted: &Accepted,
+    setting: &Setting,
+) -> Result<Loaded, Problems> {
+    load(paths, Some((objects, accepted)), setting)
 }
 
 /// Loads the Gateway file, with its warnings.
@@ -113,10 +134,23 @@ fn load_gateway(path: &Path, here: bool) -> Result<(Gateway, Problems), Problems
     }
 }
 
-fn load<P: AsRef<Path>>(paths: &[P], setting: &Setting) -> Result<Loaded, Problems> {
+fn load<P: AsRef<Path>>(
+    paths: &[P],
+    objects: Option<(&Objects, &Accepted)>,
+    setting: &Setting,
+) -> Result<Loaded, Problems> {
     let findings = Findings::default();
-    let catalog = catalog();
     let sources = files::read(paths, &findings);
+    load_sources(sources, objects, setting, findings)
+}
+
+fn load_sources(
+    sources: Vec<Source>,
+    objects: Option<(&Objects, &Accepted)>,
+    setting: &Setting,
+    findings: Findings,
+) -> Result<Loaded, Problems> {
+    let catalog = catalog();
     let documents = parse(catalog.iter().chain(&sources), &findings);
     if !findings.any_error()
         && !sources.is_empty()
@@ -124,21 +158,27 @@ fn load<P: AsRef<Path>>(paths: &[P], setting: &Setting) -> Result<Loaded, Proble
     {
         files::no_documents(&sources, &findings);
     }
-    let parts = validate::resources(&documents, setting, &findings);
+    let mut parts = validate::resources(&documents, setting, objects.is_some(), &findings);
     let problems = finish(findings);
     if problems.any_error() {
         return Err(problems);
     }
+    let outcome = objects.map(|(objects, accepted)| parts.add_objects(objects, accepted, setting));
+    let Outcome { verdicts, accepted } = outcome.unwrap_or_default();
+    let revision = revision(&sources, &accepted);
+    let policies = PolicySet::compile(parts.into_resources(revision));
+    let fingerprints = Fingerprints::of(&documents, &accepted);
+    for document in documents {
+        drop(document);
+        yield_core();
+    }
     Ok(Loaded {
-        policies: PolicySet::compile(Resources {
-            workloads: parts.workloads,
-            targets: parts.targets,
-            credentials: parts.credentials,
-            policies: parts.policies,
-            revision: revision(&sources),
-        }),
-        fingerprints: Fingerprints::of(&documents),
+        policies,
+        fingerprints,
+        texts: kept::texts(sources),
         warnings: problems,
+        verdicts,
+        accepted,
     })
 }
 
@@ -172,13 +212,17 @@ fn finish(findings: Findings) -> Problems {
 }
 
 /// The first six bytes, in hex, of a SHA-256 over the operator's texts in their order. File names are
-/// not included: renaming a file changes nothing.
-fn revision(sources: &[Source]) -> String {
+/// not included: renaming a file changes nothing. Then what the cluster's objects in force say, in the order of their
+/// names.
+fn revision(sources: &[Source], accepted: &Accepted) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
     for source in sources {
         context.update(source.text.as_bytes());
         // A separator, so that moving text from one file to the next changes the hash.
         context.update(&[0]);
+    }
+    for (_, in_force) in accepted.iter() {
+        context.update(in_force.version.digest());
     }
     let mut first = [0; 8];
     first.copy_from_slice(&context.finish().as_ref()[..8]);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    model::{ClientTrust, Gateway, Listener},
+    model::{ClientTrust, Gateway, Governance, Listener},
     spiffe::TrustDomainName,
 };
 
@@ -14,6 +14,8 @@ pub struct Setting {
     pub now: Option<Timestamp>,
     /// The gateway that will use them.
     pub(crate) proven: Option<Proven>,
+    /// What resources must say.
+    pub(crate) governance: Option<Governance>,
 }
 
 /// Whom and what a gateway can use.
@@ -25,6 +27,8 @@ pub(crate) struct Proven {
     /// Whether a listener asks for certificates.
     pub(crate) asks_for_certificates: bool,
     pub(crate) has_vault: bool,
+    /// The names of the issuers whose API servers are asked about pods.
+    pub(crate) asks_about_pods: Vec<String>,
 }
 
 impl Setting {
@@ -32,7 +36,7 @@ impl Setting {
     pub fn at(now: Timestamp) -> Self {
         Self {
             now: Some(now),
-            proven: None,
+            ..Self::default()
         }
     }
 
@@ -41,7 +45,7 @@ impl Setting {
     pub fn later(&self, now: Timestamp) -> Self {
         Self {
             now: Some(now),
-            proven: self.proven.clone(),
+            ..self.clone()
         }
     }
 
@@ -50,13 +54,16 @@ impl Setting {
     pub fn of(self, gateway: &Gateway) -> Self {
         let clusters = gateway.issuers.iter().map(|issuer| issuer.name.clone());
         let domains = gateway.trust_domains.iter();
+        let asked = gateway.issuers.iter().filter(|it| it.pod_facts.is_some());
         Self {
             proven: Some(Proven {
                 clusters: clusters.collect(),
                 trust_domains: domains.map(|domain| domain.name.clone()).collect(),
                 asks_for_certificates: gateway.listeners.iter().any(asks_for_certificates),
                 has_vault: gateway.vault.is_some(),
+                asks_about_pods: asked.map(|issuer| issuer.name.clone()).collect(),
             }),
+            governance: gateway.governance.clone(),
             ..self
         }
     }

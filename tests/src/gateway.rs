@@ -10,7 +10,10 @@ use countersign_gateway::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 
 use crate::{
     client::{Client, Ledger},
@@ -27,6 +30,8 @@ pub struct Gateway {
     metrics: Metrics,
     ledger: Ledger,
     stop: Option<oneshot::Sender<()>>,
+    /// Of pods; they end with the gateway.
+    _watches: JoinSet<()>,
     running: JoinHandle<()>,
 }
 
@@ -56,6 +61,15 @@ impl Gateway {
             .first()
             .ok_or_else(|| anyhow::anyhow!("no listener"))?;
         let (stop, stopped) = oneshot::channel();
+        let mut watches = JoinSet::new();
+        for (cluster, pods) in app.pods() {
+            watches.spawn(countersign_controller::pods::watch(cluster, pods));
+        }
+        if let Some((cluster, service, tell)) = app.replicas() {
+            let model::ServiceName { namespace, name } = service;
+            let watch = countersign_controller::gateways::watch(cluster, namespace, name, tell);
+            watches.spawn(watch);
+        }
         Ok(Self {
             address: *address,
             admin: app.admin_address(),
@@ -65,6 +79,7 @@ impl Gateway {
             metrics: app.metrics().clone(),
             ledger: Ledger::default(),
             stop: Some(stop),
+            _watches: watches,
             // A test that drops its gateway stops it too.
             running: tokio::spawn(app.run(async move { drop(stopped.await) })),
         })

@@ -37,6 +37,7 @@ pub struct KubeApiServer {
     server: Child,
     address: SocketAddr,
     token: String,
+    nobody: String,
     ca_pem: String,
     directory: TempDir,
 }
@@ -56,8 +57,8 @@ impl KubeApiServer {
     async fn start_from(assets: &Path, authority: &Authority) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("apiserver-").tempdir()?;
         let (clients, peers, address) = (free()?, free()?, free()?);
-        let token = random::alphanumeric(40);
-        prepare(directory.path(), authority, &token)?;
+        let (token, nobody) = (random::alphanumeric(40), random::alphanumeric(40));
+        prepare(directory.path(), authority, &token, &nobody)?;
         let etcd = etcd(assets, directory.path(), clients, peers)?;
         let server = server(assets, directory.path(), clients, address)?;
         let mut started = Self {
@@ -65,6 +66,7 @@ impl KubeApiServer {
             server,
             address,
             token,
+            nobody,
             ca_pem: authority.pem(),
             directory,
         };
@@ -111,6 +113,11 @@ impl KubeApiServer {
         &self.token
     }
 
+    /// A token of `nobody`, to whom nothing is granted.
+    pub fn nobody(&self) -> &str {
+        &self.nobody
+    }
+
     /// Makes a namespace.
     pub async fn create_namespace(&self, name: &str) -> anyhow::Result<()> {
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -138,18 +145,23 @@ impl KubeApiServer {
     }
 }
 
-/// Writes the certificates, the keys of service accounts, and the one token. The server checks
+/// Writes the certificates, the keys of service accounts, and the tokens. The server checks
 /// tokens with a public key or a certificate only: `PublicKeysFromFile` of client-go's keyutil takes
 /// no private key in PKCS#8 unless it is RSA.
-fn prepare(directory: &Path, authority: &Authority, token: &str) -> anyhow::Result<()> {
+fn prepare(
+    directory: &Path,
+    authority: &Authority,
+    token: &str,
+    nobody: &str,
+) -> anyhow::Result<()> {
     let (certificate, key) = authority.issue(&["127.0.0.1", "localhost"]);
     fs::write(directory.join("tls.crt"), certificate)?;
     fs::write(directory.join("tls.key"), &key)?;
     let public = KeyPair::from_pem(&key)?.public_key_pem();
     fs::write(directory.join("accounts.pub"), public)?;
     fs::write(directory.join("accounts.key"), key)?;
-    let line = format!("{token},tester,1,\"system:masters\"\n");
-    Ok(fs::write(directory.join("tokens.csv"), line)?)
+    let lines = format!("{token},tester,1,\"system:masters\"\n{nobody},nobody,2\n");
+    Ok(fs::write(directory.join("tokens.csv"), lines)?)
 }
 
 fn etcd(

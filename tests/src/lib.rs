@@ -15,14 +15,17 @@ pub mod environment;
 pub mod fake;
 pub mod gateway;
 pub mod kube_apiserver;
+pub mod kubelet;
 pub mod linear;
 pub mod listener_files;
+pub mod month;
 pub mod netns;
 pub mod openbao;
 pub mod process;
 mod random;
 pub mod redis;
 pub mod resources;
+pub mod structural;
 
 /// Says what a test measured, past the capture of test output.
 pub fn told(figures: &str) {

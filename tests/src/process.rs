@@ -253,7 +253,9 @@ fn build() -> anyhow::Result<PathBuf> {
     let target = profile.parent().context("no target directory")?;
     let mut command = std::process::Command::new(env!("CARGO"));
     command
-        .args(["build", "--quiet", "--locked", "-p", "countersign"])
+        .args(["build", "--quiet", "--locked"])
+        // The relay's own binary beside it, for images.
+        .args(["-p", "countersign", "-p", "countersign-relay"])
         .arg("--target-dir")
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));

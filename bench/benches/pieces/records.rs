@@ -48,6 +48,7 @@ impl Records {
                 issuer: Some("prod-eu".into()),
                 subject: Some("system:serviceaccount:qa:nightly-dashboard".into()),
                 pod: Some("nightly-dashboard-29341-x8k2p".into()),
+                kubernetes: None,
                 token_id: Some("7a357c9a-0f0e-4d0c-8a3b-6d1f2e3c4b5a".into()),
             }),
             policy: Arc::clone(&dashboard(0).policies()[0]),

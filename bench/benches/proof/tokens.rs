@@ -138,6 +138,7 @@ fn issuer(keys: PathBuf) -> Issuer {
         max_token_life: std::time::Duration::from_hours(24),
         jwks: JwksSource::File(keys),
         token_review: None,
+        pod_facts: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -129,9 +129,13 @@ impl World {
     /// A route for each honest workload.
     pub(super) fn honest(&self) -> anyhow::Result<Vec<Route>> {
         let roots = self.files.gateway_roots();
-        let honest = self.tokens.iter().take(WORKLOADS);
+        let honest = (2..).zip(self.tokens.iter().take(WORKLOADS));
         honest
-            .map(|token| Route::gateway(self.addresses.proxy, &roots, token))
+            .map(|(pod, token)| {
+                let route = Route::gateway(self.addresses.proxy, &roots, token)?;
+                // The attacker has 127.0.0.1 to itself.
+                Ok(route.coming_from(Ipv4Addr::new(127, 0, 0, pod).into()))
+            })
             .collect()
     }
 

@@ -6,6 +6,8 @@ use std::{
 };
 
 use crate::{
+    cluster::Accepted,
+    pace::yield_core,
     resource::Kind,
     yaml::{Document, Node, Value},
 };
@@ -48,9 +50,10 @@ pub struct Change {
 pub struct Fingerprints(BTreeMap<(Kind, String), u64>);
 
 impl Fingerprints {
-    pub(super) fn of(documents: &[Document<'_>]) -> Self {
+    pub(super) fn of(documents: &[Document<'_>], accepted: &Accepted) -> Self {
         let own = documents.iter().filter(|document| !document.source.catalog);
         let known = own.filter_map(|document| {
+            yield_core();
             let root = &document.root;
             let kind = Kind::parse(root.text("kind")?)?;
             let (_, metadata) = root.entry("metadata")?;
@@ -63,7 +66,12 @@ impl Fingerprints {
             hash(root, &mut hasher);
             Some(((kind, name), hasher.finish()))
         });
-        Self(known.collect())
+        let objects = accepted.iter().map(|(key, in_force)| {
+            let mut hasher = DefaultHasher::new();
+            in_force.version.digest().hash(&mut hasher);
+            ((key.kind, key.resource_name().to_string()), hasher.finish())
+        });
+        Self(known.chain(objects).collect())
     }
 
     /// What differs in `next`, by kind and name.

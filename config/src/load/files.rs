@@ -142,26 +142,38 @@ fn is_resource_file(name: &str) -> bool {
 fn read_once(path: &Path, seen: &mut FilesRead, findings: &Findings) -> Option<Source> {
     match try_read(path, seen) {
         Ok(text) => text.map(|text| {
-            if text.trim().is_empty() {
-                whole_file(
-                    Severity::Error,
-                    path,
-                    "empty-file",
-                    "the file is empty; it may be half written",
-                    "finish it, or remove it",
-                    findings,
-                );
-            }
-            Source {
+            let source = Source {
                 path: path.to_owned(),
                 text,
                 catalog: false,
-            }
+            };
+            not_empty(&source, findings);
+            source
         }),
         Err(error) => {
             unreadable(path, &error, findings);
             None
         }
+    }
+}
+
+fn not_empty(source: &Source, findings: &Findings) {
+    if source.text.trim().is_empty() {
+        whole_file(
+            Severity::Error,
+            &source.path,
+            "empty-file",
+            "the file is empty; it may be half written",
+            "finish it, or remove it",
+            findings,
+        );
+    }
+}
+
+/// What is checked of texts that were read earlier.
+pub(super) fn check_texts(sources: &[Source], findings: &Findings) {
+    for source in sources {
+        not_empty(source, findings);
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Gateway {
     pub state: StateStore,
     /// The API server for reading Kubernetes Secrets and keeping state.
     pub kubernetes: Cluster,
+    /// The Service by whose `EndpointSlices` the gateway's replicas are counted.
+    pub service: Option<ServiceName>,
     /// The Vault or `OpenBao` for reading secrets and keeping state.
     pub vault: Option<VaultServer>,
     /// What happens to traffic that no target matches.
@@ -42,6 +44,20 @@ pub struct Gateway {
     pub observe: Observe,
     /// The bounds of caches, queues, headers and waits.
     pub limits: Limits,
+    /// Whether a start goes on from what earlier ones left in the state directory: the last revision that could be
+    /// used, and which root they had.
+    pub continues_earlier_runs: bool,
+    /// What resources must say; `None`: nothing more.
+    pub governance: Option<super::Governance>,
+}
+
+/// The namespace and name of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// One listening address.
@@ -104,6 +120,8 @@ pub struct Issuer {
     pub jwks: JwksSource,
     /// Whether the API server also reviews tokens.
     pub token_review: Option<TokenReview>,
+    /// The API server that is asked about pods, if it is.
+    pub pod_facts: Option<Cluster>,
 }
 
 /// Where an issuer's public keys come from. Never taken from a token.
@@ -304,10 +322,21 @@ pub struct ProxyAuthentication {
 pub struct Observe {
     /// Where decision records go.
     pub decisions: DecisionSink,
+    /// How decision records are made tamper-evident; `None` if they are not.
+    pub audit: Option<Audit>,
     /// The admin endpoint; `None` is no endpoint.
     pub admin: Option<Admin>,
     /// An OTLP endpoint for spans.
     pub otlp: Option<String>,
+}
+
+/// Signed checkpoints of the decision log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Where the key and the checkpoints are.
+    pub directory: PathBuf,
+    /// How often what was written is signed.
+    pub checkpoint_every: Duration,
 }
 
 /// The admin endpoint's address.

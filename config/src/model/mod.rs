@@ -4,6 +4,7 @@
 
 mod credential;
 mod gateway;
+mod governance;
 mod policy;
 mod target;
 mod workload;
@@ -14,12 +15,13 @@ pub use credential::{
     SigningAlgorithm, SigningKey, SlackSeed, TokenEndpoint, VaultEngine,
 };
 pub use gateway::{
-    AddressRange, Admin, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink, Gateway,
-    Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe, ProxyAuthentication,
-    ResourceSource, StateStore, TokenReview, TrustDomain, TrustRoots, Unmatched, Upstream,
-    UpstreamProxy, VaultAuth, VaultServer,
+    AddressRange, Admin, Audit, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink,
+    Gateway, Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe, ProxyAuthentication,
+    ResourceSource, ServiceName, StateStore, TokenReview, TrustDomain, TrustRoots, Unmatched,
+    Upstream, UpstreamProxy, VaultAuth, VaultServer,
 };
-pub use policy::{Conditions, Mode, Policy, Rate, Rule};
+pub use governance::{Governance, GovernanceException, GovernanceRule};
+pub use policy::{Approval, Conditions, Mode, Policy, Rate, Rule};
 pub use target::{
     Attach, AuthFailure, AuthFailureAction, AuthFailureBlame, Place, Probe, RateLimitScope,
     RefusalAt, RefusalShape, RefusalShapes, Route, SlotName, Slots, Strip, Target, Template,

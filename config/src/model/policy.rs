@@ -27,6 +27,19 @@ pub struct Policy {
     pub conditions: Conditions,
     /// Whether it is enforced.
     pub mode: Mode,
+    /// Who approved it, and what for. No decision depends on it.
+    pub approval: Approval,
+}
+
+/// What people want to know of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approval {
+    /// Who approved it.
+    pub by: Option<String>,
+    /// Where the approval can be read.
+    pub ticket: Option<String>,
+    /// Whether it is kept for emergencies, so that it may be unused.
+    pub break_glass: bool,
 }
 
 /// One allow rule: every part must match.

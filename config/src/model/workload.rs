@@ -43,3 +43,10 @@ pub struct Selector {
     /// The exact SPIFFE ID of an X.509-SVID.
     pub spiffe_id: Option<String>,
 }
+
+impl Selector {
+    /// Whether it asks what only the Kubernetes API knows.
+    pub fn asks_about_pods(&self) -> bool {
+        self.cron_job.is_some() || !self.pod_labels.is_empty() || !self.images.is_empty()
+    }
+}

@@ -114,6 +114,12 @@ impl PathPatterns {
         self.written.is_empty()
     }
 
+    /// Whether they match as those of a denying route do: without regard to ASCII case, and with another `/`
+    /// at the end.
+    pub fn is_lenient(&self) -> bool {
+        self.lenient
+    }
+
     /// The patterns as they were written.
     pub fn written(&self) -> &[String] {
         &self.written

@@ -1,6 +1,9 @@
 //! One revision of all resources, indexed so that a decision reads only what can matter.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use foldhash::HashMap;
 use http::uri::PathAndQuery;
@@ -12,6 +15,7 @@ use super::{
 use crate::{
     host::{Host, HostPattern},
     model::{Credential, Policy, ResourceName, Target, Workload},
+    pace::yield_core_at,
     path::{CanonicalPath, EncodedSlash, PathProblem},
 };
 
@@ -75,6 +79,14 @@ impl PolicySet {
         }
     }
 
+    /// Frees it in short steps, so that requests can have the core in between.
+    pub fn free(self) {
+        drop((self.probes, self.grants));
+        free_in_steps(self.policies);
+        free_in_steps(self.workloads);
+        free_in_steps(self.credentials);
+    }
+
     /// A short stable hash of the resources' text.
     pub fn revision(&self) -> &str {
         &self.revision
@@ -83,6 +95,13 @@ impl PolicySet {
     /// The target of this host and port, if some policy uses it.
     pub fn target(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
         self.find(host, port).map(|found| found.target)
+    }
+
+    /// The decrypted target that names this host, and not only a wildcard that it matches, if some policy uses
+    /// it.
+    pub fn exact_target(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
+        let found = self.find(host, port)?;
+        (found.exact && found.target.intercept).then_some(found.target)
     }
 
     /// Checks the path of a request for this host and port: with encoded slashes, if its target keeps them.
@@ -115,6 +134,21 @@ impl PolicySet {
     pub fn intercepted_hosts(&self) -> impl Iterator<Item = &HostPattern> {
         let decrypted = self.governed.iter().filter(|target| target.intercept);
         decrypted.flat_map(|target| &target.hosts)
+    }
+
+    /// The namespaces in which a selector asks about pods: of this cluster, or of any.
+    pub fn namespaces_asked_about(&self, cluster: &str) -> BTreeSet<String> {
+        let selectors = self
+            .workloads
+            .iter()
+            .flat_map(|workload| &workload.selectors);
+        let of_cluster = selectors.filter(|selector| {
+            let named = selector.cluster.as_deref();
+            selector.asks_about_pods() && named.is_none_or(|named| named == cluster)
+        });
+        of_cluster
+            .filter_map(|selector| selector.namespace.clone())
+            .collect()
     }
 
     /// All workloads, by name.
@@ -175,13 +209,21 @@ impl PolicySet {
     }
 }
 
+fn free_in_steps<T>(items: Vec<Arc<T>>) {
+    for (index, item) in items.into_iter().enumerate() {
+        yield_core_at(index);
+        drop(item);
+    }
+}
+
 /// Sorted by name. Validation excludes duplicates; if there is one, the first counts.
 fn by_name<T>(
     items: impl IntoIterator<Item = Arc<T>>,
     name: impl Fn(&T) -> &ResourceName,
 ) -> Vec<Arc<T>> {
     let mut sorted = BTreeMap::new();
-    for item in items {
+    for (index, item) in items.into_iter().enumerate() {
+        yield_core_at(index);
         sorted.entry(name(&item).clone()).or_insert(item);
     }
     sorted.into_values().collect()
@@ -220,6 +262,7 @@ fn index_grants(
     let target_numbers: HashMap<&ResourceName, u32> = numbers(governed, |t| &t.name);
     let mut grants: HashMap<_, Vec<u32>> = HashMap::default();
     for (index, policy) in policies.iter().enumerate() {
+        yield_core_at(index);
         let target = target_numbers[&policy.target.name];
         for workload in &policy.workloads {
             let granted = grants

@@ -20,6 +20,7 @@ mod answer;
 mod decide;
 mod explain;
 mod index;
+mod near_host;
 mod nearest;
 mod parts;
 mod probes;

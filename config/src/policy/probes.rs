@@ -10,6 +10,7 @@ use super::{PolicySet, RequestFacts, parts::RuleParts};
 use crate::{
     host::Host,
     model::{Policy, Probe, ResourceName},
+    pace::yield_core_at,
 };
 
 /// A host and port at which a policy permits a credential's probe as a request.
@@ -46,7 +47,8 @@ fn holds(policy: &Policy, now: Timestamp) -> bool {
 
 pub(super) fn index(policies: &[Arc<Policy>]) -> Probes {
     let mut all = Probes::default();
-    for policy in policies {
+    for (index, policy) in policies.iter().enumerate() {
+        yield_core_at(index);
         let Some(probe) = &policy.target.probe else {
             continue;
         };

@@ -190,6 +190,13 @@ impl PolicySet {
     }
 }
 
+impl Selector {
+    /// Whether every part of it matches the caller.
+    pub fn matches(&self, caller: &CallerFacts) -> bool {
+        recognises(self, caller)
+    }
+}
+
 /// Whether every part of the selector matches.
 pub(super) fn recognises(selector: &Selector, caller: &CallerFacts) -> bool {
     compare(selector, caller).all(|part| part.matches())
@@ -340,7 +347,7 @@ impl Part<'_> {
                 self.what,
                 &format!("only {}", wanted.join(", ")),
                 &match actual {
-                    Some([]) => "none".to_owned(),
+                    Some([]) => "the image of a container is not known yet".to_owned(),
                     Some(images) => images.join(", "),
                     None => NOT_ASKED.to_owned(),
                 },

@@ -27,6 +27,13 @@ pub struct AccessPolicySpec {
     pub conditions: Option<ConditionsSpec>,
     /// Whether it is enforced (the default) or only recorded.
     pub mode: Option<PolicyMode>,
+    /// Who approved it: a person or a group. For people; it changes no decision.
+    pub approved_by: Option<String>,
+    /// Where the approval can be read, such as `SEC-1234`. For people; it changes no decision.
+    pub ticket: Option<String>,
+    /// Whether it is kept for emergencies: `countersign review` does not report it as unused. It changes no
+    /// decision.
+    pub break_glass: Option<bool>,
 }
 
 /// One allow rule; every part that is given must match.

@@ -9,7 +9,9 @@ use serde::{
 };
 
 use super::{
-    CLUSTER, IN_CLUSTER, or_default,
+    CLUSTER, IN_CLUSTER,
+    governance::GovernanceSpec,
+    or_default,
     store::{StateSpec, VaultSpec},
     unidentified::UnidentifiedSpec,
 };
@@ -30,6 +32,9 @@ pub struct GatewaySpec {
     pub state: Option<StateSpec>,
     /// The API server for Kubernetes Secrets. Default: that of the cluster in which the gateway runs.
     pub kubernetes: Option<ClusterSpec>,
+    /// The Service of this gateway and its replicas, by whose `EndpointSlices` they are counted: each permits
+    /// its share of a policy's `rate`. Default: this gateway is alone.
+    pub service: Option<ServiceSpec>,
     /// The Vault or `OpenBao` for secrets.
     pub vault: Option<VaultSpec>,
     /// What happens to traffic that no target matches. Default: it is refused.
@@ -40,6 +45,19 @@ pub struct GatewaySpec {
     pub observe: Option<ObserveSpec>,
     /// The bounds of caches, queues, headers and waits.
     pub limits: Option<LimitsSpec>,
+    /// What every resource must say, such as an owner of one's own organisation. Default: nothing more than a
+    /// gateway needs to work.
+    pub governance: Option<GovernanceSpec>,
+}
+
+/// A Service in the cluster of `kubernetes`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// One listening address.
@@ -149,6 +167,10 @@ pub struct IssuerSpec {
     pub jwks: JwksSpec,
     /// Whether the API server also reviews tokens.
     pub token_review: Option<TokenReviewSpec>,
+    /// Whether the API server of `tokenReview` is also asked about pods, for selectors with `cronJob`,
+    /// `podLabels` or `images`. Default: `false`; `true` for the gateway's own cluster where `identity` is
+    /// not given.
+    pub pod_facts: Option<bool>,
 }
 
 /// Where public keys come from: `url`, perhaps with `caFile`, or `file`.
@@ -336,10 +358,22 @@ pub struct ProxyAuthenticationSpec {
 pub struct ObserveSpec {
     /// Where decision records go. Default: standard output.
     pub decisions: Option<DecisionsSpec>,
+    /// Makes decision records tamper-evident: each is sealed as part of a chain, and the chains are signed.
+    pub audit: Option<AuditSpec>,
     /// The admin endpoint, or `none`. Default: `127.0.0.1:9901`.
     pub admin: Option<String>,
     /// Where spans go. Default: nowhere.
     pub otlp: Option<OtlpSpec>,
+}
+
+/// The key and the signed checkpoints of the decision log.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuditSpec {
+    /// Where the signing key is made and kept, and where checkpoints are written. Each gateway needs its own.
+    pub directory: String,
+    /// How often what was written is signed: `1s` to `24h`. Default: `1m`.
+    pub checkpoint_every: Option<String>,
 }
 
 /// Where decision records go.

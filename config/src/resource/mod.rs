@@ -6,6 +6,7 @@
 mod access_policy;
 mod credential;
 mod gateway;
+mod governance;
 mod store;
 mod target_service;
 mod unidentified;
@@ -19,12 +20,13 @@ pub use credential::{
     VaultEngineSpec, VaultKey,
 };
 pub use gateway::{
-    BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec, GatewaySpec,
-    IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec, LimitsSpec,
-    ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
-    Plaintext, ProxyAuthenticationSpec, ResourceSourceSpec, StdoutFormat, TokenReviewSpec,
-    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec,
+    GatewaySpec, IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec,
+    LimitsSpec, ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec,
+    OtlpSpec, Plaintext, ProxyAuthenticationSpec, ResourceSourceSpec, ServiceSpec, StdoutFormat,
+    TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
 };
+pub use governance::{GovernanceExceptionSpec, GovernanceRuleSpec, GovernanceSpec};
 pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,
 };

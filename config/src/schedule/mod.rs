@@ -125,6 +125,11 @@ impl Schedule {
         self.0.cron.next(at, &self.0.zone)
     }
 
+    /// How long each window stays open.
+    pub fn duration(&self) -> SignedDuration {
+        self.0.duration
+    }
+
     /// Whether each window opens before the one before it closes, every day.
     pub(crate) fn never_closes(&self) -> bool {
         let pause = self.0.cron.longest_pause();

@@ -1,5 +1,6 @@
 //! `Gateway`: configures one gateway, with a default for everything but `resources`.
 
+mod governance;
 pub(super) mod here;
 mod identity;
 mod limits;
@@ -7,20 +8,20 @@ mod mode;
 mod store;
 mod upstream;
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
-    fields::{each, non_blank},
+    fields::{duration, each, non_blank},
     head::Parsed,
 };
 use crate::{
     model::{
-        CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Listener, ListenerMode, ListenerTls,
-        Observe, ResourceSource, Unmatched,
+        Audit, CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Listener, ListenerMode,
+        ListenerTls, Observe, ResourceSource, ServiceName, Unmatched,
     },
     resource::{
-        CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
-        ResourceSourceSpec, StdoutFormat, UnmatchedSpec,
+        AuditSpec, CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
+        ResourceSourceSpec, ServiceSpec, StdoutFormat, UnmatchedSpec,
     },
     yaml::{Findings, Location},
 };
@@ -51,6 +52,14 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         Some(cluster) => identity::cluster(cluster, &location.key("kubernetes"), findings),
         None => Some(Cluster::in_cluster()),
     };
+    let governance = match &spec.governance {
+        Some(spec) => governance::governance(spec, &location.key("governance"), findings).map(Some),
+        None => Some(None),
+    };
+    let service = match &spec.service {
+        Some(service) => service_name(service, &location.key("service"), findings).map(Some),
+        None => Some(None),
+    };
     let identity = identity?;
     let listeners = listeners?;
     let observe = observe?;
@@ -68,6 +77,7 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         }),
         state: state?,
         kubernetes: kubernetes?,
+        service: service?,
         vault: vault?,
         unmatched: match spec.unmatched {
             None | Some(UnmatchedSpec::Deny) => Unmatched::Deny,
@@ -76,6 +86,21 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         upstream: upstream?,
         observe,
         limits: limits?,
+        continues_earlier_runs: true,
+        governance: governance?,
+    })
+}
+
+fn service_name(
+    spec: &ServiceSpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<ServiceName> {
+    let namespace = non_blank(&spec.namespace, &location.key("namespace"), findings);
+    let name = non_blank(&spec.name, &location.key("name"), findings);
+    Some(ServiceName {
+        namespace: namespace?,
+        name: name?,
     })
 }
 
@@ -270,6 +295,35 @@ fn resources(
     })
 }
 
+/// The shortest and the longest time between two signatures of the decision log.
+const CHECKPOINT_EVERY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(24);
+
+fn audit(spec: &AuditSpec, location: &Location<'_>, findings: &Findings) -> Option<Audit> {
+    let directory = non_blank(&spec.directory, &location.key("directory"), findings);
+    let every = match &spec.checkpoint_every {
+        None => Some(Duration::from_mins(1)),
+        Some(text) => {
+            let location = location.key("checkpointEvery");
+            let every = duration(text, &location, findings)?;
+            if !CHECKPOINT_EVERY.contains(&every) {
+                findings.error(
+                    &location,
+                    "bad-duration",
+                    "the decision log is signed every second at most, and once a day at least",
+                    "write `1s` to `24h`; `1m` is the default",
+                );
+                return None;
+            }
+            Some(every)
+        }
+    };
+    Some(Audit {
+        directory: PathBuf::from(directory?),
+        checkpoint_every: every?,
+    })
+}
+
 fn observe(
     spec: Option<&ObserveSpec>,
     location: &Location<'_>,
@@ -291,8 +345,13 @@ fn observe(
             upstream::http_url(&otlp.endpoint, &location, findings).map(|()| Some(&otlp.endpoint))
         }
     };
+    let audit = match spec.and_then(|spec| spec.audit.as_ref()) {
+        None => Some(None),
+        Some(audit) => self::audit(audit, &location.key("audit"), findings).map(Some),
+    };
     Some(Observe {
         decisions,
+        audit: audit?,
         admin: admin?,
         otlp: otlp?.cloned(),
     })

@@ -8,6 +8,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::names::{self, NameRule};
 use crate::{
     model::ResourceName,
+    pace::yield_core,
     problem::{Place, Severity},
     resource::{API_VERSION, Kind, Metadata},
     shown,
@@ -68,6 +69,7 @@ pub(super) fn read_all<'d>(documents: &'d [Document<'d>], findings: &Findings) -
     let mut firsts: HashMap<(Kind, ResourceName), &Document<'_>> = HashMap::default();
     let mut heads = Vec::new();
     for document in documents {
+        yield_core();
         let Some(mut head) = read_one(document, findings) else {
             continue;
         };

@@ -3,12 +3,15 @@
 //! Everything is checked, whatever was found before. A broken resource stays known by its name, so
 //! references to it are not reported too.
 
+mod boundary;
 mod credential;
 mod deadline;
 mod fields;
 mod gateway;
+mod governance;
 mod head;
 mod names;
+mod objects;
 mod policy;
 mod reach;
 mod selectable;
@@ -19,29 +22,63 @@ mod workload;
 
 pub(crate) use gateway::here::NOT_IN_KUBERNETES;
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
+
+use foldhash::HashSet;
 
 use crate::{
-    model::{Credential, Gateway, Policy, Target, Workload},
+    cluster::{Accepted, Objects},
+    governance::Subjects,
+    model::{Credential, Gateway, Policy, ResourceName, Target, Workload},
+    policy::Resources,
     resource::Kind,
     setting::Setting,
     yaml::{Document, Findings, placeholders},
 };
+pub(crate) use objects::Outcome;
 use table::ResourceTable;
 
 /// Everything that is usable; complete only if no error was found.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) workloads: Vec<Arc<Workload>>,
-    pub(crate) targets: Vec<Arc<Target>>,
-    pub(crate) credentials: Vec<Arc<Credential>>,
-    pub(crate) policies: Vec<Arc<Policy>>,
+    workloads: ResourceTable<Workload>,
+    targets: ResourceTable<Target>,
+    credentials: ResourceTable<Credential>,
+    policies: ResourceTable<Policy>,
+    /// The catalog, which targets may extend.
+    base: target::Base,
+    /// What stands in the operator's files.
+    in_files: HashSet<(Kind, ResourceName)>,
 }
 
-/// Checks the resources among the documents.
+impl Parts {
+    /// Adds the objects of a cluster, each on its own.
+    pub(crate) fn add_objects(
+        &mut self,
+        objects: &Objects,
+        accepted: &Accepted,
+        setting: &Setting,
+    ) -> Outcome {
+        objects::add(self, objects, accepted, setting)
+    }
+
+    /// All of it.
+    pub(crate) fn into_resources(self, revision: String) -> Resources {
+        Resources {
+            workloads: self.workloads.into_values(),
+            targets: self.targets.into_values(),
+            credentials: self.credentials.into_values(),
+            policies: self.policies.into_values(),
+            revision,
+        }
+    }
+}
+
+/// Checks the resources among the documents. If objects of a cluster are added later, they may be what uses them.
 pub(crate) fn resources(
     documents: &[Document<'_>],
     setting: &Setting,
+    has_objects: bool,
     findings: &Findings,
 ) -> Parts {
     placeholders::check(documents, findings);
@@ -50,7 +87,7 @@ pub(crate) fn resources(
     let workloads = ResourceTable::fill(Kind::Workload, &heads, findings, |written| {
         workload::workload(written, setting, findings)
     });
-    let targets = target::all(&heads, findings);
+    let (targets, base) = target::all(&heads, findings);
     let credentials = ResourceTable::fill(Kind::Credential, &heads, findings, |written| {
         credential::credential(written, &targets, setting, findings)
     });
@@ -59,6 +96,7 @@ pub(crate) fn resources(
         targets: &targets,
         credentials: &credentials,
         samples: &reach::Samples::default(),
+        object: None,
     };
     let policies = ResourceTable::fill(Kind::AccessPolicy, &heads, findings, |written| {
         policy::policy(written, &known, setting.now, findings)
@@ -68,15 +106,27 @@ pub(crate) fn resources(
         gateway::gateway(&written, findings);
     }
     // A broken resource may be the one that uses it.
-    if !findings.any_error() {
+    if !findings.any_error() && !has_objects {
         usage::unused(&heads, &known, &policies, findings);
     }
 
+    if setting.governance.is_some() {
+        let all = Subjects {
+            workloads: &workloads.values().cloned().collect::<Vec<_>>(),
+            policies: &policies.values().cloned().collect::<Vec<_>>(),
+            credentials: &credentials.values().cloned().collect::<Vec<_>>(),
+        };
+        governance::check(&heads, all, setting, findings);
+    }
+    let own = heads.iter().filter(|head| !head.document.source.catalog);
+    let in_files = own.filter_map(|head| Some((head.kind, head.name.clone()?)));
     Parts {
-        workloads: workloads.into_values(),
-        targets: targets.into_values(),
-        credentials: credentials.into_values(),
-        policies: policies.into_values(),
+        in_files: in_files.collect(),
+        workloads,
+        targets,
+        credentials,
+        policies,
+        base,
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     condition::Condition,
-    model::{Conditions, Credential, Mode, Policy, Rule, Target, Workload},
+    model::{Approval, Conditions, Credential, Mode, Policy, Rule, Target, Workload},
     path::EncodedSlash,
     resource::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec},
     schedule::{Schedule, ScheduleError},
@@ -36,6 +36,15 @@ pub(super) struct References<'k> {
     pub(super) targets: &'k ResourceTable<Target>,
     pub(super) credentials: &'k ResourceTable<Credential>,
     pub(super) samples: &'k reach::Samples,
+    /// How the references of an object of a cluster are read; `None` is a file.
+    pub(super) object: Option<ObjectReferences>,
+}
+
+/// How the references of an object of a cluster are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ObjectReferences {
+    /// Whether it goes on with the workloads that are left: it was accepted when all of them were there.
+    pub(super) without_missing_workloads: bool,
 }
 
 pub(super) fn policy(
@@ -47,7 +56,7 @@ pub(super) fn policy(
     let spec = &written.spec;
     let location = written.location();
     let owner = non_blank(&spec.owner, &location.key("owner"), findings);
-    let workloads = workloads(written, known.workloads, findings);
+    let workloads = workloads(written, known, findings);
     let target = known
         .targets
         .resolve(&spec.target, "", &location.key("target"), findings);
@@ -70,6 +79,7 @@ pub(super) fn policy(
         None => Some(Conditions::default()),
     };
     let mode = mode(spec.mode, &location, findings);
+    let approval = approval(spec, &location, findings);
 
     if let (Some(target), Some(allow)) = (target, &allow) {
         reach::check(
@@ -90,6 +100,25 @@ pub(super) fn policy(
         allow: allow?,
         conditions: conditions?,
         mode,
+        approval: approval?,
+    })
+}
+
+fn approval(
+    spec: &AccessPolicySpec,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Approval> {
+    let text = |text: &Option<String>, key| match text {
+        Some(text) => non_blank(text, &location.key(key), findings).map(Some),
+        None => Some(None),
+    };
+    let by = text(&spec.approved_by, "approvedBy");
+    let ticket = text(&spec.ticket, "ticket");
+    Some(Approval {
+        by: by?,
+        ticket: ticket?,
+        break_glass: spec.break_glass.unwrap_or(false),
     })
 }
 
@@ -110,9 +139,10 @@ fn mode(mode: Option<PolicyMode>, location: &Location<'_>, findings: &Findings) 
 
 fn workloads(
     written: &Parsed<'_, AccessPolicySpec>,
-    table: &ResourceTable<Workload>,
+    known: &References<'_>,
     findings: &Findings,
 ) -> Option<Vec<Arc<Workload>>> {
+    let table = known.workloads;
     let location = written.location().key("workloads");
     if written.spec.workloads.is_empty() {
         findings.error(
@@ -122,6 +152,18 @@ fn workloads(
             "name at least one workload",
         );
         return None;
+    }
+    if known
+        .object
+        .is_some_and(|object| object.without_missing_workloads)
+    {
+        let unheard = Findings::of_object();
+        let there = written.spec.workloads.iter().filter_map(|reference| {
+            let found = table.resolve(reference, written.namespace(), &location, &unheard);
+            found.cloned()
+        });
+        let there: Vec<_> = there.collect();
+        return (!there.is_empty()).then_some(there);
     }
     each(&written.spec.workloads, &location, |reference, location| {
         table

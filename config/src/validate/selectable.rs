@@ -13,7 +13,7 @@ pub(super) fn check(
     location: &Location<'_>,
     findings: &Findings,
 ) {
-    pod_facts(selector, location, findings);
+    pod_facts(selector, setting.proven.as_ref(), location, findings);
     agree(selector, location, findings);
     let Some(proven) = &setting.proven else {
         return;
@@ -84,21 +84,46 @@ fn certificate(id: &SpiffeId, proven: &Proven, location: &Location<'_>, findings
     }
 }
 
-/// No gateway asks the API server about pods yet.
-fn pod_facts(selector: &Selector, location: &Location<'_>, findings: &Findings) {
+/// Whether what a selector asks about pods can be known.
+fn pod_facts(
+    selector: &Selector,
+    proven: Option<&Proven>,
+    location: &Location<'_>,
+    findings: &Findings,
+) {
+    // Without a gateway it is not known what will be asked.
+    let Some(proven) = proven else {
+        return;
+    };
+    let known = match &selector.cluster {
+        Some(cluster) => proven.asks_about_pods.contains(cluster),
+        None => !proven.asks_about_pods.is_empty(),
+    };
+    if known && selector.service_account.is_some() {
+        return;
+    }
     let asked = [
         ("cronJob", selector.cron_job.is_some()),
         ("podLabels", !selector.pod_labels.is_empty()),
         ("images", !selector.images.is_empty()),
     ];
     for (key, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        let (why, remedy) = if known {
+            (
+                "a certificate does not tell the pod",
+                "add `serviceAccount`: the pod is known by its token alone",
+            )
+        } else {
+            (
+                "the gateway does not ask the Kubernetes API about pods",
+                "set `podFacts: true` at the issuer in `identity.issuers` of the gateway",
+            )
+        };
         findings.warning(
             &location.key_name(key),
             "matches-nobody",
-            format!(
-                "this version does not ask the Kubernetes API about pods, so an entry with `{key}` matches nobody"
-            ),
-            format!("remove `{key}`; the service account of this job alone tells who calls"),
+            format!("{why}, so an entry with `{key}` matches nobody"),
+            remedy,
         );
     }
 }

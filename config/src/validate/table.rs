@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::head::{self, Head, Parsed};
 use crate::{
     model::ResourceName,
+    pace::yield_core,
     resource::Kind,
     yaml::{
         Findings, Location,
@@ -20,6 +21,9 @@ pub(super) struct ResourceTable<T> {
     kind: Kind,
     /// `None` is a resource that is broken.
     entries: BTreeMap<ResourceName, Option<Arc<T>>>,
+    /// Whether the objects of a cluster are read now. They are accepted one by one, so a reference to a broken one is
+    /// a mistake of its own; and they are of many tenants, so no name of another namespace is told.
+    among_objects: bool,
 }
 
 impl<T> ResourceTable<T> {
@@ -27,7 +31,13 @@ impl<T> ResourceTable<T> {
         Self {
             kind,
             entries: BTreeMap::new(),
+            among_objects: false,
         }
+    }
+
+    /// From now on the objects of a cluster are read.
+    pub(super) fn among_objects(&mut self) {
+        self.among_objects = true;
     }
 
     /// Reads and checks every resource of a kind.
@@ -39,6 +49,7 @@ impl<T> ResourceTable<T> {
     ) -> Self {
         let mut table = Self::new(kind);
         for head in heads.iter().filter(|head| head.kind == kind) {
+            yield_core();
             let spec = head::spec(head, findings);
             let Some(name) = head.name.clone() else {
                 continue;
@@ -94,6 +105,17 @@ impl<T> ResourceTable<T> {
             ResourceName::namespaced(namespace, reference)
         };
         if let Some(entry) = self.entries.get(&name) {
+            if entry.is_none() && self.among_objects {
+                findings.error(
+                    location,
+                    "not-accepted",
+                    format!(
+                        "the {} `{name}` is not accepted, and no earlier version of it is in force",
+                        self.kind
+                    ),
+                    "correct it first: its own status says what is wrong",
+                );
+            }
             return entry.as_ref();
         }
         findings.error(
@@ -109,16 +131,25 @@ impl<T> ResourceTable<T> {
         if !findings.may_compare(self.entries.len()) {
             return format!("add a {} of that name", self.kind);
         }
+        let may_name = |known: &&ResourceName| {
+            !self.among_objects || known.namespace().is_none_or(|other| other == namespace)
+        };
         // The same name elsewhere is the likeliest mistake.
         let elsewhere = self
             .entries
             .keys()
+            .filter(may_name)
             .find(|known| known.name() == name.name());
         let as_written = |known: &ResourceName| match known.namespace() {
             Some(other) if other == namespace => known.name().to_owned(),
             _ => known.as_str().to_owned(),
         };
-        let known: Vec<String> = self.entries.keys().map(as_written).collect();
+        let known: Vec<String> = self
+            .entries
+            .keys()
+            .filter(may_name)
+            .map(as_written)
+            .collect();
         let mine = as_written(name);
         match elsewhere {
             Some(elsewhere) => format!("did you mean `{}`?", as_written(elsewhere)),

@@ -27,7 +27,7 @@ use crate::{
     },
     yaml::{Findings, Location, read::did_you_mean},
 };
-use claims::Claims;
+pub(super) use claims::Claims;
 use route::RouteChecks;
 
 const DEFAULT_PORT: u16 = 443;
@@ -36,13 +36,16 @@ const MOST_HOSTS: usize = 1024;
 const MOST_SLOTS: usize = 256;
 const MOST_PORTS: usize = 256;
 
-/// All targets: the catalog's, except those that the operator replaced, and the operator's.
-pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> ResourceTable<Target> {
+/// The targets that others may extend.
+pub(super) type Base = BTreeMap<ResourceName, Target>;
+
+/// All targets: the catalog's, except those that the operator replaced, and the operator's. And the whole catalog.
+pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> (ResourceTable<Target>, Base) {
     let (catalog, own): (Vec<_>, Vec<_>) = heads
         .iter()
         .filter(|head| head.kind == Kind::TargetService)
         .partition(|head| head.document.source.catalog);
-    let mut base: BTreeMap<ResourceName, Target> = BTreeMap::new();
+    let mut base = Base::new();
     // In their order, so that a later one may extend an earlier one.
     for head in catalog {
         if let (Some(name), Some(target)) = (&head.name, one(head, &base, findings)) {
@@ -78,14 +81,11 @@ pub(super) fn all(heads: &[Head<'_>], findings: &Findings) -> ResourceTable<Targ
             claims.add(target);
         }
     }
-    table
+    (table, base)
 }
 
-fn one(
-    head: &Head<'_>,
-    base: &BTreeMap<ResourceName, Target>,
-    findings: &Findings,
-) -> Option<Target> {
+/// One target, which may extend one of the catalog.
+pub(super) fn one(head: &Head<'_>, base: &Base, findings: &Findings) -> Option<Target> {
     let spec = head::spec::<TargetServiceSpec>(head, findings)?;
     let written = Parsed {
         name: head.name.clone()?,
@@ -119,7 +119,7 @@ fn one(
 fn extended<'b>(
     extends: &str,
     written: &Parsed<'_, TargetServiceSpec>,
-    base: &'b BTreeMap<ResourceName, Target>,
+    base: &'b Base,
     findings: &Findings,
 ) -> Option<&'b Target> {
     let found = base.get(&ResourceName::cluster_wide(extends));

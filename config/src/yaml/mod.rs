@@ -115,6 +115,18 @@ impl<'a> Location<'a> {
         }
     }
 
+    /// The place of a node of the same document.
+    #[must_use]
+    pub(crate) fn at(self, node: &'a Node) -> Self {
+        Self {
+            node: Some(node),
+            line: node.line,
+            column: node.column,
+            width: node.width,
+            ..self
+        }
+    }
+
     /// The entry of a list.
     #[must_use]
     pub(crate) fn index(self, index: usize) -> Self {
@@ -154,8 +166,14 @@ const MOST_FINDINGS: usize = 1_000;
 /// How many names are compared for suggestions. Enough for a hundred mistakes among ten thousand names.
 const MOST_COMPARED: usize = 1_000_000;
 
+/// The same for one object of a cluster.
+const MOST_COMPARED_BY_OBJECT: usize = 5_000;
+
 /// How often a sample request is tested against a route, to find rules that allow nothing.
 const MOST_TRIES: usize = 20_000_000;
+
+/// The same for one object of a cluster.
+const MOST_TRIES_BY_OBJECT: usize = 200_000;
 
 /// The findings so far.
 #[derive(Debug, Default)]
@@ -172,6 +190,15 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
+    /// Those of one object among thousands, of many tenants: it may cost a small part of what a directory may.
+    pub(crate) fn of_object() -> Self {
+        Self {
+            compared: Cell::new(MOST_COMPARED - MOST_COMPARED_BY_OBJECT),
+            tried: Cell::new(MOST_TRIES - MOST_TRIES_BY_OBJECT),
+            ..Self::default()
+        }
+    }
+
     /// A finding that makes the resources unusable.
     pub(crate) fn error(
         &self,

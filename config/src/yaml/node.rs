@@ -47,7 +47,7 @@ pub(crate) struct Key {
 }
 
 impl Node {
-    pub(super) fn new(value: Value, line: usize, column: usize, width: usize) -> Self {
+    pub(crate) fn new(value: Value, line: usize, column: usize, width: usize) -> Self {
         Self {
             value,
             line,

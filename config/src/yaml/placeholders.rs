@@ -5,6 +5,7 @@ mod find;
 pub(crate) use find::find;
 
 use super::{Document, Findings, Location, Node, Value};
+use crate::pace::yield_core;
 
 /// The code of these findings; at the same place no other mistake is reported.
 pub(crate) const CODE: &str = "unrendered-template";
@@ -16,6 +17,7 @@ pub(crate) fn check(documents: &[Document<'_>], findings: &Findings) {
     for document in documents {
         // Ours has none; a test loads it.
         if !document.source.catalog {
+            yield_core();
             let walk = Walk {
                 document,
                 findings,

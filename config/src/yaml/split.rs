@@ -6,6 +6,7 @@ use serde_saphyr::UserMessageFormatter;
 use super::{
     Document, Findings, Location, Source, Value, compose, library, node::size, placeholders,
 };
+use crate::pace::yield_core;
 
 /// Parses every document of a file; one that does not parse is a finding.
 pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Document<'s>> {
@@ -14,6 +15,7 @@ pub(crate) fn documents<'s>(source: &'s Source, findings: &Findings) -> Vec<Docu
         if text.lines().all(is_blank) {
             continue;
         }
+        yield_core();
         let root = match compose::document(text, lines_before) {
             Some(root) => root,
             None => match library::document(text, lines_before) {

@@ -98,9 +98,21 @@ pub fn connection<'c>(
         Interception::OtherPort(target) if unmatched == Unmatched::Tunnel => {
             Err(Denied::other_port(authority, &target))
         }
-        Interception::OtherPort(_) => Err(Denied::unmatched(authority)),
-        Interception::Unmatched => pass(caller, authority, unmatched).map(Disposition::Pass),
+        Interception::OtherPort(_) => Err(Denied::unmatched(snapshot.policies(), authority)),
+        Interception::Unmatched => {
+            pass(snapshot, caller, authority, unmatched).map(Disposition::Pass)
+        }
     }
+}
+
+/// The target in whose tunnel a caller that is *not* proven may be told why, if it is one: in that tunnel nothing
+/// is sent upstream. Only a host that a target names, so that no client can choose for how many hosts the gateway
+/// issues certificates.
+pub fn told_inside(snapshot: &Snapshot, authority: &Authority) -> Option<Arc<Target>> {
+    let target = snapshot
+        .policies()
+        .exact_target(authority.host(), authority.port());
+    target.cloned()
 }
 
 /// Decides about a request in clear: what is governed gets a credential, which never travels so.
@@ -116,7 +128,7 @@ pub fn in_clear<'c>(
     if let Some(target) = snapshot.policies().governing_target(authority.host()) {
         return Err(Denied::plaintext(authority, target));
     }
-    pass(caller, authority, unmatched)
+    pass(snapshot, caller, authority, unmatched)
 }
 
 /// Decides about a request for which the gateway originates the TLS. `None` is a matter of
@@ -136,17 +148,18 @@ pub fn originated<'c>(
     }
     match policies.governing_target(host) {
         Some(target) => Err(Denied::other_port(authority, target)),
-        None => pass(caller, authority, unmatched).map(Some),
+        None => pass(snapshot, caller, authority, unmatched).map(Some),
     }
 }
 
 fn pass<'c>(
+    snapshot: &Snapshot,
     caller: &'c Caller,
     authority: &Authority,
     unmatched: Unmatched,
 ) -> Result<Passage<'c>, Denied> {
     match unmatched {
-        Unmatched::Deny => Err(Denied::unmatched(authority)),
+        Unmatched::Deny => Err(Denied::unmatched(snapshot.policies(), authority)),
         Unmatched::Tunnel => Ok(Passage {
             authority: authority.clone(),
             caller,

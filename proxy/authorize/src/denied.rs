@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_config::{
     model::{Target, Workload},
-    policy::{Denial, Nearest},
+    policy::{Denial, Nearest, PolicySet},
 };
 use countersign_core::{destination::Authority, reason::Reason};
 
@@ -46,8 +46,10 @@ impl Denied {
     }
 
     /// No target with a policy has the host.
-    pub(crate) fn unmatched(authority: &Authority) -> Self {
-        let detail = format!("{authority} belongs to no target that a policy uses");
+    pub(crate) fn unmatched(policies: &PolicySet, authority: &Authority) -> Self {
+        let (host, port) = (authority.host(), authority.port());
+        let nearest = policies.nearest_host(host, port);
+        let detail = format!("{authority} belongs to no target that a policy uses{nearest}");
         Self::new(Reason::HostUnmatched, detail)
     }
 

@@ -17,7 +17,7 @@ mod shown;
 mod snapshot;
 
 pub use access::AccessControl;
-pub use connection::{Disposition, Passage, connection, in_clear, originated};
+pub use connection::{Disposition, Passage, connection, in_clear, originated, told_inside};
 pub use denied::Denied;
 pub use open::OpenConnection;
 pub use permit::{Permit, authorize, tunnel};

@@ -94,7 +94,7 @@ fn tunnel(
             match snapshot.policies().decide(who, caller.facts(), &facts, now) {
                 Decision::Permit(grant) => Ok(grant.valid_until(now)),
                 Decision::Deny(denial) => Err(denial.into()),
-                Decision::Unmatched => Err(Denied::unmatched(authority)),
+                Decision::Unmatched => Err(Denied::unmatched(snapshot.policies(), authority)),
             }
         }
         Disposition::Intercept(target) => Err(Denied::not_carried(authority, &target)),
@@ -119,7 +119,7 @@ fn websocket(
     let policies = snapshot.policies();
     match policies.decide_again(caller, &request, credential, now) {
         Decision::Permit(grant) => return Ok(grant.valid_until(now)),
-        Decision::Unmatched => return Err(Denied::unmatched(authority)),
+        Decision::Unmatched => return Err(Denied::unmatched(snapshot.policies(), authority)),
         // The denial speaks of policies with this credential alone, and others may apply.
         Decision::Deny(_) => {}
     }
@@ -132,6 +132,6 @@ fn websocket(
             Err(Denied::new(Reason::AccessChanged, detail))
         }
         Decision::Deny(denial) => Err(denial.into()),
-        Decision::Unmatched => Err(Denied::unmatched(authority)),
+        Decision::Unmatched => Err(Denied::unmatched(snapshot.policies(), authority)),
     }
 }

@@ -173,7 +173,7 @@ fn permit<'s>(
     let grant = match snapshot.policies().decide(who, caller.facts(), facts, now) {
         Decision::Permit(grant) => grant,
         Decision::Deny(denial) => return Err(denial.into()),
-        Decision::Unmatched => return Err(Denied::unmatched(authority)),
+        Decision::Unmatched => return Err(Denied::unmatched(snapshot.policies(), authority)),
     };
     let over_rate = snapshot.rates().take(&grant)?;
     Ok(Permit {

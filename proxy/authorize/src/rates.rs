@@ -1,7 +1,18 @@
 //! The counters behind `conditions.rate`: one for each policy and workload, so that a noisy
 //! workload does not use up another's.
+//!
+//! A rate holds for a workload at all gateways together. Nothing is shared between them: where `n` are
+//! ready, a request here counts as `n`, so each gateway permits an `n`th.
 
-use std::{num::NonZeroU32, ops::Add, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    ops::Add,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use countersign_config::{
     model::{Mode, Policy, Rate, ResourceName},
@@ -24,7 +35,12 @@ type Counter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<M
 
 /// All counters of one revision.
 #[derive(Debug, Default)]
-pub struct Rates(HashMap<ResourceName, HashMap<ResourceName, (Rate, Arc<Counter>)>>);
+pub struct Rates {
+    counters: HashMap<ResourceName, HashMap<ResourceName, (Rate, Arc<Counter>)>>,
+    /// The gateways that are ready, this one among them; 0 until it is known, which counts as 1. All
+    /// revisions share it.
+    gateways: Arc<AtomicU32>,
+}
 
 impl Rates {
     /// Counters for the policies' rates; those that `previous` has unchanged go on counting.
@@ -46,7 +62,23 @@ impl Rates {
                 .collect();
             all.insert(policy.name.clone(), counters);
         }
-        Self(all)
+        Self {
+            counters: all,
+            gateways: previous.map_or_else(Arc::default, |rates| Arc::clone(&rates.gateways)),
+        }
+    }
+
+    /// Sets how many gateways are ready, this one among them. What was used up stays used up.
+    pub fn set_gateways(&self, ready: NonZeroU32) {
+        self.gateways.store(ready.get(), Ordering::Relaxed);
+    }
+
+    /// What one request here counts as. Each gateway permits one request in a period at least.
+    fn cost(&self, rate: Rate) -> NonZeroU32 {
+        let ready = self.gateways.load(Ordering::Relaxed);
+        NonZeroU32::new(ready)
+            .unwrap_or(NonZeroU32::MIN)
+            .min(rate.requests)
     }
 
     /// Counts one request. An observing policy never refuses: what it would have refused for is
@@ -59,7 +91,7 @@ impl Rates {
             return Ok(None);
         };
         let counter = self
-            .0
+            .counters
             .get(&grant.policy().name)
             .and_then(|counters| counters.get(&grant.workload().name));
         let Some((_, counter)) = counter else {
@@ -68,7 +100,13 @@ impl Rates {
                 "a policy's rate has no counter",
             ));
         };
-        match counter.check() {
+        let Ok(checked) = counter.check_n(self.cost(rate)) else {
+            return Err(Denied::new(
+                Reason::Internal,
+                "a request costs more than its counter holds",
+            ));
+        };
+        match checked {
             Ok(()) => Ok(None),
             Err(_) if grant.policy().mode == Mode::Observe => Ok(Some(Reason::RateLimited)),
             Err(not_until) => {
@@ -95,7 +133,7 @@ impl Rates {
         workload: &ResourceName,
         rate: Rate,
     ) -> Option<Arc<Counter>> {
-        let (was, counter) = self.0.get(&policy.name)?.get(workload)?;
+        let (was, counter) = self.counters.get(&policy.name)?.get(workload)?;
         (*was == rate).then(|| Arc::clone(counter))
     }
 }
@@ -139,5 +177,71 @@ impl Add<Nanos> for Moment {
 
     fn add(self, duration: Nanos) -> Self {
         Self(self.0 + Duration::from(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const RATE: Rate = Rate {
+        requests: NonZeroU32::new(60).unwrap(),
+        period: Duration::from_mins(1),
+    };
+
+    /// A gateway's own counter, and how many it believes are ready.
+    fn gateway(ready: u32) -> (Rates, Counter) {
+        let rates = Rates::default();
+        rates.set_gateways(NonZeroU32::new(ready).unwrap());
+        (rates, counter(RATE))
+    }
+
+    fn permitted(gateways: &[(Rates, Counter)], rate: Rate) -> usize {
+        let each = gateways.iter().map(|(rates, counter)| {
+            let took = || matches!(counter.check_n(rates.cost(rate)), Ok(Ok(())));
+            (0..200).filter(|_| took()).count()
+        });
+        each.sum()
+    }
+
+    /// Used up at once, and again after a minute: a rate is the same at one, two and three gateways.
+    #[rstest]
+    #[case(1)]
+    #[case(2)]
+    #[case(3)]
+    #[tokio::test(start_paused = true)]
+    async fn gateways_share_a_rate(#[case] ready: u32) {
+        let gateways: Vec<_> = (0..ready).map(|_| gateway(ready)).collect();
+        assert_eq!(permitted(&gateways, RATE), 60);
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(permitted(&gateways, RATE), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_used_up_stays_used_up_when_a_gateway_goes() {
+        let gateways = [gateway(2)];
+        assert_eq!(permitted(&gateways, RATE), 30);
+        gateways[0].0.set_gateways(NonZeroU32::MIN);
+        assert_eq!(permitted(&gateways, RATE), 0);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(permitted(&gateways, RATE), 30);
+    }
+
+    /// The bound is exact only down to one request for each gateway.
+    #[tokio::test(start_paused = true)]
+    async fn each_gateway_permits_one_at_least() {
+        let rate = Rate {
+            requests: NonZeroU32::new(2).unwrap(),
+            period: Duration::from_mins(1),
+        };
+        let three: Vec<_> = (0..3)
+            .map(|_| {
+                let (rates, _) = gateway(3);
+                (rates, counter(rate))
+            })
+            .collect();
+        assert_eq!(permitted(&three, rate), 3);
     }
 }

@@ -90,6 +90,11 @@ impl Snapshot {
         policies.flat_map(|policy| policy.credentials.iter().map(|(_, credential)| credential))
     }
 
+    /// Frees it in short steps, which let requests have the core in between.
+    pub fn free(self) {
+        self.policies.free();
+    }
+
     /// The counters of the policies' rates.
     pub fn rates(&self) -> &Rates {
         &self.rates
@@ -105,7 +110,12 @@ impl Snapshot {
 
     /// The first of the workloads that a caller is.
     pub fn workload_of(&self, caller: &Caller) -> Option<&Arc<Workload>> {
-        let recognised = self.policies.recognise(caller.facts());
+        self.workload_like(caller.facts())
+    }
+
+    /// The workload that a caller would have of which this were true; whose owner may know more.
+    pub fn workload_like(&self, facts: &CallerFacts) -> Option<&Arc<Workload>> {
+        let recognised = self.policies.recognise(facts);
         self.policies.workloads_of(&recognised).next()
     }
 

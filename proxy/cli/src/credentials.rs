@@ -1,27 +1,14 @@
 //! `countersign credentials`: the credentials of a running gateway, and their state.
 
-use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode};
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
+use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Table, presets};
-use countersign_config::shown::disturbs_lines;
 use countersign_core::redact::printable;
 use countersign_credential::{CredentialStatus, CredentialsStatus, health::HealthStatus};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use super::output;
-
-/// The timeout of the request.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest response, in bytes.
-const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+use super::{admin, format::escape_json, output};
 
 /// Shows the credentials of a running gateway and their state, never their values. Reads its admin
 /// endpoint.
@@ -37,14 +24,7 @@ pub(super) struct CredentialsCommand {
 
 impl CredentialsCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        let admin = self.admin;
-        let text = runtime.block_on(ask_in_time(admin)).with_context(|| {
-            format!("cannot reach {admin}; check that it is the gateway's observe.admin")
-        })?;
+        let text = admin::get(self.admin, "/credentials")?;
         let status: CredentialsStatus =
             serde_json::from_slice(&text).context("this is not the response of a gateway")?;
         let mut stdout = output::stdout();
@@ -55,36 +35,6 @@ impl CredentialsCommand {
             write_table(&status, &mut stdout)?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-async fn ask_in_time(admin: SocketAddr) -> anyhow::Result<Bytes> {
-    let asking = tokio::time::timeout(TIMEOUT, ask(admin));
-    asking.await.context("it did not respond in time")?
-}
-
-async fn ask(admin: SocketAddr) -> anyhow::Result<Bytes> {
-    let stream = TcpStream::connect(admin).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/credentials")
-        .header(header::HOST, admin.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let answering = async {
-        let answer = sender.send_request(request).await?;
-        if answer.status() != StatusCode::OK {
-            bail!("the response status was {}", answer.status());
-        }
-        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
-        let body = body.await.map_err(|error| anyhow::anyhow!(error))?;
-        Ok(body.to_bytes())
-    };
-    tokio::pin!(answering);
-    tokio::select! {
-        answer = &mut answering => answer,
-        ended = connection => {
-            ended?;
-            answering.await
-        }
     }
 }
 
@@ -220,21 +170,6 @@ fn row(credential: &CredentialStatus) -> Vec<String> {
         .collect()
 }
 
-/// JSON whose texts do not disturb a terminal, with the same meaning.
-fn escape_json(json: &str) -> String {
-    let mut escaped = String::with_capacity(json.len());
-    for character in json.chars() {
-        if !disturbs_lines(character) {
-            escaped.push(character);
-            continue;
-        }
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            write!(escaped, "\\u{unit:04x}").expect("writing to a String does not fail");
-        }
-    }
-    escaped
-}
-
 /// `59s`, `3m20s`, `2h05m`, `3d04h`.
 fn format_duration(seconds: u64) -> String {
     match seconds {
@@ -263,16 +198,6 @@ mod tests {
     #[case(273_600, "3d04h")]
     fn times_are_brief(#[case] seconds: u64, #[case] expected: &str) {
         assert_eq!(format_duration(seconds), expected);
-    }
-
-    #[test]
-    fn t72_json_disturbs_no_terminal_and_says_the_same() {
-        let written = serde_json::json!({ "a": "\u{1b}\u{9b}31m\u{202e}\n\u{e4}" });
-        let shown = escape_json(&serde_json::to_string_pretty(&written).unwrap());
-        assert!(!shown.contains(disturbs_lines), "{shown:?}");
-        assert!(shown.contains("\\u009b31m\\u202e\\n\u{e4}"), "{shown}");
-        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
-        assert_eq!(read, written);
     }
 
     fn health() -> HealthStatus {

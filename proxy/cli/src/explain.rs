@@ -1,8 +1,12 @@
 //! `countersign explain`: how a request would be decided, with the same code that decides it.
 
-use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode, sync::Arc};
+mod record;
 
-use anyhow::{Context, bail};
+use std::{
+    collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+};
+
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use countersign_config::{
     load,
@@ -16,23 +20,29 @@ use countersign_core::{
 };
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     files::found,
+    format::{self, Format},
+    logs::Logs,
     output, report,
     subject::{self, Named},
 };
 
 /// Shows how a request would be decided, and how each rule contributed. Exit code 0 if it would be
 /// permitted, 3 if not.
+///
+/// With the id of a refusal (it is in the refusal's body and its `Proxy-Status`) instead: what was decided then, what
+/// changed before, and what to do; exit code 1 if it did not go through.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
-    /// A directory or file of resources.
-    #[arg(value_name = "DIR")]
+    /// A directory or file of resources, or the id of a record.
+    #[arg(value_name = "DIR|ID")]
     directory: PathBuf,
     /// The caller: a workload's name, NAMESPACE/NAME of a service account,
     /// `system:serviceaccount:NAMESPACE:NAME`, or a SPIFFE ID.
-    #[arg(long = "as", value_name = "SUBJECT")]
+    #[arg(long = "as", value_name = "SUBJECT", default_value = "")]
     subject: String,
     /// The issuer's name; needed only if selectors name several clusters.
     #[arg(long, value_name = "NAME")]
@@ -50,9 +60,21 @@ pub(super) struct ExplainCommand {
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// The request's method.
-    method: Method,
+    method: Option<Method>,
     /// The request's URL.
-    url: Uri,
+    url: Option<Uri>,
+    /// With an ID: a decision log, or a folder of logs, in which the record is; may be given several times.
+    #[arg(long, value_name = "LOG")]
+    log: Vec<PathBuf>,
+    /// With an ID: the admin endpoint of a gateway that may have the record among its latest ones.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "log")]
+    admin: Vec<SocketAddr>,
+    /// With an ID: resources by which the same request is decided now.
+    #[arg(long, value_name = "DIR")]
+    resources: Option<PathBuf>,
+    /// With an ID: the form of the answer.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
 }
 
 /// The exit code for a request that would be refused.
@@ -60,18 +82,43 @@ const REFUSED: u8 = 3;
 
 impl ExplainCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(id) = self.id() {
+            let logs = Logs::new(&self.log, &self.admin);
+            let story = record::explain(id, &logs, self.resources.as_ref(), self.output);
+            return format::or_failed(story);
+        }
+        let (Some(method), Some(url)) = (&self.method, &self.url) else {
+            return format::or_failed(Err(anyhow!(
+                "write DIR --as SUBJECT METHOD URL, or the ID of a record and --log or --admin"
+            )));
+        };
+        if self.subject.is_empty() {
+            return format::or_failed(Err(anyhow!("say who calls: --as SUBJECT")));
+        }
+        self.decide(method, url)
+    }
+
+    /// The id of a record, if that was written instead of a directory.
+    fn id(&self) -> Option<Uuid> {
+        let written = self.directory.to_str()?;
+        Uuid::parse_str(written)
+            .ok()
+            .filter(|_| !self.directory.exists())
+    }
+
+    fn decide(&self, method: &Method, url: &Uri) -> anyhow::Result<ExitCode> {
         let loaded = match load::resources(&[&self.directory]) {
             Ok(loaded) => loaded,
             Err(problems) => return report::problems(&problems),
         };
         found(&loaded)?;
         let policies = &loaded.policies;
-        let (authority, path) = self.destination(policies)?;
+        let (authority, path) = destination(url, policies)?;
         let (caller, assumed) = self.caller(policies)?;
         let request = RequestFacts {
             host: authority.host(),
             port: authority.port(),
-            method: &self.method,
+            method,
             path: &path,
         };
         let at = self.at.unwrap_or_else(|| Clock::system().now());
@@ -101,18 +148,6 @@ impl ExplainCommand {
         let facts = reason.facts();
         writeln!(stdout, "reason: {}\nremedy: {}", facts.code, facts.remedy)?;
         Ok(ExitCode::from(REFUSED))
-    }
-
-    fn destination(&self, policies: &PolicySet) -> anyhow::Result<(Authority, CanonicalPath)> {
-        if self.url.scheme_str() != Some("https") {
-            bail!("the URL must start with https://; only HTTPS requests get a credential");
-        }
-        let written = self.url.authority().context("the URL has no host")?;
-        let authority = Authority::with_default_port(written.as_str(), HTTPS)?;
-        let root = PathAndQuery::from_static("/");
-        let path = self.url.path_and_query().unwrap_or(&root);
-        let path = policies.path(authority.host(), authority.port(), path)?;
-        Ok((authority, path))
     }
 
     /// The facts of the caller, and what was assumed about it.
@@ -174,6 +209,18 @@ impl ExplainCommand {
             })
         })
     }
+}
+
+fn destination(url: &Uri, policies: &PolicySet) -> anyhow::Result<(Authority, CanonicalPath)> {
+    if url.scheme_str() != Some("https") {
+        bail!("the URL must start with https://; only HTTPS requests get a credential");
+    }
+    let written = url.authority().context("the URL has no host")?;
+    let authority = Authority::with_default_port(written.as_str(), HTTPS)?;
+    let root = PathAndQuery::from_static("/");
+    let path = url.path_and_query().unwrap_or(&root);
+    let path = policies.path(authority.host(), authority.port(), path)?;
+    Ok((authority, path))
 }
 
 /// The cluster that selectors name, if they all name the same.

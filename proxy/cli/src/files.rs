@@ -1,6 +1,7 @@
 //! Reads configuration files and writes requested files.
 
 use std::{
+    fmt,
     fs::Permissions,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
@@ -36,11 +37,24 @@ pub(super) fn unusable(problems: &Problems) -> anyhow::Error {
     let errors = problems.0.iter();
     let errors = errors.filter(|problem| problem.severity == Severity::Error);
     let errors = Problems(errors.cloned().collect());
-    anyhow::anyhow!(
+    Listed(format!(
         "the configuration has mistakes:\n\n{}",
         errors.render(false)
-    )
+    ))
+    .into()
 }
+
+/// An error of several lines, none of which is foreign text alone.
+#[derive(Debug)]
+pub(super) struct Listed(pub(super) String);
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Listed {}
 
 /// Writes a world-readable file, completely or not at all.
 pub(super) fn write_public(path: &Path, contents: &[u8]) -> io::Result<()> {

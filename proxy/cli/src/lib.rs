@@ -1,20 +1,34 @@
 //! The command line: one file per command.
 
+mod admin;
+mod answer;
+mod audit;
 pub mod ca;
 mod check;
+mod controller;
 mod credentials;
-pub mod environment;
+mod diff;
 mod exec;
 mod explain;
 mod files;
+mod format;
+mod logs;
 mod output;
+mod receipt;
 mod redirect;
 mod report;
+mod review;
 mod run;
 mod schema;
 mod subject;
+mod tail;
+mod test;
+mod triage;
 #[cfg(feature = "pkcs12")]
 mod trust_store;
+mod who_can;
+
+pub use countersign_core::environment;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -35,6 +49,8 @@ enum Command {
     Run(run::RunCommand),
     /// Tunnel a pod's connections to a gateway.
     Relay(countersign_relay::command::RelayCommand),
+    /// Run the controller: the webhook that injects relays into pods.
+    Controller(Box<controller::ControllerCommand>),
     /// Redirect a pod's connections to its relay, with firewall rules.
     #[command(alias = "steer")]
     Redirect(redirect::RedirectCommand),
@@ -42,8 +58,24 @@ enum Command {
     Check(check::CheckCommand),
     /// Show how a request would be decided, and why.
     Explain(explain::ExplainCommand),
+    /// Show what two revisions permit differently.
+    Diff(diff::DiffCommand),
+    /// Check that policy decides as its operators expect.
+    Test(test::TestCommand),
+    /// Show who may make a request: every workload, rule, window and credential.
+    WhoCan(who_can::WhoCanCommand),
+    /// Review who may reach what, what is used of it, and what is not in order.
+    Review(review::ReviewCommand),
     /// Show the credentials that a running gateway holds, never their values.
     Credentials(credentials::CredentialsCommand),
+    /// Show decision records as they come, of all gateways at once.
+    Tail(tail::TailCommand),
+    /// Say why jobs failed: by cause, on whose side it is, what changed before, and what to do.
+    Triage(triage::TriageCommand),
+    /// Write what one run of a Job called, or check that against the log.
+    Receipt(receipt::ReceiptCommand),
+    /// Check that a decision log is what the gateway wrote.
+    Audit(audit::AuditCommand),
     /// Run one command under a local gateway, with proxy and CA variables set.
     Exec(exec::ExecCommand),
     /// Show or export the interception CA.
@@ -68,14 +100,17 @@ pub fn main() -> ExitCode {
 
 /// An error with all its causes, one per line.
 fn error_text(error: &anyhow::Error) -> String {
-    let mut causes = error.chain().map(ToString::to_string);
-    let mut text = format!("Error: {}\n", escaped(&causes.next().unwrap_or_default()));
+    let mut causes = error.chain().map(|cause| match cause.downcast_ref() {
+        Some(files::Listed(lines)) => escaped_lines(lines.trim_end()).into_owned(),
+        None => escaped(&cause.to_string()).into_owned(),
+    });
+    let mut text = format!("Error: {}\n", causes.next().unwrap_or_default());
     for (index, cause) in causes.enumerate() {
         if index == 0 {
             text.push_str("\nCaused by:\n");
         }
         text.push_str("    ");
-        text.push_str(&escaped(&cause));
+        text.push_str(&cause);
         text.push('\n');
     }
     text
@@ -119,10 +154,19 @@ impl Command {
         match self {
             Self::Run(command) => command.run(),
             Self::Relay(command) => command.run(),
+            Self::Controller(command) => command.run(),
             Self::Redirect(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Explain(command) => command.run(),
+            Self::Diff(command) => Ok(command.run()),
+            Self::Test(command) => Ok(command.run()),
+            Self::WhoCan(command) => Ok(command.run()),
+            Self::Review(command) => Ok(command.run()),
             Self::Credentials(command) => command.run(),
+            Self::Tail(command) => command.run(),
+            Self::Triage(command) => command.run(),
+            Self::Receipt(command) => command.run(),
+            Self::Audit(command) => command.run(),
             Self::Exec(command) => command.run(),
             Self::Ca(command) => command.run(),
             Self::Schema(command) => command.run(),

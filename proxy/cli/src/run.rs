@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use countersign_config::load;
+use countersign_config::{load, model::ServiceName};
 use countersign_core::{
     clock::Clock,
     logging::{self, LogFormat},
@@ -63,6 +63,13 @@ impl RunCommand {
                 Err(error) => return Err(error.into()),
             };
             app.watch_config(self.config.clone(), text);
+            for (cluster, pods) in app.pods() {
+                tokio::spawn(countersign_controller::pods::watch(cluster, pods));
+            }
+            if let Some((cluster, service, tell)) = app.replicas() {
+                let ServiceName { namespace, name } = service;
+                tokio::spawn(countersign_controller::gateways::watch(cluster, namespace, name, tell));
+            }
             for (name, address) in app.addresses() {
                 tracing::info!(listener = %name, %address, "listening");
             }

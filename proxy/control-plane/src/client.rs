@@ -77,7 +77,7 @@ impl Client {
         let read = files::read(file).await;
         read.map(Some).map_err(|error| RootsError::Unreadable {
             file: Arc::clone(file),
-            kind: error.kind(),
+            reason: files::reason(&error).into(),
         })
     }
 

@@ -1,17 +1,17 @@
 //! Why a file of roots cannot be used.
 
-use std::{io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// Why a file of roots cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RootsError {
     /// It cannot be read.
-    #[error("the roots in {} cannot be read ({kind})", file.display())]
+    #[error("the roots in {} cannot be read ({reason})", file.display())]
     Unreadable {
         /// The file.
         file: Arc<Path>,
-        /// What the operating system said.
-        kind: io::ErrorKind,
+        /// What is wrong with it.
+        reason: Arc<str>,
     },
     /// It holds no certificate.
     #[error("{} has no usable PEM certificate", file.display())]

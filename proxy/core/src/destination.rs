@@ -7,6 +7,9 @@ use std::fmt;
 
 use countersign_types::host::Host;
 
+/// The port that `http` implies.
+pub const HTTP: u16 = 80;
+
 /// The port that `https` implies.
 pub const HTTPS: u16 = 443;
 

@@ -139,6 +139,14 @@ reasons! {
     IdentityKeysUnavailable = "identity_keys_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",
         remedy: "Make the issuer's JWKS, or the agent of the SPIFFE Workload API, reachable (see detail); nothing is wrong with the pod.";
+    /// Nothing is known of the token's pod.
+    IdentityPodUnknown = "identity_pod_unknown", 503, Platform, Http,
+        caller: "The proxy does not know this pod yet; try again.",
+        remedy: "See the detail: the watch of pods has not begun, the API server is away, or a role does not grant to list and watch pods and jobs in the namespace.";
+    /// The pod is not what it was when its connection was accepted.
+    IdentityPodChanged = "identity_pod_changed", 503, Platform, Http,
+        caller: "This pod's labels or images have changed; connect again.",
+        remedy: "Nothing: a new connection is decided by what is known of the pod now. If it happens often, find out what changes the pod's labels.";
     /// The API server cannot be asked.
     IdentityReviewUnavailable = "identity_review_unavailable", 503, Platform, Http,
         caller: "Identities cannot be checked at the moment.",

@@ -1,6 +1,11 @@
 //! Builds the gateway, binds, serves, reloads, drains.
 
+mod callers;
 mod config_file;
+mod known_root;
+mod kubernetes;
+mod last_good;
+mod low_priority;
 mod preconditions;
 mod reload;
 mod state;
@@ -9,8 +14,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use countersign_authorize::{AccessControl, Snapshot, Snapshots};
 use countersign_config::{
+    host::HostPattern,
     load,
-    model::{CaSource, Gateway, Limits},
+    model::{CaSource, Cluster, Gateway, Limits, ServiceName},
     problem::Problems,
     setting::Setting,
 };
@@ -38,6 +44,8 @@ use crate::{
     pipeline::CredentialServices,
     probe::Prober,
 };
+use last_good::LastGood;
+use reload::InForce;
 pub use reload::{ReloadError, Reloader};
 use state::GatewayState;
 
@@ -88,9 +96,6 @@ pub enum StartError {
 /// How long the last decision records may take to be written.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
 
-/// How long the gateway waits for the first bundles of the trust domains' agents before it serves.
-const FIRST_BUNDLES: Duration = Duration::from_secs(2);
-
 /// Time for revocations at the end.
 const REVOCATION: Duration = Duration::from_secs(5);
 
@@ -106,6 +111,8 @@ pub struct App {
     admin: Option<TcpListener>,
     state: AdminState,
     reloader: Reloader,
+    /// By whose endpoints the gateways are counted.
+    service: Option<(Cluster, ServiceName)>,
 }
 
 /// Builds a gateway: everything that can fail at start fails here.
@@ -114,8 +121,9 @@ pub struct App {
 /// When anything it needs cannot be had. Files and directories are made only once all else is there.
 pub async fn build(gateway: Gateway, clock: Clock) -> Result<App, StartError> {
     let setting = Setting::at(clock.now()).of(&gateway);
-    let sink = gateway.observe.decisions.clone();
-    build_from(gateway, setting, clock, || DecisionLog::start(&sink)).await
+    let (observe, name) = (gateway.observe.clone(), gateway.name.clone());
+    let open_log = move || DecisionLog::start(&observe, &name);
+    build_from(gateway, setting, clock, open_log).await
 }
 
 /// The same with a decision log of the caller's choice.
@@ -141,10 +149,13 @@ async fn build_from(
     let memory = budget::size(&mut gateway.limits);
     let directories = preconditions::directories(&gateway)?;
     preconditions::has_its_cluster(&gateway)?;
-    let loaded = load::resources_in(&directories, &setting).map_err(StartError::Resources)?;
+    let last_good = LastGood::of(&gateway);
+    let (loaded, rejected) =
+        last_good::resources(&directories, &setting, &last_good).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
     let metrics = Metrics::new();
-    let fingerprints = loaded.fingerprints;
+    let texts = loaded.texts;
+    let in_force = InForce::new(loaded.fingerprints, last_good, rejected);
     let hosts: Vec<_> = loaded.policies.intercepted_hosts().cloned().collect();
     let snapshot = Snapshot::new(loaded.policies, None);
     metrics.started(clock.now());
@@ -159,15 +170,13 @@ async fn build_from(
     let (budget, slots) = shares(memory, &gateway.limits, &metrics);
     let access = Arc::new(access_control(&gateway, snapshot, &clock)?);
     let listeners = bind(&gateway, &access.identifier)?;
-    let admin = match gateway.observe.admin {
-        Some(address) => Some(bind_admin(address).await?),
-        None => None,
-    };
+    let admin = bind_admin(gateway.observe.admin).await?;
     let acceptor = Acceptor::new().map_err(StartError::Acceptor)?;
     // From here on files are made.
-    let ca = open_ca(&gateway, &clock)?;
-    ca.constrain(hosts.iter())?;
+    let ca = open_ca(&gateway, &clock, &hosts)?;
     let log = open_log()?;
+    in_force.keep_at_start(&texts);
+    drop(texts);
     let running = Arc::new(GatewayState {
         access,
         credential: credential_services(&gateway, &forwarder, &metrics, &clock),
@@ -181,12 +190,13 @@ async fn build_from(
     });
     let certificates = certificates(&gateway, &listeners, &running);
     let app = App {
+        service: gateway.service.map(|service| (gateway.kubernetes, service)),
         reloader: Reloader::new(
             Arc::clone(&running),
             state.clone(),
             directories,
             certificates,
-            fingerprints,
+            in_force,
             setting,
         ),
         gateway: running,
@@ -195,16 +205,7 @@ async fn build_from(
         admin,
         state,
     };
-    let GatewayState {
-        access, credential, ..
-    } = &*app.gateway;
-    record_shed(&app.gateway);
-    app.state
-        .set_credentials(&credential.credentials, &credential.health);
-    let in_force = access.snapshots.load_full();
-    credential.credentials.retain(in_force.credentials());
-    let own_addresses = app.own_addresses();
-    app.gateway.forwarder.set_own_addresses(own_addresses);
+    app.connect();
     Ok(app)
 }
 
@@ -231,6 +232,7 @@ fn access_control(
     clock: &Clock,
 ) -> Result<AccessControl, StartError> {
     let identifier = Identifier::new(&gateway.issuers, clock.clone())?;
+    identifier.want_pods(|cluster| snapshot.policies().namespaces_asked_about(cluster));
     Ok(AccessControl {
         identifier: identifier.with_trust_domains(&gateway.trust_domains)?,
         snapshots: Snapshots::new(snapshot),
@@ -262,9 +264,13 @@ fn credential_services(
     }
 }
 
-fn open_ca(gateway: &Gateway, clock: &Clock) -> Result<Ca, CaError> {
+fn open_ca(gateway: &Gateway, clock: &Clock, hosts: &[HostPattern]) -> Result<Ca, CaError> {
     let CaSource::Directory(directory) = &gateway.ca;
-    Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)
+    let ca = Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)?;
+    let replaced = known_root::replaced_another_at(gateway, ca.root(), clock.now());
+    ca.set_replaced_another_at(replaced);
+    ca.constrain(hosts.iter())?;
+    Ok(ca)
 }
 
 /// The memory budget and the connection slots. When memory is short, unidentified connections are closed
@@ -285,6 +291,21 @@ fn record_shed(gateway: &GatewayState) {
 }
 
 impl App {
+    /// Tells the parts of each other.
+    fn connect(&self) {
+        let GatewayState {
+            access, credential, ..
+        } = &*self.gateway;
+        record_shed(&self.gateway);
+        self.state.set_log(self.gateway.recorder.log());
+        self.state
+            .set_credentials(&credential.credentials, &credential.health);
+        let in_force = access.snapshots.load_full();
+        credential.credentials.retain(in_force.credentials());
+        let own_addresses = self.own_addresses();
+        self.gateway.forwarder.set_own_addresses(own_addresses);
+    }
+
     /// The listeners' names and the addresses they are bound to, with the real ports.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let pair = |listener: &Bound| (listener.name().to_owned(), listener.address());
@@ -323,13 +344,12 @@ impl App {
             admin,
             state,
             reloader,
+            ..
         } = self;
         // Before the gateway is ready: from then on SIGHUP may arrive.
         let hangup = reload::hangup();
-        let names = listeners
-            .iter()
-            .map(|bound| (bound.name().into(), bound.address()));
-        state.set_listeners(names);
+        let addresses = listeners.iter().map(|it| (it.name().into(), it.address()));
+        state.set_listeners(addresses);
         let admin_end = CancellationToken::new();
         if let Some(socket) = admin {
             tokio::spawn(admin::serve(
@@ -338,13 +358,15 @@ impl App {
                 admin_end.clone().cancelled_owned(),
             ));
         }
-        follow_agents(&gateway).await;
+        callers::follow_agents(&gateway).await;
         let accepting = Arc::new(gateway.accepting());
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
         tasks.spawn(reloader.clone().watch_certificates());
-        tasks.spawn(reloader.watch(hangup));
+        tasks.spawn(reloader.clone().watch(hangup));
         tasks.spawn(resume(Arc::clone(&gateway)));
         gateway.tell(Happened::Started);
+        reloader.tell_start();
+        callers::prepare(&gateway, &state);
         state.set_ready(true);
         let accepted = acceptor.run(listeners, accepting);
         let unready = state.clone();
@@ -364,23 +386,7 @@ impl App {
         tracing::info!(open, "draining");
         gateway.tell(Happened::Draining { open });
         drain.cancel();
-        let mut cut_off = 0;
-        if !tasks.finish(gateway.limits.drain).await {
-            cut_off = gateway.open_connections();
-            tracing::warn!(
-                open = cut_off,
-                "some connections did not end in time, and are cut off"
-            );
-            gateway.recorder.cut_off();
-            tasks.cut_off().await;
-        }
-        let credentials = &gateway.credential.credentials;
-        if !credentials.finish(REFRESH_DRAIN).await {
-            tracing::warn!("a refresh did not end in time; the next process goes on with it");
-        }
-        if !credentials.end(REVOCATION).await {
-            tracing::warn!("not all credentials that are no longer needed were revoked in time");
-        }
+        let cut_off = end(&gateway).await;
         admin_end.cancel();
         gateway.tell(Happened::Stopped { cut_off });
         if let Err(error) = gateway.recorder.log().shutdown(LOG_DRAIN).await {
@@ -395,24 +401,27 @@ impl App {
     }
 }
 
-/// Follows the agents that provide trust bundles, and waits a moment for the first ones: until then their
-/// certificates are refused.
-async fn follow_agents(gateway: &Arc<GatewayState>) {
-    let follower = Arc::clone(gateway);
-    gateway.lifecycle.tasks.spawn(async move {
-        let trust_domains = follower.access.identifier.trust_domains();
-        tokio::select! {
-            () = follower.lifecycle.drain.cancelled() => {}
-            // It ends if there is no agent.
-            () = trust_domains.follow(follower.recorder.metrics()) => {}
-        }
-    });
-    let complete = gateway.access.identifier.trust_domains().complete();
-    if tokio::time::timeout(FIRST_BUNDLES, complete).await.is_err() {
-        tracing::error!(
-            "a trust domain has no bundle yet; its certificates are refused until its agent gives one"
+/// Lets requests, refreshes and revocations finish, each for its time; returns how many connections were cut off.
+async fn end(gateway: &GatewayState) -> usize {
+    let tasks = &gateway.lifecycle.tasks;
+    let mut cut_off = 0;
+    if !tasks.finish(gateway.limits.drain).await {
+        cut_off = gateway.open_connections();
+        tracing::warn!(
+            open = cut_off,
+            "some connections did not end in time, and are cut off"
         );
+        gateway.recorder.cut_off();
+        tasks.cut_off().await;
     }
+    let credentials = &gateway.credential.credentials;
+    if !credentials.finish(REFRESH_DRAIN).await {
+        tracing::warn!("a refresh did not end in time; the next process goes on with it");
+    }
+    if !credentials.end(REVOCATION).await {
+        tracing::warn!("not all credentials that are no longer needed were revoked in time");
+    }
+    cut_off
 }
 
 async fn resume(gateway: Arc<GatewayState>) {
@@ -421,8 +430,12 @@ async fn resume(gateway: Arc<GatewayState>) {
     credentials.resume(snapshot.credentials()).await;
 }
 
-async fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
+async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = TcpListener::bind(address).await;
+    bound
+        .map(Some)
         .map_err(|source| StartError::Admin { address, source })
 }

@@ -18,7 +18,7 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{IdentifyError, jwks::Jwks};
+use super::{IdentifyError, Unproven, jwks::Jwks};
 
 /// The most bad tokens that are remembered, and for how long.
 const MAX_BAD: u64 = 4096;
@@ -101,7 +101,7 @@ fn millis(time: Duration) -> u64 {
 struct BadToken {
     jwks: Arc<Jwks>,
     generation: u64,
-    error: IdentifyError,
+    unproven: Unproven,
 }
 
 /// The known bad tokens and their sources.
@@ -158,6 +158,18 @@ impl BadTokens {
         })
     }
 
+    /// Whether a client from this source may be told at length why its token is bad; counts it if so. Unlike a
+    /// check, which may be of a good token, this does not wait for a turn.
+    pub(super) fn may_tell(&self, source: IpAddr) -> bool {
+        let now = self.now();
+        let meter = self.sources.get(&network(source));
+        if meter.is_some_and(|meter| meter.is_spent(now)) || self.all.is_spent(now) {
+            return false;
+        }
+        self.bad_from(source);
+        true
+    }
+
     /// Counts a bad token.
     pub(super) fn bad_from(&self, source: IpAddr) {
         let now = self.now();
@@ -167,9 +179,9 @@ impl BadTokens {
     }
 
     /// Why a token is bad, if it was checked with the keys that are still current.
-    pub(super) fn known(&self, token: &[u8; 32]) -> Option<IdentifyError> {
+    pub(super) fn known(&self, token: &[u8; 32]) -> Option<Unproven> {
         let bad = self.bad.get(token)?;
-        (bad.jwks.generation() == bad.generation).then_some(bad.error)
+        (bad.jwks.generation() == bad.generation).then_some(bad.unproven)
     }
 
     /// Remembers why a token is bad, if the result is valid for the keys of this generation.
@@ -178,10 +190,10 @@ impl BadTokens {
         token: [u8; 32],
         jwks: &Arc<Jwks>,
         generation: u64,
-        error: &IdentifyError,
+        unproven: &Unproven,
     ) {
         let stays = matches!(
-            error,
+            unproven.error(),
             IdentifyError::BadSignature { .. }
                 | IdentifyError::BadClaims(_)
                 | IdentifyError::WrongAudience { .. }
@@ -191,7 +203,7 @@ impl BadTokens {
             let bad = BadToken {
                 jwks: Arc::clone(jwks),
                 generation,
-                error: error.clone(),
+                unproven: unproven.clone(),
             };
             self.bad.insert(token, bad);
         }
@@ -221,9 +233,13 @@ pub(super) fn is_callers_fault(error: &IdentifyError) -> bool {
         | IdentifyError::KeysUnavailable { .. }
         | IdentifyError::ReviewUnavailable { .. }
         | IdentifyError::Revoked { .. }
+        | IdentifyError::PodEnded { .. }
+        | IdentifyError::PodUnknown { .. }
+        | IdentifyError::PodChanged
         | IdentifyError::ReviewMismatch { .. }
         | IdentifyError::Certificate(_)
         | IdentifyError::Mismatch { .. }
+        | IdentifyError::OtherPod { .. }
         | IdentifyError::OwnTokenUnavailable { .. } => false,
     }
 }
@@ -284,6 +300,22 @@ mod tests {
         // A source that has sent nothing bad for a while has its whole budget again.
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(!waits(0));
+    }
+
+    /// Unlike checks, these have a bound that also the clean feel.
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_told_at_length_as_often_as_tokens_may_be_bad() {
+        let bad_tokens = BadTokens::new();
+        let source = |number: u32| IpAddr::from(number.to_be_bytes());
+        let told = (0..500).filter(|_| bad_tokens.may_tell(source(0))).count();
+        assert_eq!(told, 100);
+        let told = (0..2000).filter(|number| bad_tokens.may_tell(source(number + 1)));
+        assert_eq!(told.count(), 900);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let told = (0..500).filter(|_| bad_tokens.may_tell(source(0))).count();
+        assert_eq!(told, 1);
+        let told = (0..2000).filter(|number| bad_tokens.may_tell(source(number + 1)));
+        assert_eq!(told.count(), 99);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,13 @@ use countersign_core::{
 };
 use jiff::Timestamp;
 
-use super::{jwks::VerifiedKey, review::ReviewStatus, svid::Svid};
+use super::{
+    IdentifyError,
+    jwks::VerifiedKey,
+    pods::{Gone, KnownPod},
+    review::ReviewStatus,
+    svid::Svid,
+};
 
 /// How a caller was proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +47,7 @@ impl Proof {
     }
 }
 
-/// A caller that was proven. Only this module's parent makes one, so everything in it can be relied on.
+/// A caller that was proven. Only this crate's identification makes one, so everything in it can be relied on.
 pub struct Caller {
     pub(super) facts: CallerFacts,
     pub(super) proof: Proof,
@@ -58,6 +64,8 @@ pub struct Caller {
     pub(super) verified_key: Option<Arc<VerifiedKey>>,
     /// The API server's reviews of the token, if it is asked.
     pub(super) review: Option<Arc<ReviewStatus>>,
+    /// What the API server says of its pod, if it is asked.
+    pub(super) known_pod: Option<Arc<KnownPod>>,
     /// The certificate of its connection, if it has one.
     pub(super) svid: Option<Arc<Svid>>,
     /// The memory account of its workload; looked up once.
@@ -89,6 +97,7 @@ impl Caller {
             verified,
             verified_key: None,
             review: None,
+            known_pod: None,
             svid: Some(Arc::new(svid)),
             account: OnceLock::new(),
         }
@@ -123,6 +132,7 @@ impl Caller {
             verified,
             verified_key: token.verified_key.clone(),
             review: token.review.clone(),
+            known_pod: token.known_pod.clone(),
             svid: Some(Arc::clone(svid)),
             account: OnceLock::new(),
         })
@@ -154,6 +164,13 @@ impl Caller {
         format!("{} {}", self.issuer, self.subject)
     }
 
+    /// Whose proof it is, for a sentence.
+    pub(super) fn in_words(&self) -> String {
+        let pod = self.facts.pod.as_deref();
+        let pod = pod.map(|pod| format!(", pod {pod}")).unwrap_or_default();
+        format!("{} (issuer {}{pod})", self.subject, self.issuer)
+    }
+
     /// The token's `jti`, or the serial number of the certificate.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
@@ -162,6 +179,20 @@ impl Caller {
     /// When its proof expires; there is no leeway.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// That its pod still runs, and is what it was when the caller was proven.
+    pub(super) fn confirm_pod(&self) -> Result<(), IdentifyError> {
+        match self.known_pod.as_ref().and_then(|pod| pod.gone()) {
+            None => Ok(()),
+            Some(Gone::Changed) => Err(IdentifyError::PodChanged),
+            Some(Gone::Ended(how)) => Err(IdentifyError::PodEnded { how }),
+        }
+    }
+
+    /// Whether something else is known of its pod now, or it has ended.
+    pub(super) fn is_other_pod(&self) -> bool {
+        self.confirm_pod().is_err()
     }
 
     /// Whether its proof has expired.
@@ -219,9 +250,16 @@ impl Bearer for Caller {
                     Some(verified_key) => verified_key.withdrawn().await,
                 }
             };
+            let pod_is_over = async {
+                match &self.known_pod {
+                    None => std::future::pending().await,
+                    Some(pod) => pod.over().await,
+                }
+            };
             tokio::select! {
                 () = clock.until(self.expires_at) => {}
                 () = other_keys => {}
+                () = pod_is_over => {}
                 () = withdrawn => {}
             }
         })

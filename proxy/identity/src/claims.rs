@@ -10,8 +10,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
-    IdentifyError,
+    IdentifyError, SignedClaims,
     nearest::{difference, listed, with_nearest},
+    unproven::kept,
 };
 
 /// How far `nbf` and `iat` may be in the future: a minute, as for the API server itself, because the issuer's clock
@@ -54,6 +55,9 @@ pub(super) struct ClaimRequirements {
     pub(super) max_life: Duration,
 }
 
+/// The pod's name and uid.
+type PodClaims = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// Checked claims.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Claims {
@@ -61,6 +65,7 @@ pub(super) struct Claims {
     pub(super) namespace: Arc<str>,
     pub(super) service_account: Arc<str>,
     pub(super) pod: Option<Arc<str>>,
+    pub(super) pod_uid: Option<Arc<str>>,
     pub(super) token_id: Option<Arc<str>>,
     pub(super) expires_at: Timestamp,
 }
@@ -93,7 +98,7 @@ impl RawClaims {
         self.check_life(expires_at, requirements.max_life)?;
         let subject = string(self.sub.as_ref(), "`sub` must be a string")?;
         let (namespace, service_account) = service_account(subject)?;
-        let pod = self.check_kubernetes(namespace, service_account)?;
+        let (pod, pod_uid) = self.check_kubernetes(namespace, service_account)?;
         let token_id = match &self.jti {
             None => None,
             jti => Some(string(jti.as_ref(), "`jti` must be a string")?.into()),
@@ -103,9 +108,34 @@ impl RawClaims {
             namespace: namespace.into(),
             service_account: service_account.into(),
             pod,
+            pod_uid,
             token_id,
             expires_at,
         })
+    }
+
+    /// What they say for people, whether or not it is what is required. To be called after the signature was
+    /// verified.
+    pub(super) fn signed(&self) -> SignedClaims {
+        let subject = self.sub.as_ref().and_then(Value::as_str);
+        let named = subject.and_then(|subject| service_account(subject).ok());
+        let pod = self
+            .kubernetes
+            .as_ref()
+            .and_then(|claim| claim["pod"]["name"].as_str());
+        let audiences = match &self.aud {
+            Some(Value::Array(audiences)) => audiences.as_slice(),
+            other => other.as_slice(),
+        };
+        SignedClaims {
+            subject: subject.map(kept),
+            namespace: named.map(|(namespace, _)| kept(namespace)),
+            service_account: named.map(|(_, name)| kept(name)),
+            pod: pod.map(kept),
+            token_id: self.jti.as_ref().and_then(Value::as_str).map(kept),
+            ..SignedClaims::default()
+        }
+        .for_audiences(audiences.iter().filter_map(Value::as_str))
     }
 
     /// RFC 7519, section 4.1.3: one string, or an array of strings that must contain ours.
@@ -181,14 +211,14 @@ impl RawClaims {
         })
     }
 
-    /// The `kubernetes.io` claim must agree with the subject. Returns the pod's name.
+    /// The `kubernetes.io` claim must agree with the subject. Returns the pod's name and uid.
     fn check_kubernetes(
         &self,
         namespace: &str,
         service_account: &str,
-    ) -> Result<Option<Arc<str>>, IdentifyError> {
+    ) -> Result<PodClaims, IdentifyError> {
         let Some(kubernetes) = &self.kubernetes else {
-            return Ok(None);
+            return Ok((None, None));
         };
         if kubernetes["namespace"].as_str() != Some(namespace)
             || kubernetes["serviceaccount"]["name"].as_str() != Some(service_account)
@@ -198,10 +228,13 @@ impl RawClaims {
             ));
         }
         let Some(pod) = kubernetes.get("pod") else {
-            return Ok(None);
+            return Ok((None, None));
         };
         match pod["name"].as_str() {
-            Some(name) if is_dns_subdomain(name) => Ok(Some(name.into())),
+            Some(name) if is_dns_subdomain(name) => {
+                let uid = pod["uid"].as_str().map(Arc::from);
+                Ok((Some(name.into()), uid))
+            }
             Some(_) | None => Err(IdentifyError::BadClaims(
                 "`kubernetes.io` must give its pod a valid name",
             )),

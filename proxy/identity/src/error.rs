@@ -134,6 +134,27 @@ pub enum IdentifyError {
         /// What the API server says about it.
         said: Arc<str>,
     },
+    /// The token's pod has ended.
+    #[error("the token is valid, but {how}")]
+    PodEnded {
+        /// How it ended.
+        how: &'static str,
+    },
+    /// Nothing is known of the token's pod: not the caller's fault.
+    #[error(
+        "nothing is known of the token's pod in namespace {namespace} of issuer {issuer}: {why}"
+    )]
+    PodUnknown {
+        /// The issuer's name.
+        issuer: Arc<str>,
+        /// The pod's namespace.
+        namespace: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// The pod has other labels, images or owners than when the connection was accepted.
+    #[error("the pod's labels, images or owners have changed since the connection was accepted")]
+    PodChanged,
     /// The API server accepts the token, but for another identity than the token claims.
     #[error("the API server of issuer {issuer} contradicts the token: {what}")]
     ReviewMismatch {
@@ -154,6 +175,14 @@ pub enum IdentifyError {
         token: Arc<str>,
         /// The certificate's SPIFFE ID.
         certificate: Arc<str>,
+    },
+    /// A client presented the token of another pod than the one that it is in.
+    #[error("the client presented the token of {presented}, and this listener is of {own}")]
+    OtherPod {
+        /// Whose token it presented.
+        presented: Arc<str>,
+        /// Whose listener it is.
+        own: Arc<str>,
     },
     /// The pod's own token could not be read: not the caller's fault.
     #[error("the pod's own token file {} {detail}", file.display())]

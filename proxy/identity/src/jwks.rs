@@ -34,7 +34,7 @@ use tokio::{
 use self::source::Source;
 use super::{
     IdentifyError, SetupError,
-    keys::{KeySet, KeySetError, SignatureError},
+    keys::{self, KeySet, KeySetError, SignatureError},
 };
 
 /// How long to wait after the first fetch failed.
@@ -117,6 +117,19 @@ impl Jwks {
         })
     }
 
+    /// Fetches the keys, if there never were any.
+    pub(super) async fn fetch_first(self: &Arc<Self>) -> Result<(), IdentifyError> {
+        if self.not_yet_fetched().is_none() {
+            return Ok(());
+        }
+        self.current().await.map(drop)
+    }
+
+    /// Why there never were any keys.
+    pub(super) fn not_yet_fetched(&self) -> Option<IdentifyError> {
+        (self.generation() == 0).then(|| self.unavailable())
+    }
+
     /// Counts the changes of the keys.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -165,6 +178,29 @@ impl Jwks {
             SignatureError::UnknownKey if self.failure.load().is_some() => self.unavailable(),
             SignatureError::UnknownKey => self.unknown_key(id),
         })
+    }
+
+    /// Why a token of an algorithm that cannot be checked here is refused. If the issuer publishes the key that the
+    /// token names, the issuer chose the algorithm, and not the token.
+    pub(super) async fn cannot_check(
+        self: &Arc<Self>,
+        id: Option<&str>,
+        name: &'static str,
+    ) -> IdentifyError {
+        match self.current().await {
+            Err(error) => error,
+            Ok(keys) => match keys.unusable(id) {
+                None => keys::not_allowed(name),
+                Some(why) => IdentifyError::KeysUnavailable {
+                    issuer: Arc::clone(&self.issuer),
+                    detail: format!(
+                        "the token is signed with {name}, and {} in its key set cannot be used: {why}. The issuer chooses the key (a Kubernetes API server by --service-account-signing-key-file)",
+                        key(id)
+                    )
+                    .into(),
+                },
+            },
+        }
     }
 
     fn unknown_key(&self, id: Option<&str>) -> IdentifyError {

@@ -8,6 +8,7 @@ mod jwk;
 use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use countersign_core::redact::quoted;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::{
     Deserialize, Deserializer,
@@ -16,7 +17,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use self::jwk::{Jwk, ec, ed25519, rsa};
-use super::nearest::listed;
+use super::{IdentifyError, nearest::listed};
 
 /// The most keys in one set; issuers publish a few.
 const MAX_KEYS: usize = 64;
@@ -105,8 +106,27 @@ pub(super) fn allowed(name: &str) -> Option<Algorithm> {
     })
 }
 
+/// Signature algorithms that an issuer may choose and that cannot be checked here.
+pub(super) fn unsupported(name: &str) -> Option<&'static str> {
+    const UNSUPPORTED: [&str; 6] = [
+        "ES512",
+        "ES256K",
+        "Ed448",
+        "ML-DSA-44",
+        "ML-DSA-65",
+        "ML-DSA-87",
+    ];
+    UNSUPPORTED.into_iter().find(|known| *known == name)
+}
+
 /// The names of the algorithms in [`allowed`], for a sentence.
 pub(super) const ALLOWED: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA";
+
+/// A token of another algorithm.
+pub(super) fn not_allowed(name: &str) -> IdentifyError {
+    let detail = format!("it is {}, and may be {ALLOWED}", quoted(name));
+    IdentifyError::AlgorithmNotAllowed(detail.into())
+}
 
 fn because(first: Option<&'static str>) -> String {
     first.map_or_else(String::new, |why| format!(" (of the first key: {why})"))
@@ -166,6 +186,16 @@ impl KeySet {
         let names = self.keys.iter().map(|key| key.id.as_deref());
         let names: Vec<_> = names.map(Option::unwrap_or_default).collect();
         listed(names.into_iter(), SHOWN_NAMES)
+    }
+
+    /// Why the key of this name cannot be used here, if the set has it and that is so. A token that names none means
+    /// the only one.
+    pub(super) fn unusable(&self, id: Option<&str>) -> Option<&'static str> {
+        if id.is_none() && !(self.keys.is_empty() && self.skipped.len() == 1) {
+            return None;
+        }
+        let named = |key: &&SkippedKey| id.is_none() || key.id.as_deref() == id;
+        self.skipped.iter().find(named).map(|key| key.why)
     }
 
     /// Whether this set has the key.
@@ -284,6 +314,11 @@ impl Key {
             ("EC", Some("P-256")) => (KeyKind::P256, ec(32, &jwk)?),
             ("EC", Some("P-384")) => (KeyKind::P384, ec(48, &jwk)?),
             ("OKP", Some("Ed25519")) => (KeyKind::Ed25519, ed25519(&jwk)?),
+            ("EC", Some("P-521")) => {
+                return Err(
+                    "its kind is P-521, for ES512, which is not supported here; RSA, P-256, P-384 and Ed25519 are",
+                );
+            }
             _ => return Err("its kind is not supported"),
         };
         let fingerprint = jwk.fingerprint(&parameters);

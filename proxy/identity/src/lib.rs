@@ -14,37 +14,42 @@ mod caller;
 mod claims;
 mod error;
 mod http;
+mod issuer;
 mod jwks;
 mod keys;
 mod nearest;
 mod own_token;
+mod pods;
 mod presented;
+mod readiness;
 mod reason;
 mod review;
 mod svid;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unproven;
 
 pub use caller::{Caller, Proof};
 pub use error::{IdentifyError, SetupError};
 pub use own_token::OwnToken;
+pub use pods::{ObservedPod, PodEnd, Pods};
+pub use readiness::Missing;
 pub use svid::{BundleError, ChainFault, SvidError, TrustDomains, bundle_validity};
+pub use unproven::{SignedClaims, Unproven};
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use ::http::HeaderMap;
 use aws_lc_rs::digest;
-use countersign_config::{model, policy::CallerFacts};
-use countersign_core::{clock::Clock, secret::Secret, single_flight::LastTime};
+use countersign_config::model::{self, Cluster};
+use countersign_core::{clock::Clock, secret::Secret};
 use moka::{ops::compute::Op, sync::Cache};
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 
 use bad_tokens::BadTokens;
-use claims::{ClaimRequirements, Claims};
-use jwks::{Jwks, VerifiedKey};
-use review::{ReviewStatus, ReviewSubject, Reviewer};
+use issuer::Issuer;
 use token::Unverified;
 
 /// The most callers that are remembered.
@@ -77,14 +82,6 @@ pub struct Identifier {
     bad_tokens: BadTokens,
     trust_domains: Arc<TrustDomains>,
     clock: Clock,
-}
-
-#[derive(Debug)]
-struct Issuer {
-    name: Arc<str>,
-    requirements: ClaimRequirements,
-    jwks: Arc<Jwks>,
-    reviewer: Option<Arc<Reviewer>>,
 }
 
 impl Identifier {
@@ -121,6 +118,21 @@ impl Identifier {
         })
     }
 
+    /// The clusters whose API servers are asked about pods, and what is known of these.
+    pub fn pods(&self) -> impl Iterator<Item = (&Cluster, &Arc<Pods>)> {
+        let asked = self.issuers.iter().filter_map(|it| it.pods.as_ref());
+        asked.map(|(cluster, pods)| (cluster, pods))
+    }
+
+    /// Tells which namespaces policy asks about, by the name of the cluster.
+    pub fn want_pods(&self, namespaces: impl Fn(&str) -> BTreeSet<String>) {
+        for issuer in &self.issuers {
+            if let Some((_, pods)) = &issuer.pods {
+                pods.want(namespaces(&issuer.name));
+            }
+        }
+    }
+
     /// The trust domains for X.509-SVIDs.
     pub fn trust_domains(&self) -> &Arc<TrustDomains> {
         &self.trust_domains
@@ -134,11 +146,10 @@ impl Identifier {
 
     /// The caller that a token proves. A token that was checked before is recognised by its hash, and
     /// does not wait unless its last review is too old.
-    pub async fn by_token(
-        &self,
-        token: &Secret,
-        proof: Proof,
-    ) -> Result<Arc<Caller>, IdentifyError> {
+    ///
+    /// # Errors
+    /// When it proves none. If its signature is its issuer's, the error has what it says.
+    pub async fn by_token(&self, token: &Secret, proof: Proof) -> Result<Arc<Caller>, Unproven> {
         self.by_token_from(None, token, proof).await
     }
 
@@ -148,19 +159,33 @@ impl Identifier {
         source: Option<IpAddr>,
         token: &Secret,
         proof: Proof,
-    ) -> Result<Arc<Caller>, IdentifyError> {
+    ) -> Result<Arc<Caller>, Unproven> {
         let key = sha256(token.expose().as_bytes());
         let known = self.callers.get(&(proof, key));
         let caller = match known {
-            Some(caller) if caller.verified.within(REVERIFY) => caller,
+            Some(caller) if caller.verified.within(REVERIFY) && !caller.is_other_pod() => caller,
             known => {
                 // A known caller does not wait behind unknown tokens.
                 let source = source.filter(|_| known.is_none());
                 self.remember(self.look_at(source, token, proof, key).await?)
             }
         };
-        self.confirm(&caller).await?;
-        Ok(caller)
+        match self.confirm(&caller).await {
+            Ok(()) => Ok(caller),
+            Err(error) => Err(self.unproven(error, &caller)),
+        }
+    }
+
+    /// Whether a client at this address may be told inside a tunnel why its token is refused, which takes a TLS
+    /// handshake. It counts as a bad token of the address, and is asked for before the handshake.
+    pub fn may_tell_inside(&self, source: IpAddr) -> bool {
+        self.bad_tokens.may_tell(source)
+    }
+
+    fn unproven(&self, error: IdentifyError, caller: &Caller) -> Unproven {
+        let issuer = self.issuers.iter().find(|it| it.name == caller.issuer);
+        let audience = issuer.map(|issuer| Arc::clone(&issuer.requirements.audience));
+        Unproven::of_caller(error, caller, audience)
     }
 
     async fn look_at(
@@ -169,16 +194,16 @@ impl Identifier {
         token: &Secret,
         proof: Proof,
         key: [u8; 32],
-    ) -> Result<Arc<Caller>, IdentifyError> {
-        if let Some(error) = self.bad_tokens.known(&key) {
-            return Err(error);
+    ) -> Result<Arc<Caller>, Unproven> {
+        if let Some(unproven) = self.bad_tokens.known(&key) {
+            return Err(unproven);
         }
         if let Some(source) = source {
             self.bad_tokens.admit(source).await?;
         }
         let result = self.verify(token, proof, key).await;
-        if let (Some(source), Err(error)) = (source, &result)
-            && bad_tokens::is_callers_fault(error)
+        if let (Some(source), Err(unproven)) = (source, &result)
+            && bad_tokens::is_callers_fault(unproven.error())
         {
             self.bad_tokens.bad_from(source);
         }
@@ -199,13 +224,30 @@ impl Identifier {
         &self,
         token: &Arc<Caller>,
         certificate: &Arc<Caller>,
-    ) -> Result<Arc<Caller>, IdentifyError> {
-        Caller::of_both(token, certificate)
-            .map(Arc::new)
-            .ok_or_else(|| IdentifyError::Mismatch {
+    ) -> Result<Arc<Caller>, Unproven> {
+        let both = Caller::of_both(token, certificate).map(Arc::new);
+        both.ok_or_else(|| {
+            let error = IdentifyError::Mismatch {
                 token: Arc::clone(&token.subject),
                 certificate: Arc::clone(&certificate.subject),
-            })
+            };
+            self.unproven(error, token)
+        })
+    }
+
+    /// Checks a token that a client presents where it is known which pod it is in: it must be of the same
+    /// subject, issuer and pod.
+    pub fn of_same_pod(&self, own: &Caller, presented: &Caller) -> Result<(), Unproven> {
+        let pods = (&presented.facts.pod, &own.facts.pod);
+        let another_pod = matches!(pods, (Some(presented), Some(own)) if presented != own);
+        if presented.subject == own.subject && presented.issuer == own.issuer && !another_pod {
+            return Ok(());
+        }
+        let error = IdentifyError::OtherPod {
+            presented: presented.in_words().into(),
+            own: own.in_words().into(),
+        };
+        Err(self.unproven(error, presented))
     }
 
     /// Whether a caller's proof is still valid. To be called for every request of a connection. While
@@ -221,6 +263,7 @@ impl Identifier {
         if let Some(verified_key) = &caller.verified_key {
             verified_key.confirm()?;
         }
+        caller.confirm_pod()?;
         match &caller.review {
             None => Ok(()),
             Some(review) => review.confirm().await,
@@ -268,9 +311,16 @@ impl Identifier {
                     None => std::future::pending().await,
                 }
             };
+            let pod_is_over = async {
+                match &caller.known_pod {
+                    Some(pod) => pod.over().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 // The senders live as long as `self` and the caller.
                 _ = bundles.changed() => {}
+                () = pod_is_over => {}
                 _ = other_keys => {}
                 () = self.clock.until(caller.expires_at) => {}
                 () = review_is_due => {}
@@ -284,11 +334,11 @@ impl Identifier {
         token: &Secret,
         proof: Proof,
         key: [u8; 32],
-    ) -> Result<Arc<Caller>, IdentifyError> {
+    ) -> Result<Arc<Caller>, Unproven> {
         match proof {
             Proof::ServiceAccountToken | Proof::OwnToken => {}
             Proof::X509Svid => {
-                return Err(IdentifyError::Malformed("a certificate is not a token"));
+                return Err(IdentifyError::Malformed("a certificate is not a token").into());
             }
         }
         let unverified = Unverified::parse(token.expose())?;
@@ -301,96 +351,37 @@ impl Identifier {
         let issuer = names().position(|name| name == iss);
         let Some(issuer) = issuer.map(|index| &self.issuers[index]) else {
             let named = nearest::with_nearest(iss, names());
-            return Err(IdentifyError::UnknownIssuer(named.into()));
+            return Err(IdentifyError::UnknownIssuer(named.into()).into());
         };
         // Read before the check: keys that change in between may give another result.
         let generation = issuer.jwks.generation();
         let verified = unverified
             .verify(&issuer.jwks, &issuer.requirements, self.clock.now())
-            .await;
-        let (claims, verified_key) = verified.inspect_err(|error| {
+            .await
+            .map_err(|unproven| unproven.by(&issuer.name));
+        let (claims, verified_key) = verified.inspect_err(|unproven| {
             self.bad_tokens
-                .remember(key, &issuer.jwks, generation, error);
+                .remember(key, &issuer.jwks, generation, unproven);
         })?;
-        Ok(Arc::new(issuer.caller(
-            claims,
-            verified_key,
-            token,
-            proof,
-            key,
-        )))
+        let known_pod = issuer.known_pod(&claims).await?;
+        let mut caller = issuer.caller(claims, verified_key, token, proof, key);
+        caller.facts.kubernetes = known_pod.as_ref().map(|pod| Arc::clone(&pod.facts));
+        caller.known_pod = known_pod;
+        Ok(Arc::new(caller))
     }
 
     /// Lets all users of the same token share one caller, and so its reviews.
     fn remember(&self, new: Arc<Caller>) -> Arc<Caller> {
         let entry = self.callers.entry((new.proof, new.key));
         let kept = entry.and_compute_with(|known| match known {
-            Some(known) if known.value().verified.within(REVERIFY) => Op::Nop,
+            Some(known)
+                if known.value().verified.within(REVERIFY) && !known.value().is_other_pod() =>
+            {
+                Op::Nop
+            }
             Some(_) | None => Op::Put(Arc::clone(&new)),
         });
         kept.into_entry().map_or(new, moka::Entry::into_value)
-    }
-}
-
-impl Issuer {
-    fn new(issuer: &model::Issuer) -> Result<Self, SetupError> {
-        let reviewer = issuer.token_review.as_ref();
-        let reviewer = reviewer
-            .map(|review| Reviewer::new(issuer, review))
-            .transpose()?;
-        Ok(Self {
-            name: issuer.name.as_str().into(),
-            requirements: ClaimRequirements {
-                issuer: issuer.issuer.clone(),
-                audience: issuer.audience.as_str().into(),
-                max_life: issuer.max_token_life,
-            },
-            jwks: Arc::new(Jwks::new(issuer)?),
-            reviewer: reviewer.map(Arc::new),
-        })
-    }
-
-    fn caller(
-        &self,
-        claims: Claims,
-        verified_key: VerifiedKey,
-        token: &Secret,
-        proof: Proof,
-        key: [u8; 32],
-    ) -> Caller {
-        let token = Arc::new(token.clone());
-        let review = self.reviewer.as_ref().map(|reviewer| {
-            let question = ReviewSubject {
-                token: Arc::clone(&token),
-                subject: Arc::clone(&claims.subject),
-                pod: claims.pod.clone(),
-            };
-            Arc::new(ReviewStatus::new(Arc::clone(reviewer), question))
-        });
-        let verified = LastTime::never();
-        verified.mark();
-        Caller {
-            facts: CallerFacts {
-                cluster: Some(Arc::clone(&self.name)),
-                namespace: Some(claims.namespace),
-                service_account: Some(claims.service_account),
-                pod: claims.pod,
-                spiffe_id: None,
-                kubernetes: None,
-            },
-            proof,
-            issuer: Arc::clone(&self.name),
-            subject: claims.subject,
-            token_id: claims.token_id,
-            token: Some(token),
-            expires_at: claims.expires_at,
-            key,
-            verified,
-            verified_key: Some(Arc::new(verified_key)),
-            review,
-            svid: None,
-            account: std::sync::OnceLock::new(),
-        }
     }
 }
 

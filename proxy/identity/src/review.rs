@@ -1,7 +1,14 @@
 //! Token reviews by the API server (`authentication.k8s.io/v1`, `TokenReview`): a signature stays valid
 //! after the pod is gone.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use countersign_config::model::{Issuer, TokenReview};
@@ -37,6 +44,9 @@ const TURN: Duration = Duration::from_secs(2);
 /// The most audiences that are shown.
 const SHOWN_AUDIENCES: usize = 4;
 
+/// What the API server is asked about at the start: not the form of any token.
+const NO_TOKEN: &str = "is-there-a-review";
+
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 
 /// The API server of one issuer.
@@ -50,6 +60,10 @@ pub(super) struct Reviewer {
     cache_for: Duration,
     turns: Semaphore,
     outage: Outage,
+    /// Whether it has ever answered a review.
+    answered: AtomicBool,
+    /// Why it did not, when it was asked for the first time.
+    first_failure: ArcSwapOption<String>,
 }
 
 /// The token under review.
@@ -223,7 +237,43 @@ impl Reviewer {
             cache_for: review.cache_for,
             turns: Semaphore::new(MAX_CONCURRENT),
             outage: Outage::default(),
+            answered: AtomicBool::new(false),
+            first_failure: ArcSwapOption::empty(),
         })
+    }
+
+    /// Asks about a token that is none, to learn whether reviews are answered and permitted at all.
+    pub(super) async fn ask_first(&self) -> Result<(), IdentifyError> {
+        if self.answered.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let nothing = ReviewSubject {
+            token: Arc::new(Secret::new(NO_TOKEN.to_owned())),
+            subject: "".into(),
+            pod: None,
+        };
+        let answer = self.post(&nothing).await;
+        answer.map(drop).map_err(|detail| {
+            let before = self.first_failure.swap(Some(Arc::new(detail.clone())));
+            let error = self.unavailable(detail.clone());
+            if before.is_none_or(|before| *before != detail) {
+                tracing::warn!(%error, "no TokenReview yet; the gateway is not ready");
+            }
+            error
+        })
+    }
+
+    /// Why no review was ever answered.
+    pub(super) fn not_yet_answered(&self) -> Option<IdentifyError> {
+        if self.answered.load(Ordering::Relaxed) {
+            return None;
+        }
+        let failure = self.first_failure.load_full();
+        let detail = failure.map_or_else(
+            || "it has not been asked yet".to_owned(),
+            |detail| detail.to_string(),
+        );
+        Some(self.unavailable(detail))
     }
 
     async fn ask(&self, subject: &ReviewSubject) -> Result<(), IdentifyError> {
@@ -257,7 +307,10 @@ impl Reviewer {
         let posted = self.kube.post(path, body.to_string().into_bytes()).await;
         let response = posted.map_err(|error| error.to_string())?;
         match response.status {
-            StatusCode::OK | StatusCode::CREATED => Ok(response.body.to_vec()),
+            StatusCode::OK | StatusCode::CREATED => {
+                self.answered.store(true, Ordering::Relaxed);
+                Ok(response.body.to_vec())
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let refusal = self.kube.refusal(&response, self.needed.clone());
                 Err(refusal.await.to_string())

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_core::redact::quoted;
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
-    IdentifyError,
+    IdentifyError, Unproven,
     claims::{ClaimRequirements, Claims, RawClaims},
     from_json_object,
     jwks::{Jwks, VerifiedKey},
@@ -26,7 +25,8 @@ const MAX_HEADER: usize = 2 * 1024;
 pub(super) struct Unverified<'t> {
     message: &'t [u8],
     signature: &'t str,
-    algorithm: Algorithm,
+    /// Or the name of one that cannot be checked here.
+    algorithm: Result<Algorithm, &'static str>,
     key_id: Option<String>,
     claims: RawClaims,
 }
@@ -67,11 +67,11 @@ impl<'t> Unverified<'t> {
         }
         let header: Header = from_json_object(&decode(header)?)
             .ok_or(IdentifyError::Malformed("its header is not a JOSE header"))?;
-        let algorithm = keys::allowed(&header.alg).ok_or_else(|| {
-            let named = quoted(&header.alg);
-            let detail = format!("it is {named}, and may be {}", keys::ALLOWED);
-            IdentifyError::AlgorithmNotAllowed(detail.into())
-        })?;
+        let algorithm = match (keys::allowed(&header.alg), keys::unsupported(&header.alg)) {
+            (Some(algorithm), _) => Ok(algorithm),
+            (None, Some(name)) => Err(name),
+            (None, None) => return Err(keys::not_allowed(&header.alg)),
+        };
         // RFC 7515, section 4.1.11: critical extensions that are not understood must be refused, and we
         // understand none.
         if header.crit {
@@ -96,17 +96,24 @@ impl<'t> Unverified<'t> {
         self.claims.unverified_issuer()
     }
 
-    /// Checks signature and claims against one issuer.
+    /// Checks signature and claims against one issuer. The error has the claims if the signature is good.
     pub(super) async fn verify(
         &self,
         jwks: &Arc<Jwks>,
         requirements: &ClaimRequirements,
         now: Timestamp,
-    ) -> Result<(Claims, VerifiedKey), IdentifyError> {
+    ) -> Result<(Claims, VerifiedKey), Unproven> {
         let id = self.key_id.as_deref();
-        let verified_key = jwks.verify(id, self.algorithm, self.message, self.signature);
+        let algorithm = match self.algorithm {
+            Ok(algorithm) => algorithm,
+            Err(name) => return Err(jwks.cannot_check(id, name).await.into()),
+        };
+        let verified_key = jwks.verify(id, algorithm, self.message, self.signature);
         let verified_key = verified_key.await?;
-        Ok((self.claims.check(requirements, now)?, verified_key))
+        match self.claims.check(requirements, now) {
+            Ok(claims) => Ok((claims, verified_key)),
+            Err(error) => Err(Unproven::signed(error, self.claims.signed())),
+        }
     }
 }
 

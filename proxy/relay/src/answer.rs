@@ -1,7 +1,7 @@
 //! The relay's own responses, when there is no gateway's response to pass on.
 
 use bytes::Bytes;
-use countersign_core::slots::NoPlace;
+use countersign_core::{http_error, slots::NoPlace};
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -47,7 +47,7 @@ pub(super) enum RelayError {
 impl RelayError {
     /// An exchange that had begun and broke.
     pub(super) fn broken(error: &hyper::Error) -> Self {
-        Self::Broken(error.to_string())
+        Self::Broken(http_error::sentence(error))
     }
 
     /// A stable code.
@@ -58,6 +58,7 @@ impl RelayError {
             Self::Proof(ProofError::Unreadable { .. } | ProofError::Pem { .. }) => {
                 "relay-certificate-unusable"
             }
+            Self::Proof(ProofError::NotValid { .. }) => "relay-certificate-not-valid",
             Self::Unreached(_) => "relay-gateway-unreachable",
             Self::Broken(_) => "relay-gateway-broke-off",
             Self::Malformed(_) => "relay-request-malformed",

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_core::{chain, files, tls_error};
+use countersign_core::{chain, files, pem, tls_error};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use socket2::{SockRef, TcpKeepalive};
@@ -143,10 +143,11 @@ async fn read_roots(path: &Path) -> Result<RootCertStore, Fault> {
         .map_err(|error| unusable(format!("cannot be read ({})", files::reason(&error))))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| unusable(format!("is not PEM: {error}")))?;
-        roots
-            .add(certificate)
-            .map_err(|error| unusable(format!("holds an unusable certificate: {error}")))?;
+        let certificate = certificate.map_err(|error| unusable(pem::sentence(&error)))?;
+        roots.add(certificate).map_err(|error| {
+            let what = tls_error::sentence(&error);
+            unusable(format!("holds a certificate that cannot be used ({what})"))
+        })?;
     }
     if roots.is_empty() {
         return Err(unusable("holds no certificate".to_owned()));

@@ -5,7 +5,7 @@ mod tests;
 
 use std::{error::Error as _, fmt, io, path::PathBuf, time::Duration};
 
-use countersign_core::{chain::ChainError, reason::Reason};
+use countersign_core::{chain::ChainError, http_error, reason::Reason};
 use countersign_types::shown::{self, escaped};
 use http::{HeaderValue, Response, StatusCode, header::HeaderName};
 use rustls::{AlertDescription, CertificateError};
@@ -231,7 +231,7 @@ impl Fault {
                 return Self::of_alert(*alert);
             }
         }
-        Self::Broken(bounded(&text))
+        Self::Broken(http_error::sentence(error))
     }
 
     /// A stable word for the kind of fault. Two faults of one kind are logged once.
@@ -296,8 +296,9 @@ impl Rejection {
         let status = answer.status();
         let told = answer.headers().get(PROXY_STATUS).and_then(told);
         let about_identity = |(code, _): &(String, String)| code.starts_with("identity_");
+        // A refusal that follows inside the tunnel comes with a success.
         let rejects = status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-            || !status.is_success() && told.as_ref().is_some_and(about_identity);
+            || told.as_ref().is_some_and(about_identity);
         rejects.then_some(Self {
             status: status.as_u16(),
             told,
@@ -319,7 +320,10 @@ impl fmt::Display for Rejection {
                 self.status
             );
         };
-        write!(f, "{} {code} (record {id}): ", self.status)?;
+        if !(200..300).contains(&self.status) {
+            write!(f, "{} ", self.status)?;
+        }
+        write!(f, "{code} (record {id}): ")?;
         let known = Reason::ALL.iter().map(|reason| reason.facts());
         match known.into_iter().find(|facts| facts.code == code) {
             Some(facts) => write!(f, "{} {}", facts.caller, facts.remedy),

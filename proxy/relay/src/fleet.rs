@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use countersign_core::{clock::Clock, destination::Authority};
+use countersign_core::{certificate::Standing, clock::Clock, destination::Authority};
 use countersign_types::host::Host;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{
@@ -22,6 +22,7 @@ use http::{
 use http_body_util::{Either, Empty};
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
@@ -123,23 +124,23 @@ impl Fleet {
 
     /// Whether there is a usable proof.
     pub(super) async fn proof(&self) -> Result<(), RelayError> {
-        self.authorization().await?;
-        self.dialer.proof().svid().await?;
-        Ok(())
+        Ok(self.dialer.proof().check(self.clock.now()).await?)
     }
 
     /// The proof for a request, read from its file now.
     pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, RelayError> {
-        Ok(self.dialer.proof().authorization(self.clock.now()).await?)
+        Ok(self.dialer.proof().authorization().await?)
     }
 
     /// Looks up names and tries gateways, until it is dropped.
     pub(super) async fn watch(&self) {
         let mut retry = FIRST_RETRY;
         let mut unproven = None;
+        let mut ending = None;
         loop {
             self.look_up().await;
             self.tell_proof(&mut unproven).await;
+            self.tell_end(&mut ending).await;
             match self.dialer.proof().fingerprint().await {
                 Ok(current) => {
                     let known = self.known();
@@ -171,6 +172,26 @@ impl Fleet {
             tracing::info!("can show who this pod is again");
         }
         *before = text;
+    }
+
+    /// When the pod's certificate ends, if it should have been renewed by now.
+    pub(super) async fn ends_soon(&self) -> Option<(Timestamp, String)> {
+        let validity = self.dialer.proof().validity().await.ok()??;
+        let now = self.clock.now();
+        let soon = validity.standing(now) == Standing::EndsSoon;
+        soon.then(|| (validity.not_after, validity.sentence(now)))
+    }
+
+    /// Logs once for each certificate that it should have been renewed.
+    async fn tell_end(&self, before: &mut Option<Timestamp>) {
+        let ends = self.ends_soon().await;
+        let at = ends.as_ref().map(|(at, _)| *at);
+        if let Some((at, standing)) = ends
+            && *before != Some(at)
+        {
+            tracing::warn!(not_after = %at, "the pod's certificate {standing}");
+        }
+        *before = at;
     }
 
     /// Opens a tunnel through the first gateway that responds.
@@ -277,9 +298,8 @@ impl Fleet {
                 };
                 let gateway = before.iter().find(same).cloned();
                 after.push(gateway.unwrap_or_else(|| {
-                    let (dialer, clock) = (Arc::clone(&self.dialer), self.clock.clone());
-                    let ended = Arc::clone(&self.ended);
-                    Gateway::new(name.clone(), address, dialer, clock, ended)
+                    let (dialer, ended) = (Arc::clone(&self.dialer), Arc::clone(&self.ended));
+                    Gateway::new(name.clone(), address, dialer, ended)
                 }));
             }
         }

@@ -11,7 +11,6 @@ use std::{
     },
 };
 
-use countersign_core::clock::Clock;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -29,7 +28,6 @@ pub(super) struct Gateway {
     name: GatewayName,
     address: SocketAddr,
     dialer: Arc<Dialer>,
-    clock: Clock,
     connections: Mutex<Vec<Arc<Http2>>>,
     dialling: Mutex<Option<Dialling>>,
     speaks_http1: AtomicBool,
@@ -48,14 +46,12 @@ impl Gateway {
         name: GatewayName,
         address: SocketAddr,
         dialer: Arc<Dialer>,
-        clock: Clock,
         ended: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
             address,
             dialer,
-            clock,
             connections: Mutex::default(),
             dialling: Mutex::default(),
             speaks_http1: AtomicBool::new(false),
@@ -156,7 +152,7 @@ impl Gateway {
     /// Says who the pod is, so that the gateway keeps the connection, and learns whether it is accepted.
     async fn introduce(&self, connection: &Arc<Http2>) {
         // Without a proof there is nothing to send; each tunnel reads its own and reports it.
-        let Ok(proof) = self.dialer.proof().authorization(self.clock.now()).await else {
+        let Ok(proof) = self.dialer.proof().authorization().await else {
             return;
         };
         self.introducing.store(true, Ordering::Relaxed);
@@ -241,7 +237,7 @@ impl Gateway {
         let Ok(lease) = self.dial_http1().await else {
             return;
         };
-        if let Ok(proof) = self.dialer.proof().authorization(self.clock.now()).await {
+        if let Ok(proof) = self.dialer.proof().authorization().await {
             self.tell(lease.introduce(proof, &self.name.to_string()).await);
         }
     }

@@ -67,6 +67,9 @@ async fn readiness(shared: &Shared) -> (StatusCode, String) {
     if let Err(error) = &proof {
         line(&error.to_string());
     }
+    if let Some((_, standing)) = shared.fleet.ends_soon().await {
+        line(&format!("the pod's certificate {standing}"));
+    }
     for (name, fault) in shared.fleet.unresolved() {
         line(&format!("{name}: {fault}"));
     }

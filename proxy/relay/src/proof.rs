@@ -1,11 +1,10 @@
 //! How the pod identifies itself: a projected token or an X.509-SVID, read from files when needed, so
 //! that a file that the kubelet or the SPIFFE driver has replaced is used at once.
 //!
-//! The gateway checks the proof, not the relay. The relay only refuses to send what cannot be valid: a
-//! file without a token, or a token that has expired by its own claim.
+//! The gateway checks the proof, not the relay. A token that has expired by its own claim is sent too, because only
+//! the gateway can tell the app in its API's language; the relay is then not ready.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +12,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use countersign_core::{
+    certificate::Validity,
     files,
     secret::Secret,
     secret_file::{self, SecretFileError},
@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 const READS: usize = 4;
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How far a token's expiry may be in the past before we reject it; within that, the gateway decides by
+/// How far a token's expiry may be in the past before the relay is not ready; within that, the gateway decides by
 /// its own clock.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
@@ -56,10 +56,12 @@ pub(super) enum ProofError {
     },
     #[error("the token in {} expired at {at}, so it is not being renewed: use a projected token, and check the kubelet and this node's clock", path.display())]
     Expired { path: PathBuf, at: Timestamp },
-    #[error("{} cannot be read ({kind}): check --certificate and --key, and the mount that they are in", path.display())]
-    Unreadable { path: PathBuf, kind: io::ErrorKind },
+    #[error("{} cannot be read ({reason}): check --certificate and --key, and the mount that they are in", path.display())]
+    Unreadable { path: PathBuf, reason: String },
     #[error("{} holds no PEM {what}: check --certificate and --key, and who writes them", path.display())]
     Pem { path: PathBuf, what: &'static str },
+    #[error("the certificate in {} {standing}: gateways do not accept it; see who renews it (the SPIFFE driver or agent)", path.display())]
+    NotValid { path: PathBuf, standing: String },
 }
 
 /// A certificate chain and its key.
@@ -73,29 +75,44 @@ pub(super) struct Svid {
 pub(super) type Fingerprint = [u8; 32];
 
 impl Proof {
+    /// Whether there is a proof that a gateway may accept.
+    pub(super) async fn check(&self, now: Timestamp) -> Result<(), ProofError> {
+        match self {
+            Self::Certificate { certificate, .. } => self.check_svid(certificate, now).await,
+            Self::Token(path) => match expiry(&read_token(path).await?) {
+                Some(at) if at + SKEW < now => Err(ProofError::Expired {
+                    path: path.clone(),
+                    at,
+                }),
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    async fn check_svid(&self, path: &Path, now: Timestamp) -> Result<(), ProofError> {
+        match self.validity().await? {
+            Some(validity) if !validity.standing(now).is_valid() => Err(ProofError::NotValid {
+                path: path.to_owned(),
+                standing: validity.sentence(now),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// When the certificate is valid, if that is the proof and can be parsed; the gateway says what else is wrong
+    /// with it.
+    pub(super) async fn validity(&self) -> Result<Option<Validity>, ProofError> {
+        let svid = self.svid().await?;
+        Ok(svid.and_then(|svid| Validity::of_chain(&svid.chain)))
+    }
+
     /// The header for a request to the gateway; `None` if the certificate is the proof.
-    pub(super) async fn authorization(
-        &self,
-        now: Timestamp,
-    ) -> Result<Option<HeaderValue>, ProofError> {
+    pub(super) async fn authorization(&self) -> Result<Option<HeaderValue>, ProofError> {
         let path = match self {
             Self::Certificate { .. } => return Ok(None),
             Self::Token(path) => path,
         };
-        let token = read_patiently(path)
-            .await
-            .map_err(|source| ProofError::Token {
-                path: path.clone(),
-                source,
-            })?;
-        if let Some(at) = expiry(&token)
-            && at + SKEW < now
-        {
-            return Err(ProofError::Expired {
-                path: path.clone(),
-                at,
-            });
-        }
+        let token = read_token(path).await?;
         let text = Zeroizing::new(format!("Bearer {}", token.expose()));
         let mut value = HeaderValue::from_str(&text).map_err(|_| ProofError::Token {
             path: path.clone(),
@@ -146,6 +163,14 @@ impl Proof {
     }
 }
 
+async fn read_token(path: &Path) -> Result<Secret, ProofError> {
+    let token = read_patiently(path).await;
+    token.map_err(|source| ProofError::Token {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 async fn read_patiently(path: &std::path::Path) -> Result<Secret, SecretFileError> {
     let mut reads = 1;
     loop {
@@ -176,7 +201,7 @@ async fn read(path: &Path) -> Result<Vec<u8>, ProofError> {
         .await
         .map_err(|error| ProofError::Unreadable {
             path: path.to_owned(),
-            kind: error.kind(),
+            reason: files::reason(&error),
         })
 }
 
@@ -214,7 +239,9 @@ mod tests {
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
         }
-        let shown = Proof::Token(path).authorization(now).await;
+        let proof = Proof::Token(path);
+        proof.check(now).await?;
+        let shown = proof.authorization().await;
         shown.map(|header| header.expect("a token is shown in a header"))
     }
 
@@ -233,15 +260,15 @@ mod tests {
     #[case::no_jwt("opaque".to_owned(), 1061, false)]
     #[case::text_for_a_number(token("\"1000\""), 1061, false)]
     #[tokio::test]
-    async fn only_what_says_itself_that_it_is_over_is_held_back(
+    async fn only_what_says_itself_that_it_is_over_is_told_here(
         #[case] token: String,
         #[case] now: i64,
-        #[case] held_back: bool,
+        #[case] over: bool,
     ) {
         let shown = shown(Some(&token), at(now)).await;
         assert_eq!(
             matches!(shown, Err(ProofError::Expired { .. })),
-            held_back,
+            over,
             "{shown:?}"
         );
     }
@@ -262,7 +289,7 @@ mod tests {
         let path = directory.path().join("token");
         std::fs::write(&path, "").unwrap();
         let proof = Proof::Token(path.clone());
-        let reading = proof.authorization(at(0));
+        let reading = proof.authorization();
         let writing = async {
             tokio::time::sleep(READ_AGAIN_AFTER / 2).await;
             std::fs::write(&path, "late").unwrap();
@@ -286,5 +313,52 @@ mod tests {
         assert_eq!(svid.chain, [issued.cert.der().clone()]);
         assert_eq!(svid.key.secret_der(), issued.signing_key.serialized_der());
         assert_eq!(proof.fingerprint().await.unwrap(), Some(svid.fingerprint));
+    }
+
+    fn certified(from: (i32, u8, u8), to: (i32, u8, u8)) -> (tempfile::TempDir, Proof) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("svid.pem");
+        let mut params = rcgen::CertificateParams::new(vec!["pod".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+        params.not_after = rcgen::date_time_ymd(to.0, to.1, to.2);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(&file, key.serialize_pem() + &certificate.pem()).unwrap();
+        let proof = Proof::Certificate {
+            certificate: file.clone(),
+            key: file,
+        };
+        (directory, proof)
+    }
+
+    #[rstest]
+    #[case::valid("2026-11-15T00:00:00Z", None)]
+    #[case::expired("2026-12-02T00:00:00Z", Some("expired at 2026-12-01T00:00:00Z"))]
+    #[case::not_yet("2026-10-31T00:00:00Z", Some("is valid from 2026-11-01T00:00:00Z on"))]
+    #[tokio::test]
+    async fn a_certificate_that_no_gateway_accepts_is_told(
+        #[case] now: Timestamp,
+        #[case] told: Option<&str>,
+    ) {
+        let (_directory, proof) = certified((2026, 11, 1), (2026, 12, 1));
+        let checked = proof.check(now).await.map_err(|error| error.to_string());
+        match (told, checked) {
+            (None, Ok(())) => {}
+            (Some(told), Err(error)) => assert!(error.contains(told), "{error}"),
+            (told, checked) => panic!("{told:?}: {checked:?}"),
+        }
+        // It is shown nevertheless: the gateway decides.
+        assert!(proof.svid().await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_file_is_told_in_our_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let proof = Proof::Certificate {
+            certificate: directory.path().to_owned(),
+            key: directory.path().to_owned(),
+        };
+        let error = proof.check(at(0)).await.unwrap_err().to_string();
+        assert!(error.contains("(it is not a regular file)"), "{error}");
     }
 }

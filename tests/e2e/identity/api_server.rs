@@ -145,7 +145,10 @@ async fn what_the_api_server_says_of_a_pods_token_is_recorded() -> anyhow::Resul
     let request = TokenRequest::new("qa", "nightly-dashboard");
     // Its pod was never there.
     let client = bed.client_with(&bed.env.issuer.mint(&request));
-    assert!(client.send(get("/some")).await.is_err());
+    assert_eq!(
+        client.send(get("/some")).await?.status,
+        StatusCode::FORBIDDEN
+    );
     let record: Value = bed.recorded("identity_revoked").await?;
     let told = record["detail"].as_str().expect("a detail");
     assert!(

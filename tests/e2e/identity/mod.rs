@@ -7,4 +7,5 @@ mod named;
 mod own_token;
 mod token_life;
 pub(crate) mod tokens;
+pub(crate) mod told_inside;
 mod withdrawn_keys;

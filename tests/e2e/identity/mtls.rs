@@ -253,7 +253,17 @@ async fn token_and_certificate_must_name_the_same_workload() -> anyhow::Result<(
             record["caller"]["proof"].as_str().unwrap_or_default(),
             proof
         );
-        let expected = if proof.is_empty() { 407 } else { 200 };
+        // Both are proven, and it is final: in the language of Slack, with its status.
+        let is_mismatch = reason == "identity_mismatch";
+        let expected = if proof.is_empty() && !is_mismatch {
+            407
+        } else {
+            200
+        };
+        assert_eq!(
+            body.contains("\"error\":\"identity_mismatch\""),
+            is_mismatch
+        );
         assert_eq!(status.as_u16(), expected, "{body}");
     }
     Ok(())

@@ -7,7 +7,7 @@ use k8s_openapi::{
     Resource,
     api::{
         apps::v1::Deployment,
-        batch::v1::CronJob,
+        batch::v1::{CronJob, Job},
         core::v1::{
             ConfigMap, Container, PersistentVolumeClaim, PodSpec, Service, ServiceAccount, Volume,
         },
@@ -27,6 +27,7 @@ pub(crate) enum Object {
     ConfigMap(ConfigMap),
     CronJob(Box<CronJob>),
     Deployment(Box<Deployment>),
+    Job(Box<Job>),
     NetworkPolicy(NetworkPolicy),
     PersistentVolumeClaim(PersistentVolumeClaim),
     PodDisruptionBudget(PodDisruptionBudget),
@@ -57,6 +58,7 @@ impl Object {
             ConfigMap::KIND => Self::ConfigMap(typed(document)),
             CronJob::KIND => Self::CronJob(Box::new(typed(document))),
             Deployment::KIND => Self::Deployment(Box::new(typed(document))),
+            Job::KIND => Self::Job(Box::new(typed(document))),
             NetworkPolicy::KIND => Self::NetworkPolicy(typed(document)),
             PersistentVolumeClaim::KIND => Self::PersistentVolumeClaim(typed(document)),
             PodDisruptionBudget::KIND => Self::PodDisruptionBudget(typed(document)),
@@ -74,6 +76,7 @@ impl Object {
             Self::ConfigMap(_) => ConfigMap::KIND,
             Self::CronJob(_) => CronJob::KIND,
             Self::Deployment(_) => Deployment::KIND,
+            Self::Job(_) => Job::KIND,
             Self::NetworkPolicy(_) => NetworkPolicy::KIND,
             Self::PersistentVolumeClaim(_) => PersistentVolumeClaim::KIND,
             Self::PodDisruptionBudget(_) => PodDisruptionBudget::KIND,

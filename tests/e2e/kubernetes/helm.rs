@@ -4,7 +4,7 @@
 mod checks;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -33,8 +33,9 @@ const DEFAULTS: Set = Set {
     kinds: &[
         ("ClusterRole", 1),
         ("ClusterRoleBinding", 1),
-        ("ConfigMap", 2),
+        ("ConfigMap", 3),
         ("Deployment", 1),
+        ("Job", 1),
         ("NetworkPolicy", 1),
         ("PersistentVolumeClaim", 1),
         ("PodDisruptionBudget", 1),
@@ -48,8 +49,9 @@ const SEVERAL: Set = Set {
     kinds: &[
         ("ClusterRole", 1),
         ("ClusterRoleBinding", 1),
-        ("ConfigMap", 2),
+        ("ConfigMap", 3),
         ("Deployment", 1),
+        ("Job", 1),
         ("NetworkPolicy", 3),
         ("PodDisruptionBudget", 1),
         ("Service", 2),
@@ -97,6 +99,9 @@ fn the_chart_renders_what_a_cluster_and_a_gateway_accept(#[case] set: &Set) {
     is_a_command(container);
     checks::selectors(&objects, deployment);
     checks::rights(&objects, pod);
+    if kinds(&objects).contains_key("Job") {
+        checks::check_hook(&objects, container);
+    }
 
     let directory = tempfile::tempdir().expect("there is a place for files");
     let gateway = load_gateway(&objects, directory.path());
@@ -128,6 +133,57 @@ fn the_chart_refuses_what_could_not_work(#[case] values: &str, #[case] reason: &
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "it was rendered");
     assert!(said.contains(reason), "{said}");
+}
+
+/// While pods of two `ReplicaSet`s run, each finds the file that it was made for.
+#[test]
+fn another_gateway_file_has_another_name() {
+    let Some(helm) = Helm::find() else { return };
+    let named = |set: &str| {
+        let arguments = [format!("--set={set}")];
+        let rendered = succeeded(&helm.run(&["template", "release"], &arguments));
+        let objects = Object::read_all(&rendered);
+        let mut maps = config_maps(&objects);
+        let map = maps.find(|map| map.immutable == Some(true));
+        let name = map.expect("it is rendered").metadata.name.clone();
+        let name = name.expect("it has a name");
+        let deployment = one(&objects, |object| match object {
+            Object::Deployment(deployment) => Some(&**deployment),
+            _ => None,
+        });
+        let volumes = pod_of(deployment).volumes.iter().flatten();
+        let mut used = volumes.filter_map(|volume| volume.config_map.as_ref());
+        assert!(used.any(|map| map.name == name), "{name} is not used");
+        name
+    };
+    let name = named("replicaCount=1");
+    assert_eq!(named("podLabels.a=b"), name);
+    assert_ne!(named("gateway.limits.drain=20s"), name);
+}
+
+/// Which `ConfigMap`s a job's namespace needs is said in three places.
+#[test]
+fn notes_readme_and_example_name_the_same_config_maps() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect("it is there");
+    let created = |text: &str| -> BTreeSet<String> {
+        let names = text.split("create configmap ").skip(1);
+        let first = names.filter_map(|rest| rest.split_whitespace().next());
+        first.map(str::to_owned).collect()
+    };
+    let notes = created(&read("deploy/helm/countersign/templates/NOTES.txt"));
+    assert_eq!(notes, created(&read("deploy/README.md")));
+    let job = Object::read_all(&read("examples/nightly-dashboard/job.yaml"));
+    let job = one(&job, |object| match object {
+        Object::CronJob(job) => Some(&job.spec),
+        _ => None,
+    });
+    let pod = job.job_template.spec.as_ref().expect("a spec");
+    let pod = pod.template.spec.as_ref().expect("a pod");
+    let volumes = pod.volumes.iter().flatten();
+    let used: BTreeSet<_> = volumes
+        .filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
+        .collect();
+    assert_eq!(notes, used);
 }
 
 /// Helm, with a home of its own.

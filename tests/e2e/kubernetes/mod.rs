@@ -2,5 +2,10 @@
 
 mod api_client;
 mod cluster_object;
+mod definitions;
 mod helm;
+mod injected_pod;
+mod injection_policy;
+mod many_pods;
 mod nightly_dashboard;
+mod pod_facts;

@@ -30,7 +30,7 @@ fn pod() -> PodSpec {
         panic!("its account comes before")
     };
     assert_eq!(job.metadata.namespace, account.metadata.namespace);
-    let job = job.spec.expect("it has a spec").job_template.spec;
+    let job = job.spec.job_template.spec;
     let pod = job.and_then(|job| job.template.spec).expect("it has a pod");
     assert_eq!(pod.service_account_name, account.metadata.name);
     pod

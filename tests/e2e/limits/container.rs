@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +20,11 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Command};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+    process::Command,
+};
 
 use crate::{
     harness::soon,
@@ -124,6 +129,13 @@ async fn contained() -> anyhow::Result<Option<(Process, Container, Environment)>
     Ok(Some((process, container, env)))
 }
 
+/// A connection from an address that honest clients do not share, as another pod has one.
+async fn from_elsewhere(gateway: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())?;
+    socket.connect(gateway).await
+}
+
 /// So many honest requests one after the other, each on a connection of its own; all are answered.
 async fn honest(client: &Client, count: usize) -> anyhow::Result<()> {
     for _ in 0..count {
@@ -155,7 +167,7 @@ async fn t60_heads_that_never_end_in_a_container() -> anyhow::Result<()> {
     let attack = async {
         let mut open = Vec::new();
         for _ in 0..ATTACKERS {
-            let mut stream = TcpStream::connect(process.address()).await?;
+            let mut stream = from_elsewhere(process.address()).await?;
             // One that is closed for another takes no more.
             let _ = stream.write_all(head.as_bytes()).await;
             open.push(stream);

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead as _, BufReader},
     os::fd::OwnedFd,
     process::{Command, Output, Stdio},
@@ -27,6 +27,17 @@ const SUBJECT: &str = "system:serviceaccount:qa:nightly-dashboard";
 const ENDED_BY_PIPE: i32 = 141;
 
 /// A pipe that nobody reads.
+/// Settings of injection that are enough to print from.
+const INJECTION: &str = "{gateways: [\"gateway.countersign:3129\"], relayImage: \"relay:1\", redirectImage: \"redirect:1\"}";
+
+/// Expectations of a policy, which need not be met.
+const EXPECTATIONS: &str = "tests:
+  - as: qa/nightly-dashboard
+    request: POST https://slack.com/api/chat.postMessage
+    at: 2026-11-23T05:10:00Z
+    expect: permit
+";
+
 fn unread() -> io::Result<Stdio> {
     let (reader, writer) = io::pipe()?;
     drop(reader);
@@ -57,6 +68,19 @@ async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()>
         line
     };
     let at = gateway.admin_address().to_string();
+    let key = env.directory().join("audit.pub");
+    let signing =
+        countersign_audit::SigningKey::new("gateway", &countersign_audit::SigningKey::generate()?)?;
+    fs::write(&key, signing.verifying_key().encode())?;
+    let expectations = env.directory().join("expectations.yaml");
+    fs::write(&expectations, EXPECTATIONS)?;
+    let injection = env.directory().join("injection.yaml");
+    fs::write(&injection, INJECTION)?;
+    let receipt = env.directory().join("receipt.json");
+    let empty = countersign_insight::receipt::Receipt::default();
+    fs::write(&receipt, serde_json::to_vec(&empty)?)?;
+    let mut check = line(&["audit", "check"], &[&key, &key]);
+    check.extend([OsString::from("--key"), key.into()]);
     let lines = [
         line(&["schema"], &[]),
         line(&["schema", "Gateway"], &[]),
@@ -67,6 +91,16 @@ async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()>
         line(&["ca", "export", "--directory"], &[&ca]),
         line(&["credentials", "--admin", &at], &[]),
         line(&["credentials", "--json", "--admin", &at], &[]),
+        check,
+        line(&["receipt", "--check"], &[&receipt, &env.decision_log()]),
+        line(&["tail", "--once", "-o", "json", "--admin", &at], &[]),
+        line(&["diff"], &[&policy, &policy]),
+        line(&["who-can", "POST", url, "--resources"], &[&policy]),
+        line(&["review"], &[&policy]),
+        line(&["test", "--resources"], &[&policy, &expectations]),
+        line(&["controller", "webhooks", "--injection"], &[&injection]),
+        line(&["controller", "policy", "--injection"], &[&injection]),
+        line(&["triage", "--admin", &at], &[]),
         line(&["redirect"], &[]),
         line(&["redirect", "--format", "iptables"], &[]),
     ];

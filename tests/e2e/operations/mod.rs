@@ -1,5 +1,6 @@
 //! The process: its output, its log, its records, and its end.
 
+mod audit;
 mod canary;
 mod certificates;
 mod checks;
@@ -10,3 +11,5 @@ mod events;
 mod first_process;
 mod first_run;
 mod sinks;
+mod starts;
+mod triage;

@@ -6,10 +6,14 @@ mod support;
 use std::fs;
 
 use countersign_tests::{
-    client::Failure, environment::Environment, fake::Crowd, listener_files::ListenerFiles, process,
+    client::Failure,
+    environment::Environment,
+    fake::{Crowd, Protocol, TokenRequest},
+    listener_files::ListenerFiles,
+    process,
 };
 use http::StatusCode;
-use jiff::SignedDuration;
+use rstest::rstest;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +22,10 @@ use tokio::{
 
 use support::{Pod, StubGateway, TlsGateway, connect};
 
-use crate::harness::{post_message, soon, until};
+use crate::{
+    harness::{post_message, soon, until},
+    identity::told_inside::{expired, other_audience},
+};
 
 const CHANNEL: &str = "C0123456789";
 
@@ -112,22 +119,51 @@ async fn a_gateways_refusal_comes_through_with_its_body() {
     }
 }
 
+/// The relay shows what it has: only the gateway can tell the app in its API's language.
+#[rstest]
+#[case::other_audience(other_audience, "identity_audience")]
+#[case::expired(expired, "identity_expired")]
+#[tokio::test]
+async fn a_final_refusal_of_the_pods_token_reaches_the_app_inside_its_tunnel(
+    #[case] make: fn(&Environment, &TokenRequest) -> String,
+    #[case] reason: &str,
+    #[values(Protocol::Http1, Protocol::Http2)] protocol: Protocol,
+) {
+    let env = Environment::start().await.unwrap();
+    let mut gateway = TlsGateway::start(&env).await;
+    let pod = Pod::start(&env, &[&gateway]).await;
+    let token = make(&env, &TokenRequest::new("qa", "nightly-dashboard"));
+    fs::write(&pod.token_file, token).unwrap();
+    let client = pod.client(&gateway).over(protocol);
+    // One after the other, and several at once.
+    for _ in 0..2 {
+        let sent = (0..4).map(|_| client.send(post_message(CHANNEL, "hello")));
+        for answer in futures_util::future::join_all(sent).await {
+            let answer = answer.unwrap().json();
+            assert_eq!(answer["ok"], json!(false), "{answer}");
+            assert_eq!(answer["error"], json!(reason), "{answer}");
+            let record = gateway.gateway.decisions().next().await;
+            assert_eq!(record["reason"], json!(reason), "{record}");
+            assert_eq!(
+                record["refused_token"]["namespace"],
+                json!("qa"),
+                "{record}"
+            );
+        }
+    }
+    assert!(env.slack.messages(CHANNEL).is_empty());
+    // What was told inside a tunnel says that the pod is refused, all the same.
+    let (status, told) = pod.readiness().await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
+    assert!(told.contains(reason), "{told}");
+}
+
 #[tokio::test]
 async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
     let env = Environment::start().await.unwrap();
     let gateway = TlsGateway::start(&env).await;
     let pod = Pod::start(&env, &[&gateway]).await;
-    let expired = {
-        let mut request = countersign_tests::fake::TokenRequest::new("qa", "nightly-dashboard");
-        request.lifetime = SignedDuration::from_hours(-1);
-        env.issuer.mint(&request)
-    };
-    let cases = [
-        (None, "relay-token-unusable"),
-        (Some(String::new()), "relay-token-unusable"),
-        (Some(expired), "relay-token-expired"),
-    ];
-    for (content, reason) in cases {
+    for content in [None, Some("")] {
         match content {
             None => fs::remove_file(&pod.token_file).unwrap(),
             Some(content) => fs::write(&pod.token_file, content).unwrap(),
@@ -139,7 +175,7 @@ async fn a_token_file_that_is_wrong_is_told_and_recovered_from() {
         {
             Err(Failure::Refused(answer)) => {
                 assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
-                assert_eq!(answer.json()["reason"], json!(reason));
+                assert_eq!(answer.json()["reason"], json!("relay-token-unusable"));
             }
             other => panic!("expected the relay's refusal, got {other:?}"),
         }

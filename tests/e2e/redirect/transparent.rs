@@ -2,6 +2,7 @@
 
 mod namespace;
 mod pinned;
+mod refused_token;
 mod steered;
 
 use anyhow::Context as _;

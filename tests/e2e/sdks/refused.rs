@@ -1,17 +1,20 @@
 //! What is final is told so that no SDK tries again, and its user sees the product, a sentence, whom to ask
 //! and the record.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use countersign_tests::{
     environment::DASHBOARD_FILE,
-    fake::Misbehaviour,
+    fake::{Misbehaviour, TokenRequest},
     resources::{Resource, Resources},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Outcome, TestBed, soon};
+use crate::{
+    harness::{Outcome, TestBed, until},
+    identity::told_inside::other_audience,
+};
 
 /// More than any call takes that is not made again.
 const AT_ONCE: f64 = 5.0;
@@ -188,6 +191,48 @@ async fn no_sdk_tries_again_what_is_final(#[case] script: &str, #[case] expected
     assert_eq!(records.len(), requests, "it tried again: {records:?}");
 }
 
+/// The pod's token is refused for good. At CONNECT they would try for minutes, and then say "fetch failed".
+#[rstest]
+#[case::slack_sdk("refused_slack.py", SLACK_SDK)]
+#[case::web_api_7("refused_web_api_7.mjs", WEB_API_7)]
+#[case::web_api_8("refused_web_api_8.mjs", WEB_API_8)]
+#[case::qase_api_client("refused_qase.py", QASE_API_CLIENT)]
+#[case::qaseio("refused_qase.mjs", QASEIO)]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sdk_tries_again_with_a_token_that_is_refused_for_good(
+    #[case] script: &str,
+    #[case] expected: &[Expected],
+) {
+    let mut bed = TestBed::start().await.unwrap();
+    bed.token = other_audience(&bed.env, &TokenRequest::new("qa", "nightly-dashboard"));
+    let Some(outcome) = run(&bed, script).await else {
+        return;
+    };
+    let printed = outcome.succeeded().printed;
+    let calls = printed.as_array().unwrap();
+    assert_eq!(calls.len(), expected.len(), "{printed}");
+    for (seen, expected) in calls.iter().zip(expected) {
+        let told = seen["told"].as_str().unwrap();
+        let record = bed.recorded("identity_audience").await.unwrap();
+        println!(
+            "| {} | {} | {} s |",
+            expected.call,
+            one_line(told),
+            seen["seconds"]
+        );
+        // HEAD has no body.
+        if expected.told == "403" {
+            assert!(told.contains("403"), "{told}");
+            continue;
+        }
+        let id = record["id"].as_str().unwrap();
+        let whole = format!("{ALL}identity_audience, {id})");
+        assert!(told.contains(&whole), "{}: {told}", expected.call);
+    }
+    let records = bed.gateway.stop().await.unwrap();
+    assert_eq!(records.len(), calls.len(), "it tried again: {records:?}");
+}
+
 /// As if it called Slack itself: `slack_sdk` repeats what met a closed connection, and no 502.
 #[tokio::test(flavor = "multi_thread")]
 async fn slack_sdk_repeats_a_call_whose_connection_slack_closed() {
@@ -197,15 +242,14 @@ async fn slack_sdk_repeats_a_call_whose_connection_slack_closed() {
         .misbehave(Some(Misbehaviour::ResetAfterRequest));
     let mends = async {
         // The probe's connection, and that of the first attempt.
-        while bed.env.slack.server().accepted_connections() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        bed.env.slack.misbehave(None);
+        let slack = &bed.env.slack;
+        let server = slack.server();
+        let two = async || server.accepted_connections() >= 2 && server.open_connections() == 0;
+        until("two connections that are closed", two).await.unwrap();
+        slack.misbehave(None);
     };
-    let mends = soon("two connections", mends);
-    let (outcome, mended) = tokio::join!(bed.python("slack_once.py"), mends);
+    let (outcome, ()) = tokio::join!(bed.python("slack_once.py"), mends);
     let Some(outcome) = outcome else { return };
-    mended.unwrap();
     let printed = outcome.succeeded().printed;
     assert_eq!(printed["posted"]["ok"], true, "{printed}");
     assert_eq!(bed.env.slack.messages("C0ONCE"), ["hello"]);

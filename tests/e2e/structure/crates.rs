@@ -8,10 +8,12 @@ use std::{
 };
 
 /// Each crate, by its folder, and all crates of ours that it may name.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("config/types", &[]),
     ("config", &["countersign-types"]),
     ("proxy/core", &["countersign-types"]),
+    // Written by the gateway, and read by whoever verifies a log.
+    ("proxy/audit", &[]),
     (
         "proxy/control-plane",
         &["countersign-config", "countersign-core"],
@@ -55,6 +57,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     (
         "proxy/gateway",
         &[
+            "countersign-audit",
             "countersign-authorize",
             "countersign-config",
             "countersign-core",
@@ -64,13 +67,33 @@ const ARROWS: [(&str, &[&str]); 11] = [
         ],
     ),
     (
+        "proxy/controller",
+        &[
+            "countersign-config",
+            "countersign-core",
+            "countersign-identity",
+        ],
+    ),
+    // Reads what others wrote: no TLS, no runtime that serves.
+    (
+        "proxy/insight",
+        &[
+            "countersign-audit",
+            "countersign-config",
+            "countersign-types",
+        ],
+    ),
+    (
         "proxy/cli",
         &[
+            "countersign-audit",
             "countersign-authorize",
             "countersign-config",
+            "countersign-controller",
             "countersign-core",
             "countersign-credential",
             "countersign-gateway",
+            "countersign-insight",
             "countersign-relay",
         ],
     ),

@@ -155,8 +155,7 @@ impl IssuerApi {
 
     /// The header of a token.
     pub fn header(&self) -> Value {
-        let key = self.keys.newest();
-        json!({"alg": key.pair.algorithm(), "kid": key.id})
+        self.keys.newest().header()
     }
 
     /// The claims of a projected token.
@@ -195,10 +194,7 @@ impl IssuerApi {
 
     /// Signs any header and any claims with the newest key, for tokens that lie.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", encode(header), encode(claims));
-        let signature = self.keys.newest().pair.sign(message.as_bytes());
-        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+        signed(&self.keys.newest(), header, claims)
     }
 
     pub(super) fn keys(&self) -> Arc<Keys> {
@@ -208,6 +204,13 @@ impl IssuerApi {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn signed(key: &Key, header: &Value, claims: &Value) -> String {
+    let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let signature = key.pair.sign(message.as_bytes());
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 impl Api for IssuerApi {
@@ -255,6 +258,12 @@ impl Keys {
         Arc::clone(lock(&self.0).last().expect("there is always a key"))
     }
 
+    /// Signs claims with the newest key.
+    pub(super) fn sign(&self, claims: &Value) -> String {
+        let key = self.newest();
+        signed(&key, &key.header(), claims)
+    }
+
     pub(super) fn jwks(&self) -> Value {
         let keys: Vec<Value> = lock(&self.0).iter().map(|key| key.jwk()).collect();
         json!({"keys": keys})
@@ -285,6 +294,10 @@ impl Keys {
 }
 
 impl Key {
+    fn header(&self) -> Value {
+        json!({"alg": self.pair.algorithm(), "kid": self.id})
+    }
+
     fn new(kind: KeyKind) -> Self {
         Self {
             id: BASE64_URL_SAFE_NO_PAD.encode(random::bytes::<32>()),

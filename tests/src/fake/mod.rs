@@ -22,7 +22,7 @@ mod stand_in;
 mod wire;
 mod workload_api;
 
-pub use api_server::{ApiServer, ClusterRight, Grant};
+pub use api_server::{ApiServer, ClusterRight, Fault, Grant};
 pub use authority::Authority;
 pub use body::{Body, file, json, text};
 pub use corporate_proxy::CorporateProxy;

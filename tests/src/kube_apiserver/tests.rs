@@ -85,7 +85,7 @@ async fn the_programs_are_started_as_the_real_ones_want_it() {
 #[test]
 fn tokens_are_checked_with_the_public_half_of_the_key_that_signs_them() {
     let directory = tempfile::tempdir().unwrap();
-    prepare(directory.path(), &Authority::default(), "token").unwrap();
+    prepare(directory.path(), &Authority::default(), "token", "other").unwrap();
     let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
     let (public, private) = (read("accounts.pub"), read("accounts.key"));
     assert!(

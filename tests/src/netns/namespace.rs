@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
     os::fd::AsFd as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
 };
@@ -128,6 +128,16 @@ impl Namespace {
         let path = Path::new("/proc/sys/net").join(name);
         self.inside(|| std::fs::write(&path, value))?
             .with_context(|| path.display().to_string())
+    }
+
+    /// A file of the kernel about its holder, such as `ns/net`.
+    pub fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.id().to_string()).join(name)
+    }
+
+    /// A file as programs in here see it; the path has no leading slash.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.proc("root").join(path)
     }
 
     /// By which `ip link` finds it.

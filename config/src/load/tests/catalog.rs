@@ -26,10 +26,14 @@ fn all() -> Vec<Arc<Target>> {
     let findings = Findings::default();
     let catalog = catalog();
     let documents = super::parse(&catalog, &findings);
-    let parts =
-        crate::validate::resources(&documents, &crate::setting::Setting::default(), &findings);
+    let parts = crate::validate::resources(
+        &documents,
+        &crate::setting::Setting::default(),
+        false,
+        &findings,
+    );
     assert_eq!(outline(&findings.into_problems()), [""; 0]);
-    parts.targets
+    parts.into_resources(String::new()).targets
 }
 
 /// What the first matching route does: `deny`, `none`, or `slot place`; `-` without a route.

@@ -150,6 +150,15 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 #[case::proxy("upstream: { proxy: \"proxy:3128\" }", "bad-url")]
 #[case::proxy_with_password("upstream: { proxy: \"http://me:pw@proxy:3128\" }", "bad-url")]
 #[case::otlp("observe: { otlp: { endpoint: otel } }", "bad-url")]
+#[case::audit_directory("observe: { audit: { directory: \" \" } }", "empty-value")]
+#[case::audit_too_often(
+    "observe: { audit: { directory: /a, checkpointEvery: 1ms } }",
+    "bad-duration"
+)]
+#[case::audit_no_duration(
+    "observe: { audit: { directory: /a, checkpointEvery: often } }",
+    "bad-duration"
+)]
 #[case::admin("observe: { admin: \"9901\" }", "bad-address")]
 #[case::unlimited("limits: { connections: 0 }", "bad-limit")]
 #[case::no_strangers("limits: { unidentified: { connections: 0 } }", "bad-limit")]

@@ -96,8 +96,6 @@ fn is_an_error(#[case] from: &str, #[case] to: &str, #[case] expected: &[&str]) 
 #[case::expires_soon("2027-06-30T00:00:00Z", "2026-11-29T05:00:00Z", &["32: expires-soon"])]
 #[case::never_opens("    rate: 60/m", "    schedule: { cron: \"0 0 1 7 *\", duration: 1h, timeZone: UTC }", &["32: never-opens"])]
 #[case::never_closes("    rate: 60/m", "    schedule: { cron: \"*/30 * * * *\", duration: 30m, timeZone: UTC }", &["33: never-closes"])]
-#[case::cron_job("serviceAccount: app", "serviceAccount: app\n      cronJob: app", &["9: matches-nobody"])]
-#[case::pod_labels("serviceAccount: app", "serviceAccount: app\n      podLabels: { app: app }", &["9: matches-nobody"])]
 #[case::contradiction("serviceAccount: app", "serviceAccount: app\n      spiffeId: spiffe://prod.example.com/ns/qa/sa/ap", &["9: matches-nobody"])]
 #[case::only_at_some_hosts("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "paths: [\"/chat.postMessage\"]", &["28: no-route-at-host"])]
 #[case::everything("hosts: [slack.com]\n      methods: [POST]\n      paths: [\"/api/chat.postMessage\"]", "{}", &["28: allows-everything"])]

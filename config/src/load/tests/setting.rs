@@ -74,6 +74,19 @@ fn of_several_clusters_one_is_named(#[case] selector: &str, #[case] expected: &[
     assert_eq!(outline(&found(&base, &text)), expected);
 }
 
+/// What only the API server knows of pods is known to a gateway that asks it.
+#[rstest]
+#[case::cron_job("cronJob: app")]
+#[case::labels("podLabels: { app: app }")]
+fn pods_are_asked_about(#[case] part: &str) {
+    let selector = format!("serviceAccount: app\n      {part}");
+    let base = BASE.replacen("serviceAccount: app", &selector, 1);
+    assert_eq!(outline(&found(&base, GATEWAY)), ["9: matches-nobody"]);
+    let review = "podFacts: true, tokenReview: { cluster: in-cluster }, jwks:";
+    let asking = GATEWAY.replacen("jwks:", review, 1);
+    assert_eq!(outline(&found(&base, &asking)), [""; 0]);
+}
+
 #[test]
 fn without_an_issuer_no_token_matches() {
     let (head, rest) = GATEWAY.split_once("    issuers:\n").unwrap();

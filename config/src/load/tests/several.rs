@@ -200,7 +200,7 @@ fn one_revision_for_one_text() {
             text: text.to_owned(),
             catalog: false,
         };
-        super::revision(&[source])
+        super::revision(&[source], &crate::cluster::Accepted::default())
     };
     assert_eq!(revision(BASE), revision(BASE));
     assert_ne!(revision(BASE), revision(&format!("{BASE} ")));

@@ -84,6 +84,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                     } else {
                         Mode::Enforce
                     },
+                    approval: Approval::default(),
                 }
             },
         )

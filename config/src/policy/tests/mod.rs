@@ -3,6 +3,7 @@
 mod decide;
 mod explain;
 mod invariants;
+mod near_host;
 mod recognise;
 
 use std::{collections::BTreeMap, slice, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use crate::{
     condition::Condition,
     host::{Host, HostPattern},
     model::{
-        Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
+        Approval, Attach, Conditions, Credential, Mode, Place, Policy, Provider, RateLimitScope,
         ResourceName, Route, Rule, SecretSource, Selector, Slots, Strip, Target, Template,
         Workload,
     },
@@ -164,6 +165,7 @@ fn policy(name: &str, who: &Arc<Workload>, target: &Arc<Target>, allow: Vec<Rule
         allow,
         conditions: Conditions::default(),
         mode: Mode::Enforce,
+        approval: Approval::default(),
     }
 }
 

@@ -165,6 +165,7 @@ fn own_cluster() -> Issuer {
             cluster,
             cache_for: CACHE_FOR,
         }),
+        pod_facts: Some(Cluster::in_cluster()),
     }
 }
 
@@ -181,6 +182,7 @@ fn issuer(spec: &IssuerSpec, location: &Location<'_>, findings: &Findings) -> Op
         Some(review) => token_review(review, &location.key("tokenReview"), findings).map(Some),
         None => Some(None),
     };
+    let pod_facts = pod_facts(spec, token_review.as_ref(), location, findings);
     Some(Issuer {
         name: name?,
         issuer: issuer?,
@@ -188,7 +190,38 @@ fn issuer(spec: &IssuerSpec, location: &Location<'_>, findings: &Findings) -> Op
         max_token_life: max_token_life?,
         jwks: jwks?,
         token_review: token_review?,
+        pod_facts: pod_facts?,
     })
+}
+
+/// The API server that is asked about pods: it is the one that reviews tokens.
+#[expect(
+    clippy::option_option,
+    reason = "wrong, not asked for, or a cluster: as with the other keys"
+)]
+fn pod_facts(
+    spec: &IssuerSpec,
+    token_review: Option<&Option<TokenReview>>,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Option<Cluster>> {
+    if spec.pod_facts != Some(true) {
+        return Some(None);
+    }
+    match token_review {
+        // What is wrong with it was said.
+        None => None,
+        Some(Some(review)) => Some(Some(review.cluster.clone())),
+        Some(None) => {
+            findings.error(
+                &location.key("podFacts"),
+                "missing-key",
+                "which API server is asked about pods is not known without `tokenReview`",
+                "add `tokenReview` with its `cluster`",
+            );
+            None
+        }
+    }
 }
 
 fn max_token_life(

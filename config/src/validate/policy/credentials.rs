@@ -22,6 +22,10 @@ pub(super) fn credentials(
     let location = written.location();
     let check = |reference: &str, location: &Location<'_>| {
         let namespace = written.namespace();
+        if known.object.is_some() && !may_be_named(reference, namespace, known) {
+            not_for(reference, namespace, location, findings);
+            return None;
+        }
         let credential = known
             .credentials
             .resolve(reference, namespace, location, findings)?;
@@ -57,6 +61,31 @@ pub(super) fn credentials(
             None
         }
     }
+}
+
+/// Whether a policy of this namespace may know of the credential. One of another namespace that is not allowed here
+/// is the same as none: its name is the other tenant's.
+fn may_be_named(reference: &str, namespace: &str, known: &References<'_>) -> bool {
+    let Some((other, name)) = reference.split_once('/') else {
+        return true;
+    };
+    let credential = known
+        .credentials
+        .get(&ResourceName::namespaced(other, name));
+    let allows = |credential: &Arc<Credential>| {
+        let mut allowed = credential.allowed_namespaces.iter();
+        allowed.any(|allowed| allowed == namespace)
+    };
+    other == namespace || credential.is_some_and(allows)
+}
+
+fn not_for(reference: &str, namespace: &str, location: &Location<'_>, findings: &Findings) {
+    findings.error(
+        location,
+        "credential-not-allowed",
+        format!("there is no Credential `{reference}` that the namespace `{namespace}` may use"),
+        format!("use one of this namespace, or ask for `{namespace}` in its `allowedNamespaces`"),
+    );
 }
 
 /// Slack revokes a bot token by deactivating the bot user, which removes it from its channels. So no

@@ -11,37 +11,38 @@ const MOST_REPORTED: usize = 16;
 
 /// The hosts of the targets so far, indexed by what can overlap.
 #[derive(Debug, Default)]
-pub(super) struct Claims<'t> {
+pub(in crate::validate) struct Claims {
     /// Exact hosts.
-    exact: HashMap<String, Vec<Claim<'t>>>,
+    exact: HashMap<String, Vec<Claim>>,
     /// Wildcards, by the part after their label.
-    wildcards: HashMap<&'t str, Vec<Claim<'t>>>,
+    wildcards: HashMap<String, Vec<Claim>>,
     /// Exact hosts, by the part after their first label.
-    below: HashMap<String, Vec<Claim<'t>>>,
+    below: HashMap<String, Vec<Claim>>,
 }
 
-type Claim<'t> = (&'t HostPattern, &'t Target);
+type Claim = (HostPattern, Arc<Target>);
 
-impl<'t> Claims<'t> {
+impl Claims {
     /// Adds the hosts of a target.
-    pub(super) fn add(&mut self, target: &'t Arc<Target>) {
+    pub(in crate::validate) fn add(&mut self, target: &Arc<Target>) {
         for host in &target.hosts {
-            let claim = (host, &**target);
+            let claim = || (host.clone(), Arc::clone(target));
             if let Some(suffix) = host.suffix() {
-                self.wildcards.entry(suffix).or_default().push(claim);
+                let below = self.wildcards.entry(suffix.to_owned()).or_default();
+                below.push(claim());
                 continue;
             }
             let written = host.to_string();
             if let Some((_, suffix)) = written.split_once('.') {
                 let below = self.below.entry(suffix.to_owned()).or_default();
-                below.push(claim);
+                below.push(claim());
             }
-            self.exact.entry(written).or_default().push(claim);
+            self.exact.entry(written).or_default().push(claim());
         }
     }
 
     /// Reports the first shared host for each other target.
-    pub(super) fn check(&self, target: &Target, head: &Head<'_>, findings: &Findings) {
+    pub(in crate::validate) fn check(&self, target: &Target, head: &Head<'_>, findings: &Findings) {
         let mut reported: Vec<&Target> = Vec::new();
         for (index, host) in target.hosts.iter().enumerate() {
             while reported.len() < MOST_REPORTED
@@ -67,12 +68,7 @@ impl<'t> Claims<'t> {
     }
 
     /// Another target with the same host, at one of the same ports, that was not reported yet.
-    fn other(
-        &self,
-        host: &HostPattern,
-        target: &Target,
-        reported: &[&Target],
-    ) -> Option<&'t Target> {
+    fn other(&self, host: &HostPattern, target: &Target, reported: &[&Target]) -> Option<&Target> {
         let written = host.to_string();
         let (same, below, wildcards) = if let Some(suffix) = host.suffix() {
             (None, self.below.get(suffix), self.wildcards.get(suffix))
@@ -83,7 +79,7 @@ impl<'t> Claims<'t> {
         };
         let all = [same, below, wildcards].into_iter().flatten().flatten();
         all.filter(|(theirs, _)| theirs.overlaps(host))
-            .map(|(_, other)| *other)
+            .map(|(_, other)| &**other)
             .filter(|other| target.ports.iter().any(|port| other.ports.contains(port)))
             .find(|other| !reported.iter().any(|known| known.name == other.name))
     }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::{
     CARRIED, CONNECTION, CONNECTION_WINDOW, DECISIONS, FIRST_BYTES, FORM_FACTOR, HANDSHAKE,
-    HEAD_FACTOR, KIB, MIB, MULTIPART, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, UNIDENTIFIED_HEAD,
-    UNIDENTIFIED_WINDOW, UPLOAD, UPSTREAM, UPSTREAM_WINDOW, alone, unidentified,
+    HEAD_FACTOR, KIB, MIB, MULTIPART, REQUEST, SEND_BUFFER, STREAMS, TUNNEL, TUNNEL_OVER_HTTP2,
+    UNIDENTIFIED_HEAD, UNIDENTIFIED_WINDOW, UPLOAD, UPSTREAM, UPSTREAM_WINDOW, alone, unidentified,
 };
 use crate::Limits;
 
@@ -97,6 +97,14 @@ fn unproven(limits: &Limits) -> Vec<Holder> {
             UNIDENTIFIED_WINDOW + HEAD_FACTOR * head,
             CLOSED,
         ),
+        Holder {
+            many: ANY,
+            ..of(
+                "a tunnel in which a refused token is told of",
+                TUNNEL_OVER_HTTP2,
+                "CONNECT is refused",
+            )
+        },
     ]
 }
 

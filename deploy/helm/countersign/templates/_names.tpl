@@ -42,6 +42,17 @@ app.kubernetes.io/component: gateway
 
 {{- define "countersign.labels" -}}
 {{ include "countersign.selector" . }}
+{{ include "countersign.versionLabels" . }}
+{{- end -}}
+
+{{/* Of what is no gateway, so that no Service and no NetworkPolicy selects its pods. */}}
+{{- define "countersign.commonLabels" -}}
+app.kubernetes.io/name: {{ include "countersign.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "countersign.versionLabels" . }}
+{{- end -}}
+
+{{- define "countersign.versionLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}

@@ -60,6 +60,7 @@ pub(super) fn gateway(
             max_token_life: Duration::MAX,
             jwks: JwksSource::File(keys),
             token_review: None,
+            pod_facts: None,
         }],
         trust_domains: Vec::new(),
         resources: resources
@@ -70,15 +71,20 @@ pub(super) fn gateway(
         ca: CaSource::Directory(ca_directory(private)),
         state: base.state,
         kubernetes: base.kubernetes,
+        service: None,
         vault: base.vault,
         unmatched: base.unmatched,
         upstream: base.upstream,
         observe: Observe {
             decisions: base.observe.decisions,
+            audit: None,
             admin: None,
             otlp: None,
         },
         limits,
+        // Each run has policies and a root of its own.
+        continues_earlier_runs: false,
+        governance: base.governance,
     })
 }
 
@@ -96,6 +102,7 @@ fn defaults() -> anyhow::Result<Gateway> {
             key_file: None,
         },
         kubernetes: Cluster::in_cluster(),
+        service: None,
         vault: None,
         unmatched: Unmatched::Deny,
         upstream: Upstream {
@@ -106,10 +113,13 @@ fn defaults() -> anyhow::Result<Gateway> {
         },
         observe: Observe {
             decisions: DecisionSink::Stdout,
+            audit: None,
             admin: None,
             otlp: None,
         },
         limits: Limits::default(),
+        continues_earlier_runs: false,
+        governance: None,
     })
 }
 

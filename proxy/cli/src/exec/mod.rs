@@ -220,7 +220,7 @@ fn variables(
 ) -> Vec<(&'static str, String)> {
     let url = format!("http://token:{}@{address}", token.expose());
     let java = std::env::var("JAVA_TOOL_OPTIONS").ok();
-    let mut variables = environment::proxy(&url);
+    let mut variables = environment::proxy(&url, &[]);
     variables.extend(environment::trust(trust, java.as_deref()));
     variables
 }

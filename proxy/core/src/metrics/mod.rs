@@ -58,6 +58,7 @@ struct Inner {
     revision: Family<RevisionLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
+    on_last_good: Gauge,
     certificates: Family<CertificateLabel, Gauge>,
     restart_needed: Gauge,
     workload_api_up: Family<SocketLabel, Gauge>,
@@ -99,6 +100,7 @@ impl Metrics {
             revision: Family::default(),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
+            on_last_good: Gauge::default(),
             certificates: Family::default(),
             restart_needed: Gauge::default(),
             workload_api_up: Family::default(),
@@ -207,6 +209,11 @@ impl Metrics {
     /// A revision was rejected; the old one stays in effect.
     pub fn reload_failed(&self) {
         self.count_reload("rejected");
+    }
+
+    /// Whether the revision in force was kept by an earlier process, since the newest cannot be used.
+    pub fn on_last_good(&self, kept: bool) {
+        self.0.on_last_good.set(i64::from(kept));
     }
 
     /// When each certificate ends, by what it is for.

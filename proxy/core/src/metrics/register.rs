@@ -140,6 +140,11 @@ impl Inner {
             "Reloads of the resources, by result",
             self.reloads.clone(),
         );
+        registry.register(
+            "config_on_last_good_revision",
+            "Whether the gateway started on the revision that it had kept, since the newest could not be used",
+            self.on_last_good.clone(),
+        );
         registry.register_with_unit(
             "certificate_not_after_timestamp",
             "When a certificate that the gateway shows, issues with or trusts ends, as Unix time",

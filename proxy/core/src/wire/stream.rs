@@ -329,19 +329,22 @@ impl<IO: AsyncRead + AsyncWrite> AsyncRead for ClientStream<IO> {
         }
         if polled.is_ready() {
             let fresh = buffer.filled().get(before..).unwrap_or_default();
-            if !fresh.is_empty() {
+            if fresh.is_empty() {
+                this.connection_state.streams.left();
+                if matches!(polled, Poll::Ready(Ok(())))
+                    && let Some(heads) = this.heads
+                    && heads.awaits_answer(this.connection_state)
+                {
+                    *this.half_closed = Some(Box::new(HalfClosed::new()));
+                    return self.poll_half_closed(context);
+                }
+            } else {
                 let (heads, meter) = (this.heads.as_mut(), this.meter.as_mut());
                 let room = buffer.remaining();
                 if let Err(overrun) = note(heads, meter, fresh, room, this.connection_state) {
                     this.connection_state.overrun(overrun);
                     return Poll::Ready(Err(overrun.into()));
                 }
-            } else if matches!(polled, Poll::Ready(Ok(())))
-                && let Some(heads) = this.heads
-                && heads.awaits_answer(this.connection_state)
-            {
-                *this.half_closed = Some(Box::new(HalfClosed::new()));
-                return self.poll_half_closed(context);
             }
             return polled;
         }

@@ -21,6 +21,8 @@ pub enum Unserved {
     Malformed,
     /// Its head is larger than the bound.
     HeadTooLarge,
+    /// A CONNECT with a Content-Length: hyper ends the connection, and with it whatever else was in progress.
+    ConnectWithBody,
 }
 
 /// What became of the requests of one connection.
@@ -36,6 +38,8 @@ pub struct Streams {
     heads: AtomicU32,
     /// Whether frames wait to be sent.
     blocked: AtomicBool,
+    /// Whether the client sends nothing any more.
+    left: AtomicBool,
 }
 
 impl Streams {
@@ -52,6 +56,19 @@ impl Streams {
     /// Whether frames wait to be sent.
     pub(super) fn blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// The client has closed its side.
+    pub(super) fn left(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Why hyper ended the connection without an error, although nobody told it to and the client was there. To be
+    /// called after all that was not served was taken.
+    pub fn why_ended(&self) -> Option<Unserved> {
+        let [opened, known] = [&self.opened, &self.known].map(|it| it.load(Ordering::Relaxed));
+        let by_itself = opened > known && !self.left.load(Ordering::Relaxed);
+        by_itself.then_some(Unserved::ConnectWithBody)
     }
 
     fn reset(&self, code: u32) {

@@ -48,7 +48,7 @@ impl Clear {
         let caller = match self.own.caller(&self.context.access.identifier, None).await {
             Ok(caller) => caller,
             Err(refusal) => {
-                let mut response = self.refuse(refusal, None, None, in_flight);
+                let mut response = self.refuse_proof(refusal, &parts, in_flight);
                 if self.meta.slot.refuse() {
                     pipeline::last(&mut response);
                 }
@@ -83,6 +83,28 @@ impl Clear {
             received,
         };
         request.forward(parts, body, in_flight).await
+    }
+
+    /// Refuses the pod's proof, in the language of the API if that is final.
+    fn refuse_proof(
+        &self,
+        mut refusal: Refusal,
+        parts: &Parts,
+        in_flight: InFlightGuard,
+    ) -> Response<AnswerBody> {
+        let snapshot = self.context.access.snapshots.load_full();
+        refusal.was_of_unproven(&snapshot);
+        let received = Received::in_clear(parts, self.port).ok();
+        if let Some(received) = &received
+            && let Some(target) = snapshot
+                .policies()
+                .governing_target(received.authority().host())
+            && refusal.is_final_about_proof()
+        {
+            refusal = refusal.finally_at(target);
+        }
+        let asked = received.as_ref().map(|received| (received, parts));
+        self.refuse(refusal, None, asked, in_flight)
     }
 
     fn refuse(

@@ -33,6 +33,7 @@ use super::{
     AcceptContext,
     intercept::{InterceptMode, Intercepted},
     own_identity::OwnIdentity,
+    refused_tunnel::RefusedTunnel,
     tunnel::CarriedTunnel,
     unmatched::UnmatchedRequest,
 };
@@ -77,9 +78,9 @@ impl Explicit {
         let mut known = Known::default();
         if request.method() == Method::CONNECT {
             return match self.connect(request, &mut known).await {
-                Ok(()) => {
+                Ok(response) => {
                     in_flight.switch();
-                    Response::new(AnswerBody::empty())
+                    response.map(|()| AnswerBody::empty())
                 }
                 Err(refusal) => self.refuse(known, refusal, refusal::connect_answer, in_flight),
             };
@@ -113,12 +114,19 @@ impl Explicit {
         &self,
         mut request: Request<Incoming>,
         known: &mut Known,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Response<()>, Refusal> {
         no_violation(&self.connection_state)?;
         let upgrade = hyper::upgrade::on(&mut request);
         let authority = connect_target(&request)?;
         known.target = Some(TargetPart::connect(&authority));
-        let caller = self.identify(&request, known).await?;
+        let room = match request.version() {
+            Version::HTTP_2 => TUNNEL_OVER_HTTP2,
+            _ => TUNNEL,
+        };
+        let caller = match self.identify(&request, known).await {
+            Ok(caller) => caller,
+            Err(refusal) => return self.tell_inside(refusal, &authority, room, upgrade),
+        };
         let access = &self.context.access;
         let snapshot = access.snapshots.load_full();
         let recognition = snapshot.recognise(caller.facts());
@@ -131,26 +139,22 @@ impl Explicit {
         );
         match disposition? {
             Disposition::Intercept(_) => {
-                let room = match request.version() {
-                    Version::HTTP_2 => TUNNEL_OVER_HTTP2,
-                    _ => TUNNEL,
-                };
                 let purse = open_for(&self.context.budget, &caller, room)?;
                 self.intercept(Arc::clone(&caller), authority, purse, upgrade);
-                Ok(())
             }
             Disposition::Carry => {
                 let now = access.clock.now();
                 let permit = authorize::tunnel(&snapshot, &recognition, &caller, &authority, now)?;
                 let (outbound, granted) = (Outbound::permitted(&permit), (&permit, &*snapshot));
                 self.tunnel(&caller, &outbound, Some(granted), upgrade)
-                    .await
+                    .await?;
             }
             Disposition::Pass(passage) => {
                 let outbound = Outbound::unmatched(&passage);
-                self.tunnel(&caller, &outbound, None, upgrade).await
+                self.tunnel(&caller, &outbound, None, upgrade).await?;
             }
         }
+        Ok(Response::new(()))
     }
 
     /// Decrypts what follows.
@@ -170,12 +174,36 @@ impl Explicit {
             purse,
             closing: self.closing.child_token(),
         };
+        self.decrypt(intercepted, upgrade);
+    }
+
+    fn decrypt(&self, inside: impl upgraded::Inside + 'static, upgrade: OnUpgrade) {
         let in_flight = self.connection_state.begin();
         let slot = Arc::clone(&self.meta.slot);
         self.context.lifecycle.tasks.spawn(async move {
-            slot.within(upgraded::intercept(intercepted, upgrade)).await;
+            slot.within(upgraded::decrypt(inside, upgrade)).await;
             drop(in_flight);
         });
+    }
+
+    /// Opens the tunnel of a client whose proof is refused for good, so that its API's client understands it.
+    fn tell_inside(
+        &self,
+        refusal: Refusal,
+        authority: &Authority,
+        room: u64,
+        upgrade: OnUpgrade,
+    ) -> Result<Response<()>, Refusal> {
+        let (context, mode) = (&self.context, InterceptMode::Connect);
+        let refused = RefusedTunnel::open(context, &self.meta, mode, authority, refusal, room)?;
+        let response = refused.response();
+        let shared = room == TUNNEL_OVER_HTTP2;
+        if self.meta.slot.refuse() && shared {
+            // The tunnels that are open already are not cut.
+            self.closing.cancel();
+        }
+        self.decrypt(refused, upgrade);
+        Ok(response)
     }
 
     async fn absolute(
@@ -245,7 +273,7 @@ impl Explicit {
         mut request: Request<Incoming>,
         known: &mut Known,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let caller = self.identify(&request, known).await?;
+        let caller = self.identify_absolute(&request, known).await?;
         let AccessControl {
             snapshots,
             unmatched,
@@ -280,7 +308,7 @@ impl Explicit {
         request: Request<Incoming>,
         known: &mut Known,
     ) -> Result<Response<AnswerBody>, Refusal> {
-        let caller = self.identify(&request, known).await?;
+        let caller = self.identify_absolute(&request, known).await?;
         let (parts, body) = request.into_parts();
         let access = &self.context.access;
         let snapshot = access.snapshots.load_full();
@@ -321,6 +349,7 @@ impl Explicit {
         let mut record = self.context.recorder.open();
         record.entered(&self.meta);
         record.target = known.target;
+        refusal.was_of_unproven(&self.context.access.snapshots.load_full());
         if let Some(caller) = &known.caller {
             record.called_by(caller);
             refusal.was_of(caller, &self.context.access.snapshots.load_full());

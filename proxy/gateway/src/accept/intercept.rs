@@ -1,23 +1,21 @@
 //! TLS with the client in the name of the destination, after policy has allowed it, and the requests
 //! inside.
 
-use std::{io, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
-use countersign_config::host::Host;
 use countersign_core::{
     budget::Purse,
     destination::Authority,
-    reason::Reason,
-    tls_error,
-    wire::{connection_state::ConnectionState, meter::Overrun, protocol::Protocol},
+    wire::{connection_state::ConnectionState, protocol::Protocol},
 };
 use countersign_identity::Caller;
-use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{AcceptContext, metered::Metered, serve};
+use super::{
+    AcceptContext, serve,
+    tunnel_tls::{Decrypted, TunnelTls},
+};
 use crate::{
     pipeline::RequestHandler,
     refusal::Refusal,
@@ -53,70 +51,23 @@ pub(super) struct Intercepted {
 }
 
 impl Intercepted {
-    /// Like [`Self::run`], but refuses the tunnel if the client sent data (`early`) before the response to
-    /// CONNECT.
-    pub(super) async fn begin<IO>(self, stream: IO, early: &[u8])
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        if early.is_empty() {
-            return self.run(stream).await;
-        }
-        self.record(Refusal::new(
-            Reason::EarlyData,
-            "the client sent data before its CONNECT was answered",
-        ));
-    }
-
     /// Performs the TLS handshake and serves the requests inside until the tunnel ends.
     pub(super) async fn run<IO>(self, stream: IO)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limit = self.context.limits.handshake_timeout;
-        // Boxed, so that the future of the connection does not hold the handshake's.
-        let handshake = Box::pin(self.handshake(stream));
-        match tokio::time::timeout(limit, handshake).await {
-            Ok(Ok((stream, fronted))) => self.serve(stream, fronted).await,
-            Ok(Err(refusal)) => self.record(refusal),
-            Err(_) => self.record(Refusal::new(
-                Reason::ClientTls,
-                format!("the client did not finish the TLS handshake within {limit:?}"),
-            )),
+        let tls = TunnelTls {
+            context: &self.context,
+            authority: &self.authority,
+            purse: &self.purse,
+        };
+        match tls.greet(stream).await {
+            Ok((stream, fronted)) => self.serve(stream, fronted).await,
+            Err(refusal) => self.record(refusal),
         }
     }
 
-    /// The stream, and whether SNI names another host than CONNECT did. It is boxed because a TLS session
-    /// has more than a kilobyte and is moved several times.
-    async fn handshake<IO>(
-        &self,
-        stream: IO,
-    ) -> Result<(Box<TlsStream<Metered<IO>>>, bool), Refusal>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        let stream = Metered::new(stream, &self.purse);
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
-            .await
-            .map_err(|error| client_tls(&error))?;
-        let hello = start.client_hello();
-        // Without SNI, the name in CONNECT is the only one.
-        let fronted = hello
-            .server_name()
-            .is_some_and(|name| Host::parse(name).ok().as_ref() != Some(self.authority.host()));
-        let leaf = self.context.ca.leaf_in_time(self.authority.host()).await;
-        let config = leaf
-            .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
-        let mut stream = start.into_stream(config).await.map_err(|error| {
-            // A client that fronted wants the certificate of another host.
-            let refused = self.refused_leaf(&error).filter(|_| !fronted);
-            refused.unwrap_or_else(|| client_tls(&error))
-        })?;
-        stream.get_mut().0.greeted();
-        Ok((Box::new(stream), fronted))
-    }
-
-    async fn serve<IO>(self, stream: Box<TlsStream<Metered<IO>>>, fronted: bool)
+    async fn serve<IO>(self, stream: Decrypted<IO>, fronted: bool)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -172,20 +123,6 @@ impl Intercepted {
         }
     }
 
-    /// The refusal, if the client says that it does not accept the certificate that was issued for it.
-    fn refused_leaf(&self, error: &io::Error) -> Option<Refusal> {
-        let Some(rustls::Error::AlertReceived(alert)) = tls_error::find(error) else {
-            return None;
-        };
-        let alert = tls_error::is_about_certificate(*alert).then(|| tls_error::alert(*alert))?;
-        let (host, root) = (self.authority.host(), self.context.ca.root_file());
-        let detail = format!(
-            "the client says that {alert}; it was issued for {host} by the root in {}: mount the bundle with that root in the pod, and set the CA variable of its language",
-            root.display()
-        );
-        Some(Refusal::new(Reason::OwnCertificate, detail))
-    }
-
     /// Records that the tunnel was refused or failed.
     pub(super) fn record(self, refusal: Refusal) {
         let mut record = self.context.recorder.open();
@@ -197,18 +134,4 @@ impl Intercepted {
         }
         close(record, refusal);
     }
-}
-
-fn client_tls(error: &io::Error) -> Refusal {
-    if let Some(overrun) = Overrun::of(error) {
-        return overrun.into();
-    }
-    let departed = error.kind() == io::ErrorKind::UnexpectedEof;
-    let detail = if departed {
-        "the client left within the TLS handshake; most often it does not trust the gateway's root"
-            .to_owned()
-    } else {
-        format!("no TLS with the client: {}", tls_error::of_handshake(error))
-    };
-    Refusal::new(Reason::ClientTls, detail)
 }

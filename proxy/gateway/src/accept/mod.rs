@@ -10,10 +10,12 @@ mod intercept;
 mod listener;
 mod metered;
 mod own_identity;
+mod refused_tunnel;
 mod serve;
 mod tls;
 mod transparent;
 mod tunnel;
+mod tunnel_tls;
 mod unmatched;
 
 pub use acceptor::Acceptor;

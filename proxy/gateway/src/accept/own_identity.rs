@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use countersign_core::{reason::Reason, secret::Secret};
+use countersign_core::secret::Secret;
 use countersign_identity::{Caller, Identifier, OwnToken, Proof};
 
 use crate::refusal::Refusal;
@@ -26,35 +26,9 @@ impl OwnIdentity {
         let token = self.0.read().await?;
         let own = identifier.by_token(&token, Proof::OwnToken).await?;
         if let Some(presented) = presented {
-            let other = identifier
-                .by_token(presented, Proof::ServiceAccountToken)
-                .await?;
-            let pods = (&other.facts().pod, &own.facts().pod);
-            let another_pod = matches!(pods, (Some(other), Some(own)) if other != own);
-            if other.subject() != own.subject() || other.issuer() != own.issuer() || another_pod {
-                let detail = format!(
-                    "the client presented the token of {}, and this listener is of {}",
-                    shown(&other),
-                    shown(&own)
-                );
-                return Err(Refusal::new(Reason::IdentityInvalid, detail));
-            }
+            let presented = identifier.by_token(presented, Proof::ServiceAccountToken);
+            identifier.of_same_pod(&own, &*presented.await?)?;
         }
         Ok(own)
     }
-}
-
-/// Whose a proof is, for a sentence.
-fn shown(caller: &Caller) -> String {
-    let pod = caller
-        .facts()
-        .pod
-        .as_deref()
-        .map(|pod| format!(", pod {pod}"));
-    format!(
-        "{} (issuer {}{})",
-        caller.subject(),
-        caller.issuer(),
-        pod.unwrap_or_default()
-    )
 }

@@ -6,6 +6,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -233,6 +234,11 @@ where
     let serving = poll_fn(|context| {
         let polled = connection.as_mut().poll(context);
         told(polled.is_ready());
+        if matches!(polled, Poll::Ready(Ok(())))
+            && let Some(why) = streams.why_ended()
+        {
+            unserved(why);
+        }
         polled
     });
     tokio::select! {

@@ -32,6 +32,7 @@ use super::{
     intercept::{InterceptMode, Intercepted},
     metered::Metered,
     own_identity::OwnIdentity,
+    refused_tunnel::RefusedTunnel,
     serve, tunnel,
 };
 use crate::{
@@ -163,10 +164,7 @@ impl Transparent {
         };
         let caller = match self.caller().await {
             Ok(caller) => caller,
-            Err(refusal) => {
-                alert(&mut stream, &refusal).await;
-                return self.refuse(None, Some(&authority), refusal);
-            }
+            Err(refusal) => return self.tell_inside(refusal, &authority, stream).await,
         };
         match self.disposition(&caller, &authority) {
             Ok(Disposition::Intercept(_)) => {
@@ -186,6 +184,23 @@ impl Transparent {
                 let refusal = denied.into();
                 alert(&mut stream, &refusal).await;
                 self.refuse(Some(&caller), Some(&authority), refusal);
+            }
+        }
+    }
+
+    /// Refuses a client whose proof is refused, inside its TLS if it is final.
+    async fn tell_inside(
+        self,
+        refusal: Refusal,
+        authority: &Authority,
+        mut stream: Rewound<TcpStream>,
+    ) {
+        let (context, mode) = (&self.context, InterceptMode::Redirected);
+        match RefusedTunnel::open(context, &self.meta, mode, authority, refusal, TUNNEL) {
+            Ok(refused) => Box::pin(refused.run(stream)).await,
+            Err(refusal) => {
+                alert(&mut stream, &refusal).await;
+                self.refuse(None, Some(authority), refusal);
             }
         }
     }

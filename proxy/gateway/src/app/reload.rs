@@ -6,30 +6,32 @@
 
 use std::{
     fs,
-    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, SystemTime},
 };
 
 use countersign_authorize::Snapshot;
 use countersign_config::{
-    load::{self, Fingerprints, Loaded},
+    load::{self, Fingerprints, Loaded, ResourceText},
     problem::Problems,
     setting::Setting,
 };
 use notify::{RecursiveMode, Watcher};
-use rustix::process::setpriority_process;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
 
-use super::{config_file::ConfigFile, state::GatewayState};
+use super::{
+    config_file::ConfigFile,
+    last_good::LastGood,
+    low_priority::{Retired, at_low_priority},
+    state::GatewayState,
+};
 use crate::{
     ca::CaError,
     certificates::{self, Certificates},
@@ -62,10 +64,6 @@ const SLOW: Duration = Duration::from_secs(30);
 /// How long a change must have settled: files are often written one after the other.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// The `nice` value of the thread that reads new resources: where it competes with a worker for a core it
-/// gets about a tenth of it, which delays a revision by seconds at most.
-const NICENESS: i32 = 10;
-
 /// Takes new revisions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reloader(Arc<Shared>);
@@ -89,11 +87,37 @@ struct Shared {
     reloading: Mutex<InForce>,
 }
 
+/// The resources in force.
 #[derive(Debug)]
-struct InForce {
+pub(super) struct InForce {
     fingerprints: Fingerprints,
+    retired: Retired,
     /// Why the last attempt to replace them failed.
     rejected: Option<String>,
+    last_good: LastGood,
+}
+
+impl InForce {
+    /// Those of a start; `rejected` are the problems of newer ones that cannot be used.
+    pub(super) fn new(
+        fingerprints: Fingerprints,
+        last_good: LastGood,
+        rejected: Option<Problems>,
+    ) -> Self {
+        Self {
+            fingerprints,
+            retired: Retired::default(),
+            rejected: rejected.map(|problems| ReloadError::from(problems).to_string()),
+            last_good,
+        }
+    }
+
+    /// Keeps the texts with which the gateway starts, if they are not those that were kept.
+    pub(super) fn keep_at_start(&self, texts: &[ResourceText]) {
+        if self.rejected.is_none() {
+            self.last_good.keep(texts);
+        }
+    }
 }
 
 /// Names, times and sizes of files: if they are equal there is nothing to load.
@@ -105,9 +129,16 @@ impl Reloader {
         state: AdminState,
         directories: Vec<PathBuf>,
         certificates: Certificates,
-        fingerprints: Fingerprints,
+        in_force: InForce,
         setting: Setting,
     ) -> Self {
+        if let Some(rejected) = &in_force.rejected {
+            let metrics = gateway.recorder.metrics();
+            metrics.reload_failed();
+            metrics.on_last_good(true);
+            state.set_reload_error(Some(rejected));
+            state.set_started_on_last_good(true);
+        }
         let shared = Shared {
             gateway,
             state,
@@ -118,10 +149,7 @@ impl Reloader {
             changed: Notify::new(),
             forced: AtomicBool::new(false),
             seen: Mutex::default(),
-            reloading: Mutex::new(InForce {
-                fingerprints,
-                rejected: None,
-            }),
+            reloading: Mutex::new(in_force),
         };
         shared.have_seen();
         shared.report_certificates();
@@ -132,6 +160,18 @@ impl Reloader {
     pub(super) fn watch_config(&self, file: PathBuf, text: String) {
         self.0.config.get_or_init(|| ConfigFile::new(file, text));
         self.0.have_seen();
+    }
+
+    /// Tells in the decision log of newer resources that the start could not use.
+    pub(super) fn tell_start(&self) {
+        let in_force = self
+            .0
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(detail) = in_force.rejected.clone() {
+            self.0.gateway.tell(Happened::ReloadRejected { detail });
+        }
     }
 
     /// Loads everything again and puts it in force if it can be used.
@@ -231,6 +271,7 @@ impl Shared {
 
     /// Reloads if anything changed or someone asked.
     fn look(&self) {
+        self.in_force().retired.free_unused();
         let stamp = self.stamp();
         let forced = self.forced.swap(false, Ordering::Relaxed);
         {
@@ -250,19 +291,18 @@ impl Shared {
 
     fn reload(&self) -> Result<(), ReloadError> {
         // One at a time.
-        let mut in_force = self
-            .reloading
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.in_force();
         self.reload_proofs();
         if let Some(config) = self.config.get() {
             config.compare(&self.state, self.gateway.recorder.metrics());
         }
-        let result = self.take(&mut in_force.fingerprints);
+        let result = self.take(&mut in_force);
         match &result {
             Ok(()) => {
                 in_force.rejected = None;
                 self.state.set_reload_error(None);
+                self.state.set_started_on_last_good(false);
+                self.gateway.recorder.metrics().on_last_good(false);
             }
             Err(error) => {
                 self.gateway.recorder.metrics().reload_failed();
@@ -294,7 +334,7 @@ impl Shared {
         self.certificates.report(&self.state, metrics);
     }
 
-    fn take(&self, in_force: &mut Fingerprints) -> Result<(), ReloadError> {
+    fn take(&self, in_force: &mut InForce) -> Result<(), ReloadError> {
         let loaded = self.load()?;
         warn(&loaded.warnings);
         let GatewayState {
@@ -319,35 +359,35 @@ impl Shared {
         credential
             .health
             .retain(in_use.map(|credential| &credential.name));
+        access
+            .identifier
+            .want_pods(|cluster| next.policies().namespaces_asked_about(cluster));
         access.snapshots.store(next);
         recorder.metrics().reloaded(&revision, access.clock.now());
         self.state.set_revision(&revision);
         tracing::info!(%revision, "a new revision is in force");
-        let changes = in_force.changes(&loaded.fingerprints);
-        *in_force = loaded.fingerprints;
-        let previous = previous.revision().to_string();
-        self.gateway.tell(Happened::Reloaded { previous, changes });
+        let changes = in_force.fingerprints.changes(&loaded.fingerprints);
+        in_force.fingerprints = loaded.fingerprints;
+        let before = previous.revision().to_string();
+        in_force.retired.push(previous);
+        self.gateway.tell(Happened::Reloaded {
+            previous: before,
+            changes,
+        });
+        in_force.last_good.keep(&loaded.texts);
         Ok(())
     }
 
-    /// Reads the resources in a thread of low priority, so that requests do not have to wait for it.
+    /// Reads the resources so that requests do not have to wait for it.
     fn load(&self) -> Result<Loaded, Problems> {
         let setting = self.setting.later(self.gateway.access.clock.now());
-        let read = || load::resources_in(&self.directories, &setting);
-        let unhurried = || {
-            // For this thread only. If that is not permitted, the thread has normal priority.
-            if let Err(error) = setpriority_process(None, NICENESS) {
-                tracing::debug!(%error, "the reload has the priority of requests");
-            }
-            read()
-        };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("reload".to_owned());
-            match thread.spawn_scoped(scope, unhurried) {
-                Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_) => read(),
-            }
-        })
+        at_low_priority(|| load::resources_in(&self.directories, &setting))
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watched(&self) -> Vec<PathBuf> {

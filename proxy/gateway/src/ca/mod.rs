@@ -140,6 +140,8 @@ pub struct Ca {
     /// `None` until something is intercepted.
     intermediate: ArcSwapOption<Intermediate>,
     issuing: Mutex<Issuing>,
+    /// When the root replaced another one.
+    replaced_another_at: ArcSwapOption<Timestamp>,
     leaves: moka::sync::Cache<Host, Arc<Leaf>>,
 }
 
@@ -182,6 +184,7 @@ impl Ca {
             template: ServerTemplate::new()?,
             intermediate: ArcSwapOption::empty(),
             issuing: Mutex::default(),
+            replaced_another_at: ArcSwapOption::empty(),
             leaves: moka::sync::Cache::new(leaves),
         })
     }
@@ -256,6 +259,16 @@ impl Ca {
     /// The file with the root's certificate and key.
     pub fn root_file(&self) -> &Path {
         self.root.path()
+    }
+
+    /// When the root replaced another that clients may still trust.
+    pub fn set_replaced_another_at(&self, at: Option<Timestamp>) {
+        self.replaced_another_at.store(at.map(Arc::new));
+    }
+
+    /// When the root replaced another that clients may still trust, if it did.
+    pub fn replaced_another_at(&self) -> Option<Timestamp> {
+        self.replaced_another_at.load().as_deref().copied()
     }
 
     /// The root, with its validity. The intermediate and the leaves are made when they are needed.

@@ -1,4 +1,5 @@
-//! The admin endpoint: health, readiness, version, metrics and the status of credentials, read-only.
+//! The admin endpoint: health, readiness, version, metrics, the status of credentials and the latest records,
+//! read-only.
 //!
 //! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed.
 //! Connections are bounded in number and in time, and always accepted: a new one replaces one that sends
@@ -14,8 +15,8 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
-    extract::State,
-    http::{StatusCode, header},
+    extract::{Query, State},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -34,11 +35,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use uuid::Uuid;
+
+use super::{DecisionLog, log::Recent};
 
 /// Connections at a time, of which one source has no more than half.
 const CONNECTIONS: usize = 128;
@@ -66,12 +70,14 @@ struct Shared {
     scraping: tokio::sync::Mutex<()>,
     status: ArcSwap<Status>,
     credentials: OnceLock<(Arc<Credentials>, Arc<HealthRegistry>)>,
+    recent: OnceLock<Arc<Recent>>,
 }
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Status {
-    /// The listeners are bound, clients accept the certificate of one of them, and a revision is in force.
+    /// The listeners are bound, clients accept the certificate of one of them, a revision is in force, and
+    /// callers can be identified.
     ready: bool,
     /// No new connections are taken.
     draining: bool,
@@ -79,6 +85,12 @@ struct Status {
     revision: Option<Arc<str>>,
     /// Why the newest revision was not taken; the one in force is older.
     reload_error: Option<String>,
+    /// The gateway started on the revision that it kept, since the newest could not be used.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    started_on_last_good: bool,
+    /// What identifying callers has waited for since the start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waiting_for: Vec<String>,
     /// The keys of the Gateway file that have changed since the start; they need a restart.
     restart_needed: Vec<String>,
     /// Why the Gateway file can no longer be used; the gateway would not start again.
@@ -86,9 +98,17 @@ struct Status {
     listeners: Vec<ListenerStatus>,
     /// The certificates that the gateway shows, issues with and trusts.
     certificates: Vec<CertificateStatus>,
-    /// No client accepts the certificate of any listener.
     #[serde(skip)]
-    unusable: bool,
+    hindered: Hindered,
+}
+
+/// What keeps a gateway whose listeners are bound from being ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Hindered {
+    /// No client accepts the certificate of any listener.
+    by_certificates: bool,
+    /// No caller can be identified yet.
+    by_identity: bool,
 }
 
 /// A certificate, and how it stands.
@@ -123,6 +143,7 @@ impl AdminState {
             scraping: tokio::sync::Mutex::default(),
             status: ArcSwap::default(),
             credentials: OnceLock::new(),
+            recent: OnceLock::new(),
         }))
     }
 
@@ -131,6 +152,11 @@ impl AdminState {
         self.0
             .credentials
             .get_or_init(|| (Arc::clone(credentials), Arc::clone(healths)));
+    }
+
+    /// Sets the log whose latest records are shown. Only the first call counts.
+    pub fn set_log(&self, log: &DecisionLog) {
+        self.0.recent.get_or_init(|| Arc::clone(log.recent()));
     }
 
     /// Whether requests can be served.
@@ -152,6 +178,20 @@ impl AdminState {
     pub fn set_reload_error(&self, error: Option<&str>) {
         let error = error.map(shown);
         self.change(|status| status.reload_error.clone_from(&error));
+    }
+
+    /// Whether the revision in force is the one that was kept by an earlier process.
+    pub fn set_started_on_last_good(&self, kept: bool) {
+        self.change(|status| status.started_on_last_good = kept);
+    }
+
+    /// Whether callers of any source can be identified, and what the others wait for.
+    pub fn set_identity(&self, usable: bool, waiting_for: &[String]) {
+        let waiting_for: Vec<_> = waiting_for.iter().map(|why| shown(why)).collect();
+        self.change(|status| {
+            status.hindered.by_identity = !usable;
+            status.waiting_for.clone_from(&waiting_for);
+        });
     }
 
     /// How the Gateway file differs from the one that the gateway started with.
@@ -176,7 +216,7 @@ impl AdminState {
     pub fn set_certificates(&self, certificates: &[CertificateStatus], serves: bool) {
         self.change(|status| {
             certificates.clone_into(&mut status.certificates);
-            status.unusable = !serves;
+            status.hindered.by_certificates = !serves;
         });
     }
 
@@ -265,12 +305,13 @@ fn router(state: AdminState) -> Router<()> {
         .route("/version", get(version))
         .route("/metrics", get(metrics))
         .route("/credentials", get(credentials))
+        .route("/records", get(records))
         .with_state(state)
 }
 
 async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible> {
     let mut status = Status::clone(&state.0.status.load());
-    status.ready &= !status.unusable;
+    status.ready &= status.hindered == Hindered::default();
     let code = if status.ready && !status.draining {
         StatusCode::OK
     } else {
@@ -288,6 +329,43 @@ async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus>
     let credentials = state.0.credentials.get();
     let status = credentials.map(|(all, healths)| all.status().with(healths));
     Json(status.unwrap_or_default())
+}
+
+/// What is asked of `/records`.
+#[derive(Debug, Deserialize)]
+struct RecordsQuery {
+    /// One record.
+    id: Option<String>,
+    /// Only what came after an earlier answer: the number in its `countersign-next`.
+    after: Option<u64>,
+}
+
+/// The latest lines of the decision log, as they were written.
+async fn records(State(state): State<AdminState>, Query(query): Query<RecordsQuery>) -> Response {
+    const LINES: &str = "application/x-ndjson";
+    let Some(recent) = state.0.recent.get() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let Some(id) = query.id else {
+        let (lines, next) = recent.after(query.after.unwrap_or_default());
+        let headers = [
+            (header::CONTENT_TYPE, LINES.to_owned()),
+            (
+                HeaderName::from_static("countersign-next"),
+                next.to_string(),
+            ),
+        ];
+        return (headers, lines).into_response();
+    };
+    let Ok(id) = Uuid::parse_str(&id) else {
+        let sentence = "an id is the UUID of a refusal, as in its Proxy-Status\n";
+        return (StatusCode::BAD_REQUEST, sentence).into_response();
+    };
+    if let Some(line) = recent.find(&id.hyphenated().to_string()) {
+        return ([(header::CONTENT_TYPE, LINES)], line).into_response();
+    }
+    let sentence = "not among this gateway's latest records; look in the decision log\n";
+    (StatusCode::NOT_FOUND, sentence).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {

@@ -14,9 +14,10 @@ use std::{
 use countersign_config::{
     model::{Policy, ResourceName, SlotName, Workload},
     path::CanonicalPath,
-    policy::Nearest,
+    policy::{Nearest, PodFacts},
 };
 use countersign_core::destination::Authority;
+use countersign_identity::SignedClaims;
 use http::{Method, uri::PathAndQuery};
 use uuid::Uuid;
 
@@ -40,6 +41,8 @@ pub struct Entry {
     pub original_destination: Option<SocketAddr>,
     /// The proven caller.
     pub caller: Option<Arc<CallerPart>>,
+    /// What a token says that proved no caller, if its signature is its issuer's.
+    pub refused_token: Option<Arc<SignedClaims>>,
     /// The workload of the caller.
     pub workload: Option<Arc<Workload>>,
     /// The policy that decided.
@@ -70,6 +73,7 @@ impl Entry {
             client: None,
             original_destination: None,
             caller: None,
+            refused_token: None,
             workload: None,
             policy: None,
             target: None,
@@ -144,6 +148,8 @@ pub struct CallerPart {
     pub subject: Option<Arc<str>>,
     /// The pod's name.
     pub pod: Option<Arc<str>>,
+    /// What the Kubernetes API said of the pod, if it was asked.
+    pub kubernetes: Option<Arc<PodFacts>>,
     /// The token's `jti`, or the certificate's serial number.
     pub token_id: Option<Arc<str>>,
 }

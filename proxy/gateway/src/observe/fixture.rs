@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_config::{
     host::Host,
-    model::{Conditions, Mode, Policy, RateLimitScope, ResourceName, Slots, Target, Workload},
-    policy::{Mismatch, Nearest},
+    model::{
+        Approval, Conditions, Mode, Policy, RateLimitScope, ResourceName, Slots, Target, Workload,
+    },
+    policy::{Mismatch, Nearest, PodFacts},
 };
 use countersign_core::{clock::Clock, destination::Authority, metrics::Metrics};
 use http::{Method, uri::PathAndQuery};
@@ -35,6 +37,7 @@ pub(super) fn caller(subject: &str) -> Arc<CallerPart> {
         issuer: Some("prod-eu".into()),
         subject: Some(subject.into()),
         pod: None,
+        kubernetes: None,
         token_id: None,
     })
 }
@@ -54,6 +57,12 @@ pub(super) fn fill(entry: &mut Entry) {
         issuer: Some("prod-eu".into()),
         subject: Some("system:serviceaccount:qa:nightly-dashboard".into()),
         pod: Some("nightly-dashboard-29341-x8k2p".into()),
+        kubernetes: Some(Arc::new(PodFacts {
+            node: Some("node-1".to_owned()),
+            job: Some("nightly-dashboard-29341".to_owned()),
+            cron_job: Some("nightly-dashboard".to_owned()),
+            ..PodFacts::default()
+        })),
         token_id: Some("7a357c9a-0f0e-4d0c-8a3b-6d1f2e3c4b5a".into()),
     }));
     entry.target = Some(TargetPart {
@@ -124,6 +133,7 @@ fn policy(workload: &Arc<Workload>) -> Policy {
         allow: Vec::new(),
         conditions: Conditions::default(),
         mode: Mode::Enforce,
+        approval: Approval::default(),
     }
 }
 

@@ -182,6 +182,20 @@ impl<'l> Object<'l> {
         line.push(b']');
     }
 
+    /// A list of texts.
+    pub(super) fn texts<'t>(&mut self, key: Key, items: impl IntoIterator<Item = &'t str>) {
+        let most = self.most;
+        let line = self.key(key);
+        line.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                line.push(b',');
+            }
+            write_text(item, most, line);
+        }
+        line.push(b']');
+    }
+
     fn key(&mut self, key: Key) -> &mut Vec<u8> {
         // The first has no comma before it.
         let from = usize::from(std::mem::take(&mut self.empty));

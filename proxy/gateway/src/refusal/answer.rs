@@ -29,17 +29,25 @@ pub fn answer(refusal: &Refusal, record: &Entry) -> Response<Bytes> {
     response
 }
 
-/// The response to a refused CONNECT, of which most clients show only the status.
+/// The response to a refused CONNECT, of which most clients show only the status line.
 pub fn connect_answer(refusal: &Refusal, record: &Entry) -> Response<Bytes> {
     let told = Told::of(refusal, record);
     let mut response = told.problem();
+    told.phrase(&mut response);
     told.decorate(&mut response, refusal.retry_after);
+    response
+}
+
+/// The response to a CONNECT in whose tunnel the refusal follows. Most clients do not read its fields; a relay does.
+pub fn told_inside(refusal: &Refusal, record: &Entry) -> Response<()> {
+    let mut response = Response::new(());
+    Told::of(refusal, record).decorate(&mut response, None);
     response
 }
 
 /// The API's own format for this request, if the refusal has it.
 fn shape<'r>(refusal: &'r Refusal, record: &Entry) -> Option<&'r RefusalShape> {
-    let language = refusal.reason.facts().language;
+    let language = refusal.language;
     let shapes = refusal.target.as_ref()?.refusal.as_ref();
     let shapes = shapes.filter(|_| language != Language::Http)?;
     let asked = record.target.as_ref()?;
@@ -60,6 +68,9 @@ fn says_why_in_its_body(method: &Method) -> bool {
 /// What a caller learns of a refusal. Nothing of the policy is in it.
 struct Told<'r> {
     facts: &'static Facts,
+    language: Language,
+    /// HTTP's status.
+    status: u16,
     /// Who is responsible for the caller's own workload; empty if it is not known.
     owner: &'r str,
     /// The record's id.
@@ -68,9 +79,16 @@ struct Told<'r> {
 
 impl<'r> Told<'r> {
     fn of(refusal: &'r Refusal, record: &'r Entry) -> Self {
+        let facts = refusal.reason.facts();
         let workload = refusal.workload.as_ref().or(record.workload.as_ref());
         Self {
-            facts: refusal.reason.facts(),
+            facts,
+            language: refusal.language,
+            // 407 is a proxy's: from an API it makes clients fail without a word.
+            status: match (refusal.language, facts.status) {
+                (Language::Api, 407) => 403,
+                (_, status) => status,
+            },
             owner: workload.map_or("", |workload| workload.owner.as_str()),
             id: record.id.to_string(),
         }
@@ -92,20 +110,25 @@ impl<'r> Told<'r> {
             body => body.to_string(),
         };
         let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() = status(match self.facts.language {
+        *response.status_mut() = status(match self.language {
             Language::Api => shape.status,
-            Language::Http | Language::ApiBody => self.facts.status,
+            Language::Http | Language::ApiBody => self.status,
         });
         if let Ok(content_type) = HeaderValue::from_str(&shape.content_type) {
             response.headers_mut().insert(CONTENT_TYPE, content_type);
         }
-        // Some clients show nothing but the status line: Python's urllib, and so slack_sdk for uploads.
-        if response.status().is_client_error()
-            && let Ok(phrase) = ReasonPhrase::try_from(self.explanation().into_bytes())
-        {
-            response.extensions_mut().insert(phrase);
+        if response.status().is_client_error() {
+            self.phrase(&mut response);
         }
         response
+    }
+
+    /// Some clients show nothing but the status line: Python's urllib, and so `slack_sdk` for uploads, and most
+    /// of them for CONNECT.
+    fn phrase<B>(&self, response: &mut Response<B>) {
+        if let Ok(phrase) = ReasonPhrase::try_from(self.explanation().into_bytes()) {
+            response.extensions_mut().insert(phrase);
+        }
     }
 
     /// Fills in every text of the shape's body. What is filled in is not looked through again.
@@ -149,7 +172,7 @@ impl<'r> Told<'r> {
         let mut body = json!({
             "type": format!("https://countersign.dev/reasons#{}", self.facts.code),
             "title": self.facts.caller,
-            "status": self.facts.status,
+            "status": self.status,
             "detail": self.explanation(),
             "reason": self.facts.code,
             "instance": format!("urn:uuid:{}", self.id),
@@ -158,7 +181,7 @@ impl<'r> Told<'r> {
             body["owner"] = self.owner.into();
         }
         let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = status(self.facts.status);
+        *response.status_mut() = status(self.status);
         response.headers_mut().insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
@@ -166,9 +189,9 @@ impl<'r> Told<'r> {
         response
     }
 
-    fn decorate(&self, response: &mut Response<Bytes>, retry: Option<Duration>) {
+    fn decorate<B>(&self, response: &mut Response<B>, retry: Option<Duration>) {
         let headers = response.headers_mut();
-        let kind = proxy_error_type(self.facts.status);
+        let kind = proxy_error_type(self.status);
         let text = format!(
             "countersign; error={kind}; details=\"{}; {}\"",
             self.facts.code, self.id

@@ -6,19 +6,21 @@ use super::Refusal;
 use countersign_authorize::Denied;
 use countersign_core::{budget::Short, reason::Reason, slots::NoPlace, wire::meter::Overrun};
 use countersign_credential::CredentialError;
-use countersign_identity::IdentifyError;
+use countersign_identity::{IdentifyError, Unproven};
 use countersign_upstream::{forward::ForwardError, inject::InjectError};
 
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         Self {
             reason: denied.reason,
+            language: denied.reason.facts().language,
             detail: denied.detail,
             nearest: denied.nearest,
             workload: denied.workload,
             target: denied.target,
             retry_after: denied.retry_after,
             disconnected: false,
+            unproven: None,
         }
     }
 }
@@ -86,6 +88,14 @@ impl From<IdentifyError> for Refusal {
         if let IdentifyError::Throttled { again, .. } = error {
             refusal.retry_after = Some(again);
         }
+        refusal
+    }
+}
+
+impl From<Unproven> for Refusal {
+    fn from(unproven: Unproven) -> Self {
+        let mut refusal = Self::from(unproven.error().clone());
+        refusal.unproven = Some(Box::new(unproven));
         refusal
     }
 }

@@ -6,7 +6,7 @@
 mod answer;
 mod from;
 
-pub use answer::{answer, connect_answer};
+pub use answer::{answer, connect_answer, told_inside};
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,16 @@ use countersign_config::{
     model::{Target, TransportFaults, Workload},
     policy::Nearest,
 };
-use countersign_core::reason::Reason;
-use countersign_identity::Caller;
+use countersign_core::reason::{Language, Reason};
+use countersign_identity::{Caller, Unproven};
 
 /// A refusal: nothing was sent upstream, or there was no response.
 #[derive(Debug)]
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
+    /// The format of the response.
+    pub language: Language,
     /// A sentence with details for the operator; contains no secret.
     pub detail: String,
     /// For a policy miss, the rule that came nearest.
@@ -35,6 +37,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Whether a client that calls the API itself would have met a closed or refused connection.
     pub disconnected: bool,
+    /// The proof that is refused, if that is why.
+    pub unproven: Option<Box<Unproven>>,
 }
 
 impl Refusal {
@@ -42,12 +46,14 @@ impl Refusal {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
+            language: reason.facts().language,
             detail: detail.into(),
             nearest: None,
             workload: None,
             target: None,
             retry_after: None,
             disconnected: false,
+            unproven: None,
         }
     }
 
@@ -62,6 +68,27 @@ impl Refusal {
         if self.workload.is_none() {
             self.workload = snapshot.workload_of(caller).cloned();
         }
+    }
+
+    /// Notes the workload whose token was refused, so that its owner is named.
+    pub fn was_of_unproven(&mut self, snapshot: &Snapshot) {
+        let unproven = self.unproven.as_ref();
+        if let Some(claims) = unproven.and_then(|unproven| unproven.claims()) {
+            self.workload = snapshot.workload_like(&claims.facts()).cloned();
+        }
+    }
+
+    /// Whether it is about a proof of which it is known whose it is, and which stays refused.
+    pub fn is_final_about_proof(&self) -> bool {
+        let unproven = self.unproven.as_ref();
+        unproven.is_some_and(|unproven| unproven.is_final())
+    }
+
+    /// The same refusal, as a final one in the error format of `target`.
+    #[must_use]
+    pub fn finally_at(mut self, target: &Arc<Target>) -> Self {
+        self.language = Language::Api;
+        self.at(target)
     }
 
     /// The same refusal, in the error format of `target`.

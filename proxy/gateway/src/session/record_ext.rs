@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use countersign_authorize::{Permit, Received, Snapshot};
 use countersign_core::{
-    destination::{Authority, HTTPS},
+    destination::{Authority, HTTP, HTTPS},
+    http_error,
     reason::{Blame, Reason},
     wire::{
         connection_state::{ConnectionState, Violation},
@@ -14,7 +15,7 @@ use countersign_core::{
 };
 use countersign_identity::Caller;
 use countersign_upstream::forward::{ConnectionInfo, Sent};
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request::Parts, uri::Scheme};
 
 use super::{ConnectionMeta, Session};
 use crate::{
@@ -65,32 +66,27 @@ impl Record {
 
     /// Notes the request's target before it is checked.
     pub fn asked(&mut self, parts: &Parts, session: &Session) {
-        let Some(tunnel) = &session.tunnel else {
-            return;
-        };
+        if let Some(tunnel) = &session.tunnel {
+            self.asked_inside(parts, &tunnel.authority, tunnel.protocol);
+        }
+    }
+
+    /// Notes the target of a request in the tunnel to `authority`.
+    pub fn asked_inside(&mut self, parts: &Parts, authority: &Authority, protocol: Protocol) {
         self.target = Some(TargetPart {
             name: None,
-            authority: tunnel.authority.clone(),
+            authority: authority.clone(),
             method: Some(parts.method.clone()),
             path: parts.uri.path_and_query().cloned().map(Into::into),
-            protocol: tunnel.protocol.as_str(),
+            protocol: protocol.as_str(),
         });
     }
 
     /// Notes the target of a request in absolute form that failed its checks, if its authority is one.
     pub fn asked_absolutely(&mut self, parts: &Parts) {
-        if self.target.is_some() {
-            return;
+        if self.target.is_none() {
+            self.target = TargetPart::of_uri(&parts.method, &parts.uri, parts.version);
         }
-        let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-        let parsed = authority.and_then(|text| Authority::with_default_port(text, HTTPS).ok());
-        self.target = parsed.map(|authority| TargetPart {
-            name: None,
-            authority,
-            method: Some(parts.method.clone()),
-            path: parts.uri.path_and_query().cloned().map(Into::into),
-            protocol: Protocol::from_version(parts.version).as_str(),
-        });
     }
 
     /// Notes the request's target after it was checked.
@@ -170,6 +166,7 @@ impl CallerPart {
             issuer: Some(caller.issuer().into()),
             subject: Some(caller.subject().into()),
             pod: caller.facts().pod.clone(),
+            kubernetes: caller.facts().kubernetes.clone(),
             token_id: caller.token_id().map(Into::into),
         }
     }
@@ -185,6 +182,27 @@ impl TargetPart {
             path: None,
             protocol: "connect",
         }
+    }
+
+    /// Where a request in absolute form was to go that was not checked yet, if its authority is one.
+    pub fn asked<B>(request: &Request<B>) -> Option<Self> {
+        Self::of_uri(request.method(), request.uri(), request.version())
+    }
+
+    fn of_uri(method: &Method, uri: &Uri, version: Version) -> Option<Self> {
+        let port = if uri.scheme() == Some(&Scheme::HTTP) {
+            HTTP
+        } else {
+            HTTPS
+        };
+        let authority = Authority::with_default_port(uri.authority()?.as_str(), port).ok()?;
+        Some(Self {
+            name: None,
+            authority,
+            method: Some(method.clone()),
+            path: uri.path_and_query().cloned().map(Into::into),
+            protocol: Protocol::from_version(version).as_str(),
+        })
     }
 
     /// Where a request in absolute form was to go.
@@ -225,7 +243,11 @@ pub fn close(mut record: Record, mut refusal: Refusal) {
     if let (Some(part), Some(target)) = (&mut record.target, &refusal.target) {
         part.name = Some(target.name.clone());
     }
-    if record.workload.is_none() {
+    if let Some(unproven) = &refusal.unproven {
+        if record.caller.is_none() {
+            record.refused_token = unproven.claims().cloned();
+        }
+    } else if record.workload.is_none() {
         record.workload = refusal.workload;
     }
     record.nearest = refusal.nearest;
@@ -287,7 +309,7 @@ impl BrokenConnection<'_> {
             let detail = "the head did not arrive within limits.headTimeout".to_owned();
             (Reason::HeadTimeout, detail)
         } else {
-            let detail = format!("the client broke HTTP: {error}");
+            let detail = format!("the client broke HTTP: {}", http_error::sentence(error));
             (Reason::RequestMalformed, detail)
         };
         self.close(Refusal::new(reason, detail));
@@ -298,6 +320,7 @@ impl BrokenConnection<'_> {
         self.close(match why {
             Unserved::Malformed => Refusal::new(Reason::RequestMalformed, MALFORMED),
             Unserved::HeadTooLarge => Refusal::new(Reason::HeadTooLarge, HEAD_TOO_LARGE),
+            Unserved::ConnectWithBody => Refusal::new(Reason::RequestMalformed, CONNECT_WITH_BODY),
         });
     }
 
@@ -320,6 +343,8 @@ impl BrokenConnection<'_> {
 const HEAD_TOO_LARGE: &str = "the head is larger than limits.headBytes allows (16 KiB before the caller is identified), or has more than 100 headers";
 
 const MALFORMED: &str = "a request over HTTP/2 was malformed and was reset with PROTOCOL_ERROR before anything else of it was known (RFC 9113, section 8): a pseudo-header such as :path or :authority is invalid, missing or there twice, there is a connection header such as Connection or Transfer-Encoding, Content-Length is wrong, or :protocol is used though extended CONNECT is not offered";
+
+const CONNECT_WITH_BODY: &str = "a CONNECT over HTTP/2 had a Content-Length other than 0, and a CONNECT has no body (RFC 9113, section 8.5): the connection was closed, with whatever else was in progress on it";
 
 fn timed_out(error: &hyper::Error) -> bool {
     std::error::Error::source(error)

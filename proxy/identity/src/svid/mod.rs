@@ -162,6 +162,20 @@ impl TrustDomains {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.domains.len()
+    }
+
+    /// Those that have had no bundle, in a sentence each.
+    pub(super) fn without_bundle(&self) -> impl Iterator<Item = String> {
+        let without = |domain: &&Arc<TrustDomain>| domain.bundle.load().is_none();
+        self.domains.iter().filter(without).map(|domain| {
+            let name = domain.name.as_str();
+            format!("the agent has not given the bundle of trust domain {name} yet")
+        })
+    }
+
     /// Notified whenever a bundle may have changed.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

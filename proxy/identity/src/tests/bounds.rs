@@ -25,6 +25,7 @@ async fn from(gateway: &WithFile, source: IpAddr, token: &Secret) -> Result<(), 
         .identifier
         .by_token_from(Some(source), token, proof)
         .await;
+    let caller = caller.map_err(|unproven| unproven.error().clone());
     caller.map(drop)
 }
 
@@ -172,7 +173,7 @@ async fn t59_reviews_at_once_are_bounded() {
         let told = refused.to_string();
         waited += usize::from(told.contains("32 other reviews are in progress"));
         assert!(
-            matches!(refused, IdentifyError::ReviewUnavailable { .. }),
+            matches!(refused.error(), IdentifyError::ReviewUnavailable { .. }),
             "{told}"
         );
     }

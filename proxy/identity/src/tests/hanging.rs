@@ -50,7 +50,8 @@ fn presents(identifier: &Arc<Identifier>, token: Secret) -> JoinHandle<Result<()
     let identifier = Arc::clone(identifier);
     tokio::spawn(async move {
         let caller = identifier.by_token(&token, Proof::ServiceAccountToken);
-        caller.await.map(drop)
+        let caller = caller.await.map_err(|unproven| unproven.error().clone());
+        caller.map(drop)
     })
 }
 

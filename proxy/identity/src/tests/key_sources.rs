@@ -70,7 +70,9 @@ fn identifier(server: &MockServer) -> Identifier {
 
 async fn by(identifier: &Identifier, token: &Secret) -> Result<(), IdentifyError> {
     let caller = identifier.by_token(token, Proof::ServiceAccountToken).await;
-    caller.map(|_| ())
+    caller
+        .map(|_| ())
+        .map_err(|unproven| unproven.error().clone())
 }
 
 fn is_unavailable(result: &Result<(), IdentifyError>) -> bool {
@@ -394,4 +396,37 @@ fn roots_that_cannot_be_used_are_told_at_the_start() {
     let params = rcgen::CertificateParams::new(["ca.test".to_owned()]).unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
     assert!(new(write(directory.path(), "good.crt", &pem)).is_ok());
+}
+
+/// Whoever chose an algorithm that cannot be checked here is not the pod, if its issuer publishes the key.
+#[rstest]
+#[case::published(
+    "p521",
+    "KeysUnavailable",
+    "ES512, and the key \"p521\" in its key set cannot be used"
+)]
+#[case::of_another_kind("rsa-1", "AlgorithmNotAllowed", "it is \"ES512\", and may be RS256")]
+#[case::not_published("unknown", "AlgorithmNotAllowed", "it is \"ES512\", and may be RS256")]
+#[tokio::test]
+async fn an_algorithm_that_is_not_supported_blames_who_chose_it(
+    #[case] kid: &str,
+    #[case] expected: &str,
+    #[case] told: &str,
+) {
+    let p521 =
+        json!({ "kty": "EC", "crv": "P-521", "kid": "p521", "alg": "ES512", "x": "AA", "y": "AA" });
+    let document = json!({ "keys": [RSA.jwk(), p521] });
+    let gateway = WithFile::of_document(&document.to_string());
+    let header = json!({ "alg": "ES512", "kid": kid });
+    let message = format!(
+        "{}.{}",
+        encode(header.to_string()),
+        encode(claims().to_string())
+    );
+    let error = gateway
+        .by(&Secret::new(format!("{message}.AAAA")))
+        .await
+        .unwrap_err();
+    assert_eq!(kind(&error), expected);
+    assert!(error.to_string().contains(told), "{error}");
 }

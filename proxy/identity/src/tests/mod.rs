@@ -9,6 +9,7 @@ mod key_sources;
 mod reviews;
 mod tls;
 mod tokens;
+mod unproven;
 
 use std::{path::Path, sync::LazyLock, time::Duration};
 
@@ -18,7 +19,10 @@ use aws_lc_rs::{
     signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use countersign_config::model::{self, JwksSource};
+use countersign_config::{
+    model::{self, JwksSource},
+    policy::CallerFacts,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -193,6 +197,7 @@ fn issuer(jwks: JwksSource) -> model::Issuer {
         max_token_life: Duration::from_hours(24),
         jwks,
         token_review: None,
+        pod_facts: None,
     }
 }
 
@@ -227,7 +232,8 @@ impl WithFile {
 
     async fn by(&self, token: &Secret) -> Result<Arc<Caller>, IdentifyError> {
         let proof = Proof::ServiceAccountToken;
-        self.identifier.by_token(token, proof).await
+        let caller = self.identifier.by_token(token, proof).await;
+        caller.map_err(|unproven| unproven.error().clone())
     }
 }
 

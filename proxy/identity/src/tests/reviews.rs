@@ -138,7 +138,8 @@ impl Cluster {
 
     async fn by(&self, token: &Secret) -> Result<Arc<Caller>, IdentifyError> {
         let proof = Proof::ServiceAccountToken;
-        self.identifier.by_token(token, proof).await
+        let caller = self.identifier.by_token(token, proof).await;
+        caller.map_err(|unproven| unproven.error().clone())
     }
 }
 

@@ -73,7 +73,9 @@ async fn by_keys_at(address: SocketAddr, roots: Option<&str>) -> Result<(), Iden
     let identifier = Identifier::new(&[issuer(source)], Clock::manual(now())).unwrap();
     let proof = Proof::ServiceAccountToken;
     let caller = identifier.by_token(&RSA.good_token(), proof).await;
-    caller.map(|_| ())
+    caller
+        .map(|_| ())
+        .map_err(|unproven| unproven.error().clone())
 }
 
 #[tokio::test]

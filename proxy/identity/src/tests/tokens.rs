@@ -268,7 +268,10 @@ async fn tokens_are_remembered_by_their_whole_text_and_their_way() {
         .unwrap();
     assert_eq!(own.proof(), Proof::OwnToken);
     let no_token = gateway.identifier.by_token(&token, Proof::X509Svid).await;
-    assert!(matches!(no_token, Err(IdentifyError::Malformed(_))));
+    assert!(matches!(
+        no_token.unwrap_err().error(),
+        IdentifyError::Malformed(_)
+    ));
     // The token's message with the tail of another signature is another token.
     let mut forged = token.expose().to_owned();
     let last = forged.pop().unwrap();
@@ -306,7 +309,9 @@ async fn each_issuer_vouches_with_its_own_keys_only() {
         let caller = identifier
             .by_token(&token, Proof::ServiceAccountToken)
             .await;
-        caller.map(|caller| caller.issuer().to_owned())
+        caller
+            .map(|caller| caller.issuer().to_owned())
+            .map_err(|unproven| unproven.error().clone())
     };
     assert_eq!(by(&RSA, "rsa-1", ISS).await, Ok("eu".into()));
     assert_eq!(

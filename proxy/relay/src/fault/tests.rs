@@ -25,13 +25,22 @@ const AUDIENCE: &str =
 #[case::full(503, "countersign; error=x; details=\"overloaded; 1\"", false)]
 #[case::the_host(403, "countersign; error=x; details=\"host_unmatched; 1\"", false)]
 #[case::not_known_there(405, "squid", false)]
-#[case::accepted(204, AUDIENCE, false)]
+#[case::told_inside_the_tunnel(200, AUDIENCE, true)]
+#[case::accepted(204, "countersign", false)]
 fn only_a_refusal_of_the_pod_counts(
     #[case] status: u16,
     #[case] proxy_status: &str,
     #[case] rejects: bool,
 ) {
     assert_eq!(answer(status, proxy_status).is_some(), rejects);
+}
+
+/// The status is that of the tunnel.
+#[test]
+fn a_refusal_that_follows_a_success_is_told_without_its_status() {
+    let told = Fault::Rejected(answer(200, AUDIENCE).unwrap()).to_string();
+    let begin = "refuses this pod: identity_audience (record 0198-ab): The token was issued";
+    assert!(told.starts_with(begin), "{told}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use countersign_core::http_error;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -33,7 +34,7 @@ use tokio::time::timeout;
 use super::{
     super::{
         dial::Dialled,
-        fault::{ANSWER_TIMEOUT, Fault, Rejection, bounded},
+        fault::{ANSWER_TIMEOUT, Fault, Rejection},
         proof::Fingerprint,
     },
     Gateway,
@@ -91,7 +92,7 @@ impl Http2 {
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(dialled.stream))
             .await
-            .map_err(|error| Fault::Http(bounded(&error.to_string())))?;
+            .map_err(|error| Fault::Http(http_error::sentence(&error)))?;
         let most_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
         let (streams_now, gateway) = (Arc::clone(&most_streams), Arc::downgrade(gateway));
         let driving = tokio::spawn(async move {
@@ -129,7 +130,7 @@ impl Http2 {
             .authority(authority)
             .path_and_query("*")
             .build()
-            .map_err(|error| Fault::Http(error.to_string()))?;
+            .map_err(|_| Fault::Http("the gateway's name cannot stand in a request".to_owned()))?;
         let request = introduction(target, authorization);
         match accepted(self.sender.clone().send_request(request)).await {
             // The connection knows better why, a moment later.
@@ -198,7 +199,7 @@ impl Lease {
     pub(crate) async fn http1(dialled: Dialled) -> Result<Self, Fault> {
         let (sender, driver) = http1::handshake(TokioIo::new(dialled.stream))
             .await
-            .map_err(|error| Fault::Http(bounded(&error.to_string())))?;
+            .map_err(|error| Fault::Http(http_error::sentence(&error)))?;
         tokio::spawn(async move {
             // The exchange on it reports what went wrong.
             drop(driver.with_upgrades().await);

@@ -10,7 +10,7 @@ use std::{
 
 use super::{address::Forbidden, body::BodyMeter, certificate, corporate::ProxyError};
 use crate::inject::FormFault;
-use countersign_core::{budget::Short, chain::ChainError, tls_error};
+use countersign_core::{budget::Short, chain::ChainError, http_error, tls_error};
 
 /// Why a request, or the rest of its response, failed. The text is for the operator and contains no secret.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -248,7 +248,7 @@ impl ForwardError {
         if let Some(reason) = over_bound(error) {
             return Self::OverBound { reason };
         }
-        let reason = describe(error);
+        let reason = http_error::sentence(error);
         if error.is_parse() || malformed_body(error) {
             Self::MalformedResponse { reason }
         } else if error.is_user() {
@@ -257,21 +257,6 @@ impl ForwardError {
             Self::Reset { reason }
         }
     }
-}
-
-/// hyper's message with those of its sources, which name the io error or the HTTP/2 reason.
-fn describe(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// What a response has too much of.

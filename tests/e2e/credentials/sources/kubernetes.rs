@@ -292,7 +292,10 @@ async fn a_role_that_was_taken_away_long_ago_bridges_nothing() -> anyhow::Result
         bed.env.api_server.received().at(reviews).len() == 2
     })
     .await?;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    // It asks again only after it has noted the refusal.
+    let asked = bed.asked();
+    pass(Duration::from_secs(5)).await;
+    until("another attempt", async || bed.asked() > asked).await?;
     pass(Duration::from_secs(40)).await;
     let (_, record) = bed.read_runs().await?;
     assert_eq!(record["reason"], "credential_refused", "{record}");

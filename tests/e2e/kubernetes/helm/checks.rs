@@ -12,7 +12,9 @@ use k8s_openapi::{
 };
 
 use super::config_maps;
-use crate::kubernetes::cluster_object::{Object, mounts};
+use crate::kubernetes::cluster_object::{
+    Object, is_a_command, is_apart_from_its_node, is_restricted, mounts,
+};
 
 /// What is meant for the gateway's pods must select them.
 #[track_caller]
@@ -56,6 +58,7 @@ pub(super) fn selectors(objects: &[Object], deployment: &Deployment) {
             | Object::ConfigMap(_)
             | Object::CronJob(_)
             | Object::Deployment(_)
+            | Object::Job(_)
             | Object::PersistentVolumeClaim(_)
             | Object::ServiceAccount(_) => {}
         }
@@ -103,6 +106,7 @@ pub(super) fn rights(objects: &[Object], pod: &PodSpec) {
             Object::ConfigMap(_)
             | Object::CronJob(_)
             | Object::Deployment(_)
+            | Object::Job(_)
             | Object::NetworkPolicy(_)
             | Object::PersistentVolumeClaim(_)
             | Object::PodDisruptionBudget(_)
@@ -188,6 +192,66 @@ fn assert_private((volume, read_only): (&Volume, bool)) {
     let secret = volume.secret.as_ref().expect("it is from a Secret");
     assert_eq!(secret.default_mode, Some(0o440), "{}", volume.name);
     assert!(read_only, "{}", volume.name);
+}
+
+/// The Job that checks an upgrade reads what the gateway is going to read, with its image, and no right.
+#[track_caller]
+pub(super) fn check_hook(objects: &[Object], gateway: &Container) {
+    let job = objects.iter().find_map(|object| match object {
+        Object::Job(job) => Some(job),
+        _ => None,
+    });
+    let job = job.expect("upgrades are checked");
+    let hooks = job.metadata.annotations.as_ref().expect("it is a hook");
+    assert_eq!(hooks["helm.sh/hook"], "pre-install,pre-upgrade");
+    let spec = job.spec.as_ref().expect("it has a spec");
+    let pod = spec.template.spec.as_ref().expect("it has a pod");
+    let [container] = pod.containers.as_slice() else {
+        panic!("it does one thing")
+    };
+    is_apart_from_its_node(pod);
+    is_restricted(pod, container);
+    is_a_command(container);
+    assert_eq!(container.image, gateway.image);
+    let mounts = mounts(pod, container);
+    let files = |path: &str| -> BTreeMap<String, String> {
+        let (volume, read_only) = mounts[path];
+        assert!(read_only);
+        let source = volume.config_map.as_ref().expect("it is a ConfigMap");
+        let map = config_maps(objects).find(|map| map.metadata.name.as_ref() == Some(&source.name));
+        let map = map.expect("it is rendered");
+        let weight = |annotations: Option<&BTreeMap<String, String>>| -> i32 {
+            let weight = annotations.and_then(|all| all.get("helm.sh/hook-weight"));
+            weight.expect("it has a weight").parse().expect("a number")
+        };
+        let before = weight(map.metadata.annotations.as_ref());
+        assert!(before < weight(job.metadata.annotations.as_ref()));
+        let items = source.items.iter().flatten();
+        items
+            .map(|item| {
+                let text = &map.data.as_ref().expect("it has files")[&item.key];
+                (item.path.clone(), text.clone())
+            })
+            .collect()
+    };
+    let of = |name: &str| {
+        let mut maps = config_maps(objects).filter(|map| {
+            let hook = map.metadata.annotations.as_ref();
+            hook.is_none_or(|all| !all.contains_key("helm.sh/hook"))
+        });
+        let found = maps.find(|map| {
+            map.data
+                .as_ref()
+                .is_some_and(|data| data.contains_key(name))
+        });
+        found
+            .expect("it is rendered")
+            .data
+            .clone()
+            .expect("it has files")
+    };
+    assert_eq!(files("/check/gateway"), of("gateway.yaml"));
+    assert_eq!(files("/check/policy"), of("access.yaml"));
 }
 
 /// The kubelet and the Services find what listens where.

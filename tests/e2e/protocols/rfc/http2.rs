@@ -145,6 +145,18 @@ fn unserved_requests() -> Vec<Row> {
             }
         ),
         row!(
+            "9113 8.5",
+            "a CONNECT with a length leaves a record",
+            |bench| {
+                let to = (":authority", "h1.example.test:443");
+                let connect = [(":method", "CONNECT"), to, ("content-length", "5")];
+                let mut stream = bench.tunnel(H1, Protocol::Http2).await?;
+                let bytes = frames::headers(1, &connect, false);
+                let reasons = bench.recorded_of(&mut stream, &bytes, 1).await?;
+                ensure!(reasons == ["request_malformed"], "{reasons:?}");
+            }
+        ),
+        row!(
             "9110 5.4",
             "a head of HTTP/2 that is too large leaves a record",
             |bench| {

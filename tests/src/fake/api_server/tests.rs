@@ -1,10 +1,19 @@
+//! What is special to the stand-in; what it has in common with the real server is in `conformance`.
+
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::*;
-use crate::client::{Answer, Client};
+use crate::{
+    client::{Answer, Client},
+    fake::TokenRequest,
+};
+
+const REVIEW_PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+const ACCESS_PATH: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
 struct Cluster {
     issuer: Issuer,
@@ -184,7 +193,7 @@ async fn what_no_role_grants_is_forbidden_and_can_be_asked_about() {
             "spec": attributes,
         });
         let answer = cluster
-            .send(authorized(Method::POST, access::PATH), body.to_string())
+            .send(authorized(Method::POST, ACCESS_PATH), body.to_string())
             .await;
         assert_eq!(answer.status, StatusCode::CREATED);
         answer.json()["status"]["allowed"].as_bool().unwrap()

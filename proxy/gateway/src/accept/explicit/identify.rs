@@ -8,7 +8,7 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::{Explicit, Known};
-use crate::refusal::Refusal;
+use crate::{observe::TargetPart, refusal::Refusal};
 
 impl Explicit {
     /// Identifies the caller. From then on the connection counts against the caller's workload.
@@ -24,6 +24,29 @@ impl Explicit {
         slot.prove(|| self.context.access.snapshots.load_full().share_of(&caller))?;
         self.meta.charge_to(&caller, &self.context.budget)?;
         Ok(caller)
+    }
+
+    /// Identifies the caller of a request in absolute form. A refusal names its target, and has the format of its API
+    /// if it is final.
+    pub(super) async fn identify_absolute(
+        &self,
+        request: &Request<Incoming>,
+        known: &mut Known,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let refusal = match self.identify(request, known).await {
+            Ok(caller) => return Ok(caller),
+            Err(refusal) => refusal,
+        };
+        known.target = TargetPart::asked(request);
+        let Some(asked) = &known.target else {
+            return Err(refusal);
+        };
+        let snapshot = self.context.access.snapshots.load_full();
+        let (policies, host) = (snapshot.policies(), asked.authority.host());
+        Err(match policies.governing_target(host) {
+            Some(target) if refusal.is_final_about_proof() => refusal.finally_at(target),
+            Some(_) | None => refusal,
+        })
     }
 
     /// By token, by certificate, or by both, which must then prove the same workload.

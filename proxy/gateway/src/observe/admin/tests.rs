@@ -79,6 +79,24 @@ async fn readiness_follows_the_gateway() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_can_identify_nobody_is_not_ready_and_says_why() {
+    let admin = admin().await;
+    admin
+        .state
+        .set_identity(false, &["no keys, xoxb-canary-canary-canary".to_owned()]);
+    admin.state.set_ready(true);
+    let (status, body) = admin.readiness().await;
+    assert_eq!((status, &body["ready"]), (503, &json!(false)));
+    assert_eq!(body["waiting_for"], json!(["no keys, [redacted]"]));
+    // The callers of another source can be identified.
+    admin.state.set_identity(true, &["no keys".to_owned()]);
+    let (status, body) = admin.readiness().await;
+    assert_eq!((status, &body["waiting_for"]), (200, &json!(["no keys"])));
+    admin.state.set_identity(true, &[]);
+    assert_eq!(admin.readiness().await.1.get("waiting_for"), None);
+}
+
+#[tokio::test]
 async fn a_changed_gateway_file_is_told_and_does_not_take_the_gateway_out() {
     let admin = admin().await;
     admin.state.set_ready(true);
@@ -194,4 +212,50 @@ async fn a_connection_serves_one_request() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.ends_with("ok\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_latest_records_are_shown_and_found_by_their_id() {
+    let admin = admin().await;
+    assert_eq!(admin.get("/records").await.status(), 404, "no log yet");
+    let (recorder, _) = super::super::fixture::recorder();
+    admin.state.set_log(recorder.log());
+    let id = |record: &super::super::Record| record.id.to_string();
+    let first = recorder.open();
+    let (first_id, second) = (id(&first), recorder.open());
+    let second_id = id(&second);
+    drop(first);
+    let answer = admin.get("/records").await;
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let next = answer.headers()["countersign-next"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let lines = answer.text().await.unwrap();
+    assert!(
+        lines.contains(&first_id) && lines.ends_with('\n'),
+        "{lines}"
+    );
+
+    drop(second);
+    let later = admin.get(&format!("/records?after={next}")).await;
+    let later = later.text().await.unwrap();
+    assert!(
+        later.contains(&second_id) && !later.contains(&first_id),
+        "{later}"
+    );
+
+    let one = admin.get(&format!("/records?id={first_id}")).await;
+    let one: Value = one.json().await.unwrap();
+    assert_eq!(
+        (&one["id"], &one["reason"]),
+        (&json!(first_id), &json!("client_gone"))
+    );
+    let unknown = "0194f3c1-2a44-7000-8000-000000000001";
+    assert_eq!(
+        admin.get(&format!("/records?id={unknown}")).await.status(),
+        404
+    );
+    assert_eq!(admin.get("/records?id=../etc").await.status(), 400);
+    assert_eq!(admin.get("/records?after=x").await.status(), 400);
 }

@@ -1,16 +1,17 @@
 //! The decision record as JSON: one line, keys in the order of `docs/decision-record.md`.
 //!
 //! Keys are always present, `null` if unknown, so that a reader need not guess. Only `listener`,
-//! `original_destination`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are
+//! `original_destination`, `refused_token`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are
 //! left out.
 
 use std::time::Duration;
 
 use countersign_config::{
     model::{Mode, ResourceName, Workload},
-    policy::{Mismatch, Nearest},
+    policy::{Mismatch, Nearest, PodFacts},
 };
 use countersign_core::{metrics::Class, redact::redact};
+use countersign_identity::SignedClaims;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -161,6 +162,9 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
     // Empty only if not even the peer's address is known.
     let known = entry.caller.is_some() || entry.client.is_some();
     json.object(key!("caller"), known.then_some(entry), caller);
+    if let Some(claims) = &entry.refused_token {
+        json.object(key!("refused_token"), Some(&**claims), refused_token);
+    }
     json.object(key!("workload"), entry.workload.as_deref(), workload);
     json.object(key!("policy"), entry.policy.as_ref(), policy);
     json.object(key!("target"), entry.target.as_ref(), target);
@@ -191,6 +195,28 @@ fn caller(json: &mut Object<'_>, entry: &Entry) {
     json.text(key!("pod"), text(|caller| caller.pod.as_deref()));
     json.text(key!("token_id"), text(|caller| caller.token_id.as_deref()));
     json.address(key!("client"), entry.client);
+    if let Some(pod) = caller.and_then(|caller| caller.kubernetes.as_deref()) {
+        json.object(key!("kubernetes"), Some(pod), kubernetes);
+    }
+}
+
+/// What the Kubernetes API said of the pod; only if it was asked.
+fn kubernetes(json: &mut Object<'_>, pod: &PodFacts) {
+    json.text(key!("node"), pod.node.as_deref());
+    json.text(key!("job"), pod.job.as_deref());
+    json.text(key!("cron_job"), pod.cron_job.as_deref());
+}
+
+/// The token is signed, and what it says is free text nevertheless.
+fn refused_token(json: &mut Object<'_>, claims: &SignedClaims) {
+    json.text(key!("issuer"), &*claims.issuer);
+    free(json, key!("subject"), claims.subject.as_deref());
+    json.text(key!("namespace"), claims.namespace.as_deref());
+    json.text(key!("service_account"), claims.service_account.as_deref());
+    free(json, key!("pod"), claims.pod.as_deref());
+    let audiences: Vec<_> = claims.audiences.iter().map(|name| redact(name)).collect();
+    json.texts(key!("audiences"), audiences.iter().map(|name| &**name));
+    free(json, key!("token_id"), claims.token_id.as_deref());
 }
 
 fn workload(json: &mut Object<'_>, workload: &Workload) {

@@ -56,15 +56,18 @@ impl MemoryLog {
         Some(record)
     }
 
-    pub(super) fn push(&self, closed: &Closed) {
+    /// Keeps a record, and returns its line.
+    pub(super) fn push(&self, closed: &Closed) -> Vec<u8> {
         let mut line = Vec::new();
         document::write_line(closed, &mut line);
         let record = serde_json::from_slice(&line).expect("a record is JSON");
         self.records().push(record);
         self.shared.more.notify_waiters();
+        line
     }
 
-    pub(super) fn push_event(&self, event: &Event) {
+    /// Keeps an event, and returns its line.
+    pub(super) fn push_event(&self, event: &Event) -> Vec<u8> {
         let mut line = Vec::new();
         event.write(&mut line);
         let event = serde_json::from_slice(&line).expect("an event is JSON");
@@ -73,6 +76,7 @@ impl MemoryLog {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(event);
+        line
     }
 
     fn records(&self) -> std::sync::MutexGuard<'_, Vec<Value>> {

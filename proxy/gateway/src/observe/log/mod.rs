@@ -14,6 +14,8 @@ mod event;
 mod file;
 mod lane;
 mod memory;
+mod recent;
+mod seal;
 mod shed;
 mod top;
 mod writer;
@@ -31,7 +33,10 @@ use std::{
     time::Duration,
 };
 
-use countersign_config::{memory::DECISIONS, model::DecisionSink};
+use countersign_config::{
+    memory::DECISIONS,
+    model::{DecisionSink, Observe},
+};
 use countersign_core::{
     budget::narrow,
     clock::Clock,
@@ -39,14 +44,16 @@ use countersign_core::{
 };
 use tokio::sync::oneshot;
 
-pub(super) use self::event::Event;
 use self::{
     class::class_of,
     event::Events,
     lane::{Bounds, Lane, Outlet, lane},
+    recent::RECENT_BYTES,
+    seal::Sealer,
     shed::ShedConnections,
     writer::{Outputs, Writer},
 };
+pub(super) use self::{event::Event, recent::Recent};
 pub use self::{event::Happened, memory::MemoryLog};
 use super::{closed::Closed, count};
 
@@ -70,7 +77,7 @@ pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
 
 // There are at most two batches, which grow by doubling; one may contain a summary of each caller.
 const _: () = assert!(
-    QUEUED_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
+    QUEUED_BYTES + RECENT_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
     "the records that wait are more than the table of budgets has"
 );
 
@@ -121,6 +128,7 @@ struct CountsInner {
     unidentified_dropped: AtomicU64,
     shed: ShedConnections,
     events: Events,
+    recent: Arc<Recent>,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
@@ -143,6 +151,14 @@ pub enum LogError {
         /// Why.
         source: io::Error,
     },
+    /// The directory of the checkpoints cannot be used.
+    #[error("{path} (observe.audit.directory) cannot be used")]
+    Audit {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The system gave no thread.
     #[error("the decision log's thread cannot be started")]
     Thread(#[source] io::Error),
@@ -155,24 +171,35 @@ pub struct DrainTimedOut;
 
 impl DecisionLog {
     /// Opens the sink and starts the writer's thread. Does not wait for a reader of the sink.
-    pub fn start(sink: &DecisionSink) -> Result<Self, LogError> {
-        let outputs = match sink {
+    pub fn start(observe: &Observe, gateway: &str) -> Result<Self, LogError> {
+        let outputs = match &observe.decisions {
             DecisionSink::Stdout => Outputs::stream(Box::new(io::stdout())),
             DecisionSink::File(path) => {
                 Outputs::files(path).map_err(|(path, source)| LogError::Open { path, source })?
             }
         };
-        Self::write_to(outputs)
+        let sealer = match &observe.audit {
+            Some(audit) => {
+                Some(
+                    Sealer::open(audit, gateway).map_err(|source| LogError::Audit {
+                        path: audit.directory.clone(),
+                        source,
+                    })?,
+                )
+            }
+            None => None,
+        };
+        Self::write_to(outputs, sealer)
     }
 
     /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
     pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
-        Self::write_to(Outputs::stream(writer))
+        Self::write_to(Outputs::stream(writer), None)
     }
 
-    fn write_to(outputs: Outputs) -> Result<Self, LogError> {
+    fn write_to(outputs: Outputs, sealer: Option<Sealer>) -> Result<Self, LogError> {
         let (log, inlet) = Self::queues(IDENTIFIED, UNIDENTIFIED);
-        let writer = Writer::new(outputs, log.0.counts.clone());
+        let writer = Writer::new(outputs, sealer, log.0.counts.clone());
         thread::Builder::new()
             .name("decisions".into())
             .spawn(move || writer.run(&inlet))
@@ -236,12 +263,17 @@ impl DecisionLog {
             .get_or_init(|| (metrics.clone(), clock.clone()));
     }
 
+    /// The latest lines, for the admin endpoint.
+    pub(super) fn recent(&self) -> &Arc<Recent> {
+        &self.0.counts.0.recent
+    }
+
     /// Hands a finished record over, without waiting.
     pub(super) fn write(&self, closed: Box<Closed>) {
         match &self.0.way {
             Way::Memory(memory) => {
                 self.0.counts.record(&closed);
-                memory.push(&closed);
+                self.0.counts.0.recent.push(&memory.push(&closed));
             }
             Way::Queues(queues) => {
                 let class = class_of(&closed);
@@ -260,7 +292,7 @@ impl DecisionLog {
     /// Tells what happened to the gateway itself.
     pub(super) fn tell(&self, event: Event) {
         match &self.0.way {
-            Way::Memory(memory) => memory.push_event(&event),
+            Way::Memory(memory) => self.0.counts.0.recent.push(&memory.push_event(&event)),
             Way::Queues(queues) => {
                 self.0.counts.0.events.add(event);
                 queues.wake();

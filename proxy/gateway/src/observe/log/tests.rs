@@ -1,4 +1,4 @@
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use serde_json::Value;
 
@@ -20,6 +20,15 @@ fn lines(path: &Path) -> Vec<Value> {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+fn to_file(path: &Path) -> Observe {
+    Observe {
+        decisions: DecisionSink::File(path.to_owned()),
+        audit: None,
+        admin: None,
+        otlp: None,
+    }
 }
 
 /// Closes the record of a proven caller's request.
@@ -71,7 +80,7 @@ fn stalled(path: &Path, records: usize) -> (DecisionLog, impl FnOnce() + Send + 
     };
     let (log, inlet) = DecisionLog::queues(bounds, bounds);
     let outputs = Outputs::files(path).unwrap();
-    let writer = Writer::new(outputs, log.0.counts.clone());
+    let writer = Writer::new(outputs, None, log.0.counts.clone());
     (log, move || writer.run(&inlet))
 }
 
@@ -79,7 +88,7 @@ fn stalled(path: &Path, records: usize) -> (DecisionLog, impl FnOnce() + Send + 
 async fn what_was_closed_before_shutdown_is_in_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("decisions.jsonl");
-    let log = DecisionLog::start(&DecisionSink::File(path.clone())).unwrap();
+    let log = DecisionLog::start(&to_file(&path), "gateway").unwrap();
     let recorder = recorder(&log);
     for _ in 0..1000 {
         close(&recorder, Outcome::Permitted);
@@ -197,7 +206,7 @@ async fn a_moved_file_is_opened_again_when_asked() {
 async fn t64_strangers_have_a_file_of_their_own_and_are_told_in_sum() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("decisions.jsonl");
-    let log = DecisionLog::start(&DecisionSink::File(path.clone())).unwrap();
+    let log = DecisionLog::start(&to_file(&path), "gateway").unwrap();
     let recorder = recorder(&log);
     for number in 0..1000 {
         if number % 20 == 0 {
@@ -316,8 +325,8 @@ async fn t64_a_slow_sink_still_gets_every_forwarded_request_of_those_who_say_lit
 
 #[test]
 fn a_file_that_cannot_be_opened_is_named() {
-    let sink = DecisionSink::File("/nonexistent/decisions.jsonl".into());
-    let error = DecisionLog::start(&sink).unwrap_err();
+    let sink = to_file(Path::new("/nonexistent/decisions.jsonl"));
+    let error = DecisionLog::start(&sink, "gateway").unwrap_err();
     assert_eq!(
         error.to_string(),
         "the decision log /nonexistent/decisions.jsonl cannot be opened"
@@ -336,4 +345,44 @@ async fn each_clone_of_a_memory_log_reads_from_where_it_is() {
     assert_eq!(waiting.await.unwrap()["outcome"], "tunnelled");
     assert_eq!(memory.next().await["outcome"], "tunnelled");
     assert_eq!(memory.all().len(), 2);
+}
+
+/// What a real log writes is whole for whoever verifies it, over a rotation of its chain by a restart.
+#[tokio::test]
+async fn a_sealed_log_is_signed_to_its_last_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("decisions.jsonl");
+    let audit = countersign_config::model::Audit {
+        directory: directory.path().join("audit"),
+        checkpoint_every: Duration::from_hours(1),
+    };
+    let observe = Observe {
+        audit: Some(audit.clone()),
+        ..to_file(&path)
+    };
+    for _ in 0..2 {
+        let log = DecisionLog::start(&observe, "gateway").unwrap();
+        let recorder = recorder(&log);
+        for _ in 0..50 {
+            close(&recorder, Outcome::Permitted);
+        }
+        log.shutdown(SOON).await.unwrap();
+    }
+    let key = fs::read_to_string(audit.directory.join("audit.pub")).unwrap();
+    let key = countersign_audit::VerifyingKey::decode(&key).unwrap();
+    let mut trees: HashMap<String, countersign_audit::Frontier> = HashMap::new();
+    let mut last = None;
+    for line in fs::read_to_string(&path).unwrap().lines() {
+        let (integrity, leaf) = countersign_audit::read(line.as_bytes()).unwrap();
+        assert_eq!(integrity.previous, last);
+        last = Some(integrity.fingerprint);
+        trees.entry(integrity.chain).or_default().push(leaf);
+    }
+    assert_eq!(trees.len(), 2);
+    for (chain, tree) in trees {
+        let note = audit.directory.join(format!("{chain}.checkpoint"));
+        let note = fs::read_to_string(note).unwrap();
+        let checkpoint = countersign_audit::Checkpoint::verify(&note, &key).unwrap();
+        assert_eq!((checkpoint.size, checkpoint.root), (50, tree.root()));
+    }
 }

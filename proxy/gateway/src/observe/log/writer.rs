@@ -17,6 +17,7 @@ use super::{
     document,
     event::Event,
     file::{self, RotatingFile},
+    seal::Sealer,
     shed::Tally,
 };
 
@@ -145,6 +146,7 @@ fn gather() {
 #[derive(Debug)]
 pub(super) struct Writer {
     outputs: Outputs,
+    sealer: Option<Sealer>,
     counts: Counts,
     digest: Digest,
     identified: Batch,
@@ -153,9 +155,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(outputs: Outputs, counts: Counts) -> Self {
+    pub(super) fn new(outputs: Outputs, sealer: Option<Sealer>, counts: Counts) -> Self {
         Self {
             outputs,
+            sealer,
             counts,
             digest: Digest::new(Instant::now()),
             identified: Batch::with_room(BATCH_BYTES + 16 * 1024),
@@ -190,12 +193,16 @@ impl Writer {
             self.write_batches();
             match control.take() {
                 Some(Control::Shutdown(done)) => {
+                    self.sign();
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                     return;
                 }
                 Some(Control::Reopen) => self.reopen(),
-                None if closed => return,
+                None if closed => {
+                    self.sign();
+                    return;
+                }
                 None => {
                     thread::park_timeout(REST);
                     gather();
@@ -278,6 +285,18 @@ impl Writer {
         for class in Class::ALL {
             self.write_batch(class);
         }
+        if self.sealer.as_ref().is_some_and(Sealer::is_due) {
+            self.sign();
+        }
+    }
+
+    /// Signs what was written so far.
+    fn sign(&mut self) {
+        if let Some(sealer) = &mut self.sealer
+            && let Err(error) = sealer.sign()
+        {
+            tracing::error!(%error, "a checkpoint of the decision log cannot be written; the next one comes in its time");
+        }
     }
 
     /// Writes a batch, after a line for records lost before it.
@@ -292,13 +311,24 @@ impl Writer {
         }
         let lines = std::mem::take(&mut batch.lines);
         let records = std::mem::take(&mut batch.records);
-        if !lines.is_empty()
-            && let Err(error) = self.outputs.of(class).write(&lines)
-        {
-            self.counts.untake_dropped(class, dropped);
-            self.counts.dropped(class, records);
-            self.counts.write_failed();
-            self.complain(&error);
+        if !lines.is_empty() {
+            let sealed = self
+                .sealer
+                .as_mut()
+                .map(|sealer| sealer.seal(class, &lines));
+            let written = sealed.as_ref().map_or(&lines, |(sealed, _)| sealed);
+            match self.outputs.of(class).write(written) {
+                Ok(()) => self.counts.0.recent.push(written),
+                Err(error) => {
+                    if let (Some(sealer), Some((_, before))) = (&mut self.sealer, sealed) {
+                        sealer.take_back(class, before);
+                    }
+                    self.counts.untake_dropped(class, dropped);
+                    self.counts.dropped(class, records);
+                    self.counts.write_failed();
+                    self.complain(&error);
+                }
+            }
         }
         let batch = self.batch(class);
         batch.lines = lines;

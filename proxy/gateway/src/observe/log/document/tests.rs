@@ -2,6 +2,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use countersign_config::policy::Mismatch;
 use countersign_core::{metrics::Class, redact::needs_escape};
+use countersign_identity::SignedClaims;
 use http::{Method, uri::PathAndQuery};
 use rstest::rstest;
 use serde_json::Value;
@@ -68,6 +69,7 @@ fn line(mut record: Record, outcome: Outcome) -> String {
 fn the_documentation_names_every_field_and_no_other() {
     let (_, full) = recorded(REFUSED, |record| {
         fixture::fill(record);
+        record.refused_token = Some(Arc::new(refused_token("countersign-dev")));
         record.upstream.as_mut().unwrap().echoed = true;
         let credential = record.credential.as_mut().unwrap();
         credential.stale = true;
@@ -84,6 +86,20 @@ fn the_documentation_names_every_field_and_no_other() {
         .map(|(field, _)| field.to_owned())
         .collect();
     assert_eq!(present, documented);
+}
+
+/// A token that says this everywhere.
+fn refused_token(text: &str) -> SignedClaims {
+    let text = || Arc::<str>::from(text);
+    SignedClaims {
+        issuer: text(),
+        subject: Some(text()),
+        namespace: Some(text()),
+        service_account: Some(text()),
+        pod: Some(text()),
+        audiences: vec![text(); 4],
+        token_id: Some(text()),
+    }
 }
 
 /// The names of all leaves, as `policy.name` or `nearest.mismatches[].what`.
@@ -156,7 +172,10 @@ fn a_line_for_lost_records_says_how_many_and_when() {
 #[case::controls("\u{7}")]
 #[case::wide("\u{2028}")]
 #[case::many_bytes("\u{1f600}")]
-fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
+fn a_record_is_cut_to_what_container_runtimes_keep_whole(
+    #[case] what: &str,
+    #[values(false, true)] refused: bool,
+) {
     let (recorder, _) = fixture::recorder();
     let mut record = recorder.open();
     fixture::fill(&mut record);
@@ -166,8 +185,13 @@ fn a_record_is_cut_to_what_container_runtimes_keep_whole(#[case] what: &str) {
         issuer: Some(long.as_str().into()),
         subject: Some(long.as_str().into()),
         pod: Some(long.as_str().into()),
+        kubernetes: None,
         token_id: Some(long.as_str().into()),
     }));
+    if refused {
+        record.caller = None;
+        record.refused_token = Some(Arc::new(refused_token(&long)));
+    }
     record.listener = Some(long.as_str().into());
     let path = format!("/{}", "x".repeat(6_000));
     record.target.as_mut().unwrap().path = Some(PathAndQuery::try_from(path).unwrap().into());

@@ -1,0 +1,68 @@
+//! `countersign who-can`: who may make a request.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::anyhow;
+use clap::Args;
+use countersign_core::clock::Clock;
+use countersign_insight::{access::who_can, request::Asked, usage::Usage};
+use jiff::Timestamp;
+
+use super::{
+    answer::{self, Format},
+    diff::revision,
+};
+
+/// Shows every workload, rule, window and credential that permits a request, who approved it, and when it was last
+/// used. Exit code 0 if nobody may, 1 if somebody may, 2 if that cannot be answered.
+#[derive(Debug, Args)]
+pub(super) struct WhoCanCommand {
+    /// The request's method.
+    method: String,
+    /// The request's URL.
+    url: String,
+    /// A directory or file of resources.
+    #[arg(long, value_name = "DIR")]
+    resources: PathBuf,
+    /// Decision logs (files, folders, or `-`), for what was used when.
+    #[arg(long, value_name = "LOG")]
+    decisions: Vec<PathBuf>,
+    /// The time, as in RFC 3339. Default: now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// The format of the output.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+impl WhoCanCommand {
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(self.answer())
+    }
+
+    fn answer(self) -> anyhow::Result<ExitCode> {
+        let loaded = revision(&self.resources)?;
+        let asked = Asked::read(&self.method, &self.url, &loaded.policies);
+        let asked = asked.map_err(|problem| anyhow!(problem))?;
+        let usage = usage(&self.decisions)?;
+        let at = self.at.unwrap_or_else(|| Clock::system().now());
+        let answer = who_can(&loaded.policies, &asked, &usage, at);
+        answer::print(
+            self.output,
+            &|| answer.text(),
+            &|| answer.markdown(),
+            &|| answer.json(),
+        )?;
+        Ok(answer::findings(!answer.grants.is_empty()))
+    }
+}
+
+/// What the records say, or nothing without records.
+pub(super) fn usage(decisions: &[PathBuf]) -> anyhow::Result<Usage> {
+    let mut usage = Usage::default();
+    if decisions.is_empty() {
+        return Ok(usage);
+    }
+    answer::decisions(decisions, |decision| usage.add(decision))?;
+    Ok(usage)
+}
