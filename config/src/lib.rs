@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod condition;
 mod facts;
 pub mod governance;
+pub mod history;
 pub mod load;
 pub mod model;
 mod pace;

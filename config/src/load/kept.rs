@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Loaded, files, load_sources};
 use crate::{
+    cluster::Accepted,
     problem::Problems,
     setting::Setting,
     yaml::{Findings, Source},
@@ -31,6 +32,18 @@ pub fn resources_of(texts: Vec<ResourceText>, setting: &Setting) -> Result<Loade
         .collect();
     files::check_texts(&sources, &findings);
     load_sources(sources, None, setting, findings)
+}
+
+/// Everything that is in force: the files, and after them each object of a cluster as a file of its own.
+pub fn all_texts(files: &[ResourceText], objects: &Accepted) -> Vec<ResourceText> {
+    let objects = objects.iter().map(|(key, in_force)| {
+        let document = in_force.version.document();
+        ResourceText {
+            path: format!("objects/{}/{}/{}.yaml", key.namespace, key.kind, key.name).into(),
+            text: serde_saphyr::to_string(document).unwrap_or_else(|_| document.to_string()),
+        }
+    });
+    files.iter().cloned().chain(objects).collect()
 }
 
 pub(super) fn texts(sources: Vec<Source>) -> Vec<ResourceText> {

@@ -27,6 +27,7 @@ use super::{
     format::{self, Format},
     logs::Logs,
     output, report,
+    revisions::Revisions,
     subject::{self, Named},
 };
 
@@ -34,7 +35,7 @@ use super::{
 /// permitted, 3 if not.
 ///
 /// With the id of a refusal (it is in the refusal's body and its `Proxy-Status`) instead: what was decided then, what
-/// changed before, and what to do; exit code 1 if it did not go through.
+/// would be decided now, which revision changed it, and what to do; exit code 1 if it did not go through.
 #[derive(Debug, Args)]
 pub(super) struct ExplainCommand {
     /// A directory or file of resources, or the id of a record.
@@ -69,7 +70,11 @@ pub(super) struct ExplainCommand {
     /// With an ID: the admin endpoint of a gateway that may have the record among its latest ones.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "log")]
     admin: Vec<SocketAddr>,
-    /// With an ID: resources by which the same request is decided now.
+    /// With an ID: the state directory of a gateway, which has the revisions that were in force. With --admin, the gateway
+    /// is asked for them.
+    #[arg(long, value_name = "DIR")]
+    revisions: Option<PathBuf>,
+    /// With an ID: resources by which the same request is decided now. Default: the newest kept revision.
     #[arg(long, value_name = "DIR")]
     resources: Option<PathBuf>,
     /// With an ID: the form of the answer.
@@ -84,7 +89,9 @@ impl ExplainCommand {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         if let Some(id) = self.id() {
             let logs = Logs::new(&self.log, &self.admin);
-            let story = record::explain(id, &logs, self.resources.as_ref(), self.output);
+            let revisions = Revisions::new(self.revisions.as_ref(), &self.admin);
+            let resources = self.resources.as_ref();
+            let story = record::explain(id, &logs, &revisions, resources, self.output);
             return format::or_failed(story);
         }
         let (Some(method), Some(url)) = (&self.method, &self.url) else {

@@ -18,6 +18,7 @@ mod receipt;
 mod redirect;
 mod report;
 mod review;
+mod revisions;
 mod run;
 mod schema;
 mod subject;

@@ -1,6 +1,6 @@
 //! `countersign review`: who may reach what, what is used of it, and what is not in order.
 
-use std::{fmt::Write as _, fs, io::ErrorKind, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, fs, io::ErrorKind, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -18,6 +18,7 @@ use super::{
     diff::revision,
     files::{unusable, write_public},
     output,
+    revisions::Revisions,
     who_can::usage,
 };
 
@@ -37,6 +38,12 @@ pub(super) struct ReviewCommand {
     /// After so many days without use a grant is a finding.
     #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=3650))]
     unused: i64,
+    /// The state directory of a gateway, which has when grants were last used, and the scopes of credentials.
+    #[arg(long, value_name = "DIR")]
+    revisions: Option<PathBuf>,
+    /// The admin endpoint of a gateway that is asked for them instead; may be given for each gateway.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "revisions")]
+    admin: Vec<SocketAddr>,
     /// The file of sign-offs.
     #[arg(
         long,
@@ -92,9 +99,12 @@ impl ReviewCommand {
         }
         let governance = self.governance()?;
         let now = self.at.unwrap_or_else(|| Clock::system().now());
-        let usage = usage(&self.decisions)?;
+        let mut usage = usage(&self.decisions)?;
         if self.suggest {
             return self.suggest(policies, &usage, now);
+        }
+        for last_use in Revisions::new(self.revisions.as_ref(), &self.admin).last_uses()? {
+            usage.add_kept(&last_use);
         }
         let mut sign_offs = self.read_sign_offs()?;
         if let Some(who) = &self.sign_off {

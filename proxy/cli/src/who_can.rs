@@ -1,6 +1,6 @@
 //! `countersign who-can`: who may make a request.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use super::{
     answer::{self, Format},
     diff::revision,
+    revisions::Revisions,
 };
 
-/// Shows every workload, rule, window and credential that permits a request, who approved it, and when it was last
-/// used. Exit code 0 if nobody may, 1 if somebody may, 2 if that cannot be answered.
+/// Shows every workload, rule, window and credential that permits a request, since when and who approved it, when it was
+/// last used and when it ends. Exit code 0 if nobody may, 1 if somebody may, 2 if that cannot be answered.
 #[derive(Debug, Args)]
 pub(super) struct WhoCanCommand {
     /// The request's method.
@@ -27,6 +28,12 @@ pub(super) struct WhoCanCommand {
     /// Decision logs (files, folders, or `-`), for what was used when.
     #[arg(long, value_name = "LOG")]
     decisions: Vec<PathBuf>,
+    /// The state directory of a gateway, which has the revisions that were in force and when grants were last used.
+    #[arg(long, value_name = "DIR")]
+    revisions: Option<PathBuf>,
+    /// The admin endpoint of a gateway that is asked for them instead; may be given for each gateway.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "revisions")]
+    admin: Vec<SocketAddr>,
     /// The time, as in RFC 3339. Default: now.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -44,9 +51,14 @@ impl WhoCanCommand {
         let loaded = revision(&self.resources)?;
         let asked = Asked::read(&self.method, &self.url, &loaded.policies);
         let asked = asked.map_err(|problem| anyhow!(problem))?;
-        let usage = usage(&self.decisions)?;
+        let mut usage = usage(&self.decisions)?;
+        let kept = Revisions::new(self.revisions.as_ref(), &self.admin);
+        for last_use in kept.last_uses()? {
+            usage.add_kept(&last_use);
+        }
         let at = self.at.unwrap_or_else(|| Clock::system().now());
-        let answer = who_can(&loaded.policies, &asked, &usage, at);
+        let mut answer = who_can(&loaded.policies, &asked, &usage, at);
+        answer.look_back(&kept.open()?, &asked)?;
         answer::print(
             self.output,
             &|| answer.text(),

@@ -2,9 +2,11 @@
 
 mod callers;
 mod config_file;
+mod history;
 mod known_root;
 mod kubernetes;
 mod last_good;
+mod last_use;
 mod low_priority;
 mod preconditions;
 mod reload;
@@ -44,7 +46,9 @@ use crate::{
     pipeline::CredentialServices,
     probe::Prober,
 };
+use history::History;
 use last_good::LastGood;
+use last_use::LastUses;
 use reload::InForce;
 pub use reload::{ReloadError, Reloader};
 use state::GatewayState;
@@ -111,6 +115,7 @@ pub struct App {
     admin: Option<TcpListener>,
     state: AdminState,
     reloader: Reloader,
+    uses: LastUses,
     /// By whose endpoints the gateways are counted.
     service: Option<(Cluster, ServiceName)>,
 }
@@ -154,8 +159,8 @@ async fn build_from(
         last_good::resources(&directories, &setting, &last_good).map_err(StartError::Resources)?;
     reload::warn(&loaded.warnings);
     let metrics = Metrics::new();
-    let texts = loaded.texts;
-    let in_force = InForce::new(loaded.fingerprints, last_good, rejected);
+    let (texts, objects) = (loaded.texts, loaded.accepted);
+    let mut in_force = InForce::new(loaded.fingerprints, last_good, rejected);
     let hosts: Vec<_> = loaded.policies.intercepted_hosts().cloned().collect();
     let snapshot = Snapshot::new(loaded.policies, None);
     metrics.started(clock.now());
@@ -176,6 +181,11 @@ async fn build_from(
     let ca = open_ca(&gateway, &clock, &hosts)?;
     let log = open_log()?;
     in_force.keep_at_start(&texts);
+    let history = History::of(&gateway);
+    state.set_history(history.directory());
+    let revision = access.snapshots.load_full();
+    let texts = load::all_texts(&texts, &objects);
+    in_force.keep_history(history, revision.revision(), &texts, clock.now());
     drop(texts);
     let running = Arc::new(GatewayState {
         access,
@@ -189,7 +199,10 @@ async fn build_from(
         lifecycle: Lifecycle::default(),
     });
     let certificates = certificates(&gateway, &listeners, &running);
+    let uses = LastUses::of(&gateway);
+    state.set_last_use(uses.file());
     let app = App {
+        uses,
         service: gateway.service.map(|service| (gateway.kubernetes, service)),
         reloader: Reloader::new(
             Arc::clone(&running),
@@ -344,6 +357,7 @@ impl App {
             admin,
             state,
             reloader,
+            uses,
             ..
         } = self;
         // Before the gateway is ready: from then on SIGHUP may arrive.
@@ -363,6 +377,7 @@ impl App {
         let Lifecycle { tasks, drain } = &gateway.lifecycle;
         tasks.spawn(reloader.clone().watch_certificates());
         tasks.spawn(reloader.clone().watch(hangup));
+        tasks.spawn(uses.clone().keep(Arc::clone(&gateway)));
         tasks.spawn(resume(Arc::clone(&gateway)));
         gateway.tell(Happened::Started);
         reloader.tell_start();
@@ -392,6 +407,7 @@ impl App {
         if let Err(error) = gateway.recorder.log().shutdown(LOG_DRAIN).await {
             tracing::error!(%error, "the last decision records may be lost");
         }
+        uses.write(&gateway).await;
     }
 
     /// Addresses that must never be dialled: a request to the gateway itself would loop.

@@ -1,5 +1,7 @@
 //! Who may make a request: every workload, rule, window and credential that permits it.
 
+mod since;
+
 use std::{fmt::Write as _, sync::Arc};
 
 use countersign_config::{
@@ -10,9 +12,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    history::{History, HistoryError},
     request::Asked,
     usage::{Made, Usage},
 };
+
+pub use since::{Approved, Since};
 
 /// The name and version of the JSON document.
 const SCHEMA: &str = "countersign.who-can/v1";
@@ -53,6 +58,8 @@ pub struct Grant {
     pub last_used: Option<(Timestamp, u64)>,
     /// When it last made exactly this request.
     pub last_made: Option<Timestamp>,
+    /// Since when it may, as far as revisions are kept.
+    pub since: Option<Since>,
 }
 
 /// Every way in which somebody may make this request under these policies.
@@ -140,9 +147,20 @@ fn grants(
             next_open: schedule.and_then(|schedule| schedule.next_open(now)),
             last_used: used.map(|used| (used.last, used.count)),
             last_made: usage.last_made(name, &made),
+            since: None,
         }
     };
     policy.workloads.iter().map(of).collect()
+}
+
+impl WhoCan {
+    /// Adds since when each of them may, and who approved it when.
+    ///
+    /// # Errors
+    /// When a kept revision cannot be read.
+    pub fn look_back(&mut self, history: &History, asked: &Asked) -> Result<(), HistoryError> {
+        since::look_back(&mut self.grants, history, asked)
+    }
 }
 
 fn permits(rule: &Rule, asked: &Asked) -> bool {
@@ -177,13 +195,18 @@ impl Grant {
                 rate.requests, rate.period
             ));
         }
-        if let Some(end) = conditions.not_after {
-            all.push(format!("until {end}"));
-        }
         if self.policy.mode == Mode::Observe {
             all.push("on trial (`mode: observe` refuses nothing)".to_owned());
         }
         all
+    }
+
+    /// From when on it permits nothing any more.
+    fn ends(&self) -> String {
+        self.policy
+            .conditions
+            .not_after
+            .map_or_else(|| "never".to_owned(), |end| end.to_string())
     }
 
     fn now(&self) -> String {
@@ -251,11 +274,18 @@ impl WhoCan {
             line("by", &grant.rule_text());
             line("policy of", &grant.policy.owner);
             line("approved by", &grant.approval());
+            if let Some(since) = &grant.since {
+                line("since", &since.text());
+                for approval in &since.approvals {
+                    line("approval", &approval.text());
+                }
+            }
             line("credential", grant.credential.as_deref().unwrap_or("none"));
             for condition in grant.conditions() {
                 line("only", &condition);
             }
             line("now", &grant.now());
+            line("ends", &grant.ends());
             line("rule used", &self.used(grant));
             if let Some(last) = grant.last_made {
                 line("this made", &last.to_string());
@@ -278,7 +308,7 @@ impl WhoCan {
     pub fn markdown(&self) -> String {
         let mut text = format!("{}\n", self.headline());
         if !self.grants.is_empty() {
-            text.push_str("\n| workload | owner | rule | approved by | credential | only | now | last used |\n|---|---|---|---|---|---|---|---|\n");
+            text.push_str("\n| workload | owner | rule | approved by | since | credential | only | now | ends | last used |\n|---|---|---|---|---|---|---|---|---|---|\n");
         }
         for grant in &self.grants {
             let cells = [
@@ -286,9 +316,11 @@ impl WhoCan {
                 grant.workload.owner.clone(),
                 grant.rule_text(),
                 grant.approval(),
+                grant.since.as_ref().map(Since::text).unwrap_or_default(),
                 grant.credential.clone().unwrap_or_default(),
                 grant.conditions().join("; "),
                 grant.now(),
+                grant.ends(),
                 self.used(grant),
             ];
             let cells = cells.map(|cell| cell.replace('|', "\\|").replace('*', "\\*"));
@@ -321,6 +353,7 @@ impl WhoCan {
                 "lastUsed": grant.last_used.map(|(last, _)| last.to_string()),
                 "uses": grant.last_used.map(|(_, count)| count),
                 "requestLastMade": grant.last_made.map(|last| last.to_string()),
+                "since": grant.since,
             })
         });
         json!({

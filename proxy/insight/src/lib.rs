@@ -6,6 +6,8 @@ pub mod brief;
 pub mod diff;
 pub mod expect;
 pub mod filter;
+pub mod hindsight;
+pub mod history;
 pub mod reader;
 pub mod receipt;
 pub mod record;

@@ -274,7 +274,7 @@ impl<'p> Replay<'p> {
 }
 
 /// The expressions of policies that may apply and that read a query, which no record has.
-fn about_query(side: &PolicySet, asked: &Recorded) -> BTreeSet<String> {
+pub(crate) fn about_query(side: &PolicySet, asked: &Recorded) -> BTreeSet<String> {
     let Some(target) = side.target(&asked.host, asked.port) else {
         return BTreeSet::new();
     };
@@ -295,7 +295,7 @@ fn about_query(side: &PolicySet, asked: &Recorded) -> BTreeSet<String> {
 }
 
 /// What a revision says of a request, in a few words.
-fn said(
+pub(crate) fn said(
     policies: &PolicySet,
     caller: &CallerFacts,
     request: &RequestFacts<'_>,

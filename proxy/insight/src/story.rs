@@ -1,10 +1,13 @@
 //! The story behind one record: what was decided, which finding of triage it belongs to, and what would have permitted
 //! it.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    hindsight::{Hindsight, hindsight},
+    history::{History, HistoryError, Revision},
     reader::Reader,
     record::{Decision, Entry, Outcome},
     triage::{Finding, Options, Triage, explains},
@@ -23,6 +26,29 @@ pub struct Story {
     pub finding: Option<Finding>,
     /// The smallest changes of the nearest rule that would permit it, for people.
     pub would_permit: Vec<String>,
+    /// How the kept revisions decide it; `None` if there are none, or the record has nothing to decide.
+    pub hindsight: Option<Hindsight>,
+}
+
+impl Story {
+    /// Adds what the revisions say that were in force. `current` is what is in force now; without it, it is the newest
+    /// one that is kept.
+    ///
+    /// # Errors
+    /// When a kept revision cannot be read.
+    pub fn look_back(
+        &mut self,
+        history: &History,
+        current: Option<Revision>,
+        now: Timestamp,
+    ) -> Result<(), HistoryError> {
+        let record = self.record.to_string();
+        // It was read from a record, so it is one.
+        if let Ok(decision) = serde_json::from_str::<Decision<'_>>(&record) {
+            self.hindsight = Some(hindsight(&decision, history, current, now)?);
+        }
+        Ok(())
+    }
 }
 
 /// Finds a record by its id, and reads the log around it; `None` if no line has the id.
@@ -45,6 +71,7 @@ pub fn story(reader: &mut Reader, id: &str) -> Option<Story> {
                 what: sentence(decision),
                 finding: None,
                 would_permit: would_permit(decision),
+                hindsight: None,
             });
             let client = decision
                 .caller

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_config::policy::PolicySet;
+use countersign_config::{history, policy::PolicySet};
 use jiff::Timestamp;
 
 use crate::{
@@ -70,6 +70,10 @@ pub struct CredentialUse {
     pub age_s: Option<u64>,
     /// How long its value was still valid at the last use, in seconds.
     pub expires_in_s: Option<u64>,
+    /// The scopes that it has; empty if its API does not say.
+    pub scopes_held: Vec<String>,
+    /// Those of which some request needed one.
+    pub scopes_used: Vec<String>,
 }
 
 impl Used {
@@ -92,7 +96,61 @@ impl Used {
     }
 }
 
+impl From<&history::Used> for Used {
+    fn from(kept: &history::Used) -> Self {
+        Self {
+            count: kept.count,
+            first: kept.first,
+            last: kept.last,
+            last_id: kept.last_id.clone(),
+        }
+    }
+}
+
+impl Used {
+    /// The same uses, counted elsewhere too: what is missing on one side is on the other.
+    fn merge(&mut self, other: Self) {
+        self.count = self.count.max(other.count);
+        self.first = self.first.min(other.first);
+        if other.last > self.last {
+            self.last = other.last;
+            self.last_id = other.last_id;
+        }
+    }
+}
+
 impl Usage {
+    /// Adds what a gateway has kept, which counts the same requests as its records do.
+    pub fn add_kept(&mut self, kept: &history::LastUse) {
+        self.from = self.from.into_iter().chain(kept.from).min();
+        self.to = self.to.max(kept.to);
+        for grant in &kept.grants {
+            let rule = grant.rule.and_then(|rule| usize::try_from(rule).ok());
+            let key = (grant.workload.clone(), grant.policy.clone(), rule);
+            let used = Used::from(&grant.used);
+            match self.grants.get_mut(&key) {
+                Some(known) => known.merge(used),
+                None => drop(self.grants.insert(key, used)),
+            }
+        }
+        for credential in &kept.credentials {
+            let used = Used::from(&credential.used);
+            let known = self
+                .credentials
+                .entry(credential.name.clone())
+                .or_insert_with(|| CredentialUse {
+                    used: used.clone(),
+                    age_s: None,
+                    expires_in_s: None,
+                    scopes_held: Vec::new(),
+                    scopes_used: Vec::new(),
+                });
+            known.used.merge(used);
+            known.scopes_held.clone_from(&credential.scopes_held);
+            known.scopes_used.clone_from(&credential.scopes_used);
+        }
+    }
+
     /// Adds one record.
     pub fn add(&mut self, decision: &record::Decision<'_>) {
         let at = decision.time;
@@ -138,6 +196,8 @@ impl Usage {
                     used: Used::new(at),
                     age_s: None,
                     expires_in_s: None,
+                    scopes_held: Vec::new(),
+                    scopes_used: Vec::new(),
                 });
             known.used.add(decision);
             known.age_s = credential.age_s;

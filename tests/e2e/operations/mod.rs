@@ -10,6 +10,8 @@ mod drain;
 mod events;
 mod first_process;
 mod first_run;
+mod hindsight;
+mod review_page;
 mod sinks;
 mod starts;
 mod triage;

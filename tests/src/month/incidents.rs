@@ -341,7 +341,7 @@ fn misses(record: &mut Record, policy: &str, what: &str, expected: &str, actual:
         format!("no rule of {policy} allows this: {what} must be {expected}"),
     );
     record.stays_here();
-    record.policy = serde_json::Value::Null;
+    record.is_no_policy_s();
     record.nearest = Some(json!({
         "policy": policy, "rule": 0, "mismatches": [{"what": what, "expected": expected, "actual": actual}],
     }));

@@ -27,6 +27,8 @@ pub struct Record {
     pub(super) bytes: Value,
     pub(super) timing_us: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nearest: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) detail: Option<String>,
@@ -60,6 +62,7 @@ impl Record {
             upstream: Value::Null,
             bytes: json!({"request": 0, "response": 0}),
             timing_us: json!({"identify": 0, "authorize": 1, "credential": 0, "connect": 0, "first_byte": null, "total": 40}),
+            revision: None,
             nearest: None,
             detail: None,
         }
@@ -102,6 +105,12 @@ impl Record {
         self.timing_us["total"] = json!(70);
     }
 
+    /// No policy decided it, and the resources in force are known.
+    pub(super) fn is_no_policy_s(&mut self) {
+        self.revision = self.policy.get("revision").cloned();
+        self.policy = Value::Null;
+    }
+
     /// Nothing was proven.
     pub(super) fn is_a_stranger(&mut self) {
         self.stays_here();
@@ -109,6 +118,7 @@ impl Record {
         self.caller = json!({"proof": null, "issuer": null, "subject": null, "pod": null, "token_id": null, "client": client});
         self.workload = Value::Null;
         self.policy = Value::Null;
+        self.revision = None;
         self.target = json!({"name": null, "authority": self.target["authority"], "method": null, "path": null, "protocol": "connect"});
     }
 

@@ -1,50 +1,51 @@
 //! `countersign explain ID`: the story behind one record.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, bail};
-use countersign_config::{
-    load,
-    policy::{CallerFacts, Decision, RequestFacts},
-    shown::escaped,
-};
-use countersign_core::{
-    clock::Clock,
-    destination::{Authority, HTTPS},
-};
+use anyhow::bail;
+use countersign_config::{load, shown::escaped};
+use countersign_core::clock::Clock;
 use countersign_insight::{
+    hindsight::{Hindsight, Remedy, Side},
+    history::{Revision, RevisionChange},
     story::{Story, story},
     triage::{self, Style},
 };
-use http::{Method, uri::PathAndQuery};
 use jiff::tz::TimeZone;
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
+    files::{found, unusable},
     format::{self, FINDINGS, Format},
     logs::Logs,
     output,
+    revisions::Revisions,
 };
 
 /// Tells the story of a record. Exit code 0 if its request went through, 1 if not, 2 if it is not found.
 pub(super) fn explain(
     id: Uuid,
     logs: &Logs,
+    revisions: &Revisions,
     resources: Option<&PathBuf>,
     output: Format,
 ) -> anyhow::Result<ExitCode> {
     let id = id.hyphenated().to_string();
     let mut reader = logs.open()?;
-    let Some(story) = story(&mut reader, &id) else {
+    let Some(mut story) = story(&mut reader, &id) else {
         let read = reader.counts().records;
         bail!(
             "none of the {read} records that were read has the id {id}; name the log of the gateway that refused it (--log), or ask it (--admin)"
         );
     };
+    let history = revisions.open()?;
+    let current = resources.map(current).transpose()?;
+    if !history.is_empty() || current.is_some() {
+        story.look_back(&history, current, Clock::system().now())?;
+    }
     let text = match format::data(&story, output)? {
         Some(text) => text,
-        None => table(&story, resources)?,
+        None => table(&story),
     };
     let mut stdout = output::stdout();
     write!(stdout, "{text}")?;
@@ -60,7 +61,14 @@ pub(super) fn explain(
     })
 }
 
-fn table(story: &Story, resources: Option<&PathBuf>) -> anyhow::Result<String> {
+/// The resources of a directory, as what is in force.
+fn current(directory: &PathBuf) -> anyhow::Result<Revision> {
+    let loaded = load::resources(&[directory]).map_err(|problems| unusable(&problems))?;
+    found(&loaded)?;
+    Ok(Revision::current(loaded))
+}
+
+fn table(story: &Story) -> String {
     let mut lines = vec![format!("{}.", story.what)];
     if let Some(detail) = story.record["detail"].as_str() {
         lines.push(detail.to_owned());
@@ -68,8 +76,8 @@ fn table(story: &Story, resources: Option<&PathBuf>) -> anyhow::Result<String> {
     for change in &story.would_permit {
         lines.push(format!("would permit it: {change}"));
     }
-    if let Some(resources) = resources {
-        lines.push(format!("now: {}", now(&story.record, resources)?));
+    if let Some(hindsight) = &story.hindsight {
+        look_back(hindsight, &mut lines);
     }
     let mut text = String::new();
     for line in &lines {
@@ -84,66 +92,98 @@ fn table(story: &Story, resources: Option<&PathBuf>) -> anyhow::Result<String> {
         text.push('\n');
         text.push_str(&triage::finding(finding, &style));
     }
-    Ok(text)
+    text
 }
 
-/// How the same request would be decided now.
-fn now(record: &Value, directory: &PathBuf) -> anyhow::Result<String> {
-    let loaded = match load::resources(&[directory]) {
-        Ok(loaded) => loaded,
-        Err(problems) => return Err(crate::files::unusable(&problems)),
-    };
-    let policies = &loaded.policies;
-    let target = &record["target"];
-    let (Some(authority), Some(method), Some(path)) = (
-        target["authority"].as_str(),
-        target["method"].as_str(),
-        target["path"].as_str(),
-    ) else {
-        return Ok("not known, because the record has no request".to_owned());
-    };
-    let authority = Authority::with_default_port(authority, HTTPS)?;
-    let written: PathAndQuery = path.parse().context("the record's path is no path")?;
-    let path = policies.path(authority.host(), authority.port(), &written)?;
-    let method: Method = method.parse().context("the record's method is none")?;
-    let request = RequestFacts {
-        host: authority.host(),
-        port: authority.port(),
-        method: &method,
-        path: &path,
-    };
-    let caller = caller(record).context("the record's caller was not proven")?;
-    let explanation = policies.explain(&caller, &request, Clock::system().now());
-    let revision = policies.revision();
-    Ok(match explanation.decision {
-        Decision::Permit(_) => format!("revision {revision} would permit it"),
-        Decision::Deny(denial) => {
-            let reason = countersign_authorize::reason(denial.reason);
-            format!(
-                "revision {revision} would refuse it: {}",
-                reason.facts().code
-            )
-        }
-        Decision::Unmatched => format!("in revision {revision} no target has its host"),
-    })
-}
-
-/// The facts of a record's caller, as far as it has them.
-fn caller(record: &Value) -> Option<CallerFacts> {
-    let caller = &record["caller"];
-    let subject = caller["subject"].as_str()?;
-    let mut facts = CallerFacts {
-        cluster: caller["issuer"].as_str().map(Arc::from),
-        ..CallerFacts::default()
-    };
-    let account = subject.strip_prefix("system:serviceaccount:");
-    if let Some((namespace, account)) = account.and_then(|rest| rest.split_once(':')) {
-        facts.namespace = Some(namespace.into());
-        facts.service_account = Some(account.into());
-        facts.pod = caller["pod"].as_str().map(Arc::from);
-    } else {
-        facts.spiffe_id = Some(subject.into());
-        facts.cluster = None;
+fn look_back(told: &Hindsight, lines: &mut Vec<String>) {
+    if let Some(then) = &told.then {
+        let since = then
+            .since
+            .map(|since| format!(", in force since {since}"))
+            .unwrap_or_default();
+        lines.push(format!(
+            "then: revision {}{since}: {}",
+            then.revision, then.decision
+        ));
     }
-    Some(facts)
+    if let Some(change) = &told.caused_by {
+        lines.push(format!("caused by {}", revision(change)));
+        resources(change, lines);
+    }
+    if let Some(now) = &told.now {
+        lines.push(format!("now: {}", would(now)));
+    }
+    if let Some(change) = &told.changed_by {
+        lines.push(format!("changed by {}", revision(change)));
+        resources(change, lines);
+    }
+    for nearest in &told.nearest {
+        lines.push(format!("nearest now: {nearest}"));
+    }
+    if let Some(remedy) = &told.smallest {
+        smallest(remedy, lines);
+    }
+    for note in &told.notes {
+        lines.push(format!("note: {note}"));
+    }
+}
+
+fn would(side: &Side) -> String {
+    let revision = &side.revision;
+    if side.sent {
+        format!("revision {revision} would permit it: {}", side.decision)
+    } else {
+        format!("revision {revision} would refuse it: {}", side.decision)
+    }
+}
+
+fn revision(change: &RevisionChange) -> String {
+    let since = change
+        .since
+        .map(|since| format!(" of {since}"))
+        .unwrap_or_default();
+    format!(
+        "revision {}{since}, which changed {} of {}",
+        change.revision,
+        count(change.changed),
+        change.before
+    )
+}
+
+fn count(resources: usize) -> String {
+    match resources {
+        1 => "1 resource".to_owned(),
+        more => format!("{more} resources"),
+    }
+}
+
+fn resources(change: &RevisionChange, lines: &mut Vec<String>) {
+    for resource in &change.resources {
+        let owner = resource.owner.as_ref().map_or_else(
+            || "it names no owner".to_owned(),
+            |owner| format!("ask {owner}"),
+        );
+        let approved = resource
+            .approved
+            .as_ref()
+            .map(|approved| format!("; approved by {approved}"))
+            .unwrap_or_default();
+        lines.push(format!(
+            "  {} {} {} ({owner}{approved})",
+            resource.change, resource.kind, resource.name
+        ));
+        lines.extend(resource.diff.lines().map(|line| format!("    {line}")));
+    }
+}
+
+fn smallest(remedy: &Remedy, lines: &mut Vec<String>) {
+    for step in &remedy.steps {
+        lines.push(format!("smallest change: {step}"));
+    }
+    for permits in &remedy.permits {
+        lines.push(format!("  would permit {permits}"));
+    }
+    if remedy.more > 0 {
+        lines.push(format!("  and {} more differences", remedy.more));
+    }
 }

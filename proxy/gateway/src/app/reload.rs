@@ -20,6 +20,7 @@ use countersign_config::{
     problem::Problems,
     setting::Setting,
 };
+use jiff::Timestamp;
 use notify::{RecursiveMode, Watcher};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -28,6 +29,7 @@ use tokio::{
 
 use super::{
     config_file::ConfigFile,
+    history::History,
     last_good::LastGood,
     low_priority::{Retired, at_low_priority},
     state::GatewayState,
@@ -95,6 +97,7 @@ pub(super) struct InForce {
     /// Why the last attempt to replace them failed.
     rejected: Option<String>,
     last_good: LastGood,
+    history: History,
 }
 
 impl InForce {
@@ -109,7 +112,20 @@ impl InForce {
             retired: Retired::default(),
             rejected: rejected.map(|problems| ReloadError::from(problems).to_string()),
             last_good,
+            history: History::default(),
         }
+    }
+
+    /// Keeps the revision with which the gateway starts, and every later one.
+    pub(super) fn keep_history(
+        &mut self,
+        history: History,
+        revision: &str,
+        texts: &[ResourceText],
+        now: Timestamp,
+    ) {
+        history.keep(revision, texts, now);
+        self.history = history;
     }
 
     /// Keeps the texts with which the gateway starts, if they are not those that were kept.
@@ -375,6 +391,9 @@ impl Shared {
             changes,
         });
         in_force.last_good.keep(&loaded.texts);
+        let texts = load::all_texts(&loaded.texts, &loaded.accepted);
+        let now = access.clock.now();
+        in_force.history.keep(&revision, &texts, now);
         Ok(())
     }
 

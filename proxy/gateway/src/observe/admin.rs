@@ -1,13 +1,16 @@
-//! The admin endpoint: health, readiness, version, metrics, the status of credentials and the latest records,
-//! read-only.
+//! The admin endpoint: health, readiness, version, metrics, the status of credentials, the latest records and the
+//! kept revisions, read-only.
 //!
 //! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed.
 //! Connections are bounded in number and in time, and always accepted: a new one replaces one that sends
 //! nothing, so that stalling clients cannot keep the kubelet from its probe.
 
+mod revisions;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -71,6 +74,10 @@ struct Shared {
     status: ArcSwap<Status>,
     credentials: OnceLock<(Arc<Credentials>, Arc<HealthRegistry>)>,
     recent: OnceLock<Arc<Recent>>,
+    /// The directory of the kept revisions.
+    history: OnceLock<PathBuf>,
+    /// The file with the last uses.
+    last_use: OnceLock<PathBuf>,
 }
 
 /// The answer of `/readyz`.
@@ -144,6 +151,8 @@ impl AdminState {
             status: ArcSwap::default(),
             credentials: OnceLock::new(),
             recent: OnceLock::new(),
+            history: OnceLock::new(),
+            last_use: OnceLock::new(),
         }))
     }
 
@@ -157,6 +166,20 @@ impl AdminState {
     /// Sets the log whose latest records are shown. Only the first call counts.
     pub fn set_log(&self, log: &DecisionLog) {
         self.0.recent.get_or_init(|| Arc::clone(log.recent()));
+    }
+
+    /// Sets the directory of the kept revisions, if there is one. Only the first counts.
+    pub fn set_history(&self, directory: Option<&Path>) {
+        if let Some(directory) = directory {
+            self.0.history.get_or_init(|| directory.to_owned());
+        }
+    }
+
+    /// Sets the file with the last uses, if there is one. Only the first counts.
+    pub fn set_last_use(&self, file: Option<PathBuf>) {
+        if let Some(file) = file {
+            self.0.last_use.get_or_init(|| file);
+        }
     }
 
     /// Whether requests can be served.
@@ -306,6 +329,9 @@ fn router(state: AdminState) -> Router<()> {
         .route("/metrics", get(metrics))
         .route("/credentials", get(credentials))
         .route("/records", get(records))
+        .route("/last-use", get(revisions::last_use))
+        .route("/revisions", get(revisions::list))
+        .route("/revisions/{digest}", get(revisions::one))
         .with_state(state)
 }
 

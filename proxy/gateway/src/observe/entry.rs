@@ -57,6 +57,8 @@ pub struct Entry {
     pub bytes: Bytes,
     /// How long each step took.
     pub timing: Timing,
+    /// For a refusal of a proven caller: the revision of the resources in force.
+    pub revision: Option<Arc<str>>,
     /// For a policy miss: the rule that came nearest, and what kept it from matching.
     pub nearest: Option<Nearest>,
     /// The operator's sentence, for what was refused or failed.
@@ -81,6 +83,7 @@ impl Entry {
             upstream: None,
             bytes: Bytes::default(),
             timing: Timing::default(),
+            revision: None,
             nearest: None,
             detail: None,
         }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_config::history::LastUse;
 use countersign_core::{
     clock::Clock,
     metrics::{Class, Metrics},
@@ -77,6 +78,11 @@ impl Recorder {
             recorder: self.clone(),
             client: None,
         }
+    }
+
+    /// Takes what was used since the last call.
+    pub(crate) fn take_uses(&self) -> LastUse {
+        self.0.log.take_uses()
     }
 
     /// Tells what happened to the gateway itself, while `revision` is in force.

@@ -251,6 +251,7 @@ pub fn close(mut record: Record, mut refusal: Refusal) {
         record.workload = refusal.workload;
     }
     record.nearest = refusal.nearest;
+    record.revision = refusal.revision;
     record.detail = Some(refusal.detail.into());
     record.close(if is_failure(refusal.reason) {
         Outcome::Failed { reason, blame }

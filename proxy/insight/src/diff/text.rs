@@ -33,6 +33,21 @@ impl Difference {
         }
     }
 
+    /// On one line: who, what, what becomes of it and when.
+    pub fn line(&self, report: &Report) -> String {
+        let unknown = match &self.unknown[..] {
+            [] => String::new(),
+            clauses => format!("; depends on {}", clauses.join(", ")),
+        };
+        format!(
+            "{}: {} ({}; {}{unknown})",
+            self.who(),
+            self.what(),
+            self.change(),
+            self.when(report)
+        )
+    }
+
     /// Who, in a text of bounded length.
     fn who(&self) -> String {
         let mut names: Vec<String> = self.callers.iter().map(super::Callers::text).collect();

@@ -57,6 +57,9 @@ pub struct Decision<'a> {
     /// How long its steps took.
     #[serde(default)]
     pub timing_us: Timing,
+    /// The revision in effect, of a refusal that no policy decided.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Text<'a>>,
     /// The rule that came closest, if no policy matched.
     #[serde(borrow, default)]
     pub nearest: Option<Nearest<'a>>,

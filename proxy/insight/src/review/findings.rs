@@ -226,6 +226,7 @@ impl Find<'_> {
         let mut found = Vec::new();
         for credential in self.subject.policies.credentials() {
             found.extend(self.long_lived(credential));
+            found.extend(self.unused_scopes(credential));
             if let Some(names) = users.get(&credential.name) {
                 found.extend(self.shared(credential, names));
             }

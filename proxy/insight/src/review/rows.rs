@@ -87,6 +87,14 @@ pub struct CredentialRow {
     pub expires_in_seconds: Option<u64>,
     /// The scopes that are asked for; `None` if the resource does not say them.
     pub scopes: Option<Vec<String>>,
+    /// The scopes that it has, as its API says; `None` if that is not known.
+    pub scopes_held: Option<Vec<String>>,
+    /// Those of which some request needed one; `None` if that is not known.
+    pub scopes_used: Option<Vec<String>>,
+    /// When it was last used.
+    pub last_used: Option<String>,
+    /// How often it was used.
+    pub uses: u64,
     /// How many workloads use it.
     pub shared_by: usize,
 }
@@ -166,6 +174,7 @@ fn conditions(policy: &Policy) -> Vec<String> {
 
 fn credential(credential: &Credential, subject: Subject<'_>) -> CredentialRow {
     let used = subject.usage.credential(credential.name.as_str());
+    let held = used.filter(|used| !used.scopes_held.is_empty());
     let users = governance::users(subject.policies.policies());
     CredentialRow {
         name: credential.name.to_string(),
@@ -174,6 +183,10 @@ fn credential(credential: &Credential, subject: Subject<'_>) -> CredentialRow {
         age_seconds: used.and_then(|used| used.age_s),
         expires_in_seconds: used.and_then(|used| used.expires_in_s),
         scopes: scopes(&credential.provider),
+        scopes_held: held.map(|used| used.scopes_held.clone()),
+        scopes_used: held.map(|used| used.scopes_used.clone()),
+        last_used: used.map(|used| text(used.used.last)),
+        uses: used.map_or(0, |used| used.used.count),
         shared_by: users.get(&credential.name).map_or(0, BTreeSet::len),
     }
 }

@@ -25,6 +25,18 @@ impl CredentialRow {
         if let Some(scopes) = &self.scopes {
             let _ = write!(line, ", scopes {}", scopes.join(" "));
         }
+        if let (Some(held), Some(used)) = (&self.scopes_held, &self.scopes_used) {
+            let none = if used.is_empty() { "none" } else { "" };
+            let _ = write!(
+                line,
+                ", has the scopes {}, used {none}{}",
+                held.join(" "),
+                used.join(" ")
+            );
+        }
+        if let Some(last) = &self.last_used {
+            let _ = write!(line, ", last used {last}, {} times", self.uses);
+        }
         if self.shared_by > 1 {
             let _ = write!(line, ", shared by {} workloads", self.shared_by);
         }

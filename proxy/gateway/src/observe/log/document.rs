@@ -1,7 +1,7 @@
 //! The decision record as JSON: one line, keys in the order of `docs/decision-record.md`.
 //!
 //! Keys are always present, `null` if unknown, so that a reader need not guess. Only `listener`,
-//! `original_destination`, `refused_token`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are
+//! `original_destination`, `refused_token`, `revision`, `nearest`, `detail` and `would_refuse`, which belong to some records only, are
 //! left out.
 
 use std::time::Duration;
@@ -177,6 +177,9 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
     json.object(key!("timing_us"), Some(*total), |json, total| {
         timing(json, entry, total);
     });
+    if let (None, Some(revision)) = (&entry.policy, &entry.revision) {
+        json.text(key!("revision"), &**revision);
+    }
     if let Some(nearest) = &entry.nearest {
         json.object(key!("nearest"), Some(nearest), nearest_rule);
     }

@@ -18,6 +18,7 @@ mod recent;
 mod seal;
 mod shed;
 mod top;
+mod uses;
 mod writer;
 
 use std::{
@@ -34,6 +35,7 @@ use std::{
 };
 
 use countersign_config::{
+    history::LastUse,
     memory::DECISIONS,
     model::{DecisionSink, Observe},
 };
@@ -51,6 +53,7 @@ use self::{
     recent::RECENT_BYTES,
     seal::Sealer,
     shed::ShedConnections,
+    uses::Uses,
     writer::{Outputs, Writer},
 };
 pub(super) use self::{event::Event, recent::Recent};
@@ -129,6 +132,7 @@ struct CountsInner {
     shed: ShedConnections,
     events: Events,
     recent: Arc<Recent>,
+    uses: Uses,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
@@ -263,6 +267,11 @@ impl DecisionLog {
             .get_or_init(|| (metrics.clone(), clock.clone()));
     }
 
+    /// Takes what was used since the last call.
+    pub(super) fn take_uses(&self) -> LastUse {
+        self.0.counts.0.uses.take()
+    }
+
     /// The latest lines, for the admin endpoint.
     pub(super) fn recent(&self) -> &Arc<Recent> {
         &self.0.counts.0.recent
@@ -362,6 +371,7 @@ impl Inlet {
 impl Counts {
     /// Counts a finished request.
     fn record(&self, closed: &Closed) {
+        self.0.uses.record(closed);
         if let Some((metrics, _)) = self.0.observer.get() {
             count::finished(metrics, closed);
         }

@@ -39,6 +39,33 @@ impl Find<'_> {
         ))
     }
 
+    /// Scopes that it has and that no request needed.
+    pub(super) fn unused_scopes(&self, credential: &Credential) -> Option<Finding> {
+        let used = self.subject.usage.credential(credential.name.as_str())?;
+        let unused: Vec<&str> = used
+            .scopes_held
+            .iter()
+            .filter(|scope| !used.scopes_used.contains(scope))
+            .map(String::as_str)
+            .collect();
+        if unused.is_empty() || self.subject.usage.days() < self.subject.unused_days {
+            return None;
+        }
+        let message = format!(
+            "no request needed these of its scopes in {} days: {}",
+            self.subject.usage.days(),
+            unused.join(", ")
+        );
+        Some(of_credential(
+            credential,
+            Severity::Medium,
+            "scopes-unused",
+            message,
+            "take them from it at the API, where scopes can be taken back; else issue it anew without them",
+            Standards::TOO_WIDE,
+        ))
+    }
+
     pub(super) fn shared(
         &self,
         credential: &Credential,
