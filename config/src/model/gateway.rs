@@ -105,12 +105,15 @@ pub enum ClientTrust {
     Spiffe,
 }
 
+/// The `issuer` of the cluster in which the gateway runs, whatever it is called.
+pub const IN_CLUSTER: &str = "in-cluster";
+
 /// An issuer of service-account tokens, usually one cluster.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     /// The cluster's name in selectors and records.
     pub name: String,
-    /// The exact `iss` claim.
+    /// The exact `iss` claim; or [`IN_CLUSTER`]: that of the gateway's own token, which only a start can find.
     pub issuer: String,
     /// What `aud` must contain.
     pub audience: String,

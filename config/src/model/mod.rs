@@ -16,9 +16,9 @@ pub use credential::{
 };
 pub use gateway::{
     AddressRange, Admin, Audit, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink,
-    Gateway, Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe, ProxyAuthentication,
-    ResourceSource, ServiceName, StateStore, TokenReview, TrustDomain, TrustRoots, Unmatched,
-    Upstream, UpstreamProxy, VaultAuth, VaultServer,
+    Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe,
+    ProxyAuthentication, ResourceSource, ServiceName, StateStore, TokenReview, TrustDomain,
+    TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth, VaultServer,
 };
 pub use governance::{Governance, GovernanceException, GovernanceRule};
 pub use policy::{Approval, Conditions, Mode, Policy, Rate, Rule};

@@ -156,16 +156,16 @@ pub struct IdentitySpec {
 pub struct IssuerSpec {
     /// The cluster's name in selectors and records.
     pub name: String,
-    /// The exact `iss` claim.
+    /// The exact `iss` claim; or `in-cluster`: the issuer of the gateway's own token, found at start.
     pub issuer: String,
     /// What `aud` must contain. Default: `countersign`.
     pub audience: Option<String>,
     /// The longest accepted lifetime of a token, from `iat` to `exp`: 10 minutes to 30 days. Default:
     /// `24h`.
     pub max_token_life: Option<String>,
-    /// Where its public keys come from.
-    pub jwks: JwksSpec,
-    /// Whether the API server also reviews tokens.
+    /// Where its public keys come from. With `issuer: in-cluster` the default is the gateway's own cluster.
+    pub jwks: Option<JwksSpec>,
+    /// Whether the API server also reviews tokens. With `issuer: in-cluster` the default is that it does.
     pub token_review: Option<TokenReviewSpec>,
     /// Whether the API server of `tokenReview` is also asked about pods, for selectors with `cronJob`,
     /// `podLabels` or `images`. Default: `false`; `true` for the gateway's own cluster where `identity` is

@@ -8,6 +8,7 @@ mod check;
 mod controller;
 mod credentials;
 mod diff;
+mod doctor;
 mod exec;
 mod explain;
 mod files;
@@ -52,6 +53,8 @@ enum Command {
     Relay(countersign_relay::command::RelayCommand),
     /// Run the controller: the webhook that injects relays into pods.
     Controller(Box<controller::ControllerCommand>),
+    /// Look at an installation in a cluster: each line is a verdict and a remedy.
+    Doctor(Box<doctor::DoctorCommand>),
     /// Redirect a pod's connections to its relay, with firewall rules.
     #[command(alias = "steer")]
     Redirect(redirect::RedirectCommand),
@@ -156,6 +159,7 @@ impl Command {
             Self::Run(command) => command.run(),
             Self::Relay(command) => command.run(),
             Self::Controller(command) => command.run(),
+            Self::Doctor(command) => Ok(command.run()),
             Self::Redirect(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Explain(command) => command.run(),

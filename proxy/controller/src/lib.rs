@@ -3,7 +3,10 @@
 pub mod admission;
 mod client;
 pub mod crd;
+pub mod doctor;
 pub mod gateways;
 pub mod pods;
+pub mod ranges;
+pub mod uninjected;
 
 pub use client::connect;

@@ -245,6 +245,19 @@ pub enum SetupError {
         /// What went wrong.
         reason: String,
     },
+    /// The gateway's own token does not say who issues the tokens of its cluster.
+    #[error(
+        "issuer {issuer}: it is `in-cluster`, but {} {reason}; run in a pod with its service account's token, or name the issuer",
+        file.display()
+    )]
+    OwnIssuer {
+        /// The issuer's name.
+        issuer: String,
+        /// The file of the token.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Two issuers have the same `iss`, so it would be ambiguous which cluster issued a token.
     #[error("issuers {first} and {second} have the same `issuer`; clusters need distinct ones")]
     SameIssuer {

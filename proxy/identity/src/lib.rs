@@ -18,6 +18,7 @@ mod issuer;
 mod jwks;
 mod keys;
 mod nearest;
+mod own_issuer;
 mod own_token;
 mod pods;
 mod presented;
@@ -85,8 +86,10 @@ pub struct Identifier {
 }
 
 impl Identifier {
-    /// Makes the HTTP clients, which reads their roots; fetches nothing yet.
+    /// Makes the HTTP clients, which reads their roots, and finds the issuer of the gateway's own cluster in its token;
+    /// fetches nothing yet.
     pub fn new(issuers: &[model::Issuer], clock: Clock) -> Result<Self, SetupError> {
+        let issuers = own_issuer::found(issuers)?;
         for (index, issuer) in issuers.iter().enumerate() {
             let twin = issuers[..index]
                 .iter()

@@ -3,9 +3,12 @@
 mod api_client;
 mod cluster_object;
 mod definitions;
+mod doctor;
 mod helm;
+mod images;
 mod injected_pod;
 mod injection_policy;
 mod many_pods;
 mod nightly_dashboard;
 mod pod_facts;
+mod uninjected;

@@ -55,6 +55,9 @@ use faults::Turns;
 use state::State;
 use user::User;
 
+/// Where the issuer says who it is.
+const OPENID_PATH: &str = "/.well-known/openid-configuration";
+
 /// How far the times of a token may be off, in seconds.
 const LEEWAY: i64 = 60;
 
@@ -64,6 +67,8 @@ pub type ApiServer = StandIn<KubernetesApi>;
 /// What all connections to the API server share.
 pub struct KubernetesApi {
     keys: Arc<Keys>,
+    /// The `iss` of its tokens.
+    issuer: String,
     clock: Clock,
     /// The gateway's token, and the administrator's.
     bearer: String,
@@ -91,6 +96,7 @@ impl ApiServer {
         state.ensure_namespace("default");
         let api = KubernetesApi {
             keys: issuer.keys(),
+            issuer: issuer.url(),
             clock,
             bearer,
             admin,

@@ -6,7 +6,9 @@ use rstest::rstest;
 
 use super::{examples, outline};
 use crate::{
-    model::{Gateway, JwksSource, Limits, ListenerMode, StateStore, Transparency, TrustRoots},
+    model::{
+        Gateway, IN_CLUSTER, JwksSource, Limits, ListenerMode, StateStore, Transparency, TrustRoots,
+    },
     problem::{Problems, Severity},
 };
 
@@ -112,6 +114,7 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { certificate: /c, key: /k, clientTrust: spiffe } }]",
     "no-trust-domain"
 )]
+#[case::keys_from_nowhere("identity: { issuers: [{ name: a, issuer: b }] }", "missing-key")]
 #[case::cache_too_long(
     "identity: { issuers: [{ name: a, issuer: b, jwks: { file: /b }, tokenReview: { cluster: in-cluster, cacheFor: 1h } }] }",
     "bad-duration"
@@ -253,6 +256,22 @@ fn tokens_live_as_long_as_is_said(#[case] said: &str, #[case] seconds: u64) {
     let (gateway, _) = with(&format!("identity: {{ issuers: [{issuer}] }}")).unwrap();
     let life = gateway.issuers[0].max_token_life;
     assert_eq!(life, Duration::from_secs(seconds));
+}
+
+/// Issuer, keys and API server of the cluster in which the gateway runs.
+#[test]
+fn in_cluster_finds_the_rest_by_itself() {
+    let (gateway, _) = with("identity: { issuers: [{ name: prod, issuer: in-cluster }] }").unwrap();
+    let issuer = &gateway.issuers[0];
+    assert_eq!(
+        (issuer.name.as_str(), issuer.issuer.as_str()),
+        ("prod", IN_CLUSTER)
+    );
+    assert!(
+        matches!(&issuer.jwks, JwksSource::Url { url, ca_file: Some(_) } if url == "https://kubernetes.default.svc/openid/v1/jwks")
+    );
+    assert!(issuer.token_review.is_some());
+    assert!(issuer.pod_facts.is_none());
 }
 
 #[test]

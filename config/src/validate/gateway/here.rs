@@ -95,7 +95,7 @@ impl Walk<'_> {
             // These are made.
             ("decisions" | "ca" | "state", "file" | "directory") => return,
             ("upstream" | "proxy", "roots" | "proxyRoots") if text == "system" => return,
-            (_, "cluster" | "kubernetes") if text == IN_CLUSTER => {
+            (_, "cluster" | "kubernetes" | "issuer") if text == IN_CLUSTER => {
                 if !self.in_pod {
                     self.not_in_kubernetes(&location);
                 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::super::fields::{duration, each, non_blank, safe_url};
 use crate::{
-    model::{BundleSource, Cluster, Issuer, JwksSource, TokenReview, TrustDomain},
+    model::{BundleSource, Cluster, IN_CLUSTER, Issuer, JwksSource, TokenReview, TrustDomain},
     resource::{
         BundleSpec, ClusterSpec, IdentitySpec, IssuerSpec, JwksSpec, TokenReviewSpec,
         TrustDomainSpec,
@@ -23,9 +23,6 @@ const MAX_TOKEN_LIFE: Duration = Duration::from_hours(24);
 const SHORTEST_LIFE: Duration = Duration::from_mins(10);
 /// A leaked token can be used until it expires.
 const LONGEST_LIFE: Duration = Duration::from_hours(30 * 24);
-
-/// kubeadm's default issuer.
-const IN_CLUSTER_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 pub(super) struct Identity {
     pub(super) issuers: Vec<Issuer>,
@@ -151,21 +148,30 @@ fn bundle(spec: &BundleSpec, location: &Location<'_>, findings: &Findings) -> Op
 
 /// The cluster in which the gateway runs, for a gateway without an `identity` key.
 fn own_cluster() -> Issuer {
-    let cluster = Cluster::in_cluster();
     Issuer {
-        name: "in-cluster".to_owned(),
-        issuer: IN_CLUSTER_ISSUER.to_owned(),
+        name: IN_CLUSTER.to_owned(),
+        issuer: IN_CLUSTER.to_owned(),
         audience: AUDIENCE.to_owned(),
         max_token_life: MAX_TOKEN_LIFE,
-        jwks: JwksSource::Url {
-            url: format!("{}/openid/v1/jwks", cluster.url),
-            ca_file: cluster.ca_file.clone(),
-        },
-        token_review: Some(TokenReview {
-            cluster,
-            cache_for: CACHE_FOR,
-        }),
+        jwks: own_keys(),
+        token_review: Some(own_review()),
         pod_facts: Some(Cluster::in_cluster()),
+    }
+}
+
+/// The keys of the gateway's own cluster.
+fn own_keys() -> JwksSource {
+    let cluster = Cluster::in_cluster();
+    JwksSource::Url {
+        url: format!("{}/openid/v1/jwks", cluster.url),
+        ca_file: cluster.ca_file,
+    }
+}
+
+fn own_review() -> TokenReview {
+    TokenReview {
+        cluster: Cluster::in_cluster(),
+        cache_for: CACHE_FOR,
     }
 }
 
@@ -177,10 +183,23 @@ fn issuer(spec: &IssuerSpec, location: &Location<'_>, findings: &Findings) -> Op
         None => Some(AUDIENCE.to_owned()),
     };
     let max_token_life = max_token_life(spec, location, findings);
-    let jwks = jwks(&spec.jwks, &location.key("jwks"), findings);
+    let in_cluster = issuer.as_deref() == Some(IN_CLUSTER);
+    let jwks = match &spec.jwks {
+        Some(spec) => jwks(spec, &location.key("jwks"), findings),
+        None if in_cluster => Some(own_keys()),
+        None => {
+            findings.error(
+                location,
+                "missing-key",
+                "where the issuer's public keys come from is not known",
+                "add `jwks` with `url`, optionally with `caFile`, or with `file`",
+            );
+            None
+        }
+    };
     let token_review = match &spec.token_review {
         Some(review) => token_review(review, &location.key("tokenReview"), findings).map(Some),
-        None => Some(None),
+        None => Some(in_cluster.then(own_review)),
     };
     let pod_facts = pod_facts(spec, token_review.as_ref(), location, findings);
     Some(Issuer {

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    JWKS_PATH,
+    JWKS_PATH, OPENID_PATH,
     failure::{Cause, Failure},
     request::{Query, Target, name_for_rbac, verb},
     state::State,
@@ -126,6 +126,11 @@ impl State {
         if known && (is_self_review(asked) || is_discovery(asked)) {
             return true;
         }
+        // What `system:service-account-issuer-discovery` grants from the start.
+        let is_account = user.groups.iter().any(|it| it == "system:serviceaccounts");
+        if is_account && asked.path == OPENID_PATH && asked.verb == "get" {
+            return true;
+        }
         if PUBLIC.iter().any(|path| asked.path == *path) && asked.verb == "get" {
             return true;
         }
@@ -165,6 +170,17 @@ impl State {
         let rules = role.and_then(|role| role["rules"].as_array());
         let rules = rules.map(Vec::as_slice).unwrap_or_default();
         rules.iter().any(|rule| rule_grants(rule, asked))
+    }
+
+    /// `SelfSubjectReview`.
+    pub(super) fn review_self(user: &User, mut review: Value) -> Result<Value, Failure> {
+        if review["kind"] != "SelfSubjectReview"
+            || review["apiVersion"] != "authentication.k8s.io/v1"
+        {
+            return Err(Failure::bad_request("the body is no SelfSubjectReview"));
+        }
+        review["status"] = json!({"userInfo": {"username": user.name, "groups": user.groups}});
+        Ok(review)
     }
 
     /// `SelfSubjectAccessReview` and `SubjectAccessReview`.
@@ -218,7 +234,11 @@ fn asked_in(resource: &Value, path: &Value) -> Attributes {
 }
 
 fn is_self_review(asked: &Attributes) -> bool {
-    let reviews = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
+    let reviews = [
+        "selfsubjectaccessreviews",
+        "selfsubjectrulesreviews",
+        "selfsubjectreviews",
+    ];
     asked.verb == "create" && reviews.contains(&asked.resource.as_str())
 }
 

@@ -11,7 +11,8 @@ const VERSION: (&str, &str, &str) = ("1", "36", "v1.36.0");
 
 /// Resources that are only created, and never kept.
 #[rustfmt::skip]
-const REVIEWS: [(&str, &str, &str); 4] = [
+const REVIEWS: [(&str, &str, &str); 5] = [
+    ("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
     ("authentication.k8s.io", "tokenreviews", "TokenReview"),
     ("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
     ("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),

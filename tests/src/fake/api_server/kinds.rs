@@ -60,6 +60,7 @@ const BUILT_IN: &[Row] = &[
     ("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false,
         &["status", "approval"], &["csr"]),
     ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", true, &[], &["netpol"]),
+    ("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", false, &["status"], &[]),
     ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true, &["status"], &["pdb"]),
     ("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", true, &["status"],
         &["hpa"]),

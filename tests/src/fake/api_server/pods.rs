@@ -117,6 +117,24 @@ impl KubernetesApi {
         Some(Value::clone(object))
     }
 
+    /// The objects of a namespace as they are kept; of all with an empty one.
+    pub fn objects(&self, api_version: &str, resource: &str, namespace: &str) -> Vec<Value> {
+        let state = self.state();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let target = Target {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: resource.to_owned(),
+            ..Target::default()
+        };
+        let Some(kind) = state.kind(&target) else {
+            return Vec::new();
+        };
+        let collection = kind.collection();
+        let found = state.storage.all(&collection, namespace);
+        found.map(|(_, object)| Value::clone(object)).collect()
+    }
+
     /// What the controller of namespaces does with one that is deleted: everything in it goes, then the
     /// namespace itself.
     pub fn finish_namespace(&self, name: &str) {

@@ -4,11 +4,12 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    JWKS_PATH, KubernetesApi,
+    JWKS_PATH, KubernetesApi, OPENID_PATH,
     access::Attributes,
     failure::Failure,
     lock,
     request::{Query, Target},
+    state::State,
     storage::{Form, shown},
     user::User,
     write::{Plan, Write, deleted},
@@ -65,6 +66,7 @@ impl KubernetesApi {
         }
         match received.path.as_str() {
             JWKS_PATH => Ok(body::json(StatusCode::OK, &self.keys.jwks())),
+            OPENID_PATH => Ok(body::json(StatusCode::OK, &self.openid_configuration())),
             "/readyz" | "/livez" | "/healthz" => Ok(body::text(StatusCode::OK, "ok")),
             path => {
                 let found = self.state().discover(path);
@@ -133,6 +135,10 @@ impl KubernetesApi {
         match (target.group.as_str(), target.resource.as_str(), subresource) {
             ("", "serviceaccounts", Some("token")) => Some(self.make_token(target, received)),
             ("authentication.k8s.io", "tokenreviews", None) => Some(self.review_token(received)),
+            ("authentication.k8s.io", "selfsubjectreviews", None) => {
+                let review = received.json().unwrap_or_default();
+                Some(State::review_self(user, review))
+            }
             ("authorization.k8s.io", "selfsubjectaccessreviews", None) => {
                 Some(access("SelfSubjectAccessReview"))
             }
@@ -141,6 +147,16 @@ impl KubernetesApi {
             }
             _ => None,
         }
+    }
+
+    fn openid_configuration(&self) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": format!("{}{JWKS_PATH}", self.issuer),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+        })
     }
 
     async fn write(&self, write: Write<'_>) -> Result<Response<Body>, Failure> {

@@ -210,6 +210,8 @@ const CASES: &[(&str, Case)] = cases![
     rights::what_no_role_grants_is_forbidden,
     rights::a_role_grants_in_its_namespace_and_by_name,
     rights::everybody_may_ask_about_themselves,
+    rights::everybody_may_ask_who_they_are,
+    rights::the_issuer_says_who_it_is,
     rights::a_bad_token_is_unauthorized,
     rights::approving_needs_a_right_on_the_signer,
 ];

@@ -62,6 +62,25 @@ pub(super) async fn what_no_role_grants_is_forbidden(subject: &Subject) {
     get("/version".to_owned()).await.expect(200);
 }
 
+pub(super) async fn the_issuer_says_who_it_is(subject: &Subject) {
+    let path = "/.well-known/openid-configuration";
+    as_nobody(subject, Method::GET, path, &Value::Null)
+        .await
+        .expect(403);
+    let told = subject.get(path).await.expect(200);
+    let issuer = told["issuer"].as_str().expect("it has an issuer");
+    assert!(issuer.starts_with("https://"), "{issuer}");
+}
+
+pub(super) async fn everybody_may_ask_who_they_are(subject: &Subject) {
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let told = as_nobody(subject, Method::POST, path, &review)
+        .await
+        .expect(201);
+    assert_eq!(told["status"]["userInfo"]["username"], "nobody");
+}
+
 /// A real server reads new roles a moment after they were made.
 async fn once_allowed(subject: &Subject, path: &str) {
     while as_nobody(subject, Method::GET, path, &Value::Null)
