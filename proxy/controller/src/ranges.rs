@@ -39,7 +39,7 @@ pub async fn find(client: &Client) -> kube::Result<Vec<IpNet>> {
             None => break,
         }
     }
-    Ok(fewest(ranges))
+    Ok(fewest(&ranges))
 }
 
 fn parsed(texts: impl Iterator<Item = String>) -> Vec<IpNet> {
@@ -47,8 +47,8 @@ fn parsed(texts: impl Iterator<Item = String>) -> Vec<IpNet> {
 }
 
 /// The fewest ranges that hold all; wider ones if there are too many.
-fn fewest(ranges: Vec<IpNet>) -> Vec<IpNet> {
-    let mut ranges = IpNet::aggregate(&ranges);
+fn fewest(ranges: &[IpNet]) -> Vec<IpNet> {
+    let mut ranges = IpNet::aggregate(&ranges.to_vec());
     // A node's range is mostly a /24 of the /16 of all; of IPv6 a /64 of a /48.
     for (four, six) in [(20, 56), (16, 48), (12, 40), (8, 32)] {
         if ranges.len() <= MOST {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn ranges(texts: &[String]) -> Vec<String> {
-        let found = fewest(parsed(texts.iter().cloned()));
+        let found = fewest(&parsed(texts.iter().cloned()));
         found.iter().map(ToString::to_string).collect()
     }
 
