@@ -110,6 +110,9 @@ impl KeptRevision {
     }
 
     /// The document, and what its name says.
+    ///
+    /// # Panics
+    /// Never: texts, times and names can be written.
     pub fn document(&self) -> (Head, Vec<u8>) {
         let content = serde_json::to_vec(self).expect("texts, times and names can be written");
         let head = Head {

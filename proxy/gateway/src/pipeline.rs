@@ -103,6 +103,7 @@ impl RequestHandler {
                     session.closing.cancel();
                 } else {
                     place(&mut refusal, session, &snapshot, &record);
+                    record.refused_under(&snapshot);
                 }
                 let mut response = refused(record, refusal, in_flight);
                 last_if_violated(&mut response, &session.connection_state);

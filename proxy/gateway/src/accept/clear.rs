@@ -118,7 +118,9 @@ impl Clear {
         record.entered(&self.meta);
         if let Some(caller) = caller {
             record.called_by(caller);
-            refusal.was_of(caller, &self.context.access.snapshots.load_full());
+            let snapshot = self.context.access.snapshots.load_full();
+            refusal.was_of(caller, &snapshot);
+            record.refused_under(&snapshot);
         }
         if let Some((received, parts)) = asked {
             record.passing(received, parts);

@@ -352,7 +352,9 @@ impl Explicit {
         refusal.was_of_unproven(&self.context.access.snapshots.load_full());
         if let Some(caller) = &known.caller {
             record.called_by(caller);
-            refusal.was_of(caller, &self.context.access.snapshots.load_full());
+            let snapshot = self.context.access.snapshots.load_full();
+            refusal.was_of(caller, &snapshot);
+            record.refused_under(&snapshot);
         }
         let mut response = answer(&refusal, &record);
         if known.caller.is_none() && self.meta.slot.refuse() {

@@ -16,7 +16,6 @@ impl From<Denied> for Refusal {
             language: denied.reason.facts().language,
             detail: denied.detail,
             nearest: denied.nearest,
-            revision: None,
             workload: denied.workload,
             target: denied.target,
             retry_after: denied.retry_after,

@@ -29,8 +29,6 @@ pub struct Refusal {
     pub detail: String,
     /// For a policy miss, the rule that came nearest.
     pub nearest: Option<Nearest>,
-    /// The revision of the resources in force, if the caller is proven.
-    pub revision: Option<Arc<str>>,
     /// The caller's workload, if policy got that far.
     pub workload: Option<Arc<Workload>>,
     /// The target whose error format the response uses.
@@ -51,7 +49,6 @@ impl Refusal {
             language: reason.facts().language,
             detail: detail.into(),
             nearest: None,
-            revision: None,
             workload: None,
             target: None,
             retry_after: None,
@@ -66,9 +63,8 @@ impl Refusal {
         self.disconnected && self.target.as_ref().is_some_and(close)
     }
 
-    /// Notes the workload of the refused caller, if it is not known yet, and the revision by which it was decided.
+    /// Notes the workload of the refused caller, if it is not known yet.
     pub fn was_of(&mut self, caller: &Caller, snapshot: &Snapshot) {
-        self.revision = Some(Arc::clone(snapshot.revision()));
         if self.workload.is_none() {
             self.workload = snapshot.workload_of(caller).cloned();
         }

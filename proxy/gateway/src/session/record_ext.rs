@@ -112,6 +112,11 @@ impl Record {
         }
     }
 
+    /// Notes the revision by which a proven caller is refused.
+    pub fn refused_under(&mut self, snapshot: &Snapshot) {
+        self.revision = Some(Arc::clone(snapshot.revision()));
+    }
+
     /// Notes the upstream's response.
     pub fn answered(&mut self, sent: &Sent) {
         self.upstream = Some(UpstreamPart {
@@ -251,7 +256,6 @@ pub fn close(mut record: Record, mut refusal: Refusal) {
         record.workload = refusal.workload;
     }
     record.nearest = refusal.nearest;
-    record.revision = refusal.revision;
     record.detail = Some(refusal.detail.into());
     record.close(if is_failure(refusal.reason) {
         Outcome::Failed { reason, blame }
