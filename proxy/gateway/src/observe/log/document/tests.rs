@@ -78,7 +78,10 @@ fn the_documentation_names_every_field_and_no_other() {
             api_error: Some("token_expired".into()),
         });
     });
-    let mut present = BTreeSet::new();
+    // Only where no policy has it.
+    let (_, refused) = recorded(REFUSED, |record| record.revision = Some("9f2c1a".into()));
+    assert_eq!(refused["revision"], "9f2c1a");
+    let mut present = BTreeSet::from(["revision".to_owned()]);
     collect("", &full, &mut present);
     let documented: BTreeSet<String> = DOCUMENTED
         .lines()
