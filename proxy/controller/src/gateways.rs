@@ -14,7 +14,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 
-use crate::client::client;
+use crate::{backoff::Calm, client::client};
 
 /// How long it waits before it reads the files of the client again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ pub async fn watch(
     let slices: Api<EndpointSlice> = Api::namespaced(client, &namespace);
     let of_service = format!("kubernetes.io/service-name={service}");
     let config = watcher::Config::default().labels(&of_service);
-    let mut events = std::pin::pin!(watcher(slices, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(slices, config).backoff(Calm::default()));
     let mut ready = Slices::default();
     let mut failed = false;
     while let Some(event) = events.next().await {

@@ -16,6 +16,7 @@ use kube::{
 use tokio::time::timeout;
 
 use super::settings::NamespaceFacts;
+use crate::backoff::Calm;
 
 /// How long the API server may take to tell about one namespace. It waits for us meanwhile.
 const ASK: Duration = Duration::from_secs(3);
@@ -38,7 +39,7 @@ impl Namespaces {
     pub fn watch(client: Client) -> (Self, impl Future<Output = ()> + Send) {
         let (known, writer) = reflector::store();
         let api = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-        let events = watcher(api, watcher::Config::default()).default_backoff();
+        let events = watcher(api, watcher::Config::default()).backoff(Calm::default());
         let events = reflector::reflector(writer, events);
         let following = events.for_each(|event| {
             if let Err(error) = event {

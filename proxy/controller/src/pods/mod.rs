@@ -22,7 +22,7 @@ use kube::{
 };
 use tokio::{sync::watch, task::AbortHandle};
 
-use crate::client::client;
+use crate::{backoff::Calm, client::client};
 
 /// The label by which a namespace opts in.
 pub const OPTED_IN: &str = "countersign.dev/inject=enabled";
@@ -104,7 +104,7 @@ impl Drop for Watches {
 async fn watch_labels(client: Client, opted_in: &watch::Sender<BTreeSet<String>>) {
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let config = watcher::Config::default().labels(OPTED_IN);
-    let events = watcher(namespaces, config).default_backoff();
+    let events = watcher(namespaces, config).backoff(Calm::default());
     let mut events = std::pin::pin!(events);
     let mut read = BTreeSet::new();
     let mut told = false;

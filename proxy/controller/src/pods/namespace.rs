@@ -18,6 +18,7 @@ use super::{
     observed::{Pod, SeenPod},
     rights,
 };
+use crate::backoff::Calm;
 
 enum Event {
     Pod(watcher::Result<watcher::Event<Pod>>),
@@ -30,9 +31,13 @@ pub(super) async fn watch(client: Client, name: String, pods: Arc<Pods>) {
     let pod_api: Api<Pod> = Api::namespaced_with(client.clone(), &name, &of_pods);
     let job_api: Api<PartialObjectMeta<Job>> = Api::namespaced(client.clone(), &name);
     let config = watcher::Config::default;
-    let pod_events = watcher(pod_api, config()).default_backoff().map(Event::Pod);
+    let pod_events = watcher(pod_api, config())
+        .backoff(Calm::default())
+        .map(Event::Pod);
     // Of a Job only its owner matters.
-    let job_events = watcher(job_api, config()).default_backoff().map(Event::Job);
+    let job_events = watcher(job_api, config())
+        .backoff(Calm::default())
+        .map(Event::Job);
     let mut events = std::pin::pin!(stream::select(pod_events, job_events));
     let mut namespace = NamespaceWatch::new(&name, pods);
     while let Some(event) = events.next().await {
