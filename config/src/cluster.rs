@@ -5,11 +5,15 @@
 //! one namespace reaches no other: `docs/namespaces.md` has the rules, `validate` holds them.
 
 mod accepted;
+mod mirror;
 mod object;
+mod report;
 mod tree;
 
 pub use accepted::{Accepted, InForce};
+pub use mirror::{Mirror, Scope, Seen};
 pub use object::{Key, Object, Version};
+pub use report::{Access, CredentialStanding, Report, Used};
 pub(crate) use tree::{path_at, to_node};
 
 use std::fmt;

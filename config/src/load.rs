@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use changes::{Change, Changed, Fingerprints};
-pub use kept::{ResourceText, all_texts, resources_of};
+pub use kept::{ResourceText, all_texts, resources_of, resources_of_and_objects};
 
 /// The targets that ship with Countersign.
 const CATALOG: [(&str, &str); 3] = [

@@ -1,8 +1,14 @@
 //! A gateway in this process, on loopback, with its decision log in memory.
 
-use std::{collections::HashSet, fs, net::SocketAddr};
+use std::{collections::HashSet, fs, net::SocketAddr, time::Duration};
 
 use countersign_config::{load, model};
+use countersign_controller::{
+    gateways,
+    lease::Timing,
+    pods, resources,
+    status::{self, Pace},
+};
 use countersign_core::metrics::Metrics;
 use countersign_gateway::{
     app::{self, Reloader},
@@ -18,6 +24,17 @@ use tokio::{
 use crate::{
     client::{Client, Ledger},
     environment::Environment,
+};
+
+/// Statuses are written as soon as they are known.
+const SOON: Pace = Pace {
+    lease: Timing {
+        duration: Duration::from_secs(3),
+        renewal: Duration::from_millis(500),
+    },
+    writes: Duration::from_millis(1),
+    look: Duration::from_millis(50),
+    again: Duration::from_mins(10),
 };
 
 /// A running gateway.
@@ -63,11 +80,24 @@ impl Gateway {
         let (stop, stopped) = oneshot::channel();
         let mut watches = JoinSet::new();
         for (cluster, pods) in app.pods() {
-            watches.spawn(countersign_controller::pods::watch(cluster, pods));
+            watches.spawn(pods::watch(cluster, pods));
+        }
+        if let (Some((cluster, objects, tell)), Some(reports)) = (app.resources(), app.reports()) {
+            watches.spawn(status::write(status::Source {
+                cluster: cluster.clone(),
+                objects: objects.clone(),
+                namespace: app.service_namespace(),
+                reports,
+                credentials: Box::new(app.credential_standings()),
+                used: Box::new(app.used()),
+                clock: env.clock.clone(),
+                pace: SOON,
+            }));
+            watches.spawn(resources::watch(cluster, objects, tell));
         }
         if let Some((cluster, service, tell)) = app.replicas() {
             let model::ServiceName { namespace, name } = service;
-            let watch = countersign_controller::gateways::watch(cluster, namespace, name, tell);
+            let watch = gateways::watch(cluster, namespace, name, tell);
             watches.spawn(watch);
         }
         Ok(Self {

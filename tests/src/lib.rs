@@ -27,6 +27,11 @@ pub mod redis;
 pub mod resources;
 pub mod structural;
 
+/// The definitions of the four kinds.
+pub fn definitions() -> Vec<serde_json::Value> {
+    countersign_controller::crd::all()
+}
+
 /// Says what a test measured, past the capture of test output.
 pub fn told(figures: &str) {
     let line = format!("\nMEASURED: {figures}\n");

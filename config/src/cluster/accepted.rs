@@ -32,6 +32,11 @@ impl Accepted {
             .or(object.recorded.as_ref())
     }
 
+    /// An object as a text, from which a gateway that starts learns what is in force of it.
+    pub fn kept(&self, object: &Object) -> serde_json::Value {
+        object.to_json(self.of(object))
+    }
+
     pub(crate) fn put(&mut self, object: &Object, version: Version) {
         let in_force = InForce {
             uid: object.uid.clone(),

@@ -116,6 +116,33 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether a decision about the other one is the same: a new status is no other version.
+    pub(super) fn decides_as(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.created == other.created
+            && self.current.generation == other.current.generation
+            && self.current.says_the_same(&other.current)
+            && (other.recorded.is_none() || self.recorded == other.recorded)
+    }
+
+    /// The object as the API server would return it to a gateway that starts: with the version that was accepted last.
+    pub(crate) fn to_json(&self, last: Option<&Version>) -> Value {
+        let mut whole = Value::clone(self.current.document());
+        whole["metadata"] = json!({
+            "name": self.key.name,
+            "namespace": self.key.namespace,
+            "uid": self.uid,
+            "generation": self.current.generation,
+            "creationTimestamp": self.created,
+        });
+        if let Some(last) = last.filter(|last| last.generation < self.current.generation) {
+            whole["status"] = json!({
+                "inForce": { "generation": last.generation, "spec": last.spec() },
+            });
+        }
+        whole
+    }
+
     /// Reads an object as the API server returns it; nothing if it has no known kind or lacks what every object has.
     pub fn read(kind: Kind, object: &Value) -> Option<Self> {
         let metadata = &object["metadata"];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Loaded, files, load_sources};
 use crate::{
-    cluster::Accepted,
+    cluster::{Accepted, Objects},
     problem::Problems,
     setting::Setting,
     yaml::{Findings, Source},
@@ -21,6 +21,24 @@ pub struct ResourceText {
 
 /// Loads the texts of an earlier [`Loaded`], in their order, as their files were loaded.
 pub fn resources_of(texts: Vec<ResourceText>, setting: &Setting) -> Result<Loaded, Problems> {
+    load_texts(texts, None, setting)
+}
+
+/// The same, and the objects of a cluster on top, each of which is accepted on its own.
+pub fn resources_of_and_objects(
+    texts: Vec<ResourceText>,
+    objects: &Objects,
+    accepted: &Accepted,
+    setting: &Setting,
+) -> Result<Loaded, Problems> {
+    load_texts(texts, Some((objects, accepted)), setting)
+}
+
+fn load_texts(
+    texts: Vec<ResourceText>,
+    objects: Option<(&Objects, &Accepted)>,
+    setting: &Setting,
+) -> Result<Loaded, Problems> {
     let findings = Findings::default();
     let sources: Vec<_> = texts
         .into_iter()
@@ -31,7 +49,7 @@ pub fn resources_of(texts: Vec<ResourceText>, setting: &Setting) -> Result<Loade
         })
         .collect();
     files::check_texts(&sources, &findings);
-    load_sources(sources, None, setting, findings)
+    load_sources(sources, objects, setting, findings)
 }
 
 /// Everything that is in force: the files, and after them each object of a cluster as a file of its own.

@@ -23,6 +23,7 @@ mod placeholders;
 mod setting;
 mod several;
 mod shown;
+mod sources;
 mod unread;
 
 /// Resources without a mistake.

@@ -10,6 +10,7 @@ use std::{
 use countersign_types::{Limits, Transparency, host::Host};
 use ipnet::IpNet;
 
+use super::ResourceSource;
 use crate::spiffe::TrustDomainName;
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
@@ -167,15 +168,6 @@ pub enum BundleSource {
     File(PathBuf),
     /// The Unix socket of an agent that serves the SPIFFE Workload API.
     WorkloadApi(PathBuf),
-}
-
-/// Where resources come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResourceSource {
-    /// Every `*.yaml` and `*.yml` file in a directory, without subdirectories.
-    Directory(PathBuf),
-    /// The cluster's custom resources.
-    Kubernetes,
 }
 
 /// Where the interception CA is stored.

@@ -6,6 +6,7 @@ mod credential;
 mod gateway;
 mod governance;
 mod policy;
+mod source;
 mod target;
 mod workload;
 
@@ -17,11 +18,12 @@ pub use credential::{
 pub use gateway::{
     AddressRange, Admin, Audit, BundleSource, CaSource, ClientTrust, Cluster, DecisionSink,
     Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode, ListenerTls, Observe,
-    ProxyAuthentication, ResourceSource, ServiceName, StateStore, TokenReview, TrustDomain,
-    TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth, VaultServer,
+    ProxyAuthentication, ServiceName, StateStore, TokenReview, TrustDomain, TrustRoots, Unmatched,
+    Upstream, UpstreamProxy, VaultAuth, VaultServer,
 };
 pub use governance::{Governance, GovernanceException, GovernanceRule};
 pub use policy::{Approval, Conditions, Mode, Policy, Rate, Rule};
+pub use source::{KubernetesSource, ResourceSource};
 pub use target::{
     Attach, AuthFailure, AuthFailureAction, AuthFailureBlame, Place, Probe, RateLimitScope,
     RefusalAt, RefusalShape, RefusalShapes, Route, SlotName, Slots, Strip, Target, Template,

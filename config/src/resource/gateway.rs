@@ -12,6 +12,7 @@ use super::{
     CLUSTER, IN_CLUSTER,
     governance::GovernanceSpec,
     or_default,
+    source::ResourceSourceSpec,
     store::{StateSpec, VaultSpec},
     unidentified::UnidentifiedSpec,
 };
@@ -280,21 +281,6 @@ pub struct BundleSpec {
     /// `unix:///run/spire/agent.sock`.
     pub workload_api: Option<String>,
 }
-
-/// Where resources come from.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum ResourceSourceSpec {
-    /// A directory of YAML files, or one file.
-    Directory(String),
-    /// The cluster's custom resources.
-    Kubernetes(KubernetesSourceSpec),
-}
-
-/// The cluster's custom resources; no settings yet.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesSourceSpec {}
 
 /// How connections are decrypted.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ mod access_policy;
 mod credential;
 mod gateway;
 mod governance;
+mod source;
 mod store;
 mod target_service;
 mod unidentified;
@@ -21,12 +22,13 @@ pub use credential::{
 };
 pub use gateway::{
     AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec,
-    GatewaySpec, IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, KubernetesSourceSpec,
-    LimitsSpec, ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec,
-    OtlpSpec, Plaintext, ProxyAuthenticationSpec, ResourceSourceSpec, ServiceSpec, StdoutFormat,
-    TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    GatewaySpec, IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, LimitsSpec,
+    ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
+    Plaintext, ProxyAuthenticationSpec, ServiceSpec, StdoutFormat, TokenReviewSpec,
+    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
 };
 pub use governance::{GovernanceExceptionSpec, GovernanceRuleSpec, GovernanceSpec};
+pub use source::{KubernetesSourceSpec, ObjectSelectorSpec, ResourceSourceSpec};
 pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,
 };

@@ -5,6 +5,7 @@ pub(super) mod here;
 mod identity;
 mod limits;
 mod mode;
+mod source;
 mod store;
 mod upstream;
 
@@ -17,11 +18,11 @@ use super::{
 use crate::{
     model::{
         Audit, CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Listener, ListenerMode,
-        ListenerTls, Observe, ResourceSource, ServiceName, Unmatched,
+        ListenerTls, Observe, ServiceName, Unmatched,
     },
     resource::{
         AuditSpec, CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
-        ResourceSourceSpec, ServiceSpec, StdoutFormat, UnmatchedSpec,
+        ServiceSpec, StdoutFormat, UnmatchedSpec,
     },
     yaml::{Findings, Location},
 };
@@ -39,7 +40,6 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         findings,
     );
     let identity = identity::identity(spec.identity.as_ref(), &location.key("identity"), findings);
-    let resources = resources(&spec.resources, &location.key("resources"), findings);
     let upstream = upstream::upstream(spec.upstream.as_ref(), &location.key("upstream"), findings);
     let observe = observe(spec.observe.as_ref(), &location.key("observe"), findings);
     let limits = limits::limits(spec.limits.as_ref(), &location.key("limits"), findings);
@@ -61,6 +61,14 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         None => Some(None),
     };
     let identity = identity?;
+    let kubernetes = kubernetes?;
+    let resources = source::resources(
+        &spec.resources,
+        &identity.issuers,
+        &kubernetes,
+        &location.key("resources"),
+        findings,
+    );
     let listeners = listeners?;
     let observe = observe?;
     own_ports(spec, &listeners, &observe, &location, findings)?;
@@ -76,7 +84,7 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
             None => PathBuf::from(CA_DIRECTORY),
         }),
         state: state?,
-        kubernetes: kubernetes?,
+        kubernetes,
         service: service?,
         vault: vault?,
         unmatched: match spec.unmatched {
@@ -270,29 +278,6 @@ fn address(text: &str, location: &Location<'_>, findings: &Findings) -> Option<S
             );
         })
         .ok()
-}
-
-fn resources(
-    specs: &[ResourceSourceSpec],
-    location: &Location<'_>,
-    findings: &Findings,
-) -> Option<Vec<ResourceSource>> {
-    if specs.is_empty() {
-        findings.error(
-            location,
-            "empty-list",
-            "the gateway would have no policy and refuse every request",
-            "add `- directory: /etc/countersign/policy`",
-        );
-        return None;
-    }
-    each(specs, location, |spec, location| match spec {
-        ResourceSourceSpec::Directory(directory) => {
-            let directory = non_blank(directory, &location.key("directory"), findings)?;
-            Some(ResourceSource::Directory(PathBuf::from(directory)))
-        }
-        ResourceSourceSpec::Kubernetes(_) => Some(ResourceSource::Kubernetes),
-    })
 }
 
 /// The shortest and the longest time between two signatures of the decision log.

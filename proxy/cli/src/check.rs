@@ -91,7 +91,7 @@ fn directories(gateway: &Gateway) -> Vec<PathBuf> {
     sources
         .filter_map(|source| match source {
             ResourceSource::Directory(directory) => directory.exists().then(|| directory.clone()),
-            ResourceSource::Kubernetes => None,
+            ResourceSource::Kubernetes(_) => None,
         })
         .collect()
 }

@@ -5,12 +5,16 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use countersign_config::{load, model::ServiceName};
+use countersign_controller::{
+    gateways, pods, resources,
+    status::{self, Pace},
+};
 use countersign_core::{
     clock::Clock,
     logging::{self, LogFormat},
     open_files, reaper,
 };
-use countersign_gateway::app::{self, StartError};
+use countersign_gateway::app::{self, App, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::report;
@@ -63,13 +67,7 @@ impl RunCommand {
                 Err(error) => return Err(error.into()),
             };
             app.watch_config(self.config.clone(), text);
-            for (cluster, pods) in app.pods() {
-                tokio::spawn(countersign_controller::pods::watch(cluster, pods));
-            }
-            if let Some((cluster, service, tell)) = app.replicas() {
-                let ServiceName { namespace, name } = service;
-                tokio::spawn(countersign_controller::gateways::watch(cluster, namespace, name, tell));
-            }
+            watch_cluster(&app);
             for (name, address) in app.addresses() {
                 tracing::info!(listener = %name, %address, "listening");
             }
@@ -90,5 +88,30 @@ impl RunCommand {
         // A file on a disk that does not respond must not keep the process alive.
         runtime.shutdown_timeout(LAST_THREADS);
         ended
+    }
+}
+
+/// Connects the gateway with the API server of its cluster, as far as its configuration asks for it.
+fn watch_cluster(app: &App) {
+    for (cluster, pods) in app.pods() {
+        tokio::spawn(pods::watch(cluster, pods));
+    }
+    if let Some((cluster, service, tell)) = app.replicas() {
+        let ServiceName { namespace, name } = service;
+        tokio::spawn(gateways::watch(cluster, namespace, name, tell));
+    }
+    if let (Some((cluster, objects, tell)), Some(reports)) = (app.resources(), app.reports()) {
+        let namespace = app.service_namespace();
+        tokio::spawn(status::write(status::Source {
+            cluster: cluster.clone(),
+            objects: objects.clone(),
+            namespace,
+            reports,
+            credentials: Box::new(app.credential_standings()),
+            used: Box::new(app.used()),
+            clock: Clock::system(),
+            pace: Pace::default(),
+        }));
+        tokio::spawn(resources::watch(cluster, objects, tell));
     }
 }

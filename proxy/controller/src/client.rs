@@ -62,6 +62,18 @@ pub fn connect(mut config: Config) -> kube::Result<Client> {
     })
 }
 
+/// Our own sentence about the token, if that is why a request was not sent.
+pub(crate) fn token_trouble(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(token) = error.downcast_ref::<TokenError>() {
+            return Some(token.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 async fn authorized(
     mut request: Request<Body>,
     file: PathBuf,

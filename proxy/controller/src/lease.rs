@@ -190,11 +190,8 @@ impl Election {
     }
 
     async fn write(&self, lease: Lease) -> kube::Result<Option<Lease>> {
-        let written = self
-            .api
-            .0
-            .replace(&self.name, &PostParams::default(), &lease);
-        unless_another_was_first(written.await)
+        let how = PostParams::default();
+        unless_another_was_first(self.api.0.replace(&self.name, &how, &lease).await)
     }
 
     /// The Lease as ours, after what was there before.

@@ -9,6 +9,10 @@ pub mod gateways;
 pub mod lease;
 pub mod pods;
 pub mod ranges;
+pub mod resources;
+mod rights;
+pub mod status;
+mod trouble;
 pub mod uninjected;
 
 pub use client::connect;

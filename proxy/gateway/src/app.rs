@@ -3,13 +3,16 @@
 mod callers;
 mod config_file;
 mod history;
+mod in_force;
 mod known_root;
 mod kubernetes;
 mod last_good;
 mod last_use;
 mod low_priority;
+mod objects;
 mod preconditions;
 mod reload;
+mod start;
 mod state;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -47,10 +50,10 @@ use crate::{
     probe::Prober,
 };
 use history::History;
-use last_good::LastGood;
 use last_use::LastUses;
-use reload::InForce;
+use objects::ClusterObjects;
 pub use reload::{ReloadError, Reloader};
+use start::read_resources;
 use state::GatewayState;
 
 /// Why a gateway does not start.
@@ -117,7 +120,11 @@ pub struct App {
     reloader: Reloader,
     uses: LastUses,
     /// By whose endpoints the gateways are counted.
-    service: Option<(Cluster, ServiceName)>,
+    service: Option<ServiceName>,
+    /// Whose API server is asked.
+    cluster: Cluster,
+    /// The objects of the cluster, if they are resources.
+    objects: Option<Arc<ClusterObjects>>,
 }
 
 /// Builds a gateway: everything that can fail at start fails here.
@@ -154,15 +161,10 @@ async fn build_from(
     let memory = budget::size(&mut gateway.limits);
     let directories = preconditions::directories(&gateway)?;
     preconditions::has_its_cluster(&gateway)?;
-    let last_good = LastGood::of(&gateway);
-    let (loaded, rejected) =
-        last_good::resources(&directories, &setting, &last_good).map_err(StartError::Resources)?;
-    reload::warn(&loaded.warnings);
+    let (sources, mut in_force, policies) = read_resources(&gateway, directories, setting)?;
     let metrics = Metrics::new();
-    let (texts, objects) = (loaded.texts, loaded.accepted);
-    let mut in_force = InForce::new(loaded.fingerprints, last_good, rejected);
-    let hosts: Vec<_> = loaded.policies.intercepted_hosts().cloned().collect();
-    let snapshot = Snapshot::new(loaded.policies, None);
+    let hosts: Vec<_> = policies.intercepted_hosts().cloned().collect();
+    let snapshot = Snapshot::new(policies, None);
     metrics.started(clock.now());
     metrics.reloaded(snapshot.revision(), clock.now());
     let state = AdminState::new(metrics.clone());
@@ -180,13 +182,15 @@ async fn build_from(
     // From here on files are made.
     let ca = open_ca(&gateway, &clock, &hosts)?;
     let log = open_log()?;
-    in_force.keep_at_start(&texts);
     let history = History::of(&gateway);
     state.set_history(history.directory());
     let revision = access.snapshots.load_full();
-    let texts = load::all_texts(&texts, &objects);
-    in_force.keep_history(history, revision.revision(), &texts, clock.now());
-    drop(texts);
+    in_force.keep_at_start(
+        sources.objects.is_some(),
+        history,
+        revision.revision(),
+        clock.now(),
+    );
     let running = Arc::new(GatewayState {
         access,
         credential: credential_services(&gateway, &forwarder, &metrics, &clock),
@@ -203,14 +207,15 @@ async fn build_from(
     state.set_last_use(uses.file());
     let app = App {
         uses,
-        service: gateway.service.map(|service| (gateway.kubernetes, service)),
+        service: gateway.service,
+        cluster: gateway.kubernetes,
+        objects: sources.objects.clone(),
         reloader: Reloader::new(
             Arc::clone(&running),
             state.clone(),
-            directories,
+            sources,
             certificates,
             in_force,
-            setting,
         ),
         gateway: running,
         listeners,

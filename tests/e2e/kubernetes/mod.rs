@@ -8,7 +8,7 @@ mod helm;
 mod images;
 mod injected_pod;
 mod injection_policy;
-mod many_pods;
 mod nightly_dashboard;
+mod objects;
 mod pod_facts;
 mod uninjected;

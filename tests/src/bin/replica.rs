@@ -38,7 +38,7 @@ fn credential(gateway: &Gateway) -> anyhow::Result<Arc<Credential>> {
     use countersign_config::model::ResourceSource;
     let directories = gateway.resources.iter().filter_map(|source| match source {
         ResourceSource::Directory(directory) => Some(directory.clone()),
-        ResourceSource::Kubernetes => None,
+        ResourceSource::Kubernetes(_) => None,
     });
     let directories: Vec<_> = directories.collect();
     let loaded = load::resources(&directories).map_err(|problems| anyhow::anyhow!("{problems}"))?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    model::{Cluster, Gateway, ResourceSource},
+    model::{Cluster, Gateway},
     resource::{GatewaySpec, IN_CLUSTER},
     shown,
     validate::head::Parsed,
@@ -36,12 +36,6 @@ pub(in crate::validate) fn check(
     if gateway.observe.otlp.is_some() {
         let location = location.key("observe").key_name("otlp");
         not_available(&location, "`observe.otlp`", findings);
-    }
-    for (index, source) in gateway.resources.iter().enumerate() {
-        if *source == ResourceSource::Kubernetes {
-            let location = location.key("resources").index(index);
-            not_available(&location, "`resources: kubernetes`", findings);
-        }
     }
 }
 

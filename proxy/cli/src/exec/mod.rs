@@ -141,7 +141,7 @@ impl ExecCommand {
                 .iter()
                 .map(|source| match source {
                     ResourceSource::Directory(directory) => Ok(directory.clone()),
-                    ResourceSource::Kubernetes => anyhow::bail!(
+                    ResourceSource::Kubernetes(_) => anyhow::bail!(
                         "the gateway reads its resources from Kubernetes, which exec does not support; give a directory with --resources"
                     ),
                 })

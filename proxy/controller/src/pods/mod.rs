@@ -3,7 +3,6 @@
 
 mod namespace;
 mod observed;
-mod rights;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -14,11 +14,19 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 
-use super::{
-    observed::{Pod, SeenPod},
-    rights,
+use super::observed::{Pod, SeenPod};
+use crate::{
+    backoff::Calm,
+    rights::{self, Right},
+    trouble,
 };
-use crate::backoff::Calm;
+
+const NEEDED: [Right; 4] = [
+    ("", "pods", "list"),
+    ("", "pods", "watch"),
+    ("batch", "jobs", "list"),
+    ("batch", "jobs", "watch"),
+];
 
 enum Event {
     Pod(watcher::Result<watcher::Event<Pod>>),
@@ -55,8 +63,8 @@ pub(super) async fn watch(client: Client, name: String, pods: Arc<Pods>) {
         match failed {
             None => namespace.well(),
             Some(error) => {
-                let missing = if is_forbidden(&error) {
-                    rights::missing(&client, &name).await
+                let missing = if trouble::is_forbidden(&error) {
+                    rights::missing(&client, Some(&name), &NEEDED).await
                 } else {
                     None
                 };
@@ -219,16 +227,6 @@ fn cron_job(job: &PartialObjectMeta<Job>) -> Option<(Arc<str>, Option<String>)> 
             && owner.api_version.starts_with("batch/")
     });
     Some((uid.into(), owner.map(|owner| owner.name.clone())))
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code == 403,
-        _ => false,
-    }
 }
 
 /// An error with what caused it.

@@ -61,6 +61,8 @@ struct Inner {
     on_last_good: Gauge,
     certificates: Family<CertificateLabel, Gauge>,
     restart_needed: Gauge,
+    /// Whether objects of the cluster cannot be read.
+    objects_stale: Gauge,
     workload_api_up: Family<SocketLabel, Gauge>,
     decisions_dropped: Family<ClassLabel, Counter>,
     decisions_summarized: Family<ClassLabel, Counter>,
@@ -103,6 +105,7 @@ impl Metrics {
             on_last_good: Gauge::default(),
             certificates: Family::default(),
             restart_needed: Gauge::default(),
+            objects_stale: Gauge::default(),
             workload_api_up: Family::default(),
             decisions_dropped: Family::default(),
             decisions_summarized: Family::default(),
@@ -225,6 +228,11 @@ impl Metrics {
             let gauge = self.0.certificates.get_or_create(&label);
             gauge.set(not_after.as_second());
         }
+    }
+
+    /// Whether objects of the cluster, which are resources, cannot be read now or were not read yet.
+    pub fn objects_stale(&self, stale: bool) {
+        self.0.objects_stale.set(i64::from(stale));
     }
 
     /// Whether the Gateway file is another than the one that the gateway started with.

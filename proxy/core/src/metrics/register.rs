@@ -157,6 +157,11 @@ impl Inner {
             self.restart_needed.clone(),
         );
         registry.register(
+            "config_objects_stale",
+            "Whether objects of the cluster, which are resources, cannot be read now or were not read yet",
+            self.objects_stale.clone(),
+        );
+        registry.register(
             "workload_api_up",
             "Whether the agent of the SPIFFE Workload API streams bundles",
             self.workload_api_up.clone(),

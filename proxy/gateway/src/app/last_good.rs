@@ -14,12 +14,15 @@ use std::{
 
 use aws_lc_rs::digest;
 use countersign_config::{
+    cluster::{Accepted, Boundary, Object, Objects},
     load::{self, Loaded, ResourceText},
-    model::{Gateway, StateStore},
+    model::{Gateway, KubernetesSource, StateStore},
     problem::Problems,
+    resource::Kind,
     setting::Setting,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::known_root::hex;
 
@@ -42,6 +45,50 @@ struct KeptFile {
     text: String,
 }
 
+/// What a file holds if a cluster's objects are resources too; otherwise it holds the files alone.
+#[derive(Serialize, Deserialize)]
+struct KeptRevision {
+    files: Vec<KeptFile>,
+    objects: KeptObjects,
+}
+
+/// The objects of a cluster, as its API server would return them to a gateway that starts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptObjects {
+    /// Which objects were read: others are not in force by what was kept.
+    of: KubernetesSource,
+    objects: Vec<Value>,
+}
+
+impl KeptObjects {
+    /// These objects of a source, with what was accepted of them.
+    pub(super) fn new(source: &KubernetesSource, objects: &[Object], accepted: &Accepted) -> Self {
+        Self {
+            of: source.clone(),
+            objects: objects.iter().map(|one| accepted.kept(one)).collect(),
+        }
+    }
+
+    /// Those of this source.
+    fn read(&self, source: &KubernetesSource) -> Vec<Object> {
+        if self.of != *source {
+            return Vec::new();
+        }
+        let read = |object: &Value| Object::read(Kind::parse(object["kind"].as_str()?)?, object);
+        self.objects.iter().filter_map(read).collect()
+    }
+}
+
+/// What a gateway starts with.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) loaded: Loaded,
+    /// Why the files cannot be used; then the kept ones are in force.
+    pub(super) rejected: Option<Problems>,
+    /// The objects that an earlier process knew.
+    pub(super) objects: Vec<Object>,
+}
+
 impl LastGood {
     pub(super) fn of(gateway: &Gateway) -> Self {
         let directory = match &gateway.state {
@@ -57,11 +104,11 @@ impl LastGood {
 
     /// Keeps the texts of a revision that is in force, instead of those kept before. A failure is logged: the
     /// gateway works without, until it has to start with a bad revision.
-    pub(super) fn keep(&self, texts: &[ResourceText]) {
+    pub(super) fn keep(&self, texts: &[ResourceText], objects: Option<KeptObjects>) {
         let Some(directory) = &self.directory else {
             return;
         };
-        if let Err(error) = keep(directory, texts) {
+        if let Err(error) = keep(directory, texts, objects) {
             tracing::warn!(
                 %error,
                 directory = %directory.display(),
@@ -72,15 +119,7 @@ impl LastGood {
 
     /// The newest kept revision that is whole and can still be used.
     pub(super) fn load(&self, setting: &Setting) -> Option<Loaded> {
-        let directory = self.directory.as_deref()?;
-        let mut files = kept_files(directory).ok()?;
-        files.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
-        files.into_iter().find_map(|(_, file)| {
-            let texts = read(&file)
-                .inspect_err(|error| {
-                    tracing::warn!(%error, file = %file.display(), "a kept revision cannot be used");
-                })
-                .ok()?;
+        self.newest(|file, (texts, _)| {
             load::resources_of(texts, setting)
                 .inspect_err(|problems| {
                     let error = problems.errors();
@@ -89,9 +128,55 @@ impl LastGood {
                 .ok()
         })
     }
+
+    /// The newest kept texts that can be used, and the objects that were kept with them.
+    fn load_with_objects(
+        &self,
+        source: &KubernetesSource,
+        setting: &Setting,
+    ) -> Option<(Loaded, Vec<Object>)> {
+        self.newest(|_, (texts, objects)| {
+            let objects = objects.map(|kept| kept.read(source)).unwrap_or_default();
+            let all = in_cluster(source, &objects);
+            let loaded =
+                load::resources_of_and_objects(texts, &all, &Accepted::default(), setting).ok()?;
+            Some((loaded, objects))
+        })
+    }
+
+    /// The objects that were kept last.
+    fn objects(&self, source: &KubernetesSource) -> Vec<Object> {
+        let kept = self.newest(|_, (_, objects)| Some(objects?.read(source)));
+        kept.unwrap_or_default()
+    }
+
+    /// The first result of what was kept, from the newest to the oldest.
+    fn newest<T>(&self, mut take: impl FnMut(&Path, KeptContent) -> Option<T>) -> Option<T> {
+        let directory = self.directory.as_deref()?;
+        let mut files = kept_files(directory).ok()?;
+        files.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
+        files.into_iter().find_map(|(_, file)| {
+            let content = read(&file)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, file = %file.display(), "a kept revision cannot be used");
+                })
+                .ok()?;
+            take(&file, content)
+        })
+    }
 }
 
-/// The resources of a start: those of the directories, or the kept ones and why the others cannot be used.
+type KeptContent = (Vec<ResourceText>, Option<KeptObjects>);
+
+fn in_cluster(source: &KubernetesSource, objects: &[Object]) -> Objects {
+    Objects {
+        all: objects.to_vec(),
+        boundary: Boundary::from(source),
+    }
+}
+
+/// The resources of a start: those of the directories, or the kept ones and why the others cannot be used; and the
+/// objects that were kept, which are in force until the API server shows what there is now.
 ///
 /// # Errors
 /// When neither can be used, with the problems of the directories.
@@ -99,12 +184,32 @@ pub(super) fn resources(
     directories: &[PathBuf],
     setting: &Setting,
     last_good: &LastGood,
-) -> Result<(Loaded, Option<Problems>), Problems> {
-    let problems = match load::resources_in(directories, setting) {
-        Ok(loaded) => return Ok((loaded, None)),
+    source: Option<&KubernetesSource>,
+) -> Result<Start, Problems> {
+    let objects = source.map(|source| last_good.objects(source));
+    let objects = objects.unwrap_or_default();
+    let loaded = match source {
+        None => load::resources_in(directories, setting),
+        Some(source) => {
+            let all = in_cluster(source, &objects);
+            load::resources_and_objects(directories, &all, &Accepted::default(), setting)
+        }
+    };
+    let problems = match loaded {
+        Ok(loaded) => {
+            return Ok(Start {
+                loaded,
+                rejected: None,
+                objects,
+            });
+        }
         Err(problems) => problems,
     };
-    let Some(kept) = last_good.load(setting) else {
+    let kept = match source {
+        None => last_good.load(setting).map(|kept| (kept, Vec::new())),
+        Some(source) => last_good.load_with_objects(source, setting),
+    };
+    let Some((kept, objects)) = kept else {
         return Err(problems);
     };
     tracing::error!(
@@ -112,10 +217,14 @@ pub(super) fn resources(
         error = %problems.errors(),
         "the resources cannot be used; the gateway starts on the last good revision, which it had kept"
     );
-    Ok((kept, Some(problems)))
+    Ok(Start {
+        loaded: kept,
+        rejected: Some(problems),
+        objects,
+    })
 }
 
-fn keep(directory: &Path, texts: &[ResourceText]) -> io::Result<()> {
+fn keep(directory: &Path, texts: &[ResourceText], objects: Option<KeptObjects>) -> io::Result<()> {
     let files: Vec<_> = texts
         .iter()
         .map(|ResourceText { path, text }| KeptFile {
@@ -123,8 +232,10 @@ fn keep(directory: &Path, texts: &[ResourceText]) -> io::Result<()> {
             text: text.clone(),
         })
         .collect();
-    let content = serde_json::to_vec(&files)?;
-    drop(files);
+    let content = match objects {
+        None => serde_json::to_vec(&files)?,
+        Some(objects) => serde_json::to_vec(&KeptRevision { files, objects })?,
+    };
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -170,7 +281,7 @@ fn kept_files(directory: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> io::Result<Vec<ResourceText>> {
+fn read(path: &Path) -> io::Result<KeptContent> {
     let mut content = Vec::new();
     File::open(path)?.take(LARGEST).read_to_end(&mut content)?;
     if path
@@ -179,11 +290,16 @@ fn read(path: &Path) -> io::Result<Vec<ResourceText>> {
     {
         return Err(io::Error::other("its content is not what its name says"));
     }
-    let files: Vec<KeptFile> = serde_json::from_slice(&content)?;
+    let (files, objects) = if content.starts_with(b"[") {
+        (serde_json::from_slice::<Vec<KeptFile>>(&content)?, None)
+    } else {
+        let KeptRevision { files, objects } = serde_json::from_slice(&content)?;
+        (files, Some(objects))
+    };
     let texts = files
         .into_iter()
         .map(|KeptFile { path, text }| ResourceText { path, text });
-    Ok(texts.collect())
+    Ok((texts.collect(), objects))
 }
 
 /// The name of a file with this content.

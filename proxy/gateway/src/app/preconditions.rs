@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use countersign_config::model::{Cluster, Gateway, JwksSource, ResourceSource};
+use countersign_config::model::{Cluster, Gateway, JwksSource, KubernetesSource, ResourceSource};
 
 use super::StartError;
 
@@ -17,6 +17,7 @@ pub(super) fn has_its_cluster(gateway: &Gateway) -> Result<(), StartError> {
         };
         keys_by_it || reviewer.is_some_and(|review| review.cluster == own)
     });
+    let uses_it = uses_it || (objects(gateway).is_some() && gateway.kubernetes == own);
     match own.ca_file {
         Some(missing) if uses_it && !missing.exists() => Err(StartError::NotInKubernetes(missing)),
         Some(_) | None => Ok(()),
@@ -27,12 +28,17 @@ pub(super) fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError>
     if gateway.observe.otlp.is_some() {
         return Err(StartError::NotBuilt("`observe.otlp`"));
     }
-    gateway
-        .resources
-        .iter()
-        .map(|source| match source {
-            ResourceSource::Directory(directory) => Ok(directory.clone()),
-            ResourceSource::Kubernetes => Err(StartError::NotBuilt("`resources: kubernetes`")),
-        })
-        .collect()
+    let directory = |source: &ResourceSource| match source {
+        ResourceSource::Directory(directory) => Some(directory.clone()),
+        ResourceSource::Kubernetes(_) => None,
+    };
+    Ok(gateway.resources.iter().filter_map(directory).collect())
+}
+
+/// The objects of a cluster that are resources too, if any are.
+pub(super) fn objects(gateway: &Gateway) -> Option<&KubernetesSource> {
+    gateway.resources.iter().find_map(|source| match source {
+        ResourceSource::Directory(_) => None,
+        ResourceSource::Kubernetes(source) => Some(source),
+    })
 }

@@ -4,6 +4,8 @@
 //! lost; SIGHUP asks for a reload at once. A revision that cannot be used changes nothing, and the log, the
 //! metric and `/readyz` say so.
 
+mod take;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,25 +16,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use countersign_authorize::Snapshot;
-use countersign_config::{
-    load::{self, Fingerprints, Loaded, ResourceText},
-    problem::Problems,
-    setting::Setting,
-};
-use jiff::Timestamp;
+use countersign_config::{problem::Problems, setting::Setting};
 use notify::{RecursiveMode, Watcher};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
+    time::Instant,
 };
 
+pub(super) use self::take::warn;
 use super::{
-    config_file::ConfigFile,
-    history::History,
-    last_good::LastGood,
-    low_priority::{Retired, at_low_priority},
-    state::GatewayState,
+    config_file::ConfigFile, in_force::InForce, objects::ClusterObjects, state::GatewayState,
 };
 use crate::{
     ca::CaError,
@@ -63,6 +57,12 @@ const POLL: Duration = Duration::from_secs(10);
 /// How long reading the directories may take before a warning is logged.
 const SLOW: Duration = Duration::from_secs(30);
 
+/// The longest time between a reload and the next one. It lasts as long as the one before took.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
+/// How long the API server is waited for at start if the objects that an earlier process knew can be used instead.
+const FIRST_LISTS: Duration = Duration::from_secs(30);
+
 /// How long a change must have settled: files are often written one after the other.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -74,10 +74,8 @@ pub struct Reloader(Arc<Shared>);
 struct Shared {
     gateway: Arc<GatewayState>,
     state: AdminState,
-    directories: Vec<PathBuf>,
+    sources: Sources,
     certificates: Arc<Certificates>,
-    /// The gateway, as far as resources can fit it or not.
-    setting: Setting,
     /// The Gateway file, if there is one.
     config: OnceLock<ConfigFile>,
     changed: Notify,
@@ -87,53 +85,18 @@ struct Shared {
     seen: Mutex<Stamp>,
     /// The resources in force; locked while they are reloaded.
     reloading: Mutex<InForce>,
+    /// When the gateway started.
+    began: Instant,
 }
 
-/// The resources in force.
+/// Where resources come from, and how far they fit the gateway.
 #[derive(Debug)]
-pub(super) struct InForce {
-    fingerprints: Fingerprints,
-    retired: Retired,
-    /// Why the last attempt to replace them failed.
-    rejected: Option<String>,
-    last_good: LastGood,
-    history: History,
-}
-
-impl InForce {
-    /// Those of a start; `rejected` are the problems of newer ones that cannot be used.
-    pub(super) fn new(
-        fingerprints: Fingerprints,
-        last_good: LastGood,
-        rejected: Option<Problems>,
-    ) -> Self {
-        Self {
-            fingerprints,
-            retired: Retired::default(),
-            rejected: rejected.map(|problems| ReloadError::from(problems).to_string()),
-            last_good,
-            history: History::default(),
-        }
-    }
-
-    /// Keeps the revision with which the gateway starts, and every later one.
-    pub(super) fn keep_history(
-        &mut self,
-        history: History,
-        revision: &str,
-        texts: &[ResourceText],
-        now: Timestamp,
-    ) {
-        history.keep(revision, texts, now);
-        self.history = history;
-    }
-
-    /// Keeps the texts with which the gateway starts, if they are not those that were kept.
-    pub(super) fn keep_at_start(&self, texts: &[ResourceText]) {
-        if self.rejected.is_none() {
-            self.last_good.keep(texts);
-        }
-    }
+pub(super) struct Sources {
+    pub(super) directories: Vec<PathBuf>,
+    /// The objects of a cluster.
+    pub(super) objects: Option<Arc<ClusterObjects>>,
+    /// The gateway, as far as resources can fit it or not.
+    pub(super) setting: Setting,
 }
 
 /// Names, times and sizes of files: if they are equal there is nothing to load.
@@ -143,10 +106,9 @@ impl Reloader {
     pub(super) fn new(
         gateway: Arc<GatewayState>,
         state: AdminState,
-        directories: Vec<PathBuf>,
+        sources: Sources,
         certificates: Certificates,
         in_force: InForce,
-        setting: Setting,
     ) -> Self {
         if let Some(rejected) = &in_force.rejected {
             let metrics = gateway.recorder.metrics();
@@ -158,16 +120,17 @@ impl Reloader {
         let shared = Shared {
             gateway,
             state,
-            directories,
+            sources,
             certificates: Arc::new(certificates),
-            setting,
             config: OnceLock::new(),
             changed: Notify::new(),
             forced: AtomicBool::new(false),
             seen: Mutex::default(),
             reloading: Mutex::new(in_force),
+            began: Instant::now(),
         };
         shared.have_seen();
+        shared.tell_standing();
         shared.report_certificates();
         Self(Arc::new(shared))
     }
@@ -212,8 +175,10 @@ impl Reloader {
                 () = self.0.gateway.lifecycle.drain.cancelled() => break,
                 _ = asked => self.0.forced.store(true, Ordering::Relaxed),
                 () = self.0.changed.notified() => tokio::time::sleep(SETTLE).await,
+                () = self.0.objects_changed() => tokio::time::sleep(SETTLE).await,
                 () = tokio::time::sleep(POLL) => {}
             }
+            let began = Instant::now();
             let shared = Arc::clone(&self.0);
             let mut look = tokio::task::spawn_blocking(move || shared.look());
             let looked = loop {
@@ -230,8 +195,17 @@ impl Reloader {
                 Some(Err(error)) => tracing::error!(%error, "the reload failed"),
                 None => break,
             }
+            // While thousands of objects change, at least half of the time is for requests.
+            let rest = began.elapsed().min(LONGEST_REST);
+            tokio::select! {
+                () = self.0.gateway.lifecycle.drain.cancelled() => break,
+                () = tokio::time::sleep(rest) => {}
+            }
         }
         drop(watcher);
+        let shared = Arc::clone(&self.0);
+        // An error is a panic, which was told.
+        let _ = tokio::task::spawn_blocking(move || shared.keep(true)).await;
     }
 
     /// Looks at the certificates from time to time until the gateway drains: they end without a change of a file.
@@ -285,14 +259,52 @@ impl Shared {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
+    /// Completes when there is news of a cluster's objects.
+    async fn objects_changed(&self) {
+        match &self.sources.objects {
+            Some(objects) => objects.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells whether the objects of the cluster can be read.
+    fn tell_standing(&self) {
+        let Some(objects) = &self.sources.objects else {
+            return;
+        };
+        let standing = objects.standing();
+        let in_time = self.began.elapsed() < FIRST_LISTS;
+        let usable = standing.complete || (standing.kept && !in_time);
+        self.state.set_resources(usable, &standing.troubles);
+        self.gateway
+            .recorder
+            .metrics()
+            .objects_stale(standing.stale || !standing.complete);
+    }
+
+    /// Keeps what changed with the objects of the cluster, if it is time.
+    fn keep(&self, at_once: bool) {
+        if let Some(objects) = &self.sources.objects {
+            self.in_force().keep(objects, at_once);
+        }
+    }
+
     /// Reloads if anything changed or someone asked.
     fn look(&self) {
+        self.reload_if_changed();
+        self.tell_standing();
+        self.keep(false);
+    }
+
+    fn reload_if_changed(&self) {
         self.in_force().retired.free_unused();
         let stamp = self.stamp();
         let forced = self.forced.swap(false, Ordering::Relaxed);
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if *seen == stamp && !forced {
+            let objects = self.sources.objects.as_ref();
+            let untaken = objects.is_some_and(|objects| objects.is_untaken());
+            if *seen == stamp && !forced && !untaken {
                 return;
             }
             *seen = stamp;
@@ -350,59 +362,6 @@ impl Shared {
         self.certificates.report(&self.state, metrics);
     }
 
-    fn take(&self, in_force: &mut InForce) -> Result<(), ReloadError> {
-        let loaded = self.load()?;
-        warn(&loaded.warnings);
-        let GatewayState {
-            access,
-            credential,
-            ca,
-            recorder,
-            ..
-        } = &*self.gateway;
-        let previous = access.snapshots.load_full();
-        if loaded.policies.revision() == &**previous.revision() {
-            return Ok(());
-        }
-        // Certificates for the new hosts first: requests for them may arrive at once.
-        ca.constrain(loaded.policies.intercepted_hosts())?;
-        let next = Arc::new(Snapshot::new(loaded.policies, Some(&previous)));
-        let revision = Arc::clone(next.revision());
-        // Before the new revision is in force: a late request of the old one must not bring back a
-        // credential that was dropped.
-        credential.credentials.retain(next.credentials());
-        let in_use = next.credentials();
-        credential
-            .health
-            .retain(in_use.map(|credential| &credential.name));
-        access
-            .identifier
-            .want_pods(|cluster| next.policies().namespaces_asked_about(cluster));
-        access.snapshots.store(next);
-        recorder.metrics().reloaded(&revision, access.clock.now());
-        self.state.set_revision(&revision);
-        tracing::info!(%revision, "a new revision is in force");
-        let changes = in_force.fingerprints.changes(&loaded.fingerprints);
-        in_force.fingerprints = loaded.fingerprints;
-        let before = previous.revision().to_string();
-        in_force.retired.push(previous);
-        self.gateway.tell(Happened::Reloaded {
-            previous: before,
-            changes,
-        });
-        in_force.last_good.keep(&loaded.texts);
-        let texts = load::all_texts(&loaded.texts, &loaded.accepted);
-        let now = access.clock.now();
-        in_force.history.keep(&revision, &texts, now);
-        Ok(())
-    }
-
-    /// Reads the resources so that requests do not have to wait for it.
-    fn load(&self) -> Result<Loaded, Problems> {
-        let setting = self.setting.later(self.gateway.access.clock.now());
-        at_low_priority(|| load::resources_in(&self.directories, &setting))
-    }
-
     fn in_force(&self) -> MutexGuard<'_, InForce> {
         self.reloading
             .lock()
@@ -415,7 +374,12 @@ impl Shared {
             let here = parent.as_os_str().is_empty();
             if here { Path::new(".") } else { parent }.to_owned()
         });
-        self.directories.iter().cloned().chain(parents).collect()
+        self.sources
+            .directories
+            .iter()
+            .cloned()
+            .chain(parents)
+            .collect()
     }
 
     /// The watched files that are not in the directories.
@@ -429,7 +393,7 @@ impl Shared {
     /// Follows links, to notice a swapped `..data`.
     fn stamp(&self) -> Stamp {
         let mut files: Vec<PathBuf> = self.files().map(Path::to_owned).collect();
-        for directory in &self.directories {
+        for directory in &self.sources.directories {
             // A missing directory has no entries; the reload reports it.
             let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             files.extend(entries.map(|entry| entry.path()));
@@ -443,12 +407,5 @@ impl Shared {
             (path, stamp)
         });
         stamped.collect()
-    }
-}
-
-/// Logs what is usable but probably not meant.
-pub(super) fn warn(warnings: &Problems) {
-    if !warnings.0.is_empty() {
-        tracing::warn!(warnings = %warnings, "the resources are usable, but look at this");
     }
 }

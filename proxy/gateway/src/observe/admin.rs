@@ -83,8 +83,8 @@ struct Shared {
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Status {
-    /// The listeners are bound, clients accept the certificate of one of them, a revision is in force, and
-    /// callers can be identified.
+    /// The listeners are bound, clients accept the certificate of one of them, a revision is in force, the
+    /// cluster's objects were read if they are resources, and callers can be identified.
     ready: bool,
     /// No new connections are taken.
     draining: bool,
@@ -98,6 +98,9 @@ struct Status {
     /// What identifying callers has waited for since the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     waiting_for: Vec<String>,
+    /// What of the cluster's objects cannot be read now, or was not read yet; what was read last is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources_waiting_for: Vec<String>,
     /// The keys of the Gateway file that have changed since the start; they need a restart.
     restart_needed: Vec<String>,
     /// Why the Gateway file can no longer be used; the gateway would not start again.
@@ -116,6 +119,8 @@ struct Hindered {
     by_certificates: bool,
     /// No caller can be identified yet.
     by_identity: bool,
+    /// The cluster's objects were not all read yet.
+    by_resources: bool,
 }
 
 /// A certificate, and how it stands.
@@ -214,6 +219,15 @@ impl AdminState {
         self.change(|status| {
             status.hindered.by_identity = !usable;
             status.waiting_for.clone_from(&waiting_for);
+        });
+    }
+
+    /// Whether the cluster's objects are in force, and what of them cannot be read.
+    pub fn set_resources(&self, usable: bool, waiting_for: &[String]) {
+        let waiting_for: Vec<_> = waiting_for.iter().map(|why| shown(why)).collect();
+        self.change(|status| {
+            status.hindered.by_resources = !usable;
+            status.resources_waiting_for.clone_from(&waiting_for);
         });
     }
 

@@ -28,11 +28,11 @@ fn the_newest_revision_is_kept_alone_and_privately() {
     let directory = tempfile::tempdir().unwrap();
     let last_good = in_directory(directory.path());
     assert!(last_good.load(&Setting::default()).is_none());
-    last_good.keep(&[text(GOOD)]);
+    last_good.keep(&[text(GOOD)], None);
     let first = last_good.load(&Setting::default()).unwrap();
     assert_eq!(first.texts, [text(GOOD)]);
     let newer = format!("{GOOD}# newer\n");
-    last_good.keep(&[text(&newer)]);
+    last_good.keep(&[text(&newer)], None);
     let second = last_good.load(&Setting::default()).unwrap();
     assert_ne!(second.policies.revision(), first.policies.revision());
     let [file] = files(directory.path()).try_into().unwrap();
@@ -40,7 +40,7 @@ fn the_newest_revision_is_kept_alone_and_privately() {
     assert_eq!(mode(&file), 0o600);
     assert_eq!(mode(file.parent().unwrap()), 0o700);
     // Back to the first: the same content has the same name.
-    last_good.keep(&[text(GOOD)]);
+    last_good.keep(&[text(GOOD)], None);
     let third = last_good.load(&Setting::default()).unwrap();
     assert_eq!(third.policies.revision(), first.policies.revision());
 }
@@ -49,7 +49,7 @@ fn the_newest_revision_is_kept_alone_and_privately() {
 fn what_was_changed_or_cut_off_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let last_good = in_directory(directory.path());
-    last_good.keep(&[text(GOOD)]);
+    last_good.keep(&[text(GOOD)], None);
     let [file] = files(directory.path()).try_into().unwrap();
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
@@ -67,7 +67,7 @@ fn what_was_changed_or_cut_off_is_not_used() {
 fn what_can_no_longer_be_used_is_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let last_good = in_directory(directory.path());
-    last_good.keep(&[text("kind: [unclosed")]);
+    last_good.keep(&[text("kind: [unclosed")], None);
     assert!(last_good.load(&Setting::default()).is_none());
 }
 
@@ -76,6 +76,6 @@ fn a_directory_that_cannot_be_made_stops_nothing() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("state"), "a file").unwrap();
     let last_good = in_directory(directory.path());
-    last_good.keep(&[text(GOOD)]);
+    last_good.keep(&[text(GOOD)], None);
     assert!(last_good.load(&Setting::default()).is_none());
 }

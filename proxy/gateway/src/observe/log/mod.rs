@@ -18,6 +18,7 @@ mod recent;
 mod seal;
 mod shed;
 mod top;
+mod used;
 mod uses;
 mod writer;
 
@@ -53,6 +54,7 @@ use self::{
     recent::RECENT_BYTES,
     seal::Sealer,
     shed::ShedConnections,
+    used::LastUsed,
     uses::Uses,
     writer::{Outputs, Writer},
 };
@@ -133,6 +135,7 @@ struct CountsInner {
     events: Events,
     recent: Arc<Recent>,
     uses: Uses,
+    used: OnceLock<Arc<LastUsed>>,
     observer: OnceLock<(Metrics, Clock)>,
 }
 
@@ -277,6 +280,11 @@ impl DecisionLog {
         &self.0.counts.0.recent
     }
 
+    /// From now on, notes what was used last.
+    pub(crate) fn note_use(&self) -> Arc<LastUsed> {
+        Arc::clone(self.0.counts.0.used.get_or_init(Arc::default))
+    }
+
     /// Hands a finished record over, without waiting.
     pub(super) fn write(&self, closed: Box<Closed>) {
         match &self.0.way {
@@ -374,6 +382,9 @@ impl Counts {
         self.0.uses.record(closed);
         if let Some((metrics, _)) = self.0.observer.get() {
             count::finished(metrics, closed);
+        }
+        if let Some(used) = self.0.used.get() {
+            used.note(closed);
         }
     }
 
