@@ -34,7 +34,10 @@ use countersign_core::{
 use countersign_credential::{Credentials, ProviderContext};
 use countersign_identity::Identifier;
 use countersign_upstream::forward::{self, Forwarder};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -99,6 +102,12 @@ pub enum StartError {
     #[error(transparent)]
     Log(#[from] LogError),
 }
+
+/// How long clients have to learn that the gateway goes, before what is idle is closed.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long the last decision records may take to be written.
 const LOG_DRAIN: Duration = Duration::from_secs(5);
@@ -379,7 +388,11 @@ impl App {
         }
         callers::follow_agents(&gateway).await;
         let accepting = Arc::new(gateway.accepting());
-        let Lifecycle { tasks, drain } = &gateway.lifecycle;
+        let Lifecycle {
+            tasks,
+            drain,
+            leaving,
+        } = &gateway.lifecycle;
         tasks.spawn(reloader.clone().watch_certificates());
         tasks.spawn(reloader.clone().watch(hangup));
         tasks.spawn(uses.clone().keep(Arc::clone(&gateway)));
@@ -405,6 +418,8 @@ impl App {
         let open = gateway.open_connections();
         tracing::info!(open, "draining");
         gateway.tell(Happened::Draining { open });
+        leaving.begin();
+        while_clients_leave(&gateway).await;
         drain.cancel();
         let cut_off = end(&gateway).await;
         admin_end.cancel();
@@ -419,6 +434,14 @@ impl App {
     fn own_addresses(&self) -> Vec<SocketAddr> {
         let listeners = self.listeners.iter().map(Bound::address);
         listeners.chain(self.admin_address()).collect()
+    }
+}
+
+/// Goes on for a second at most, in which clients learn by the answers to their requests to go elsewhere.
+async fn while_clients_leave(gateway: &GatewayState) {
+    let end = Instant::now() + LEAVE;
+    while gateway.open_connections() > 0 && Instant::now() < end {
+        sleep(LOOK).await;
     }
 }
 

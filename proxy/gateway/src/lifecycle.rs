@@ -1,6 +1,13 @@
 //! The tasks of a gateway, and how they end: by themselves when it drains, or cut off.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,6 +19,26 @@ pub struct Lifecycle {
     pub tasks: Tasks,
     /// Cancelled when the gateway drains.
     pub drain: CancellationToken,
+    /// Set a moment before.
+    pub leaving: Leaving,
+}
+
+/// Whether the gateway is about to drain. From then on each answer of HTTP/1.1 says that it is the last of its
+/// connection, so that clients go elsewhere by themselves: an idle connection that is closed may carry a request at
+/// that very moment. HTTP/2 has its own way to say so. Cheap to clone; clones share.
+#[derive(Debug, Clone, Default)]
+pub struct Leaving(Arc<AtomicBool>);
+
+impl Leaving {
+    /// From now on.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Everything that must end before the process does. Cheap to clone; clones share.

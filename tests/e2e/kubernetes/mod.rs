@@ -11,4 +11,5 @@ mod injection_policy;
 mod nightly_dashboard;
 mod objects;
 mod pod_facts;
+mod rolling;
 mod uninjected;

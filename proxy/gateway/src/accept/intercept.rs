@@ -111,6 +111,7 @@ impl Intercepted {
             serve::Requests {
                 handle: |request| Arc::clone(&handler).handle(request),
                 unserved: |why| broken.record_unserved(why),
+                leaving: context.lifecycle.leaving.clone(),
             },
         );
         let caller = Some(&*session.caller);

@@ -331,6 +331,7 @@ impl Incoming {
             serve::Requests {
                 handle: |request| Arc::clone(&explicit).handle(request),
                 unserved: |why| broken.record_unserved(why),
+                leaving: self.context.lifecycle.leaving.clone(),
             },
         );
         let (served, clock) = (pin!(served), &self.context.access.clock);

@@ -151,6 +151,7 @@ impl RefusedTunnel {
                     async { response }
                 },
                 unserved: |_| {},
+                leaving: context.lifecycle.leaving.clone(),
             },
         );
         // A client that breaks HTTP is refused for its proof nevertheless.

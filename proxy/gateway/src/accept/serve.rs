@@ -19,7 +19,7 @@ use countersign_core::{
         unserved::Unserved,
     },
 };
-use http::{HeaderValue, Method, Request, Response, Version, header::CONNECTION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn,
@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::farewell;
-use crate::{pipeline::AnswerBody, session::ConnectionMeta};
+use crate::{lifecycle::Leaving, pipeline::AnswerBody, session::ConnectionMeta};
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
@@ -63,12 +63,14 @@ impl<'r> Room<'r> {
 }
 
 /// What becomes of requests.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Requests<H, U> {
     /// Handles a request.
     pub(super) handle: H,
     /// Is told of a request that hyper did not hand over.
     pub(super) unserved: U,
+    /// Whether each answer is its connection's last.
+    pub(super) leaving: Leaving,
 }
 
 /// Serves `requests` on `stream` until the connection is over. `closing` ends it after the requests that
@@ -90,13 +92,17 @@ where
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
     U: Fn(Unserved),
 {
-    let Requests { handle, unserved } = requests;
+    let Requests {
+        handle,
+        unserved,
+        leaving,
+    } = requests;
     let counted = Arc::clone(&connection_state);
     let service = service_fn(move |request| {
         // Counted from here: the client may half-close before the handler runs.
         let in_flight = counted.begin();
         counted.streams.began();
-        let last = is_last(&request);
+        let last = is_last(&request, &leaving);
         // Boxed, so that an idle connection does not hold the memory of a request.
         let answer = Box::pin(handle(request));
         async move {
@@ -107,6 +113,7 @@ where
             if let Some(hang_up) = answer.body().hangs_up() {
                 return Err(h2::Error::from(hang_up));
             }
+            let last = last && answer.status() != StatusCode::SWITCHING_PROTOCOLS;
             if last || abandoned {
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(CONNECTION, close);
@@ -152,8 +159,10 @@ struct Bounds<'c> {
 
 /// A proxy does not keep connections of HTTP/1.0 clients open (RFC 9112, appendix C.2.2). After CONNECT
 /// there is a tunnel.
-fn is_last(request: &Request<Incoming>) -> bool {
-    request.version() == Version::HTTP_10 && request.method() != Method::CONNECT
+fn is_last(request: &Request<Incoming>, leaving: &Leaving) -> bool {
+    let version = request.version();
+    let ends = version == Version::HTTP_10 || (version == Version::HTTP_11 && leaving.has_begun());
+    ends && request.method() != Method::CONNECT
 }
 
 /// Serves HTTP/1.1. When a connection is idle, only its stream is kept: what hyper holds for it, mainly two

@@ -256,6 +256,7 @@ impl Transparent {
             serve::Requests {
                 handle: |request| Arc::clone(&clear).handle(request),
                 unserved: |why| broken.record_unserved(why),
+                leaving: self.context.lifecycle.leaving.clone(),
             },
         );
         if let Err(error) = served.await

@@ -31,6 +31,7 @@ async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hy
         Requests {
             handle,
             unserved: |_| {},
+            leaving: Leaving::default(),
         },
     )
     .await
@@ -188,6 +189,7 @@ async fn t63_a_stranger_is_given_up_soon(
         Requests {
             handle,
             unserved: |_| {},
+            leaving: Leaving::default(),
         },
     );
     let greeting = match protocol {
@@ -232,6 +234,7 @@ async fn a_client_that_does_not_answer_pings_has_left() {
         Requests {
             handle: |_| async { Response::new(AnswerBody::empty()) },
             unserved: |_| {},
+            leaving: Leaving::default(),
         },
     );
     let greeting = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
@@ -261,6 +264,7 @@ async fn requests_that_no_handler_gets_are_told_of() {
         Requests {
             handle: |_| async { Response::new(AnswerBody::empty()) },
             unserved: |why| told.borrow_mut().push(why),
+            leaving: Leaving::default(),
         },
     );
     // Without a method, whole, and with a body.
