@@ -14,6 +14,7 @@
 mod affinity;
 mod attacks;
 mod client;
+mod cluster;
 mod compare;
 mod files;
 mod load;
@@ -75,6 +76,8 @@ enum Command {
     Compare(compare::Compare),
     /// What the relay costs a pod; bench/relay builds it.
     RelayMemory(relay_memory::RelayMemory),
+    /// What a cluster's objects and pods cost the gateway and its API server.
+    Cluster(cluster::Cluster),
     /// Attacks beside honest requests, in a memory cgroup.
     Attacks(attacks::Attacks),
     /// One attacker; `attacks` starts it by itself.
@@ -151,6 +154,9 @@ fn main() -> anyhow::Result<()> {
         }
         if let Some(Command::Attacks(attacks)) = &options.command {
             return attacks::run(attacks, &gateway, &cores, &machine).await;
+        }
+        if let Some(Command::Cluster(cluster)) = &options.command {
+            return cluster.run(&gateway, &machine).await;
         }
         let results = scenario::run_all(&options, &gateway, &cores).await?;
         report::print(&options, &machine, &results)?;
