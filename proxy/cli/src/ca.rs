@@ -1,4 +1,6 @@
-//! `countersign ca`: shows the interception CA and exports what clients must trust.
+//! `countersign ca`: shows the interception CA, exports what clients must trust, and rotates a cluster's root.
+
+mod rotate;
 
 use std::{
     io::{self, Write},
@@ -19,7 +21,7 @@ use super::{
     output,
 };
 
-/// Show the interception CA, or export what clients must trust
+/// Show the interception CA, export what clients must trust, or rotate a cluster's root
 #[derive(Debug, Args)]
 pub struct CaCommand {
     #[command(subcommand)]
@@ -35,6 +37,8 @@ enum Action {
     },
     /// Write the certificates that clients must trust
     Export(Export),
+    /// Let another root take the place of a cluster's, with overlap
+    Rotate(rotate::Rotate),
 }
 
 /// The location of the CA.
@@ -85,6 +89,7 @@ impl CaCommand {
         match self.action {
             Action::Show { location } => show(&location.directory()?, &mut stdout)?,
             Action::Export(export) => export.run(&mut stdout)?,
+            Action::Rotate(rotate) => return rotate.run(),
         }
         Ok(ExitCode::SUCCESS)
     }

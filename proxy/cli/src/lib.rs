@@ -5,6 +5,7 @@ mod answer;
 mod audit;
 pub mod ca;
 mod check;
+mod cluster;
 mod controller;
 mod credentials;
 mod diff;

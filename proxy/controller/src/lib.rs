@@ -13,6 +13,7 @@ pub mod resources;
 mod rights;
 pub mod status;
 mod trouble;
+pub mod trust;
 pub mod uninjected;
 
 pub use client::connect;

@@ -8,10 +8,12 @@ use std::{
 };
 
 /// Each crate, by its folder, and all crates of ours that it may name.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("config/types", &[]),
     ("config", &["countersign-types"]),
     ("proxy/core", &["countersign-types"]),
+    // A gateway issues by it, and so does the controller for all gateways.
+    ("proxy/pki", &[]),
     // Written by the gateway, and read by whoever verifies a log.
     ("proxy/audit", &[]),
     (
@@ -63,6 +65,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "countersign-core",
             "countersign-credential",
             "countersign-identity",
+            "countersign-pki",
             "countersign-upstream",
         ],
     ),
@@ -72,6 +75,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "countersign-config",
             "countersign-core",
             "countersign-identity",
+            "countersign-pki",
         ],
     ),
     // Reads what others wrote: no TLS, no runtime that serves.

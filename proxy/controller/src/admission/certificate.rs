@@ -1,4 +1,5 @@
-//! The webhook's own certificate: read again when its files change, and told when it ends.
+//! The webhook's own certificate: in files, which are read again when they change, or kept by the controller. It is told
+//! when it ends.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,8 +19,8 @@ pub const READ_EVERY: Duration = Duration::from_secs(10);
 /// A certificate that is shown until another is read.
 #[derive(Debug)]
 pub struct ServingCertificate {
-    certificate: PathBuf,
-    key: PathBuf,
+    /// Certificate and key; `None` where the controller keeps both.
+    files: Option<(PathBuf, PathBuf)>,
     /// `None` until there is one: the controller itself makes the first.
     shown: ArcSwapOption<Shown>,
     /// Why the files' content is not shown.
@@ -39,11 +40,35 @@ impl ServingCertificate {
     pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
         let waiting = format!("{} was not read yet", certificate.display());
         Self {
-            certificate,
-            key,
+            files: Some((certificate, key)),
             shown: ArcSwapOption::empty(),
             problem: ArcSwap::from_pointee(Some(waiting)),
         }
+    }
+
+    /// One that the controller keeps: there is none until it is given one.
+    pub fn kept() -> Self {
+        Self {
+            files: None,
+            shown: ArcSwapOption::empty(),
+            problem: ArcSwap::from_pointee(Some("the controller has not made it yet".to_owned())),
+        }
+    }
+
+    /// Shows this one, PEM. What cannot be used takes nothing away.
+    pub fn show(&self, chain: &[u8], key: &[u8], clock: &Clock) {
+        let loaded = of_pem("the Secret with the webhook's certificate", chain, key);
+        self.take(loaded, clock);
+    }
+
+    /// Whether the controller keeps it, rather than files.
+    pub const fn is_kept(&self) -> bool {
+        self.files.is_none()
+    }
+
+    /// Whether a key belongs to a chain.
+    pub fn is_pair(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> bool {
+        PrivateKeyDer::from_pem_slice(key).is_ok_and(|key| server_config(chain, key).is_ok())
     }
 
     /// What is shown now.
@@ -51,10 +76,22 @@ impl ServingCertificate {
         Some(Arc::clone(&self.shown.load().as_ref()?.config))
     }
 
-    /// Reads the files again. What cannot be used takes nothing away.
+    /// Reads the files again. What cannot be used takes nothing away. Where there are none, it only looks whether the
+    /// certificate has ended.
     pub async fn read(&self, clock: &Clock) {
+        match &self.files {
+            Some((certificate, key)) => self.take(load(certificate, key).await, clock),
+            None => {
+                if let Some(problem) = self.expired(clock) {
+                    self.take(Err(problem), clock);
+                }
+            }
+        }
+    }
+
+    fn take(&self, loaded: Result<Shown, String>, clock: &Clock) {
         let before = self.problem.load_full();
-        let problem = match self.load().await {
+        let problem = match loaded {
             Ok(shown) => {
                 let sentence = shown.validity.sentence(clock.now());
                 if self
@@ -63,7 +100,7 @@ impl ServingCertificate {
                     .as_ref()
                     .is_none_or(|old| old.pem != shown.pem)
                 {
-                    tracing::info!(certificate = %self.certificate.display(), "the webhook's certificate {sentence}");
+                    tracing::info!("the webhook's certificate {sentence}");
                     self.shown.store(Some(Arc::new(shown)));
                 }
                 None
@@ -118,32 +155,44 @@ impl ServingCertificate {
             )
         })
     }
+}
 
-    async fn load(&self) -> Result<Shown, String> {
-        let certificate = bytes(&self.certificate).await?;
-        let key = Zeroizing::new(bytes(&self.key).await?);
-        let shown = self.certificate.display();
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&certificate)
-            .collect::<Result<_, _>>()
-            .unwrap_or_default();
-        let validity = Validity::of_chain(&chain)
-            .ok_or_else(|| format!("{shown} holds no PEM certificate that can be parsed"))?;
-        let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|_| format!("{} holds no PEM private key", self.key.display()))?;
-        let config = ServerConfig::builder_with_provider(ciphers::provider())
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key));
-        let mut config = config.map_err(|error| {
-            let sentence = tls_error::sentence(&error);
-            format!("{shown} and its key cannot be used: {sentence}")
-        })?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Shown {
-            config: Arc::new(config),
-            validity,
-            pem: certificate,
-        })
-    }
+async fn load(certificate: &Path, key: &Path) -> Result<Shown, String> {
+    let chain = bytes(certificate).await?;
+    let content = Zeroizing::new(bytes(key).await?);
+    PrivateKeyDer::from_pem_slice(&content)
+        .map_err(|_| format!("{} holds no PEM private key", key.display()))?;
+    of_pem(&certificate.display().to_string(), &chain, &content)
+}
+
+fn of_pem(shown: &str, certificate: &[u8], key: &[u8]) -> Result<Shown, String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .unwrap_or_default();
+    let validity = Validity::of_chain(&chain)
+        .ok_or_else(|| format!("{shown} holds no PEM certificate that can be parsed"))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| format!("{shown} comes without a PEM private key"))?;
+    let config = server_config(chain, key).map_err(|error| {
+        let sentence = tls_error::sentence(&error);
+        format!("{shown} and its key cannot be used: {sentence}")
+    })?;
+    Ok(Shown {
+        config: Arc::new(config),
+        validity,
+        pem: certificate.to_vec(),
+    })
+}
+
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(ciphers::provider())
+        .with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 async fn bytes(path: &Path) -> Result<Vec<u8>, String> {

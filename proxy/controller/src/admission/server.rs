@@ -45,8 +45,8 @@ pub type Check = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 pub struct Parts {
     /// The settings of injection.
     pub settings: Settings,
-    /// The webhook's certificate.
-    pub certificate: Arc<ServingCertificate>,
+    /// The webhook's certificate; `None` where the API server injects by itself.
+    pub certificate: Option<Arc<ServingCertificate>>,
     /// What is known of namespaces.
     pub namespaces: Namespaces,
     /// Where Events are put.
@@ -74,9 +74,12 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// The service, whose readiness follows its certificate by this clock.
     pub fn new(mut parts: Parts, clock: &Clock) -> Self {
-        let (certificate, clock) = (Arc::clone(&parts.certificate), clock.clone());
-        let check = move || certificate.readiness(&clock);
-        parts.checks.push(Box::new(check));
+        if let Some(certificate) = parts.certificate.clone() {
+            let clock = clock.clone();
+            parts
+                .checks
+                .push(Box::new(move || certificate.readiness(&clock)));
+        }
         Self {
             parts,
             bodies: Semaphore::new(BODIES),
@@ -93,7 +96,8 @@ impl Service {
             let service = Arc::clone(&self);
             tokio::spawn(async move {
                 // Without a certificate yet, the API server tries again.
-                if let Some(config) = service.parts.certificate.config() {
+                let certificate = service.parts.certificate.as_ref();
+                if let Some(config) = certificate.and_then(|it| it.config()) {
                     let accepting = TlsAcceptor::from(config).accept(stream);
                     match timeout(HANDSHAKE, accepting).await {
                         Ok(Ok(stream)) => service.connection(stream, true).await,

@@ -1,26 +1,13 @@
 //! The roots that clients trust, PEM.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use countersign_pki::pem;
 use rustls_pki_types::CertificateDer;
 
 use super::CaError;
 
-/// One certificate, PEM (RFC 7468).
-pub(super) fn pem(certificate: &CertificateDer<'_>) -> String {
-    let encoded = STANDARD.encode(certificate);
-    let mut text = String::with_capacity(encoded.len() + encoded.len() / 64 + 64);
-    text.push_str("-----BEGIN CERTIFICATE-----\n");
-    for line in encoded.as_bytes().chunks(64) {
-        text.extend(line.iter().copied().map(char::from));
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
-}
-
 /// The system's roots and `root`, PEM.
 pub(super) fn with_system_roots(root: &CertificateDer<'_>) -> Result<String, CaError> {
-    let mut text: String = system_roots()?.iter().map(pem).collect();
+    let mut text: String = system_roots()?.iter().map(|root| pem(root)).collect();
     text.push_str(&pem(root));
     Ok(text)
 }

@@ -1,18 +1,18 @@
 //! Describes a CA's certificates to people.
 
 use std::{
-    fmt::Write,
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
 use countersign_core::files;
+use countersign_pki::{Validity, fingerprint};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::extensions::{GeneralName, GeneralSubtree};
 
-use super::{CaError, store, validity::Validity};
+use super::{CaError, store};
 
 /// The fields of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,16 +79,6 @@ fn summarise(certificate: &CertificateDer<'_>) -> Result<CertificateSummary, &'s
         permitted: names(constraints.and_then(|both| both.permitted_subtrees.as_ref())),
         excluded: names(constraints.and_then(|both| both.excluded_subtrees.as_ref())),
     })
-}
-
-fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    let mut text = String::new();
-    for (position, byte) in digest.as_ref().iter().enumerate() {
-        let colon = if position == 0 { "" } else { ":" };
-        write!(text, "{colon}{byte:02X}").expect("writing to a String does not fail");
-    }
-    text
 }
 
 fn name(name: &GeneralName<'_>) -> String {

@@ -3,23 +3,17 @@
 use std::sync::Arc;
 
 use countersign_config::host::Host;
+use countersign_pki::{CaKey, Template, Validity};
 use jiff::{SignedDuration, Timestamp};
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SubjectPublicKeyInfo,
-};
+use rcgen::{Issuer, KeyPair, PublicKeyData, SanType, SubjectPublicKeyInfo};
 use rustls::{ServerConfig, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
-use super::{
-    CaError,
-    intercepted::Intercepted,
-    key::CaKey,
-    root::{Root, random_serial, subject, tag},
-    serve::ServerTemplate,
-    validity::Validity,
-};
+use super::{CaError, intercepted::Intercepted, root::Root, serve::ServerTemplate};
+
+/// What the common name of an intermediate begins with.
+const NAME: &str = "Countersign interception";
 
 const LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24);
@@ -61,27 +55,16 @@ impl Intermediate {
         now: Timestamp,
     ) -> Result<Self, CaError> {
         let validity = Validity::starting(now, LIFE).within(root.validity());
-        let serial = random_serial()?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name =
-            subject(Some(&format!("Countersign interception {}", tag(&serial))));
-        params.serial_number = Some(serial);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Verifiers apply this to leaves too: no client certificates, no code signing.
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.name_constraints = Some(hosts.name_constraints());
-        params.use_authority_key_identifier_extension = true;
-        validity.apply(&mut params);
+        let template = Template::intermediate(NAME, &hosts.names(), validity)?;
         let key = CaKey::generate()?;
-        let certificate = params.signed_by(&key, &root.issuer()?)?;
+        let certificate = template.params().signed_by(&key, &root.issuer()?)?;
         Ok(Self {
             generation,
             hosts,
             issued: now,
             validity,
             certificate: certificate.into(),
-            issuer: Issuer::new(params, key),
+            issuer: Issuer::new(template.into_params(), key),
             leaf_key: LeafKey::generate()?,
         })
     }
@@ -144,19 +127,9 @@ impl Intermediate {
         common_name: Option<&str>,
         validity: Validity,
     ) -> Result<CertificateDer<'static>, CaError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = subject(common_name);
-        params.serial_number = Some(random_serial()?);
-        params.subject_alt_names = vec![name];
-        // Set explicitly, because rcgen writes a subject key identifier only then.
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.use_authority_key_identifier_extension = true;
-        validity.apply(&mut params);
-        Ok(params
-            .signed_by(&self.leaf_key.public, &self.issuer)?
-            .into())
+        let template = Template::leaf(common_name, vec![name], validity)?;
+        let leaf = template.params();
+        Ok(leaf.signed_by(&self.leaf_key.public, &self.issuer)?.into())
     }
 
     /// The chain that is sent, leaf first and without the root, and the leaf's key.

@@ -12,15 +12,12 @@ mod bundle;
 mod describe;
 mod intercepted;
 mod intermediate;
-mod key;
-mod parse;
 mod resumption;
 mod root;
 mod serve;
 mod store;
 #[cfg(test)]
 mod tests;
-mod validity;
 
 use std::{
     fmt, io,
@@ -35,6 +32,7 @@ use countersign_core::{
     clock::Clock,
     files, tls_error,
 };
+use countersign_pki::{PkiError, after, pem};
 use jiff::{SignedDuration, Timestamp};
 use moka::ops::compute::Op;
 use rustls::ServerConfig;
@@ -129,6 +127,15 @@ pub enum CaError {
         "no system root certificates were found ({0}); install the ca-certificates package or set SSL_CERT_FILE"
     )]
     SystemRoots(String),
+}
+
+impl From<PkiError> for CaError {
+    fn from(error: PkiError) -> Self {
+        match error {
+            PkiError::Issue(error) => Self::Issue(error),
+            PkiError::Random => Self::Random,
+        }
+    }
 }
 
 /// A root, the intermediate beneath it, and the leaves minted so far.
@@ -243,7 +250,7 @@ impl Ca {
 
     /// The root certificate, PEM.
     pub fn root_pem(&self) -> String {
-        bundle::pem(self.root.certificate())
+        pem(self.root.certificate())
     }
 
     /// The system's roots and the CA's, PEM: for clients that take one file with all roots.
@@ -273,7 +280,7 @@ impl Ca {
 
     /// The root, with its validity. The intermediate and the leaves are made when they are needed.
     pub fn held(&self) -> HeldCertificate {
-        let validity::Validity {
+        let countersign_pki::Validity {
             not_before,
             not_after,
         } = self.root.validity();
@@ -326,7 +333,7 @@ impl Ca {
                     valid_until = %current.not_after(),
                     "cannot reissue the interception CA's intermediate; the present one is used on"
                 );
-                issuing.retry_at = Some(validity::after(now, RETRY_AFTER));
+                issuing.retry_at = Some(after(now, RETRY_AFTER));
                 Ok(current)
             }
             Err(error) => Err(error),
@@ -347,9 +354,7 @@ impl Ca {
         self.intermediate.store(Some(Arc::clone(&intermediate)));
         self.leaves.invalidate_all();
         let copy = self.directory.join(store::INTERMEDIATE_FILE);
-        if let Err(error) =
-            store::replace(&copy, bundle::pem(intermediate.certificate()).as_bytes())
-        {
+        if let Err(error) = store::replace(&copy, pem(intermediate.certificate()).as_bytes()) {
             // Only `ca show` reads this copy, and the directory may rightly be read-only.
             tracing::warn!(%error, "cannot keep a copy of the intermediate for `ca show`");
         }

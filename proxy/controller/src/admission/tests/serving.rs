@@ -99,7 +99,7 @@ async fn bed(labels: Option<Value>) -> Bed {
     let own = Arc::clone(&certificate);
     let parts = Parts {
         settings: settings(),
-        certificate: own,
+        certificate: Some(own),
         namespaces,
         events,
         metrics,

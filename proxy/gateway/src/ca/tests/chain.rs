@@ -1,10 +1,11 @@
 //! What a verifier accepts, and what it must not.
 
+use countersign_pki::Validity;
 use rcgen::SanType;
 use rstest::rstest;
 use x509_parser::extensions::GeneralName;
 
-use super::{super::validity::Validity, *};
+use super::*;
 
 #[rstest]
 #[case::exact("slack.com")]

@@ -160,7 +160,7 @@ fn flip_a_bit(certificate: &str) -> String {
         .to_vec();
     let near_end = der.len() - 3;
     der[near_end] ^= 1;
-    bundle::pem(&der.into())
+    pem(&der)
 }
 
 #[test]
@@ -227,11 +227,7 @@ fn a_leaf_or_an_intermediate_is_no_root() {
     let (_, key) = blocks(&fixture);
     let chain = fixture.greet("slack.com").unwrap().chain;
     for certificate in &chain {
-        fs::write(
-            fixture.path().join("root.pem"),
-            bundle::pem(certificate) + &key,
-        )
-        .unwrap();
+        fs::write(fixture.path().join("root.pem"), pem(certificate) + &key).unwrap();
         let refused = open(fixture.path()).unwrap_err().to_string();
         assert!(refused.contains("not a root"), "{refused}");
     }

@@ -65,7 +65,7 @@ fn write_chain(fixture: &Fixture, name: &str) {
     let chain = handshake(client.into(), forged.config(), name)
         .unwrap()
         .chain;
-    fs::write(fixture.path().join("leaf.crt"), bundle::pem(&chain[0])).unwrap();
+    fs::write(fixture.path().join("leaf.crt"), pem(&chain[0])).unwrap();
     fs::write(fixture.path().join("root.crt"), fixture.ca.root_pem()).unwrap();
 }
 

@@ -1,21 +1,44 @@
-//! Checks that a file holds a root that can issue, before anything is signed.
+//! Checks that a text holds a root that can issue, before anything is signed.
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::certificate::X509Certificate;
 
 use super::{key::CaKey, validity::Validity};
 
-/// Parses a root's file, or says what is wrong with it.
-pub(super) fn root(
-    contents: &[u8],
-) -> Result<(CertificateDer<'static>, Validity, CaKey), &'static str> {
+/// A root that can issue: its certificate is a root's, its key belongs to it, and its signature is right.
+#[derive(Debug)]
+pub struct ParsedRoot {
+    /// Its certificate.
+    pub certificate: CertificateDer<'static>,
+    /// When it is valid; that is not checked.
+    pub validity: Validity,
+    /// Its key.
+    pub key: CaKey,
+}
+
+impl ParsedRoot {
+    /// Parses certificate and key, PEM.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence without its end.
+    pub fn of_pem(contents: &[u8]) -> Result<Self, &'static str> {
+        let (certificate, validity, key) = root(contents)?;
+        Ok(Self {
+            certificate,
+            validity,
+            key,
+        })
+    }
+}
+
+fn root(contents: &[u8]) -> Result<(CertificateDer<'static>, Validity, CaKey), &'static str> {
     let certificate = only(
         CertificateDer::pem_slice_iter(contents),
         "it does not hold exactly one certificate",
     )?;
     let key = only(
-        PrivatePkcs8KeyDer::pem_slice_iter(contents),
+        PrivateKeyDer::pem_slice_iter(contents),
         "it does not hold exactly one private key (PKCS#8)",
     )?;
     let (rest, parsed) = x509_parser::parse_x509_certificate(&certificate)
@@ -26,7 +49,7 @@ pub(super) fn root(
     let validity = Validity::of(&parsed).ok_or("the certificate's dates are out of range")?;
     check_authority(&parsed)?;
     check_signature(&parsed)?;
-    let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
+    let key = KeyPair::from_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
         .map_err(|_malformed| "the private key is not a P-256 key")?;
     if key.subject_public_key_info() != parsed.public_key().raw {
         return Err("the private key does not belong to the certificate");

@@ -7,20 +7,20 @@ use rcgen::CertificateParams;
 use x509_parser::certificate::X509Certificate;
 
 /// How far certificates are dated back, for clients whose clock is behind.
-pub(super) const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
+const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A closed interval: both ends are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
+pub struct Validity {
     /// The first valid moment.
-    pub(super) not_before: Timestamp,
+    pub not_before: Timestamp,
     /// The last valid moment.
-    pub(super) not_after: Timestamp,
+    pub not_after: Timestamp,
 }
 
 impl Validity {
     /// From `now`, dated back, for `life`.
-    pub(super) fn starting(now: Timestamp, life: SignedDuration) -> Self {
+    pub fn starting(now: Timestamp, life: SignedDuration) -> Self {
         Self {
             not_before: whole_second(after(now, -BACKDATE)),
             not_after: whole_second(after(now, life)),
@@ -28,7 +28,7 @@ impl Validity {
     }
 
     /// The validity in a certificate; `None` if its times are out of range.
-    pub(super) fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
+    pub fn of(certificate: &X509Certificate<'_>) -> Option<Self> {
         let validity = certificate.validity();
         Some(Self {
             not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
@@ -37,7 +37,8 @@ impl Validity {
     }
 
     /// The part of it that lies within `issuer`'s, so that no certificate outlives its issuer.
-    pub(super) fn within(self, issuer: Self) -> Self {
+    #[must_use]
+    pub fn within(self, issuer: Self) -> Self {
         Self {
             not_before: self.not_before.max(issuer.not_before),
             not_after: self.not_after.min(issuer.not_after),
@@ -45,12 +46,12 @@ impl Validity {
     }
 
     /// Whether `now` lies within.
-    pub(super) fn covers(&self, now: Timestamp) -> bool {
+    pub fn covers(&self, now: Timestamp) -> bool {
         self.not_before <= now && now <= self.not_after
     }
 
     /// Whether `now` lies within and more than `1 / parts` of the time from `issued` on is left.
-    pub(super) fn is_fresh(&self, issued: Timestamp, now: Timestamp, parts: i32) -> bool {
+    pub fn is_fresh(&self, issued: Timestamp, now: Timestamp, parts: i32) -> bool {
         let spare = self.not_after.duration_since(issued) / parts;
         self.covers(now) && now < after(self.not_after, -spare)
     }
@@ -66,7 +67,10 @@ impl Validity {
 }
 
 /// `at` moved by `by`, or the end of time in that direction.
-pub(super) fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
+///
+/// # Panics
+/// Never: the duration has no calendar units.
+pub fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by)
         .expect("only calendar units can fail, and this is none")
 }
