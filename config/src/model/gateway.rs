@@ -315,14 +315,12 @@ pub struct ProxyAuthentication {
 /// Where records, metrics and spans go.
 #[derive(Debug, Clone)]
 pub struct Observe {
-    /// Where decision records go.
-    pub decisions: DecisionSink,
+    /// Where decision records go; never empty.
+    pub decisions: Vec<DecisionSink>,
     /// How decision records are made tamper-evident; `None` if they are not.
     pub audit: Option<Audit>,
     /// The admin endpoint; `None` is no endpoint.
     pub admin: Option<Admin>,
-    /// An OTLP endpoint for spans.
-    pub otlp: Option<String>,
 }
 
 /// Signed checkpoints of the decision log.
@@ -337,11 +335,88 @@ pub struct Audit {
 /// The admin endpoint's address.
 pub type Admin = SocketAddr;
 
-/// Where decision records go, one JSON object per line.
+/// Where decision records go, and what happens while that takes nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DecisionSink {
+pub struct DecisionSink {
+    /// Where they go.
+    pub place: SinkPlace,
+    /// What happens while it takes nothing more.
+    pub when_full: WhenFull,
+}
+
+/// Where decision records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkPlace {
     /// Standard output.
-    Stdout,
+    Stdout(RecordFormat),
     /// A file, rotated by size.
-    File(PathBuf),
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What is in it.
+        format: RecordFormat,
+    },
+    /// A collector of OpenTelemetry.
+    Otlp(Collector),
+}
+
+/// How records are written, one JSON object per line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// As decision records.
+    Json,
+    /// As events of the Open Cybersecurity Schema Framework.
+    Ocsf,
+}
+
+/// A collector that takes logs by OTLP over gRPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collector {
+    /// Its URL, `http` or `https`.
+    pub endpoint: String,
+    /// PEM roots for its certificate instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What happens to requests while a sink takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Nothing; records are lost and counted.
+    Drop,
+    /// They wait for a bounded time.
+    Wait,
+    /// They are refused.
+    Refuse,
+}
+
+impl WhenFull {
+    /// The word in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Wait => "wait",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+impl DecisionSink {
+    /// Records to standard output, as they are.
+    pub fn stdout() -> Self {
+        Self {
+            place: SinkPlace::Stdout(RecordFormat::Json),
+            when_full: WhenFull::Drop,
+        }
+    }
+
+    /// Records to a file, as they are.
+    pub fn file(path: PathBuf) -> Self {
+        Self {
+            place: SinkPlace::File {
+                path,
+                format: RecordFormat::Json,
+            },
+            when_full: WhenFull::Drop,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    CLUSTER, IN_CLUSTER,
+    CLUSTER, IN_CLUSTER, OneOrMany,
     governance::GovernanceSpec,
     or_default,
     source::ResourceSourceSpec,
@@ -342,13 +342,13 @@ pub struct ProxyAuthenticationSpec {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObserveSpec {
-    /// Where decision records go. Default: standard output.
-    pub decisions: Option<DecisionsSpec>,
+    /// Where decision records go: one sink, or a list of up to four. Default: standard output.
+    pub decisions: Option<OneOrMany<DecisionSinkSpec>>,
     /// Makes decision records tamper-evident: each is sealed as part of a chain, and the chains are signed.
     pub audit: Option<AuditSpec>,
     /// The admin endpoint, or `none`. Default: `127.0.0.1:9901`.
     pub admin: Option<String>,
-    /// Where spans go. Default: nowhere.
+    /// A collector that gets the decision records too, as a sink that is dropped from when it is full. Default: none.
     pub otlp: Option<OtlpSpec>,
 }
 
@@ -362,30 +362,52 @@ pub struct AuditSpec {
     pub checkpoint_every: Option<String>,
 }
 
-/// Where decision records go.
+/// Where decision records go: exactly one of `stdout`, `file` and `otlp`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum DecisionsSpec {
-    /// Standard output.
-    Stdout(StdoutFormat),
+pub struct DecisionSinkSpec {
+    /// Standard output, in this format.
+    pub stdout: Option<RecordFormatSpec>,
     /// A file, rotated by size.
-    File(String),
+    pub file: Option<String>,
+    /// The format of the file. Default: `json`.
+    pub format: Option<RecordFormatSpec>,
+    /// A collector of OpenTelemetry.
+    pub otlp: Option<OtlpSpec>,
+    /// What happens while the sink takes nothing more. Default: `drop`.
+    pub when_full: Option<WhenFullSpec>,
 }
 
-/// How records are written to standard output.
+/// How records are written.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum StdoutFormat {
+pub enum RecordFormatSpec {
     /// One JSON object per line.
     Json,
+    /// One event of the Open Cybersecurity Schema Framework per line, as JSON.
+    Ocsf,
 }
 
-/// Where spans go.
+/// What happens to requests while a sink takes nothing more.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenFullSpec {
+    /// Nothing; records are lost and counted.
+    Drop,
+    /// They wait, for five seconds at most.
+    Wait,
+    /// They are refused.
+    Refuse,
+}
+
+/// A collector that takes logs by OTLP over gRPC.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OtlpSpec {
-    /// The collector's URL.
+    /// The collector's URL, such as `http://otel-collector:4317`.
     pub endpoint: String,
+    /// PEM roots for its certificate instead of the system's.
+    pub ca_file: Option<String>,
 }
 
 /// The bounds of caches, queues, headers and waits; see [`crate::model::Limits`] for each.

@@ -7,6 +7,7 @@ mod access_policy;
 mod credential;
 mod gateway;
 mod governance;
+mod one_or_many;
 mod source;
 mod store;
 mod target_service;
@@ -21,13 +22,15 @@ pub use credential::{
     VaultEngineSpec, VaultKey,
 };
 pub use gateway::{
-    AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionsSpec,
+    AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionSinkSpec,
     GatewaySpec, IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, LimitsSpec,
     ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
-    Plaintext, ProxyAuthenticationSpec, ServiceSpec, StdoutFormat, TokenReviewSpec,
-    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    Plaintext, ProxyAuthenticationSpec, RecordFormatSpec, ServiceSpec, TokenReviewSpec,
+    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec, WhenFullSpec,
 };
 pub use governance::{GovernanceExceptionSpec, GovernanceRuleSpec, GovernanceSpec};
+pub(crate) use one_or_many::ONE_OR_MANY;
+pub use one_or_many::OneOrMany;
 pub use source::{KubernetesSourceSpec, ObjectSelectorSpec, ResourceSourceSpec};
 pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,

@@ -5,6 +5,7 @@ pub(super) mod here;
 mod identity;
 mod limits;
 mod mode;
+mod sinks;
 mod source;
 mod store;
 mod upstream;
@@ -17,12 +18,12 @@ use super::{
 };
 use crate::{
     model::{
-        Audit, CaSource, ClientTrust, Cluster, DecisionSink, Gateway, Listener, ListenerMode,
-        ListenerTls, Observe, ServiceName, Unmatched,
+        Audit, CaSource, ClientTrust, Cluster, Gateway, Listener, ListenerMode, ListenerTls,
+        Observe, ServiceName, Unmatched,
     },
     resource::{
-        AuditSpec, CaSpec, ClientTrustSpec, DecisionsSpec, GatewaySpec, ListenerSpec, ObserveSpec,
-        ServiceSpec, StdoutFormat, UnmatchedSpec,
+        AuditSpec, CaSpec, ClientTrustSpec, GatewaySpec, ListenerSpec, ObserveSpec, ServiceSpec,
+        UnmatchedSpec,
     },
     yaml::{Findings, Location},
 };
@@ -314,30 +315,21 @@ fn observe(
     location: &Location<'_>,
     findings: &Findings,
 ) -> Option<Observe> {
-    let decisions = match spec.and_then(|spec| spec.decisions.as_ref()) {
-        None | Some(DecisionsSpec::Stdout(StdoutFormat::Json)) => DecisionSink::Stdout,
-        Some(DecisionsSpec::File(path)) => DecisionSink::File(PathBuf::from(path)),
-    };
+    let decisions = sinks::sinks(spec, location, findings);
     let admin = match spec.and_then(|spec| spec.admin.as_deref()) {
         None => Some(Some(ADMIN.into())),
         Some("none") => Some(None),
         Some(text) => address(text, &location.key("admin"), findings).map(Some),
     };
-    let otlp = match spec.and_then(|spec| spec.otlp.as_ref()) {
-        None => Some(None),
-        Some(otlp) => {
-            let location = location.key("otlp").key("endpoint");
-            upstream::http_url(&otlp.endpoint, &location, findings).map(|()| Some(&otlp.endpoint))
-        }
-    };
     let audit = match spec.and_then(|spec| spec.audit.as_ref()) {
         None => Some(None),
         Some(audit) => self::audit(audit, &location.key("audit"), findings).map(Some),
     };
+    let (decisions, audit) = (decisions?, audit?);
+    sinks::check_audit(audit.as_ref(), &decisions, location, findings);
     Some(Observe {
         decisions,
-        audit: audit?,
+        audit,
         admin: admin?,
-        otlp: otlp?.cloned(),
     })
 }

@@ -166,7 +166,7 @@ pub(crate) fn gateway(
     let first = first?;
     let gateway = gateway::gateway(&first, findings)?;
     if here {
-        gateway::here::check(&first, &gateway, findings);
+        gateway::here::check(&first, findings);
     }
     Some(gateway)
 }

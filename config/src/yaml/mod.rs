@@ -138,6 +138,13 @@ impl<'a> Location<'a> {
                 width: node.width,
                 ..self
             },
+            // One value may stand without its list.
+            None if self
+                .node
+                .is_some_and(|node| matches!(node.value, Value::Map(_))) =>
+            {
+                self
+            }
             None => Self { node: None, ..self },
         }
     }

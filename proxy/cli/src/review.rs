@@ -82,6 +82,8 @@ enum ReviewFormat {
     Csv,
     /// One HTML page.
     Html,
+    /// Findings as events of OCSF, a line each.
+    Ocsf,
 }
 
 impl ReviewCommand {
@@ -130,6 +132,7 @@ impl ReviewCommand {
             ReviewFormat::Markdown => print(Format::Markdown)?,
             ReviewFormat::Csv => show(&review.csv())?,
             ReviewFormat::Html => show(&review.html())?,
+            ReviewFormat::Ocsf => show(&review.ocsf())?,
         }
         Ok(answer::findings(!review.findings.is_empty()))
     }

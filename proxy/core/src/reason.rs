@@ -427,6 +427,10 @@ reasons! {
     MemoryShort = "memory_short", 503, Gateway, Http,
         caller: "The proxy has no free memory at the moment.",
         remedy: "countersign_memory_held_bytes shows who holds it. Raise limits.memory together with the container's memory, or add replicas.";
+    /// Its record could not be written, and the operator wants no request without one.
+    RecordsFull = "records_full", 503, Platform, Http,
+        caller: "The proxy cannot record requests at the moment, and forwards none that it could not record.",
+        remedy: "sinks in /readyz and countersign_decision_sink_up say which sink of observe.decisions takes nothing. Make it take records again, or set its whenFull to drop.";
     /// The client went away.
     ClientGone = "client_gone", 499, Caller, Http,
         caller: "The client closed the connection.",
@@ -446,52 +450,4 @@ reasons! {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeSet, HashSet};
-
-    use super::*;
-
-    /// Whoever adds a reason that blames somebody else has asked what else could cause it.
-    #[test]
-    fn the_documentation_tells_apart_what_blames_caller_or_upstream() {
-        let documented: BTreeSet<_> = include_str!("../../../docs/reasons.md")
-            .lines()
-            .filter_map(|line| {
-                let mut cells = line.strip_prefix("| `")?.split(" | ");
-                let code = cells.next()?.strip_suffix('`')?;
-                let cell = |cell: Option<&'static str>| Some(cell?.trim_end_matches(" |"));
-                let (blame, else_cause) = (cell(cells.next())?, cell(cells.next())?);
-                assert!(!else_cause.is_empty(), "{code}");
-                Some((code, blame))
-            })
-            .collect();
-        let blaming: BTreeSet<_> = Reason::ALL
-            .iter()
-            .map(|reason| reason.facts())
-            .filter(|facts| matches!(facts.blame, Blame::Caller | Blame::Upstream))
-            .map(|facts| (facts.code, facts.blame.as_str()))
-            .collect();
-        assert_eq!(documented, blaming);
-    }
-
-    #[test]
-    fn codes_are_distinct_and_stable_in_form() {
-        let mut seen = HashSet::new();
-        for reason in Reason::ALL {
-            let facts = reason.facts();
-            assert!(seen.insert(facts.code), "{} is there twice", facts.code);
-            assert!(
-                facts
-                    .code
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{} is no code",
-                facts.code
-            );
-            assert!(http::StatusCode::from_u16(facts.status).is_ok());
-            for sentence in [facts.caller, facts.remedy] {
-                assert!(sentence.ends_with('.'), "{}: {sentence}", facts.code);
-            }
-        }
-    }
-}
+mod tests;

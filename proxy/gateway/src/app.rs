@@ -65,9 +65,6 @@ pub enum StartError {
     /// The resources cannot be used; every reason is in the problems.
     #[error("the resources cannot be used")]
     Resources(Problems),
-    /// It asks for something that this version does not have.
-    #[error("{0} is not available in this version")]
-    NotBuilt(&'static str),
     /// Callers are to be proven by the cluster in which the gateway runs, and it runs in none.
     #[error(
         "this gateway proves callers with the cluster in which it runs, and there is no {}: {}",
@@ -168,7 +165,7 @@ async fn build_from(
     open_log: impl FnOnce() -> Result<DecisionLog, LogError>,
 ) -> Result<App, StartError> {
     let memory = budget::size(&mut gateway.limits);
-    let directories = preconditions::directories(&gateway)?;
+    let directories = preconditions::directories(&gateway);
     preconditions::has_its_cluster(&gateway)?;
     let (sources, mut in_force, policies) = read_resources(&gateway, directories, setting)?;
     let metrics = Metrics::new();

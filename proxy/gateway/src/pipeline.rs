@@ -162,6 +162,7 @@ async fn process(
     record.permitted(&permit, snapshot);
     let outbound = Outbound::permitted(&permit);
     unlimited(services, &permit, received.path()).await?;
+    services.recorder.room().await?;
     let bound = timed(
         &mut record.timing.credential,
         obtain_credential(handler, snapshot, &permit),

@@ -1,6 +1,8 @@
 //! The revisions that a gateway has kept, and what each of them changed.
 
 mod change;
+#[cfg(test)]
+pub(crate) mod fixture;
 
 use std::{
     cell::RefCell,

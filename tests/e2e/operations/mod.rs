@@ -12,6 +12,7 @@ mod first_process;
 mod first_run;
 mod hindsight;
 mod review_page;
+mod several_sinks;
 mod sinks;
 mod starts;
 mod triage;

@@ -12,7 +12,7 @@ use countersign_tests::{
 use http::StatusCode;
 use tokio::process::Command;
 
-use crate::harness::{auth_test, soon};
+use crate::harness::{auth_test, python, soon, tests_directory};
 
 async fn review(env: &Environment, more: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new(binary()?);
@@ -76,6 +76,24 @@ async fn the_page_tells_what_the_example_may_reach_and_uses() -> anyhow::Result<
     );
     for secret in env.secrets() {
         assert!(!page.contains(&secret), "a secret is in the page");
+    }
+    let findings = env.directory().join("findings.jsonl");
+    fs::write(&findings, review(&env, &["-o", "ocsf"]).await?)?;
+    if let Some(python) = python() {
+        let mut command = Command::new(python);
+        command
+            .arg(tests_directory().join("clients/python/ocsf_findings.py"))
+            .arg(&findings);
+        let output = soon("the answer of Python", command.output()).await??;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let read: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let found = rows["findings"].as_array().map_or(0, Vec::len);
+        assert_eq!(
+            read["findings"].as_u64(),
+            u64::try_from(found).ok(),
+            "{read}"
+        );
     }
     if let Some(directory) = std::env::var_os("COUNTERSIGN_KEEP_PAGES") {
         fs::write(Path::new(&directory).join("review.html"), page)?;

@@ -153,6 +153,26 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 #[case::proxy("upstream: { proxy: \"proxy:3128\" }", "bad-url")]
 #[case::proxy_with_password("upstream: { proxy: \"http://me:pw@proxy:3128\" }", "bad-url")]
 #[case::otlp("observe: { otlp: { endpoint: otel } }", "bad-url")]
+#[case::no_sinks("observe: { decisions: [] }", "empty-list")]
+#[case::two_in_one("observe: { decisions: { stdout: json, file: /a } }", "not-one-sink")]
+#[case::no_sink("observe: { decisions: [{ whenFull: wait }] }", "not-one-sink")]
+#[case::format_of_stdout("observe: { decisions: { stdout: json, format: ocsf } }", "no-file")]
+#[case::when_full(
+    "observe: { decisions: { stdout: json, whenFull: never } }",
+    "unknown-value"
+)]
+#[case::sink_twice(
+    "observe: { decisions: [{ file: /a }, { stdout: json }, { file: /a, format: ocsf }] }",
+    "sink-twice"
+)]
+#[case::five_sinks(
+    "observe: { decisions: [{ stdout: json }, { file: /a }, { file: /b }, { file: /c }], otlp: { endpoint: \"http://otel:4317\" } }",
+    "too-many-sinks"
+)]
+#[case::nothing_to_seal(
+    "observe: { decisions: { stdout: ocsf }, audit: { directory: /a } }",
+    "nothing-to-seal"
+)]
 #[case::audit_directory("observe: { audit: { directory: \" \" } }", "empty-value")]
 #[case::audit_too_often(
     "observe: { audit: { directory: /a, checkpointEvery: 1ms } }",

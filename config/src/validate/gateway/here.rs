@@ -8,18 +8,14 @@ use std::{
 };
 
 use crate::{
-    model::{Cluster, Gateway},
+    model::Cluster,
     resource::{GatewaySpec, IN_CLUSTER},
     shown,
     validate::head::Parsed,
     yaml::{Findings, Location, Node, Value},
 };
 
-pub(in crate::validate) fn check(
-    written: &Parsed<'_, GatewaySpec>,
-    gateway: &Gateway,
-    findings: &Findings,
-) {
+pub(in crate::validate) fn check(written: &Parsed<'_, GatewaySpec>, findings: &Findings) {
     let Some((_, spec)) = written.document.root.entry("spec") else {
         return;
     };
@@ -33,19 +29,6 @@ pub(in crate::validate) fn check(
     if written.spec.identity.is_none() && !walk.in_pod {
         walk.not_in_kubernetes(&location.key("identity"));
     }
-    if gateway.observe.otlp.is_some() {
-        let location = location.key("observe").key_name("otlp");
-        not_available(&location, "`observe.otlp`", findings);
-    }
-}
-
-fn not_available(location: &Location<'_>, what: &str, findings: &Findings) {
-    findings.warning(
-        location,
-        "not-available",
-        format!("this version does not have {what}; a gateway does not start with it"),
-        "remove it",
-    );
 }
 
 /// What a path must lead to.

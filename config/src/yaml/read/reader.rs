@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use self::access::{Choice, List, Map};
 use super::{ReadError, default::DefaultDeserializer, did_you_mean, listed};
 use crate::{
-    resource::{CLUSTER, IN_CLUSTER, SECRET_REFERENCE},
+    resource::{CLUSTER, IN_CLUSTER, ONE_OR_MANY, SECRET_REFERENCE},
     yaml::{Findings, Key, Location, Node, Source, Value, node::FEW_KEYS},
 };
 
@@ -281,9 +281,12 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
+        if name == ONE_OR_MANY && matches!(self.node.value, Value::List(_)) {
+            return self.deserialize_seq(visitor);
+        }
         self.settle(visitor.visit_newtype_struct(self))
     }
 

@@ -79,7 +79,6 @@ pub(super) fn gateway(
             decisions: base.observe.decisions,
             audit: None,
             admin: None,
-            otlp: None,
         },
         limits,
         // Each run has policies and a root of its own.
@@ -112,10 +111,9 @@ fn defaults() -> anyhow::Result<Gateway> {
             proxy: None,
         },
         observe: Observe {
-            decisions: DecisionSink::Stdout,
+            decisions: vec![DecisionSink::stdout()],
             audit: None,
             admin: None,
-            otlp: None,
         },
         limits: Limits::default(),
         continues_earlier_runs: false,

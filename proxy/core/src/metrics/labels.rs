@@ -72,6 +72,11 @@ pub(super) struct CertificateLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SinkLabel {
+    pub(super) sink: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ClassLabel {
     pub(super) class: &'static str,
 }

@@ -27,7 +27,7 @@ use prometheus_client::{
 pub use self::class::Class;
 use self::labels::{
     CertificateLabel, ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name,
-    RequestLabels, ResultLabel, RevisionLabel, ShedLabels, SocketLabel, TargetLabel,
+    RequestLabels, ResultLabel, RevisionLabel, ShedLabels, SinkLabel, SocketLabel, TargetLabel,
     UpstreamLabels, WouldRefuseLabels,
 };
 
@@ -67,6 +67,8 @@ struct Inner {
     decisions_dropped: Family<ClassLabel, Counter>,
     decisions_summarized: Family<ClassLabel, Counter>,
     decision_write_errors: Counter,
+    decision_sinks_up: Family<SinkLabel, Gauge>,
+    decision_sinks_dropped: Family<SinkLabel, Counter>,
     memory: memory::Memory,
 }
 
@@ -110,6 +112,8 @@ impl Metrics {
             decisions_dropped: Family::default(),
             decisions_summarized: Family::default(),
             decision_write_errors: Counter::default(),
+            decision_sinks_up: Family::default(),
+            decision_sinks_dropped: Family::default(),
             memory: memory::Memory::default(),
         };
         for class in Class::ALL {
@@ -272,6 +276,26 @@ impl Metrics {
     /// Counts a failed write of the decision log.
     pub fn decision_write_failed(&self) {
         self.0.decision_write_errors.inc();
+    }
+
+    /// Whether a sink of decision records takes them.
+    pub fn decision_sink(&self, sink: &Arc<str>, up: bool) {
+        let label = SinkLabel {
+            sink: Label(Arc::clone(sink)),
+        };
+        // Registered with its first success: a counter that appears with its first loss hides that loss.
+        drop(self.0.decision_sinks_dropped.get_or_create(&label));
+        let gauge = self.0.decision_sinks_up.get_or_create(&label);
+        gauge.set(i64::from(up));
+    }
+
+    /// Counts records that one sink lost.
+    pub fn decision_sink_dropped(&self, sink: &Arc<str>, count: u64) {
+        let label = SinkLabel {
+            sink: Label(Arc::clone(sink)),
+        };
+        let lost = self.0.decision_sinks_dropped.get_or_create(&label);
+        lost.inc_by(count);
     }
 
     /// Counts a finished request.

@@ -64,6 +64,16 @@ impl Inner {
             "Failed attempts to write the decision log",
             self.decision_write_errors.clone(),
         );
+        registry.register(
+            "decision_sink_up",
+            "Whether a sink of decision records took the last ones",
+            self.decision_sinks_up.clone(),
+        );
+        registry.register(
+            "decision_sink_dropped",
+            "Decision records that one sink lost, because it was full or could not be written",
+            self.decision_sinks_dropped.clone(),
+        );
     }
 
     pub(super) fn register_state(&mut self) {

@@ -46,6 +46,9 @@ impl UnmatchedRequest<'_> {
         record.entered(self.meta);
         record.called_by(self.passage.caller());
         record.passing(&self.received, &parts);
+        if let Err(full) = self.context.recorder.room().await {
+            return pipeline::refused(record, full.into(), in_flight);
+        }
         let mut room = match in_progress(&self.meta.purse, &parts, &body.size_hint()) {
             Ok(room) => room.unwrap_or_else(|| self.meta.purse.charge()),
             Err(short) => return pipeline::refused(record, short.into(), in_flight),

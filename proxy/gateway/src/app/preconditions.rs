@@ -24,15 +24,13 @@ pub(super) fn has_its_cluster(gateway: &Gateway) -> Result<(), StartError> {
     }
 }
 
-pub(super) fn directories(gateway: &Gateway) -> Result<Vec<PathBuf>, StartError> {
-    if gateway.observe.otlp.is_some() {
-        return Err(StartError::NotBuilt("`observe.otlp`"));
-    }
+/// The directories of the resources.
+pub(super) fn directories(gateway: &Gateway) -> Vec<PathBuf> {
     let directory = |source: &ResourceSource| match source {
         ResourceSource::Directory(directory) => Some(directory.clone()),
         ResourceSource::Kubernetes(_) => None,
     };
-    Ok(gateway.resources.iter().filter_map(directory).collect())
+    gateway.resources.iter().filter_map(directory).collect()
 }
 
 /// The objects of a cluster that are resources too, if any are.

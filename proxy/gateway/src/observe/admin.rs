@@ -45,7 +45,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{DecisionLog, log::Recent};
+use super::{DecisionLog, log::SinkStatus};
 
 /// Connections at a time, of which one source has no more than half.
 const CONNECTIONS: usize = 128;
@@ -73,7 +73,7 @@ struct Shared {
     scraping: tokio::sync::Mutex<()>,
     status: ArcSwap<Status>,
     credentials: OnceLock<(Arc<Credentials>, Arc<HealthRegistry>)>,
-    recent: OnceLock<Arc<Recent>>,
+    log: OnceLock<DecisionLog>,
     /// The directory of the kept revisions.
     history: OnceLock<PathBuf>,
     /// The file with the last uses.
@@ -108,6 +108,9 @@ struct Status {
     listeners: Vec<ListenerStatus>,
     /// The certificates that the gateway shows, issues with and trusts.
     certificates: Vec<CertificateStatus>,
+    /// Where decision records go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sinks: Vec<SinkStatus>,
     #[serde(skip)]
     hindered: Hindered,
 }
@@ -155,7 +158,7 @@ impl AdminState {
             scraping: tokio::sync::Mutex::default(),
             status: ArcSwap::default(),
             credentials: OnceLock::new(),
-            recent: OnceLock::new(),
+            log: OnceLock::new(),
             history: OnceLock::new(),
             last_use: OnceLock::new(),
         }))
@@ -168,9 +171,9 @@ impl AdminState {
             .get_or_init(|| (Arc::clone(credentials), Arc::clone(healths)));
     }
 
-    /// Sets the log whose latest records are shown. Only the first call counts.
+    /// Sets the log whose latest records and sinks are shown. Only the first call counts.
     pub fn set_log(&self, log: &DecisionLog) {
-        self.0.recent.get_or_init(|| Arc::clone(log.recent()));
+        self.0.log.get_or_init(|| log.clone());
     }
 
     /// Sets the directory of the kept revisions, if there is one. Only the first counts.
@@ -352,6 +355,12 @@ fn router(state: AdminState) -> Router<()> {
 async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible> {
     let mut status = Status::clone(&state.0.status.load());
     status.ready &= status.hindered == Hindered::default();
+    status.sinks = state
+        .0
+        .log
+        .get()
+        .map(DecisionLog::sinks)
+        .unwrap_or_default();
     let code = if status.ready && !status.draining {
         StatusCode::OK
     } else {
@@ -383,7 +392,7 @@ struct RecordsQuery {
 /// The latest lines of the decision log, as they were written.
 async fn records(State(state): State<AdminState>, Query(query): Query<RecordsQuery>) -> Response {
     const LINES: &str = "application/x-ndjson";
-    let Some(recent) = state.0.recent.get() else {
+    let Some(recent) = state.0.log.get().map(DecisionLog::recent) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let Some(id) = query.id else {

@@ -21,7 +21,9 @@ pub use entry::{
     ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
     TargetPart, Timing, TraceId, UpstreamPart,
 };
-pub use log::{DecisionLog, DrainTimedOut, Happened, LogError, MemoryLog, QUEUED_BYTES};
+pub use log::{
+    DecisionLog, DrainTimedOut, Happened, LogError, MemoryLog, QUEUED_BYTES, RecordsFull, SinkError,
+};
 pub use record::{Record, Recorder};
 
 /// Marks a text that was cut.

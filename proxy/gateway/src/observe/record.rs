@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    DecisionLog, Entry, Happened,
+    DecisionLog, Entry, Happened, RecordsFull,
     closed::{Closed, Outcome},
     log::Event,
 };
@@ -78,6 +78,19 @@ impl Recorder {
             recorder: self.clone(),
             client: None,
         }
+    }
+
+    /// Waits until a request may be forwarded although its record is still to be written; at once, unless the operator
+    /// wants no record to be lost and there is no room.
+    ///
+    /// # Errors
+    /// When there is no room in time.
+    pub async fn room(&self) -> Result<(), RecordsFull> {
+        if self.0.log.has_room() {
+            return Ok(());
+        }
+        // Boxed, because it is rare.
+        Box::pin(self.0.log.room()).await
     }
 
     /// Takes what was used since the last call.

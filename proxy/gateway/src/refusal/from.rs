@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Refusal;
+use crate::observe::RecordsFull;
 use countersign_authorize::Denied;
 use countersign_core::{budget::Short, reason::Reason, slots::NoPlace, wire::meter::Overrun};
 use countersign_credential::CredentialError;
@@ -22,6 +23,14 @@ impl From<Denied> for Refusal {
             disconnected: false,
             unproven: None,
         }
+    }
+}
+
+impl From<RecordsFull> for Refusal {
+    fn from(full: RecordsFull) -> Self {
+        let mut refusal = Self::new(Reason::RecordsFull, full.to_string());
+        refusal.retry_after = Some(Duration::from_secs(1));
+        refusal
     }
 }
 

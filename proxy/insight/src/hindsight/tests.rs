@@ -1,14 +1,7 @@
 //! A policy that is changed, broken and mended, and what is said of a refusal in between.
 
-use std::io::Write as _;
-
-use countersign_config::{
-    history::{Head, KeptRevision},
-    load::ResourceText,
-};
-use flate2::{Compression, write::GzEncoder};
-
 use super::*;
+use crate::history::fixture;
 
 const WORKLOAD: &str = r#"apiVersion: countersign.dev/v1alpha1
 kind: Workload
@@ -37,27 +30,10 @@ const RECORD: &str = r#"{"schema":"countersign.decision/v1","time":"2026-11-23T0
 "subject":"system:serviceaccount:qa:nightly"},"workload":{"name":"qa/nightly"},
 "target":{"name":"qase","authority":"api.qase.io:443","method":"GET","path":"/v1/run/7"}}"#;
 
-/// Revisions by name, each a day after the one before, and the path that each permits.
-fn history(revisions: &[(&str, &str)]) -> History {
-    let first: Timestamp = "2026-11-20T00:00:00Z".parse().unwrap();
-    let mut documents = Vec::new();
-    for (day, (name, path)) in revisions.iter().enumerate() {
-        let since = first + jiff::SignedDuration::from_hours(24 * i64::try_from(day).unwrap());
-        let text = ResourceText {
-            path: "/policy/qa.yaml".into(),
-            text: WORKLOAD.replace("PATH", path),
-        };
-        let kept = KeptRevision::new(name, since, [&text], str::to_owned);
-        let (head, content) = kept.document();
-        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(&content).unwrap();
-        documents.push((head, packed.finish().unwrap()));
-    }
-    let heads = documents.iter().map(|(head, _)| head.clone()).collect();
-    History::new(heads, move |wanted: &Head| {
-        let found = documents.iter().find(|(head, _)| head == wanted);
-        Ok(found.expect("it is asked for what there is").1.clone())
-    })
+/// Revisions by name, and the path that each permits.
+fn history(revisions: &[(&'static str, &str)]) -> History {
+    let texts = revisions.iter();
+    fixture::history(texts.map(|(name, path)| (*name, WORKLOAD.replace("PATH", path))))
 }
 
 fn look(history: &History) -> Hindsight {

@@ -2,6 +2,7 @@
 
 mod findings;
 mod html;
+mod ocsf;
 mod rows;
 mod sign_off;
 mod standards;

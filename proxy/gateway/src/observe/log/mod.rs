@@ -8,27 +8,31 @@
 //! displace them; and no workload can fill the queue of the others.
 
 mod class;
+mod counts;
 mod digest;
 mod document;
+mod error;
 mod event;
 mod file;
+mod gate;
 mod lane;
 mod memory;
+mod outputs;
 mod recent;
 mod seal;
 mod shed;
+mod sink;
 mod top;
 mod used;
 mod uses;
 mod writer;
 
 use std::{
+    collections::VecDeque,
     io,
     net::IpAddr,
-    path::PathBuf,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, Thread},
@@ -38,7 +42,7 @@ use std::{
 use countersign_config::{
     history::LastUse,
     memory::DECISIONS,
-    model::{DecisionSink, Observe},
+    model::{DecisionSink, Observe, WhenFull},
 };
 use countersign_core::{
     budget::narrow,
@@ -48,19 +52,28 @@ use countersign_core::{
 use tokio::sync::oneshot;
 
 use self::{
-    class::class_of,
-    event::Events,
+    class::{class_of, was_forwarded},
+    counts::Counts,
+    gate::Gate,
     lane::{Bounds, Lane, Outlet, lane},
+    outputs::Outputs,
     recent::RECENT_BYTES,
     seal::Sealer,
-    shed::ShedConnections,
+    sink::{Destination, Sink},
     used::LastUsed,
-    uses::Uses,
-    writer::{Outputs, Writer},
+    writer::{Delivery, SingleSink, Writer},
 };
-pub(super) use self::{event::Event, recent::Recent};
-pub use self::{event::Happened, memory::MemoryLog};
-use super::{closed::Closed, count};
+pub use self::{
+    error::{DrainTimedOut, LogError, SinkError},
+    event::Happened,
+    gate::RecordsFull,
+    memory::MemoryLog,
+};
+pub(super) use self::{event::Event, recent::Recent, sink::SinkStatus};
+use super::closed::Closed;
+
+/// The shortest time between two log messages about a sink that cannot be written.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Records of one class that wait to be written.
 const LANE_RECORDS: usize = 8192;
@@ -82,7 +95,8 @@ pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
 
 // There are at most two batches, which grow by doubling; one may contain a summary of each caller.
 const _: () = assert!(
-    QUEUED_BYTES + RECENT_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
+    QUEUED_BYTES / 2 + sink::WAITING_BYTES <= QUEUED_BYTES
+        && QUEUED_BYTES + RECENT_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
     "the records that wait are more than the table of budgets has"
 );
 
@@ -94,6 +108,10 @@ pub struct DecisionLog(Arc<Shared>);
 struct Shared {
     way: Way,
     counts: Counts,
+    /// Where records go; nothing in tests.
+    sinks: Vec<Arc<Sink>>,
+    /// Whether requests may be forwarded; `None` if no sink cares.
+    gate: Option<Arc<Gate>>,
 }
 
 #[derive(Debug)]
@@ -109,6 +127,8 @@ enum Way {
 struct Queues {
     identified: Lane,
     unidentified: Lane,
+    /// Records of forwarded requests that must not be lost and did not fit.
+    overflow: Overflow,
     control: SyncSender<Control>,
     writer: Arc<OnceLock<Thread>>,
 }
@@ -118,26 +138,13 @@ struct Queues {
 struct Inlet {
     identified: Outlet,
     unidentified: Outlet,
+    overflow: Overflow,
     control: Receiver<Control>,
     writer: Arc<OnceLock<Thread>>,
 }
 
-/// What both ends of the queues share.
-#[derive(Debug, Clone, Default)]
-struct Counts(Arc<CountsInner>);
-
-#[derive(Debug, Default)]
-struct CountsInner {
-    /// Lost records that the log has not reported yet.
-    identified_dropped: AtomicU64,
-    unidentified_dropped: AtomicU64,
-    shed: ShedConnections,
-    events: Events,
-    recent: Arc<Recent>,
-    uses: Uses,
-    used: OnceLock<Arc<LastUsed>>,
-    observer: OnceLock<(Metrics, Clock)>,
-}
+/// Bounded by the requests that were in progress when the gate closed: their records took memory already.
+type Overflow = Arc<Mutex<VecDeque<Box<Closed>>>>;
 
 #[derive(Debug)]
 enum Control {
@@ -147,45 +154,10 @@ enum Control {
     Shutdown(oneshot::Sender<()>),
 }
 
-/// Why a decision log cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// The file cannot be opened for appending.
-    #[error("the decision log {path} cannot be opened")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The directory of the checkpoints cannot be used.
-    #[error("{path} (observe.audit.directory) cannot be used")]
-    Audit {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The system gave no thread.
-    #[error("the decision log's thread cannot be started")]
-    Thread(#[source] io::Error),
-}
-
-/// The records left in the queue could not be written in time; they are lost.
-#[derive(Debug, thiserror::Error)]
-#[error("the decision log could not be written in time")]
-pub struct DrainTimedOut;
-
 impl DecisionLog {
     /// Opens the sink and starts the writer's thread. Does not wait for a reader of the sink.
     pub fn start(observe: &Observe, gateway: &str) -> Result<Self, LogError> {
-        let outputs = match &observe.decisions {
-            DecisionSink::Stdout => Outputs::stream(Box::new(io::stdout())),
-            DecisionSink::File(path) => {
-                Outputs::files(path).map_err(|(path, source)| LogError::Open { path, source })?
-            }
-        };
-        let sealer = match &observe.audit {
+        let mut sealer = match &observe.audit {
             Some(audit) => {
                 Some(
                     Sealer::open(audit, gateway).map_err(|source| LogError::Audit {
@@ -196,17 +168,65 @@ impl DecisionLog {
             }
             None => None,
         };
-        Self::write_to(outputs, sealer)
+        let gate = Arc::new(Gate::default());
+        let among = observe.decisions.len();
+        let sinks = observe.decisions.iter();
+        let sinks: Vec<_> = sinks.map(|sink| Sink::new(sink, among, &gate)).collect();
+        let mut destinations = Vec::new();
+        for sink in &observe.decisions {
+            // The first sink that can be sealed has the chains.
+            let sealer = sealer.take_if(|_| sink.place.can_be_sealed());
+            let destination = Destination::open(&sink.place, gateway, sealer);
+            destinations.push(destination.map_err(LogError::of)?);
+        }
+        let must_not_lose = |sink: &DecisionSink| sink.when_full != WhenFull::Drop;
+        let gate = observe.decisions.iter().any(must_not_lose).then_some(gate);
+        let delivery = match (&gate, destinations.pop()) {
+            (None, Some(Destination::Lines(only)))
+                if destinations.is_empty() && only.is_plain() =>
+            {
+                let (outputs, sealer) = only.into_parts();
+                Delivery::Inline(Box::new(SingleSink {
+                    outputs,
+                    sealer,
+                    sink: sinks.first().map(Arc::clone),
+                }))
+            }
+            (_, last) => {
+                destinations.extend(last);
+                let ends = sinks.iter().map(Arc::clone);
+                Delivery::Sinks(ends.zip(destinations).collect())
+            }
+        };
+        Self::write_to(delivery, sinks, gate)
     }
 
     /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
     pub fn to_writer(writer: Box<dyn io::Write + Send>) -> Result<Self, LogError> {
-        Self::write_to(Outputs::stream(writer), None)
+        let single = SingleSink {
+            outputs: Outputs::stream(writer),
+            sealer: None,
+            sink: None,
+        };
+        Self::write_to(Delivery::Inline(Box::new(single)), Vec::new(), None)
     }
 
-    fn write_to(outputs: Outputs, sealer: Option<Sealer>) -> Result<Self, LogError> {
-        let (log, inlet) = Self::queues(IDENTIFIED, UNIDENTIFIED);
-        let writer = Writer::new(outputs, sealer, log.0.counts.clone());
+    fn write_to(
+        delivery: Delivery,
+        sinks: Vec<Arc<Sink>>,
+        gate: Option<Arc<Gate>>,
+    ) -> Result<Self, LogError> {
+        let bounds = match &delivery {
+            Delivery::Inline(_) => [IDENTIFIED, UNIDENTIFIED],
+            // The rest of the room is for what waits at the sinks.
+            Delivery::Sinks(_) => [IDENTIFIED, UNIDENTIFIED].map(|bounds| Bounds {
+                bytes: bounds.bytes / 2,
+                ..bounds
+            }),
+        };
+        let [identified, unidentified] = bounds;
+        let (log, inlet) = Self::queues_with(identified, unidentified, sinks, gate);
+        let writer = Writer::start(delivery, log.0.counts.clone()).map_err(LogError::Thread)?;
         thread::Builder::new()
             .name("decisions".into())
             .spawn(move || writer.run(&inlet))
@@ -220,6 +240,8 @@ impl DecisionLog {
         let log = Self(Arc::new(Shared {
             way: Way::Memory(memory.clone()),
             counts: Counts::default(),
+            sinks: Vec::new(),
+            gate: None,
         }));
         (log, memory)
     }
@@ -296,6 +318,15 @@ impl DecisionLog {
                 let class = class_of(&closed);
                 match queues.lane(class).put(closed) {
                     Ok(()) => queues.wake(),
+                    Err(closed) if self.0.gate.is_some() && was_forwarded(&closed) => {
+                        let mut overflow = queues
+                            .overflow
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner);
+                        overflow.push_back(closed);
+                        drop(overflow);
+                        queues.wake();
+                    }
                     Err(closed) => {
                         // The writer does not see it, but the request still counts.
                         self.0.counts.record(&closed);
@@ -304,6 +335,24 @@ impl DecisionLog {
                 }
             }
         }
+    }
+
+    /// Whether a request may be forwarded now, without waiting.
+    pub(super) fn has_room(&self) -> bool {
+        self.0.gate.as_ref().is_none_or(|gate| gate.is_open())
+    }
+
+    /// Waits until a request may be forwarded, for a bounded time.
+    pub(super) async fn room(&self) -> Result<(), RecordsFull> {
+        match &self.0.gate {
+            Some(gate) => gate.pass().await,
+            None => Ok(()),
+        }
+    }
+
+    /// How the sinks stand.
+    pub(super) fn sinks(&self) -> Vec<SinkStatus> {
+        self.0.sinks.iter().map(|sink| sink.status()).collect()
     }
 
     /// Tells what happened to the gateway itself.
@@ -324,12 +373,24 @@ impl DecisionLog {
     }
 
     /// A log and the other end of its queues.
+    #[cfg(test)]
     fn queues(identified: Bounds, unidentified: Bounds) -> (Self, Inlet) {
+        Self::queues_with(identified, unidentified, Vec::new(), None)
+    }
+
+    fn queues_with(
+        identified: Bounds,
+        unidentified: Bounds,
+        sinks: Vec<Arc<Sink>>,
+        gate: Option<Arc<Gate>>,
+    ) -> (Self, Inlet) {
         let (identified, identified_outlet) = lane(identified);
         let (unidentified, unidentified_outlet) = lane(unidentified);
         let (control, asked) = sync_channel(4);
         let writer = Arc::default();
+        let overflow = Overflow::default();
         let inlet = Inlet {
+            overflow: Arc::clone(&overflow),
             identified: identified_outlet,
             unidentified: unidentified_outlet,
             control: asked,
@@ -339,10 +400,13 @@ impl DecisionLog {
             way: Way::Queues(Queues {
                 identified,
                 unidentified,
+                overflow,
                 control,
                 writer,
             }),
             counts: Counts::default(),
+            sinks,
+            gate,
         }));
         (log, inlet)
     }
@@ -370,68 +434,15 @@ impl Inlet {
         self.writer.get_or_init(thread::current);
     }
 
+    /// Records that did not fit and must not be lost.
+    fn overflow(&self) -> VecDeque<Box<Closed>> {
+        let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *overflow)
+    }
+
     /// Whether all logs are dropped.
     fn is_closed(&self) -> bool {
         self.identified.is_closed()
-    }
-}
-
-impl Counts {
-    /// Counts a finished request.
-    fn record(&self, closed: &Closed) {
-        self.0.uses.record(closed);
-        if let Some((metrics, _)) = self.0.observer.get() {
-            count::finished(metrics, closed);
-        }
-        if let Some(used) = self.0.used.get() {
-            used.note(closed);
-        }
-    }
-
-    /// Counts lost records.
-    fn dropped(&self, class: Class, count: u64) {
-        self.untold(class).fetch_add(count, Ordering::Relaxed);
-        if let Some((metrics, _)) = self.0.observer.get() {
-            metrics.decisions_dropped(class, count);
-        }
-    }
-
-    /// Counts a record that is part of a summary.
-    fn summarized(&self, class: Class) {
-        if let Some((metrics, _)) = self.0.observer.get() {
-            metrics.decision_summarized(class);
-        }
-    }
-
-    /// Counts a failed attempt to write.
-    fn write_failed(&self) {
-        if let Some((metrics, _)) = self.0.observer.get() {
-            metrics.decision_write_failed();
-        }
-    }
-
-    /// Takes the lost records that the log has not reported yet; the caller must write a line for them.
-    fn take_dropped(&self, class: Class) -> u64 {
-        self.untold(class).swap(0, Ordering::Relaxed)
-    }
-
-    /// Returns what [`Self::take_dropped`] took, when the line could not be written.
-    fn untake_dropped(&self, class: Class, count: u64) {
-        self.untold(class).fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn untold(&self, class: Class) -> &AtomicU64 {
-        match class {
-            Class::Identified => &self.0.identified_dropped,
-            Class::Unidentified => &self.0.unidentified_dropped,
-        }
-    }
-
-    fn now(&self) -> jiff::Timestamp {
-        self.0
-            .observer
-            .get()
-            .map_or_else(|| Clock::system().now(), |(_, clock)| clock.now())
     }
 }
 

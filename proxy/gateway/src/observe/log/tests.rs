@@ -24,10 +24,9 @@ fn lines(path: &Path) -> Vec<Value> {
 
 fn to_file(path: &Path) -> Observe {
     Observe {
-        decisions: DecisionSink::File(path.to_owned()),
+        decisions: vec![DecisionSink::file(path.to_owned())],
         audit: None,
         admin: None,
-        otlp: None,
     }
 }
 

@@ -1,10 +1,9 @@
 //! The thread that turns records into lines.
 
 use std::{
-    fmt,
-    io::{self, Write},
-    path::{Path, PathBuf},
-    thread,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -12,13 +11,15 @@ use countersign_core::metrics::Class;
 use tokio::time::Instant;
 
 use super::{
-    Control, Counts, Inlet, LANE_RECORDS,
+    COMPLAIN_EVERY, Control, Inlet, LANE_RECORDS,
+    counts::Counts,
     digest::{Digest, Summary},
     document,
     event::Event,
-    file::{self, RotatingFile},
+    outputs::Outputs,
     seal::Sealer,
     shed::Tally,
+    sink::{self, Destination, Lines, Sink},
 };
 
 /// A batch is written when it has this many bytes, or when the queue is empty.
@@ -35,86 +36,32 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long the writer sleeps without being woken; a summary may be due.
 const REST: Duration = Duration::from_secs(1);
 
-/// The shortest time between two log messages about a sink that cannot be written.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-
-/// Where lines go.
-pub(super) enum Output {
-    /// Standard output, or whatever else takes bytes.
-    Stream(Box<dyn Write + Send>),
-    /// A file, rotated by size.
-    File(RotatingFile),
-}
-
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stream(_) => "Stream",
-            Self::File(_) => "File",
-        })
-    }
-}
-
-impl Output {
-    /// Writes whole lines; to a file, all or none.
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stream(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
-            Self::File(file) => file.append(lines),
-        }
-    }
-
-    fn reopen(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stream(_) => Ok(()),
-            Self::File(file) => file.reopen(),
-        }
-    }
-}
-
-/// Where the records of the two classes go.
+/// How lines reach their sinks.
 #[derive(Debug)]
-pub(super) struct Outputs {
-    /// Those of proven callers.
-    pub(super) identified: Output,
-    /// All others, if they have a file of their own.
-    pub(super) unidentified: Option<Output>,
+pub(super) enum Delivery {
+    /// One sink that may lose records, on this thread: while it takes nothing, records wait in the lanes, which share
+    /// their room among callers.
+    Inline(Box<SingleSink>),
+    /// Several, or one that must not lose records: each on a thread of its own.
+    Sinks(Vec<(Arc<Sink>, Destination)>),
 }
 
-impl Outputs {
-    /// Everything to one stream.
-    pub(super) fn stream(stream: Box<dyn Write + Send>) -> Self {
-        Self {
-            identified: Output::Stream(stream),
-            unidentified: None,
-        }
-    }
+/// The only sink.
+#[derive(Debug)]
+pub(super) struct SingleSink {
+    /// Where lines go.
+    pub(super) outputs: Outputs,
+    /// What makes them tamper-evident.
+    pub(super) sealer: Option<Sealer>,
+    /// Where its state is shown; `None` in tests.
+    pub(super) sink: Option<Arc<Sink>>,
+}
 
-    /// Two files beside each other; or, if the path is not a regular file, everything there.
-    pub(super) fn files(path: &Path) -> Result<Self, (PathBuf, io::Error)> {
-        let open = |path: PathBuf, bounds| match RotatingFile::open(&path, bounds) {
-            Ok(file) => Ok(file),
-            Err(error) => Err((path, error)),
-        };
-        let identified = open(path.to_owned(), file::IDENTIFIED)?;
-        let unidentified = if identified.rotates() {
-            let file = open(file::beside(path), file::UNIDENTIFIED)?;
-            Some(Output::File(file))
-        } else {
-            None
-        };
-        Ok(Self {
-            identified: Output::File(identified),
-            unidentified,
-        })
-    }
-
-    fn of(&mut self, class: Class) -> &mut Output {
-        match (class, &mut self.unidentified) {
-            (Class::Unidentified, Some(output)) => output,
-            (Class::Identified, _) | (Class::Unidentified, None) => &mut self.identified,
-        }
-    }
+/// The same as [`Delivery`], once the threads run.
+#[derive(Debug)]
+enum Started {
+    Inline(Box<SingleSink>),
+    Sinks(Vec<(Arc<Sink>, JoinHandle<()>)>),
 }
 
 /// Lines of one class to be written next.
@@ -134,6 +81,24 @@ impl Batch {
     }
 }
 
+impl SingleSink {
+    /// Seals lines and writes them, or takes their seals back; returns them as they were written.
+    fn write(&mut self, class: Class, lines: &[u8]) -> io::Result<Vec<u8>> {
+        let Some(sealer) = &mut self.sealer else {
+            self.outputs.of(class).write(lines)?;
+            return Ok(lines.to_vec());
+        };
+        let (sealed, before) = sealer.seal(class, lines);
+        match self.outputs.of(class).write(&sealed) {
+            Ok(()) => Ok(sealed),
+            Err(error) => {
+                sealer.take_back(class, before);
+                Err(error)
+            }
+        }
+    }
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "the writer's own thread: nothing else runs on it, and no request waits for it"
@@ -145,8 +110,7 @@ fn gather() {
 /// The writing end of a decision log.
 #[derive(Debug)]
 pub(super) struct Writer {
-    outputs: Outputs,
-    sealer: Option<Sealer>,
+    delivery: Started,
     counts: Counts,
     digest: Digest,
     identified: Batch,
@@ -155,10 +119,38 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// For a single sink, on the thread that runs it.
+    #[cfg(test)]
     pub(super) fn new(outputs: Outputs, sealer: Option<Sealer>, counts: Counts) -> Self {
-        Self {
+        let single = SingleSink {
             outputs,
             sealer,
+            sink: None,
+        };
+        Self::with(Started::Inline(Box::new(single)), counts)
+    }
+
+    /// Starts the threads of the sinks, if they have their own.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub(super) fn start(delivery: Delivery, counts: Counts) -> io::Result<Self> {
+        let delivery = match delivery {
+            Delivery::Inline(single) => Started::Inline(single),
+            Delivery::Sinks(sinks) => {
+                let start = |(sink, destination): (Arc<Sink>, Destination)| {
+                    let thread = sink::start(Arc::clone(&sink), destination, counts.clone())?;
+                    Ok((sink, thread))
+                };
+                Started::Sinks(sinks.into_iter().map(start).collect::<io::Result<_>>()?)
+            }
+        };
+        Ok(Self::with(delivery, counts))
+    }
+
+    fn with(delivery: Started, counts: Counts) -> Self {
+        Self {
+            delivery,
             counts,
             digest: Digest::new(Instant::now()),
             identified: Batch::with_room(BATCH_BYTES + 16 * 1024),
@@ -193,14 +185,14 @@ impl Writer {
             self.write_batches();
             match control.take() {
                 Some(Control::Shutdown(done)) => {
-                    self.sign();
+                    self.end();
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                     return;
                 }
                 Some(Control::Reopen) => self.reopen(),
                 None if closed => {
-                    self.sign();
+                    self.end();
                     return;
                 }
                 None => {
@@ -214,6 +206,9 @@ impl Writer {
     /// Takes queued records: those of identified callers first, and others now and then, so that neither
     /// waits for all of the other.
     fn write_waiting(&mut self, inlet: &Inlet) {
+        for closed in inlet.overflow() {
+            self.add(Class::Identified, &closed);
+        }
         for _ in 0..LANE_RECORDS.div_ceil(STRANGERS) {
             let mut more = false;
             while !more && let Some(closed) = inlet.identified.next() {
@@ -285,14 +280,32 @@ impl Writer {
         for class in Class::ALL {
             self.write_batch(class);
         }
-        if self.sealer.as_ref().is_some_and(Sealer::is_due) {
+        if let Started::Inline(single) = &self.delivery
+            && single.sealer.as_ref().is_some_and(Sealer::is_due)
+        {
             self.sign();
+        }
+    }
+
+    /// Signs what was written so far, or waits until every sink has written it.
+    fn end(&mut self) {
+        self.sign();
+        if let Started::Sinks(sinks) = &mut self.delivery {
+            for (sink, _) in &*sinks {
+                sink.close();
+            }
+            for (_, thread) in sinks.drain(..) {
+                if thread.join().is_err() {
+                    tracing::error!("the thread of a sink of decision records failed");
+                }
+            }
         }
     }
 
     /// Signs what was written so far.
     fn sign(&mut self) {
-        if let Some(sealer) = &mut self.sealer
+        if let Started::Inline(single) = &mut self.delivery
+            && let Some(sealer) = &mut single.sealer
             && let Err(error) = sealer.sign()
         {
             tracing::error!(%error, "a checkpoint of the decision log cannot be written; the next one comes in its time");
@@ -312,21 +325,23 @@ impl Writer {
         let lines = std::mem::take(&mut batch.lines);
         let records = std::mem::take(&mut batch.records);
         if !lines.is_empty() {
-            let sealed = self
-                .sealer
-                .as_mut()
-                .map(|sealer| sealer.seal(class, &lines));
-            let written = sealed.as_ref().map_or(&lines, |(sealed, _)| sealed);
-            match self.outputs.of(class).write(written) {
-                Ok(()) => self.counts.0.recent.push(written),
-                Err(error) => {
-                    if let (Some(sealer), Some((_, before))) = (&mut self.sealer, sealed) {
-                        sealer.take_back(class, before);
+            match &mut self.delivery {
+                Started::Inline(single) => {
+                    let written = single.write(class, &lines);
+                    let sink = single.sink.clone();
+                    self.wrote(class, (records, dropped), written, sink.as_deref());
+                }
+                Started::Sinks(sinks) => {
+                    self.counts.0.recent.push(&lines);
+                    let lines = Arc::new(Lines {
+                        class,
+                        bytes: lines,
+                        records,
+                    });
+                    for (sink, _) in sinks {
+                        sink.put(&lines, &self.counts);
                     }
-                    self.counts.untake_dropped(class, dropped);
-                    self.counts.dropped(class, records);
-                    self.counts.write_failed();
-                    self.complain(&error);
+                    return;
                 }
             }
         }
@@ -335,11 +350,51 @@ impl Writer {
         batch.lines.clear();
     }
 
-    fn reopen(&mut self) {
-        for class in Class::ALL {
-            if let Err(error) = self.outputs.of(class).reopen() {
-                self.complain(&error);
+    /// Notes what became of a batch of so many records, and so many lost ones before it.
+    fn wrote(
+        &mut self,
+        class: Class,
+        (records, dropped): (u64, u64),
+        written: io::Result<Vec<u8>>,
+        sink: Option<&Sink>,
+    ) {
+        let lost = match written {
+            Ok(written) => {
+                self.counts.0.recent.push(&written);
+                None
             }
+            Err(error) => {
+                self.counts.untake_dropped(class, dropped);
+                self.counts.dropped(class, records);
+                self.counts.write_failed();
+                self.complain(&error);
+                Some(error.to_string())
+            }
+        };
+        if let Some(sink) = sink {
+            self.counts.sink_works(sink.name(), lost.is_none());
+            if lost.is_some() {
+                self.counts.sink_lost(sink.name(), records);
+            }
+            sink.written(lost.map(|error| (records, error)));
+        }
+    }
+
+    fn reopen(&mut self) {
+        let errors: Vec<io::Error> = match &mut self.delivery {
+            Started::Inline(single) => Class::ALL
+                .into_iter()
+                .filter_map(|class| single.outputs.of(class).reopen().err())
+                .collect(),
+            Started::Sinks(sinks) => {
+                for (sink, _) in sinks {
+                    sink.reopen();
+                }
+                Vec::new()
+            }
+        };
+        for error in errors {
+            self.complain(&error);
         }
     }
 

@@ -1,14 +1,7 @@
 //! A grant that comes, changes its approval, goes and comes back.
 
-use std::io::Write as _;
-
-use countersign_config::{
-    history::{Head, KeptRevision},
-    load::ResourceText,
-};
-use flate2::{Compression, write::GzEncoder};
-
 use super::*;
+use crate::history::fixture;
 
 const RESOURCES: &str = r#"apiVersion: countersign.dev/v1alpha1
 kind: Workload
@@ -32,29 +25,15 @@ spec:
   allow: [{ methods: [GET], paths: ["PATH"] }]
 "#;
 
-fn history(revisions: &[(&str, &str, &str)]) -> History {
-    let mut documents = Vec::new();
-    for (day, (name, path, who)) in revisions.iter().enumerate() {
-        let day = i64::try_from(day).expect("few");
-        let since = Timestamp::from_second(1_795_000_000 + day * 86_400).expect("a time");
-        let text = ResourceText {
-            path: "/policy/qa.yaml".into(),
-            text: RESOURCES.replace("PATH", path).replace("WHO", who),
-        };
-        let kept = KeptRevision::new(name, since, [&text], str::to_owned);
-        let (head, content) = kept.document();
-        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(&content).expect("it is memory");
-        documents.push((head, packed.finish().expect("it is memory")));
-    }
-    let heads = documents.iter().map(|(head, _)| head.clone()).collect();
-    History::new(heads, move |wanted: &Head| {
-        let found = documents.iter().find(|(head, _)| head == wanted);
-        Ok(found.expect("it is asked for what there is").1.clone())
-    })
+fn history(revisions: &[(&'static str, &str, &str)]) -> History {
+    let texts = revisions.iter();
+    fixture::history(texts.map(|(name, path, who)| {
+        let text = RESOURCES.replace("PATH", path).replace("WHO", who);
+        (*name, text)
+    }))
 }
 
-fn since(revisions: &[(&str, &str, &str)]) -> Since {
+fn since(revisions: &[(&'static str, &str, &str)]) -> Since {
     let history = history(revisions);
     let newest = history.revision(revisions.len() - 1).expect("it is sound");
     let policies = &newest.loaded.policies;
