@@ -1,5 +1,5 @@
 //! What one client can take from everybody: each attack at full speed beside honest requests, against
-//! the shipped binary in a memory cgroup, on cores that it shares with the attacker.
+//! the shipped binary in a memory cgroup, on cores that it shares with the attacker as with another pod.
 //!
 //! Ten workloads send 200 requests a second together, most on open connections and some on new ones.
 //! Each attack runs in a process of its own and stops by itself. Everything stays on loopback.

@@ -65,18 +65,22 @@ pub(super) struct World {
 }
 
 /// An attacker's process; ended when it is dropped.
-pub(super) struct Attacker(Child);
+pub(super) struct Attacker {
+    child: Child,
+    /// Dropped after the process was waited for.
+    _cgroup: Option<Cgroup>,
+}
 
 impl Drop for Attacker {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl World {
-    /// Starts them, with the gateway in a cgroup of its own if that can be had.
+    /// Starts them, with the gateway in a cgroup of its own.
     pub(super) async fn start(
         binary: &Path,
         cores: &Cores,
@@ -96,17 +100,8 @@ impl World {
         let slow = attack == Attack::SlowCollector;
         let config = write_gateway(files.directory(), &addresses, evil, tls, slow)?;
         write_plan(files.directory(), &addresses, evil, tls, &tokens)?;
-        let cgroup = match Cgroup::new(mebibytes) {
-            Ok(cgroup) => Some(cgroup),
-            Err(error) => {
-                progress(&format!("SKIPPED: the memory limit (no cgroup: {error})"))?;
-                None
-            }
-        };
-        let mut command = match &cgroup {
-            Some(cgroup) => cgroup.command(binary),
-            None => Command::new(binary),
-        };
+        let cgroup = cgroup("gateway", Some(mebibytes))?;
+        let mut command = inside(cgroup.as_ref(), binary);
         command.arg("run").arg("--config").arg(config);
         let mut gateway = Process::attacked(command, &files, cores, slow)?;
         if let Err(error) = ready(&mut gateway, addresses).await {
@@ -141,7 +136,8 @@ impl World {
 
     /// Starts an attacker that stops by itself.
     pub(super) fn attack(&self, attack: Attack, stretch: Duration) -> anyhow::Result<Attacker> {
-        let child = Command::new(std::env::current_exe()?)
+        let cgroup = cgroup("attacker", None)?;
+        let child = inside(cgroup.as_ref(), &std::env::current_exe()?)
             .arg("attacker")
             .arg(attack.name())
             .arg(self.files.directory())
@@ -149,7 +145,10 @@ impl World {
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start the attacker")?;
-        Ok(Attacker(child))
+        Ok(Attacker {
+            child,
+            _cgroup: cgroup,
+        })
     }
 
     pub(super) fn forget_peak(&self) -> anyhow::Result<()> {
@@ -224,6 +223,26 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.probes.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A cgroup, if it can be had.
+fn cgroup(name: &str, mebibytes: Option<u64>) -> anyhow::Result<Option<Cgroup>> {
+    match Cgroup::new(name, mebibytes) {
+        Ok(cgroup) => Ok(Some(cgroup)),
+        Err(error) => {
+            progress(&format!(
+                "SKIPPED: the limits of the {name} (no cgroup: {error})"
+            ))?;
+            Ok(None)
+        }
+    }
+}
+
+fn inside(cgroup: Option<&Cgroup>, program: &Path) -> Command {
+    match cgroup {
+        Some(cgroup) => cgroup.command(program),
+        None => Command::new(program),
     }
 }
 
