@@ -120,6 +120,11 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Option<Value> {
     if is_quoted(style) || is_plainly_text(&text) {
         return Some(Value::Text(text.into_owned()));
     }
+    if style == ScalarStyle::Plain
+        && let Some(value) = plain(&text)
+    {
+        return Some(value);
+    }
     // Alone, these would be something else than within a document.
     if style != ScalarStyle::Plain
         || text.contains('\n')
@@ -130,6 +135,28 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Option<Value> {
         return None;
     }
     serde_saphyr::from_str_with_options(&text, options()).ok()
+}
+
+/// What the most usual plain scalars are: truth values, small whole numbers, and texts such as `60/m` and `45m`. To ask the
+/// library costs as much as the rest of a small document.
+fn plain(text: &str) -> Option<Value> {
+    match text {
+        "true" => return Some(Value::Bool(true)),
+        "false" => return Some(Value::Bool(false)),
+        _ => {}
+    }
+    let first = text.bytes().next()?;
+    if !first.is_ascii_digit() {
+        return None;
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A zero before other digits may mean another base.
+        let decimal = first != b'0' || text.len() == 1;
+        return text.parse().ok().filter(|_| decimal).map(Value::Unsigned);
+    }
+    let no_number = |byte: u8| matches!(byte, b'/' | b'm' | b's' | b'h' | b'%' | b'@' | b'*');
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || no_number(byte);
+    (text.bytes().all(word) && text.bytes().any(no_number)).then(|| Value::Text(text.to_owned()))
 }
 
 fn is_quoted(style: ScalarStyle) -> bool {
