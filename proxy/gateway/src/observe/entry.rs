@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     net::SocketAddr,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -60,7 +61,7 @@ pub struct Entry {
     /// For a refusal of a proven caller: the revision of the resources in force.
     pub revision: Option<Arc<str>>,
     /// For a policy miss: the rule that came nearest, and what kept it from matching.
-    pub nearest: Option<Nearest>,
+    pub nearest: Option<Box<Nearest>>,
     /// The operator's sentence, for what was refused or failed.
     pub detail: Option<Cow<'static, str>>,
 }
@@ -92,7 +93,7 @@ impl Entry {
 
 /// A trace id of W3C Trace Context; never zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TraceId(u128);
+pub struct TraceId(NonZero<u128>);
 
 impl TraceId {
     /// Reads the trace id of a `traceparent` header (W3C Trace Context, section 3.2.2). `None` if
@@ -124,7 +125,7 @@ impl TraceId {
             };
             id = id << 4 | u128::from(digit);
         }
-        (id != 0).then_some(Self(id))
+        NonZero::new(id).map(Self)
     }
 }
 
@@ -242,7 +243,7 @@ pub struct CredentialPart {
     /// Whether it was used although its source failed when last asked.
     pub stale: bool,
     /// A value that the API rejected.
-    pub rejected: Option<RejectedPart>,
+    pub rejected: Option<Box<RejectedPart>>,
 }
 
 /// A value that the API rejected before it was replaced, or in spite of that.

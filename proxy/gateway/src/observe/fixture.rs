@@ -93,7 +93,7 @@ pub(super) fn fill(entry: &mut Entry) {
     entry.bytes.add_response(1024);
     entry.timing.authorize = Duration::from_micros(1);
     entry.timing.first_byte = Some(Duration::from_micros(81200));
-    entry.nearest = Some(Nearest {
+    entry.nearest = Some(Box::new(Nearest {
         policy: Arc::clone(&policy),
         rule: Some(0),
         mismatches: vec![Mismatch {
@@ -101,7 +101,7 @@ pub(super) fn fill(entry: &mut Entry) {
             expected: "/api/chat.postMessage".into(),
             actual: "/api/chat.delete".into(),
         }],
-    });
+    }));
     entry.detail = Some("no rule allows this path".into());
     entry.workload = Some(workload);
     entry.policy = Some(PolicyPart {

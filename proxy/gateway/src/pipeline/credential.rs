@@ -197,10 +197,10 @@ impl Record {
     /// Notes that the API rejected the value that it carried, and what it said.
     pub(super) fn rejected(&mut self, generation: u64, said: Option<&str>) {
         if let Some(part) = &mut self.credential {
-            part.rejected = Some(RejectedPart {
+            part.rejected = Some(Box::new(RejectedPart {
                 generation,
                 api_error: said.map(str::to_owned),
-            });
+            }));
         }
     }
 }

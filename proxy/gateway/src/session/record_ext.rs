@@ -255,7 +255,7 @@ pub fn close(mut record: Record, mut refusal: Refusal) {
     } else if record.workload.is_none() {
         record.workload = refusal.workload;
     }
-    record.nearest = refusal.nearest;
+    record.nearest = refusal.nearest.map(Box::new);
     record.detail = Some(refusal.detail.into());
     record.close(if is_failure(refusal.reason) {
         Outcome::Failed { reason, blame }

@@ -180,7 +180,7 @@ fn decision(json: &mut Object<'_>, closed: &Closed) {
     if let (None, Some(revision)) = (&entry.policy, &entry.revision) {
         json.text(key!("revision"), &**revision);
     }
-    if let Some(nearest) = &entry.nearest {
+    if let Some(nearest) = entry.nearest.as_deref() {
         json.object(key!("nearest"), Some(nearest), nearest_rule);
     }
     if let Some(detail) = &entry.detail {
@@ -264,7 +264,7 @@ fn credential(json: &mut Object<'_>, part: &CredentialPart) {
     if part.stale {
         json.flag(key!("stale"), true);
     }
-    if let Some(part) = &part.rejected {
+    if let Some(part) = part.rejected.as_deref() {
         json.object(key!("rejected"), Some(part), rejected);
     }
 }

@@ -73,10 +73,10 @@ fn the_documentation_names_every_field_and_no_other() {
         record.upstream.as_mut().unwrap().echoed = true;
         let credential = record.credential.as_mut().unwrap();
         credential.stale = true;
-        credential.rejected = Some(RejectedPart {
+        credential.rejected = Some(Box::new(RejectedPart {
             generation: 6,
             api_error: Some("token_expired".into()),
-        });
+        }));
     });
     // Only where no policy has it.
     let (_, refused) = recorded(REFUSED, |record| record.revision = Some("9f2c1a".into()));
@@ -201,10 +201,10 @@ fn a_record_is_cut_to_what_container_runtimes_keep_whole(
     let method = Method::from_bytes(&vec![b'M'; 60_000]).unwrap();
     record.target.as_mut().unwrap().method = Some(method);
     record.upstream.as_mut().unwrap().api_error = Some(long.clone());
-    record.credential.as_mut().unwrap().rejected = Some(RejectedPart {
+    record.credential.as_mut().unwrap().rejected = Some(Box::new(RejectedPart {
         generation: 6,
         api_error: Some(long.clone()),
-    });
+    }));
     record.policy.as_mut().unwrap().revision = long.as_str().into();
     let mismatch = Mismatch {
         what: "paths",
