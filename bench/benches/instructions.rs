@@ -67,7 +67,7 @@ fn identify(callers: Callers) -> Callers {
     callers
 }
 
-#[library_benchmark(config = measured(36_806))]
+#[library_benchmark(config = measured(34_506))]
 #[bench::later(ready(Callers::new(), Callers::confirm))]
 fn confirm(callers: Callers) -> Callers {
     for _ in 0..CALLS {
@@ -77,9 +77,9 @@ fn confirm(callers: Callers) -> Callers {
 }
 
 #[library_benchmark]
-#[bench::permitted(args = [Asked::permitted(3)], config = measured(307_517))]
-#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(307_517))]
-#[bench::refused(args = [Asked::refused(3)], config = measured(723_717))]
+#[bench::permitted(args = [Asked::permitted(3)], config = measured(283_617))]
+#[bench::permitted_among_many(args = [Asked::permitted(1000)], config = measured(283_617))]
+#[bench::refused(args = [Asked::refused(3)], config = measured(704_717))]
 fn decide(asked: Asked) -> Asked {
     for _ in 0..CALLS {
         drop(black_box(asked.decide()));

@@ -266,7 +266,9 @@ impl Identifier {
         if let Some(verified_key) = &caller.verified_key {
             verified_key.confirm()?;
         }
-        caller.confirm_pod()?;
+        if caller.known_pod.is_some() {
+            caller.confirm_pod()?;
+        }
         match &caller.review {
             None => Ok(()),
             Some(review) => review.confirm().await,

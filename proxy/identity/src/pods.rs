@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -56,18 +56,10 @@ impl PodEnd {
     }
 }
 
-/// What became of what was known of a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Current,
-    /// Something else is known of it now.
-    Changed,
-    Ended(PodEnd),
-}
-
 /// Why a pod is not what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
+    /// Something else is known of it now.
     Changed,
     Ended(&'static str),
 }
@@ -78,24 +70,30 @@ pub(super) struct KnownPod {
     pub(super) facts: Arc<PodFacts>,
     complete: bool,
     namespace: Arc<str>,
-    standing: watch::Sender<Standing>,
+    gone: OnceLock<Gone>,
+    /// For those who wait for that.
+    told: watch::Sender<()>,
 }
 
 impl KnownPod {
     /// Why this is no longer so. An atomic load while nothing changed.
     pub(super) fn gone(&self) -> Option<Gone> {
-        match *self.standing.borrow() {
-            Standing::Current => None,
-            Standing::Changed => Some(Gone::Changed),
-            Standing::Ended(end) => Some(Gone::Ended(end.words())),
-        }
+        self.gone.get().copied()
     }
 
     /// Completes when this is no longer so.
     pub(super) async fn over(&self) {
-        let mut standing = self.standing.subscribe();
-        // The sender is `self`.
-        let _ = standing.wait_for(|now| *now != Standing::Current).await;
+        let mut told = self.told.subscribe();
+        if self.gone().is_none() {
+            // The sender is `self`.
+            let _ = told.changed().await;
+        }
+    }
+
+    fn end(&self, why: Gone) {
+        if self.gone.set(why).is_ok() {
+            self.told.send_replace(());
+        }
     }
 }
 
@@ -204,7 +202,7 @@ impl Pods {
         state.pods.retain(|_, pod| {
             let other = *pod.namespace != *namespace;
             if !other {
-                pod.standing.send_replace(Standing::Changed);
+                pod.end(Gone::Changed);
             }
             other
         });
@@ -311,10 +309,11 @@ impl State {
             facts: Arc::new(pod.facts),
             complete: pod.complete,
             namespace: pod.namespace,
-            standing: watch::Sender::new(Standing::Current),
+            gone: OnceLock::new(),
+            told: watch::Sender::new(()),
         });
         if let Some(before) = self.pods.insert(pod.uid, known) {
-            before.standing.send_replace(Standing::Changed);
+            before.end(Gone::Changed);
         }
     }
 
@@ -323,7 +322,7 @@ impl State {
             return;
         }
         if let Some(pod) = self.pods.remove(uid) {
-            pod.standing.send_replace(Standing::Ended(end));
+            pod.end(Gone::Ended(end.words()));
         }
         self.ended.insert(Arc::clone(uid), end);
         self.endings.push_back(Arc::clone(uid));
