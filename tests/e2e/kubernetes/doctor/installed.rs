@@ -392,7 +392,7 @@ async fn webhook(env: &Environment) -> anyhow::Result<AbortHandle> {
     }
     let parts = Parts {
         settings,
-        certificate,
+        certificate: Some(certificate),
         namespaces,
         events,
         metrics,
