@@ -76,11 +76,11 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Three hundred writes a minute at most.
+    /// Six hundred writes a minute at most.
     fn default() -> Self {
         Self {
             lease: Timing::default(),
-            writes: Duration::from_millis(200),
+            writes: Duration::from_millis(100),
             look: Duration::from_secs(10),
             again: Duration::from_mins(10),
         }
