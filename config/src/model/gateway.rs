@@ -86,15 +86,50 @@ pub enum ListenerMode {
     Transparent(Transparency),
 }
 
-/// A listener's TLS; the files are reloaded when they change.
+/// A listener's TLS.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    /// PEM certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM private key.
-    pub key: PathBuf,
+    /// Where its certificate comes from.
+    pub source: CertificateSource,
     /// Whether client certificates are asked for.
     pub client_trust: ClientTrust,
+}
+
+impl ListenerTls {
+    /// With a certificate and a key in files.
+    pub fn of_files(certificate: PathBuf, key: PathBuf, client_trust: ClientTrust) -> Self {
+        Self {
+            source: CertificateSource::Files { certificate, key },
+            client_trust,
+        }
+    }
+
+    /// The files of certificate and key, if it is in files.
+    pub fn files(&self) -> Option<[&Path; 2]> {
+        match &self.source {
+            CertificateSource::Files { certificate, key } => Some([certificate, key]),
+            CertificateSource::Signer { .. } => None,
+        }
+    }
+}
+
+/// Where a listener's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Files, which are read again when they change.
+    Files {
+        /// PEM certificate chain, leaf first.
+        certificate: PathBuf,
+        /// PEM private key.
+        key: PathBuf,
+    },
+    /// A signer of the cluster; the key is made here.
+    Signer {
+        /// Its name.
+        signer: String,
+        /// The names by which clients reach the listener; at least one.
+        names: Vec<Host>,
+    },
 }
 
 /// Whether a listener asks for client certificates.
@@ -175,6 +210,13 @@ pub enum BundleSource {
 pub enum CaSource {
     /// A directory; the CA is made there at first start, mode 0600.
     Directory(PathBuf),
+    /// A signer of the cluster signs the intermediate, whose key is made here.
+    Signer {
+        /// Its name.
+        signer: String,
+        /// The `ConfigMap` in the gateway's namespace that says which root signs.
+        state: String,
+    },
 }
 
 /// Where rotated secret material is kept.

@@ -16,10 +16,11 @@ pub use credential::{
     SigningAlgorithm, SigningKey, SlackSeed, TokenEndpoint, VaultEngine,
 };
 pub use gateway::{
-    AddressRange, Admin, Audit, BundleSource, CaSource, ClientTrust, Cluster, Collector,
-    DecisionSink, Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode, ListenerTls,
-    Observe, ProxyAuthentication, RecordFormat, ServiceName, SinkPlace, StateStore, TokenReview,
-    TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth, VaultServer, WhenFull,
+    AddressRange, Admin, Audit, BundleSource, CaSource, CertificateSource, ClientTrust, Cluster,
+    Collector, DecisionSink, Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode,
+    ListenerTls, Observe, ProxyAuthentication, RecordFormat, ServiceName, SinkPlace, StateStore,
+    TokenReview, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth,
+    VaultServer, WhenFull,
 };
 pub use governance::{Governance, GovernanceException, GovernanceRule};
 pub use policy::{Approval, Conditions, Mode, Policy, Rate, Rule};

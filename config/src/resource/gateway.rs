@@ -114,11 +114,23 @@ pub enum Plaintext {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListenerTlsSpec {
     /// A PEM file: the certificate chain, leaf first.
-    pub certificate: String,
+    pub certificate: Option<String>,
     /// A PEM file: the private key.
-    pub key: String,
+    pub key: Option<String>,
+    /// Instead of both files: who signs the certificate. The gateway makes its key itself.
+    pub issuer: Option<ListenerIssuerSpec>,
     /// Whether client certificates are asked for. Default: they are not.
     pub client_trust: Option<ClientTrustSpec>,
+}
+
+/// Who signs a listener's certificate: a signer of the cluster of `kubernetes`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerIssuerSpec {
+    /// The signer's name, `countersign.dev/gateway`.
+    pub signer: String,
+    /// The names by which clients reach this listener.
+    pub names: Vec<String>,
 }
 
 /// Whether a listener asks for client certificates.
@@ -287,7 +299,19 @@ pub struct BundleSpec {
 #[serde(deny_unknown_fields)]
 pub struct InterceptionSpec {
     /// The CA that signs the gateway's certificates.
-    pub ca: CaSpec,
+    pub ca: Option<CaSpec>,
+    /// Instead: who signs this gateway's intermediate.
+    pub issuer: Option<InterceptionIssuerSpec>,
+}
+
+/// Who signs a gateway's intermediate: a signer of the cluster of `kubernetes`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InterceptionIssuerSpec {
+    /// The signer's name, `countersign.dev/interception`.
+    pub signer: String,
+    /// The `ConfigMap` in the gateway's namespace that says which root signs. Default: `countersign-trust`.
+    pub state: Option<String>,
 }
 
 /// Where the interception CA is stored.

@@ -23,10 +23,11 @@ pub use credential::{
 };
 pub use gateway::{
     AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionSinkSpec,
-    GatewaySpec, IdentitySpec, InterceptionSpec, IssuerSpec, JwksSpec, LimitsSpec,
-    ListenerIdentitySpec, ListenerModeSpec, ListenerSpec, ListenerTlsSpec, ObserveSpec, OtlpSpec,
-    Plaintext, ProxyAuthenticationSpec, RecordFormatSpec, ServiceSpec, TokenReviewSpec,
-    TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec, WhenFullSpec,
+    GatewaySpec, IdentitySpec, InterceptionIssuerSpec, InterceptionSpec, IssuerSpec, JwksSpec,
+    LimitsSpec, ListenerIdentitySpec, ListenerIssuerSpec, ListenerModeSpec, ListenerSpec,
+    ListenerTlsSpec, ObserveSpec, OtlpSpec, Plaintext, ProxyAuthenticationSpec, RecordFormatSpec,
+    ServiceSpec, TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
+    WhenFullSpec,
 };
 pub use governance::{GovernanceExceptionSpec, GovernanceRuleSpec, GovernanceSpec};
 pub(crate) use one_or_many::ONE_OR_MANY;

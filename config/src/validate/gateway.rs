@@ -3,6 +3,7 @@
 mod governance;
 pub(super) mod here;
 mod identity;
+mod issued;
 mod limits;
 mod mode;
 mod sinks;
@@ -18,19 +19,15 @@ use super::{
 };
 use crate::{
     model::{
-        Audit, CaSource, ClientTrust, Cluster, Gateway, Listener, ListenerMode, ListenerTls,
-        Observe, ServiceName, Unmatched,
+        Audit, ClientTrust, Cluster, Gateway, Listener, ListenerMode, Observe, ServiceName,
+        Unmatched,
     },
-    resource::{
-        AuditSpec, CaSpec, ClientTrustSpec, GatewaySpec, ListenerSpec, ObserveSpec, ServiceSpec,
-        UnmatchedSpec,
-    },
+    resource::{AuditSpec, GatewaySpec, ListenerSpec, ObserveSpec, ServiceSpec, UnmatchedSpec},
     yaml::{Findings, Location},
 };
 
 const LISTENER: ([u8; 4], u16) = ([127, 0, 0, 1], 3128);
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
-const CA_DIRECTORY: &str = "/var/lib/countersign/ca";
 
 pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) -> Option<Gateway> {
     let spec = &written.spec;
@@ -44,6 +41,8 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
     let upstream = upstream::upstream(spec.upstream.as_ref(), &location.key("upstream"), findings);
     let observe = observe(spec.observe.as_ref(), &location.key("observe"), findings);
     let limits = limits::limits(spec.limits.as_ref(), &location.key("limits"), findings);
+    let interception = spec.interception.as_ref();
+    let ca = issued::interception(interception, &location.key("interception"), findings);
     let state = store::state(spec, &location.key("state"), findings);
     let vault = match &spec.vault {
         Some(vault) => store::vault(vault, &location.key("vault"), findings).map(Some),
@@ -80,10 +79,7 @@ pub(super) fn gateway(written: &Parsed<'_, GatewaySpec>, findings: &Findings) ->
         issuers: identity.issuers,
         trust_domains: identity.trust_domains,
         resources: resources?,
-        ca: CaSource::Directory(match spec.interception.as_ref().map(|i| &i.ca) {
-            Some(CaSpec::Directory(directory)) => PathBuf::from(directory),
-            None => PathBuf::from(CA_DIRECTORY),
-        }),
+        ca: ca?,
         state: state?,
         kubernetes,
         service: service?,
@@ -235,6 +231,10 @@ fn listener(spec: &ListenerSpec, location: &Location<'_>, findings: &Findings) -
     let name = non_blank(&spec.name, &location.key("name"), findings);
     let address = address(&spec.address, &location.key("address"), findings);
     let mode = mode::mode(spec, address, location, findings);
+    let tls = match &spec.tls {
+        None => Some(None),
+        Some(tls) => issued::tls(tls, &location.key("tls"), findings).map(Some),
+    };
     if let Some(address) = address
         && mode == Some(ListenerMode::Explicit)
         && !address.ip().is_loopback()
@@ -253,14 +253,7 @@ fn listener(spec: &ListenerSpec, location: &Location<'_>, findings: &Findings) -
         name: name?,
         address: address?,
         mode: mode?,
-        tls: spec.tls.as_ref().map(|tls| ListenerTls {
-            certificate: PathBuf::from(&tls.certificate),
-            key: PathBuf::from(&tls.key),
-            client_trust: match tls.client_trust {
-                None | Some(ClientTrustSpec::None) => ClientTrust::None,
-                Some(ClientTrustSpec::Spiffe) => ClientTrust::Spiffe,
-            },
-        }),
+        tls: tls?,
         own_token_file: spec
             .identity
             .as_ref()

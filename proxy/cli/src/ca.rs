@@ -99,10 +99,12 @@ impl Location {
     fn directory(self) -> anyhow::Result<PathBuf> {
         match (self.directory, self.config) {
             (Some(directory), _) => Ok(directory),
-            (None, Some(config)) => {
-                let CaSource::Directory(directory) = load_gateway(&config)?.ca;
-                Ok(directory)
-            }
+            (None, Some(config)) => match load_gateway(&config)?.ca {
+                CaSource::Directory(directory) => Ok(directory),
+                CaSource::Signer { signer, state } => anyhow::bail!(
+                    "{signer} signs this gateway's certificates: see `countersign ca rotate`, and the ConfigMaps {state} and countersign-ca in the cluster"
+                ),
+            },
             (None, None) => anyhow::bail!("--directory or --config must be given"),
         }
     }

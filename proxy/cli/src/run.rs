@@ -1,5 +1,7 @@
 //! `countersign run`: the gateway.
 
+mod signing;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
@@ -68,6 +70,9 @@ impl RunCommand {
             };
             app.watch_config(self.config.clone(), text);
             watch_cluster(&app);
+            if let Some(signing) = app.signing() {
+                tokio::spawn(signing::keep(signing));
+            }
             for (name, address) in app.addresses() {
                 tracing::info!(listener = %name, %address, "listening");
             }

@@ -279,6 +279,10 @@ reasons! {
     OwnCertificate = "own_certificate", 400, Operator, Http,
         caller: "The client does not accept the certificate of this proxy.",
         remedy: "See the detail for the certificate's file. Replace it if it has expired; otherwise give the client the root that issued it, in its CA variable or as the relay's --gateway-ca.";
+    /// The signer of the intermediate has not signed it.
+    InterceptionUnavailable = "interception_unavailable", 503, Operator, Http,
+        caller: "This proxy has no certificate for that host at the moment.",
+        remedy: "See the detail and /readyz: the controller signs the gateway's intermediate. Its log, and `kubectl describe csr`, say why it does not.";
     /// Neither TLS nor HTTP, on a transparent listener.
     ProtocolUnknown = "protocol_unknown", 403, Operator, Http,
         caller: "This proxy carries only TLS and HTTP.",

@@ -12,6 +12,7 @@ mod low_priority;
 mod objects;
 mod preconditions;
 mod reload;
+mod signing;
 mod start;
 mod state;
 
@@ -56,6 +57,7 @@ use history::History;
 use last_use::LastUses;
 use objects::ClusterObjects;
 pub use reload::{ReloadError, Reloader};
+pub use signing::{DueCertificate, SignedCertificate, Signing};
 use start::read_resources;
 use state::GatewayState;
 
@@ -131,6 +133,8 @@ pub struct App {
     cluster: Cluster,
     /// The objects of the cluster, if they are resources.
     objects: Option<Arc<ClusterObjects>>,
+    /// The certificates that signers sign.
+    signing: Option<signing::Unwired>,
 }
 
 /// Builds a gateway: everything that can fail at start fails here.
@@ -213,6 +217,7 @@ async fn build_from(
     state.set_last_use(uses.file());
     let app = App {
         uses,
+        signing: signing::of(&gateway, &listeners, &running.ca),
         service: gateway.service,
         cluster: gateway.kubernetes,
         objects: sources.objects.clone(),
@@ -289,10 +294,15 @@ fn credential_services(
 }
 
 fn open_ca(gateway: &Gateway, clock: &Clock, hosts: &[HostPattern]) -> Result<Ca, CaError> {
-    let CaSource::Directory(directory) = &gateway.ca;
-    let ca = Ca::open_or_create(directory, clock.clone(), gateway.limits.leaves)?;
-    let replaced = known_root::replaced_another_at(gateway, ca.root(), clock.now());
-    ca.set_replaced_another_at(replaced);
+    let leaves = gateway.limits.leaves;
+    let ca = match &gateway.ca {
+        CaSource::Directory(directory) => Ca::open_or_create(directory, clock.clone(), leaves)?,
+        CaSource::Signer { signer, .. } => Ca::of_signer(signer, clock.clone(), leaves)?,
+    };
+    if let Some(root) = ca.root() {
+        let replaced = known_root::replaced_another_at(gateway, &root, clock.now());
+        ca.set_replaced_another_at(replaced);
+    }
     ca.constrain(hosts.iter())?;
     Ok(ca)
 }

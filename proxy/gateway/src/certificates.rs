@@ -95,15 +95,20 @@ impl Certificates {
     /// Looks at all of them, and reports them. Reads files.
     pub(crate) fn report(&self, state: &AdminState, metrics: &Metrics) {
         let now = self.access.clock.now();
-        let listeners = self.listeners.iter().map(|(name, certificate)| {
-            let [file, _key] = certificate.files();
-            let held = held(&format!("listener/{name}"), file, certificate.validity());
-            (held, certificate.refused())
+        let listeners = self.listeners.iter().filter_map(|(name, certificate)| {
+            let file = PathBuf::from(certificate.place());
+            let held = held(&format!("listener/{name}"), &file, certificate.validity()?);
+            Some((held, certificate.refused()))
         });
         let mut all: Vec<_> = listeners.collect();
         let is_valid = |held: &HeldCertificate| held.validity.standing(now).is_valid();
-        let serves = self.serves_without || all.iter().any(|(held, _)| is_valid(held));
-        let rest = std::iter::once(self.ca.held())
+        let shows = self.serves_without || all.iter().any(|(held, _)| is_valid(held));
+        let waiting = self.waiting();
+        let serves = shows && self.ca.waits_for().is_none();
+        let rest = self
+            .ca
+            .held()
+            .into_iter()
             .chain(self.access.identifier.trust_domains().held())
             .chain(self.trusted());
         all.extend(rest.map(|held| (held, None)));
@@ -124,7 +129,17 @@ impl Certificates {
             }
         });
         let statuses: Vec<_> = statuses.collect();
-        state.set_certificates(&statuses, serves);
+        state.set_certificates(&statuses, serves, &waiting);
+    }
+
+    /// What a signer has not signed yet, and why.
+    fn waiting(&self) -> Vec<String> {
+        let listeners = self.listeners.iter().filter_map(|(name, certificate)| {
+            let missing = certificate.validity().is_none();
+            let why = certificate.refused().filter(|_| missing)?;
+            Some(format!("the certificate of listener {name}: {why}"))
+        });
+        self.ca.waits_for().into_iter().chain(listeners).collect()
     }
 
     /// The roots that lie in files, as far as they can be read: whoever uses them reports what is wrong.

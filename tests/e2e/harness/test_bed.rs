@@ -154,11 +154,11 @@ impl<'c, A: ApiUnderTest> Builder<'c, A> {
             let file = |name: &str| env.directory().join(name);
             fs::write(file("proxy.crt"), certificate)?;
             fs::write(file("proxy.key"), key)?;
-            gateway.listeners[0].tls = Some(model::ListenerTls {
-                certificate: file("proxy.crt"),
-                key: file("proxy.key"),
-                client_trust: model::ClientTrust::None,
-            });
+            gateway.listeners[0].tls = Some(model::ListenerTls::of_files(
+                file("proxy.crt"),
+                file("proxy.key"),
+                model::ClientTrust::None,
+            ));
             Ok(())
         })
     }

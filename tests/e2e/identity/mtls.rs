@@ -68,11 +68,11 @@ impl Mesh {
                     {"cluster": "prod-eu", "serviceAccount": DASHBOARD},
                 ]);
             })?;
-            gateway.listeners[0].tls = Some(ListenerTls {
-                certificate: file("tls.pem"),
-                key: file("tls.pem"),
-                client_trust: ClientTrust::Spiffe,
-            });
+            gateway.listeners[0].tls = Some(ListenerTls::of_files(
+                file("tls.pem"),
+                file("tls.pem"),
+                ClientTrust::Spiffe,
+            ));
             gateway.trust_domains = vec![model::TrustDomain {
                 name: TrustDomainName::parse(DOMAIN).expect("a name"),
                 bundle: BundleSource::File(file("bundle/bundle")),

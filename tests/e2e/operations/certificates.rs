@@ -1,7 +1,10 @@
 //! The gateway's own certificates: one that has expired is told before a client meets it, and what clients say about
 //! it is blamed on whoever replaces it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use countersign_config::model::{self, ClientTrust, ListenerTls};
 use countersign_core::clock::Clock;
@@ -20,14 +23,16 @@ const HOUR_AGO: SignedDuration = SignedDuration::from_hours(-1);
 /// The certificate of the proxy's listener, which ends in a while.
 fn write(env: &Environment, lifetime: SignedDuration) -> anyhow::Result<ListenerTls> {
     let (certificate, key) = env.authority.issue_for(&["127.0.0.1"], lifetime);
-    let tls = ListenerTls {
-        certificate: env.directory().join("proxy.crt"),
-        key: env.directory().join("proxy.key"),
-        client_trust: ClientTrust::None,
-    };
-    fs::write(&tls.certificate, certificate)?;
-    fs::write(&tls.key, key)?;
+    let file = |name: &str| env.directory().join(name);
+    let tls = ListenerTls::of_files(file("proxy.crt"), file("proxy.key"), ClientTrust::None);
+    let [certificate_file, key_file] = files(&tls);
+    fs::write(certificate_file, certificate)?;
+    fs::write(key_file, key)?;
     Ok(tls)
+}
+
+fn files(tls: &ListenerTls) -> [&Path; 2] {
+    tls.files().expect("they are in files")
 }
 
 async fn listens_by(lifetime: SignedDuration) -> anyhow::Result<TestBed> {
@@ -170,19 +175,19 @@ fn ends_soon(env: &Environment) -> anyhow::Result<ListenerTls> {
 fn of_another_key(env: &Environment) -> anyhow::Result<ListenerTls> {
     let tls = write(env, DAY)?;
     let (_, other) = env.authority.issue(&["127.0.0.1"]);
-    fs::write(&tls.key, other)?;
+    fs::write(files(&tls)[1], other)?;
     Ok(tls)
 }
 
 fn without_key(env: &Environment) -> anyhow::Result<ListenerTls> {
     let tls = write(env, DAY)?;
-    fs::write(&tls.key, "nothing")?;
+    fs::write(files(&tls)[1], "nothing")?;
     Ok(tls)
 }
 
 fn not_on_this_machine(env: &Environment) -> anyhow::Result<ListenerTls> {
     let tls = write(env, DAY)?;
-    fs::remove_file(&tls.certificate)?;
+    fs::remove_file(files(&tls)[0])?;
     Ok(tls)
 }
 
@@ -236,7 +241,7 @@ async fn the_command_fails_for_an_expired_certificate_and_warns_of_an_expired_ro
     let (usable, said) = check().await?;
     assert!(usable && !said.contains("certificate-"), "{said}");
     let tls = write(&env, HOUR_AGO)?;
-    let (certificate, key) = (tls.certificate.display(), tls.key.display());
+    let [certificate, key] = files(&tls).map(Path::display);
     let with_tls = format!("mode: explicit, tls: {{ certificate: {certificate}, key: {key} }} }}");
     env.edit_gateway("mode: explicit }", &with_tls)?;
     let (usable, said) = check().await?;

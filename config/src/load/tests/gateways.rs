@@ -7,7 +7,8 @@ use rstest::rstest;
 use super::{examples, outline};
 use crate::{
     model::{
-        Gateway, IN_CLUSTER, JwksSource, Limits, ListenerMode, StateStore, Transparency, TrustRoots,
+        CaSource, CertificateSource, Gateway, IN_CLUSTER, JwksSource, Limits, ListenerMode,
+        StateStore, Transparency, TrustRoots,
     },
     problem::{Problems, Severity},
 };
@@ -52,6 +53,27 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 #[case::transparent_with_a_certificate(
     "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: transparent, identity: { tokenFile: /t }, tls: { certificate: /c, key: /k } }]",
     "conflicting-keys"
+)]
+#[case::half_a_certificate(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { certificate: /c } }]",
+    "certificate-source"
+)]
+#[case::two_certificates(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { certificate: /c, key: /k, issuer: { signer: a.test/b, names: [a.test] } } }]",
+    "certificate-source"
+)]
+#[case::a_certificate_without_names(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { issuer: { signer: a.test/b, names: [] } } }]",
+    "empty-list"
+)]
+#[case::a_name_that_is_none(
+    "listeners: [{ name: a, address: \"127.0.0.1:0\", tls: { issuer: { signer: a.test/b, names: [a..b] } } }]",
+    "bad-host"
+)]
+#[case::no_signer("interception: { issuer: { signer: interception } }", "bad-signer")]
+#[case::two_authorities(
+    "interception: { ca: { directory: /x }, issuer: { signer: a.test/b } }",
+    "two-sources"
 )]
 #[case::transparent_for_everyone(
     "listeners: [{ name: a, address: \"0.0.0.0:0\", mode: transparent, identity: { tokenFile: /t } }]",
@@ -356,4 +378,23 @@ fn without_a_word_of_connections_there_are_as_many_as_memory_holds() {
     let (gateway, warnings) = with("limits: { memory: 33554432 }").unwrap();
     assert!(warnings.0.is_empty());
     assert_eq!(gateway.limits.memory, Some(32 * 1024 * 1024));
+}
+
+#[test]
+fn certificates_can_be_signed_in_the_cluster() {
+    let spec = "listeners: [{ name: a, address: \"0.0.0.0:3128\", tls: { issuer: { signer: countersign.dev/gateway, names: [a.svc, 192.0.2.7] } } }]\n  interception: { issuer: { signer: countersign.dev/interception } }";
+    let (gateway, _) = with(spec).unwrap_or_else(|problems| panic!("{problems}"));
+    let CaSource::Signer { signer, state } = &gateway.ca else {
+        panic!("{:?}", gateway.ca);
+    };
+    assert_eq!(
+        (&**signer, &**state),
+        ("countersign.dev/interception", "countersign-trust")
+    );
+    let tls = gateway.listeners[0].tls.as_ref().unwrap();
+    let CertificateSource::Signer { signer, names } = &tls.source else {
+        panic!("{tls:?}");
+    };
+    assert_eq!(signer, "countersign.dev/gateway");
+    assert_eq!(names.len(), 2);
 }

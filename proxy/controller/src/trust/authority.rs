@@ -13,47 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     TrustError,
-    names::ROOTS_SECRET,
+    names::{AuthorityName, ROOTS_SECRET},
     rotation::Position,
     secret::{KeySecret, Value},
 };
-
-/// Which of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum AuthorityName {
-    /// Apps trust it.
-    Interception,
-    /// Relays and the API server trust it.
-    Gateways,
-}
-
-impl AuthorityName {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Interception, Self::Gateways];
-
-    /// Its name in the Secret, in the public state and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Interception => "interception",
-            Self::Gateways => "gateways",
-        }
-    }
-
-    /// What the common name of its root begins with.
-    pub(super) const fn common_name(self) -> &'static str {
-        match self {
-            Self::Interception => "Countersign root",
-            Self::Gateways => "Countersign gateways",
-        }
-    }
-}
-
-impl fmt::Display for AuthorityName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A root that can sign.
 #[derive(Clone)]
@@ -118,6 +81,8 @@ pub(super) struct Authority {
     pub(super) position: Position,
     /// Whether the controller goes on by itself.
     pub(super) automatic: bool,
+    /// When the root that signs replaced another.
+    pub(super) replaced_another_at: Option<Timestamp>,
 }
 
 impl Authority {
@@ -128,6 +93,7 @@ impl Authority {
             previous: Vec::new(),
             position: Position::Steady,
             automatic: false,
+            replaced_another_at: None,
         }
     }
 
@@ -156,6 +122,8 @@ pub(super) struct Authorities {
 struct Kept {
     position: Position,
     automatic: bool,
+    #[serde(default)]
+    replaced_another_at: Option<Timestamp>,
 }
 
 impl Authorities {
@@ -206,6 +174,7 @@ impl Authorities {
             let kept = Kept {
                 position: authority.position,
                 automatic: authority.automatic,
+                replaced_another_at: authority.replaced_another_at,
             };
             put(
                 ".rotation.json",
@@ -262,5 +231,6 @@ fn read(secret: &KeySecret, name: AuthorityName, now: Timestamp) -> Result<Autho
         previous,
         position: kept.position,
         automatic: kept.automatic,
+        replaced_another_at: kept.replaced_another_at,
     })
 }

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{authority::AuthorityName, state::PublicState};
+use super::{names::AuthorityName, state::PublicState};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfAuthority {

@@ -17,11 +17,11 @@ use tokio::time::sleep;
 
 use super::{
     TrustError,
-    authority::{Authorities, AuthorityName, Root},
+    authority::{Authorities, Root},
     bundle::Bundle,
     error::explained,
     health::Health,
-    names::{FIELD_MANAGER, MANAGED_BY, ROTATE, STATE_CONFIG_MAP, STATE_KEY},
+    names::{AuthorityName, FIELD_MANAGER, MANAGED_BY, ROTATE, STATE_CONFIG_MAP, STATE_KEY},
     publish::Publisher,
     roots::Roots,
     rotate::Rotating,
@@ -34,7 +34,7 @@ use super::{
 };
 
 /// How long it waits for a change before it looks again, and how long if something is wrong.
-const AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(10);
 const AGAIN_AFTER_A_PROBLEM: Duration = Duration::from_secs(2);
 
 /// A root is rotated by itself when less than this part of its life is left: two years of ten.

@@ -51,6 +51,8 @@ pub(super) struct Leadership {
     times: LeaderTimes,
     /// The version that was seen last, and since when.
     seen: Option<(String, Instant)>,
+    /// The Lease as this controller wrote it last.
+    held: Option<Lease>,
 }
 
 impl Leadership {
@@ -65,6 +67,7 @@ impl Leadership {
             identity,
             times,
             seen: None,
+            held: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Leadership {
 
     /// Lets another lead at once.
     pub(super) async fn release(&mut self) {
+        self.held = None;
         let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else {
             return;
         };
@@ -116,6 +120,21 @@ impl Leadership {
 
     /// `None` if this controller holds the Lease now; else who does.
     async fn attempt(&mut self) -> kube::Result<Option<String>> {
+        // What it wrote last needs not be read again, if nobody else has written.
+        if let Some(held) = self.held.take() {
+            let renewed = self.write(&self.lease(Some(held.clone()))).await;
+            match renewed {
+                Ok(lease) => {
+                    self.held = Some(lease);
+                    return Ok(None);
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {}
+                Err(error) => {
+                    self.held = Some(held);
+                    return Err(error);
+                }
+            }
+        }
         let written = match self.api.get_opt(LEASE).await? {
             None => {
                 self.api
@@ -128,23 +147,28 @@ impl Leadership {
                 if holder != self.identity && !holder.is_empty() && !self.is_over(&found) {
                     return Ok(Some(holder));
                 }
-                let lease = self.lease(Some(found));
-                self.api
-                    .replace(LEASE, &PostParams::default(), &lease)
-                    .await
+                self.write(&self.lease(Some(found))).await
             }
         };
         match written {
             Ok(lease) => {
-                self.seen = lease
-                    .metadata
-                    .resource_version
-                    .map(|it| (it, Instant::now()));
+                self.held = Some(lease);
                 Ok(None)
             }
             // Another was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Some("another".to_owned())),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Writes over the version that was read. What fails at the server is tried once more: that names the version, too.
+    async fn write(&self, lease: &Lease) -> kube::Result<Lease> {
+        let params = PostParams::default();
+        match self.api.replace(LEASE, &params, lease).await {
+            Err(kube::Error::Api(status)) if status.code >= 500 => {
+                self.api.replace(LEASE, &params, lease).await
+            }
+            written => written,
         }
     }
 

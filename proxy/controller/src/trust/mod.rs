@@ -42,10 +42,10 @@ use self::{
 #[cfg(feature = "pkcs12")]
 pub use self::trust_store::pkcs12;
 pub use self::{
-    authority::AuthorityName,
     error::TrustError,
     health::Health,
     leader::LeaderTimes,
+    names::AuthorityName,
     request::{CertificateRequest, RequestFailure, connected, follow_state, request},
     rotation::{Answer, Asked, Position, Step},
     settings::{GatewayAccount, TrustSettings, TrustSettingsError},

@@ -1,5 +1,9 @@
 //! The names of what trust reads and writes in a cluster.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 /// The Secret with the roots and their keys, in the controller's namespace. The controller alone reads it.
 pub const ROOTS_SECRET: &str = "countersign-trust";
 /// The Secret with the webhook's certificate and key, in the controller's namespace.
@@ -27,3 +31,42 @@ pub const ROOTS: &str = "countersign.dev/roots";
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "countersign-controller");
 /// The name under which the controller owns the fields that it writes.
 pub const FIELD_MANAGER: &str = "countersign-controller";
+/// The annotation with the pod that asks: for people, and for API servers that do not say it themselves.
+pub const POD: &str = "countersign.dev/gateway-pod";
+
+/// Which of the two authorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthorityName {
+    /// Apps trust it.
+    Interception,
+    /// Relays and the API server trust it.
+    Gateways,
+}
+
+impl AuthorityName {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Interception, Self::Gateways];
+
+    /// Its name in the Secret, in the public state and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interception => "interception",
+            Self::Gateways => "gateways",
+        }
+    }
+
+    /// What the common name of its root begins with.
+    pub(super) const fn common_name(self) -> &'static str {
+        match self {
+            Self::Interception => "Countersign root",
+            Self::Gateways => "Countersign gateways",
+        }
+    }
+}
+
+impl fmt::Display for AuthorityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -15,20 +15,16 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::PostParams,
     core::ObjectMeta,
-    runtime::{WatchStreamExt as _, wait::await_condition, watcher},
+    runtime::{WatchStreamExt as _, watcher, watcher::watch_object},
 };
 use tokio::time::{sleep, timeout};
 
 use super::{
-    authority::AuthorityName,
-    names::{GATEWAY_SIGNER, INTERCEPTION_SIGNER, STATE_KEY},
+    names::{AuthorityName, GATEWAY_SIGNER, INTERCEPTION_SIGNER, POD, STATE_KEY},
     sign::Purpose,
-    state::PublicState,
+    state::{PublicAuthority, PublicState},
 };
 use crate::client::client;
-
-/// The annotation with the pod that asks: for people, and for API servers that do not say it themselves.
-pub(super) const POD: &str = "countersign.dev/gateway-pod";
 
 /// How long a request may take to be signed. Then another is made.
 const SIGNED_WITHIN: Duration = Duration::from_secs(30);
@@ -105,15 +101,28 @@ pub async fn request(
     let created =
         created.map_err(|_| RequestFailure::Api("the API server does not answer".to_owned()))?;
     let name = created.map_err(|error| failed(&error))?.name_any();
-    let is_answered = |found: Option<&CertificateSigningRequest>| found.is_none_or(answered);
-    let waiting = await_condition(api, &name, is_answered);
-    match timeout(SIGNED_WITHIN, waiting).await {
-        Err(_) | Ok(Ok(None)) => Err(RequestFailure::NotSigned(name)),
-        Ok(Err(_)) => Err(RequestFailure::Api(format!(
-            "the request {name} cannot be watched: the API server is away, or a role must grant to {right}"
-        ))),
-        Ok(Ok(Some(found))) => chain(name, found),
+    match timeout(SIGNED_WITHIN, answer(api, &name)).await {
+        Ok(found) => chain(name, found),
+        Err(_) => Err(RequestFailure::NotSigned(name)),
     }
+}
+
+/// Watches the request until it is answered. The API server may be away meanwhile.
+async fn answer(
+    api: Api<CertificateSigningRequest>,
+    name: &str,
+) -> Option<CertificateSigningRequest> {
+    let mut events = std::pin::pin!(watch_object(api, name).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Some(found)) if answered(&found) => return Some(found),
+            Ok(Some(_)) => {}
+            // Somebody deleted it.
+            Ok(None) => return None,
+            Err(error) => tracing::debug!(%error, request = name, "cannot be watched"),
+        }
+    }
+    None
 }
 
 fn answered(found: &CertificateSigningRequest) -> bool {
@@ -132,7 +141,13 @@ fn refusal(found: &CertificateSigningRequest) -> Option<(String, String)> {
     ))
 }
 
-fn chain(name: String, found: CertificateSigningRequest) -> Result<Vec<u8>, RequestFailure> {
+fn chain(
+    name: String,
+    found: Option<CertificateSigningRequest>,
+) -> Result<Vec<u8>, RequestFailure> {
+    let Some(found) = found else {
+        return Err(RequestFailure::NotSigned(name));
+    };
     if let Some((code, told)) = refusal(&found) {
         return Err(RequestFailure::Refused {
             request: name,
@@ -157,12 +172,12 @@ pub async fn connected(cluster: &Cluster) -> Client {
     }
 }
 
-/// Tells the fingerprint of the root that signs whenever the state says so, for as long as it runs.
+/// Tells of each signer what the state says of it, whenever that changes, for as long as it runs.
 pub async fn follow_state(
     client: Client,
     namespace: String,
     name: String,
-    tell: impl Fn(&str, &str) + Send,
+    tell: impl Fn(&str, &PublicAuthority) + Send,
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -182,7 +197,7 @@ pub async fn follow_state(
                 ];
                 for (signer, authority) in signers {
                     if let Some(public) = state.authorities.get(authority.as_str()) {
-                        tell(signer, &public.signs);
+                        tell(signer, public);
                     }
                 }
             }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::{
     TrustError,
-    authority::{Authorities, Authority, AuthorityName, Root},
+    authority::{Authorities, Authority, Root},
     error::explained,
-    names::ROOTS_SECRET,
+    names::{AuthorityName, ROOTS_SECRET},
     secret::KeySecret,
     settings::TrustSettings,
 };

@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{
-    authority::{Authority, AuthorityName, Root},
+    authority::{Authority, Root},
     bundle::Bundle,
     error::explained,
+    names::AuthorityName,
     publish::Publisher,
     rotation::{Position, Step},
     settings::TrustSettings,
@@ -134,6 +135,7 @@ impl Rotating<'_> {
         let before = std::mem::replace(&mut authority.current, next);
         authority.previous.push(before.certificate);
         authority.position = Position::Reissued { since: self.now };
+        authority.replaced_another_at = Some(self.now);
         Ok(format!("the new root signs{told}"))
     }
 

@@ -15,9 +15,9 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt as _, api::PostParams};
 
 use super::{
-    authority::{Authorities, Authority, AuthorityName},
+    authority::{Authorities, Authority},
     error::explained,
-    names::{GATEWAY_SIGNER, INTERCEPTION_SIGNER},
+    names::{AuthorityName, GATEWAY_SIGNER, INTERCEPTION_SIGNER, POD},
     settings::{GatewayAccount, TrustSettings, shown},
     state::Holder,
 };
@@ -184,7 +184,7 @@ fn holder(asked: &CertificateSigningRequest) -> String {
     let extra = asked.spec.extra.as_ref();
     let pods = extra.and_then(|extra| extra.get(POD_OF_USER));
     let pod = pods.and_then(|pods| pods.first().cloned());
-    let annotated = || asked.annotations().get(super::request::POD).cloned();
+    let annotated = || asked.annotations().get(POD).cloned();
     pod.or_else(annotated).unwrap_or_else(|| asked.name_any())
 }
 
@@ -255,13 +255,18 @@ pub(super) async fn settle(
     } else {
         let told = "the gateway may have it";
         let approved = with_condition(asked, "Approved", "CountersignGateway", told, now);
-        replace(&api, "approval", &approved).await?
+        match replace(&api, "approval", &approved).await? {
+            Some(approved) => approved,
+            None => return Ok(Outcome::Settled),
+        }
     };
     let signed = reviewed.sign(authorities, now);
     let (chain, holder) = signed.map_err(|error| error.to_string())?;
     let mut approved = approved;
     approved.status.get_or_insert_default().certificate = Some(ByteString(chain.into_bytes()));
-    replace(&api, "status", &approved).await?;
+    if replace(&api, "status", &approved).await?.is_none() {
+        return Ok(Outcome::Settled);
+    }
     tracing::info!(request = %name, gateway = %reviewed.holder, "signed");
     Ok(Outcome::Signed(purpose, reviewed.holder, holder))
 }
@@ -283,20 +288,26 @@ async fn deny(
     replace(api, subresource, &denied).await.map(drop)
 }
 
+/// `None` if the request has changed or is gone: it is looked at again then.
 async fn replace(
     api: &Api<CertificateSigningRequest>,
     subresource: &'static str,
     request: &CertificateSigningRequest,
-) -> Result<CertificateSigningRequest, String> {
+) -> Result<Option<CertificateSigningRequest>, String> {
     let name = request.name_any();
     let params = PostParams::default();
     let replaced = api.replace_subresource(subresource, &name, &params, request);
-    replaced.await.map_err(|error| {
-        let right = format!(
-            "update certificatesigningrequests/{subresource}, and to approve and sign for signers {INTERCEPTION_SIGNER} and {GATEWAY_SIGNER}"
-        );
-        format!("the request {name} cannot be answered: {}", explained(&error, &right))
-    })
+    match replaced.await {
+        Ok(replaced) => Ok(Some(replaced)),
+        Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(None),
+        Err(error) => {
+            let right = format!(
+                "update certificatesigningrequests/{subresource}, and to approve and sign for signers {INTERCEPTION_SIGNER} and {GATEWAY_SIGNER}"
+            );
+            let why = explained(&error, &right);
+            Err(format!("the request {name} cannot be answered: {why}"))
+        }
+    }
 }
 
 fn with_condition(

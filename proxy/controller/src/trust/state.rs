@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    authority::{Authorities, AuthorityName},
+    authority::Authorities,
+    names::AuthorityName,
     rotation::{Answer, Position},
 };
 
@@ -35,6 +36,9 @@ pub struct PublicAuthority {
     pub ends: Timestamp,
     /// How far its rotation is.
     pub position: Position,
+    /// When the root that signs replaced another, if it did: clients may still trust that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_another_at: Option<Timestamp>,
     /// What each gateway's pod shows.
     #[serde(default)]
     pub holders: BTreeMap<String, Holder>,
@@ -67,6 +71,7 @@ impl PublicState {
                     .collect(),
                 ends: authority.current.validity.not_after,
                 position: authority.position,
+                replaced_another_at: authority.replaced_another_at,
                 holders,
             };
             (name.as_str().to_owned(), public)

@@ -249,7 +249,12 @@ impl Incoming {
     }
 
     async fn greet(self, stream: TcpStream, certificate: &ListenerCertificate) {
-        let acceptor = TlsAcceptor::from(certificate.config());
+        let Some(config) = certificate.config() else {
+            let why = certificate.refused().unwrap_or_default();
+            let detail = format!("this listener has no certificate yet: {why}");
+            return self.record(Refusal::new(Reason::OwnCertificate, detail));
+        };
+        let acceptor = TlsAcceptor::from(config);
         let limit = self.context.limits.handshake_timeout;
         let stream = Metered::new(stream, &self.meta.purse);
         let handshake = tokio::time::timeout(limit, acceptor.accept(stream).into_fallible());

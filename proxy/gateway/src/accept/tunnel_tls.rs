@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{AcceptContext, metered::Metered};
-use crate::refusal::Refusal;
+use crate::{ca::CaError, refusal::Refusal};
 
 /// A handshake that is to be made.
 pub(super) struct TunnelTls<'t> {
@@ -59,8 +59,13 @@ impl TunnelTls<'_> {
             .server_name()
             .is_some_and(|name| Host::parse(name).ok().as_ref() != Some(self.authority.host()));
         let leaf = self.context.ca.leaf_in_time(self.authority.host()).await;
-        let config = leaf
-            .map_err(|error| Refusal::new(Reason::Internal, format!("no certificate: {error}")))?;
+        let config = leaf.map_err(|error| {
+            let reason = match &error {
+                CaError::NotSigned(_) => Reason::InterceptionUnavailable,
+                _ => Reason::Internal,
+            };
+            Refusal::new(reason, format!("no certificate: {error}"))
+        })?;
         let mut stream = start.into_stream(config).await.map_err(|error| {
             // A client that fronted wants the certificate of another host.
             let refused = self.refused_leaf(&error).filter(|_| !fronted);
@@ -76,14 +81,13 @@ impl TunnelTls<'_> {
             return None;
         };
         let alert = tls_error::is_about_certificate(*alert).then(|| tls_error::alert(*alert))?;
-        let (host, root) = (self.authority.host(), self.context.ca.root_file());
+        let (host, root) = (self.authority.host(), self.context.ca.root_place());
         let remedy = self.trusts_the_one_before().unwrap_or_else(|| {
             "mount the bundle with that root in the pod, and set the CA variable of its language"
                 .to_owned()
         });
         let detail = format!(
-            "the client says that {alert}; it was issued for {host} by the root in {}: {remedy}",
-            root.display()
+            "the client says that {alert}; it was issued for {host} by the root in {root}: {remedy}"
         );
         Some(Refusal::new(Reason::OwnCertificate, detail))
     }

@@ -161,6 +161,11 @@ impl Reloader {
         self.0.reload()
     }
 
+    /// Looks at the certificates. Reads files.
+    pub(super) fn report_certificates(&self) {
+        self.0.report_certificates();
+    }
+
     /// Watches until the gateway drains.
     pub(super) async fn watch(self, mut hangup: Option<Signal>) {
         let watcher = self.watcher();

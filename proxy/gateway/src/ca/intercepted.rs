@@ -26,6 +26,15 @@ impl Intercepted {
         self.0.iter().any(|pattern| pattern.matches(host))
     }
 
+    /// Those that an intermediate for these names covers.
+    pub(super) fn within(&self, names: &Names) -> Self {
+        let covered = self
+            .0
+            .iter()
+            .filter(|host| names.iter().any(|name| *name == subtree(host)));
+        Self(covered.cloned().collect())
+    }
+
     /// What an intermediate for them may issue for.
     pub(super) fn names(&self) -> Names {
         self.0.iter().map(subtree).collect()

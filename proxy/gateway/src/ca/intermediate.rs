@@ -69,6 +69,57 @@ impl Intermediate {
         })
     }
 
+    /// One that was signed for `key` elsewhere.
+    pub(super) fn signed(
+        certificate: &CertificateDer<'static>,
+        key: CaKey,
+        hosts: Intercepted,
+        generation: u64,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|_malformed| "its certificate cannot be read")?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err("its certificate is another key's".to_owned());
+        }
+        if !parsed.is_ca() {
+            return Err("its certificate is not a CA's".to_owned());
+        }
+        let validity = Validity::of(&parsed).ok_or("its dates are out of range")?;
+        if !validity.covers(now) {
+            let Validity {
+                not_before,
+                not_after,
+            } = validity;
+            return Err(format!(
+                "it is valid from {not_before} to {not_after} only, and here it is {now:.0}; compare the clocks of the nodes"
+            ));
+        }
+        let issuer = Issuer::from_ca_cert_der(certificate, key);
+        let issuer = issuer.map_err(|_| "its certificate cannot be an issuer's")?;
+        Ok(Self {
+            generation,
+            hosts,
+            issued: now,
+            validity,
+            certificate: certificate.clone(),
+            issuer,
+            leaf_key: LeafKey::generate().map_err(|error| error.to_string())?,
+        })
+    }
+
+    /// When it is valid.
+    pub(super) fn validity(&self) -> countersign_core::certificate::Validity {
+        let Validity {
+            not_before,
+            not_after,
+        } = self.validity;
+        countersign_core::certificate::Validity {
+            not_before,
+            not_after,
+        }
+    }
+
     /// The hosts it may mint leaves for.
     pub(super) fn hosts(&self) -> &Intercepted {
         &self.hosts

@@ -15,6 +15,7 @@ mod intermediate;
 mod resumption;
 mod root;
 mod serve;
+mod signer;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -43,11 +44,13 @@ use self::{
     intermediate::{Intermediate, Leaf},
     root::Root,
     serve::ServerTemplate,
+    signer::Signer,
 };
 
 pub use self::{
     bundle::system_roots,
     describe::{CertificateSummary, describe},
+    signer::SignedError,
 };
 
 /// The file of the root in a CA's directory.
@@ -113,6 +116,9 @@ pub enum CaError {
     /// No intercepted host covers this one.
     #[error("{0} is not an intercepted host")]
     NotIntercepted(Host),
+    /// The signer in the cluster has not signed what is needed.
+    #[error("there is no certificate authority for this host: {0}")]
+    NotSigned(String),
     /// A certificate could not be made.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
@@ -140,9 +146,8 @@ impl From<PkiError> for CaError {
 
 /// A root, the intermediate beneath it, and the leaves minted so far.
 pub struct Ca {
-    directory: PathBuf,
+    source: Source,
     clock: Clock,
-    root: Root,
     template: ServerTemplate,
     /// `None` until something is intercepted.
     intermediate: ArcSwapOption<Intermediate>,
@@ -152,10 +157,18 @@ pub struct Ca {
     leaves: moka::sync::Cache<Host, Arc<Leaf>>,
 }
 
+/// What signs the intermediate.
+enum Source {
+    /// The root in this directory.
+    Directory(PathBuf, Root),
+    /// A signer of the cluster, with a root that is elsewhere.
+    Signer(Signer),
+}
+
 impl fmt::Debug for Ca {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ca")
-            .field("directory", &self.directory)
+            .field("root", &self.root_place())
             .field("leaves", &self.leaves.entry_count())
             .finish_non_exhaustive()
     }
@@ -174,26 +187,27 @@ impl Ca {
     pub fn open_or_create(directory: &Path, clock: Clock, leaves: u64) -> Result<Self, CaError> {
         store::prepare_directory(directory)?;
         let root = Root::load_or_create(directory, clock.now())?;
-        Self::new(directory, clock, leaves, root)
+        let source = Source::Directory(directory.to_owned(), root);
+        Ok(Self::new(source, clock, ServerTemplate::new()?, leaves))
     }
 
     /// Opens the CA in `directory`; one that is not there is an error.
     pub fn open(directory: &Path, clock: Clock, leaves: u64) -> Result<Self, CaError> {
         let root = Root::load(directory, clock.now())?;
-        Self::new(directory, clock, leaves, root)
+        let source = Source::Directory(directory.to_owned(), root);
+        Ok(Self::new(source, clock, ServerTemplate::new()?, leaves))
     }
 
-    fn new(directory: &Path, clock: Clock, leaves: u64, root: Root) -> Result<Self, CaError> {
-        Ok(Self {
-            directory: directory.to_owned(),
+    fn new(source: Source, clock: Clock, template: ServerTemplate, leaves: u64) -> Self {
+        Self {
+            source,
             clock,
-            root,
-            template: ServerTemplate::new()?,
+            template,
             intermediate: ArcSwapOption::empty(),
             issuing: Mutex::default(),
             replaced_another_at: ArcSwapOption::empty(),
             leaves: moka::sync::Cache::new(leaves),
-        })
+        }
     }
 
     /// Sets the hosts that are intercepted. If they changed, a new intermediate is issued that is
@@ -207,11 +221,25 @@ impl Ca {
         hosts: impl Iterator<Item = &'a HostPattern>,
     ) -> Result<(), CaError> {
         let hosts = Intercepted::new(hosts);
+        let directory = match &self.source {
+            Source::Directory(directory, _) => directory,
+            Source::Signer(signer) => {
+                if hosts.is_empty() {
+                    self.intermediate.store(None);
+                    self.leaves.invalidate_all();
+                }
+                signer.wanted.send_if_modified(|wanted| {
+                    let before = std::mem::replace(wanted, hosts);
+                    before != *wanted
+                });
+                return Ok(());
+            }
+        };
         let mut issuing = self.lock_issuing();
         let now = self.clock.now();
         match self.intermediate.load_full() {
             None if hosts.is_empty() => Ok(()),
-            Some(_) if hosts.is_empty() => self.withdraw(),
+            Some(_) if hosts.is_empty() => self.withdraw(directory),
             Some(current) if *current.hosts() == hosts && current.is_valid(now) => Ok(()),
             Some(_) | None => self.issue(&mut issuing, hosts, now).map(drop),
         }
@@ -233,6 +261,20 @@ impl Ca {
     /// from its file, and stores a copy of itself there: that runs on another thread, and if the disk does
     /// not respond, the present intermediate is used as long as it is valid.
     pub async fn leaf_in_time(self: &Arc<Self>, host: &Host) -> Result<Arc<ServerConfig>, CaError> {
+        let directory = match &self.source {
+            Source::Directory(directory, _) => directory,
+            Source::Signer(signer) => {
+                let leaf = self.leaf(host);
+                let is_missing = matches!(
+                    leaf,
+                    Err(CaError::NotIntercepted(_) | CaError::NotSigned(_))
+                );
+                if !is_missing {
+                    return leaf;
+                }
+                return Box::pin(self.leaf_when_signed(signer, host)).await;
+            }
+        };
         let now = self.clock.now();
         let current = self.intermediate.load_full();
         let Some(current) = current.filter(|current| !current.is_fresh(now)) else {
@@ -240,32 +282,41 @@ impl Ca {
         };
         let (ca, name) = (Arc::clone(self), host.clone());
         let renewed: io::Result<_> =
-            files::run_blocking(&self.directory, move |_| Ok(ca.leaf(&name))).await;
+            files::run_blocking(directory, move |_| Ok(ca.leaf(&name))).await;
         match renewed {
             Ok(leaf) => leaf,
             Err(_) if current.is_valid(now) => self.mint(&current, host, now),
-            Err(source) => Err(store::io_error("read", &self.directory, source)),
+            Err(source) => Err(store::io_error("read", directory, source)),
         }
     }
 
-    /// The root certificate, PEM.
+    /// The root certificate, PEM; empty while it is not known.
     pub fn root_pem(&self) -> String {
-        pem(self.root.certificate())
+        self.root().map(|root| pem(&root)).unwrap_or_default()
     }
 
     /// The system's roots and the CA's, PEM: for clients that take one file with all roots.
     pub fn bundle_pem(&self) -> Result<String, CaError> {
-        bundle::with_system_roots(self.root.certificate())
+        let root = self
+            .root()
+            .ok_or_else(|| CaError::NotSigned(self.root_place()))?;
+        bundle::with_system_roots(&root)
     }
 
-    /// The root certificate.
-    pub fn root(&self) -> &CertificateDer<'static> {
-        self.root.certificate()
+    /// The root certificate; `None` while a signer has signed nothing.
+    pub fn root(&self) -> Option<CertificateDer<'static>> {
+        match &self.source {
+            Source::Directory(_, root) => Some(root.certificate().clone()),
+            Source::Signer(signer) => signer.root(),
+        }
     }
 
-    /// The file with the root's certificate and key.
-    pub fn root_file(&self) -> &Path {
-        self.root.path()
+    /// Where the root is, for people: the file with its certificate and key, or its signer.
+    pub fn root_place(&self) -> String {
+        match &self.source {
+            Source::Directory(_, root) => root.path().display().to_string(),
+            Source::Signer(signer) => signer.root_place(),
+        }
     }
 
     /// When the root replaced another that clients may still trust.
@@ -278,28 +329,38 @@ impl Ca {
         self.replaced_another_at.load().as_deref().copied()
     }
 
-    /// The root, with its validity. The intermediate and the leaves are made when they are needed.
-    pub fn held(&self) -> HeldCertificate {
+    /// The root, with its validity, and the intermediate if a signer signed it. Our own intermediate and the leaves are
+    /// made when they are needed.
+    pub fn held(&self) -> Vec<HeldCertificate> {
+        let root = match &self.source {
+            Source::Directory(_, root) => root,
+            Source::Signer(signer) => return self.signed_certificates(signer),
+        };
         let countersign_pki::Validity {
             not_before,
             not_after,
-        } = self.root.validity();
-        HeldCertificate {
+        } = root.validity();
+        vec![HeldCertificate {
             name: "ca/root".into(),
-            file: self.root.path().into(),
+            file: root.path().into(),
             validity: Validity {
                 not_before,
                 not_after,
             },
-        }
+        }]
     }
 
     /// The intermediate in force, reissued first if less than half of its life is left.
     fn current(&self, host: &Host, now: Timestamp) -> Result<Arc<Intermediate>, CaError> {
         match self.intermediate.load_full() {
             Some(current) if current.is_fresh(now) => Ok(current),
-            Some(current) => self.renew(current, host, now),
-            None => Err(CaError::NotIntercepted(host.clone())),
+            found => match (&self.source, found) {
+                // It is renewed in the background.
+                (Source::Signer(_), Some(current)) if current.is_valid(now) => Ok(current),
+                (Source::Signer(signer), _) => Err(signer.not_signed()),
+                (Source::Directory(..), Some(current)) => self.renew(current, host, now),
+                (Source::Directory(..), None) => Err(CaError::NotIntercepted(host.clone())),
+            },
         }
     }
 
@@ -347,13 +408,17 @@ impl Ca {
         hosts: Intercepted,
         now: Timestamp,
     ) -> Result<Arc<Intermediate>, CaError> {
+        let (directory, root) = match &self.source {
+            Source::Directory(directory, root) => (directory, root),
+            Source::Signer(signer) => return Err(signer.not_signed()),
+        };
         issuing.generation += 1;
-        let intermediate = Intermediate::issue(&self.root, hosts, issuing.generation, now)?;
+        let intermediate = Intermediate::issue(root, hosts, issuing.generation, now)?;
         let intermediate = Arc::new(intermediate);
         issuing.retry_at = None;
         self.intermediate.store(Some(Arc::clone(&intermediate)));
         self.leaves.invalidate_all();
-        let copy = self.directory.join(store::INTERMEDIATE_FILE);
+        let copy = directory.join(store::INTERMEDIATE_FILE);
         if let Err(error) = store::replace(&copy, pem(intermediate.certificate()).as_bytes()) {
             // Only `ca show` reads this copy, and the directory may rightly be read-only.
             tracing::warn!(%error, "cannot keep a copy of the intermediate for `ca show`");
@@ -362,10 +427,10 @@ impl Ca {
     }
 
     /// Puts the intermediate out of force: nothing is intercepted any more.
-    fn withdraw(&self) -> Result<(), CaError> {
+    fn withdraw(&self, directory: &Path) -> Result<(), CaError> {
         self.intermediate.store(None);
         self.leaves.invalidate_all();
-        store::remove(&self.directory.join(store::INTERMEDIATE_FILE))
+        store::remove(&directory.join(store::INTERMEDIATE_FILE))
     }
 
     /// Mints a leaf unless another caller just did; callers for one host wait for each other.

@@ -4,7 +4,7 @@
 use std::{io::ErrorKind, path::Path};
 
 use countersign_config::{
-    model::{CaSource, Gateway},
+    model::{CaSource, CertificateSource, Gateway},
     problem::{Place, Problem, Problems, Severity},
 };
 use countersign_core::{
@@ -35,32 +35,26 @@ pub fn check(gateway: &Gateway, now: Timestamp) -> Problems {
     for listener in &gateway.listeners {
         let Some(tls) = &listener.tls else { continue };
         let name = format!("listener/{}", listener.name);
-        match check_files(tls) {
+        let CertificateSource::Files { certificate, key } = &tls.source else {
+            // It is made when the gateway runs.
+            continue;
+        };
+        match check_files(certificate, key) {
             Ok(validity) => {
-                let held = held(&name, &tls.certificate, validity);
+                let held = held(&name, certificate, validity);
                 problems.extend(standing(&held, Use::Shown, now));
             }
             Err(TlsError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 problems.push(unusable(
-                    &tls.certificate,
+                    certificate,
                     format!("listener `{}`: {error}", listener.name),
                 ));
             }
         }
     }
-    let CaSource::Directory(directory) = &gateway.ca;
-    match ca::describe(directory) {
-        Ok((root, _intermediate)) => {
-            let validity = Validity {
-                not_before: root.not_before,
-                not_after: root.not_after,
-            };
-            let held = held("ca/root", &ca::root_file(directory), validity);
-            problems.extend(standing(&held, Use::Shown, now));
-        }
-        Err(CaError::Missing(_)) => {}
-        Err(error) => problems.push(unusable(directory, format!("the interception CA: {error}"))),
+    if let CaSource::Directory(directory) = &gateway.ca {
+        problems.extend(check_ca(directory, now));
     }
     for (domain, file) in bundles(gateway) {
         match bundle_validity(file) {
@@ -85,6 +79,21 @@ pub fn check(gateway: &Gateway, now: Timestamp) -> Problems {
         }
     }
     Problems(problems)
+}
+
+fn check_ca(directory: &Path, now: Timestamp) -> Option<Problem> {
+    match ca::describe(directory) {
+        Ok((root, _intermediate)) => {
+            let validity = Validity {
+                not_before: root.not_before,
+                not_after: root.not_after,
+            };
+            let held = held("ca/root", &ca::root_file(directory), validity);
+            standing(&held, Use::Shown, now)
+        }
+        Err(CaError::Missing(_)) => None,
+        Err(error) => Some(unusable(directory, format!("the interception CA: {error}"))),
+    }
 }
 
 fn standing(held: &HeldCertificate, used: Use, now: Timestamp) -> Option<Problem> {

@@ -108,6 +108,9 @@ struct Status {
     listeners: Vec<ListenerStatus>,
     /// The certificates that the gateway shows, issues with and trusts.
     certificates: Vec<CertificateStatus>,
+    /// Those that a signer has not signed yet, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates_waiting: Vec<String>,
     /// Where decision records go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sinks: Vec<SinkStatus>,
@@ -252,9 +255,16 @@ impl AdminState {
         self.change(|status| status.listeners.clone_from(&listeners));
     }
 
-    /// The certificates, and whether clients accept that of any listener.
-    pub fn set_certificates(&self, certificates: &[CertificateStatus], serves: bool) {
+    /// The certificates, whether clients accept that of any listener, and what a signer has not signed.
+    pub fn set_certificates(
+        &self,
+        certificates: &[CertificateStatus],
+        serves: bool,
+        waiting: &[String],
+    ) {
+        let waiting: Vec<_> = waiting.iter().map(|why| shown(why)).collect();
         self.change(|status| {
+            status.certificates_waiting.clone_from(&waiting);
             certificates.clone_into(&mut status.certificates);
             status.hindered.by_certificates = !serves;
         });

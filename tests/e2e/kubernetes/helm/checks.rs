@@ -129,7 +129,7 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
         panic!("there is one listener")
     };
     let tls = listener.tls.as_ref().expect("it has TLS");
-    for path in [&tls.certificate, &tls.key] {
+    for path in tls.files().expect("it is in files") {
         assert_private(mounted(path));
     }
     let [issuer] = gateway.issuers.as_slice() else {
@@ -163,7 +163,9 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
         panic!("the state is in a directory")
     };
     assert!(!mounted(state).1);
-    let CaSource::Directory(ca) = &gateway.ca;
+    let CaSource::Directory(ca) = &gateway.ca else {
+        panic!("the CA is in a directory")
+    };
     let (volume, read_only) = mounted(ca);
     if volume.secret.is_some() {
         assert_private((volume, read_only));

@@ -63,11 +63,7 @@ impl TlsGateway {
         if !files.ca.exists() {
             ListenerFiles::write(env.directory(), &[LOCALHOST]).unwrap();
         }
-        let tls = ListenerTls {
-            certificate: files.certificate,
-            key: files.key,
-            client_trust,
-        };
+        let tls = ListenerTls::of_files(files.certificate, files.key, client_trust);
         let gateway = Gateway::start_with(env, |gateway| {
             gateway.listeners[0].tls = Some(tls);
         });

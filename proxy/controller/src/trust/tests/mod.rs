@@ -10,9 +10,9 @@ use rstest::rstest;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
-    authority::{Authorities, Authority, AuthorityName, Root},
+    authority::{Authorities, Authority, Root},
     bundle::Bundle,
-    names::{GATEWAY_SIGNER, INTERCEPTION_SIGNER},
+    names::{AuthorityName, GATEWAY_SIGNER, INTERCEPTION_SIGNER},
     rotation::Position,
     secret::{KeySecret, Value},
     settings::TrustSettings,
