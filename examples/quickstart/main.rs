@@ -4,14 +4,18 @@
 //! For every call this prints side by side what the job sent, what the API received, and what was
 //! decided; then two calls that policy refuses, and why.
 //!
-//! The policy is that of `examples/nightly-dashboard/policy`, to the letter but for the paths of
-//! the secrets. Since it permits the job at six in the morning on working days, it is ten past six
+//! The policy is that of `examples/nightly-dashboard/policy`, to the letter but for where the secrets
+//! are. Since it permits the job at six in the morning on working days, it is ten past six
 //! on such a day for everyone here.
 
 mod job;
 mod show;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -156,11 +160,21 @@ fn write_policy(env: &Environment, arguments: &Arguments) -> anyhow::Result<()> 
     let qase = qase.unwrap_or_else(|| secrets.join("qase"));
     for (name, yaml) in POLICY {
         let yaml = yaml
-            .replace("/run/secrets/slack/token", &slack.display().to_string())
-            .replace("/run/secrets/qase/token", &qase.display().to_string());
+            .replace(&in_cluster("slack-token"), &on_disk(&slack))
+            .replace(&in_cluster("qase-token"), &on_disk(&qase));
         env.write_yaml(name, &yaml)?;
     }
     Ok(())
+}
+
+/// A Secret as the policy refers to it.
+fn in_cluster(name: &str) -> String {
+    format!("kubernetesSecret: {{ name: {name}, key: token }}")
+}
+
+/// The same without a cluster.
+fn on_disk(file: &Path) -> String {
+    format!("file: \"{}\"", file.display())
 }
 
 /// The environment's gateway; the names of APIs that are called for real are not redirected.

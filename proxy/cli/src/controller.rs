@@ -18,7 +18,9 @@ use countersign_controller::{
         server::{Check, Parts, Service},
         webhooks,
     },
+    ranges,
     trust::{self, Health, LeaderTimes, Trust, TrustParts, TrustSettings},
+    uninjected,
 };
 use countersign_core::{
     clock::Clock,
@@ -40,6 +42,10 @@ use super::{cluster, output};
 /// Where the webhook's certificate and key are without `--trust`.
 const CERTIFICATE: &str = "/var/run/secrets/countersign/webhook/tls.crt";
 const KEY: &str = "/var/run/secrets/countersign/webhook/tls.key";
+
+/// How long the API server may take to tell the cluster's ranges, and how often it is asked.
+const ASK: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 3;
 
 /// How long the end may take.
 const LAST: Duration = Duration::from_secs(3);
@@ -177,7 +183,10 @@ struct Controller {
 }
 
 impl Controller {
-    async fn serve(self, client: Client) -> anyhow::Result<ExitCode> {
+    async fn serve(mut self, client: Client) -> anyhow::Result<ExitCode> {
+        if self.webhook.is_some() && self.settings.cluster_ranges.is_empty() {
+            self.settings.cluster_ranges = cluster_ranges(&client).await;
+        }
         let clock = Clock::system();
         let mut registry = Registry::with_prefix("countersign");
         let metrics = Metrics::register(&mut registry);
@@ -186,6 +195,13 @@ impl Controller {
         let certificate = self.webhook.is_some().then_some(&self.certificate);
         let keeping = Keeping::new(self.trust, &client, certificate, &clock, &mut registry)?
             .with_times(self.times);
+        let without_relay = uninjected::watch(
+            client.clone(),
+            self.settings.clone(),
+            events.clone(),
+            uninjected::Counters::register(&mut registry),
+            keeping.leads(),
+        );
         let parts = Parts {
             settings: self.settings,
             certificate: certificate.cloned(),
@@ -210,6 +226,7 @@ impl Controller {
             () = self.certificate.follow(&clock) => {}
             () = watching => {}
             () = writing => {}
+            () = without_relay => {}
             () = webhook => {}
             () = &mut keeping => return Ok(ExitCode::SUCCESS),
             () = service.serve_admin(self.admin) => {}
@@ -283,6 +300,12 @@ impl Keeping {
             .collect()
     }
 
+    /// Tells whether this controller leads; without trust each one does.
+    fn leads(&self) -> impl Fn() -> bool + Send + use<> {
+        let health = self.trust.as_ref().map(|(_, health)| health.clone());
+        move || health.as_ref().is_none_or(Health::is_leading)
+    }
+
     /// Until the sender is dropped.
     async fn run(self, ended: oneshot::Receiver<()>) {
         let follow = async {
@@ -308,6 +331,23 @@ impl Keeping {
 fn identity() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_default();
     format!("{host}_{}", uuid::Uuid::new_v4().simple())
+}
+
+/// The ranges that pods reach without the relay. Without them a pod that calls another by its address gets a refusal
+/// that says so, so the controller does not wait for long.
+async fn cluster_ranges(client: &Client) -> Vec<ipnet::IpNet> {
+    for _ in 0..ATTEMPTS {
+        match timeout(ASK, ranges::find(client)).await {
+            Ok(Ok(found)) => {
+                tracing::info!(ranges = ?found, "pods reach the cluster's own addresses directly");
+                return found;
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the cluster's ranges cannot be found"),
+            Err(_) => tracing::warn!("the API server does not tell the cluster's ranges"),
+        }
+        tokio::time::sleep(ASK).await;
+    }
+    Vec::new()
 }
 
 async fn interrupted() {

@@ -73,11 +73,23 @@ impl Drop for Counting<'_> {
     }
 }
 
-/// Looks at the pods of opted-in namespaces again and again, and never ends. One controller of several does so.
-pub async fn watch(client: Client, settings: Settings, events: Events, counters: Counters) {
+/// Looks at the pods of opted-in namespaces again and again, and never ends. One controller of several does so: the
+/// one that leads.
+pub async fn watch(
+    client: Client,
+    settings: Settings,
+    events: Events,
+    counters: Counters,
+    leads: impl Fn() -> bool + Send,
+) {
     let counting = Counting(&counters);
     let mut told = HashMap::new();
     loop {
+        if !leads() {
+            counting.0.0.clear();
+            sleep(RETRY).await;
+            continue;
+        }
         let wait = match look(&client, &settings).await {
             Ok(found) => {
                 report(&found, &mut told, &events, counting.0);

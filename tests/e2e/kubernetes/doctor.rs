@@ -6,6 +6,7 @@ mod installed;
 use std::{fs, sync::Mutex};
 
 use anyhow::Context as _;
+use countersign_core::clock::Clock;
 use countersign_tests::fake::{Authority, ClusterRight};
 use serde_json::{Value, json};
 
@@ -146,7 +147,7 @@ async fn a_right_was_taken_away() -> anyhow::Result<()> {
 async fn another_issuer_and_a_clock_that_is_ahead() -> anyhow::Result<()> {
     let installed = Installed::start().await?;
     installed.gateway_file("https://oidc.example.com/prod");
-    let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(300);
+    let ahead = Clock::system().now() + jiff::SignedDuration::from_secs(300);
     installed.lease("node-2", ahead);
     let told = installed.doctor(&[]).await?;
     assert_eq!(told.code, 1, "{}", told.text);

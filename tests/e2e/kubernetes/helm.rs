@@ -2,6 +2,9 @@
 //! and the Gateway and the policies within as a gateway reads them.
 
 mod checks;
+mod made;
+mod readme;
+mod rights;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,44 +31,88 @@ struct Set {
     kinds: &'static [(&'static str, usize)],
 }
 
+/// With no values at all: all that a cluster needs.
 const DEFAULTS: Set = Set {
     values: &[],
     kinds: &[
-        ("ClusterRole", 1),
-        ("ClusterRoleBinding", 1),
-        ("ConfigMap", 3),
-        ("Deployment", 1),
+        ("ClusterRole", 6),
+        ("ClusterRoleBinding", 3),
+        ("ConfigMap", 4),
+        ("CustomResourceDefinition", 4),
+        ("Deployment", 2),
         ("Job", 1),
-        ("NetworkPolicy", 1),
-        ("PersistentVolumeClaim", 1),
-        ("PodDisruptionBudget", 1),
-        ("Service", 2),
-        ("ServiceAccount", 1),
+        ("MutatingWebhookConfiguration", 1),
+        ("NetworkPolicy", 2),
+        ("Pod", 1),
+        ("PodDisruptionBudget", 2),
+        ("Role", 2),
+        ("RoleBinding", 2),
+        ("Service", 3),
+        ("ServiceAccount", 3),
+        ("ValidatingWebhookConfiguration", 1),
     ],
 };
 
+const HA: Set = Set {
+    values: &["../../../../deploy/helm/countersign/values-ha.yaml"],
+    kinds: &[
+        ("ClusterRole", 6),
+        ("ClusterRoleBinding", 3),
+        ("ConfigMap", 5),
+        ("CustomResourceDefinition", 4),
+        ("Deployment", 2),
+        ("HorizontalPodAutoscaler", 1),
+        ("Job", 1),
+        ("MutatingWebhookConfiguration", 1),
+        ("NetworkPolicy", 2),
+        ("Pod", 1),
+        ("PodDisruptionBudget", 2),
+        ("PrometheusRule", 1),
+        ("Role", 2),
+        ("RoleBinding", 2),
+        ("Service", 4),
+        ("ServiceAccount", 3),
+        ("ServiceMonitor", 1),
+        ("ValidatingWebhookConfiguration", 1),
+    ],
+};
+
+/// Without a controller, as before there was one.
 const SEVERAL: Set = Set {
     values: &["several.yaml"],
     kinds: &[
-        ("ClusterRole", 1),
-        ("ClusterRoleBinding", 1),
+        ("ClusterRole", 5),
+        ("ClusterRoleBinding", 2),
         ("ConfigMap", 3),
+        ("CustomResourceDefinition", 4),
         ("Deployment", 1),
         ("Job", 1),
         ("NetworkPolicy", 3),
+        ("Pod", 1),
         ("PodDisruptionBudget", 1),
+        ("Role", 2),
+        ("RoleBinding", 2),
         ("Service", 2),
-        ("ServiceAccount", 1),
+        ("ServiceAccount", 2),
     ],
 };
 
 const BARE: Set = Set {
     values: &["bare.yaml"],
-    kinds: &[("ConfigMap", 2), ("Deployment", 1), ("Service", 2)],
+    kinds: &[
+        ("ConfigMap", 2),
+        ("Deployment", 1),
+        ("Pod", 1),
+        ("Service", 2),
+        ("ServiceAccount", 1),
+        ("ClusterRole", 1),
+        ("ClusterRoleBinding", 1),
+    ],
 };
 
 #[rstest]
 #[case::defaults(&DEFAULTS)]
+#[case::ha(&HA)]
 #[case::several(&SEVERAL)]
 #[case::bare(&BARE)]
 fn the_chart_renders_what_a_cluster_and_a_gateway_accept(#[case] set: &Set) {
@@ -86,19 +133,21 @@ fn the_chart_renders_what_a_cluster_and_a_gateway_accept(#[case] set: &Set) {
     let objects = Object::read_all(&rendered);
     assert_eq!(kinds(&objects), set.kinds.iter().copied().collect());
 
-    let deployment = one(&objects, |object| match object {
-        Object::Deployment(deployment) => Some(&**deployment),
-        _ => None,
-    });
+    let deployment = gateway_of(&objects);
+    for deployment in deployments(&objects) {
+        let pod = pod_of(deployment);
+        let [container] = pod.containers.as_slice() else {
+            panic!("a pod does one thing")
+        };
+        is_apart_from_its_node(pod);
+        is_restricted(pod, container);
+        is_a_command(container);
+    }
+    checks::helm_test(&objects);
     let pod = pod_of(deployment);
-    let [container] = pod.containers.as_slice() else {
-        panic!("the pod is the gateway alone")
-    };
-    is_apart_from_its_node(pod);
-    is_restricted(pod, container);
-    is_a_command(container);
-    checks::selectors(&objects, deployment);
-    checks::rights(&objects, pod);
+    let container = &pod.containers[0];
+    checks::selectors(&objects);
+    rights::are_those_of_the_table(&objects);
     if kinds(&objects).contains_key("Job") {
         checks::check_hook(&objects, container);
     }
@@ -114,17 +163,33 @@ fn the_chart_renders_what_a_cluster_and_a_gateway_accept(#[case] set: &Set) {
 }
 
 #[rstest]
-#[case::no_common_root("replicaCount=2", "several gateways need a common root")]
-#[case::one_state_for_several(
-    "replicaCount=2,ca.existingSecret=root",
-    "cannot share one state directory"
+#[case::one_state_for_several("persistence.enabled=true", "cannot share one state directory")]
+#[case::a_root_that_is_lost(
+    "controller.enabled=false,tls.existingSecret=tls",
+    "a new root at each start"
 )]
-#[case::a_root_that_is_lost("persistence.enabled=false", "a new root at each start")]
+#[case::two_roots("ca.existingSecret=a,trust.rootSecret=b", "set one")]
+#[case::no_such_engine(
+    "injection.engine=sidecar",
+    "must be one of 'webhook', 'admissionPolicy'"
+)]
+#[case::a_policy_with_other_ports(
+    "injection.engine=admissionPolicy,injection.ports.http=8080",
+    "has fixed relayUid, relayGid and ports"
+)]
+#[case::a_policy_with_a_mode(
+    "injection.engine=admissionPolicy,injection.defaultMode=proxy",
+    "leave injection.defaultMode empty"
+)]
+#[case::a_range_that_is_none("injection.clusterRanges[0]=cluster", "does not match pattern")]
 #[case::a_key_that_is_none("replicas=2", "additional properties 'replicas' not allowed")]
 #[case::a_policy_file_that_is_not_read(r"policies.access\.txt=x", "'access.txt' not allowed")]
 #[case::clear_text_issuer("gateway.cluster.issuer=http://issuer", "does not match pattern")]
 #[case::no_such_mode("gateway.unmatched=allow", "must be one of 'deny', 'tunnel'")]
-#[case::no_certificate("tls.existingSecret=", "minLength")]
+#[case::no_certificate(
+    "controller.enabled=false,persistence.enabled=true,replicaCount=1",
+    "nobody signs the gateways' certificates"
+)]
 #[case::no_account("serviceAccount.create=false", "serviceAccount.name is needed")]
 fn the_chart_refuses_what_could_not_work(#[case] values: &str, #[case] reason: &str) {
     let Some(helm) = Helm::find() else { return };
@@ -144,13 +209,15 @@ fn another_gateway_file_has_another_name() {
         let rendered = succeeded(&helm.run(&["template", "release"], &arguments));
         let objects = Object::read_all(&rendered);
         let mut maps = config_maps(&objects);
-        let map = maps.find(|map| map.immutable == Some(true));
+        let is_gateways = |map: &&ConfigMap| {
+            map.data
+                .as_ref()
+                .is_some_and(|data| data.contains_key("gateway.yaml"))
+        };
+        let map = maps.find(|map| map.immutable == Some(true) && is_gateways(map));
         let name = map.expect("it is rendered").metadata.name.clone();
         let name = name.expect("it has a name");
-        let deployment = one(&objects, |object| match object {
-            Object::Deployment(deployment) => Some(&**deployment),
-            _ => None,
-        });
+        let deployment = gateway_of(&objects);
         let volumes = pod_of(deployment).volumes.iter().flatten();
         let mut used = volumes.filter_map(|volume| volume.config_map.as_ref());
         assert!(used.any(|map| map.name == name), "{name} is not used");
@@ -172,7 +239,7 @@ fn notes_readme_and_example_name_the_same_config_maps() {
     };
     let notes = created(&read("deploy/helm/countersign/templates/NOTES.txt"));
     assert_eq!(notes, created(&read("deploy/README.md")));
-    let job = Object::read_all(&read("examples/nightly-dashboard/job.yaml"));
+    let job = Object::read_all(&read("examples/nightly-dashboard/job-by-hand.yaml"));
     let job = one(&job, |object| match object {
         Object::CronJob(job) => Some(&job.spec),
         _ => None,
@@ -238,6 +305,27 @@ fn one<'o, T: ?Sized>(objects: &'o [Object], pick: impl Fn(&'o Object) -> Option
     first
 }
 
+fn deployments(objects: &[Object]) -> impl Iterator<Item = &Deployment> {
+    objects.iter().filter_map(|object| match object {
+        Object::Deployment(deployment) => Some(&**deployment),
+        _ => None,
+    })
+}
+
+/// The gateways' Deployment.
+#[track_caller]
+fn gateway_of(objects: &[Object]) -> &Deployment {
+    let mut found = deployments(objects).filter(|it| is(it, "gateway"));
+    let first = found.next().expect("there is one");
+    assert!(found.next().is_none(), "there is one only");
+    first
+}
+
+fn is(deployment: &Deployment, component: &str) -> bool {
+    let labels = deployment.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels["app.kubernetes.io/component"] == component)
+}
+
 fn pod_of(deployment: &Deployment) -> &PodSpec {
     let spec = deployment.spec.as_ref().expect("it has a spec");
     spec.template.spec.as_ref().expect("it has a pod")
@@ -272,7 +360,7 @@ fn load_policies(objects: &[Object], directory: &Path) {
     fs::create_dir(&policy).expect("a directory can be made");
     let files = config_maps(objects)
         .filter_map(|map| map.data.as_ref())
-        .find(|data| !data.contains_key("gateway.yaml"))
+        .find(|data| data.contains_key("access.yaml") && !data.contains_key("gateway.yaml"))
         .expect("the policies are in a ConfigMap of their own");
     assert_eq!(files.len(), 3);
     for (name, text) in files {

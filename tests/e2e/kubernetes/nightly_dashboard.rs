@@ -20,7 +20,7 @@ use crate::{
 const RELAY: i64 = 1337;
 
 fn pod() -> PodSpec {
-    let file = tests_directory().join("../examples/nightly-dashboard/job.yaml");
+    let file = tests_directory().join("../examples/nightly-dashboard/job-by-hand.yaml");
     let text = fs::read_to_string(file).expect("the example can be read");
     let mut objects = Object::read_all(&text);
     let Some(Object::CronJob(job)) = objects.pop() else {

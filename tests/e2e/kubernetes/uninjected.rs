@@ -67,7 +67,13 @@ async fn pods_without_a_relay_are_told_of_and_counted() -> anyhow::Result<()> {
     let counters = Counters::register(&mut registry);
     let settings = Settings::parse("gateways: [\"countersign.countersign.svc:3128\"]")?;
     // Its numbers go with it.
-    let mut watching = std::pin::pin!(uninjected::watch(client, settings, events, counters));
+    let mut watching = std::pin::pin!(uninjected::watch(
+        client,
+        settings,
+        events,
+        counters,
+        || true
+    ));
     let told = || server.objects("events.k8s.io/v1", "events", "qa");
     tokio::select! {
         () = &mut watching => anyhow::bail!("it never ends"),

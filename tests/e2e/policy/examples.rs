@@ -14,7 +14,9 @@ fn every_example_loads_as_it_stands() {
     for folder in ["examples", "deploy"] {
         for file in yaml_files(&root.join(folder)) {
             let text = fs::read_to_string(&file).expect("an example can be read");
-            if !text.contains("apiVersion: countersign.dev/") {
+            // Not within a ConfigMap: those are made by the chart, whose tests load them.
+            let is_ours = |line: &str| line.starts_with("apiVersion: countersign.dev/");
+            if !text.lines().any(is_ours) {
                 continue;
             }
             seen += 1;

@@ -30,3 +30,9 @@ data:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* The ConfigMap of the controller's files, by their content. */}}
+{{- define "countersign.injectionName" -}}
+{{- $content := printf "%s\n%s" (include "countersign.injection" .) (include "countersign.trust" .) -}}
+{{- printf "%s-%s" (include "countersign.controllerName" .) ($content | sha256sum | trunc 10) -}}
+{{- end -}}

@@ -13,7 +13,14 @@ spec:
     - name: proxy
       address: {{ printf "%s:3128" .Values.gateway.listenAddress | quote }}
       mode: explicit
+      {{- if include "countersign.signsServing" . }}
+      tls:
+        issuer:
+          signer: countersign.dev/gateway
+          names: {{ include "countersign.serves" . }}
+      {{- else }}
       tls: { certificate: /run/tls/tls.crt, key: /run/tls/tls.key }
+      {{- end }}
   identity:
     issuers:
       - name: {{ .Values.gateway.cluster.name | quote }}
@@ -26,11 +33,29 @@ spec:
         tokenReview:
           cluster: in-cluster
           cacheFor: {{ .Values.gateway.cluster.tokenReviewCacheFor | quote }}
+        podFacts: {{ .Values.gateway.cluster.podFacts }}
+  service: { namespace: {{ .Release.Namespace }}, name: {{ include "countersign.fullname" . }} }
   resources:
     - directory: /etc/countersign/policy
+    {{- if .Values.gateway.objects.enabled }}
+    - kubernetes:
+        operatorNamespace: {{ default .Release.Namespace .Values.gateway.objects.operatorNamespace }}
+        {{- with .Values.gateway.objects.namespaces }}
+        namespaces: {{ toJson . }}
+        {{- end }}
+    {{- end }}
   interception:
+    {{- if include "countersign.signsInterception" . | trim }}
+    issuer: { signer: countersign.dev/interception }
+    {{- else }}
     ca: { directory: {{ ternary "/run/ca" "/var/lib/countersign/ca" (ne .Values.ca.existingSecret "") }} }
+    {{- end }}
+  {{- with .Values.gateway.state }}
+  state:
+    {{- toYaml . | nindent 4 }}
+  {{- else }}
   state: { directory: /var/lib/countersign/state }
+  {{- end }}
   unmatched: {{ .Values.gateway.unmatched }}
   {{- with .Values.gateway.upstream }}
   upstream:

@@ -77,6 +77,11 @@ impl Health {
         health
     }
 
+    /// Whether this controller leads.
+    pub fn is_leading(&self) -> bool {
+        self.leads.get() == 1
+    }
+
     /// Whether trust is in order, in words; for `/readyz`. Once it was, problems are told and do not count: without the
     /// webhook no pod could be created.
     ///

@@ -64,7 +64,7 @@ impl Installed {
         let installed = Self { env, webhook };
         installed.gateway_file("in-cluster");
         for node in ["node-1", "node-2"] {
-            installed.lease(node, jiff::Timestamp::now());
+            installed.lease(node, Clock::system().now());
         }
         Ok(installed)
     }
@@ -325,7 +325,7 @@ fn namespace(authority: &Authority) -> Vec<Value> {
         }},
     })];
     let root = authority.pem();
-    let published = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
+    let published = Clock::system().now() - jiff::SignedDuration::from_hours(2);
     for namespace in ["qa", "countersign"] {
         for (name, data) in [
             (

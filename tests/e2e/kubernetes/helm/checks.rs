@@ -2,117 +2,97 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use countersign_config::model::{CaSource, Gateway, JwksSource, ResourceSource, StateStore};
+use countersign_config::model::{
+    CaSource, CertificateSource, Gateway, JwksSource, ResourceSource, StateStore,
+};
 use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Container, PodSpec, Volume},
-    },
+    api::core::v1::{ConfigMap, Container, PodSpec, Volume},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::config_maps;
+use super::{config_maps, deployments};
 use crate::kubernetes::cluster_object::{
     Object, is_a_command, is_apart_from_its_node, is_restricted, mounts,
 };
 
-/// What is meant for the gateway's pods must select them.
+/// Whatever selects pods selects those of one Deployment, and of no other: of all, what asks for metrics.
 #[track_caller]
-pub(super) fn selectors(objects: &[Object], deployment: &Deployment) {
-    let spec = deployment.spec.as_ref().expect("it has a spec");
-    let metadata = spec.template.metadata.as_ref().expect("pods have labels");
-    let labels = metadata.labels.as_ref().expect("pods have labels");
-    let selects = |selector: Option<&BTreeMap<String, String>>| {
+pub(super) fn selectors(objects: &[Object]) {
+    let pods: Vec<&BTreeMap<String, String>> = deployments(objects)
+        .map(|deployment| {
+            let spec = deployment.spec.as_ref().expect("it has a spec");
+            let metadata = spec.template.metadata.as_ref().expect("pods have labels");
+            metadata.labels.as_ref().expect("pods have labels")
+        })
+        .collect();
+    let selects = |selector: Option<&BTreeMap<String, String>>, expected: usize| {
         let selector = selector.expect("it selects by labels");
         assert!(!selector.is_empty());
-        for (key, value) in selector {
-            assert_eq!(labels.get(key), Some(value), "{key}");
-        }
+        let selected = pods.iter().filter(|labels| {
+            let mut wanted = selector.iter();
+            wanted.all(|(key, value)| labels.get(key) == Some(value))
+        });
+        assert_eq!(selected.count(), expected, "{selector:?}");
     };
-    selects(spec.selector.match_labels.as_ref());
+    for deployment in deployments(objects) {
+        let spec = deployment.spec.as_ref().expect("it has a spec");
+        selects(spec.selector.match_labels.as_ref(), 1);
+    }
     for object in objects {
         match object {
             Object::Service(service) => {
-                selects(service.spec.as_ref().and_then(|s| s.selector.as_ref()));
+                let name = service.metadata.name.as_deref().unwrap_or_default();
+                let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+                selects(
+                    selector,
+                    if name.ends_with("-metrics") {
+                        pods.len()
+                    } else {
+                        1
+                    },
+                );
             }
             Object::PodDisruptionBudget(budget) => {
                 let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
-                selects(selector.and_then(|s| s.match_labels.as_ref()));
+                selects(selector.and_then(|s| s.match_labels.as_ref()), 1);
             }
             Object::NetworkPolicy(policy) => {
                 let spec = policy.spec.as_ref().expect("it has a spec");
                 let types = spec.policy_types.as_deref().expect("it has types");
                 if types.iter().any(|name| name == "Ingress") {
                     let selector = spec.pod_selector.as_ref().expect("it selects");
-                    selects(selector.match_labels.as_ref());
+                    selects(selector.match_labels.as_ref(), 1);
                 } else {
                     // That of the clients, who are let out to the gateway.
                     let way_out = spec.egress.iter().flatten().flat_map(|rule| &rule.to);
                     let peer = way_out.flatten().last().expect("there is a way out");
                     let selector = peer.pod_selector.as_ref();
-                    selects(selector.and_then(|s| s.match_labels.as_ref()));
+                    selects(selector.and_then(|s| s.match_labels.as_ref()), 1);
                 }
             }
-            Object::ClusterRole(_)
-            | Object::ClusterRoleBinding(_)
-            | Object::ConfigMap(_)
-            | Object::CronJob(_)
-            | Object::Deployment(_)
-            | Object::Job(_)
-            | Object::PersistentVolumeClaim(_)
-            | Object::ServiceAccount(_) => {}
+            _ => {}
         }
     }
 }
 
-/// The gateway may ask the API server whether a token stands and for its public keys, and nothing
-/// else.
+/// The pod of `helm test` asks the doctor, as strictly confined as the others.
 #[track_caller]
-pub(super) fn rights(objects: &[Object], pod: &PodSpec) {
-    let account = pod
-        .service_account_name
-        .as_ref()
-        .expect("it has an account");
-    for object in objects {
-        match object {
-            Object::ServiceAccount(made) => {
-                assert_eq!(made.metadata.name.as_ref(), Some(account));
-                assert_eq!(made.automount_service_account_token, Some(false));
-            }
-            Object::ClusterRole(role) => {
-                let rules = serde_json::to_value(&role.rules).expect("rules can be written");
-                let least = serde_json::json!([
-                    {
-                        "apiGroups": ["authentication.k8s.io"],
-                        "resources": ["tokenreviews"],
-                        "verbs": ["create"],
-                    },
-                    { "nonResourceURLs": ["/openid/v1/jwks"], "verbs": ["get"] },
-                ]);
-                assert_eq!(rules, least);
-            }
-            Object::ClusterRoleBinding(binding) => {
-                let bound = objects.iter().any(|object| {
-                    matches!(object, Object::ClusterRole(role)
-                        if role.metadata.name.as_ref() == Some(&binding.role_ref.name))
-                });
-                assert!(bound, "{} is not rendered", binding.role_ref.name);
-                let [subject] = binding.subjects.as_deref().expect("it binds someone") else {
-                    panic!("it binds one")
-                };
-                assert_eq!(subject.name, *account);
-                assert_eq!(subject.namespace.as_deref(), Some("egress"));
-            }
-            Object::ConfigMap(_)
-            | Object::CronJob(_)
-            | Object::Deployment(_)
-            | Object::Job(_)
-            | Object::NetworkPolicy(_)
-            | Object::PersistentVolumeClaim(_)
-            | Object::PodDisruptionBudget(_)
-            | Object::Service(_) => {}
-        }
-    }
+pub(super) fn helm_test(objects: &[Object]) {
+    let pod = objects.iter().find_map(|object| match object {
+        Object::Pod(pod) => Some(pod),
+        _ => None,
+    });
+    let pod = pod.expect("there is a test");
+    let hook = pod.metadata.annotations.as_ref().expect("it is a hook");
+    assert_eq!(hook["helm.sh/hook"], "test");
+    let spec = pod.spec.as_ref().expect("it has a spec");
+    let [container] = spec.containers.as_slice() else {
+        panic!("it does one thing")
+    };
+    is_apart_from_its_node(spec);
+    is_restricted(spec, container);
+    is_a_command(container);
+    assert_eq!(container.args.as_ref().expect("arguments")[0], "doctor");
 }
 
 /// Every path that the gateway is told of is mounted, and is writable only if it must be.
@@ -129,8 +109,12 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
         panic!("there is one listener")
     };
     let tls = listener.tls.as_ref().expect("it has TLS");
-    for path in tls.files().expect("it is in files") {
-        assert_private(mounted(path));
+    match &tls.source {
+        CertificateSource::Files { certificate, key } => {
+            assert_private(mounted(certificate));
+            assert_private(mounted(key));
+        }
+        CertificateSource::Signer { names, .. } => assert_eq!(names.len(), 4),
     }
     let [issuer] = gateway.issuers.as_slice() else {
         panic!("there is one issuer")
@@ -150,9 +134,14 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
         let (volume, read_only) = mounted(path.as_ref().expect("a path is given"));
         assert!(volume.projected.is_some() && read_only);
     }
-    let [ResourceSource::Directory(policies)] = gateway.resources.as_slice() else {
-        panic!("the policies are in one directory")
-    };
+    let policies = gateway.resources.iter().find_map(|source| {
+        if let ResourceSource::Directory(directory) = source {
+            Some(directory)
+        } else {
+            None
+        }
+    });
+    let policies = policies.expect("files may be added");
     let (volume, read_only) = mounted(policies);
     assert!(read_only);
     let name = volume.config_map.as_ref().map(|map| &map.name);
@@ -163,19 +152,18 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
         panic!("the state is in a directory")
     };
     assert!(!mounted(state).1);
-    let CaSource::Directory(ca) = &gateway.ca else {
-        panic!("the CA is in a directory")
-    };
-    let (volume, read_only) = mounted(ca);
-    if volume.secret.is_some() {
-        assert_private((volume, read_only));
-    } else {
-        let claim = volume.persistent_volume_claim.as_ref();
-        let claim = claim.expect("the root outlives the pod");
-        assert!(!read_only);
-        for object in objects {
-            if let Object::PersistentVolumeClaim(made) = object {
-                assert_eq!(made.metadata.name.as_ref(), Some(&claim.claim_name));
+    if let CaSource::Directory(ca) = &gateway.ca {
+        let (volume, read_only) = mounted(ca);
+        if volume.secret.is_some() {
+            assert_private((volume, read_only));
+        } else {
+            let claim = volume.persistent_volume_claim.as_ref();
+            let claim = claim.expect("the root outlives the pod");
+            assert!(!read_only);
+            for object in objects {
+                if let Object::PersistentVolumeClaim(made) = object {
+                    assert_eq!(made.metadata.name.as_ref(), Some(&claim.claim_name));
+                }
             }
         }
     }
