@@ -219,6 +219,46 @@ async fn a_client_whose_body_stands_still_is_told_so() -> anyhow::Result<()> {
     nothing_is_left(&bed, 0).await
 }
 
+/// An API that neither reads an upload nor answers is at fault, and not the client, which sends as much as it may.
+#[rstest]
+#[tokio::test]
+async fn an_api_that_does_not_read_an_upload_is_told_so(
+    #[values(Protocol::Http1, Protocol::Http2)] upstream: Protocol,
+    #[values(Protocol::Http1, Protocol::Http2)] client: Protocol,
+    #[values(100_000, 8 << 20)] size: usize,
+) -> anyhow::Result<()> {
+    let mut bed = impatient().await?;
+    bed.api.speak(upstream);
+    bed.api.misbehave(Some(Misbehaviour::StallBeforeBody));
+    let mut session = bed.client().over(client).open(HOST).await?;
+    let mut request = Request::new(http_body_util::Full::new(Bytes::from(vec![b'x'; size])));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = format!("https://{HOST}/some").parse()?;
+    let answer = soon("an answer", session.send(request)).await??;
+    let record = bed.record().await?;
+    assert_eq!(record["outcome"], "failed", "{record}");
+    assert_eq!(record["blame"], "upstream", "{record}");
+    let detail = record["detail"].as_str().unwrap_or_default();
+    match record["reason"].as_str() {
+        // It has all of it, as far as anybody can see.
+        Some("upstream_timeout") => {
+            assert!(detail.contains("limits.responseTimeout"), "{record}");
+            assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        }
+        Some("upstream_broken") => {
+            assert!(detail.contains("limits.bodyIdleTimeout"), "{record}");
+            assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+        }
+        _ => panic!("{record}"),
+    }
+    if size > 1 << 20 {
+        assert_eq!(record["reason"], "upstream_broken", "{record}");
+    }
+    drop(session);
+    assert_eq!(bed.gateway.stop().await?.len(), 1);
+    Ok(())
+}
+
 /// No client connection is open any more, and upstream no more than rests in the pool.
 async fn nothing_is_left(bed: &TestBed, stalled: usize) -> anyhow::Result<()> {
     let series = "countersign_client_connections{listener=\"proxy\"} ";

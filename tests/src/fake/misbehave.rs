@@ -15,6 +15,8 @@ pub enum Misbehaviour {
     StallBeforeTls,
     /// Reads the request and never answers.
     Stall,
+    /// Reads the head of the request, nothing of its body, and never answers.
+    StallBeforeBody,
     /// Sends a head and half a body, then nothing more.
     StallInBody,
     /// Speaks plain text where TLS belongs.

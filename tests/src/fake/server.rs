@@ -357,6 +357,11 @@ async fn exchange<A: Api>(
             exchange.read().await;
             std::future::pending().await
         }
+        Some(Misbehaviour::StallBeforeBody) => {
+            // Dropping it would be an answer over HTTP/2.
+            let _unread = exchange;
+            std::future::pending().await
+        }
         Some(Misbehaviour::ResetInBody) => {
             exchange.read().await;
             Ok(Response::new(body::broken(Then::Fail)))

@@ -44,6 +44,8 @@ pub struct ConnectionState {
     violation: OnceLock<Violation>,
     shed: OnceLock<Shed>,
     overrun: OnceLock<Overrun>,
+    /// Whether the library's own response to what is no request was held back.
+    owed: AtomicBool,
     /// Whether the record of a request says why the connection ended.
     explained: AtomicBool,
     /// The requests that came over HTTP/2.
@@ -73,6 +75,7 @@ impl ConnectionState {
             violation: OnceLock::new(),
             shed: OnceLock::new(),
             overrun: OnceLock::new(),
+            owed: AtomicBool::new(false),
             explained: AtomicBool::new(false),
             streams: Streams::default(),
         })
@@ -189,6 +192,16 @@ impl ConnectionState {
     /// Why nothing more is read from the client, if so.
     pub fn has_overrun(&self) -> Option<Overrun> {
         self.overrun.get().copied()
+    }
+
+    /// Records that the client is owed a response to what it sent, which is no request.
+    pub(super) fn owe(&self) {
+        self.owed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client is owed a response to what it sent, which is no request.
+    pub fn is_owed(&self) -> bool {
+        self.owed.load(Ordering::Relaxed)
     }
 
     /// The record of a request says why the connection ended.

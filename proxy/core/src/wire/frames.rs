@@ -2,7 +2,7 @@
 //!
 //! A block can be split into any number of CONTINUATION frames, and a frame into any number of reads.
 //! This follows the bytes that hyper is about to read, to know whether a block has begun and is
-//! incomplete. It changes nothing, and leaves errors to hyper.
+//! incomplete, and how long it is. It changes nothing, and leaves errors to hyper.
 
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
 const PREFACE: u32 = 24;
@@ -21,14 +21,17 @@ const END_HEADERS: u8 = 4;
 /// A stream's number without the reserved bit.
 const STREAM: u32 = u32::MAX >> 1;
 
-/// The position in a client's bytes.
+/// The position in the bytes of a peer.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     state: State,
     /// Whether the preface and the first SETTINGS frame, with which each connection begins, have come.
     greeted: bool,
     /// Whether a block continues in the next frame.
     open: bool,
+    /// How long the current block is so far, and the longest since that was asked, in bytes as they are sent.
+    length: usize,
+    longest: usize,
     /// How many blocks are complete.
     blocks: u64,
     /// How many of them opened a stream.
@@ -63,16 +66,35 @@ enum Frame {
 }
 
 impl Frames {
-    /// At the beginning of a connection.
-    pub(super) fn new() -> Self {
+    /// At the beginning of what a client sends.
+    pub(super) fn of_client() -> Self {
+        Self::from(State::Preface(PREFACE))
+    }
+
+    /// At the beginning of what a server sends.
+    pub fn of_server() -> Self {
+        Self::from(State::Header {
+            seen: 0,
+            bytes: [0; FRAME_HEADER],
+        })
+    }
+
+    fn from(state: State) -> Self {
         Self {
-            state: State::Preface(PREFACE),
+            state,
             greeted: false,
             open: false,
+            length: 0,
+            longest: 0,
             blocks: 0,
             opened: 0,
             newest: 0,
         }
+    }
+
+    /// The length of the longest header block since the last call, complete or not, in bytes as they were sent.
+    pub fn take_longest(&mut self) -> usize {
+        std::mem::take(&mut self.longest).max(self.length)
     }
 
     /// Whether something is incomplete: the client's preface, or a header block.
@@ -98,7 +120,7 @@ impl Frames {
     }
 
     /// Follows the next bytes.
-    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+    pub fn follow(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
             match &mut self.state {
                 State::Preface(left) | State::Payload { left, .. } => {
@@ -126,10 +148,12 @@ impl Frames {
             && seen == FRAME_HEADER
         {
             let [high, middle, low, kind, flags, stream @ ..] = bytes;
-            self.state = State::Payload {
-                left: u32::from_be_bytes([0, high, middle, low]),
-                frame: Frame::of(kind, flags, u32::from_be_bytes(stream)),
-            };
+            let left = u32::from_be_bytes([0, high, middle, low]);
+            let frame = Frame::of(kind, flags, u32::from_be_bytes(stream));
+            if let Frame::Block { .. } = frame {
+                self.length += left as usize;
+            }
+            self.state = State::Payload { left, frame };
         }
         match self.state {
             State::Preface(0) => {}
@@ -147,6 +171,9 @@ impl Frames {
             Frame::Block { stream, last } => {
                 self.open = !last;
                 self.blocks += u64::from(last);
+                if last {
+                    self.longest = self.longest.max(std::mem::take(&mut self.length));
+                }
                 // Others are trailers.
                 if last && stream > self.newest {
                     self.newest = stream;
@@ -212,7 +239,7 @@ mod tests {
     ) {
         let bytes = [greeting(), sent].concat();
         for step in [1, 7, bytes.len()] {
-            let mut frames = Frames::new();
+            let mut frames = Frames::of_client();
             bytes.chunks(step).for_each(|piece| frames.follow(piece));
             assert_eq!(frames.within_head(), within_head, "in steps of {step}");
         }
@@ -221,7 +248,7 @@ mod tests {
     #[test]
     fn a_greeting_is_due_until_its_settings_are_whole() {
         let greeting = greeting();
-        let mut frames = Frames::new();
+        let mut frames = Frames::of_client();
         for byte in &greeting {
             assert!(frames.within_head());
             frames.follow(&[*byte]);
@@ -230,8 +257,27 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_block_of_a_server_is_known_once() {
+        let mut frames = Frames::of_server();
+        assert_eq!(frames.take_longest(), 0);
+        let sent = [
+            frame(SETTINGS, 0, 6),
+            frame(HEADERS, 0, 100),
+            frame(CONTINUATION, END_HEADERS, 50),
+            frame(DATA, 0, 200),
+            frame(HEADERS, END_HEADERS, 20),
+        ]
+        .concat();
+        sent.chunks(7).for_each(|piece| frames.follow(piece));
+        assert_eq!(frames.take_longest(), 150);
+        assert_eq!(frames.take_longest(), 0);
+        frames.follow(&frame(HEADERS, 0, 90)[..30]);
+        assert_eq!(frames.take_longest(), 90);
+    }
+
+    #[test]
     fn blocks_are_counted_once_each() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::of_client();
         frames.follow(&greeting());
         for _ in 0..3 {
             frames.follow(&frame(HEADERS, 0, 3));

@@ -47,6 +47,8 @@ pin_project! {
         // How much was read since other tasks had their turn.
         piece: usize,
         writes: Writes,
+        // How many requests had begun when their responses were all sent.
+        settled: u32,
         half_closed: Option<Box<HalfClosed>>,
         linger: Option<Box<Linger>>,
     }
@@ -90,6 +92,7 @@ impl<IO> ClientStream<IO> {
             meter: None,
             piece: 0,
             writes: Writes::new(limit),
+            settled: 0,
             half_closed: None,
             linger: None,
         }
@@ -110,7 +113,7 @@ impl<IO> ClientStream<IO> {
     #[must_use]
     pub fn with_frames(mut self, limit: Duration) -> Self {
         self.writes.follow_frames();
-        self.watch(Position::Http2(Frames::new()), limit)
+        self.watch(Position::Http2(Frames::of_client()), limit)
     }
 
     fn watch(mut self, place: Position, limit: Duration) -> Self {
@@ -261,6 +264,26 @@ impl<IO: AsyncWrite> ClientStream<IO> {
         }
     }
 
+    /// Whether what is about to be written is a response of the library's own, to what it could not read: no request
+    /// waits for one. It says nothing of why, so it is held back, and the connection's server answers instead.
+    fn holds_back(self: Pin<&mut Self>) -> bool {
+        let this = self.project();
+        let http1 = this
+            .heads
+            .as_ref()
+            .is_some_and(|heads| matches!(heads.place, Position::Http1 { .. }));
+        let state = this.connection_state;
+        let held = http1
+            && state.is_http()
+            && state.is_idle()
+            && state.streams.begun() == *this.settled
+            && this.half_closed.is_none();
+        if held {
+            state.owe();
+        }
+        held
+    }
+
     /// Before any write: completes a partial interim response.
     fn poll_write_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
@@ -362,6 +385,9 @@ impl<IO: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<IO> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.as_mut().holds_back() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write(context, bytes);
@@ -375,11 +401,17 @@ impl<IO: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<IO> {
         let polled = this.stream.poll_flush(context);
         if polled.is_ready() {
             this.connection_state.wrote(true);
+            if this.connection_state.is_idle() {
+                *this.settled = this.connection_state.streams.begun();
+            }
         }
         this.writes.watch(context, this.connection_state, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection_state.is_owed() {
+            return Poll::Ready(Ok(()));
+        }
         // A connection that is being closed has no next request.
         ready!(self.as_mut().poll_write_ready(context))?;
         ready!(self.as_mut().poll_rest(context))?;
@@ -393,6 +425,9 @@ impl<IO: AsyncRead + AsyncWrite> AsyncWrite for ClientStream<IO> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.as_mut().holds_back() {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         ready!(self.as_mut().poll_write_ready(context))?;
         let this = self.project();
         let polled = this.stream.poll_write_vectored(context, slices);

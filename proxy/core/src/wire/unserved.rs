@@ -9,10 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
+const COMPRESSION_ERROR: u32 = 9;
+
+/// What h2 says in GOAWAY of a head that it does not read to its end. Its error does not say it.
+const TOO_LARGE: [&[u8]; 2] = [b"header_list_way_too_large", b"too_many_continuations"];
+
+/// How much of a frame is looked at: GOAWAY has a stream's number and a code before its text.
+const LOOKED_AT: usize = 8 + TOO_LARGE[0].len();
 
 /// Why a request was not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +44,8 @@ pub struct Streams {
     malformed: AtomicU32,
     /// Responses, or ends of them, that are a head alone.
     heads: AtomicU32,
+    /// Whether the connection was ended because of a head that is much too large.
+    too_large: AtomicBool,
     /// Whether frames wait to be sent.
     blocked: AtomicBool,
     /// Whether the client sends nothing any more.
@@ -61,6 +71,16 @@ impl Streams {
     /// The client has closed its side.
     pub(super) fn left(&self) {
         self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// How many requests a handler got.
+    pub(super) fn begun(&self) -> u32 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection was ended because of a head that is much too large.
+    pub fn ended_by_head(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
     }
 
     /// Why hyper ended the connection without an error, although nobody told it to and the client was there. To be
@@ -120,15 +140,26 @@ impl Unserved {
 }
 
 /// Follows the frames that are sent to a client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SentFrames {
     header: [u8; FRAME_HEADER],
     /// How much of the frame was sent.
     sent: usize,
-    /// The error code in an `RST_STREAM` frame.
-    code: u32,
+    /// The beginning of an `RST_STREAM` or GOAWAY frame.
+    payload: [u8; LOOKED_AT],
     /// The stream whose response was a head alone, if that was the last head.
     answered: [u8; 4],
+}
+
+impl Default for SentFrames {
+    fn default() -> Self {
+        Self {
+            header: [0; FRAME_HEADER],
+            sent: 0,
+            payload: [0; LOOKED_AT],
+            answered: [0; 4],
+        }
+    }
 }
 
 impl SentFrames {
@@ -142,10 +173,9 @@ impl SentFrames {
             } else {
                 let left = FRAME_HEADER + self.length() - self.sent;
                 let (here, rest) = bytes.split_at(left.min(bytes.len()));
-                if self.header[3] == RST_STREAM {
-                    self.code = here
-                        .iter()
-                        .fold(self.code, |code, byte| code << 8 | u32::from(*byte));
+                if matches!(self.header[3], RST_STREAM | GOAWAY) {
+                    let room = self.payload.iter_mut().skip(self.sent - FRAME_HEADER);
+                    room.zip(here).for_each(|(room, byte)| *room = *byte);
                 }
                 self.sent += here.len();
                 bytes = rest;
@@ -161,17 +191,29 @@ impl SentFrames {
         high << 16 | middle << 8 | low
     }
 
+    /// The number at this place of the payload.
+    fn number(&self, at: usize) -> u32 {
+        let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.copied().map_or(0, u32::from_be_bytes)
+    }
+
     fn complete(&mut self, streams: &Streams) {
         let [_, _, _, kind, flags, stream @ ..] = self.header;
         if kind == HEADERS && flags & END_STREAM != 0 {
             self.answered = stream;
             streams.heads.fetch_add(1, Ordering::Relaxed);
-        } else if kind == RST_STREAM && !(self.code == PROTOCOL_ERROR && self.answered == stream) {
+        } else if kind == RST_STREAM {
+            let code = self.number(0);
             // After its 431, a stream is reset too, if its request has a body.
-            streams.reset(self.code);
+            if code != PROTOCOL_ERROR || self.answered != stream {
+                streams.reset(code);
+            }
+        } else if kind == GOAWAY {
+            let text = self.payload.get(8..self.length()).unwrap_or_default();
+            let too_large = TOO_LARGE.contains(&text) || self.number(4) == COMPRESSION_ERROR;
+            streams.too_large.fetch_or(too_large, Ordering::Relaxed);
         }
         self.sent = 0;
-        self.code = 0;
     }
 }
 
@@ -233,6 +275,30 @@ mod tests {
             let found = (of(Unserved::Malformed), of(Unserved::HeadTooLarge));
             assert_eq!(found, expected, "in steps of {step}");
             assert_eq!(streams.take_unserved(false).count(), 0);
+        }
+    }
+
+    #[rstest]
+    #[case::much_too_large(11, "header_list_way_too_large", true)]
+    #[case::in_too_many_pieces(11, "too_many_continuations", true)]
+    #[case::rest_of_one_that_is_too_large(9, "", true)]
+    #[case::too_many_resets(11, "too_many_resets", false)]
+    #[case::longer(11, "header_list_way_too_large!", false)]
+    #[case::protocol_error(1, "", false)]
+    #[case::in_order(0, "", false)]
+    fn a_head_that_ends_the_connection_is_known(
+        #[case] code: u8,
+        #[case] text: &str,
+        #[case] expected: bool,
+    ) {
+        let payload = [&[0, 0, 0, 1, 0, 0, 0, code], text.as_bytes()].concat();
+        let sent = [frame(HEADERS, 0, 1, b"200"), frame(GOAWAY, 0, 0, &payload)].concat();
+        for step in [1, 7, 1000] {
+            let (streams, mut frames) = (Streams::default(), SentFrames::default());
+            for piece in sent.chunks(step) {
+                frames.follow(piece, &streams);
+            }
+            assert_eq!(streams.ended_by_head(), expected, "in steps of {step}");
         }
     }
 

@@ -110,18 +110,15 @@ impl Intercepted {
             self.closing.clone(),
             serve::Requests {
                 handle: |request| Arc::clone(&handler).handle(request),
-                unserved: |why| broken.record_unserved(why),
+                broken,
                 leaving: context.lifecycle.leaving.clone(),
             },
         );
         let caller = Some(&*session.caller);
         let served = pin!(served);
         let served = within_proof(caller, &context.access.clock, &self.closing, served);
-        if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &connection_state)
-        {
-            broken.record(&connection_state, &error);
-        }
+        // What is wrong with the connection was recorded.
+        drop(served.await);
     }
 
     /// Records that the tunnel was refused or failed.

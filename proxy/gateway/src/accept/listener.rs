@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use countersign_config::model::{self, ListenerMode, Transparency};
 use countersign_core::{
     budget::Purse,
+    files,
     gate::{Gate, Turn},
     reason::Reason,
     slots::{NoPlace, Share, Source},
@@ -44,7 +45,10 @@ const LINGER_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is taken, not ours, or not permitted.
-    #[error("listener `{name}` cannot listen on {address}: {source}")]
+    #[error(
+        "listener `{name}` cannot listen on {address}: {}",
+        files::reason(source)
+    )]
     Bind {
         /// The listener.
         name: String,
@@ -335,17 +339,14 @@ impl Incoming {
             closing.clone(),
             serve::Requests {
                 handle: |request| Arc::clone(&explicit).handle(request),
-                unserved: |why| broken.record_unserved(why),
+                broken,
                 leaving: self.context.lifecycle.leaving.clone(),
             },
         );
         let (served, clock) = (pin!(served), &self.context.access.clock);
         let served = within_proof(certificate.as_deref(), clock, &closing, served);
-        if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &connection_state)
-        {
-            broken.record(&connection_state, &error);
-        }
+        // What is wrong with the connection was recorded.
+        drop(served.await);
     }
 
     fn record_handshake(&self, error: &io::Error, certificate: &ListenerCertificate) {

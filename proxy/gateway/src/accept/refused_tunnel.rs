@@ -6,12 +6,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use countersign_authorize as authorize;
 use countersign_config::model::Target;
 use countersign_core::{
     budget::Purse,
     destination::Authority,
-    wire::{connection_state::ConnectionState, protocol::Protocol},
+    wire::{connection_state::ConnectionState, protocol::Protocol, unserved::Unserved},
 };
 use countersign_identity::Unproven;
 use http::{Request, Response};
@@ -150,12 +151,27 @@ impl RefusedTunnel {
                     let response = refuser.refuse(request);
                     async { response }
                 },
-                unserved: |_| {},
+                broken: Unheard,
                 leaving: context.lifecycle.leaving.clone(),
             },
         );
-        // A client that breaks HTTP is refused for its proof nevertheless.
         drop(served.await);
+    }
+}
+
+/// A client that breaks HTTP is refused for its proof nevertheless, which its record says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unheard;
+
+impl serve::Broken for Unheard {
+    fn unserved(&self, _why: Unserved) {}
+
+    fn ended(
+        &self,
+        _connection_state: &ConnectionState,
+        _error: &hyper::Error,
+    ) -> Option<Response<Bytes>> {
+        None
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use countersign_config::{memory, model::Limits};
 use countersign_core::{
     budget::{Purse, narrow},
@@ -30,7 +31,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::farewell;
-use crate::{lifecycle::Leaving, pipeline::AnswerBody, session::ConnectionMeta};
+use crate::{
+    lifecycle::Leaving,
+    pipeline::AnswerBody,
+    session::{BrokenConnection, ConnectionMeta},
+};
 
 /// The smallest buffer that hyper takes, in bytes.
 const LEAST_HEAD: usize = 8192;
@@ -64,37 +69,64 @@ impl<'r> Room<'r> {
 
 /// What becomes of requests.
 #[derive(Debug, Clone)]
-pub(super) struct Requests<H, U> {
+pub(super) struct Requests<H, B> {
     /// Handles a request.
     pub(super) handle: H,
-    /// Is told of a request that hyper did not hand over.
-    pub(super) unserved: U,
+    /// Is told of what no handler gets.
+    pub(super) broken: B,
     /// Whether each answer is its connection's last.
     pub(super) leaving: Leaving,
+}
+
+/// Records what no handler gets.
+pub(super) trait Broken {
+    /// A request that hyper did not hand over.
+    fn unserved(&self, why: Unserved);
+
+    /// The client broke HTTP, which ends the connection. Returns the response, if it was recorded here.
+    fn ended(
+        &self,
+        connection_state: &ConnectionState,
+        error: &hyper::Error,
+    ) -> Option<Response<Bytes>>;
+}
+
+impl Broken for BrokenConnection<'_> {
+    fn unserved(&self, why: Unserved) {
+        self.record_unserved(why);
+    }
+
+    fn ended(
+        &self,
+        connection_state: &ConnectionState,
+        error: &hyper::Error,
+    ) -> Option<Response<Bytes>> {
+        self.record(connection_state, error)
+    }
 }
 
 /// Serves `requests` on `stream` until the connection is over. `closing` ends it after the requests that
 /// are in progress.
 ///
 /// # Errors
-/// When the client breaks HTTP or stalls; what is in progress has recorded itself.
-pub(super) async fn serve<IO, F, U>(
+/// When the client breaks HTTP or stalls. What needs a record has one.
+pub(super) async fn serve<IO, F, B>(
     stream: IO,
     protocol: Protocol,
     limits: &Limits,
     room: Room<'_>,
     connection_state: Arc<ConnectionState>,
     closing: CancellationToken,
-    requests: Requests<impl Fn(Request<Incoming>) -> F, U>,
+    requests: Requests<impl Fn(Request<Incoming>) -> F, B>,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
-    U: Fn(Unserved),
+    B: Broken,
 {
     let Requests {
         handle,
-        unserved,
+        broken,
         leaving,
     } = requests;
     let counted = Arc::clone(&connection_state);
@@ -138,12 +170,18 @@ where
     match protocol {
         Protocol::Http1 => {
             let stream = stream.with_heads(limits.head_timeout, line_bytes(limits));
-            Box::pin(serve_http1(stream, service, bounds)).await
+            Box::pin(serve_http1(stream, service, bounds, &broken)).await
         }
         Protocol::Http2 => {
             let stream = stream.with_frames(limits.head_timeout);
             let builder = http2(limits, room.purse.is_identified());
-            Box::pin(serve_http2(stream, service, builder, bounds, unserved)).await
+            let served = Box::pin(serve_http2(stream, service, builder, bounds, &broken)).await;
+            served.inspect_err(|error| {
+                if is_worth_telling(error, &connection_state) {
+                    // Frames, and not a response, tell the client.
+                    drop(broken.ended(&connection_state, error));
+                }
+            })
         }
     }
 }
@@ -171,6 +209,7 @@ async fn serve_http1<IO, S>(
     mut stream: ClientStream<IO>,
     service: S,
     bounds: Bounds<'_>,
+    broken: &impl Broken,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -181,30 +220,24 @@ where
             .serve_connection(TokioIo::new(stream), &service)
             .with_upgrades();
         let mut connection = Box::pin(connection);
-        tokio::select! {
+        let result = tokio::select! {
             biased;
-            result = connection.as_mut() => {
-                let overrun = bounds.connection_state.has_overrun();
-                let hung_up = result.as_ref().is_err_and(is_hang_up);
-                if (overrun.is_some() || hung_up)
-                    && let Some(parts) = Pin::into_inner(connection).into_parts()
-                {
-                    let mut stream = parts.io.into_inner();
-                    match overrun {
-                        Some(overrun) => farewell::tell(stream.into_inner(), overrun).await,
-                        // The client may have left.
-                        None => drop(stream.shutdown().await),
-                    }
-                }
-                return result;
-            }
+            result = connection.as_mut() => Some(result),
             () = bounds.over() => {
                 connection.as_mut().graceful_shutdown();
-                return bounds.finish(connection).await;
+                Some(bounds.finish(connection.as_mut()).await)
             }
-            () = bounds.connection_state.paused(PAUSE) => {}
+            () = bounds.connection_state.paused(PAUSE) => None,
+        };
+        let parts = || Pin::into_inner(connection).into_parts();
+        if let Some(result) = result {
+            if let Err(error) = &result {
+                let stream = || parts().map(|parts| parts.io.into_inner());
+                take_leave(error, stream, bounds.connection_state, broken).await;
+            }
+            return result;
         }
-        let Some(parts) = Pin::into_inner(connection).into_parts() else {
+        let Some(parts) = parts() else {
             return Ok(());
         };
         stream = parts.io.into_inner();
@@ -223,13 +256,41 @@ where
     }
 }
 
+/// Records an error that ended a connection, if nothing else does, and tells the client if it can still be told.
+async fn take_leave<IO>(
+    error: &hyper::Error,
+    stream: impl FnOnce() -> Option<ClientStream<IO>>,
+    connection_state: &ConnectionState,
+    broken: &impl Broken,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let told = is_worth_telling(error, connection_state)
+        .then(|| broken.ended(connection_state, error))
+        .flatten();
+    if is_hang_up(error) {
+        if let Some(mut stream) = stream() {
+            // The client may have left.
+            drop(stream.shutdown().await);
+        }
+        return;
+    }
+    let overrun = connection_state.has_overrun();
+    if (overrun.is_some() || connection_state.is_owed())
+        && let Some(stream) = stream()
+    {
+        let told = told.unwrap_or_else(|| farewell::unrecorded(overrun));
+        farewell::tell(stream.into_inner(), told).await;
+    }
+}
+
 /// Serves HTTP/2.
 async fn serve_http2<IO, S>(
     stream: ClientStream<IO>,
     service: S,
     builder: conn::http2::Builder<TokioExecutor>,
     bounds: Bounds<'_>,
-    unserved: impl Fn(Unserved),
+    broken: &impl Broken,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -239,14 +300,18 @@ where
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let streams = &bounds.connection_state.streams;
-    let told = |ends: bool| streams.take_unserved(ends).for_each(&unserved);
+    let told = |ends: bool| {
+        streams
+            .take_unserved(ends)
+            .for_each(|why| broken.unserved(why));
+    };
     let serving = poll_fn(|context| {
         let polled = connection.as_mut().poll(context);
         told(polled.is_ready());
         if matches!(polled, Poll::Ready(Ok(())))
             && let Some(why) = streams.why_ended()
         {
-            unserved(why);
+            broken.unserved(why);
         }
         polled
     });
@@ -320,7 +385,7 @@ impl Bounds<'_> {
 
 /// Whether an error is not recorded elsewhere: the client broke HTTP, or its request head was late.
 /// Responses that it did not read, or that could not be sent, have their own records.
-pub(super) fn is_worth_telling(error: &hyper::Error, connection_state: &ConnectionState) -> bool {
+fn is_worth_telling(error: &hyper::Error, connection_state: &ConnectionState) -> bool {
     connection_state.has_overrun().is_some()
         || !connection_state.has_stalled() && !is_ours(error) && !is_departure(error)
 }

@@ -12,6 +12,7 @@ use countersign_authorize::{self as authorize, Denied, Disposition};
 use countersign_config::{host::Host, memory::TUNNEL, model::Transparency};
 use countersign_core::{
     destination::Authority,
+    files,
     reason::Reason,
     wire::{
         connection_state::ConnectionState,
@@ -131,11 +132,13 @@ impl Transparent {
     /// The original destination, kept for the records; never a listener of this gateway.
     fn original(&mut self, stream: &TcpStream) -> Result<SocketAddr, Refusal> {
         let looped = |detail: String| Refusal::new(Reason::LoopRefused, detail);
-        let original = original_destination(stream, self.steering.transparency).map_err(|error| {
-            looped(format!(
-                "the connection came here directly, or netfilter does not say from where: {error}"
-            ))
-        })?;
+        let original =
+            original_destination(stream, self.steering.transparency).map_err(|error| {
+                looped(format!(
+                    "the connection came here directly, or netfilter does not say from where: {}",
+                    files::reason(&error)
+                ))
+            })?;
         self.meta.original_destination = Some(original);
         let here = stream.local_addr().map(canonical).ok();
         let redirected = self.steering.transparency == Transparency::Redirect;
@@ -255,15 +258,12 @@ impl Transparent {
             self.closing.clone(),
             serve::Requests {
                 handle: |request| Arc::clone(&clear).handle(request),
-                unserved: |why| broken.record_unserved(why),
+                broken,
                 leaving: self.context.lifecycle.leaving.clone(),
             },
         );
-        if let Err(error) = served.await
-            && serve::is_worth_telling(&error, &connection_state)
-        {
-            broken.record(&connection_state, &error);
-        }
+        // What is wrong with the connection was recorded.
+        drop(served.await);
     }
 
     /// A connection without a name goes to its original address if unmatched traffic may pass; otherwise it

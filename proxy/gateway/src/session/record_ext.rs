@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
 use countersign_authorize::{Permit, Received, Snapshot};
 use countersign_core::{
     destination::{Authority, HTTP, HTTPS},
@@ -15,14 +16,16 @@ use countersign_core::{
 };
 use countersign_identity::Caller;
 use countersign_upstream::forward::{ConnectionInfo, Sent};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request::Parts, uri::Scheme};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request::Parts, uri::Scheme,
+};
 
 use super::{ConnectionMeta, Session};
 use crate::{
     observe::{
         CallerPart, Outcome, PolicyPart, Record, Recorder, TargetPart, TraceId, UpstreamPart,
     },
-    refusal::Refusal,
+    refusal::{self, Refusal},
 };
 
 impl Session {
@@ -297,39 +300,47 @@ pub struct BrokenConnection<'c> {
 }
 
 impl BrokenConnection<'_> {
-    /// Records that the client broke HTTP, so that there was no request to answer.
-    pub fn record(self, connection_state: &ConnectionState, error: &hyper::Error) {
+    /// Records that the client broke HTTP, so that there was no request to answer. Returns what the client may be
+    /// told, unless the record of a request says why the connection ended.
+    pub fn record(
+        self,
+        connection_state: &ConnectionState,
+        error: &hyper::Error,
+    ) -> Option<Response<Bytes>> {
         if let Some(overrun) = connection_state.has_overrun() {
             // Within a tunnel, requests that are in progress will say so.
             let in_progress = self.tunnel.is_some() && !connection_state.is_idle();
-            if !in_progress && !connection_state.is_explained() {
-                self.close(overrun.into());
-            }
-            return;
+            let unsaid = !in_progress && !connection_state.is_explained();
+            return unsaid.then(|| self.close(overrun.into()));
         }
-        let way_too_large = || error.to_string().contains("header_list_way_too_large");
-        let (reason, detail) = if error.is_parse_too_large() || way_too_large() {
-            (Reason::HeadTooLarge, HEAD_TOO_LARGE.to_owned())
-        } else if timed_out(error) {
-            let detail = "the head did not arrive within limits.headTimeout".to_owned();
-            (Reason::HeadTimeout, detail)
-        } else {
-            let detail = format!("the client broke HTTP: {}", http_error::sentence(error));
-            (Reason::RequestMalformed, detail)
-        };
-        self.close(Refusal::new(reason, detail));
+        let (reason, detail) =
+            if error.is_parse_too_large() || connection_state.streams.ended_by_head() {
+                (Reason::HeadTooLarge, HEAD_TOO_LARGE.to_owned())
+            } else if is_target_too_long(error) {
+                (Reason::HeadTooLarge, TARGET_TOO_LONG.to_owned())
+            } else if timed_out(error) {
+                let detail = "the head did not arrive within limits.headTimeout".to_owned();
+                (Reason::HeadTimeout, detail)
+            } else {
+                let detail = format!("the client broke HTTP: {}", http_error::sentence(error));
+                (Reason::RequestMalformed, detail)
+            };
+        Some(self.close(Refusal::new(reason, detail)))
     }
 
     /// Records a request that hyper did not hand over.
     pub fn record_unserved(self, why: Unserved) {
-        self.close(match why {
+        let refusal = match why {
             Unserved::Malformed => Refusal::new(Reason::RequestMalformed, MALFORMED),
             Unserved::HeadTooLarge => Refusal::new(Reason::HeadTooLarge, HEAD_TOO_LARGE),
             Unserved::ConnectWithBody => Refusal::new(Reason::RequestMalformed, CONNECT_WITH_BODY),
-        });
+        };
+        // The library has told the client, by a frame.
+        drop(self.close(refusal));
     }
 
-    fn close(self, refusal: Refusal) {
+    /// Records a refusal, and returns the response to it.
+    fn close(self, refusal: Refusal) -> Response<Bytes> {
         let mut record = self.recorder.open();
         record.entered(self.meta);
         if let Some(caller) = self.caller {
@@ -341,15 +352,25 @@ impl BrokenConnection<'_> {
                 target.protocol = protocol.as_str();
             }
         }
+        let response = refusal::answer(&refusal, &record);
         close(record, refusal);
+        response
     }
 }
 
 const HEAD_TOO_LARGE: &str = "the head is larger than limits.headBytes allows (16 KiB before the caller is identified), or has more than 100 headers";
 
+const TARGET_TOO_LONG: &str =
+    "the request's target is longer than 65,534 bytes, which no setting can change";
+
 const MALFORMED: &str = "a request over HTTP/2 was malformed and was reset with PROTOCOL_ERROR before anything else of it was known (RFC 9113, section 8): a pseudo-header such as :path or :authority is invalid, missing or there twice, there is a connection header such as Connection or Transfer-Encoding, Content-Length is wrong, or :protocol is used though extended CONNECT is not offered";
 
 const CONNECT_WITH_BODY: &str = "a CONNECT over HTTP/2 had a Content-Length other than 0, and a CONNECT has no body (RFC 9113, section 8.5): the connection was closed, with whatever else was in progress on it";
+
+/// The library has no other sign of it than its text.
+fn is_target_too_long(error: &hyper::Error) -> bool {
+    error.is_parse() && error.to_string() == "URI too long"
+}
 
 fn timed_out(error: &hyper::Error) -> bool {
     std::error::Error::source(error)

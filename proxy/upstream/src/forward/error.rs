@@ -289,6 +289,9 @@ fn over_bound(error: &hyper::Error) -> Option<String> {
     }
     let mut source = error.source();
     while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return h2_bound(error).map(str::to_owned);
+        }
         if let Some(error) = error.downcast_ref::<io::Error>() {
             let inner = error.get_ref()?;
             if let Some(bound) = inner.downcast_ref::<OverBound>() {
@@ -301,6 +304,18 @@ fn over_bound(error: &hyper::Error) -> Option<String> {
         source = error.source();
     }
     None
+}
+
+/// h2 ends a connection on which a head is much larger than its bound. It tells the cause by its text alone.
+fn h2_bound(error: &h2::Error) -> Option<&'static str> {
+    if !error.is_library() || !error.is_go_away() {
+        return None;
+    }
+    let text = error.to_string();
+    let large = ["header_list_way_too_large", "too_many_continuations"];
+    let too_large = large.iter().any(|known| text.contains(known))
+        || error.reason() == Some(h2::Reason::COMPRESSION_ERROR);
+    too_large.then_some("a head on its connection is many times as large as limits.headBytes")
 }
 
 /// Broken framing is an io error of these kinds, or an error of the library.

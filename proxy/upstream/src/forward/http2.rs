@@ -1,5 +1,7 @@
 //! HTTP/2 connections, each shared by the requests of one pool key.
 
+mod heads;
+
 use std::{
     error::Error as _,
     future::{Future, poll_fn},
@@ -24,9 +26,10 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_rustls::client::TlsStream;
 
+use self::heads::Heads;
 use super::{
     Room,
-    body::RequestBody,
+    body::{BodyMeter, RequestBody},
     error::ForwardError,
     http1::{Failed, settle},
     lock::lock,
@@ -61,6 +64,7 @@ pub(super) struct Http2 {
     uses: AtomicU64,
     /// Whether the upstream has refused a request on it: the next ones use another connection.
     retired: AtomicBool,
+    heads: Heads,
     /// Timers of ended streams, to be reused.
     timers: Mutex<Vec<LazyTimer>>,
     _room: Room,
@@ -76,15 +80,16 @@ impl Http2 {
         room: Room,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Arc<Self>, ForwardError> {
+        let heads = Heads::new(head_bytes);
         let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(heads.wider())
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_WAIT)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(heads.follow(stream)))
             .await
             .map_err(|error| ForwardError::from_hyper(&error, None))?;
         let most_streams = Arc::new(AtomicUsize::new(driver.current_max_send_streams()));
@@ -95,6 +100,7 @@ impl Http2 {
             most_streams: Arc::clone(&most_streams),
             uses: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            heads,
             timers: Mutex::default(),
             _room: room,
         });
@@ -172,7 +178,7 @@ impl Http2 {
             Poll::Ready(Err(mut failed)) => Poll::Ready(Err(Failed {
                 unsent: failed.take_message().map(Box::new),
                 refused: is_refusal(failed.error()),
-                error: ForwardError::from_hyper(failed.error(), watch.request()),
+                error: self.broken(failed.error(), watch.request()),
             })),
             Poll::Pending => watch
                 .poll_head_overdue(cx, timer)
@@ -184,9 +190,40 @@ impl Http2 {
                 self.retired.store(true, Ordering::Release);
             }
         })?;
+        if !self.heads.fit(response.headers()) {
+            return Err(too_large("its head").into());
+        }
         check(response.status(), response.headers())?;
         settle(&mut response);
         Ok((response, watch))
+    }
+}
+
+impl Http2 {
+    /// What an error on one of its streams means.
+    pub(super) fn broken(&self, error: &hyper::Error, request: Option<&BodyMeter>) -> ForwardError {
+        match ForwardError::from_hyper(error, request) {
+            ForwardError::MalformedResponse { .. } if self.heads.were_too_large() => {
+                too_large("its head")
+            }
+            error => error,
+        }
+    }
+
+    /// Checks the trailers of a response.
+    pub(super) fn check_trailers(&self, trailers: &HeaderMap) -> Result<(), ForwardError> {
+        if self.heads.fit(trailers) {
+            return Ok(());
+        }
+        Err(too_large("what it has behind its body"))
+    }
+}
+
+fn too_large(what: &str) -> ForwardError {
+    ForwardError::OverBound {
+        reason: format!(
+            "{what} is larger than limits.headBytes, where HTTP/2 counts 32 bytes more for each field"
+        ),
     }
 }
 

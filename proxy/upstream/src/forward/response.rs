@@ -160,6 +160,12 @@ impl Body for UpstreamBody {
             Poll::Ready(Some(Ok(mut frame))) => {
                 this.watch.progressed();
                 if let Some(trailers) = frame.trailers_mut() {
+                    if let Link::Stream(stream) = &this.link
+                        && let Err(error) = stream.connection().check_trailers(trailers)
+                    {
+                        this.link = Link::Ended;
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     strip_trailers(trailers);
                 }
                 // A body is not polled after its last frame. Nothing follows trailers, though a chunked
@@ -174,8 +180,13 @@ impl Body for UpstreamBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                this.link = Link::Ended;
-                let error = ForwardError::from_hyper(&error, this.watch.request());
+                let request = this.watch.request();
+                let error = match std::mem::replace(&mut this.link, Link::Ended) {
+                    Link::Stream(stream) => stream.connection().broken(&error, request),
+                    Link::Driven(..) | Link::Detached(..) | Link::Ended => {
+                        ForwardError::from_hyper(&error, request)
+                    }
+                };
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending => this.poll_overdue(cx).map(|error| {

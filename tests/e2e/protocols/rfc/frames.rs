@@ -11,6 +11,7 @@ pub(super) const SETTINGS: u8 = 4;
 pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
+pub(super) const CONTINUATION: u8 = 9;
 
 /// Of SETTINGS and PING.
 pub(super) const ACK: u8 = 1;
@@ -103,8 +104,14 @@ pub(super) fn block(fields: Fields<'_>) -> Vec<u8> {
     block
 }
 
-/// HEADERS with 900 fields more, which are 130 KB when they are decoded (RFC 7541, section 6.1).
+/// HEADERS with 900 fields more, which are 130 KB when they are decoded.
 pub(super) fn long_headers(id: u32, fields: Fields<'_>, end: bool) -> Vec<u8> {
+    repeated(id, fields, 900, end)
+}
+
+/// HEADERS with a field so many times more, each of one byte on the wire and 138 when it is decoded (RFC 7541, section
+/// 6.1, and RFC 9113, section 6.5.2).
+pub(super) fn repeated(id: u32, fields: Fields<'_>, times: usize, end: bool) -> Vec<u8> {
     const INDEXED: u8 = 0x40;
     /// The first entry behind the static table.
     const NEWEST: u8 = 0xbe;
@@ -112,9 +119,35 @@ pub(super) fn long_headers(id: u32, fields: Fields<'_>, end: bool) -> Vec<u8> {
     long[0] = INDEXED;
     let mut block = block(fields);
     block.extend(long);
-    block.extend([NEWEST; 900]);
+    block.extend(std::iter::repeat_n(NEWEST, times));
     let flags = END_HEADERS | if end { END_STREAM } else { 0 };
     frame(HEADERS, flags, id, &block)
+}
+
+/// HEADERS and CONTINUATION with a field more, whose value has so many bytes.
+pub(super) fn wide(id: u32, fields: Fields<'_>, bytes: usize, end: bool) -> Vec<u8> {
+    /// The largest frame that everybody takes.
+    const PIECE: usize = 16_384;
+    let mut block = block(fields);
+    block.extend(b"\0\x06x-wide\x7f");
+    let mut rest = bytes - 127;
+    while rest >= 128 {
+        block.push(u8::try_from(rest % 128).expect("seven bits") | 128);
+        rest /= 128;
+    }
+    block.push(u8::try_from(rest).expect("seven bits"));
+    block.resize(block.len() + bytes, b'x');
+    let end = if end { END_STREAM } else { 0 };
+    let pieces = block.chunks(PIECE);
+    let last = pieces.len() - 1;
+    let framed = pieces.enumerate().map(|(at, piece)| {
+        let whole = if at == last { END_HEADERS } else { 0 };
+        match at {
+            0 => frame(HEADERS, end | whole, id, piece),
+            _ => frame(CONTINUATION, whole, id, piece),
+        }
+    });
+    framed.collect::<Vec<_>>().concat()
 }
 
 pub(super) fn data(id: u32, bytes: &[u8], end: bool) -> Vec<u8> {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The fields of an honest request, to be followed by others.
-const GET: [(&str, &str); 4] = [
+pub(super) const GET: [(&str, &str); 4] = [
     (":method", "GET"),
     (":scheme", "https"),
     (":path", "/asked"),
@@ -154,20 +154,6 @@ fn unserved_requests() -> Vec<Row> {
                 let bytes = frames::headers(1, &connect, false);
                 let reasons = bench.recorded_of(&mut stream, &bytes, 1).await?;
                 ensure!(reasons == ["request_malformed"], "{reasons:?}");
-            }
-        ),
-        row!(
-            "9110 5.4",
-            "a head of HTTP/2 that is too large leaves a record",
-            |bench| {
-                for (method, ends) in [("GET", true), ("POST", false)] {
-                    bench.forget();
-                    let fields = [(":method", method), GET[1], GET[2], GET[3]];
-                    let mut stream = bench.tunnel(H1, Protocol::Http2).await?;
-                    let bytes = frames::long_headers(1, &fields, ends);
-                    let reasons = bench.recorded_of(&mut stream, &bytes, 1).await?;
-                    ensure!(reasons == ["head_too_large"], "{method}: {reasons:?}");
-                }
             }
         ),
     ]

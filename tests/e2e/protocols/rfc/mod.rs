@@ -14,6 +14,7 @@ mod frames;
 mod framing;
 mod half_close;
 mod http2;
+mod large_heads;
 mod messages;
 mod responses;
 mod scripted;
@@ -79,6 +80,7 @@ fn rows() -> Vec<Row> {
         responses::rows(),
         connect::rows(),
         http2::rows(),
+        large_heads::rows(),
     ]
     .into_iter()
     .flatten()

@@ -281,7 +281,10 @@ impl Rest {
         } else {
             budget.admit().unwrap()
         };
-        let mut stream = ClientStream::new(server, ConnectionState::new(), 100 * LIMIT)
+        let connection_state = ConnectionState::new();
+        // A handler got the request, and answered it.
+        connection_state.streams.began();
+        let mut stream = ClientStream::new(server, connection_state, 100 * LIMIT)
             .with_heads(LIMIT, 100)
             .charged_by(Meter::new(&purse, 1024));
         let head = format!(
@@ -363,4 +366,29 @@ async fn a_connection_without_a_body_is_closed_at_once(#[case] sent: &str) {
     let start = Instant::now();
     stream.shutdown().await.unwrap();
     assert!(start.elapsed().is_zero());
+}
+
+/// hyper's own response to what it could not read is kept from the client; that of a handler is not.
+#[tokio::test]
+async fn a_response_that_nobody_asked_for_is_held_back() {
+    let (mut client, server) = tokio::io::duplex(256);
+    let connection_state = ConnectionState::new();
+    let mut stream =
+        ClientStream::new(server, Arc::clone(&connection_state), LIMIT).with_heads(LIMIT, 100);
+    let in_flight = connection_state.begin();
+    connection_state.streams.began();
+    stream.write_all(b"one").await.unwrap();
+    drop(in_flight);
+    stream.write_all(b", two").await.unwrap();
+    assert!(!connection_state.is_owed());
+    stream.flush().await.unwrap();
+    stream.write_all(b", and three").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(connection_state.is_owed());
+    let mut stream = stream.into_inner();
+    stream.write_all(b".").await.unwrap();
+    drop(stream);
+    let mut told = String::new();
+    client.read_to_string(&mut told).await.unwrap();
+    assert_eq!(told, "one, two.");
 }

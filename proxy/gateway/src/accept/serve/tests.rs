@@ -6,6 +6,23 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 
 use super::*;
+use crate::accept::refused_tunnel::Unheard;
+
+/// Keeps what it is told of.
+#[derive(Default)]
+struct Heard(std::cell::RefCell<Vec<Unserved>>);
+
+impl Broken for &Heard {
+    fn unserved(&self, why: Unserved) {
+        self.0.borrow_mut().push(why);
+    }
+
+    fn ended(&self, _: &ConnectionState, _: &hyper::Error) -> Option<Response<Bytes>> {
+        let mut response = Response::new(Bytes::from_static(b"why"));
+        *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
+        Some(response)
+    }
+}
 
 /// Serves one side of a pipe, answering each request with its path.
 async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hyper::Error> {
@@ -30,7 +47,7 @@ async fn echo(stream: DuplexStream, closing: CancellationToken) -> Result<(), hy
         closing,
         Requests {
             handle,
-            unserved: |_| {},
+            broken: Unheard,
             leaving: Leaving::default(),
         },
     )
@@ -188,7 +205,7 @@ async fn t63_a_stranger_is_given_up_soon(
         CancellationToken::new(),
         Requests {
             handle,
-            unserved: |_| {},
+            broken: Unheard,
             leaving: Leaving::default(),
         },
     );
@@ -233,7 +250,7 @@ async fn a_client_that_does_not_answer_pings_has_left() {
         CancellationToken::new(),
         Requests {
             handle: |_| async { Response::new(AnswerBody::empty()) },
-            unserved: |_| {},
+            broken: Unheard,
             leaving: Leaving::default(),
         },
     );
@@ -250,7 +267,7 @@ async fn requests_that_no_handler_gets_are_told_of() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let connection_state = ConnectionState::new();
     let (limits, purse, slot) = (Limits::default(), Purse::unshared(), proven());
-    let told = std::cell::RefCell::new(Vec::new());
+    let told = Heard::default();
     let served = serve(
         server,
         Protocol::Http2,
@@ -263,7 +280,7 @@ async fn requests_that_no_handler_gets_are_told_of() {
         CancellationToken::new(),
         Requests {
             handle: |_| async { Response::new(AnswerBody::empty()) },
-            unserved: |why| told.borrow_mut().push(why),
+            broken: &told,
             leaving: Leaving::default(),
         },
     );
@@ -279,5 +296,66 @@ async fn requests_that_no_handler_gets_are_told_of() {
     };
     let (ended, ()) = futures_util::join!(served, stay);
     ended.unwrap();
-    assert_eq!(told.into_inner(), [Unserved::Malformed; 2]);
+    assert_eq!(told.0.into_inner(), [Unserved::Malformed; 2]);
+}
+
+/// What hyper cannot read is answered as the record of it says, after whatever was answered before.
+#[rstest]
+#[case::no_request("nonsense\r\n\r\n", 0)]
+#[case::a_bad_header("GET /a HTTP/1.1\r\nHost: h\r\n: b\r\n\r\n", 0)]
+#[case::behind_a_request("GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\na b\r\n\r\n", 1)]
+#[case::behind_two(
+    "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\nG(T /c HTTP/1.1\r\n\r\n",
+    2
+)]
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_is_answered_as_its_record_says(
+    #[case] sent: &str,
+    #[case] served_before: usize,
+) {
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    let connection_state = ConnectionState::new();
+    let requests = Arc::clone(&connection_state);
+    let handle = move |_: Request<Incoming>| {
+        let in_flight = requests.begin();
+        async move { Response::new(AnswerBody::whole(Bytes::from_static(b"yes"), in_flight)) }
+    };
+    let (limits, purse, slot) = (Limits::default(), Purse::unshared(), proven());
+    let told = Heard::default();
+    let served = serve(
+        server,
+        Protocol::Http1,
+        &limits,
+        Room {
+            slot: &slot,
+            purse: &purse,
+        },
+        connection_state,
+        CancellationToken::new(),
+        Requests {
+            handle,
+            broken: &told,
+            leaving: Leaving::default(),
+        },
+    );
+    let talk = async {
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        seen
+    };
+    let (served, seen) = futures_util::join!(served, talk);
+    served.unwrap_err();
+    assert_eq!(
+        seen.matches("HTTP/1.1 200 ").count(),
+        served_before,
+        "{seen}"
+    );
+    assert_eq!(
+        seen.matches("HTTP/1.1 ").count(),
+        served_before + 1,
+        "{seen}"
+    );
+    assert!(seen.contains("HTTP/1.1 418 I'm a teapot\r\n"), "{seen}");
+    assert!(seen.ends_with("connection: close\r\n\r\nwhy"), "{seen}");
 }

@@ -56,6 +56,11 @@ impl StreamPermit {
         self.connection.address()
     }
 
+    /// The connection that it is a stream of.
+    pub(in crate::forward) fn connection(&self) -> &Http2 {
+        &self.connection
+    }
+
     /// Sends a request and waits for the head of its response.
     pub(in crate::forward) async fn send(
         &mut self,
