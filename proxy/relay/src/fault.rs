@@ -268,6 +268,11 @@ impl Fault {
         }
     }
 
+    /// Whether it says only that a connection has ended.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::Closed | Self::Broken(_))
+    }
+
     /// Whether the gateway was reached, and refused the pod.
     pub(super) fn is_rejection(&self) -> bool {
         matches!(self, Self::Rejected(_))

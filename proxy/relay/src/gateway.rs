@@ -118,8 +118,14 @@ impl Gateway {
     }
 
     /// Records what an exchange showed about the gateway. A new cause is logged at once, a repeated one not.
+    ///
+    /// A gateway closes the connections of a pod that it refuses. So the end of one does not replace the refusal, which
+    /// says why.
     pub(super) fn tell(&self, result: Result<(), Fault>) {
         let fault = result.err();
+        if fault.as_ref().is_some_and(Fault::is_end) && self.refuses() {
+            return;
+        }
         let was_well = self.well.swap(fault.is_none(), Ordering::Relaxed);
         let before = std::mem::replace(&mut *lock(&self.fault), fault.clone());
         let (name, address) = (&self.name, self.address);
@@ -135,6 +141,10 @@ impl Gateway {
         } else {
             tracing::warn!(gateway = %name, %address, cause, %error, "the gateway fails");
         }
+    }
+
+    fn refuses(&self) -> bool {
+        lock(&self.fault).as_ref().is_some_and(Fault::is_rejection)
     }
 
     /// A connection has ended: broken, or closed cleanly.
@@ -252,4 +262,62 @@ impl fmt::Debug for Gateway {
 /// The state behind these locks is consistent even after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use rstest::rstest;
+
+    use super::{
+        super::{
+            fault::{PROXY_STATUS, Rejection},
+            proof::Proof,
+        },
+        *,
+    };
+
+    async fn gateway() -> Arc<Gateway> {
+        let proof = Proof::Token("/nowhere".into());
+        let dialer = Dialer::new(None, proof).await.unwrap();
+        let name = "gateway.example:3128".parse().unwrap();
+        let address = ([127, 0, 0, 1], 3128).into();
+        Gateway::new(name, address, Arc::new(dialer), Arc::default())
+    }
+
+    fn refusal() -> Fault {
+        let told = "countersign; error=http_request_denied; details=\"identity_audience; 0198\"";
+        let response = Response::builder().status(407).header(PROXY_STATUS, told);
+        Fault::Rejected(Rejection::of(&response.body(()).unwrap()).unwrap())
+    }
+
+    /// Which of the two the watch sees first is chance.
+    #[rstest]
+    #[case::closed(Fault::Closed)]
+    #[case::broken(Fault::Broken("reset".to_owned()))]
+    #[tokio::test]
+    async fn the_end_of_a_refused_pods_connection_does_not_hide_the_refusal(#[case] end: Fault) {
+        for by_the_connection in [false, true] {
+            let gateway = gateway().await;
+            let ends = |fault| {
+                if by_the_connection {
+                    gateway.connection_ended(Some(fault));
+                } else {
+                    gateway.tell(Err(fault));
+                }
+            };
+            ends(end.clone());
+            assert_eq!(gateway.fault().unwrap().cause(), end.cause());
+            gateway.tell(Err(refusal()));
+            ends(end.clone());
+            assert_eq!(gateway.fault().unwrap().cause(), "identity_audience");
+            // What else is wrong is told, and what is over is over.
+            ends(Fault::Refused);
+            assert_eq!(gateway.fault().unwrap().cause(), "connection-refused");
+            gateway.tell(Err(refusal()));
+            gateway.tell(Ok(()));
+            ends(end.clone());
+            assert_eq!(gateway.fault().unwrap().cause(), end.cause());
+        }
+    }
 }
