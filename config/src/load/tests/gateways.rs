@@ -42,6 +42,15 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
     "listeners: [{ name: a, address: \"127.0.0.1:1\" }, { name: b, address: \"127.0.0.1:1\" }]",
     "duplicate-listener"
 )]
+#[case::the_admin_endpoints_port("observe: { admin: \"127.0.0.1:3128\" }", "duplicate-listener")]
+#[case::the_admin_endpoints_port_at_any_address(
+    "observe: { admin: \"0.0.0.0:3128\" }",
+    "duplicate-listener"
+)]
+#[case::the_port_that_the_admin_endpoint_has_by_itself(
+    "listeners: [{ name: a, address: \"127.0.0.1:9901\" }]",
+    "duplicate-listener"
+)]
 #[case::mode(
     "listeners: [{ name: a, address: \"127.0.0.1:0\", mode: socks }]",
     "unknown-value"
