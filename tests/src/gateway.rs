@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     client::{Client, Ledger},
     environment::Environment,
+    sentences::is_told_in_sentences,
 };
 
 /// Statuses are written as soon as they are known.
@@ -180,7 +181,7 @@ impl Gateway {
     }
 }
 
-/// One request, one record, and one count: holds for every test with a gateway.
+/// One request, one record, and one count, all told in sentences: holds for every test with a gateway.
 impl Drop for Gateway {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -188,6 +189,8 @@ impl Drop for Gateway {
         }
         let (counted, records) = self.accounts();
         assert_eq!(counted, records.len() as u64, "metrics and records differ");
+        let events = self.events();
+        records.iter().chain(&events).for_each(is_told_in_sentences);
         let ids: HashSet<_> = records.iter().map(|record| &record["id"]).collect();
         assert_eq!(ids.len(), records.len(), "an id is there twice");
         for (address, sent) in self.ledger.counts() {

@@ -25,6 +25,7 @@ pub mod process;
 mod random;
 pub mod redis;
 pub mod resources;
+pub mod sentences;
 pub mod structural;
 
 /// The definitions of the four kinds.

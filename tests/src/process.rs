@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{client::Client, environment::Environment};
+use crate::{client::Client, environment::Environment, sentences::shows_a_number};
 
 /// The longest that the process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -96,6 +96,19 @@ impl Deref for Process {
 impl DerefMut for Process {
     fn deref_mut(&mut self) -> &mut Program {
         &mut self.program
+    }
+}
+
+/// What a process says is for people.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = printed.lines();
+        let told = lines.find(|line| shows_a_number(line));
+        assert_eq!(told, None, "the number of a system's error");
     }
 }
 

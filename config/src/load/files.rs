@@ -212,7 +212,11 @@ fn unreadable(path: &Path, error: &io::Error, findings: &Findings) {
         Severity::Error,
         path,
         "unreadable",
-        &format!("{} cannot be read: {error}", shown::path(path)),
+        &format!(
+            "{} cannot be read: {}",
+            shown::path(path),
+            shown::io_error(error)
+        ),
         "check that it exists and that this process can read it",
         findings,
     );

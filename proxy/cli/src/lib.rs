@@ -36,7 +36,7 @@ pub use countersign_core::environment;
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use countersign_config::shown::{disturbs_lines, escaped, escaped_lines};
+use countersign_config::shown::{disturbs_lines, escaped, escaped_lines, without_numbers};
 
 /// Gives pods access to HTTP APIs without giving them secrets.
 #[derive(Debug, Parser)]
@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
 fn error_text(error: &anyhow::Error) -> String {
     let mut causes = error.chain().map(|cause| match cause.downcast_ref() {
         Some(files::Listed(lines)) => escaped_lines(lines.trim_end()).into_owned(),
-        None => escaped(&cause.to_string()).into_owned(),
+        None => escaped(&without_numbers(&cause.to_string())).into_owned(),
     });
     let mut text = format!("Error: {}\n", causes.next().unwrap_or_default());
     for (index, cause) in causes.enumerate() {

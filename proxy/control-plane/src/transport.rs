@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, sync::Arc};
 
-use countersign_core::{redact::redact, tls_error};
+use countersign_core::{files, redact::redact, tls_error};
 use reqwest::{Response, Url};
 use zeroize::Zeroizing;
 
@@ -114,6 +114,14 @@ pub fn sentence(error: reqwest::Error) -> String {
         .find_map(|cause| cause.downcast_ref::<io::Error>());
     if let Some(error) = system.filter(|error| error.kind() != io::ErrorKind::Other) {
         return error.kind().to_string();
+    }
+    let within = |error: &&io::Error| {
+        error
+            .get_ref()
+            .is_some_and(<dyn Error + Send + Sync>::is::<io::Error>)
+    };
+    if let Some(error) = system.filter(within) {
+        return files::reason(error);
     }
     let said = texts().next_back().unwrap_or_else(|| error.to_string());
     if error.is_connect() {

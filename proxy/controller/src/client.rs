@@ -23,8 +23,19 @@ pub(crate) enum ClientError {
     #[error("{0} is not a usable URL of an API server")]
     Url(String),
     /// The roots cannot be used.
-    #[error("no client for the API server: {0}")]
+    #[error("no client for the API server can be made: {}", unusable(.0))]
     Kube(#[from] kube::Error),
+}
+
+/// What is wrong with the parts that a client is made of.
+fn unusable(error: &kube::Error) -> &'static str {
+    match error {
+        kube::Error::RustlsTls(_) => {
+            "the file of its roots (`caFile`) cannot be read, or holds no usable certificates"
+        }
+        kube::Error::Auth(_) => "its token cannot be used",
+        _ => "its URL cannot be used, or a proxy that the environment names for it",
+    }
 }
 
 /// The client's own token cannot be read now.

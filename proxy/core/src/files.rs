@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_types::shown;
 use rustix::fs::OFlags;
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -51,10 +52,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 /// What is wrong with a file, in words: ours, or the system's without its number.
 pub fn reason(error: &io::Error) -> String {
-    match error.get_ref() {
-        Some(ours) => ours.to_string(),
-        None => error.kind().to_string(),
-    }
+    shown::io_error(error)
 }
 
 /// The content of a regular file of at most 4 MiB, read on this thread: at start, or where no

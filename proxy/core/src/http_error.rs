@@ -175,11 +175,8 @@ fn clause(error: &(dyn Error + 'static)) -> String {
         return tls_error::sentence(error);
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        return match error.get_ref() {
-            // The library's own errors come in this form too.
-            Some(inner) => clause_of(&inner.to_string()),
-            None => clause_of(&files::reason(error)),
-        };
+        // The library's own errors come in this form too.
+        return clause_of(&files::reason(error));
     }
     clause_of(&error.to_string())
 }

@@ -29,6 +29,7 @@ use countersign_config::{
 use countersign_core::{
     budget::{self, Budget},
     clock::Clock,
+    files,
     metrics::Metrics,
     slots::{Bounds, Shed, Slots},
 };
@@ -78,10 +79,13 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// No thread to accept connections can be had.
-    #[error("cannot start the thread that accepts connections: {0}")]
+    #[error("cannot start the thread that accepts connections: {}", files::reason(.0))]
     Acceptor(std::io::Error),
     /// The admin endpoint cannot be bound.
-    #[error("the admin endpoint cannot listen on {address}: {source}")]
+    #[error(
+        "the admin endpoint cannot listen on {address}: {}",
+        files::reason(source)
+    )]
     Admin {
         /// Its address.
         address: SocketAddr,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use countersign_core::clock::in_words;
+use countersign_core::{clock::in_words, files};
 use jiff::Timestamp;
 
 use super::svid::{BundleError, SvidError};
@@ -212,7 +212,7 @@ pub enum SetupError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A file of roots cannot be read.
-    #[error("issuer {issuer}: cannot read {}: {source}", file.display())]
+    #[error("issuer {issuer}: cannot read {}: {}", file.display(), files::reason(source))]
     CaFile {
         /// The issuer's name.
         issuer: String,

@@ -28,6 +28,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_core::{
     clock::Clock,
+    files,
     slots::{Bounds, Slot, Slots},
     wire::listen::listen_with,
 };
@@ -60,7 +61,7 @@ pub enum StartError {
     #[error("{0}")]
     GatewayCa(String),
     /// It cannot listen on an address.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {}", files::reason(source))]
     Bind {
         /// The address.
         address: SocketAddr,

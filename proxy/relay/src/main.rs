@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use countersign_relay::command::RelayCommand;
-use countersign_types::shown::escaped;
+use countersign_types::shown::{escaped, without_numbers};
 
 #[derive(Debug, Parser)]
 #[command(name = "countersign-relay", version, max_term_width = 100)]
@@ -16,6 +16,7 @@ struct Cli {
 fn main() -> ExitCode {
     Cli::parse().relay.run().unwrap_or_else(|error| {
         let error = format!("{error:#}");
+        let error = without_numbers(&error);
         // Standard error may be closed.
         drop(writeln!(std::io::stderr(), "Error: {}", escaped(&error)));
         ExitCode::FAILURE

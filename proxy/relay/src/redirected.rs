@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use countersign_core::{
     destination::Authority,
+    files,
     slots::{Share, Slot},
     wire::{
         first_bytes::{self, Detection},
@@ -133,7 +134,7 @@ fn closed(destination: Option<SocketAddr>, error: &RelayError) {
 
 /// The original destination of the client, before the rules of iptables or nftables redirected it.
 fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayError> {
-    let unknown = |error: std::io::Error| RelayError::NoDestination(error.to_string());
+    let unknown = |error: std::io::Error| RelayError::NoDestination(files::reason(&error));
     let socket = SockRef::from(stream);
     let local = stream.local_addr().map_err(unknown)?;
     let original = match local {

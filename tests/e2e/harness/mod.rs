@@ -5,7 +5,6 @@ mod clients;
 mod example;
 mod filesystem;
 mod requests;
-mod sentences;
 mod sockets;
 mod test_bed;
 mod waiting;

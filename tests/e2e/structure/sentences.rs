@@ -8,13 +8,18 @@ use std::{
 
 use crate::harness::tests_directory;
 
-/// Errors that print structures of Rust.
-const RAW: [&str; 5] = [
+/// Errors that print structures of Rust, or the numbers of the system's errors.
+const RAW: [&str; 10] = [
     "rustls::Error",
     "CertificateError",
     "NetError",
     "reqwest::Error",
     "WorkloadApiError",
+    "io::Error",
+    "hyper::Error",
+    "h2::Error",
+    "kube::Error",
+    "jsonwebtoken::errors::Error",
 ];
 
 /// What a format string calls an error that it shows.
@@ -35,7 +40,7 @@ fn offences(source: &str) -> Vec<String> {
                 || code.contains(&format!("(?{name}"))
                 || code.contains(&format!(" ?{name},"))
         });
-        let shown = RAW.iter().any(|raw| code.contains(raw)) && code.contains(".to_string()");
+        let shown = is_raw(code) && code.contains("error.to_string()");
         if debug || shown {
             offences.push(format!("{}: {}", number + 1, line.trim()));
         }
@@ -53,11 +58,35 @@ fn offences(source: &str) -> Vec<String> {
         let shows = ["{0}", "{source}", "{error}", "{reason}"]
             .iter()
             .any(|it| format.contains(it));
-        if shows && RAW.iter().any(|raw| variant.contains(raw)) {
+        if shows && is_raw(variant) {
             offences.push(format.trim().to_owned());
         }
     }
+    // `fn told(error: &io::Error) -> String { format!("...{error}") }`.
+    for (at, _) in product.match_indices("fn ") {
+        let function = &product[at..];
+        let end = function.find("\n}\n").into_iter();
+        let end = end.chain(function.find("\n    }\n")).min();
+        let function = &function[..end.unwrap_or(function.len())];
+        let signature = function.split('{').next().unwrap_or_default();
+        let parameters = signature.split("->").next().unwrap_or_default();
+        let takes = parameters
+            .split(',')
+            .any(|it| it.contains("error: ") && is_raw(it));
+        if takes && function.contains("{error}") {
+            offences.push(signature.trim().to_owned());
+        }
+    }
     offences
+}
+
+/// Whether a type in this text is one of those.
+fn is_raw(text: &str) -> bool {
+    RAW.iter().any(|raw| {
+        let mut found = text.match_indices(raw);
+        // `io::ErrorKind` is shown in words.
+        found.any(|(at, _)| !text[at + raw.len()..].starts_with(char::is_alphanumeric))
+    })
 }
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -104,12 +133,16 @@ fn an_error_that_is_shown_as_it_is_is_found() {
         "tracing::warn!(error = ?error, \"it failed\");",
         "let text = format!(\"it failed: {error:?}\");",
         ".map_err(|error: rustls::Error| Tls(error.to_string()))",
+        "#[error(\"cannot read it: {source}\")]\n    Read { source: io::Error },\n",
+        "fn told(path: &Path, error: &io::Error) -> String {\n    format!(\"{error}\")\n}\n",
     ] {
         assert_eq!(offences(source).len(), 1, "{source}");
     }
     for source in [
         "#[error(\"TLS failed: {}\", tls_error::sentence(.0))]\n    Tls(#[from] rustls::Error),\n",
-        "#[error(\"cannot read it: {source}\")]\n    Read { source: io::Error },\n",
+        "#[error(\"cannot read it: {}\", files::reason(source))]\n    Read { source: io::Error },\n",
+        "#[error(\"cannot read it: {0}\")]\n    Read(io::ErrorKind),\n",
+        "fn told(error: &io::Error) -> String {\n    files::reason(error)\n}\n",
         "tracing::warn!(%error, \"it failed\");",
     ] {
         assert_eq!(offences(source), Vec::<String>::new(), "{source}");

@@ -110,19 +110,21 @@ impl Walk<'_> {
 /// What to do outside of a cluster.
 pub(crate) const NOT_IN_KUBERNETES: &str = "not in Kubernetes? set `identity.issuers`, with `name`, `issuer` and `jwks`, to say who issues the tokens of callers";
 
+fn unreadable(error: &std::io::Error) -> String {
+    format!("cannot be read: {}", shown::io_error(error))
+}
+
 fn problem(path: &Path, expected: Expected) -> Option<String> {
     let found = match fs::metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Some("is not there".to_owned());
         }
-        Err(error) => return Some(format!("cannot be read: {error}")),
+        Err(error) => return Some(unreadable(&error)),
     };
     match expected {
         Expected::File if found.is_dir() => Some("is a directory; name the file in it".to_owned()),
-        Expected::File => open(path)
-            .err()
-            .map(|error| format!("cannot be read: {error}")),
+        Expected::File => open(path).err().map(|error| unreadable(&error)),
         // One file can be named too.
         Expected::Directory | Expected::Socket => None,
     }

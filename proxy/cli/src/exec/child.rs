@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use countersign_config::shown::escaped;
-use countersign_core::reaper;
+use countersign_core::{files, reaper};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::Command,
@@ -59,13 +59,18 @@ fn not_started(program: &OsString, error: &io::Error) -> anyhow::Result<ExitCode
     let code = match error.kind() {
         io::ErrorKind::NotFound => 127,
         io::ErrorKind::PermissionDenied => 126,
-        _other => anyhow::bail!("{} cannot be run: {error}", program.display()),
+        _other => anyhow::bail!(
+            "{} cannot be run: {}",
+            program.display(),
+            files::reason(error)
+        ),
     };
     // The exit code counts even if nobody reads the message.
     let _unread = writeln!(
         io::stderr(),
-        "countersign: {} cannot be run: {error}",
-        escaped(&program.to_string_lossy())
+        "countersign: {} cannot be run: {}",
+        escaped(&program.to_string_lossy()),
+        files::reason(error)
     );
     Ok(ExitCode::from(code))
 }

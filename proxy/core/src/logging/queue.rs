@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_types::shown::without_numbers;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
@@ -181,12 +182,11 @@ impl<W: Write, T: FnMut(u64)> Writer<W, T> {
         }
     }
 
-    /// Writes a line after removing anything that looks like a credential.
+    /// Writes a line after removing anything that looks like a credential, and the numbers of the system's errors.
     fn write(&mut self, line: &[u8]) {
-        let written = match redact(&String::from_utf8_lossy(line)) {
-            Cow::Borrowed(_) => self.out.write_all(line),
-            Cow::Owned(redacted) => self.out.write_all(redacted.as_bytes()),
-        };
+        let text = String::from_utf8_lossy(line);
+        let redacted = redact(&text);
+        let written = self.out.write_all(without_numbers(&redacted).as_bytes());
         if written.and_then(|()| self.out.flush()).is_err() {
             self.lost.inc();
         }

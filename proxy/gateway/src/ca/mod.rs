@@ -68,7 +68,7 @@ pub enum CaError {
     #[error("{} does not exist; start the gateway once, which makes it", .0.display())]
     Missing(PathBuf),
     /// A file or directory could not be used.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), files::reason(source))]
     Io {
         /// What was tried: read, write...
         action: &'static str,

@@ -36,7 +36,7 @@ pub struct BundleError {
 /// What is wrong with a bundle.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BundleFault {
-    #[error(transparent)]
+    #[error("it cannot be read: {}", files::reason(.0))]
     Read(#[from] io::Error),
     #[error("it is neither PEM certificates nor a SPIFFE bundle")]
     NoBundle,

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use countersign_types::shown::io_error;
+
 use crate::reader::{RawLines, raw_lines};
 
 /// Why a log cannot be audited.
@@ -14,7 +16,7 @@ pub enum AuditError {
     #[error(transparent)]
     Open(#[from] crate::reader::OpenError),
     /// A file cannot be read to its end.
-    #[error("{path} cannot be read to its end: {source}")]
+    #[error("{path} cannot be read to its end: {}", io_error(source))]
     Read {
         /// Which.
         path: PathBuf,

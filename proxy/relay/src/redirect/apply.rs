@@ -6,6 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use countersign_core::files;
+
 use super::{Family, Redirection, iptables, nft};
 
 /// The format of the rules.
@@ -21,7 +23,7 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The tool cannot be run.
-    #[error("{tool} cannot be run: {source}")]
+    #[error("{tool} cannot be run: {}", files::reason(source))]
     Missing {
         /// The tool.
         tool: &'static str,

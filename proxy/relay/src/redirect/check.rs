@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_core::files;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{Family, QUIC, Redirection};
@@ -29,7 +30,10 @@ const NOBODY: [IpAddr; 4] = [
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// Another process listens there.
-    #[error("cannot listen on {address} in the relay's place: {source}")]
+    #[error(
+        "cannot listen on {address} in the relay's place: {}",
+        files::reason(source)
+    )]
     Bind {
         /// The relay's address.
         address: SocketAddr,

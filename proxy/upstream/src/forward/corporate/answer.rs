@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, io, time::Duration};
 
+use countersign_config::shown::without_numbers;
 use countersign_core::redact;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -127,6 +128,7 @@ fn shown(text: &str, basic: Option<&Basic>) -> String {
     let line = words.join(" ");
     let masked = basic.map_or_else(|| line.as_str().into(), |basic| basic.redact(&line));
     let masked = redact::redact(&masked);
+    let masked = without_numbers(&masked);
     let mut shown: String = masked.chars().take(MOST_TOLD).collect();
     if shown.len() < masked.len() {
         shown.push_str("...");
