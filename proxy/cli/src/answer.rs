@@ -1,37 +1,46 @@
-//! What the commands that answer a question have in common: their formats and their exit codes.
+//! What the commands that answer a question have in common: the formats of `-o, --output`, how an answer is printed,
+//! and their exit codes.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
-use countersign_config::shown::{escaped, escaped_lines};
+use countersign_config::shown::{disturbs_lines, escaped, escaped_lines};
 use countersign_insight::{
     reader::Reader,
     record::{Decision, Entry},
 };
-use serde_json::Value;
+use serde::Serialize;
 
 use super::{error_text, files::Listed, output};
 
 /// The format of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
-    /// Text for a person.
+    /// For people, on a terminal.
+    #[default]
     Table,
-    /// JSON.
+    /// One JSON document.
     Json,
-    /// YAML.
+    /// The same as YAML.
     Yaml,
-    /// Markdown, for a comment on a change.
+    /// For a ticket, a chat, or a comment on a change.
     Markdown,
 }
 
-/// The exit code for an answer with findings, or without.
-pub(super) fn findings(any: bool) -> ExitCode {
-    ExitCode::from(u8::from(any))
-}
+/// The exit code of a command that found something: 1, as `kubectl diff` has it.
+const FINDINGS: u8 = 1;
 
 /// The exit code of what could not be answered.
 const FAILED: u8 = 2;
+
+/// The exit code for an answer with findings, or without.
+pub(super) fn findings(any: bool) -> ExitCode {
+    if any {
+        ExitCode::from(FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
 
 /// The exit code of a command; a failure is reported, and is not one of the findings.
 pub(super) fn or_failure(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -75,36 +84,61 @@ pub(super) fn decisions(
     Ok(())
 }
 
-/// Prints an answer in one of its formats.
-pub(super) fn print(
+/// Prints an answer in one of its formats; `data` is what a program reads.
+pub(super) fn print<D: Serialize>(
     format: Format,
-    text: &dyn Fn() -> String,
-    markdown: &dyn Fn() -> String,
-    json: &dyn Fn() -> Value,
+    text: impl FnOnce() -> String,
+    markdown: impl FnOnce() -> String,
+    data: impl FnOnce() -> D,
 ) -> anyhow::Result<()> {
     let text = match format {
         Format::Table => escaped_lines(&text()).into_owned(),
         Format::Markdown => escaped_lines(&markdown()).into_owned(),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&harmless(json()))?),
-        Format::Yaml => serde_saphyr::to_string(&harmless(json()))?,
+        Format::Json => json(&data())?,
+        Format::Yaml => escaped_lines(&serde_saphyr::to_string(&data())?).into_owned(),
     };
+    show(&text)
+}
+
+/// Prints a text that disturbs no terminal.
+pub(super) fn show(text: &str) -> anyhow::Result<()> {
     let mut stdout = output::stdout();
     write!(stdout, "{text}")?;
     stdout.flush()?;
     Ok(())
 }
 
-/// The same without characters that disturb a terminal.
-fn harmless(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(escaped(&text).into_owned()),
-        Value::Array(items) => items.into_iter().map(harmless).collect(),
-        Value::Object(members) => {
-            let members = members.into_iter();
-            members
-                .map(|(name, value)| (escaped(&name).into_owned(), harmless(value)))
-                .collect()
+/// One JSON document, which ends its line and disturbs no terminal.
+pub(super) fn json(data: &impl Serialize) -> anyhow::Result<String> {
+    Ok(escape_json(&serde_json::to_string_pretty(data)?) + "\n")
+}
+
+/// JSON whose texts do not disturb a terminal, with the same meaning.
+fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if !disturbs_lines(character) {
+            escaped.push(character);
+            continue;
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            write!(escaped, "\\u{unit:04x}").expect("writing to a String does not fail");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t72_json_disturbs_no_terminal_and_says_the_same() {
+        let written = serde_json::json!({ "a": "\u{1b}\u{9b}31m\u{202e}\n\u{e4}" });
+        let shown = escape_json(&serde_json::to_string_pretty(&written).unwrap());
+        assert!(!shown.contains(disturbs_lines), "{shown:?}");
+        assert!(shown.contains("\\u009b31m\\u202e\\n\u{e4}"), "{shown}");
+        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, written);
     }
 }

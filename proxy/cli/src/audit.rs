@@ -9,7 +9,7 @@ use countersign_config::shown::escaped;
 use countersign_insight::audit::{self, Checkpoints, Report, Sealed};
 
 use super::{
-    format::{self, FINDINGS, Format},
+    answer::{self, Format},
     output,
 };
 
@@ -69,8 +69,8 @@ struct Signed {
 }
 
 impl AuditCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        format::or_failed(match self.what {
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(match self.what {
             What::Verify { signed, output } => verify(&signed, output),
             What::Prove { id, signed, line } => prove(&id, &signed, &line),
             What::Check { line, proof, key } => check(&line, &proof, &key),
@@ -98,18 +98,8 @@ fn read_key(path: &PathBuf) -> anyhow::Result<VerifyingKey> {
 fn verify(signed: &Signed, output: Format) -> anyhow::Result<ExitCode> {
     let (files, checkpoints, key) = signed.read()?;
     let report = audit::verify(files, &checkpoints, &key)?;
-    let text = match format::data(&report, output)? {
-        Some(text) => text,
-        None => table(&report),
-    };
-    let mut stdout = output::stdout();
-    write!(stdout, "{text}")?;
-    stdout.flush()?;
-    Ok(if report.count == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FINDINGS)
-    })
+    answer::print(output, || table(&report), || table(&report), || &report)?;
+    Ok(answer::findings(report.count > 0))
 }
 
 fn table(report: &Report) -> String {
@@ -174,7 +164,7 @@ fn check(line: &PathBuf, proof: &PathBuf, key: &PathBuf) -> anyhow::Result<ExitC
         }
         Err(error) => {
             writeln!(stdout, "not proven: {error}")?;
-            ExitCode::from(FINDINGS)
+            answer::findings(true)
         }
     };
     stdout.flush()?;

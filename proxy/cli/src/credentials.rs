@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use countersign_core::redact::printable;
 use countersign_credential::{CredentialStatus, CredentialsStatus, health::HealthStatus};
 
-use super::{admin, format::escape_json, output};
+use super::{admin, answer, output};
 
 /// Shows the credentials of a running gateway and their state, never their values. Reads its admin
 /// endpoint.
@@ -29,8 +29,7 @@ impl CredentialsCommand {
             serde_json::from_slice(&text).context("this is not the response of a gateway")?;
         let mut stdout = output::stdout();
         if self.json {
-            let json = serde_json::to_string_pretty(&status)?;
-            writeln!(stdout, "{}", escape_json(&json))?;
+            write!(stdout, "{}", answer::json(&status)?)?;
         } else {
             write_table(&status, &mut stdout)?;
         }

@@ -54,9 +54,9 @@ impl DiffCommand {
         let report = diff(&old.policies, &new.policies, at);
         answer::print(
             self.output,
-            &|| report.text(),
-            &|| report.markdown(),
-            &|| report.json(),
+            || report.text(),
+            || report.markdown(),
+            || report.json(),
         )?;
         Ok(answer::findings(!report.is_empty()))
     }
@@ -66,9 +66,12 @@ fn replay(command: &DiffCommand, old: &PolicySet, new: &PolicySet) -> anyhow::Re
     let mut replay = Replay::new(old, new);
     answer::decisions(&command.decisions, |decision| replay.add(decision))?;
     let output = command.output;
-    answer::print(output, &|| replay.text(), &|| replay.markdown(), &|| {
-        replay.json()
-    })?;
+    answer::print(
+        output,
+        || replay.text(),
+        || replay.markdown(),
+        || replay.json(),
+    )?;
     Ok(answer::findings(!replay.is_empty()))
 }
 

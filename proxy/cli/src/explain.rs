@@ -23,8 +23,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
+    answer::{self, Format},
     files::found,
-    format::{self, Format},
     logs::Logs,
     output, report,
     revisions::Revisions,
@@ -92,15 +92,17 @@ impl ExplainCommand {
             let revisions = Revisions::new(self.revisions.as_ref(), &self.admin);
             let resources = self.resources.as_ref();
             let story = record::explain(id, &logs, &revisions, resources, self.output);
-            return format::or_failed(story);
+            return Ok(answer::or_failure(story));
         }
         let (Some(method), Some(url)) = (&self.method, &self.url) else {
-            return format::or_failed(Err(anyhow!(
+            return Ok(answer::or_failure(Err(anyhow!(
                 "write DIR --as SUBJECT METHOD URL, or the ID of a record and --log or --admin"
-            )));
+            ))));
         };
         if self.subject.is_empty() {
-            return format::or_failed(Err(anyhow!("say who calls: --as SUBJECT")));
+            return Ok(answer::or_failure(Err(anyhow!(
+                "say who calls: --as SUBJECT"
+            ))));
         }
         self.decide(method, url)
     }

@@ -13,7 +13,6 @@ mod doctor;
 mod exec;
 mod explain;
 mod files;
-mod format;
 mod logs;
 mod output;
 mod receipt;
@@ -169,10 +168,10 @@ impl Command {
             Self::WhoCan(command) => Ok(command.run()),
             Self::Review(command) => Ok(command.run()),
             Self::Credentials(command) => command.run(),
-            Self::Tail(command) => command.run(),
-            Self::Triage(command) => command.run(),
-            Self::Receipt(command) => command.run(),
-            Self::Audit(command) => command.run(),
+            Self::Tail(command) => Ok(command.run()),
+            Self::Triage(command) => Ok(command.run()),
+            Self::Receipt(command) => Ok(command.run()),
+            Self::Audit(command) => Ok(command.run()),
             Self::Exec(command) => command.run(),
             Self::Ca(command) => command.run(),
             Self::Schema(command) => command.run(),

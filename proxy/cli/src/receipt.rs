@@ -7,11 +7,7 @@ use clap::Args;
 use countersign_config::shown::escaped;
 use countersign_insight::receipt::{self, Receipt};
 
-use super::{
-    format::{self, FINDINGS, escape_json},
-    logs::Logs,
-    output,
-};
+use super::{answer, logs::Logs, output};
 
 /// Writes what one run of a Job called as one JSON document, or checks such a document against the log. Exit code 0 if it
 /// is written or true, 1 if the log says something else, 2 if that cannot be said.
@@ -28,8 +24,8 @@ pub(super) struct ReceiptCommand {
 }
 
 impl ReceiptCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        format::or_failed(match (&self.check, &self.run) {
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(match (&self.check, &self.run) {
             (Some(file), _) => self.compare(file),
             (None, Some(run)) => self.write(run),
             (None, None) => Err(anyhow::anyhow!("write --run JOB or --check FILE")),
@@ -42,13 +38,7 @@ impl ReceiptCommand {
             let read = reader.counts().records;
             bail!("none of the {read} records that were read is of {run}");
         };
-        let mut stdout = output::stdout();
-        writeln!(
-            stdout,
-            "{}",
-            escape_json(&serde_json::to_string_pretty(&receipt)?)
-        )?;
-        stdout.flush()?;
+        answer::show(&answer::json(&receipt)?)?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -70,7 +60,7 @@ impl ReceiptCommand {
             )?;
             ExitCode::SUCCESS
         } else {
-            ExitCode::from(FINDINGS)
+            answer::findings(true)
         };
         stdout.flush()?;
         Ok(code)

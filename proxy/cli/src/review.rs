@@ -121,9 +121,12 @@ impl ReviewCommand {
             unused_days: self.unused,
         });
         let print = |format| {
-            answer::print(format, &|| review.text(), &|| review.markdown(), &|| {
-                review.json()
-            })
+            answer::print(
+                format,
+                || review.text(),
+                || review.markdown(),
+                || review.json(),
+            )
         };
         match self.output {
             ReviewFormat::Table => print(Format::Table)?,

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     admin,
-    format::{self, Format},
+    answer::{self, Format},
     output,
 };
 
@@ -44,8 +44,8 @@ struct Followed {
 }
 
 impl TailCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        format::or_failed(self.follow())
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(self.follow())
     }
 
     #[allow(

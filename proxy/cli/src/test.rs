@@ -76,9 +76,12 @@ impl TestCommand {
         };
         let print = |format| {
             let text = || results.text(&file);
-            answer::print(format, &text, &|| results.markdown(&file), &|| {
-                results.json(&file)
-            })
+            answer::print(
+                format,
+                text,
+                || results.markdown(&file),
+                || results.json(&file),
+            )
         };
         match self.output {
             TestFormat::Table => print(Format::Table)?,

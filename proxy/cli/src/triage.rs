@@ -1,6 +1,6 @@
 //! `countersign triage`: why jobs failed, and what to do.
 
-use std::{collections::HashSet, io::Write, process::ExitCode};
+use std::{collections::HashSet, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
@@ -9,9 +9,8 @@ use countersign_insight::triage::{self, Finding, Options, Report, Style, Triage}
 use jiff::{Span, Timestamp, tz::TimeZone};
 
 use super::{
-    format::{self, FINDINGS, Format},
+    answer::{self, Format},
     logs::Logs,
-    output,
 };
 
 /// Says why jobs failed: failures by cause, on whose side each is, since when, what changed just before, and the one
@@ -44,8 +43,8 @@ pub(super) struct TriageCommand {
 }
 
 impl TriageCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        format::or_failed(self.answer())
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(self.answer())
     }
 
     fn answer(&self) -> anyhow::Result<ExitCode> {
@@ -56,11 +55,7 @@ impl TriageCommand {
         let mut reader = self.logs.open()?;
         let report = triage::triage(&mut reader, self.options());
         self.print(&report, &style)?;
-        Ok(if report.has_findings() {
-            ExitCode::from(FINDINGS)
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(answer::findings(report.has_findings()))
     }
 
     fn options(&self) -> Options {
@@ -85,15 +80,12 @@ impl TriageCommand {
     }
 
     fn print(&self, report: &Report, style: &Style) -> anyhow::Result<()> {
-        let text = match format::data(report, self.output)? {
-            Some(text) => text,
-            None if self.output == Format::Markdown => triage::markdown(report, style),
-            None => triage::table(report, style),
-        };
-        let mut stdout = output::stdout();
-        write!(stdout, "{text}")?;
-        stdout.flush()?;
-        Ok(())
+        answer::print(
+            self.output,
+            || triage::table(report, style),
+            || triage::markdown(report, style),
+            || report,
+        )
     }
 
     /// Tells of each cause when it is first seen, until the input ends.
@@ -118,7 +110,7 @@ impl TriageCommand {
         Ok(if told.is_empty() {
             ExitCode::SUCCESS
         } else {
-            ExitCode::from(FINDINGS)
+            answer::findings(true)
         })
     }
 

@@ -61,9 +61,9 @@ impl WhoCanCommand {
         answer.look_back(&kept.open()?, &asked)?;
         answer::print(
             self.output,
-            &|| answer.text(),
-            &|| answer.markdown(),
-            &|| answer.json(),
+            || answer.text(),
+            || answer.markdown(),
+            || answer.json(),
         )?;
         Ok(answer::findings(!answer.grants.is_empty()))
     }

@@ -11,6 +11,7 @@ mod events;
 mod first_process;
 mod first_run;
 mod hindsight;
+mod questions;
 mod review_page;
 mod several_sinks;
 mod sinks;

@@ -1,6 +1,6 @@
 //! `countersign explain ID`: the story behind one record.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 use countersign_config::{load, shown::escaped};
@@ -15,10 +15,9 @@ use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use crate::{
+    answer::{self, Format},
     files::{found, unusable},
-    format::{self, FINDINGS, Format},
     logs::Logs,
-    output,
     revisions::Revisions,
 };
 
@@ -43,22 +42,13 @@ pub(super) fn explain(
     if !history.is_empty() || current.is_some() {
         story.look_back(&history, current, Clock::system().now())?;
     }
-    let text = match format::data(&story, output)? {
-        Some(text) => text,
-        None => table(&story),
-    };
-    let mut stdout = output::stdout();
-    write!(stdout, "{text}")?;
-    stdout.flush()?;
+    let text = || table(&story);
+    answer::print(output, text, text, || &story)?;
     let went_through = matches!(
         story.record["outcome"].as_str(),
         Some("permitted" | "tunnelled")
     );
-    Ok(if went_through {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FINDINGS)
-    })
+    Ok(answer::findings(!went_through))
 }
 
 /// The resources of a directory, as what is in force.
