@@ -46,12 +46,17 @@ fn answer(admin: SocketAddr, path: &str) -> anyhow::Result<(HeaderMap, Bytes)> {
         let asking = tokio::time::timeout(TIMEOUT, ask(admin, path));
         asking.await.context("it did not respond in time")?
     };
-    runtime.block_on(asking).with_context(|| {
+    let (status, headers, body) = runtime.block_on(asking).with_context(|| {
         format!("cannot reach {admin}; check that it is the gateway's observe.admin")
-    })
+    })?;
+    if status == StatusCode::FORBIDDEN {
+        // It says how else it can be asked.
+        bail!("{admin}: {}", String::from_utf8_lossy(&body).trim_end());
+    }
+    Ok((headers, body))
 }
 
-async fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<(HeaderMap, Bytes)> {
+async fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path)
@@ -59,13 +64,13 @@ async fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<(HeaderMap, Bytes)
         .body(Empty::<Bytes>::new())?;
     let answering = async {
         let answer = sender.send_request(request).await?;
-        if answer.status() != StatusCode::OK {
-            bail!("the response status was {}", answer.status());
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        if ![StatusCode::OK, StatusCode::FORBIDDEN].contains(&status) {
+            bail!("the response status was {status}");
         }
-        let headers = answer.headers().clone();
         let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect();
         let body = body.await.map_err(|error| anyhow::anyhow!(error))?;
-        Ok((headers, body.to_bytes()))
+        Ok((status, headers, body.to_bytes()))
     };
     tokio::pin!(answering);
     tokio::select! {

@@ -90,9 +90,9 @@ impl DoctorCommand {
         })?;
         answer::print(
             self.output,
-            &|| report.text(),
-            &|| report.markdown(),
-            &|| report.json(),
+            || report.text(),
+            || report.markdown(),
+            || report.json(),
         )?;
         let warned = self.strict && report.count(Verdict::Warning) > 0;
         Ok(answer::findings(report.has_findings() || warned))

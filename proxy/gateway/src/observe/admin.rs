@@ -1,15 +1,17 @@
 //! The admin endpoint: health, readiness, version, metrics, the status of credentials, the latest records and the
 //! kept revisions, read-only.
 //!
-//! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed.
+//! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed. The latest records are
+//! for this machine alone: who called which API is not everybody's business.
 //! Connections are bounded in number and in time, and always accepted: a new one replaces one that sends
 //! nothing, so that stalling clients cannot keep the kubelet from its probe.
 
+mod lines;
 mod revisions;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -17,7 +19,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
+    body::Body,
     extract::{Query, State},
     http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
@@ -29,7 +32,9 @@ use countersign_core::{
     slots::{Bounds, Slot, Slots},
 };
 use countersign_credential::{Credentials, CredentialsStatus, health::HealthRegistry};
+use http::Request;
 use hyper::{
+    body::Incoming,
     server::conn::http1,
     service::{Service as _, service_fn},
 };
@@ -45,6 +50,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::lines::Lines;
 use super::{DecisionLog, log::SinkStatus};
 
 /// Connections at a time, of which one source has no more than half.
@@ -313,7 +319,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, client)) => {
                 let slot = slots.enter(&name, client.ip());
-                connections.spawn(answer(stream, router.clone(), slot));
+                connections.spawn(answer(stream, client.ip(), router.clone(), slot));
             }
             Err(error) => {
                 // Most likely file descriptors are short; wait.
@@ -326,10 +332,11 @@ pub async fn serve(
 }
 
 /// Answers one request, unless the connection has to make room first.
-async fn answer(stream: TcpStream, router: Router<()>, slot: Slot) {
+async fn answer(stream: TcpStream, client: IpAddr, router: Router<()>, slot: Slot) {
     let service = TowerToHyperService::new(router);
-    let asked = service_fn(|request| {
+    let asked = service_fn(|mut request: Request<Incoming>| {
         slot.asks();
+        request.extensions_mut().insert(Client(client));
         service.call(request)
     });
     let connection = http1::Builder::new()
@@ -390,6 +397,13 @@ async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus>
     Json(status.unwrap_or_default())
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+struct Client(IpAddr);
+
+/// What everybody else is told.
+const NOT_HERE: &str = "the latest records are shown to this machine alone; from elsewhere: kubectl port-forward POD 9901, and then http://127.0.0.1:9901/records\n";
+
 /// What is asked of `/records`.
 #[derive(Debug, Deserialize)]
 struct RecordsQuery {
@@ -400,8 +414,15 @@ struct RecordsQuery {
 }
 
 /// The latest lines of the decision log, as they were written.
-async fn records(State(state): State<AdminState>, Query(query): Query<RecordsQuery>) -> Response {
+async fn records(
+    State(state): State<AdminState>,
+    Extension(Client(client)): Extension<Client>,
+    Query(query): Query<RecordsQuery>,
+) -> Response {
     const LINES: &str = "application/x-ndjson";
+    if !client.to_canonical().is_loopback() {
+        return (StatusCode::FORBIDDEN, NOT_HERE).into_response();
+    }
     let Some(recent) = state.0.log.get().map(DecisionLog::recent) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -414,7 +435,7 @@ async fn records(State(state): State<AdminState>, Query(query): Query<RecordsQue
                 next.to_string(),
             ),
         ];
-        return (headers, lines).into_response();
+        return (headers, Body::new(Lines(lines))).into_response();
     };
     let Ok(id) = Uuid::parse_str(&id) else {
         let sentence = "an id is the UUID of a refusal, as in its Proxy-Status\n";

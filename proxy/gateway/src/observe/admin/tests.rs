@@ -214,6 +214,41 @@ async fn a_connection_serves_one_request() {
     assert!(answer.ends_with("ok\n"), "{answer}");
 }
 
+/// As the kubelet's, or another pod's.
+#[tokio::test]
+async fn the_latest_records_are_for_this_machine_alone() {
+    let (recorder, _) = super::super::fixture::recorder();
+    let state = AdminState::new(Metrics::new());
+    state.set_log(recorder.log());
+    let asked = async |client: &str, path: &str| {
+        let mut request = axum::extract::Request::new(Body::empty());
+        *request.uri_mut() = path.parse().unwrap();
+        let client = client.parse().unwrap();
+        request.extensions_mut().insert(Client(client));
+        let service = TowerToHyperService::new(router(state.clone()));
+        let answer = service.call(request).await.unwrap();
+        let body = axum::body::to_bytes(answer.into_body(), 4096)
+            .await
+            .unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    for client in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(asked(client, "/records").await, "", "{client}");
+    }
+    for client in [
+        "10.0.0.2",
+        "192.168.0.1",
+        "::ffff:10.0.0.2",
+        "fe80::1",
+        "0.0.0.0",
+    ] {
+        let told = asked(client, "/records").await;
+        assert!(told.contains("kubectl port-forward"), "{client}: {told}");
+        assert_eq!(asked(client, "/records?id=x").await, told, "{client}");
+        assert_eq!(asked(client, "/healthz").await, "ok\n", "{client}");
+    }
+}
+
 #[tokio::test]
 async fn the_latest_records_are_shown_and_found_by_their_id() {
     let admin = admin().await;

@@ -312,7 +312,7 @@ impl DecisionLog {
         match &self.0.way {
             Way::Memory(memory) => {
                 self.0.counts.record(&closed);
-                self.0.counts.0.recent.push(&memory.push(&closed));
+                self.0.counts.0.recent.push(memory.push(&closed).into());
             }
             Way::Queues(queues) => {
                 let class = class_of(&closed);
@@ -358,7 +358,12 @@ impl DecisionLog {
     /// Tells what happened to the gateway itself.
     pub(super) fn tell(&self, event: Event) {
         match &self.0.way {
-            Way::Memory(memory) => self.0.counts.0.recent.push(&memory.push_event(&event)),
+            Way::Memory(memory) => self
+                .0
+                .counts
+                .0
+                .recent
+                .push(memory.push_event(&event).into()),
             Way::Queues(queues) => {
                 self.0.counts.0.events.add(event);
                 queues.wake();

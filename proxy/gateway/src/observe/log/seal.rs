@@ -15,6 +15,7 @@ use std::{
 use countersign_audit::{Chain, Checkpoint, SigningKey};
 use countersign_config::model::Audit;
 use countersign_core::metrics::Class;
+use tempfile::NamedTempFile;
 use tokio::time::Instant;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -159,28 +160,43 @@ fn last(class: Class) -> String {
 
 /// The key of the directory, which is made if there is none.
 fn key(directory: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    match fs::read(directory.join(KEY)) {
-        Ok(key) => Ok(Zeroizing::new(key)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = Zeroizing::new(SigningKey::generate().map_err(io::Error::other)?);
-            write(directory, KEY, &key, 0o600)?;
+    let path = directory.join(KEY);
+    match fs::read(&path) {
+        Ok(key) => return Ok(Zeroizing::new(key)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let key = Zeroizing::new(SigningKey::generate().map_err(io::Error::other)?);
+    match written(directory, &key, 0o600)?.persist_noclobber(&path) {
+        Ok(_) => {
+            File::open(directory)?.sync_all()?;
             Ok(key)
         }
-        Err(error) => Err(error),
+        // Another gateway that started at the same moment has made it.
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            fs::read(&path).map(Zeroizing::new)
+        }
+        Err(error) => Err(error.error),
     }
 }
 
 /// Replaces a file, whole or not at all.
 fn write(directory: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    written(directory, content, mode)?
+        .persist(directory.join(name))
+        .map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// A file without a name yet, whose content is on disk.
+fn written(directory: &Path, content: &[u8], mode: u32) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".countersign-")
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist(directory.join(name))
-        .map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -201,6 +217,34 @@ mod tests {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty());
         lines.map(|line| read(line).unwrap().0).collect()
+    }
+
+    /// Lines that one of them signed would not be proven by the key that the other wrote.
+    #[test]
+    fn gateways_that_start_at_the_same_moment_have_one_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let begin = std::sync::Barrier::new(8);
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        begin.wait();
+                        key(directory.path()).unwrap()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        assert_eq!(fs::read(directory.path().join(KEY)).unwrap(), *keys[0]);
+        let mode = fs::metadata(directory.path().join(KEY))
+            .unwrap()
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use countersign_core::metrics::Class;
 use tokio::time::Instant;
 
@@ -332,10 +333,11 @@ impl Writer {
                     self.wrote(class, (records, dropped), written, sink.as_deref());
                 }
                 Started::Sinks(sinks) => {
-                    self.counts.0.recent.push(&lines);
+                    let bytes = Bytes::from(lines);
+                    self.counts.0.recent.push(bytes.clone());
                     let lines = Arc::new(Lines {
                         class,
-                        bytes: lines,
+                        bytes,
                         records,
                     });
                     for (sink, _) in sinks {
@@ -360,7 +362,7 @@ impl Writer {
     ) {
         let lost = match written {
             Ok(written) => {
-                self.counts.0.recent.push(&written);
+                self.counts.0.recent.push(written.into());
                 None
             }
             Err(error) => {

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use countersign_config::model::{DecisionSink, SinkPlace, WhenFull};
 use countersign_core::metrics::Class;
 use serde::Serialize;
@@ -41,7 +42,7 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) class: Class,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     /// How many records they are.
     pub(super) records: u64,
 }
