@@ -7,8 +7,9 @@ use rstest::rstest;
 use super::{examples, outline};
 use crate::{
     model::{
-        CaSource, CertificateSource, Gateway, IN_CLUSTER, JwksSource, Limits, ListenerMode,
-        StateStore, Transparency, TrustRoots,
+        CaSource, CertificateSource, Collector, DecisionSink, Gateway, IN_CLUSTER, JwksSource,
+        Limits, ListenerMode, RecordFormat, SinkPlace, StateStore, Transparency, TrustRoots,
+        WhenFull,
     },
     problem::{Problems, Severity},
 };
@@ -231,6 +232,33 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 fn is_an_error(#[case] spec: &str, #[case] code: &str) {
     let problems = with(spec).unwrap_err();
     assert_eq!(outline(&problems), [format!("5: {code}")], "{problems}");
+}
+
+#[test]
+fn sinks_are_read_in_their_order_alone_or_in_a_list() {
+    let sinks = |spec: &str| with(spec).unwrap().0.observe.decisions;
+    assert_eq!(sinks("limits: {}"), [DecisionSink::stdout()]);
+    let file = DecisionSink::file("/a".into());
+    assert_eq!(
+        sinks("observe: { decisions: { file: /a } }"),
+        [file.clone()]
+    );
+    let collector = |endpoint: &str, ca_file: Option<&str>| {
+        SinkPlace::Otlp(Collector {
+            endpoint: endpoint.to_owned(),
+            ca_file: ca_file.map(Into::into),
+        })
+    };
+    let several = "observe: { decisions: [{ stdout: ocsf }, { file: /a, whenFull: refuse }, { otlp: { endpoint: \"https://c:4317\", caFile: /ca }, whenFull: wait }], otlp: { endpoint: \"http://d:4317\" } }";
+    let expected = [
+        (SinkPlace::Stdout(RecordFormat::Ocsf), WhenFull::Drop),
+        (file.place, WhenFull::Refuse),
+        (collector("https://c:4317", Some("/ca")), WhenFull::Wait),
+        (collector("http://d:4317", None), WhenFull::Drop),
+    ];
+    let read = sinks(several).into_iter();
+    let read: Vec<_> = read.map(|sink| (sink.place, sink.when_full)).collect();
+    assert_eq!(read, expected);
 }
 
 #[test]

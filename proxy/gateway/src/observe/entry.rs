@@ -68,6 +68,8 @@ pub struct Entry {
 
 impl Entry {
     /// An entry that knows nothing but its id.
+    // Inlined, it is made on the stack and copied to its box.
+    #[inline(never)]
     pub(super) fn new(id: Uuid) -> Self {
         Self {
             id,
