@@ -21,6 +21,7 @@ pub(super) struct Cluster {
     boundary: Boundary,
     files: String,
     accepted: Accepted,
+    setting: Setting,
     made: i64,
 }
 
@@ -35,6 +36,7 @@ impl Cluster {
             },
             files: "# none".to_owned(),
             accepted: Accepted::default(),
+            setting: Setting::default(),
             made: 0,
         }
     }
@@ -97,7 +99,7 @@ impl Cluster {
             &[directory.path()],
             &objects,
             &self.accepted,
-            &Setting::default(),
+            &self.setting,
         )
         .unwrap();
         self.accepted = loaded.accepted.clone();

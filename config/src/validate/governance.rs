@@ -3,8 +3,9 @@
 use super::head::Head;
 use crate::{
     governance::{self, Breach, Field, Subjects},
+    model::Governance,
     setting::Setting,
-    yaml::Findings,
+    yaml::{Document, Findings, Location},
 };
 
 pub(super) fn check(heads: &[Head<'_>], all: Subjects<'_>, setting: &Setting, findings: &Findings) {
@@ -18,27 +19,45 @@ pub(super) fn check(heads: &[Head<'_>], all: Subjects<'_>, setting: &Setting, fi
         let Some(head) = heads.iter().find(is_meant) else {
             continue;
         };
-        let whole = head.document.location();
-        let spec = whole.key("spec");
-        let Breach {
-            rule,
-            message,
-            remedy,
-            field,
-            lapsed,
-            ..
-        } = breach;
-        let report = |location: &crate::yaml::Location<'_>| {
-            if governance.only_warn || lapsed {
-                findings.warning(location, rule.code(), message, remedy);
-            } else {
-                findings.error(location, rule.code(), message, remedy);
-            }
-        };
-        match field {
-            Field::Key(key) => report(&spec.key(key)),
-            Field::Paths(index) => report(&spec.key("allow").index(index).key("paths")),
-            Field::Whole => report(&whole.key("metadata").key("name")),
+        report(breach, &head.document.location(), governance, findings);
+    }
+}
+
+/// The same for one object of a cluster. How many workloads share a credential no object shows.
+pub(super) fn check_object(
+    document: &Document<'_>,
+    subject: Subjects<'_>,
+    setting: &Setting,
+    findings: &Findings,
+) {
+    let Some(governance) = &setting.governance else {
+        return;
+    };
+    for breach in governance::check(governance, subject, setting.now) {
+        report(breach, &document.location(), governance, findings);
+    }
+}
+
+fn report(breach: Breach, whole: &Location<'_>, governance: &Governance, findings: &Findings) {
+    let spec = whole.key("spec");
+    let Breach {
+        rule,
+        message,
+        remedy,
+        field,
+        lapsed,
+        ..
+    } = breach;
+    let tell = |location: &Location<'_>| {
+        if governance.only_warn || lapsed {
+            findings.warning(location, rule.code(), message, remedy);
+        } else {
+            findings.error(location, rule.code(), message, remedy);
         }
+    };
+    match field {
+        Field::Key(key) => tell(&spec.key(key)),
+        Field::Paths(index) => tell(&spec.key("allow").index(index).key("paths")),
+        Field::Whole => tell(&whole.key("metadata").key("name")),
     }
 }

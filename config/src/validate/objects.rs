@@ -4,10 +4,12 @@
 //! wrong with one is told in its own verdict, and its last accepted version stays in force. That version is read
 //! again with everything else as it is now, so what was deleted has no effect any more, at once.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{
-    Parts, boundary, credential,
+    Parts, boundary, credential, governance,
     head::{self, Head, Parsed},
     policy::{self, ObjectReferences, References},
     reach,
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     cluster::{Accepted, Finding, Object, Objects, Verdict, Version, path_at, to_node},
+    governance::Subjects,
     model::Target,
     problem::Problem,
     resource::Kind,
@@ -120,6 +123,17 @@ impl<'o> Pass<'o> {
             let within = boundary::workload(written, boundary, findings);
             let mut workload = workload::workload(written, setting, findings)?;
             boundary::within_cluster(&mut workload, boundary);
+            if setting.governance.is_some() {
+                let one = [Arc::new(workload)];
+                let subject = Subjects {
+                    workloads: &one,
+                    policies: &[],
+                    credentials: &[],
+                };
+                governance::check_object(written.document, subject, setting, findings);
+                let [one] = one;
+                workload = Arc::unwrap_or_clone(one);
+            }
             within.then_some(workload)
         };
         let table = self.fill(Kind::Workload, parts, check);
@@ -160,7 +174,18 @@ impl<'o> Pass<'o> {
                 }),
             };
             let within = boundary::policy(written, findings);
-            let policy = policy::policy(written, &known, setting.now, findings)?;
+            let mut policy = policy::policy(written, &known, setting.now, findings)?;
+            if setting.governance.is_some() {
+                let one = [Arc::new(policy)];
+                let subject = Subjects {
+                    workloads: &[],
+                    policies: &one,
+                    credentials: &[],
+                };
+                governance::check_object(written.document, subject, setting, findings);
+                let [one] = one;
+                policy = Arc::unwrap_or_clone(one);
+            }
             within.then_some(policy)
         };
         let table = self.fill(Kind::AccessPolicy, parts, check);

@@ -1,6 +1,7 @@
 //! Objects are accepted one by one.
 
 use super::*;
+use crate::model::Governance;
 
 #[test]
 fn one_tenants_mistake_does_not_freeze_anothers_change() {
@@ -266,4 +267,30 @@ fn the_revision_tells_what_is_in_force() {
     let changes = two.fingerprints.changes(&three.fingerprints);
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].name, "qa/more");
+}
+
+/// What the operator asks of every resource is asked of objects too.
+#[test]
+fn governance_holds_for_objects() {
+    let mut cluster = Cluster::new();
+    cluster.setting.governance = Some(Governance {
+        require_purpose: true,
+        forbid_any_path: true,
+        ..Governance::default()
+    });
+    cluster.apply(Kind::Credential, "qa", "reader", credential("qase"));
+    cluster.apply(Kind::Workload, "qa", "nightly", workload("nightly"));
+    let has = |verdict: &Verdict, code| errors(verdict).iter().any(|(found, _)| *found == code);
+    let verdict = cluster.verdict(Kind::Workload, "qa", "nightly");
+    assert!(has(&verdict, "governance-purpose"), "{verdict:?}");
+    let mut good = workload("nightly");
+    good["purpose"] = json!("Posts results");
+    cluster.apply(Kind::Workload, "qa", "nightly", good);
+    let mut any = policy("nightly", "qase");
+    any["allow"][0]["paths"] = json!(["/**"]);
+    cluster.apply(Kind::AccessPolicy, "qa", "reads", any);
+    let verdict = cluster.verdict(Kind::AccessPolicy, "qa", "reads");
+    assert!(has(&verdict, "governance-any-path"), "{verdict:?}");
+    cluster.apply(Kind::AccessPolicy, "qa", "reads", policy("nightly", "qase"));
+    assert_eq!(policies(&cluster.load().policies), ["qa/reads"]);
 }
