@@ -12,4 +12,5 @@ mod nightly_dashboard;
 mod objects;
 mod pod_facts;
 mod rolling;
+mod trust;
 mod uninjected;
