@@ -4,6 +4,7 @@ mod chain;
 mod files;
 mod life;
 mod resumption;
+mod signed;
 mod tools;
 
 use std::{path::Path, sync::Arc, time::Duration};
