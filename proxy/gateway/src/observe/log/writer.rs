@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use countersign_core::metrics::Class;
+use countersign_core::{files, metrics::Class};
 use tokio::time::Instant;
 
 use super::{
@@ -370,7 +370,7 @@ impl Writer {
                 self.counts.dropped(class, records);
                 self.counts.write_failed();
                 self.complain(&error);
-                Some(error.to_string())
+                Some(files::reason(&error))
             }
         };
         if let Some(sink) = sink {

@@ -151,7 +151,7 @@ impl LinesOut {
             if let (Some(sealer), Some((_, before))) = (&mut self.sealer, sealed) {
                 sealer.take_back(class, before);
             }
-            error.to_string()
+            countersign_core::files::reason(&error)
         })
     }
 }
@@ -163,7 +163,7 @@ impl LinesOut {
         let events = ocsf::events(lines, chain);
         self.outputs.of(class).write(&events).map_err(|error| {
             *chain = before;
-            error.to_string()
+            countersign_core::files::reason(&error)
         })
     }
 }

@@ -300,7 +300,7 @@ fn with_dropped(dropped: u64, lines: &Lines, counts: &Counts) -> Lines {
     bytes.extend_from_slice(&lines.bytes);
     Lines {
         class: lines.class,
-        bytes,
+        bytes: bytes.into(),
         records: lines.records,
     }
 }

@@ -64,7 +64,7 @@ fn lines(number: usize, bytes: usize) -> Arc<Lines> {
     let text = format!("{{\"n\":{number},\"x\":\"{}\"}}\n", "x".repeat(bytes));
     Arc::new(Lines {
         class: Class::Identified,
-        bytes: text.into_bytes(),
+        bytes: text.into(),
         records: 1,
     })
 }
