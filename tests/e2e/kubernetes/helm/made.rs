@@ -18,6 +18,9 @@ audience: audience.mark
 ownNamespace: own-namespace.mark
 clusterDomain: cluster-domain.mark
 clusterRanges: [192.0.2.0/24]
+# In Helm's order.
+relayResources: { limits: { memory: 64Mi }, requests: { cpu: 10m, memory: 16Mi } }
+redirectResources: { limits: { memory: 64Mi }, requests: { cpu: 10m, memory: 16Mi } }
 ";
 
 fn rendered(helm: &Helm, set: &[&str]) -> Vec<Value> {
