@@ -38,7 +38,7 @@ async fn a_gateway_has_its_certificates_and_a_namespace_its_roots() -> anyhow::R
     let gateway = bed.gateway(WithSigners::Both).await?;
     bed.ready(&gateway).await?;
     let token = bed.env.token("qa", "nightly-dashboard");
-    let client = bed.client_of(&gateway, &roots).bearer(&token);
+    let client = TrustBed::client_of(&gateway, &roots).bearer(&token);
     let answer = client.send(auth_test()).await?;
     assert_eq!(
         (answer.status, &answer.json()["ok"]),

@@ -29,6 +29,18 @@ fn namespace(name: &str, labels: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
+/// A client of the API server that may everything.
+fn administrator(env: &Environment) -> anyhow::Result<kube::Client> {
+    let server = &env.api_server;
+    let at = |name: &str| env.directory().join(name);
+    std::fs::write(at("api-server.pem"), server.ca_pem())?;
+    std::fs::write(at("admin-token"), server.admin())?;
+    let mut config = kube::Config::new(server.url().parse()?);
+    config.root_cert_file = Some(at("api-server.pem"));
+    config.auth_info.token_file = Some(at("admin-token").display().to_string());
+    Ok(countersign_controller::connect(config)?)
+}
+
 #[tokio::test]
 async fn pods_without_a_relay_are_told_of_and_counted() -> anyhow::Result<()> {
     let env = Environment::start().await?;
@@ -55,13 +67,7 @@ async fn pods_without_a_relay_are_told_of_and_counted() -> anyhow::Result<()> {
     ] {
         server.set_object(&object);
     }
-    let at = |name: &str| env.directory().join(name);
-    std::fs::write(at("api-server.pem"), server.ca_pem())?;
-    std::fs::write(at("admin-token"), server.admin())?;
-    let mut config = kube::Config::new(server.url().parse()?);
-    config.root_cert_file = Some(at("api-server.pem"));
-    config.auth_info.token_file = Some(at("admin-token").display().to_string());
-    let client = countersign_controller::connect(config)?;
+    let client = administrator(&env)?;
     let mut registry = Registry::with_prefix("countersign");
     let (events, writing) = Events::written(client.clone(), Metrics::register(&mut registry));
     let counters = Counters::register(&mut registry);

@@ -241,7 +241,7 @@ fn sinks_are_read_in_their_order_alone_or_in_a_list() {
     let file = DecisionSink::file("/a".into());
     assert_eq!(
         sinks("observe: { decisions: { file: /a } }"),
-        [file.clone()]
+        std::slice::from_ref(&file)
     );
     let collector = |endpoint: &str, ca_file: Option<&str>| {
         SinkPlace::Otlp(Collector {

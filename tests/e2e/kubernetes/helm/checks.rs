@@ -153,25 +153,29 @@ pub(super) fn paths(gateway: &Gateway, pod: &PodSpec, container: &Container, obj
     };
     assert!(!mounted(state).1);
     if let CaSource::Directory(ca) = &gateway.ca {
-        let (volume, read_only) = mounted(ca);
-        if volume.secret.is_some() {
-            assert_private((volume, read_only));
-        } else {
-            let claim = volume.persistent_volume_claim.as_ref();
-            let claim = claim.expect("the root outlives the pod");
-            assert!(!read_only);
-            for object in objects {
-                if let Object::PersistentVolumeClaim(made) = object {
-                    assert_eq!(made.metadata.name.as_ref(), Some(&claim.claim_name));
-                }
-            }
-        }
+        outlives_the_pod(mounted(ca), objects);
     }
     for (path, (volume, read_only)) in &mounts {
         let data = *path == "/var/lib/countersign";
         assert!(*read_only != data, "{path}");
         if path.starts_with("/run/secrets/") {
             assert_private((volume, *read_only));
+        }
+    }
+}
+
+/// The volume of the authority: a Secret, or a claim that is rendered if any is.
+#[track_caller]
+fn outlives_the_pod((volume, read_only): (&Volume, bool), objects: &[Object]) {
+    if volume.secret.is_some() {
+        return assert_private((volume, read_only));
+    }
+    let claim = volume.persistent_volume_claim.as_ref();
+    let claim = claim.expect("the root outlives the pod");
+    assert!(!read_only);
+    for object in objects {
+        if let Object::PersistentVolumeClaim(made) = object {
+            assert_eq!(made.metadata.name.as_ref(), Some(&claim.claim_name));
         }
     }
 }

@@ -231,7 +231,7 @@ impl TrustBed {
     }
 
     /// A client of a gateway's first listener.
-    pub(super) fn client_of(&self, gateway: &Process, roots: &str) -> HttpClient {
+    pub(super) fn client_of(gateway: &Process, roots: &str) -> HttpClient {
         HttpClient::through(gateway.address(), roots)
     }
 

@@ -1,12 +1,15 @@
 //! `countersign ca rotate`: four steps, under traffic.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use anyhow::ensure;
-use countersign_tests::{client::Failure, shown};
+use countersign_tests::{client::Failure, process::Process, shown};
 use http::StatusCode;
 use serde_json::json;
 
@@ -27,6 +30,29 @@ struct Traffic {
     stop: AtomicBool,
 }
 
+impl Traffic {
+    /// Sends requests on new connections until it is told to stop.
+    async fn keep_sending(
+        self: Arc<Self>,
+        address: SocketAddr,
+        token: String,
+        roots: Arc<Mutex<String>>,
+    ) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let trusted = roots.lock().expect("no panic").clone();
+            let client = countersign_tests::client::Client::through(address, &trusted);
+            let answer = client.bearer(&token).send(auth_test()).await;
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            let problem = match answer {
+                Ok(answer) if answer.json()["ok"] == json!(true) => continue,
+                Ok(answer) => format!("{} {}", answer.status, answer.text()),
+                Err(error) => error.to_string(),
+            };
+            self.failed.lock().expect("no panic").push(problem);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_fails_while_the_root_is_rotated() -> anyhow::Result<()> {
     let bed = TrustBed::start().await?;
@@ -40,23 +66,7 @@ async fn no_request_fails_while_the_root_is_rotated() -> anyhow::Result<()> {
     let traffic = Arc::new(Traffic::default());
     let clients = (0..CLIENTS).map(|_| {
         let (roots, traffic) = (Arc::clone(&roots), Arc::clone(&traffic));
-        let (address, token) = (gateway.address(), token.clone());
-        tokio::spawn(async move {
-            while !traffic.stop.load(Ordering::Relaxed) {
-                let trusted = roots.lock().expect("no panic").clone();
-                let client = countersign_tests::client::Client::through(address, &trusted);
-                let answer = client.bearer(&token).send(auth_test()).await;
-                traffic.sent.fetch_add(1, Ordering::Relaxed);
-                let problem = match answer {
-                    Ok(answer) if answer.json()["ok"] == json!(true) => None,
-                    Ok(answer) => Some(format!("{} {}", answer.status, answer.text())),
-                    Err(error) => Some(error.to_string()),
-                };
-                if let Some(problem) = problem {
-                    traffic.failed.lock().expect("no panic").push(problem);
-                }
-            }
-        })
+        tokio::spawn(traffic.keep_sending(gateway.address(), token.clone(), roots))
     });
     let clients: Vec<_> = clients.collect();
     let more = async |count: u64| {
@@ -78,16 +88,10 @@ async fn no_request_fails_while_the_root_is_rotated() -> anyhow::Result<()> {
     both.clone_into(&mut roots.lock().expect("no panic"));
     more(100).await?;
     transcript.push(bed.rotates(&["reissue"]).await?);
-    let reissued = async || {
-        let state = bed.state().await.unwrap_or_default();
-        let public = state
-            .authorities
-            .get("interception")
-            .cloned()
-            .unwrap_or_default();
-        public.holders.values().all(|it| it.root == public.signs)
-    };
-    until("the gateway has another intermediate", reissued).await?;
+    until("the gateway has another intermediate", async || {
+        all_reissued(&bed).await
+    })
+    .await?;
     more(200).await?;
     transcript.push(bed.rotates(&["remove", "--wait", "20s"]).await?);
     let new = bed.published("qa", "countersign-ca", "root.pem").await?;
@@ -120,8 +124,28 @@ async fn no_request_fails_while_the_root_is_rotated() -> anyhow::Result<()> {
         "{told}"
     );
 
-    // Who still trusts the old root is told so.
-    let late = bed.client_of(&gateway, &old).bearer(&token);
+    an_old_root_is_told_of(&bed, &gateway, &token, &old).await?;
+    let fresh = TrustBed::client_of(&gateway, &new).bearer(&token);
+    assert_eq!(fresh.send(auth_test()).await?.status, StatusCode::OK);
+    Ok(())
+}
+
+/// Whether every gateway has a certificate of the root that signs now.
+async fn all_reissued(bed: &TrustBed) -> bool {
+    let state = bed.state().await.unwrap_or_default();
+    let public = state.authorities.get("interception").cloned();
+    let public = public.unwrap_or_default();
+    public.holders.values().all(|it| it.root == public.signs)
+}
+
+/// Who still trusts the old root is told so.
+async fn an_old_root_is_told_of(
+    bed: &TrustBed,
+    gateway: &Process,
+    token: &str,
+    old: &str,
+) -> anyhow::Result<()> {
+    let late = TrustBed::client_of(gateway, old).bearer(token);
     let refused = late.send(auth_test()).await;
     assert!(matches!(refused, Err(Failure::Connect(_))), "{refused:?}");
     let told = async || {
@@ -131,10 +155,7 @@ async fn no_request_fails_while_the_root_is_rotated() -> anyhow::Result<()> {
             text.contains("own_certificate") && text.contains("this root replaced another at")
         })
     };
-    until("the record says that the root was replaced", told).await?;
-    let fresh = bed.client_of(&gateway, &new).bearer(&token);
-    assert_eq!(fresh.send(auth_test()).await?.status, StatusCode::OK);
-    Ok(())
+    until("the record says that the root was replaced", told).await
 }
 
 /// Pods that started before both roots were published would break: the step says which.

@@ -50,7 +50,7 @@ async fn an_api_server_that_flaps_or_is_away_ends_nothing() -> anyhow::Result<()
     controller.says("the Lease cannot be had").await?;
     // What was signed is used on.
     let token = bed.env.token("qa", "nightly-dashboard");
-    let client = bed.client_of(&gateway, &roots).bearer(&token);
+    let client = TrustBed::client_of(&gateway, &roots).bearer(&token);
     assert_eq!(client.send(auth_test()).await?.status, StatusCode::OK);
     bed.env.api_server.set_fault(None);
     controller.says("this controller leads").await?;
