@@ -4,6 +4,7 @@ mod api_client;
 mod cluster_object;
 mod definitions;
 mod doctor;
+mod from_empty;
 mod helm;
 mod images;
 mod injected_pod;

@@ -46,6 +46,9 @@ impl State {
                 found["apiVersion"] = "v1".into();
                 Some(found)
             }
+            ["openapi", "v3"] => Some(self.documents()),
+            ["openapi", "v3", "api", version] => self.document("", version),
+            ["openapi", "v3", "apis", group, version] => self.document(group, version),
             ["api", version] => self.resources("", version),
             ["apis", group, version] => self.resources(group, version),
             _ => None,

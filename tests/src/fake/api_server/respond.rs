@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 5;
 
 impl Api for KubernetesApi {
     async fn answer(&self, exchange: Exchange) -> Response<Body> {
-        let received = exchange.read().await;
+        let received = super::protobuf::as_json(exchange.read().await);
         let answered = self.respond(&received).await;
         answered.unwrap_or_else(|failure| failure.response())
     }

@@ -11,7 +11,7 @@ use super::{
     fields::Manager,
     kept::{changes_spec, keep_what_is_not_written},
     kinds::Kind,
-    ownership, patch,
+    ownership, patch, protobuf,
     request::{Query, Target},
     rules,
     state::State,
@@ -78,6 +78,14 @@ impl Write<'_> {
     /// The object that was sent whole.
     fn sent(&self) -> Result<Value, Failure> {
         let content_type = self.received.media_type();
+        // What could be read is JSON by now.
+        if content_type == protobuf::MEDIA_TYPE {
+            let message = format!(
+                "the object provided is unrecognized (must be of type {}): provided data does not appear to be a protobuf message",
+                self.kind.kind
+            );
+            return Err(Failure::bad_request(&message));
+        }
         if content_type != "application/json" {
             let message = "the body of the request was in an unknown format - accepted media types \
                            include: application/json, application/yaml, \

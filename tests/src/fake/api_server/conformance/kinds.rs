@@ -1,6 +1,6 @@
 //! Kinds with rules of their own: custom resources, leases, requests for certificates.
 
-use super::{Authority, StatusCode, Subject, Value, json};
+use super::{Authority, Method, StatusCode, Subject, Value, json, send_bytes};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -193,4 +193,78 @@ pub(super) async fn certificates_are_requested_approved_and_signed(subject: &Sub
         .expect(200);
     assert!(signed["status"]["certificate"].is_string());
     assert_eq!(signed["status"]["conditions"][0]["type"], "Approved");
+}
+
+const BINARY: &str = "application/vnd.kubernetes.protobuf";
+
+/// A field of a message, of text or a message itself.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).expect("it is short");
+    [&[(number << 3) | 2, length], bytes].concat()
+}
+
+/// An object as `kubectl create` sends it: metadata with this name, and more fields.
+fn binary(version: &str, kind: &str, name: &str, more: &[u8]) -> Vec<u8> {
+    let kind = [field(1, version.as_bytes()), field(2, kind.as_bytes())].concat();
+    // Texts that are not set are written, too.
+    let metadata = [field(1, name.as_bytes()), field(2, b""), field(3, b"")].concat();
+    let object = [&field(1, &metadata), more].concat();
+    let rest = [field(3, b""), field(4, b"")].concat();
+    [b"k8s\0".to_vec(), field(1, &kind), field(2, &object), rest].concat()
+}
+
+pub(super) async fn kubectl_sends_objects_in_binary_form(subject: &Subject) {
+    let post = async |path: &str, body: Vec<u8>| {
+        send_bytes(&subject.admin, Method::POST, path, BINARY, body).await
+    };
+    let entry = [field(1, b"token"), field(2, b"\xff\x00")].concat();
+    let secret = [field(2, &entry), field(3, b"Opaque")].concat();
+    let secrets = subject.path("secrets");
+    let answer = post(&secrets, binary("v1", "Secret", "binary", &secret)).await;
+    let answer = answer.expect(201);
+    assert_eq!(answer["metadata"]["name"], "binary");
+    assert_eq!(answer["data"]["token"], "/wA=");
+
+    let name = format!("{}-binary", subject.namespace);
+    let status = field(3, &field(1, b""));
+    let body = binary("v1", "Namespace", &name, &[field(2, b""), status].concat());
+    let answer = post("/api/v1/namespaces", body).await.expect(201);
+    assert_eq!(answer["metadata"]["name"], *name);
+
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    let accounts = subject.path("serviceaccounts");
+    subject.post(&accounts, &account).await.expect(201);
+    let spec = field(
+        2,
+        &[field(1, b"countersign"), vec![4 << 3, 0xd8, 0x04]].concat(),
+    );
+    let status = field(3, &[field(1, b""), field(2, b"")].concat());
+    let version = "authentication.k8s.io/v1";
+    let body = binary(version, "TokenRequest", "", &[spec, status].concat());
+    let answer = post(&format!("{accounts}/robot/token"), body).await;
+    let answer = answer.expect(201);
+    assert_eq!(answer["spec"]["audiences"], json!(["countersign"]));
+    assert_eq!(answer["spec"]["expirationSeconds"], 600);
+    assert!(answer["status"]["token"].is_string());
+}
+
+pub(super) async fn what_is_not_in_binary_form_is_refused(subject: &Subject) {
+    let path = subject.path("secrets");
+    let damaged = b"k8s/no message".to_vec();
+    let answer = send_bytes(&subject.admin, Method::POST, &path, BINARY, damaged).await;
+    answer.refused(400, "BadRequest", "the object provided is unrecognized");
+}
+
+pub(super) async fn the_server_says_that_it_checks_fields(subject: &Subject) {
+    let documents = subject.get("/openapi/v3").await.expect(200);
+    let url = documents["paths"]["api/v1"]["serverRelativeURL"].as_str();
+    let document = subject.get(url.expect("there is a URL")).await.expect(200);
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/configmaps/{name}"]["patch"];
+    assert_eq!(
+        patch["x-kubernetes-group-version-kind"]["kind"],
+        "ConfigMap"
+    );
+    let parameters = patch["parameters"].as_array().expect("parameters");
+    assert!(parameters.iter().any(|it| it["name"] == "fieldValidation"));
 }

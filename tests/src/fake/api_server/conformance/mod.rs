@@ -155,6 +155,16 @@ async fn send(client: &Client, method: Method, path: &str, kind: &str, body: &Va
     } else {
         body.to_string().into_bytes()
     };
+    send_bytes(client, method, path, kind, sent).await
+}
+
+async fn send_bytes(
+    client: &Client,
+    method: Method,
+    path: &str,
+    kind: &str,
+    sent: Vec<u8>,
+) -> Answer {
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -194,6 +204,9 @@ const CASES: &[(&str, Case)] = cases![
     kinds::a_custom_resource_is_served_and_checked,
     kinds::a_lease_needs_its_version,
     kinds::certificates_are_requested_approved_and_signed,
+    kinds::kubectl_sends_objects_in_binary_form,
+    kinds::what_is_not_in_binary_form_is_refused,
+    kinds::the_server_says_that_it_checks_fields,
     objects::json_patches_are_applied_or_refused,
     watches::lists_come_in_pages,
     watches::a_watch_tells_each_change,
