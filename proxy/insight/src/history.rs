@@ -17,6 +17,7 @@ use countersign_config::{
     history::{Head, KeptError, KeptFile, KeptRevision, LARGEST},
     load::Loaded,
 };
+use countersign_types::shown::io_error;
 use flate2::read::GzDecoder;
 use jiff::Timestamp;
 
@@ -26,7 +27,7 @@ pub use change::{ChangedResource, RevisionChange};
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     /// It cannot be had.
-    #[error("the kept revision {revision} cannot be read: {source}")]
+    #[error("the kept revision {revision} cannot be read: {}", io_error(source))]
     Read {
         /// Its name.
         revision: String,

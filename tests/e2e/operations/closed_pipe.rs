@@ -115,7 +115,7 @@ async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()>
     }
     // What a further command prints is tried here too.
     let tried = lines.iter().filter_map(|line| line.first()?.to_str());
-    let tried: BTreeSet<_> = tried.chain(["run", "relay", "exec"]).collect();
+    let tried: BTreeSet<_> = tried.chain(["run", "relay", "exec", "doctor"]).collect();
     let command = Cli::command();
     let known: BTreeSet<_> = command
         .get_subcommands()

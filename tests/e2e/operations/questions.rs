@@ -40,7 +40,7 @@ spec:
   purpose: Is asked about
   environment: production
   reviewBy: 2027-06-30
-  match: [{{ cluster: prod, serviceAccount: {name} }}]
+  match: [{{ cluster: prod-eu, serviceAccount: {name} }}]
 ---
 apiVersion: countersign.dev/v1alpha1
 kind: AccessPolicy
@@ -271,7 +271,7 @@ fn review_finds_what_is_unused_overdue_and_too_wide_and_is_signed_off() {
     );
     let (code, html, _) = asked.run(&format!("{line} -o html"));
     assert!(
-        code == Some(1) && html.starts_with("<!doctype html>"),
+        code == Some(1) && html.starts_with("<!DOCTYPE html>"),
         "{html}"
     );
     let (code, csv, _) = asked.run(&format!("{line} -o csv"));
@@ -307,25 +307,26 @@ fn what_review_suggests_permits_all_that_happened() {
     assert_eq!(code, Some(1), "it is narrower: {text}");
 }
 
-/// The resources, with the policies that were suggested in place of those of the same name.
+/// The resources, with the rules that were suggested in place of those of the same policy.
 fn merged(before: &Path, suggested: &str) -> String {
     let before = fs::read_to_string(before).expect("a file of the test");
-    let name = |document: &str| {
-        let line = document.lines().find(|line| line.contains("name:"))?;
-        let (_, rest) = line.split_once("name:")?;
-        let end = rest.find([',', '}']).unwrap_or(rest.len());
-        let kind = document.lines().find(|line| line.starts_with("kind:"))?;
-        Some((kind.to_owned(), rest[..end].trim().to_owned()))
-    };
-    let new: Vec<_> = suggested
-        .split("---\n")
-        .filter(|document| name(document).is_some())
-        .collect();
-    let replaced = |document: &&str| new.iter().any(|new| name(new) == name(document));
-    let kept = before.split("---\n").filter(|document| !replaced(document));
-    kept.chain(new.iter().copied())
-        .collect::<Vec<_>>()
-        .join("---\n")
+    let mut documents: Vec<String> = before.split("---\n").map(str::to_owned).collect();
+    for suggestion in suggested.split("---\n") {
+        let Some((head, rules)) = suggestion.split_once('\n') else {
+            continue;
+        };
+        let Some(name) = head.strip_prefix("# AccessPolicy qa/") else {
+            continue;
+        };
+        let named = format!("metadata: {{ name: {name}, ");
+        let policy = documents.iter_mut().find(|it| it.contains(&named));
+        let policy = policy.expect("it is of a policy that is there");
+        let kept = policy.lines().filter(|line| !line.starts_with("  allow:"));
+        let lines = kept.map(str::to_owned);
+        let lines = lines.chain(rules.lines().map(|line| format!("  {line}")));
+        *policy = lines.map(|line| line + "\n").collect();
+    }
+    documents.join("---\n")
 }
 
 #[rstest]

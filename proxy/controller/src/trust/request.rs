@@ -15,7 +15,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::PostParams,
     core::ObjectMeta,
-    runtime::{WatchStreamExt as _, watcher, watcher::watch_object},
+    runtime::{WatchStreamExt as _, utils::Backoff, watcher, watcher::watch_object},
 };
 use tokio::time::{sleep, timeout};
 
@@ -24,13 +24,28 @@ use super::{
     sign::Purpose,
     state::{PublicAuthority, PublicState},
 };
-use crate::client::client;
+use crate::{backoff::Calm, client::client};
 
 /// How long a request may take to be signed. Then another is made.
 const SIGNED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it waits before it reads the files of the client again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Between two looks at a request, while the API server is away: at most [`SIGNED_WITHIN`] of them.
+struct EverySecond;
+
+impl Iterator for EverySecond {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+}
+
+impl Backoff for EverySecond {
+    fn reset(&mut self) {}
+}
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +127,7 @@ async fn answer(
     api: Api<CertificateSigningRequest>,
     name: &str,
 ) -> Option<CertificateSigningRequest> {
-    let mut events = std::pin::pin!(watch_object(api, name).default_backoff());
+    let mut events = std::pin::pin!(watch_object(api, name).backoff(EverySecond));
     while let Some(event) = events.next().await {
         match event {
             Ok(Some(found)) if answered(&found) => return Some(found),
@@ -181,7 +196,7 @@ pub async fn follow_state(
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(Calm::default()));
     let mut told = false;
     while let Some(event) = events.next().await {
         match event {

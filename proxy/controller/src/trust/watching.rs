@@ -26,7 +26,7 @@ use super::{
     names::{GATEWAY_SIGNER, INTERCEPTION_SIGNER, STATE_CONFIG_MAP},
     settings::TrustSettings,
 };
-use crate::pods::OPTED_IN;
+use crate::{backoff::Calm, pods::OPTED_IN};
 
 /// What happened.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ where
     <K as Lookup>::DynamicType: Eq + Hash + Clone + Default,
 {
     let (store, writer) = reflector::store();
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(Calm::default());
     let events = reflector::reflector(writer, events);
     let mut failed = false;
     let seen = events.filter_map(move |event| {

@@ -28,7 +28,10 @@ use super::{
     secret::KeySecret,
     settings::TrustSettings,
 };
-use crate::admission::{certificate::ServingCertificate, webhooks::CONFIGURATION};
+use crate::{
+    admission::{certificate::ServingCertificate, webhooks::CONFIGURATION},
+    backoff::Calm,
+};
 
 /// Makes or renews the certificate, if that is due.
 pub(super) async fn keep(
@@ -190,7 +193,7 @@ pub async fn follow(
 ) {
     let api: Api<KeySecret> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={WEBHOOK_SECRET}"));
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, config).backoff(Calm::default()));
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Apply(secret) | watcher::Event::InitApply(secret)) => {

@@ -262,6 +262,7 @@ meanings! {
         "response_too_large": "refuses a response that exceeds a bound", "raise the limit that the detail names";
         "overloaded": "has too many connections open", "raise the limit that the detail names, or add replicas";
         "memory_short": "has no free memory", "raise limits.memory together with the container's memory, or add replicas";
+        "interception_unavailable": "has no certificate yet to intercept with", "see certificates_waiting in /readyz: the controller signs what the gateway asks for";
         "records_full": "can record nothing, and forwards nothing that it cannot record", "make the sink that /readyz names take records again";
         "draining": "was shutting down", "nothing: clients try again at another replica";
         "internal": "failed", "report it with the record";
