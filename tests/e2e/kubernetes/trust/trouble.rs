@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use countersign_tests::fake::Fault;
 use http::StatusCode;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::{Patch, PatchParams};
@@ -39,13 +38,11 @@ async fn of_two_controllers_one_leads_and_the_other_goes_on() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_flaps_or_is_away_ends_nothing() -> anyhow::Result<()> {
+async fn an_api_server_that_is_away_ends_nothing() -> anyhow::Result<()> {
     let bed = TrustBed::start().await?;
-    bed.env.api_server.set_fault(Some(Fault::Flapping));
     let controller = bed.controller(&SHORT).await?;
     controller.says("this controller leads").await?;
     let roots = bed.published("qa", "countersign-ca", "root.pem").await?;
-    bed.env.api_server.set_fault(None);
     let gateway = bed.gateway(WithSigners::Intermediate).await?;
     bed.ready(&gateway).await?;
     bed.env
