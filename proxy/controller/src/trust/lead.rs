@@ -108,8 +108,10 @@ impl<'s> Leader<'s> {
     }
 
     fn saw(&mut self, seen: Seen) {
-        if let Seen::Gone(namespace, name) = seen {
-            self.publisher.forget(&namespace, &name);
+        match seen {
+            Seen::Changed => {}
+            Seen::Listed => self.publisher.forget_unlisted(),
+            Seen::Gone(namespace, name) => self.publisher.forget(&namespace, &name),
         }
     }
 

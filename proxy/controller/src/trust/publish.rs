@@ -145,11 +145,9 @@ impl Publisher {
             if content != bundle {
                 return true;
             }
-            let known = store
-                .find(|it| it.namespace().as_deref() == Some(&key.0) && it.name_any() == key.1);
             // Versions of one object can be compared; a watch may be behind our own write.
             let version_of = |text: &str| text.parse::<u64>().unwrap_or_default();
-            known.is_some_and(|known| {
+            find(store, key).is_some_and(|known| {
                 let seen = known.resource_version().unwrap_or_default();
                 version_of(&seen) > version_of(version)
             })
@@ -161,6 +159,14 @@ impl Publisher {
     pub(super) fn forget(&mut self, namespace: &str, name: &str) {
         self.written
             .remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Forgets what the watches do not know: somebody may have deleted it before they began. What was written after
+    /// they began is written once more, which changes nothing.
+    pub(super) fn forget_unlisted(&mut self) {
+        let known = &self.known;
+        self.written
+            .retain(|key, _| known.iter().any(|store| find(store, key).is_some()));
     }
 
     /// Whether both objects of each namespace have this content: read back, since others may write them, too.
@@ -275,6 +281,13 @@ impl Publisher {
         }
         Ok(TrustBundles::NotServed)
     }
+}
+
+fn find(
+    store: &Store<PartialObjectMeta<ConfigMap>>,
+    (namespace, name): &Key,
+) -> Option<Arc<PartialObjectMeta<ConfigMap>>> {
+    store.find(|it| it.namespace().as_deref() == Some(namespace) && it.name_any() == *name)
 }
 
 fn applied(name: &str, bundle: &Bundle, settings: &TrustSettings, now: Timestamp) -> Applied {

@@ -33,6 +33,8 @@ use crate::{backoff::Calm, pods::OPTED_IN};
 pub(super) enum Seen {
     /// Something is another now.
     Changed,
+    /// All objects of a kind were listed: what was deleted before is missing, and nobody tells of it.
+    Listed,
     /// A `ConfigMap` was deleted: its namespace and name.
     Gone(String, String),
 }
@@ -92,7 +94,8 @@ where
                 let namespace = kube::ResourceExt::namespace(&object);
                 Some(Seen::Gone(namespace.unwrap_or_default(), object.name_any()))
             }
-            Ok(watcher::Event::Apply(_) | watcher::Event::InitDone) => Some(Seen::Changed),
+            Ok(watcher::Event::Apply(_)) => Some(Seen::Changed),
+            Ok(watcher::Event::InitDone) => Some(Seen::Listed),
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
             Err(error) => {
                 if !std::mem::replace(&mut failed, true) {

@@ -1,5 +1,7 @@
 //! What is decided without an API server: what an account may have, what a Secret must hold, when a step is due.
 
+mod published;
+
 use countersign_pki::{CaKey, Names, Request, Subtree};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
