@@ -27,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::world::PLAN;
+use super::world::{ATTACKER, PLAN};
 
 /// What one client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -191,13 +191,11 @@ where
     set.shutdown().await;
 }
 
-/// The attacker's own address: another pod has another.
-const OWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
 /// A connection whose small pieces leave at once.
 async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((OWN, 0)))?;
+    let own = Ipv4Addr::new(127, 0, 0, ATTACKER);
+    socket.bind((own, 0).into())?;
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(stream)

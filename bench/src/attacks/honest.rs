@@ -128,7 +128,9 @@ async fn work(route: Route, first: Connection, seen: Arc<Mutex<Watched>>, number
             }
             Err(error) => {
                 seen.failed += 1;
-                seen.first_error.get_or_insert(format!("{error:#}"));
+                let after = start.elapsed().as_millis();
+                seen.first_error
+                    .get_or_insert(format!("{error:#}, after {after} ms"));
             }
         }
     }

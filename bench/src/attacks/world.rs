@@ -29,6 +29,10 @@ use crate::{
 /// What the attacker's process is told.
 pub(super) const PLAN: &str = "attack.json";
 
+/// The last part of the attacker's address in 127.0.0.0/8. Each honest workload has one that follows: connections
+/// from one address take turns with each other.
+pub(super) const ATTACKER: u8 = 2;
+
 /// How often the admin endpoint is asked, as the kubelet does, and how long it waits.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
@@ -124,11 +128,10 @@ impl World {
     /// A route for each honest workload.
     pub(super) fn honest(&self) -> anyhow::Result<Vec<Route>> {
         let roots = self.files.gateway_roots();
-        let honest = (2..).zip(self.tokens.iter().take(WORKLOADS));
+        let honest = (ATTACKER + 1..).zip(self.tokens.iter().take(WORKLOADS));
         honest
             .map(|(pod, token)| {
                 let route = Route::gateway(self.addresses.proxy, &roots, token)?;
-                // The attacker has 127.0.0.1 to itself.
                 Ok(route.coming_from(Ipv4Addr::new(127, 0, 0, pod).into()))
             })
             .collect()
