@@ -16,7 +16,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::Tunnel;
+use super::pool::Tunnel;
 
 /// The most that is read at once, and so the most that a direction keeps, in bytes.
 const BUFFER: usize = 8 * 1024;

@@ -53,8 +53,8 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: &Slot) {
 
 async fn readiness(shared: &Shared) -> (StatusCode, String) {
     let draining = shared.draining.is_cancelled();
-    let proof = shared.fleet.proof().await;
-    let known = shared.fleet.known();
+    let proof = shared.pool.proof().await;
+    let known = shared.pool.known();
     let any_well = known.iter().any(|gateway| gateway.is_well());
     let mut text = String::new();
     let mut line = |what: &str| {
@@ -67,10 +67,10 @@ async fn readiness(shared: &Shared) -> (StatusCode, String) {
     if let Err(error) = &proof {
         line(&error.to_string());
     }
-    if let Some((_, standing)) = shared.fleet.ends_soon().await {
+    if let Some((_, standing)) = shared.pool.ends_soon().await {
         line(&format!("the pod's certificate {standing}"));
     }
-    for (name, fault) in shared.fleet.unresolved() {
+    for (name, fault) in shared.pool.unresolved() {
         line(&format!("{name}: {fault}"));
     }
     if known.is_empty() {

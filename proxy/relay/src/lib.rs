@@ -11,10 +11,10 @@ mod clear;
 pub mod command;
 mod dial;
 mod fault;
-mod fleet;
 mod gateway;
 mod health;
 mod local;
+mod pool;
 mod proof;
 pub mod redirect;
 mod redirected;
@@ -39,7 +39,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use dial::Dialer;
-use fleet::Fleet;
+use pool::GatewayPool;
 
 /// How long the relay continues after SIGTERM although nothing is open: an earlier connection of an app
 /// may still wait to be accepted.
@@ -73,7 +73,7 @@ pub enum StartError {
 /// What every connection shares.
 #[derive(Debug)]
 struct Shared {
-    fleet: Fleet,
+    pool: GatewayPool,
     /// All open connections.
     tasks: TaskTracker,
     /// Cancelled on SIGTERM.
@@ -97,7 +97,7 @@ pub struct Relay {
 
 /// The purpose of a listener.
 #[derive(Debug, Clone, Copy)]
-enum Entrance {
+enum ListenerKind {
     Http,
     Redirected,
     Health,
@@ -125,7 +125,7 @@ impl Relay {
             redirected,
             health,
             shared: Arc::new(Shared {
-                fleet: Fleet::new(settings.gateways, dialer, clock),
+                pool: GatewayPool::new(settings.gateways, dialer, clock),
                 tasks: TaskTracker::new(),
                 draining: CancellationToken::new(),
                 cut: CancellationToken::new(),
@@ -157,24 +157,24 @@ impl Relay {
         let stop = CancellationToken::new();
         let watch = Arc::clone(&shared);
         let watch = tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            watch.fleet.watch().await;
+            watch.pool.watch().await;
         }));
         let entrances = http
             .into_iter()
-            .map(|socket| (socket, Entrance::Http))
+            .map(|socket| (socket, ListenerKind::Http))
             .chain(
                 redirected
                     .into_iter()
-                    .map(|socket| (socket, Entrance::Redirected)),
+                    .map(|socket| (socket, ListenerKind::Redirected)),
             )
-            .chain(health.map(|socket| (socket, Entrance::Health)));
-        for (socket, entrance) in entrances {
+            .chain(health.map(|socket| (socket, ListenerKind::Health)));
+        for (socket, kind) in entrances {
             // Readiness has connection slots of its own; otherwise a busy relay would count as dead.
-            let slots = match entrance {
-                Entrance::Health => Slots::new(places(PROBES), None),
-                Entrance::Http | Entrance::Redirected => slots.clone(),
+            let slots = match kind {
+                ListenerKind::Health => Slots::new(places(PROBES), None),
+                ListenerKind::Http | ListenerKind::Redirected => slots.clone(),
             };
-            let accepting = accept(socket, entrance, Arc::clone(&shared), slots);
+            let accepting = accept(socket, kind, Arc::clone(&shared), slots);
             tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
         }
 
@@ -209,7 +209,7 @@ fn places(connections: usize) -> Bounds {
     }
 }
 
-async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, slots: Slots) {
+async fn accept(socket: TcpListener, kind: ListenerKind, shared: Arc<Shared>, slots: Slots) {
     let name = Arc::from("relay");
     loop {
         let (stream, client) = match socket.accept().await {
@@ -226,23 +226,23 @@ async fn accept(socket: TcpListener, entrance: Entrance, shared: Arc<Shared>, sl
             tracing::debug!(%error, "the client left at once");
         }
         let slot = Arc::new(slots.enter(&name, client.ip()));
-        let connection = serve(stream, entrance, Arc::clone(&shared), slot);
-        match entrance {
+        let connection = serve(stream, kind, Arc::clone(&shared), slot);
+        match kind {
             // Open probes do not delay draining.
-            Entrance::Health => drop(tokio::spawn(connection)),
-            Entrance::Http | Entrance::Redirected => drop(shared.tasks.spawn(connection)),
+            ListenerKind::Health => drop(tokio::spawn(connection)),
+            ListenerKind::Http | ListenerKind::Redirected => drop(shared.tasks.spawn(connection)),
         }
     }
 }
 
-async fn serve(stream: TcpStream, entrance: Entrance, shared: Arc<Shared>, slot: Arc<Slot>) {
+async fn serve(stream: TcpStream, kind: ListenerKind, shared: Arc<Shared>, slot: Arc<Slot>) {
     let place = Arc::clone(&slot);
     let served = async {
-        match entrance {
+        match kind {
             // Boxed: a task is as large as its largest branch for its whole lifetime.
-            Entrance::Http => Box::pin(local::serve(stream, shared, slot)).await,
-            Entrance::Redirected => redirected::serve(stream, &shared, &slot).await,
-            Entrance::Health => Box::pin(health::serve(stream, shared, &slot)).await,
+            ListenerKind::Http => Box::pin(local::serve(stream, shared, slot)).await,
+            ListenerKind::Redirected => redirected::serve(stream, &shared, &slot).await,
+            ListenerKind::Health => Box::pin(health::serve(stream, shared, &slot)).await,
         }
     };
     place.within(served).await;

@@ -22,8 +22,8 @@ use super::{
     Shared,
     answer::RelayError,
     carry::carry,
-    fleet::{NoTunnel, Refused},
-    gateway::connection::{Held, Outgoing, Unanswered},
+    gateway::connection::{LeasedBody, Outgoing, Unanswered},
+    pool::{Refused, TunnelError},
 };
 
 /// How long a client may take for a request's head, or be idle between two.
@@ -33,7 +33,7 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) const HEAD_BYTES: usize = 64 * 1024;
 
 /// A gateway's response, or our own.
-pub(super) type Answer = Response<Either<Full<Bytes>, Held>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, LeasedBody>>;
 
 /// Serves one client until it leaves or the relay drains.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, slot: Arc<Slot>) {
@@ -92,10 +92,10 @@ async fn connect(
         .authority()
         .and_then(|written| Authority::with_port(written.as_str()).ok())
         .ok_or(RelayError::Malformed("CONNECT names no host and port"))?;
-    let tunnel = match shared.fleet.tunnel(&authority).await {
+    let tunnel = match shared.pool.tunnel(&authority).await {
         Ok(tunnel) => tunnel,
-        Err(NoTunnel::Refused(refused)) => return Ok(pass_on(*refused, &authority)),
-        Err(NoTunnel::Failed(error)) => return Err(error),
+        Err(TunnelError::Refused(refused)) => return Ok(pass_on(*refused, &authority)),
+        Err(TunnelError::Failed(error)) => return Err(error),
     };
     slot.prove(|| Share::Own)?;
     let cut = shared.cut.clone();
@@ -124,7 +124,7 @@ fn pass_on(refused: Refused, authority: &Authority) -> Answer {
         target = %authority,
         "the gateway refused a tunnel"
     );
-    let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
+    let mut response = response.map(|body| Either::Right(LeasedBody::new(body, lease)));
     hop_by_hop::strip_response(response.headers_mut());
     response
 }
@@ -145,7 +145,7 @@ pub(super) async fn forward(
         }
     };
     hop_by_hop::strip_request(&mut parts.headers);
-    if let Some(authorization) = shared.fleet.authorization().await? {
+    if let Some(authorization) = shared.pool.authorization().await? {
         parts.headers.insert(PROXY_AUTHORIZATION, authorization);
     }
     let named = parts.headers.remove(HOST);
@@ -156,7 +156,7 @@ pub(super) async fn forward(
     let mut request: Request<Outgoing> = Request::from_parts(parts, Either::Right(body));
     // If a connection was closed cleanly at that moment, it is tried once more on a new one.
     for last in [false, true] {
-        let mut lease = shared.fleet.lease().await?;
+        let mut lease = shared.pool.lease().await?;
         if lease.is_http1() {
             let host = authority.as_str().parse().map_err(|_| {
                 RelayError::Malformed("the URI's authority cannot stand in a header")
@@ -166,7 +166,7 @@ pub(super) async fn forward(
         match lease.send(request).await {
             Ok(response) => {
                 slot.prove(|| Share::Own)?;
-                let mut response = response.map(|body| Either::Right(Held::new(body, lease)));
+                let mut response = response.map(|body| Either::Right(LeasedBody::new(body, lease)));
                 hop_by_hop::strip_response(response.headers_mut());
                 return Ok(response);
             }

@@ -21,7 +21,7 @@ use countersign_types::host::Host;
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{Shared, answer::RelayError, carry::carry, clear, fleet::NoTunnel};
+use super::{Shared, answer::RelayError, carry::carry, clear, pool::TunnelError};
 
 /// How long a client may take to show its protocol; after that its server may speak first.
 const FIRST_BYTES: Duration = Duration::from_secs(3);
@@ -63,22 +63,22 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Arc<Shared>, slot: &Ar
     };
     slot.asks();
     // Boxed: for most of its life a task only copies bytes, which needs less memory.
-    let failed = match Box::pin(shared.fleet.tunnel(&authority)).await {
+    let failed = match Box::pin(shared.pool.tunnel(&authority)).await {
         Ok(tunnel) => match slot.prove(|| Share::Own) {
             Ok(()) => {
                 let stream = Rewound::new(first.bytes, stream);
                 return carry(stream, tunnel, shared.cut.clone()).await;
             }
-            Err(full) => NoTunnel::Failed(full.into()),
+            Err(full) => TunnelError::Failed(full.into()),
         },
         Err(failed) => failed,
     };
     let description = match failed {
-        NoTunnel::Failed(error) => {
+        TunnelError::Failed(error) => {
             closed(Some(destination), &error);
             INTERNAL_ERROR
         }
-        NoTunnel::Refused(refused) => {
+        TunnelError::Refused(refused) => {
             tracing::warn!(
                 gateway = %refused.gateway.name(),
                 status = refused.response.status().as_u16(),
@@ -145,7 +145,7 @@ fn destination(stream: &TcpStream, shared: &Shared) -> Result<SocketAddr, RelayE
         .map_err(unknown)?
         .as_socket()
         .ok_or_else(|| RelayError::NoDestination("it is no internet address".to_owned()))?;
-    let gateways = shared.fleet.known();
+    let gateways = shared.pool.known();
     let is_gateway = gateways.iter().any(|gateway| gateway.address() == original);
     if original == local || shared.own.contains(&original) || is_gateway {
         return Err(RelayError::Loop(original));

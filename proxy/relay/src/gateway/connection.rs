@@ -275,12 +275,12 @@ async fn accepted(
 
 /// A body from a gateway, with its permit.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LeasedBody {
     body: Incoming,
     _lease: Lease,
 }
 
-impl Held {
+impl LeasedBody {
     /// Holds the permit until the body was read.
     pub(crate) fn new(body: Incoming, lease: Lease) -> Self {
         Self {
@@ -290,7 +290,7 @@ impl Held {
     }
 }
 
-impl Body for Held {
+impl Body for LeasedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

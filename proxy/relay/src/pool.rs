@@ -61,14 +61,14 @@ pub(super) struct Refused {
 }
 
 /// Why there is no tunnel.
-pub(super) enum NoTunnel {
+pub(super) enum TunnelError {
     /// A gateway refused.
     Refused(Box<Refused>),
     /// No gateway could be reached.
     Failed(RelayError),
 }
 
-impl From<RelayError> for NoTunnel {
+impl From<RelayError> for TunnelError {
     fn from(error: RelayError) -> Self {
         Self::Failed(error)
     }
@@ -83,7 +83,7 @@ struct Name {
 
 /// All gateways.
 #[derive(Debug)]
-pub(super) struct Fleet {
+pub(super) struct GatewayPool {
     names: Vec<Name>,
     dialer: Arc<Dialer>,
     clock: Clock,
@@ -92,7 +92,7 @@ pub(super) struct Fleet {
     ended: Arc<Notify>,
 }
 
-impl Fleet {
+impl GatewayPool {
     /// The gateways before the first lookup.
     pub(super) fn new(names: Vec<GatewayName>, dialer: Dialer, clock: Clock) -> Self {
         let name = |name| Name {
@@ -195,7 +195,7 @@ impl Fleet {
     }
 
     /// Opens a tunnel through the first gateway that responds.
-    pub(super) async fn tunnel(&self, authority: &Authority) -> Result<Tunnel, NoTunnel> {
+    pub(super) async fn tunnel(&self, authority: &Authority) -> Result<Tunnel, TunnelError> {
         let authorization = self.authorization().await?;
         let asked = self
             .each(|gateway| {
@@ -211,7 +211,7 @@ impl Fleet {
             })
             .await?;
         if !asked.response.status().is_success() {
-            return Err(NoTunnel::Refused(Box::new(asked)));
+            return Err(TunnelError::Refused(Box::new(asked)));
         }
         let stream = hyper::upgrade::on(asked.response)
             .await
