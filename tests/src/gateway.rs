@@ -84,7 +84,7 @@ impl Gateway {
             watches.spawn(pods::watch(cluster, pods));
         }
         if let (Some((cluster, objects, tell)), Some(reports)) = (app.resources(), app.reports()) {
-            watches.spawn(status::write(status::Source {
+            let source = status::Source {
                 cluster: cluster.clone(),
                 objects: objects.clone(),
                 namespace: app.service_namespace(),
@@ -93,7 +93,8 @@ impl Gateway {
                 used: Box::new(app.used()),
                 clock: env.clock.clone(),
                 pace: SOON,
-            }));
+            };
+            watches.spawn(status::write(source, std::future::pending()));
             watches.spawn(resources::watch(cluster, objects, tell));
         }
         if let Some((cluster, service, tell)) = app.replicas() {

@@ -18,8 +18,9 @@ use countersign_controller::{
         server::{Check, Parts, Service},
         webhooks,
     },
+    lease::Timing,
     ranges,
-    trust::{self, Health, LeaderTimes, Trust, TrustParts, TrustSettings},
+    trust::{self, Health, Trust, TrustParts, TrustSettings},
     uninjected,
 };
 use countersign_core::{
@@ -158,7 +159,7 @@ impl ControllerCommand {
                 certificate: Arc::new(certificate),
                 webhook,
                 admin,
-                times: LeaderTimes::of_lease(Duration::from_secs(self.lease.into())),
+                timing: Timing::of_lease(Duration::from_secs(self.lease.into())),
             };
             let client = match self.kubeconfig {
                 Some(file) => cluster::client_of(&file).await?,
@@ -179,7 +180,7 @@ struct Controller {
     certificate: Arc<ServingCertificate>,
     webhook: Option<TcpListener>,
     admin: TcpListener,
-    times: LeaderTimes,
+    timing: Timing,
 }
 
 impl Controller {
@@ -194,7 +195,7 @@ impl Controller {
         let (events, writing) = Events::written(client.clone(), metrics.clone());
         let certificate = self.webhook.is_some().then_some(&self.certificate);
         let keeping = Keeping::new(self.trust, &client, certificate, &clock, &mut registry)?
-            .with_times(self.times);
+            .with_timing(self.timing);
         let without_relay = uninjected::watch(
             client.clone(),
             self.settings.clone(),
@@ -279,7 +280,6 @@ impl Keeping {
             clock: clock.clone(),
             health: health.clone(),
             webhook: kept.is_some(),
-            identity: identity(),
         });
         Ok(Self {
             trust: Some((trust, health)),
@@ -287,9 +287,9 @@ impl Keeping {
         })
     }
 
-    fn with_times(mut self, times: LeaderTimes) -> Self {
+    fn with_timing(mut self, timing: Timing) -> Self {
         let trust = self.trust.take();
-        self.trust = trust.map(|(trust, health)| (trust.with_times(times), health));
+        self.trust = trust.map(|(trust, health)| (trust.with_timing(timing), health));
         self
     }
 
@@ -325,12 +325,6 @@ impl Keeping {
             () = trust => {}
         }
     }
-}
-
-/// This replica's name among the others: its pod's.
-fn identity() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_default();
-    format!("{host}_{}", uuid::Uuid::new_v4().simple())
 }
 
 /// The ranges that pods reach without the relay. Without them a pod that calls another by its address gets a refusal

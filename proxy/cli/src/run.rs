@@ -17,12 +17,20 @@ use countersign_core::{
     open_files, reaper,
 };
 use countersign_gateway::app::{self, App, StartError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::report;
 
 /// How long threads that are blocked on a disk or a name may delay the exit.
 const LAST_THREADS: Duration = Duration::from_secs(1);
+
+/// How long a gateway that ends tries to leave its Lease to another.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// How many tasks a worker runs before it asks the kernel what else is ready. With tokio's 61 a flood of small
 /// tasks keeps whoever has just sent something waiting longer (docs/attacks.md).
@@ -69,7 +77,7 @@ impl RunCommand {
                 Err(error) => return Err(error.into()),
             };
             app.watch_config(self.config.clone(), text);
-            watch_cluster(&app);
+            let writing = watch_cluster(&app);
             if let Some(signing) = app.signing() {
                 tokio::spawn(signing::keep(signing));
             }
@@ -88,6 +96,9 @@ impl RunCommand {
                 }
             })
             .await;
+            if let Some(writing) = writing {
+                writing.end().await;
+            }
             Ok(ExitCode::SUCCESS)
         });
         // A file on a disk that does not respond must not keep the process alive.
@@ -96,8 +107,24 @@ impl RunCommand {
     }
 }
 
+/// The writing of statuses, by one of the gateways.
+struct StatusWriter {
+    task: JoinHandle<()>,
+    end: oneshot::Sender<()>,
+}
+
+impl StatusWriter {
+    /// Leaves the Lease to another gateway, which need not wait until it has ended.
+    async fn end(self) {
+        drop(self.end);
+        if timeout(LAST_WRITE, self.task).await.is_err() {
+            tracing::info!("the Lease was not released in time; it ends by itself");
+        }
+    }
+}
+
 /// Connects the gateway with the API server of its cluster, as far as its configuration asks for it.
-fn watch_cluster(app: &App) {
+fn watch_cluster(app: &App) -> Option<StatusWriter> {
     for (cluster, pods) in app.pods() {
         tokio::spawn(pods::watch(cluster, pods));
     }
@@ -105,18 +132,19 @@ fn watch_cluster(app: &App) {
         let ServiceName { namespace, name } = service;
         tokio::spawn(gateways::watch(cluster, namespace, name, tell));
     }
-    if let (Some((cluster, objects, tell)), Some(reports)) = (app.resources(), app.reports()) {
-        let namespace = app.service_namespace();
-        tokio::spawn(status::write(status::Source {
-            cluster: cluster.clone(),
-            objects: objects.clone(),
-            namespace,
-            reports,
-            credentials: Box::new(app.credential_standings()),
-            used: Box::new(app.used()),
-            clock: Clock::system(),
-            pace: Pace::default(),
-        }));
-        tokio::spawn(resources::watch(cluster, objects, tell));
-    }
+    let ((cluster, objects, tell), reports) = (app.resources()?, app.reports()?);
+    let source = status::Source {
+        cluster: cluster.clone(),
+        objects: objects.clone(),
+        namespace: app.service_namespace(),
+        reports,
+        credentials: Box::new(app.credential_standings()),
+        used: Box::new(app.used()),
+        clock: Clock::system(),
+        pace: Pace::default(),
+    };
+    let (end, ended) = oneshot::channel();
+    let task = tokio::spawn(status::write(source, async { drop(ended.await) }));
+    tokio::spawn(resources::watch(cluster, objects, tell));
+    Some(StatusWriter { task, end })
 }

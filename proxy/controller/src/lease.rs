@@ -18,7 +18,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::jittered;
 
@@ -29,6 +29,16 @@ pub struct Timing {
     pub duration: Duration,
     /// How often it is renewed, and looked at by who waits.
     pub renewal: Duration,
+}
+
+impl Timing {
+    /// For a Lease that holds this long: renewed seven times within.
+    pub fn of_lease(duration: Duration) -> Self {
+        Self {
+            duration,
+            renewal: duration / 7,
+        }
+    }
 }
 
 impl Default for Timing {
@@ -52,6 +62,17 @@ pub struct Election {
     clock: Clock,
 }
 
+/// What a process is in an election.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It holds the Lease.
+    Leads,
+    /// This one holds it.
+    Waits(String),
+    /// It is not known who holds it, for this reason.
+    Unknown(String),
+}
+
 /// The API, which has no `Debug` of its own that says more.
 #[derive(Clone)]
 struct Leases(Api<Lease>);
@@ -69,8 +90,23 @@ struct Seen {
     since: Option<Instant>,
 }
 
+/// What came of an attempt.
+enum Attempt {
+    Ours(Lease),
+    /// Held by this one.
+    Theirs(String),
+    /// Another one wrote at the same moment.
+    Lost,
+}
+
+impl From<Option<Lease>> for Attempt {
+    fn from(written: Option<Lease>) -> Self {
+        written.map_or(Self::Lost, Self::Ours)
+    }
+}
+
 /// A name for this process that no other has: its pod's, with a suffix.
-pub fn holder() -> String {
+fn holder() -> String {
     let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "countersign".to_owned());
     format!("{pod}_{:016x}", RandomState::new().hash_one(()))
 }
@@ -95,53 +131,64 @@ impl Election {
         self
     }
 
-    /// Does the work whenever this process holds the Lease; what is under way is dropped when it is lost. Goes on
-    /// until it is dropped itself.
-    pub async fn lead<W: Future<Output = ()>>(&self, work: impl Fn() -> W) {
-        loop {
-            let mut held = self.acquire().await;
-            tracing::info!(lease = %self.name, holder = %self.holder, "this process leads now");
-            tokio::select! {
-                () = self.keep(&mut held) => {
-                    tracing::warn!(lease = %self.name, "this process leads no longer");
-                }
-                () = work() => {
-                    // It is not finished: it waits for the next turn.
-                    self.release(held).await;
+    /// Does the work whenever this process holds the Lease, until `end` completes; then it is left to the others at
+    /// once. Work that is in progress is dropped when the Lease is lost. `tell` is told the role at each look.
+    pub async fn lead<W: Future<Output = ()>>(
+        &self,
+        mut tell: impl FnMut(Role),
+        work: impl Fn() -> W,
+        end: impl Future<Output = ()>,
+    ) {
+        let mut held = None;
+        let leading = async {
+            loop {
+                let lease = held.insert(self.acquire(&mut tell).await);
+                tell(Role::Leads);
+                tokio::select! {
+                    () = self.keep(lease) => {
+                        held = None;
+                        tell(Role::Unknown("it was not renewed in time".to_owned()));
+                    }
+                    () = work() => {
+                        if let Some(lease) = held.take() {
+                            self.release(lease).await;
+                        }
+                    }
                 }
             }
+        };
+        tokio::select! {
+            () = leading => {}
+            () = end => {}
+        }
+        if let Some(lease) = held {
+            self.release(lease).await;
         }
     }
 
     /// Waits until it is ours.
-    async fn acquire(&self) -> Lease {
+    async fn acquire(&self, tell: &mut impl FnMut(Role)) -> Lease {
         let mut seen = Seen::default();
-        let mut told = None;
         loop {
-            match self.attempt(&mut seen).await {
-                Ok(Some(held)) => return held,
-                Ok(None) => told = None,
-                Err(error) => {
-                    let why = self.why(&error);
-                    if told.as_ref() != Some(&why) {
-                        tracing::warn!(lease = %self.name, namespace = %self.namespace, %why, "no process can be elected");
-                        told = Some(why);
-                    }
-                }
+            match timeout(self.timing.duration, self.attempt(&mut seen)).await {
+                Ok(Ok(Attempt::Ours(held))) => return held,
+                Ok(Ok(Attempt::Theirs(holder))) => tell(Role::Waits(holder)),
+                Ok(Ok(Attempt::Lost)) => {}
+                Ok(Err(error)) => tell(Role::Unknown(self.why(&error))),
+                Err(_) => tell(Role::Unknown("the API server does not answer".to_owned())),
             }
             sleep(jittered(self.timing.renewal / 2)).await;
         }
     }
 
     /// One look, and one write if it can be taken.
-    async fn attempt(&self, seen: &mut Seen) -> kube::Result<Option<Lease>> {
+    async fn attempt(&self, seen: &mut Seen) -> kube::Result<Attempt> {
         let Some(found) = self.api.0.get_opt(&self.name).await? else {
             let made = self.lease(None);
             let made = self.api.0.create(&PostParams::default(), &made).await;
-            return unless_another_was_first(made);
+            return Ok(unless_another_was_first(made)?.into());
         };
         let spec = found.spec.clone().unwrap_or_default();
-        let is_free = spec.holder_identity.as_deref().is_none_or(str::is_empty);
         if seen.version != found.metadata.resource_version || seen.since.is_none() {
             seen.version.clone_from(&found.metadata.resource_version);
             seen.since = Some(Instant::now());
@@ -149,11 +196,11 @@ impl Election {
         let duration = spec.lease_duration_seconds.unwrap_or_default().max(0);
         let duration = Duration::from_secs(duration.unsigned_abs().into());
         let is_over = seen.since.is_none_or(|since| since.elapsed() >= duration);
-        let is_ours = spec.holder_identity.as_ref() == Some(&self.holder);
-        if !(is_free || is_over || is_ours) {
-            return Ok(None);
+        let holder = spec.holder_identity.unwrap_or_default();
+        if !(holder.is_empty() || is_over || holder == self.holder) {
+            return Ok(Attempt::Theirs(holder));
         }
-        self.write(self.lease(Some(&found))).await
+        Ok(self.write(self.lease(Some(&found))).await?.into())
     }
 
     /// Renews it for as long as that succeeds in time.
@@ -178,7 +225,7 @@ impl Election {
         }
     }
 
-    /// Leaves it to the others at once.
+    /// Leaves it to the others, if it is still ours.
     async fn release(&self, held: Lease) {
         let mut free = self.lease(Some(&held));
         if let Some(spec) = &mut free.spec {

@@ -6,7 +6,6 @@ mod installed;
 use std::{fs, sync::Mutex};
 
 use anyhow::Context as _;
-use countersign_core::clock::Clock;
 use countersign_tests::fake::{Authority, ClusterRight};
 use serde_json::{Value, json};
 
@@ -147,8 +146,7 @@ async fn a_right_was_taken_away() -> anyhow::Result<()> {
 async fn another_issuer_and_a_clock_that_is_ahead() -> anyhow::Result<()> {
     let installed = Installed::start().await?;
     installed.gateway_file("https://oidc.example.com/prod");
-    let ahead = Clock::system().now() + jiff::SignedDuration::from_secs(300);
-    installed.lease("node-2", ahead);
+    installed.set_ahead("node-2", jiff::SignedDuration::from_secs(300));
     let told = installed.doctor(&[]).await?;
     assert_eq!(told.code, 1, "{}", told.text);
     let text = told.text.replace("299 s ahead", "300 s ahead");
@@ -193,6 +191,38 @@ async fn nobody_opted_in_and_the_job_is_unknown() -> anyhow::Result<()> {
         .await?;
     assert_eq!(told.code, 1, "{}", told.text);
     documented("A forgotten label, workload and definition", &told.text)
+}
+
+/// What no gateway has read, and what was refused, is not accepted.
+#[tokio::test]
+async fn what_became_of_each_object_is_told() -> anyhow::Result<()> {
+    let installed = Installed::start().await?;
+    let api = "countersign.dev/v1alpha1";
+    installed.change(api, "workloads", "qa", "nightly-dashboard", |workload| {
+        workload["status"] = json!({});
+    });
+    let refused = "no Credential is named slak; did you mean slack?";
+    installed.change(
+        api,
+        "accesspolicies",
+        "qa",
+        "dashboard-posts-to-slack",
+        |policy| {
+            policy["status"]["conditions"][0] = json!({
+                "type": "Accepted", "status": "False", "reason": "Invalid", "message": refused,
+            });
+        },
+    );
+    let told = installed.doctor(&["-n", "qa"]).await?;
+    assert_eq!(told.code, 1, "{}", told.text);
+    for part in [
+        "accepted in qa: 2 Credential, 1 AccessPolicy",
+        "no gateway has said yet what it makes of 1 Workload in qa",
+        &format!("AccessPolicy dashboard-posts-to-slack: {refused}"),
+    ] {
+        assert!(told.text.contains(part), "{part}: {}", told.text);
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -35,16 +35,28 @@ impl Objects {
     /// What became of them, as their conditions say.
     pub(super) fn conditions(&self, namespace: &str) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut fine = Vec::new();
+        let (mut fine, mut waiting) = (Vec::new(), Vec::new());
         for (kind, objects) in &self.of_kinds {
-            let before = findings.len();
+            let (mut accepted, mut unread) = (0_usize, 0_usize);
             for object in objects {
-                findings.extend(unmet(kind, object));
+                match Standing::of(object) {
+                    Standing::Accepted => accepted += 1,
+                    Standing::Unread => unread += 1,
+                    Standing::Unmet(message) => findings.push(unmet(kind, object, message)),
+                }
             }
-            let count = objects.len() - (findings.len() - before).min(objects.len());
-            if count > 0 {
-                fine.push(format!("{count} {kind}"));
+            for (count, told) in [(accepted, &mut fine), (unread, &mut waiting)] {
+                if count > 0 {
+                    told.push(format!("{count} {kind}"));
+                }
             }
+        }
+        if !waiting.is_empty() {
+            findings.insert(0, Finding::warning(
+                "objects",
+                format!("no gateway has said yet what it makes of {} in {namespace}", waiting.join(", ")),
+                "look again in a minute; if it stays so, read the gateways' log: it says whether they read objects of this namespace, and which gateway writes the status of objects",
+            ));
         }
         if !fine.is_empty() {
             let text = format!("accepted in {namespace}: {}", fine.join(", "));
@@ -120,23 +132,50 @@ fn name(object: &Value) -> Option<&str> {
     object["metadata"]["name"].as_str()
 }
 
-/// A condition of an object that does not hold.
-fn unmet(kind: &str, object: &Value) -> Option<Finding> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    // `Accepted` says more than `Ready`.
-    let unmet = ["Accepted", "CredentialReady", "Ready"]
-        .iter()
-        .find_map(|wanted| {
-            let mut all = conditions.iter();
-            all.find(|it| it["type"] == **wanted && it["status"] == "False")
-        })?;
-    let message = unmet["message"].as_str().unwrap_or_default();
-    let message = escaped(message.lines().next().unwrap_or_default()).into_owned();
-    Some(Finding::failed(
+/// What the gateways say of an object.
+enum Standing<'o> {
+    Accepted,
+    /// Nothing, or something about an earlier version.
+    Unread,
+    /// A condition does not hold, and says this.
+    Unmet(&'o str),
+}
+
+impl<'o> Standing<'o> {
+    fn of(object: &'o Value) -> Self {
+        let generation = object["metadata"]["generation"].as_i64();
+        let conditions = object["status"]["conditions"].as_array();
+        let current: Vec<_> = conditions
+            .into_iter()
+            .flatten()
+            .filter(|condition| {
+                let about = condition["observedGeneration"].as_i64();
+                about.is_none() || generation.is_none() || about >= generation
+            })
+            .collect();
+        let of_type = |wanted: &str| current.iter().find(|it| it["type"] == wanted);
+        if of_type("Accepted").is_none() {
+            return Self::Unread;
+        }
+        // `Accepted` says more than `Ready`.
+        let unmet = ["Accepted", "CredentialReady", "Ready"]
+            .into_iter()
+            .filter_map(of_type)
+            .find(|it| it["status"] == "False");
+        match unmet {
+            None => Self::Accepted,
+            Some(unmet) => Self::Unmet(unmet["message"].as_str().unwrap_or_default()),
+        }
+    }
+}
+
+fn unmet(kind: &str, object: &Value, message: &str) -> Finding {
+    let message = escaped(message.lines().next().unwrap_or_default());
+    Finding::failed(
         "objects",
         format!("{kind} {}: {message}", name(object).unwrap_or_default()),
         "correct it as its condition says; what was accepted last stays in force until then",
-    ))
+    )
 }
 
 /// Whether one of a workload's selectors is about the account, as far as can be seen without a pod.

@@ -8,7 +8,7 @@ mod document;
 mod usage;
 mod writer;
 
-use std::{collections::BTreeMap, fs, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, io, pin::pin, sync::Arc, time::Duration};
 
 use countersign_config::{
     cluster::{CredentialStanding, Key, Report, Scope, Used},
@@ -21,11 +21,11 @@ use kube::{
     core::DynamicObject,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     client::client,
-    lease::{Election, Timing},
+    lease::{Election, Role, Timing},
     resources::api_resource,
 };
 use writer::Writer;
@@ -87,14 +87,18 @@ impl Default for Pace {
     }
 }
 
-/// Writes until it is dropped.
-pub async fn write(source: Source) {
+/// Writes until `end` completes.
+pub async fn write(source: Source, end: impl Future<Output = ()>) {
+    let mut end = pin!(end);
     let client = loop {
         match client(&source.cluster) {
             Ok(client) => break client,
             Err(error) => tracing::warn!(%error, "no status can be written"),
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::select! {
+            () = &mut end => return,
+            () = sleep(RETRY) => {}
+        }
     };
     let namespace = match own_namespace(&source) {
         Ok(namespace) => namespace,
@@ -109,8 +113,30 @@ pub async fn write(source: Source) {
     let election = Election::new(client.clone(), &namespace, LEASE, source.clock.clone())
         .with(source.pace.lease);
     let objects = Objects::new(&client);
-    let lead = election.lead(|| Writer::new(&source, &objects).run());
-    tokio::join!(lead, usage::write(&source, &objects));
+    let mut role = None;
+    let tell = |now: Role| {
+        if role.as_ref() != Some(&now) {
+            told(&now);
+            role = Some(now);
+        }
+    };
+    let lead = election.lead(tell, || Writer::new(&source, &objects).run(), end);
+    tokio::select! {
+        () = lead => {}
+        () = usage::write(&source, &objects) => {}
+    }
+}
+
+fn told(role: &Role) {
+    match role {
+        Role::Leads => tracing::info!("this gateway writes the status of objects"),
+        Role::Waits(holder) => {
+            tracing::info!(%holder, "another gateway writes the status of objects")
+        }
+        Role::Unknown(why) => {
+            tracing::warn!("it is not known which gateway writes the status of objects: {why}");
+        }
+    }
 }
 
 fn own_namespace(source: &Source) -> io::Result<String> {

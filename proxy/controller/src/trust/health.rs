@@ -12,6 +12,7 @@ use prometheus_client::{
 };
 
 use super::{names::AuthorityName, state::PublicState};
+use crate::lease::Role;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfAuthority {
@@ -35,19 +36,11 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct Standing {
-    role: Role,
+    /// `None` until there was an attempt.
+    role: Option<Role>,
     problems: BTreeSet<String>,
     /// Whether trust was in order once: from then on, trouble does not take the webhook away.
     was_well: bool,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum Role {
-    #[default]
-    Starting,
-    Waiting(String),
-    Unreachable(String),
-    Leading,
 }
 
 impl Health {
@@ -90,43 +83,35 @@ impl Health {
     pub fn readiness(&self) -> Result<String, String> {
         let standing = self.lock();
         let role = match &standing.role {
-            Role::Starting => "it is not known yet who leads".to_owned(),
-            Role::Waiting(holder) => format!("{holder} leads"),
-            Role::Unreachable(why) => format!("the Lease cannot be had: {why}"),
-            Role::Leading => "this controller leads".to_owned(),
+            None => "it is not known yet who leads".to_owned(),
+            Some(Role::Waits(holder)) => format!("{holder} leads"),
+            Some(Role::Unknown(why)) => format!("the Lease cannot be had: {why}"),
+            Some(Role::Leads) => "this controller leads".to_owned(),
         };
         let mut told = format!("trust: {role}");
         for problem in &standing.problems {
             told.push_str("; ");
             told.push_str(problem);
         }
-        let is_well = matches!(standing.role, Role::Waiting(_)) || standing.was_well;
+        let is_well = matches!(standing.role, Some(Role::Waits(_))) || standing.was_well;
         if is_well { Ok(told) } else { Err(told) }
     }
 
-    pub(super) fn waits(&self, told: Result<String, String>) {
-        self.leads.set(0);
-        let role = match told {
-            Ok(holder) => Role::Waiting(holder),
-            Err(why) => Role::Unreachable(why),
-        };
+    /// Notes what this controller is; each change is logged.
+    pub(super) fn is(&self, role: Role) {
         let mut standing = self.lock();
-        if standing.role != role {
-            match &role {
-                Role::Unreachable(why) => tracing::warn!("the Lease cannot be had: {why}"),
-                Role::Waiting(holder) => tracing::info!(%holder, "another controller leads"),
-                Role::Starting | Role::Leading => {}
-            }
-            standing.role = role;
-            standing.problems.clear();
-            self.problems.set(0);
+        if standing.role.as_ref() == Some(&role) {
+            return;
         }
-    }
-
-    pub(super) fn leads(&self) {
-        tracing::info!("this controller leads");
-        self.leads.set(1);
-        self.lock().role = Role::Leading;
+        match &role {
+            Role::Leads => tracing::info!("this controller leads"),
+            Role::Waits(holder) => tracing::info!(%holder, "another controller leads"),
+            Role::Unknown(why) => tracing::warn!("the Lease cannot be had: {why}"),
+        }
+        self.leads.set(i64::from(role == Role::Leads));
+        self.problems.set(0);
+        standing.problems.clear();
+        standing.role = Some(role);
     }
 
     /// What is wrong now; each is logged when it begins and when it ends.

@@ -10,7 +10,6 @@ mod bundle;
 mod error;
 mod health;
 mod lead;
-mod leader;
 pub mod names;
 mod publish;
 mod request;
@@ -28,7 +27,7 @@ mod webhook;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use countersign_core::clock::Clock;
 use kube::Client;
@@ -36,15 +35,15 @@ use rustls_pki_types::CertificateDer;
 
 use self::{
     lead::{Leader, Shared},
-    leader::Leadership,
+    names::LEASE,
 };
+use crate::lease::{Election, Timing};
 
 #[cfg(feature = "pkcs12")]
 pub use self::trust_store::pkcs12;
 pub use self::{
     error::TrustError,
     health::Health,
-    leader::LeaderTimes,
     names::AuthorityName,
     request::{CertificateRequest, RequestFailure, connected, follow_state, request},
     rotation::{Answer, Asked, Position, Step},
@@ -53,12 +52,14 @@ pub use self::{
     webhook::follow as follow_webhook,
 };
 
+/// How long a leader that was lost is missed at most.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+
 /// The part of a controller that keeps trust.
 #[allow(missing_debug_implementations, reason = "it is never shown")]
 pub struct Trust {
     shared: Shared,
-    identity: String,
-    times: LeaderTimes,
+    timing: Timing,
 }
 
 /// What trust is kept with.
@@ -76,8 +77,6 @@ pub struct TrustParts {
     pub health: Health,
     /// Whether the webhook's certificate is kept.
     pub webhook: bool,
-    /// This replica's name.
-    pub identity: String,
 }
 
 impl Trust {
@@ -92,15 +91,14 @@ impl Trust {
                 health: parts.health,
                 webhook: parts.webhook,
             },
-            identity: parts.identity,
-            times: LeaderTimes::default(),
+            timing: Timing::of_lease(LEASE_DURATION),
         }
     }
 
     /// The same with other times for its Lease.
     #[must_use]
-    pub fn with_times(mut self, times: LeaderTimes) -> Self {
-        self.times = times;
+    pub fn with_timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
         self
     }
 
@@ -110,27 +108,15 @@ impl Trust {
             client,
             settings,
             health,
+            clock,
             ..
         } = &self.shared;
-        let namespace = &settings.namespace;
-        let mut leadership = Leadership::new(client.clone(), namespace, self.identity, self.times);
-        let working = async {
-            loop {
-                leadership.acquire(|told| health.waits(told)).await;
-                health.leads();
-                let (leader, watches) = Leader::new(&self.shared);
-                tokio::select! {
-                    () = leader.work(watches) => {}
-                    () = leadership.keep() => {}
-                }
-                tracing::warn!("this controller does not lead any more");
-                health.waits(Err("it was lost".to_owned()));
-            }
+        let election = Election::new(client.clone(), &settings.namespace, LEASE, clock.clone())
+            .with(self.timing);
+        let work = || {
+            let (leader, watches) = Leader::new(&self.shared);
+            leader.work(watches)
         };
-        tokio::select! {
-            () = working => {}
-            () = end => {}
-        }
-        leadership.release().await;
+        election.lead(|role| health.is(role), work, end).await;
     }
 }

@@ -1,7 +1,14 @@
 //! An installation as the doctor finds it, on the stand-in for the API server: the objects of the chart, as
 //! Kubernetes' own controllers would leave them, and the webhook itself.
 
-use std::{fs, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use countersign_controller::{
@@ -23,6 +30,7 @@ use countersign_tests::{
     fake::{ApiServer, Authority},
     process,
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, process::Command, task::AbortHandle};
 
@@ -33,7 +41,12 @@ const SETTINGS: &str = "gateways: [\"countersign.countersign.svc:3128\"]";
 pub(super) struct Installed {
     env: Environment,
     webhook: AbortHandle,
+    /// How far the clock of each node is ahead.
+    nodes: Mutex<BTreeMap<&'static str, SignedDuration>>,
 }
+
+/// How often kubelets renew their Leases here.
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// What a command printed, and its exit code.
 pub(super) struct Told {
@@ -61,11 +74,15 @@ impl Installed {
             server.set_object(&object);
         }
         let webhook = webhook(&env).await?;
-        let installed = Self { env, webhook };
+        let nodes = Mutex::new(BTreeMap::from(
+            ["node-1", "node-2"].map(|node| (node, SignedDuration::ZERO)),
+        ));
+        let installed = Self {
+            env,
+            webhook,
+            nodes,
+        };
         installed.gateway_file("in-cluster");
-        for node in ["node-1", "node-2"] {
-            installed.lease(node, Clock::system().now());
-        }
         Ok(installed)
     }
 
@@ -110,7 +127,24 @@ impl Installed {
         }));
     }
 
-    pub(super) fn lease(&self, node: &str, renewed: jiff::Timestamp) {
+    pub(super) fn set_ahead(&self, node: &'static str, ahead: SignedDuration) {
+        self.nodes
+            .lock()
+            .expect("no test panics with it")
+            .insert(node, ahead);
+    }
+
+    /// As kubelets do it, also if the doctor takes its time.
+    async fn renew_leases(&self) -> Infallible {
+        loop {
+            for (node, ahead) in &*self.nodes.lock().expect("no test panics with it") {
+                self.lease(node, Clock::system().now() + *ahead);
+            }
+            tokio::time::sleep(RENEWAL).await;
+        }
+    }
+
+    fn lease(&self, node: &str, renewed: jiff::Timestamp) {
         self.server().set_object(&json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": node},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
@@ -127,7 +161,12 @@ impl Installed {
     }
 
     pub(super) async fn doctor_as(&self, token: &str, arguments: &[&str]) -> anyhow::Result<Told> {
-        run(&self.line(token, arguments)?).await
+        let line = self.line(token, arguments)?;
+        tokio::select! {
+            biased;
+            never = self.renew_leases() => match never {},
+            told = run(&line) => told,
+        }
     }
 
     fn line(&self, token: &str, arguments: &[&str]) -> anyhow::Result<Vec<String>> {
@@ -176,6 +215,8 @@ impl Installed {
             }
         };
         tokio::select! {
+            biased;
+            never = self.renew_leases() => match never {},
             told = run(&line) => told,
             () = played => anyhow::bail!("the kubelet never ends"),
         }
@@ -325,7 +366,7 @@ fn namespace(authority: &Authority) -> Vec<Value> {
         }},
     })];
     let root = authority.pem();
-    let published = Clock::system().now() - jiff::SignedDuration::from_hours(2);
+    let published = Clock::system().now() - SignedDuration::from_hours(2);
     for namespace in ["qa", "countersign"] {
         for (name, data) in [
             (
@@ -347,7 +388,7 @@ fn namespace(authority: &Authority) -> Vec<Value> {
     for file in ["workload", "credentials", "access"] {
         let text = fs::read_to_string(directory.join(format!("{file}.yaml"))).expect("the example");
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
-        objects.extend(documents.into_iter().filter(Value::is_object));
+        objects.extend(documents.into_iter().filter(Value::is_object).map(accepted));
     }
     objects.push(json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
@@ -358,6 +399,14 @@ fn namespace(authority: &Authority) -> Vec<Value> {
         }}}}},
     }));
     objects
+}
+
+/// As a gateway has read it.
+fn accepted(mut object: Value) -> Value {
+    let condition =
+        |name: &str| json!({"type": name, "status": "True", "reason": name, "message": ""});
+    object["status"] = json!({"conditions": [condition("Accepted"), condition("Ready")]});
+    object
 }
 
 /// The webhook itself, on loopback.

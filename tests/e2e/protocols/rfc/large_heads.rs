@@ -153,6 +153,11 @@ const UNREADABLE: &[(&str, u16, &str)] = &[
         431,
         "head_too_large",
     ),
+    (
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Long: LONG\r\n\r\n",
+        431,
+        "head_too_large",
+    ),
 ];
 
 const HONEST: &str = "GET /first HTTP/1.1\r\nHost: h1.example.test\r\n\r\n";
