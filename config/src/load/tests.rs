@@ -24,6 +24,7 @@ mod setting;
 mod several;
 mod shown;
 mod sources;
+mod traces;
 mod unread;
 
 /// Resources without a mistake.

@@ -10,7 +10,7 @@ use std::{
 use countersign_types::{Limits, Transparency, host::Host};
 use ipnet::IpNet;
 
-use super::ResourceSource;
+use super::{Collector, ResourceSource, Traces};
 use crate::spiffe::TrustDomainName;
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
@@ -363,6 +363,8 @@ pub struct Observe {
     pub audit: Option<Audit>,
     /// The admin endpoint; `None` is no endpoint.
     pub admin: Option<Admin>,
+    /// Where spans of requests go; `None` if none are made.
+    pub traces: Option<Traces>,
 }
 
 /// Signed checkpoints of the decision log.
@@ -409,15 +411,6 @@ pub enum RecordFormat {
     Json,
     /// As events of the Open Cybersecurity Schema Framework.
     Ocsf,
-}
-
-/// A collector that takes logs by OTLP over gRPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Collector {
-    /// Its URL, `http` or `https`.
-    pub endpoint: String,
-    /// PEM roots for its certificate instead of the system's.
-    pub ca_file: Option<PathBuf>,
 }
 
 /// What happens to requests while a sink takes nothing more.

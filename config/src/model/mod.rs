@@ -8,6 +8,7 @@ mod governance;
 mod policy;
 mod source;
 mod target;
+mod traces;
 mod workload;
 
 pub use countersign_types::{Limits, ResourceName, Transparency, Unidentified};
@@ -17,10 +18,9 @@ pub use credential::{
 };
 pub use gateway::{
     AddressRange, Admin, Audit, BundleSource, CaSource, CertificateSource, ClientTrust, Cluster,
-    Collector, DecisionSink, Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode,
-    ListenerTls, Observe, ProxyAuthentication, RecordFormat, ServiceName, SinkPlace, StateStore,
-    TokenReview, TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth,
-    VaultServer, WhenFull,
+    DecisionSink, Gateway, IN_CLUSTER, Issuer, JwksSource, Listener, ListenerMode, ListenerTls,
+    Observe, ProxyAuthentication, RecordFormat, ServiceName, SinkPlace, StateStore, TokenReview,
+    TrustDomain, TrustRoots, Unmatched, Upstream, UpstreamProxy, VaultAuth, VaultServer, WhenFull,
 };
 pub use governance::{Governance, GovernanceException, GovernanceRule};
 pub use policy::{Approval, Conditions, Mode, Policy, Rate, Rule};
@@ -30,4 +30,5 @@ pub use target::{
     RefusalAt, RefusalShape, RefusalShapes, Route, SlotName, Slots, Strip, Target, Template,
     TransportFaults,
 };
+pub use traces::{Collector, OtlpProtocol, TRACEPARENT, TRACESTATE, Traces};
 pub use workload::{Selector, Workload};

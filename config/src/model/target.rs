@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 
-use super::ResourceName;
+use super::{ResourceName, TRACEPARENT};
 use crate::{
     host::{Host, HostPattern},
     path::{CanonicalPath, EncodedSlash, PathPatterns},
@@ -155,6 +155,13 @@ pub struct Strip {
     pub form_fields: Vec<String>,
     /// Names of query fields.
     pub query: Vec<String>,
+}
+
+impl Strip {
+    /// Whether the API gets to know nothing of the trace.
+    pub fn drops_trace(&self) -> bool {
+        self.headers.contains(&TRACEPARENT)
+    }
 }
 
 /// One way in which the API says that a credential failed.

@@ -14,6 +14,7 @@ use super::{
     or_default,
     source::ResourceSourceSpec,
     store::{StateSpec, VaultSpec},
+    traces::TracesSpec,
     unidentified::UnidentifiedSpec,
 };
 
@@ -374,6 +375,8 @@ pub struct ObserveSpec {
     pub admin: Option<String>,
     /// A collector that gets the decision records too, as a sink that is dropped from when it is full. Default: none.
     pub otlp: Option<OtlpSpec>,
+    /// A collector that gets spans of requests. Default: none.
+    pub traces: Option<TracesSpec>,
 }
 
 /// The key and the signed checkpoints of the decision log.

@@ -11,6 +11,7 @@ mod one_or_many;
 mod source;
 mod store;
 mod target_service;
+mod traces;
 mod unidentified;
 mod workload;
 
@@ -41,6 +42,7 @@ pub use target_service::{
     ProbeSpec, RateLimitPer, RateLimitSpec, RefusalAtSpec, RefusalSpec, RouteSpec, SlotsSpec,
     StripSpec, TargetServiceSpec, TransportFaultsSpec,
 };
+pub use traces::{OtlpProtocolSpec, SamplingSpec, TraceparentSpec, TracesSpec};
 pub use unidentified::UnidentifiedSpec;
 pub use workload::{SelectorSpec, WorkloadSpec};
 

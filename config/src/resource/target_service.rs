@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::or_default;
+use super::{TraceparentSpec, or_default};
 
 /// An API: its hosts, how a credential is attached, and how it reports failures.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -44,6 +44,8 @@ pub struct TargetServiceSpec {
     pub rate_limit: Option<RateLimitSpec>,
     /// What happens to a path with an encoded slash (`%2F`). Default: `refuse`.
     pub encoded_slash: Option<EncodedSlashSpec>,
+    /// What the API gets to know of the trace that a request belongs to. Default: `forward`.
+    pub traceparent: Option<TraceparentSpec>,
 }
 
 /// What happens to a path with an encoded slash (`%2F`).

@@ -9,6 +9,7 @@ mod mode;
 mod sinks;
 mod source;
 mod store;
+mod traces;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -318,11 +319,16 @@ fn observe(
         None => Some(None),
         Some(audit) => self::audit(audit, &location.key("audit"), findings).map(Some),
     };
+    let traces = match spec.and_then(|spec| spec.traces.as_ref()) {
+        None => Some(None),
+        Some(traces) => traces::traces(traces, &location.key("traces"), findings).map(Some),
+    };
     let (decisions, audit) = (decisions?, audit?);
     sinks::check_audit(audit.as_ref(), &decisions, location, findings);
     Some(Observe {
         decisions,
         audit,
         admin: admin?,
+        traces: traces?,
     })
 }

@@ -165,8 +165,8 @@ fn target(
     let mut routes = each(&spec.routes, &location.key("routes"), |route, location| {
         checks.route(route, location)
     });
-    if let (Some(routes), Some(base)) = (&mut routes, base) {
-        routes.extend(base.routes.iter().cloned());
+    if let Some(routes) = &mut routes {
+        route::complete(routes, base, spec.traceparent);
     }
     if routes.as_ref().is_some_and(Vec::is_empty) {
         findings.error(

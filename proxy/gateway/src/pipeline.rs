@@ -161,7 +161,13 @@ async fn process(
     };
     record.permitted(&permit, snapshot);
     let outbound = Outbound::permitted(&permit);
-    unlimited(services, &permit, received.path()).await?;
+    unlimited(
+        services,
+        &permit,
+        received.path(),
+        &mut record.timing.waited,
+    )
+    .await?;
     services.recorder.room().await?;
     let bound = timed(
         &mut record.timing.credential,
@@ -181,6 +187,7 @@ async fn process(
         attached,
     )
     .map_err(|error| Refusal::from(error).at(permit.grant().target()))?;
+    record.carry_on(&mut parts.headers, &permit.route().strip);
     let exchange = Exchange {
         handler,
         permit: &permit,
@@ -239,6 +246,7 @@ async fn unlimited(
     services: &RequestServices,
     permit: &Permit<'_>,
     path: &CanonicalPath,
+    waited: &mut Duration,
 ) -> Result<(), Refusal> {
     let Some((_, credential)) = permit.credential() else {
         return Ok(());
@@ -270,6 +278,7 @@ async fn unlimited(
             return Err(refusal);
         };
         tokio::time::sleep(left).await;
+        *waited += left;
         patience = rest;
     }
     Ok(())

@@ -16,4 +16,5 @@ mod review_page;
 mod several_sinks;
 mod sinks;
 mod starts;
+mod traces;
 mod triage;

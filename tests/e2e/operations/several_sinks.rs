@@ -123,7 +123,7 @@ async fn sink(gateway: &Process, name: &str) -> anyhow::Result<Value> {
         .unwrap_or_else(|| panic!("{name} is not in {status}")))
 }
 
-async fn read_by_python(script: &str, file: &Path) -> anyhow::Result<Option<Value>> {
+pub(super) async fn read_by_python(script: &str, file: &Path) -> anyhow::Result<Option<Value>> {
     let Some(python) = python() else {
         return Ok(None);
     };
@@ -223,13 +223,13 @@ async fn what_a_collector_refuses_for_good_is_counted() -> anyhow::Result<()> {
 
 /// What stands where a collector should be.
 #[derive(Debug, Clone, Copy)]
-enum Instead {
+pub(super) enum Instead {
     Nothing,
     Silence,
     Garbage,
 }
 
-async fn stand_instead(what: Instead) -> anyhow::Result<SocketAddr> {
+pub(super) async fn stand_instead(what: Instead) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     if matches!(what, Instead::Nothing) {

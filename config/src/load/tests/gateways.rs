@@ -185,6 +185,23 @@ pub(super) fn with(spec: &str) -> Result<(Gateway, Problems), Problems> {
 #[case::proxy("upstream: { proxy: \"proxy:3128\" }", "bad-url")]
 #[case::proxy_with_password("upstream: { proxy: \"http://me:pw@proxy:3128\" }", "bad-url")]
 #[case::otlp("observe: { otlp: { endpoint: otel } }", "bad-url")]
+#[case::traces_nowhere("observe: { traces: { endpoint: otel } }", "bad-url")]
+#[case::traces_by_pigeon(
+    "observe: { traces: { endpoint: \"http://otel:4317\", protocol: pigeon } }",
+    "unknown-value"
+)]
+#[case::more_than_all(
+    "observe: { traces: { endpoint: \"http://otel:4317\", sampling: { ratio: 1.5 } } }",
+    "bad-ratio"
+)]
+#[case::less_than_none(
+    "observe: { traces: { endpoint: \"http://otel:4317\", sampling: { ratio: -0.1 } } }",
+    "bad-ratio"
+)]
+#[case::no_ratio(
+    "observe: { traces: { endpoint: \"http://otel:4317\", sampling: { ratio: .nan } } }",
+    "invalid-yaml"
+)]
 #[case::no_sinks("observe: { decisions: [] }", "empty-list")]
 #[case::two_in_one("observe: { decisions: { stdout: json, file: /a } }", "not-one-sink")]
 #[case::no_sink("observe: { decisions: [{ whenFull: wait }] }", "not-one-sink")]

@@ -151,10 +151,20 @@ fn sink(
 }
 
 fn collector(spec: &OtlpSpec, location: &Location<'_>, findings: &Findings) -> Option<Collector> {
-    upstream::http_url(&spec.endpoint, &location.key("endpoint"), findings)?;
+    endpoint(&spec.endpoint, spec.ca_file.as_deref(), location, findings)
+}
+
+/// A collector by its URL, and the file with its roots.
+pub(super) fn endpoint(
+    url: &str,
+    ca_file: Option<&str>,
+    location: &Location<'_>,
+    findings: &Findings,
+) -> Option<Collector> {
+    upstream::http_url(url, &location.key("endpoint"), findings)?;
     Some(Collector {
-        endpoint: spec.endpoint.clone(),
-        ca_file: spec.ca_file.as_ref().map(PathBuf::from),
+        endpoint: url.to_owned(),
+        ca_file: ca_file.map(PathBuf::from),
     })
 }
 

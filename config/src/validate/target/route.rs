@@ -7,9 +7,9 @@ use super::super::fields::{
 };
 use crate::{
     host::HostPattern,
-    model::{Attach, Place, Route, Slots, Strip, Template},
+    model::{Attach, Place, Route, Slots, Strip, TRACEPARENT, TRACESTATE, Target, Template},
     path::EncodedSlash,
-    resource::{AttachSpec, RouteSpec, StripSpec},
+    resource::{AttachSpec, RouteSpec, StripSpec, TraceparentSpec},
     yaml::{Findings, Location, read::did_you_mean},
 };
 
@@ -19,6 +19,24 @@ pub(super) struct RouteChecks<'a> {
     pub(super) slots: Option<&'a Slots>,
     pub(super) encoded_slash: EncodedSlash,
     pub(super) findings: &'a Findings,
+}
+
+/// Adds the routes of the target that is extended; and if the API is to know nothing of the trace, every route removes what
+/// a caller says of it.
+pub(super) fn complete(
+    routes: &mut Vec<Route>,
+    base: Option<&Target>,
+    traceparent: Option<TraceparentSpec>,
+) {
+    routes.extend(
+        base.into_iter()
+            .flat_map(|base| base.routes.iter().cloned()),
+    );
+    if let Some(TraceparentSpec::Drop) = traceparent {
+        for route in routes {
+            route.strip.headers.extend([TRACEPARENT, TRACESTATE]);
+        }
+    }
 }
 
 impl RouteChecks<'_> {

@@ -28,6 +28,7 @@ pub(super) fn target(
         ("transportFaults", spec.transport_faults.is_some()),
         ("rateLimit", spec.rate_limit.is_some()),
         ("encodedSlash", spec.encoded_slash.is_some()),
+        ("traceparent", spec.traceparent.is_some()),
     ] {
         if given {
             findings.error(

@@ -79,6 +79,7 @@ pub(super) fn gateway(
             decisions: base.observe.decisions,
             audit: None,
             admin: None,
+            traces: None,
         },
         limits,
         // Each run has policies and a root of its own.
@@ -114,6 +115,7 @@ fn defaults() -> anyhow::Result<Gateway> {
             decisions: vec![DecisionSink::stdout()],
             audit: None,
             admin: None,
+            traces: None,
         },
         limits: Limits::default(),
         continues_earlier_runs: false,

@@ -119,6 +119,34 @@ pub(super) struct ResultLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct VersionLabel {
+pub(super) struct VersionLabels {
     pub(super) version: &'static str,
+    pub(super) revision: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StepLabel {
+    pub(super) step: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LostLabel {
+    pub(super) reason: &'static str,
+}
+
+/// The trace of an example.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TraceLabel {
+    pub(super) trace_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CredentialNameLabel {
+    pub(super) credential: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CredentialStateLabels {
+    pub(super) credential: String,
+    pub(super) state: &'static str,
 }

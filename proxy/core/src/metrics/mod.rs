@@ -5,9 +5,13 @@
 //! configuration and fixed codes, never anything that a caller or an upstream chose.
 
 mod class;
+mod credentials;
 mod labels;
 mod memory;
+mod plain;
+mod process;
 mod register;
+mod traces;
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -17,6 +21,7 @@ use prometheus_client::{
     encoding::text,
     metrics::{
         counter::Counter,
+        exemplar::HistogramWithExemplars,
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
@@ -24,16 +29,19 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::class::Class;
 use self::labels::{
     CertificateLabel, ClassLabel, CredentialLabel, FetchLabels, Label, ListenerLabel, Name,
     RequestLabels, ResultLabel, RevisionLabel, ShedLabels, SinkLabel, SocketLabel, TargetLabel,
-    UpstreamLabels, WouldRefuseLabels,
+    TraceLabel, UpstreamLabels, WouldRefuseLabels,
 };
+pub use self::{class::Class, credentials::CredentialStanding, traces::SpansLost};
 
 /// All metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
+
+/// A histogram whose buckets name the trace of a request that they count.
+type Traced = HistogramWithExemplars<TraceLabel>;
 
 #[derive(Debug)]
 struct Inner {
@@ -44,7 +52,7 @@ struct Inner {
     would_refuse: Family<WouldRefuseLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     overhead: Histogram,
-    duration: Family<TargetLabel, Histogram, fn() -> Histogram>,
+    duration: Family<TargetLabel, Traced, fn() -> Traced>,
     request_bytes: Family<TargetLabel, Counter>,
     response_bytes: Family<TargetLabel, Counter>,
     upstream_responses: Family<UpstreamLabels, Counter>,
@@ -58,6 +66,8 @@ struct Inner {
     revision: Family<RevisionLabel, Gauge>,
     reloads: Family<ResultLabel, Counter>,
     reloaded_at: Gauge,
+    last_reload_successful: Gauge,
+    proof_sources_missing: Gauge,
     on_last_good: Gauge,
     certificates: Family<CertificateLabel, Gauge>,
     restart_needed: Gauge,
@@ -70,6 +80,8 @@ struct Inner {
     decision_sinks_up: Family<SinkLabel, Gauge>,
     decision_sinks_dropped: Family<SinkLabel, Counter>,
     memory: memory::Memory,
+    traces: traces::Traces,
+    standings: credentials::Standings,
 }
 
 impl Default for Metrics {
@@ -89,7 +101,7 @@ impl Metrics {
             requests: Family::default(),
             overhead: Histogram::new(exponential_buckets(5e-6, 4.0, 10)),
             duration: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(1e-3, 2.5, 13))
+                Traced::new(exponential_buckets(1e-3, 2.5, 13))
             }),
             request_bytes: Family::default(),
             response_bytes: Family::default(),
@@ -104,6 +116,8 @@ impl Metrics {
             revision: Family::default(),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
+            last_reload_successful: Gauge::default(),
+            proof_sources_missing: Gauge::default(),
             on_last_good: Gauge::default(),
             certificates: Family::default(),
             restart_needed: Gauge::default(),
@@ -115,6 +129,8 @@ impl Metrics {
             decision_sinks_up: Family::default(),
             decision_sinks_dropped: Family::default(),
             memory: memory::Memory::default(),
+            traces: traces::Traces::default(),
+            standings: credentials::Standings::default(),
         };
         for class in Class::ALL {
             // Registered at start: a counter that appears with its first loss hides that loss.
@@ -127,6 +143,9 @@ impl Metrics {
         inner.register_requests();
         inner.register_state();
         inner.memory.register(&mut inner.registry);
+        inner.traces.register(&mut inner.registry);
+        inner.standings.register(&mut inner.registry);
+        process::register(&mut inner.process);
         Self(Arc::new(inner))
     }
 
@@ -139,6 +158,11 @@ impl Metrics {
         }
         text::encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// Everything as Prometheus' text format 0.0.4, which has no exemplars.
+    pub fn encode_plain(&self) -> Result<String, fmt::Error> {
+        self.encode().map(|text| plain::of_open_metrics(&text))
     }
 
     /// The process started at `at`.
@@ -210,11 +234,13 @@ impl Metrics {
             })
             .set(1);
         self.0.reloaded_at.set(at.as_second());
+        self.0.last_reload_successful.set(1);
         self.count_reload("ok");
     }
 
     /// A revision was rejected; the old one stays in effect.
     pub fn reload_failed(&self) {
+        self.0.last_reload_successful.set(0);
         self.count_reload("rejected");
     }
 
@@ -237,6 +263,12 @@ impl Metrics {
     /// Whether objects of the cluster, which are resources, cannot be read now or were not read yet.
     pub fn objects_stale(&self, stale: bool) {
         self.0.objects_stale.set(i64::from(stale));
+    }
+
+    /// How many sources of callers there are whose keys are missing, so that their callers cannot be identified.
+    pub fn proof_sources_missing(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.proof_sources_missing.set(count);
     }
 
     /// Whether the Gateway file is another than the one that the gateway started with.
@@ -335,10 +367,12 @@ impl Metrics {
             self.0.upstream_responses.get_or_create(&labels).inc();
         }
         let label = TargetLabel { target };
-        self.0
-            .duration
-            .get_or_create(&label)
-            .observe(seconds(request.total));
+        let trace = request.trace.clone();
+        self.0.duration.get_or_create(&label).observe(
+            seconds(request.total),
+            trace.map(|trace_id| TraceLabel { trace_id }),
+            None,
+        );
         let (sent, received) = request.bytes;
         self.0.request_bytes.get_or_create(&label).inc_by(sent);
         self.0.response_bytes.get_or_create(&label).inc_by(received);
@@ -368,6 +402,8 @@ pub struct Finished<'a> {
     pub total: Duration,
     /// The bytes of the bodies of the request and the response.
     pub bytes: (u64, u64),
+    /// The id of its trace, if its spans are sent.
+    pub trace: Option<String>,
 }
 
 /// Counts one connection as open until it is dropped.

@@ -5,7 +5,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{super::logging, Inner, labels::VersionLabel};
+use super::{super::logging, Inner, labels::VersionLabels};
 
 impl Inner {
     pub(super) fn register_requests(&mut self) {
@@ -84,11 +84,19 @@ impl Inner {
             Unit::Seconds,
             self.started_at.clone(),
         );
-        let build = Family::<VersionLabel, Gauge>::default();
-        let version = env!("CARGO_PKG_VERSION");
-        build.get_or_create(&VersionLabel { version }).set(1);
+        let build = Family::<VersionLabels, Gauge>::default();
+        let labels = VersionLabels {
+            version: env!("CARGO_PKG_VERSION"),
+            // Set where images are built.
+            revision: option_env!("COUNTERSIGN_REVISION").unwrap_or("unknown"),
+        };
+        build.get_or_create(&labels).set(1);
         let registry = &mut self.registry;
-        registry.register("build_info", "The running version", build);
+        registry.register(
+            "build_info",
+            "The running version, and the revision that it was built from",
+            build,
+        );
         registry.register_with_unit(
             "credential_age",
             "Age of a credential's value when it was last used",
@@ -175,6 +183,16 @@ impl Inner {
             "workload_api_up",
             "Whether the agent of the SPIFFE Workload API streams bundles",
             self.workload_api_up.clone(),
+        );
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the newest revision of the resources took effect",
+            self.last_reload_successful.clone(),
+        );
+        registry.register(
+            "proof_sources_missing",
+            "Issuers and trust domains whose keys the gateway has not got, so that their callers are refused",
+            self.proof_sources_missing.clone(),
         );
         registry.register_with_unit(
             "config_last_reload_timestamp",

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_authorize::{Passage, Received};
-use countersign_config::memory;
+use countersign_config::{memory, model::Strip};
 use countersign_core::{
     budget::narrow,
     destination::Authority,
@@ -46,6 +46,7 @@ impl UnmatchedRequest<'_> {
         record.entered(self.meta);
         record.called_by(self.passage.caller());
         record.passing(&self.received, &parts);
+        record.join(&parts.headers);
         if let Err(full) = self.context.recorder.room().await {
             return pipeline::refused(record, full.into(), in_flight);
         }
@@ -56,6 +57,7 @@ impl UnmatchedRequest<'_> {
         let meter = Arc::new(BodyMeter::default());
         let secure = parts.uri.scheme_str() == Some("https");
         inject::pass(&mut parts, self.received.authority(), self.received.path());
+        record.carry_on(&mut parts.headers, &Strip::default());
         let request = Request::from_parts(parts, RequestBody::streaming(body, Arc::clone(&meter)));
         let sent = if secure {
             self.over_tls(request, &mut record).await

@@ -8,6 +8,7 @@
 
 mod lines;
 mod revisions;
+mod scrape;
 
 use std::{
     convert::Infallible,
@@ -227,6 +228,7 @@ impl AdminState {
 
     /// Whether callers of any source can be identified, and what the others wait for.
     pub fn set_identity(&self, usable: bool, waiting_for: &[String]) {
+        self.0.metrics.proof_sources_missing(waiting_for.len());
         let waiting_for: Vec<_> = waiting_for.iter().map(|why| shown(why)).collect();
         self.change(|status| {
             status.hindered.by_identity = !usable;
@@ -360,7 +362,7 @@ fn router(state: AdminState) -> Router<()> {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/version", get(version))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape::metrics))
         .route("/credentials", get(credentials))
         .route("/records", get(records))
         .route("/last-use", get(revisions::last_use))
@@ -446,18 +448,6 @@ async fn records(
     }
     let sentence = "not among this gateway's latest records; look in the decision log\n";
     (StatusCode::NOT_FOUND, sentence).into_response()
-}
-
-async fn metrics(State(state): State<AdminState>) -> Response {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let _one_at_a_time = state.0.scraping.lock().await;
-    match state.0.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
 }
 
 #[cfg(test)]

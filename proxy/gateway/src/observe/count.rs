@@ -1,11 +1,15 @@
 //! Counts finished requests in the metrics.
 
-use super::closed::Closed;
+use super::{closed::Closed, sampler::Sampler, steps::steps};
 use countersign_core::metrics::{Finished, Metrics};
 
-/// Counts a finished request.
-pub(super) fn finished(metrics: &Metrics, closed: &Closed) {
+/// Counts a finished request; with its trace, if its spans are sent.
+pub(super) fn finished(metrics: &Metrics, closed: &Closed, sampler: Option<Sampler>) {
     let entry = &closed.entry;
+    let is_traced = sampler.is_some_and(|sampler| sampler.keeps(entry, closed.outcome));
+    for step in steps(closed) {
+        metrics.step(step.name, step.took);
+    }
     metrics.finished(&Finished {
         outcome: closed.outcome.name(),
         reason: closed.outcome.reason(),
@@ -23,6 +27,10 @@ pub(super) fn finished(metrics: &Metrics, closed: &Closed) {
             .map(|part| (part.status, part.reused)),
         total: closed.total,
         bytes: closed.bytes,
+        trace: entry
+            .trace_id
+            .filter(|_| is_traced)
+            .map(|trace| trace.to_string()),
     });
 }
 

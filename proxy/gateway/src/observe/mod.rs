@@ -14,17 +14,24 @@ mod entry;
 pub(crate) mod fixture;
 mod json;
 mod log;
+mod otlp;
 mod record;
+mod sampler;
+mod steps;
+mod trace;
+mod trace_context;
 
 pub use closed::Outcome;
 pub use entry::{
     ByteCounts, Bytes, CallerPart, CredentialPart, Entry, PathOnly, PolicyPart, RejectedPart,
-    TargetPart, Timing, TraceId, UpstreamPart,
+    TargetPart, Timing, UpstreamPart,
 };
 pub use log::{
-    DecisionLog, DrainTimedOut, Happened, LogError, MemoryLog, QUEUED_BYTES, RecordsFull, SinkError,
+    DecisionLog, DrainTimedOut, Happened, LogError, MemoryLog, QUEUED_BYTES, RecordsFull,
+    SinkError, TracesError,
 };
 pub use record::{Record, Recorder};
+pub use trace_context::{Parent, TraceId};
 
 /// Marks a text that was cut.
 const CUT: &str = "[cut]";

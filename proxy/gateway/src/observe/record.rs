@@ -28,6 +28,8 @@ use super::{
     DecisionLog, Entry, Happened, RecordsFull,
     closed::{Closed, Outcome},
     log::Event,
+    sampler::Sampler,
+    trace_context::TraceId,
 };
 
 /// The operator's sentence for a request whose connection was closed in favour of others.
@@ -66,7 +68,7 @@ impl Recorder {
     /// Opens the record of a request that was just accepted.
     pub fn open(&self) -> Record {
         let time = self.0.clock.now();
-        Record {
+        let mut record = Record {
             open: Some(Box::new(Closed {
                 time,
                 entry: Entry::new(new_id(time)),
@@ -77,7 +79,11 @@ impl Recorder {
             opened: Instant::now(),
             recorder: self.clone(),
             client: None,
+        };
+        if self.0.log.sampler().is_some() {
+            record.trace_id = TraceId::begun_by(record.id);
         }
+        record
     }
 
     /// Waits until a request may be forwarded although its record is still to be written; at once, unless the operator
@@ -147,6 +153,11 @@ impl Record {
     /// Notes the connection of the request.
     pub(crate) fn came_on(&mut self, client: &Arc<ConnectionState>) {
         self.client = Some(Arc::clone(client));
+    }
+
+    /// Which requests have their spans sent, if any have.
+    pub(crate) fn sampler(&self) -> Option<Sampler> {
+        self.recorder.0.log.sampler()
     }
 
     /// How the client broke HTTP, if it did.

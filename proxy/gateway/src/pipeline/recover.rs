@@ -255,6 +255,7 @@ impl<'s> Exchange<'_, 's> {
         .map_err(|error| Refusal::from(error).at(target))?;
         let bound = BoundCredential { issued, ..bound };
         record.carries(&bound.issued, &self.handler.services.access.clock);
+        record.timing.rejected = record.timing.first_byte;
         // The client's bytes were counted the first time.
         let meter = Arc::new(BodyMeter::default());
         let sent = self

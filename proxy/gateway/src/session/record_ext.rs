@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use countersign_authorize::{Permit, Received, Snapshot};
+use countersign_config::model::{Strip, TRACEPARENT, TRACESTATE};
 use countersign_core::{
     destination::{Authority, HTTP, HTTPS},
     http_error,
@@ -23,7 +24,8 @@ use http::{
 use super::{ConnectionMeta, Session};
 use crate::{
     observe::{
-        CallerPart, Outcome, PolicyPart, Record, Recorder, TargetPart, TraceId, UpstreamPart,
+        CallerPart, Outcome, Parent, PolicyPart, Record, Recorder, TargetPart, TraceId,
+        UpstreamPart,
     },
     refusal::{self, Refusal},
 };
@@ -62,9 +64,42 @@ impl Record {
 
     /// Notes the trace of the request.
     pub fn trace(&mut self, headers: &HeaderMap) {
+        if self.sampler().is_some() {
+            return self.join(headers);
+        }
         self.trace_id = headers
             .get("traceparent")
             .and_then(|value| TraceId::from_traceparent(value.as_bytes()));
+    }
+
+    /// Notes whose trace the request belongs to, if the gateway makes spans: the caller's, if there is one.
+    #[cold]
+    pub fn join(&mut self, headers: &HeaderMap) {
+        if self.sampler().is_none() {
+            return;
+        }
+        if let Some((trace, parent)) = Parent::of(headers) {
+            self.trace_id = Some(trace);
+            self.parent = Some(Box::new(parent));
+        }
+    }
+
+    /// Carries the trace on to the API, with the gateway's span as parent, unless the target keeps it from the API. Without
+    /// spans of its own the gateway passes on what the caller sent.
+    pub fn carry_on(&self, headers: &mut HeaderMap, strip: &Strip) {
+        let Some(sampler) = self.sampler() else {
+            return;
+        };
+        if strip.drops_trace() {
+            return;
+        }
+        if self.parent.is_none() {
+            // What it says belongs to a trace that is not carried on.
+            headers.remove(TRACESTATE);
+        }
+        if let Some(value) = sampler.traceparent(self) {
+            headers.insert(TRACEPARENT, value);
+        }
     }
 
     /// Notes the request's target before it is checked.

@@ -7,11 +7,11 @@ use std::sync::{
 
 use countersign_core::{
     clock::Clock,
-    metrics::{Class, Metrics},
+    metrics::{Class, Metrics, SpansLost},
 };
 
 use super::{
-    super::{closed::Closed, count},
+    super::{closed::Closed, count, sampler::Sampler, steps::steps},
     event::Events,
     recent::Recent,
     shed::ShedConnections,
@@ -34,14 +34,37 @@ pub(super) struct CountsInner {
     pub(super) uses: Uses,
     pub(super) used: OnceLock<Arc<LastUsed>>,
     pub(super) observer: OnceLock<(Metrics, Clock)>,
+    sampler: Option<Sampler>,
 }
 
 impl Counts {
+    /// Counts of a log of which some requests have their spans sent.
+    pub(super) fn sampling(sampler: Option<Sampler>) -> Self {
+        Self(Arc::new(CountsInner {
+            sampler,
+            ..CountsInner::default()
+        }))
+    }
+
+    /// The metrics, once there are any.
+    pub(super) fn metrics(&self) -> Option<&Metrics> {
+        self.0.observer.get().map(|(metrics, _)| metrics)
+    }
+
+    /// Counts the spans of a request whose record is lost.
+    pub(super) fn untraced(&self, closed: &Closed) {
+        let keeps = |sampler: Sampler| sampler.keeps(&closed.entry, closed.outcome);
+        if let Some(metrics) = self.metrics().filter(|_| self.0.sampler.is_some_and(keeps)) {
+            let spans = 1 + steps(closed).count() as u64;
+            metrics.spans_lost(SpansLost::QueueFull, spans);
+        }
+    }
+
     /// Counts a finished request.
     pub(super) fn record(&self, closed: &Closed) {
         self.0.uses.record(closed);
         if let Some((metrics, _)) = self.0.observer.get() {
-            count::finished(metrics, closed);
+            count::finished(metrics, closed, self.0.sampler);
         }
         if let Some(used) = self.0.used.get() {
             used.note(closed);

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::sink::OpenError;
+use super::{super::trace::TraceError, sink::OpenError};
 
 /// Why a decision log cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum LogError {
     /// A sink cannot be opened.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// Spans cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The system gave no thread.
     #[error("the decision log's thread cannot be started")]
     Thread(#[source] io::Error),
@@ -44,6 +47,11 @@ impl LogError {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct SinkError(OpenError);
+
+/// Why no spans can be sent.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TracesError(pub(super) TraceError);
 
 /// The records left in the queue could not be written in time; they are lost.
 #[derive(Debug, thiserror::Error)]

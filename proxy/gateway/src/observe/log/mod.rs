@@ -64,13 +64,17 @@ use self::{
     writer::{Delivery, SingleSink, Writer},
 };
 pub use self::{
-    error::{DrainTimedOut, LogError, SinkError},
+    error::{DrainTimedOut, LogError, SinkError, TracesError},
     event::Happened,
     gate::RecordsFull,
     memory::MemoryLog,
 };
 pub(super) use self::{event::Event, recent::Recent, sink::SinkStatus};
-use super::closed::Closed;
+use super::{
+    closed::Closed,
+    sampler::Sampler,
+    trace::{self, Tracer},
+};
 
 /// The shortest time between two log messages about a sink that cannot be written.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -96,7 +100,8 @@ pub const QUEUED_BYTES: usize = IDENTIFIED.bytes + UNIDENTIFIED.bytes;
 // There are at most two batches, which grow by doubling; one may contain a summary of each caller.
 const _: () = assert!(
     QUEUED_BYTES / 2 + sink::WAITING_BYTES <= QUEUED_BYTES
-        && QUEUED_BYTES + RECENT_BYTES + 4 * writer::BATCH_BYTES <= narrow(DECISIONS),
+        && QUEUED_BYTES + RECENT_BYTES + 4 * writer::BATCH_BYTES + trace::WAITING_BYTES
+            <= narrow(DECISIONS),
     "the records that wait are more than the table of budgets has"
 );
 
@@ -112,6 +117,8 @@ struct Shared {
     sinks: Vec<Arc<Sink>>,
     /// Whether requests may be forwarded; `None` if no sink cares.
     gate: Option<Arc<Gate>>,
+    /// Which requests have their spans sent; `None` if none have.
+    sampler: Option<Sampler>,
 }
 
 #[derive(Debug)]
@@ -145,6 +152,14 @@ struct Inlet {
 
 /// Bounded by the requests that were in progress when the gate closed: their records took memory already.
 type Overflow = Arc<Mutex<VecDeque<Box<Closed>>>>;
+
+/// The line of a record.
+#[cfg(test)]
+pub(super) fn line_of(closed: &Closed) -> Vec<u8> {
+    let mut line = Vec::new();
+    document::write_line(closed, &mut line);
+    line
+}
 
 #[derive(Debug)]
 enum Control {
@@ -198,7 +213,12 @@ impl DecisionLog {
                 Delivery::Sinks(ends.zip(destinations).collect())
             }
         };
-        Self::write_to(delivery, sinks, gate)
+        let tracer = observe.traces.as_ref();
+        let tracer = tracer
+            .map(|traces| Tracer::start(traces, gateway))
+            .transpose();
+        let tracer = tracer.map_err(TracesError).map_err(LogError::Traces)?;
+        Self::write_to(delivery, sinks, gate, tracer)
     }
 
     /// A log that gives its lines to `writer`, whole lines at a time, on a thread of its own.
@@ -208,13 +228,14 @@ impl DecisionLog {
             sealer: None,
             sink: None,
         };
-        Self::write_to(Delivery::Inline(Box::new(single)), Vec::new(), None)
+        Self::write_to(Delivery::Inline(Box::new(single)), Vec::new(), None, None)
     }
 
     fn write_to(
         delivery: Delivery,
         sinks: Vec<Arc<Sink>>,
         gate: Option<Arc<Gate>>,
+        tracer: Option<Tracer>,
     ) -> Result<Self, LogError> {
         let bounds = match &delivery {
             Delivery::Inline(_) => [IDENTIFIED, UNIDENTIFIED],
@@ -225,8 +246,10 @@ impl DecisionLog {
             }),
         };
         let [identified, unidentified] = bounds;
-        let (log, inlet) = Self::queues_with(identified, unidentified, sinks, gate);
-        let writer = Writer::start(delivery, log.0.counts.clone()).map_err(LogError::Thread)?;
+        let sampler = tracer.as_ref().map(Tracer::sampler);
+        let (log, inlet) = Self::queues_with(identified, unidentified, sinks, gate, sampler);
+        let counts = log.0.counts.clone();
+        let writer = Writer::start(delivery, counts, tracer).map_err(LogError::Thread)?;
         thread::Builder::new()
             .name("decisions".into())
             .spawn(move || writer.run(&inlet))
@@ -242,6 +265,7 @@ impl DecisionLog {
             counts: Counts::default(),
             sinks: Vec::new(),
             gate: None,
+            sampler: None,
         }));
         (log, memory)
     }
@@ -331,10 +355,16 @@ impl DecisionLog {
                         // The writer does not see it, but the request still counts.
                         self.0.counts.record(&closed);
                         self.0.counts.dropped(class, 1);
+                        self.0.counts.untraced(&closed);
                     }
                 }
             }
         }
+    }
+
+    /// Which requests have their spans sent, if any have.
+    pub(super) fn sampler(&self) -> Option<Sampler> {
+        self.0.sampler
     }
 
     /// Whether a request may be forwarded now, without waiting.
@@ -348,6 +378,11 @@ impl DecisionLog {
             Some(gate) => gate.pass().await,
             None => Ok(()),
         }
+    }
+
+    /// The time by the clock that records have.
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        self.0.counts.now()
     }
 
     /// How the sinks stand.
@@ -380,7 +415,7 @@ impl DecisionLog {
     /// A log and the other end of its queues.
     #[cfg(test)]
     fn queues(identified: Bounds, unidentified: Bounds) -> (Self, Inlet) {
-        Self::queues_with(identified, unidentified, Vec::new(), None)
+        Self::queues_with(identified, unidentified, Vec::new(), None, None)
     }
 
     fn queues_with(
@@ -388,6 +423,7 @@ impl DecisionLog {
         unidentified: Bounds,
         sinks: Vec<Arc<Sink>>,
         gate: Option<Arc<Gate>>,
+        sampler: Option<Sampler>,
     ) -> (Self, Inlet) {
         let (identified, identified_outlet) = lane(identified);
         let (unidentified, unidentified_outlet) = lane(unidentified);
@@ -409,9 +445,10 @@ impl DecisionLog {
                 control,
                 writer,
             }),
-            counts: Counts::default(),
+            counts: Counts::sampling(sampler),
             sinks,
             gate,
+            sampler,
         }));
         (log, inlet)
     }

@@ -27,6 +27,7 @@ fn to_file(path: &Path) -> Observe {
         decisions: vec![DecisionSink::file(path.to_owned())],
         audit: None,
         admin: None,
+        traces: None,
     }
 }
 

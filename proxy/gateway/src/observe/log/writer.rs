@@ -12,6 +12,7 @@ use countersign_core::{files, metrics::Class};
 use tokio::time::Instant;
 
 use super::{
+    super::trace::Tracer,
     COMPLAIN_EVERY, Control, Inlet, LANE_RECORDS,
     counts::Counts,
     digest::{Digest, Summary},
@@ -116,6 +117,8 @@ pub(super) struct Writer {
     digest: Digest,
     identified: Batch,
     unidentified: Batch,
+    /// Where sampled requests go, to become spans.
+    tracer: Option<Tracer>,
     complained: Option<Instant>,
 }
 
@@ -128,14 +131,18 @@ impl Writer {
             sealer,
             sink: None,
         };
-        Self::with(Started::Inline(Box::new(single)), counts)
+        Self::with(Started::Inline(Box::new(single)), counts, None)
     }
 
     /// Starts the threads of the sinks, if they have their own.
     ///
     /// # Errors
     /// When the system gives none.
-    pub(super) fn start(delivery: Delivery, counts: Counts) -> io::Result<Self> {
+    pub(super) fn start(
+        delivery: Delivery,
+        counts: Counts,
+        tracer: Option<Tracer>,
+    ) -> io::Result<Self> {
         let delivery = match delivery {
             Delivery::Inline(single) => Started::Inline(single),
             Delivery::Sinks(sinks) => {
@@ -146,16 +153,17 @@ impl Writer {
                 Started::Sinks(sinks.into_iter().map(start).collect::<io::Result<_>>()?)
             }
         };
-        Ok(Self::with(delivery, counts))
+        Ok(Self::with(delivery, counts, tracer))
     }
 
-    fn with(delivery: Started, counts: Counts) -> Self {
+    fn with(delivery: Started, counts: Counts, tracer: Option<Tracer>) -> Self {
         Self {
             delivery,
             counts,
             digest: Digest::new(Instant::now()),
             identified: Batch::with_room(BATCH_BYTES + 16 * 1024),
             unidentified: Batch::with_room(0),
+            tracer,
             complained: None,
         }
     }
@@ -242,9 +250,16 @@ impl Writer {
             self.counts.summarized(class);
             return;
         }
-        let batch = self.batch(class);
+        let batch = match class {
+            Class::Identified => &mut self.identified,
+            Class::Unidentified => &mut self.unidentified,
+        };
+        let start = batch.lines.len();
         document::write_line(closed, &mut batch.lines);
         batch.records += 1;
+        if let Some(tracer) = &self.tracer {
+            tracer.add(closed, &batch.lines[start..], self.counts.metrics());
+        }
     }
 
     fn summarize(&mut self, summaries: Vec<Summary>) {
@@ -291,6 +306,9 @@ impl Writer {
     /// Signs what was written so far, or waits until every sink has written it.
     fn end(&mut self) {
         self.sign();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.end();
+        }
         if let Started::Sinks(sinks) = &mut self.delivery {
             for (sink, _) in &*sinks {
                 sink.close();

@@ -10,8 +10,9 @@ use super::{
     Lines,
     attest::EventChain,
     ocsf,
-    otlp::{self, Exporter},
+    otlp::Exporter,
 };
+use crate::observe::otlp::SetupError;
 
 /// Where lines go, and in which form.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ pub(in crate::observe::log) enum OpenError {
         /// The collector.
         endpoint: String,
         /// Why.
-        source: otlp::SetupError,
+        source: SetupError,
     },
 }
 

@@ -3,28 +3,19 @@
 //! The body is the record as it is in files; what a collector filters and routes by is in attributes, with the names of
 //! the semantic conventions where there is one.
 
-use std::{fs, io, path::PathBuf, time::Duration};
-
 use countersign_config::model::Collector;
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{ExportLogsServiceRequest, logs_service_client::LogsServiceClient},
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value as Any},
+    common::v1::{AnyValue, any_value::Value as Any},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
     resource::v1::Resource,
 };
 use serde_json::Value;
-use tokio::runtime::{self, Runtime};
-use tonic::{
-    Code, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
 
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(5);
-
-/// How long the collector may take for an answer.
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::observe::otlp::{self, SetupError};
 
 /// Sends records to a collector.
 #[derive(Debug)]
@@ -34,58 +25,14 @@ pub(in crate::observe::log) struct Exporter {
     resource: Resource,
 }
 
-/// Why nothing can be sent to a collector.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::observe::log) enum SetupError {
-    /// No runtime.
-    #[error("the system gave no runtime")]
-    Runtime(#[source] io::Error),
-    /// The file of roots.
-    #[error("{} (caFile) cannot be read", .0.display())]
-    Roots(PathBuf, #[source] io::Error),
-    /// The URL, or its TLS.
-    #[error("its URL or its roots cannot be used")]
-    Endpoint,
-}
-
 impl Exporter {
     /// For a collector that need not be there yet.
     pub(super) fn new(collector: &Collector, gateway: &str) -> Result<Self, SetupError> {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(SetupError::Runtime)?;
-        let mut endpoint = Endpoint::from_shared(collector.endpoint.clone())
-            .map_err(|_| SetupError::Endpoint)?
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER);
-        if collector.endpoint.starts_with("https:") {
-            let mut tls = ClientTlsConfig::new();
-            tls = match &collector.ca_file {
-                Some(file) => {
-                    let pem =
-                        fs::read(file).map_err(|error| SetupError::Roots(file.clone(), error))?;
-                    tls.ca_certificate(Certificate::from_pem(pem))
-                }
-                None => tls.with_native_roots(),
-            };
-            endpoint = endpoint.tls_config(tls).map_err(|_| SetupError::Endpoint)?;
-        }
-        let channel = {
-            let _inside = runtime.enter();
-            endpoint.connect_lazy()
-        };
-        let resource = Resource {
-            attributes: vec![
-                text("service.name", "countersign"),
-                text("service.version", env!("CARGO_PKG_VERSION")),
-                text("countersign.gateway", gateway),
-            ],
-            ..Resource::default()
-        };
+        let runtime = otlp::runtime()?;
+        let channel = otlp::channel(collector, &runtime)?;
         Ok(Self {
             client: LogsServiceClient::new(channel),
-            resource,
+            resource: otlp::resource(gateway),
             runtime,
         })
     }
@@ -95,45 +42,13 @@ impl Exporter {
     /// # Errors
     /// With a sentence, when it did not take them.
     pub(super) fn export(&mut self, lines: &[u8]) -> Result<u64, String> {
-        let Self {
-            runtime,
-            client,
-            resource,
-        } = self;
-        let request = request(resource, lines);
-        // The collector answers in time, or the sink counts it as away.
-        let exporting = async {
-            tokio::time::timeout(CONNECT + ANSWER, client.export(request))
-                .await
-                .map_err(|_| Status::deadline_exceeded(""))?
-        };
-        match runtime.block_on(exporting) {
-            Ok(answer) => {
-                let partial = answer.into_inner().partial_success;
-                let rejected = partial.map_or(0, |partial| partial.rejected_log_records);
-                Ok(u64::try_from(rejected).unwrap_or_default())
-            }
-            Err(status) => Err(sentence(&status)),
-        }
+        let request = request(&self.resource, lines);
+        let answer = otlp::answer(&self.runtime, self.client.export(request), "records")?;
+        let rejected = answer
+            .partial_success
+            .map_or(0, |partial| partial.rejected_log_records);
+        Ok(u64::try_from(rejected).unwrap_or_default())
     }
-}
-
-/// Why the collector did not take what was sent.
-fn sentence(status: &Status) -> String {
-    let what = match status.code() {
-        Code::Unavailable => "the collector cannot be reached, or takes nothing at the moment",
-        Code::DeadlineExceeded | Code::Cancelled => "the collector did not answer in time",
-        Code::Unauthenticated | Code::PermissionDenied => {
-            "the collector wants an authentication that the gateway does not have"
-        }
-        Code::Unimplemented => "what answers there takes no logs by OTLP over gRPC",
-        Code::ResourceExhausted => "the collector takes less at a time, or has no room",
-        Code::Internal | Code::Unknown | Code::DataLoss => {
-            "what answers there does not answer as a collector does"
-        }
-        _ => "the collector refused the records",
-    };
-    what.to_owned()
 }
 
 fn request(resource: &Resource, lines: &[u8]) -> ExportLogsServiceRequest {
@@ -143,11 +58,7 @@ fn request(resource: &Resource, lines: &[u8]) -> ExportLogsServiceRequest {
         resource_logs: vec![ResourceLogs {
             resource: Some(resource.clone()),
             scope_logs: vec![ScopeLogs {
-                scope: Some(InstrumentationScope {
-                    name: "countersign.decisions".to_owned(),
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    ..InstrumentationScope::default()
-                }),
+                scope: Some(otlp::scope("countersign.decisions")),
                 log_records: records.collect(),
                 ..ScopeLogs::default()
             }],
@@ -174,7 +85,7 @@ fn record(line: &[u8]) -> LogRecord {
         body: Some(AnyValue {
             value: Some(Any::StringValue(String::from_utf8_lossy(line).into_owned())),
         }),
-        attributes: attributes(&value),
+        attributes: otlp::attributes(&value),
         trace_id: trace_id(&value).unwrap_or_default(),
         event_name: value["schema"].as_str().unwrap_or_default().to_owned(),
         ..LogRecord::default()
@@ -201,78 +112,12 @@ fn trace_id(value: &Value) -> Option<Vec<u8>> {
     (text.len() == 32).then(|| id.to_be_bytes().to_vec())
 }
 
-fn attributes(value: &Value) -> Vec<KeyValue> {
-    const TEXTS: [(&str, &str); 18] = [
-        ("countersign.record.id", "/id"),
-        ("countersign.outcome", "/outcome"),
-        ("countersign.reason", "/reason"),
-        ("countersign.blame", "/blame"),
-        ("countersign.event", "/event"),
-        ("countersign.caller.subject", "/caller/subject"),
-        ("countersign.workload", "/workload/name"),
-        ("countersign.workload.owner", "/workload/owner"),
-        ("countersign.policy", "/policy/name"),
-        ("countersign.target", "/target/name"),
-        ("countersign.credential", "/credential/name"),
-        ("http.request.method", "/target/method"),
-        ("url.path", "/target/path"),
-        ("k8s.pod.name", "/caller/pod"),
-        ("k8s.node.name", "/caller/kubernetes/node"),
-        ("k8s.job.name", "/caller/kubernetes/job"),
-        ("k8s.cronjob.name", "/caller/kubernetes/cron_job"),
-        ("network.peer.address", "/upstream/address"),
-    ];
-    let mut all = Vec::new();
-    for (name, pointer) in TEXTS {
-        if let Some(found) = value.pointer(pointer).and_then(Value::as_str) {
-            all.push(text(name, found));
-        }
-    }
-    let revision = value.pointer("/policy/revision");
-    let revision = revision.or_else(|| value.get("revision"));
-    if let Some(revision) = revision.and_then(Value::as_str) {
-        all.push(text("countersign.revision", revision));
-    }
-    if let Some(reason) = value["reason"]
-        .as_str()
-        .filter(|_| value["blame"].is_string())
-    {
-        all.push(text("error.type", reason));
-    }
-    let subject = value.pointer("/caller/subject").and_then(Value::as_str);
-    let account = subject.and_then(|subject| subject.strip_prefix("system:serviceaccount:"));
-    if let Some((namespace, _)) = account.and_then(|account| account.split_once(':')) {
-        all.push(text("k8s.namespace.name", namespace));
-    }
-    let authority = value.pointer("/target/authority").and_then(Value::as_str);
-    if let Some((host, port)) = authority.and_then(|authority| authority.rsplit_once(':')) {
-        all.push(text("server.address", host));
-        all.extend(port.parse().ok().map(|port| number("server.port", port)));
-    }
-    let status = value.pointer("/upstream/status").and_then(Value::as_i64);
-    all.extend(status.map(|status| number("http.response.status_code", status)));
-    all
-}
-
-fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, Any::StringValue(value.to_owned()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, Any::IntValue(value))
-}
-
-fn attribute(key: &str, value: Any) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::KeyValue;
+
     use super::*;
+    use crate::observe::otlp::{number, text};
 
     #[test]
     fn a_record_has_its_severity_its_trace_and_names_to_filter_by() {
