@@ -1,11 +1,13 @@
 //! The process: its output, its log, its records, and its end.
 
+mod alerts;
 mod audit;
 mod canary;
 mod certificates;
 mod checks;
 mod closed_pipe;
 mod corporate_proxy;
+mod dashboard;
 mod drain;
 mod events;
 mod first_process;
