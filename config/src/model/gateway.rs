@@ -10,7 +10,7 @@ use std::{
 use countersign_types::{Limits, Transparency, host::Host};
 use ipnet::IpNet;
 
-use super::{Collector, ResourceSource, Traces};
+use super::{Collector, Console, ResourceSource, Traces};
 use crate::spiffe::TrustDomainName;
 
 /// Everything one gateway needs to start. Paths are as written: relative ones are relative to
@@ -365,6 +365,8 @@ pub struct Observe {
     pub admin: Option<Admin>,
     /// Where spans of requests go; `None` if none are made.
     pub traces: Option<Traces>,
+    /// The console at the admin endpoint; `None` is no console.
+    pub console: Option<Console>,
 }
 
 /// Signed checkpoints of the decision log.

@@ -2,6 +2,7 @@
 //!
 //! Only `validate` makes these, so every field can be relied on.
 
+mod console;
 mod credential;
 mod gateway;
 mod governance;
@@ -11,6 +12,7 @@ mod target;
 mod traces;
 mod workload;
 
+pub use console::Console;
 pub use countersign_types::{Limits, ResourceName, Transparency, Unidentified};
 pub use credential::{
     ClientAuth, Credential, JwtClaims, JwtExchange, OauthClient, Provider, SecretSource,

@@ -10,8 +10,10 @@ use serde::{
 
 use super::{
     CLUSTER, IN_CLUSTER, OneOrMany,
+    console::ConsoleSpec,
     governance::GovernanceSpec,
     or_default,
+    plaintext::Plaintext,
     source::ResourceSourceSpec,
     store::{StateSpec, VaultSpec},
     traces::TracesSpec,
@@ -100,14 +102,6 @@ pub enum TransparencySpec {
     Redirect,
     /// By netfilter's `TPROXY`; the gateway needs `CAP_NET_ADMIN`.
     Tproxy,
-}
-
-/// Allows clear text beyond loopback.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Plaintext {
-    /// Tokens may cross the network in clear text.
-    Allowed,
 }
 
 /// A listener's TLS.
@@ -373,6 +367,8 @@ pub struct ObserveSpec {
     pub audit: Option<AuditSpec>,
     /// The admin endpoint, or `none`. Default: `127.0.0.1:9901`.
     pub admin: Option<String>,
+    /// The console at the admin endpoint. Default: for this machine alone, without a token.
+    pub console: Option<ConsoleSpec>,
     /// A collector that gets the decision records too, as a sink that is dropped from when it is full. Default: none.
     pub otlp: Option<OtlpSpec>,
     /// A collector that gets spans of requests. Default: none.

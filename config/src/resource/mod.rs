@@ -4,10 +4,12 @@
 //! usable values from them. Every secret is a reference, never a value.
 
 mod access_policy;
+mod console;
 mod credential;
 mod gateway;
 mod governance;
 mod one_or_many;
+mod plaintext;
 mod source;
 mod store;
 mod target_service;
@@ -16,6 +18,7 @@ mod unidentified;
 mod workload;
 
 pub use access_policy::{AccessPolicySpec, AllowRule, ConditionsSpec, PolicyMode, ScheduleSpec};
+pub use console::ConsoleSpec;
 pub use credential::{
     BasicSpec, ClientCredentialsSpec, CredentialSpec, ExecSpec, InstallationSpec, JwtGrantSpec,
     JwtSpec, KubernetesSecretKey, OauthClientSpec, SecretBySpec, SecretReference,
@@ -26,13 +29,13 @@ pub use gateway::{
     AuditSpec, BundleSpec, CaSpec, ClientTrustSpec, ClusterApiSpec, ClusterSpec, DecisionSinkSpec,
     GatewaySpec, IdentitySpec, InterceptionIssuerSpec, InterceptionSpec, IssuerSpec, JwksSpec,
     LimitsSpec, ListenerIdentitySpec, ListenerIssuerSpec, ListenerModeSpec, ListenerSpec,
-    ListenerTlsSpec, ObserveSpec, OtlpSpec, Plaintext, ProxyAuthenticationSpec, RecordFormatSpec,
-    ServiceSpec, TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec,
-    WhenFullSpec,
+    ListenerTlsSpec, ObserveSpec, OtlpSpec, ProxyAuthenticationSpec, RecordFormatSpec, ServiceSpec,
+    TokenReviewSpec, TransparencySpec, TrustDomainSpec, UnmatchedSpec, UpstreamSpec, WhenFullSpec,
 };
 pub use governance::{GovernanceExceptionSpec, GovernanceRuleSpec, GovernanceSpec};
 pub(crate) use one_or_many::ONE_OR_MANY;
 pub use one_or_many::OneOrMany;
+pub use plaintext::Plaintext;
 pub use source::{KubernetesSourceSpec, ObjectSelectorSpec, ResourceSourceSpec};
 pub use store::{
     KubernetesStateSpec, StateSpec, VaultAuthSpec, VaultKubernetesSpec, VaultSpec, VaultStateSpec,

@@ -1,5 +1,6 @@
 //! `Gateway`: configures one gateway, with a default for everything but `resources`.
 
+mod console;
 mod governance;
 pub(super) mod here;
 mod identity;
@@ -323,6 +324,8 @@ fn observe(
         None => Some(None),
         Some(traces) => traces::traces(traces, &location.key("traces"), findings).map(Some),
     };
+    let console = spec.and_then(|spec| spec.console.as_ref());
+    let console = console::console(console, &location.key("console"), findings);
     let (decisions, audit) = (decisions?, audit?);
     sinks::check_audit(audit.as_ref(), &decisions, location, findings);
     Some(Observe {
@@ -330,5 +333,6 @@ fn observe(
         audit,
         admin: admin?,
         traces: traces?,
+        console: console?,
     })
 }

@@ -1,5 +1,6 @@
 //! `countersign run`: the gateway.
 
+mod console;
 mod signing;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -59,6 +60,7 @@ impl RunCommand {
             Err(problems) => return report::problems(&problems),
         };
         report::to_stderr(&warnings)?;
+        let wanted = console::Wanted::of(&gateway);
         open_files::raise_limit();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         if let Some(threads) = self.threads {
@@ -78,6 +80,9 @@ impl RunCommand {
             };
             app.watch_config(self.config.clone(), text);
             let writing = watch_cluster(&app);
+            if let Some(wanted) = wanted {
+                wanted.add_to(&app);
+            }
             if let Some(signing) = app.signing() {
                 tokio::spawn(signing::keep(signing));
             }

@@ -15,6 +15,7 @@ mod reload;
 mod signing;
 mod start;
 mod state;
+mod view;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -61,6 +62,7 @@ pub use reload::{ReloadError, Reloader};
 pub use signing::{DueCertificate, SignedCertificate, Signing};
 use start::read_resources;
 use state::GatewayState;
+pub use view::View;
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]

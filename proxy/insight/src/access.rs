@@ -1,5 +1,6 @@
 //! Who may make a request: every workload, rule, window and credential that permits it.
 
+mod row;
 mod since;
 
 use std::{fmt::Write as _, sync::Arc};
@@ -17,6 +18,7 @@ use crate::{
     usage::{Made, Usage},
 };
 
+pub use row::GrantRow;
 pub use since::{Approved, Since};
 
 /// The name and version of the JSON document.

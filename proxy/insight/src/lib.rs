@@ -3,6 +3,7 @@
 pub mod access;
 pub mod audit;
 pub mod brief;
+pub mod credentials;
 pub mod diff;
 pub mod expect;
 pub mod filter;
@@ -17,5 +18,6 @@ pub mod review;
 pub mod smallest;
 mod space;
 pub mod story;
+pub mod survey;
 pub mod triage;
 pub mod usage;

@@ -1,16 +1,20 @@
 //! The story behind one record: what was decided, which finding of triage it belongs to, and what would have permitted
 //! it.
 
+mod steps;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+
+pub use self::steps::{Step, StepState};
 
 use crate::{
     hindsight::{Hindsight, hindsight},
     history::{History, HistoryError, Revision},
     reader::Reader,
     record::{Decision, Entry, Outcome},
-    triage::{Finding, Options, Triage, explains},
+    triage::{Finding, Options, Report, Triage, explains},
 };
 
 /// One record, and what the log around it says.
@@ -31,6 +35,36 @@ pub struct Story {
 }
 
 impl Story {
+    /// The story of a record, with what triage found in the log around it; `None` if this is no record of a request.
+    pub fn of_record(record: &[u8], report: &Report) -> Option<Self> {
+        let decision: Decision<'_> = serde_json::from_slice(record).ok()?;
+        let who = who(&decision);
+        let caller = decision.caller.as_ref();
+        let client = caller.and_then(|caller| caller.client.as_deref());
+        let client = client.unwrap_or_default();
+        let (time, reason) = (decision.time, &*decision.reason);
+        let all = report.findings.iter().chain(&report.api_errors);
+        let covering = all
+            .filter(|finding| finding.first <= time && time <= finding.last)
+            .filter(|finding| explains(finding, &who, client, reason));
+        Some(Self {
+            schema: "countersign.story/v1",
+            record: serde_json::from_slice(record).unwrap_or_default(),
+            what: sentence(&decision),
+            finding: covering.min_by_key(|one| one.reason != reason).cloned(),
+            would_permit: would_permit(&decision),
+            hindsight: None,
+        })
+    }
+
+    /// The request step by step.
+    pub fn steps(&self) -> Vec<Step> {
+        let record = self.record.to_string();
+        // It was read from a record, so it is one.
+        let decision = serde_json::from_str::<Decision<'_>>(&record);
+        decision.map_or_else(|_| Vec::new(), |decision| steps::steps(&decision))
+    }
+
     /// Adds what the revisions say that were in force. `current` is what is in force now; without it, it is the newest
     /// one that is kept.
     ///
@@ -57,49 +91,21 @@ pub fn story(reader: &mut Reader, id: &str) -> Option<Story> {
         all: true,
         ..Options::default()
     });
-    let mut found: Option<Story> = None;
-    let mut facts = None;
+    let mut found: Option<Vec<u8>> = None;
     reader.each(|line| {
         triage.see(&line);
         if let Entry::Decision(decision) = &line.entry
             && *decision.id == *id
             && found.is_none()
         {
-            found = Some(Story {
-                schema: "countersign.story/v1",
-                record: serde_json::from_slice(line.json).unwrap_or_default(),
-                what: sentence(decision),
-                finding: None,
-                would_permit: would_permit(decision),
-                hindsight: None,
-            });
-            let client = decision
-                .caller
-                .as_ref()
-                .and_then(|caller| caller.client.as_deref());
-            facts = Some((
-                who(decision),
-                client.unwrap_or_default().to_owned(),
-                decision.time,
-                decision.reason.to_string(),
-            ));
+            found = Some(line.json.to_owned());
         }
     });
-    let mut story = found?;
-    let (who, client, time, reason) = facts?;
-    let report = triage.report(reader.counts());
-    let all = report.findings.into_iter().chain(report.api_errors);
-    let mut covering: Vec<_> = all
-        .filter(|finding| finding.first <= time && time <= finding.last)
-        .filter(|finding| explains(finding, &who, &client, &reason))
-        .collect();
-    covering.sort_by_key(|finding| finding.reason != reason);
-    story.finding = covering.into_iter().next();
-    Some(story)
+    Story::of_record(&found?, &triage.report(reader.counts()))
 }
 
 /// Whose the request was; of a refused token, whose it says it is.
-fn who(decision: &Decision<'_>) -> String {
+pub(crate) fn who(decision: &Decision<'_>) -> String {
     let workload = decision
         .workload
         .as_ref()
@@ -118,13 +124,9 @@ fn who(decision: &Decision<'_>) -> String {
     workload.or_else(subject).or_else(token).unwrap_or_default()
 }
 
-fn sentence(decision: &Decision<'_>) -> String {
-    let who = who(decision);
-    let whom = match &*who {
-        "" => "a client that proved nothing",
-        who => who,
-    };
-    let what = decision.target.as_ref().map_or_else(
+/// What was asked for: `POST slack.com/api/chat.postMessage`.
+pub(crate) fn request(decision: &Decision<'_>) -> String {
+    decision.target.as_ref().map_or_else(
         || "a connection".to_owned(),
         |target| {
             let method = target.method.as_deref().unwrap_or("CONNECT");
@@ -134,7 +136,16 @@ fn sentence(decision: &Decision<'_>) -> String {
                 target.authority.trim_end_matches(":443")
             )
         },
-    );
+    )
+}
+
+fn sentence(decision: &Decision<'_>) -> String {
+    let who = who(decision);
+    let whom = match &*who {
+        "" => "a client that proved nothing",
+        who => who,
+    };
+    let what = request(decision);
     let policy = decision.policy.as_ref().map(|policy| {
         let rule = policy
             .rule

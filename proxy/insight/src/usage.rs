@@ -44,7 +44,7 @@ pub struct Made {
 }
 
 /// What the records say.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// The time of the first record.
     pub from: Option<Timestamp>,

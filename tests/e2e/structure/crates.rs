@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each crate, by its folder, and all crates of ours that it may name.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("config/types", &[]),
     ("config", &["countersign-types"]),
     ("proxy/core", &["countersign-types"]),
@@ -87,12 +87,23 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "countersign-types",
         ],
     ),
+    // Shows what others say; the gateway does not know it.
+    (
+        "proxy/console",
+        &[
+            "countersign-config",
+            "countersign-core",
+            "countersign-insight",
+            "countersign-types",
+        ],
+    ),
     (
         "proxy/cli",
         &[
             "countersign-audit",
             "countersign-authorize",
             "countersign-config",
+            "countersign-console",
             "countersign-controller",
             "countersign-core",
             "countersign-credential",

@@ -318,6 +318,43 @@ fn a_transparent_listener_says_how_it_is_steered(
     assert!(listener.own_token_file.is_some());
 }
 
+#[rstest]
+#[case::default("{}", Some((None, 0)))]
+#[case::off("observe: { console: { enabled: false } }", None)]
+#[case::on("observe: { console: { tokenFile: /t } }", Some((Some("/t"), 0)))]
+#[case::elsewhere(
+    "observe: { console: { tokenFile: /t, hosts: [console.example.com], plaintext: allowed } }",
+    Some((Some("/t"), 1))
+)]
+fn the_console_is_for_this_machine_alone_unless_said_otherwise(
+    #[case] spec: &str,
+    #[case] expected: Option<(Option<&str>, usize)>,
+) {
+    let spec = if spec == "{}" { "limits: {}" } else { spec };
+    let (gateway, _) = with(spec).unwrap_or_else(|problems| panic!("{problems}"));
+    let console = gateway.observe.console;
+    let found = console.map(|console| (console.token_file, console.hosts.len()));
+    let expected = expected.map(|(file, hosts)| (file.map(Into::into), hosts));
+    assert_eq!(found, expected);
+}
+
+#[rstest]
+#[case::without_token(
+    "{ hosts: [a.example.com], plaintext: allowed }",
+    "console-without-token"
+)]
+#[case::in_clear("{ tokenFile: /t, hosts: [a.example.com] }", "console-in-clear")]
+#[case::no_host(
+    "{ tokenFile: /t, hosts: [\"a b\"], plaintext: allowed }",
+    "invalid-host"
+)]
+#[case::no_file("{ tokenFile: \"\" }", "empty-value")]
+fn a_console_for_others_has_a_token_and_tls_before_it(#[case] console: &str, #[case] code: &str) {
+    let problems = with(&format!("observe: {{ console: {console} }}")).unwrap_err();
+    let codes: Vec<_> = problems.0.iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, [code]);
+}
+
 #[test]
 fn admin_and_replays_can_be_switched_off() {
     let (gateway, _) = with("observe: { admin: none }\n  limits: { replayBytes: 0 }").unwrap();

@@ -80,6 +80,7 @@ pub(super) fn gateway(
             audit: None,
             admin: None,
             traces: None,
+            console: None,
         },
         limits,
         // Each run has policies and a root of its own.
@@ -116,6 +117,7 @@ fn defaults() -> anyhow::Result<Gateway> {
             audit: None,
             admin: None,
             traces: None,
+            console: None,
         },
         limits: Limits::default(),
         continues_earlier_runs: false,

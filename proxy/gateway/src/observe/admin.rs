@@ -1,18 +1,20 @@
 //! The admin endpoint: health, readiness, version, metrics, the status of credentials, the latest records and the
 //! kept revisions, read-only.
 //!
-//! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed. The latest records are
-//! for this machine alone: who called which API is not everybody's business.
+//! Anyone who reaches the port can read it, so nothing here is secret and nothing can be changed. The latest records, the
+//! kept revisions and the last uses are for this machine alone: who may call which API, and who did, is not everybody's
+//! business.
 //! Connections are bounded in number and in time, and always accepted: a new one replaces one that sends
 //! nothing, so that stalling clients cannot keep the kubelet from its probe.
 
 mod lines;
+mod records;
 mod revisions;
 mod scrape;
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -20,13 +22,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{
-    Extension, Json, Router,
-    body::Body,
-    extract::{Query, State},
-    http::{HeaderName, StatusCode, header},
+    Json, Router,
+    extract::{ConnectInfo, State},
+    http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
+use bytes::Bytes;
 use countersign_core::{
     metrics::Metrics,
     redact::redact,
@@ -44,14 +47,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use uuid::Uuid;
 
-use self::lines::Lines;
+use self::records::Client;
 use super::{DecisionLog, log::SinkStatus};
 
 /// Connections at a time, of which one source has no more than half.
@@ -85,6 +87,8 @@ struct Shared {
     history: OnceLock<PathBuf>,
     /// The file with the last uses.
     last_use: OnceLock<PathBuf>,
+    /// Pages for people, which others make.
+    pages: OnceLock<Router<()>>,
 }
 
 /// The answer of `/readyz`.
@@ -171,6 +175,7 @@ impl AdminState {
             log: OnceLock::new(),
             history: OnceLock::new(),
             last_use: OnceLock::new(),
+            pages: OnceLock::new(),
         }))
     }
 
@@ -198,6 +203,49 @@ impl AdminState {
         if let Some(file) = file {
             self.0.last_use.get_or_init(|| file);
         }
+    }
+
+    /// Adds pages, which must have other paths than the endpoint itself. Each of their requests has the client's
+    /// address as `ConnectInfo<SocketAddr>`. Only the first call counts, and only before the endpoint serves.
+    pub fn set_pages(&self, pages: Router<()>) {
+        self.0.pages.get_or_init(|| pages);
+    }
+
+    /// The latest lines of the decision log, two megabytes at most; shared and not copied.
+    pub fn records(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let recent = self.0.log.get().map(|log| log.recent().after(0).0);
+        recent.unwrap_or_default().into_iter()
+    }
+
+    /// The directory of the kept revisions, if there is one.
+    pub fn history(&self) -> Option<PathBuf> {
+        self.0.history.get().cloned()
+    }
+
+    /// The file with the last uses, if there is one.
+    pub fn last_use(&self) -> Option<PathBuf> {
+        self.0.last_use.get().cloned()
+    }
+
+    /// Names, times and errors only: [`CredentialsStatus`] has no room for a value.
+    pub fn credentials(&self) -> CredentialsStatus {
+        let credentials = self.0.credentials.get();
+        let status = credentials.map(|(all, healths)| all.status().with(healths));
+        status.unwrap_or_default()
+    }
+
+    /// The answer of `/readyz`.
+    pub fn readiness(&self) -> serde_json::Value {
+        // Texts, numbers and lists of them can always be written.
+        serde_json::to_value(self.status()).unwrap_or_default()
+    }
+
+    fn status(&self) -> Status {
+        let mut status = Status::clone(&self.0.status.load());
+        status.ready &= status.hindered == Hindered::default();
+        let log = self.0.log.get();
+        status.sinks = log.map(DecisionLog::sinks).unwrap_or_default();
+        status
     }
 
     /// Whether requests can be served.
@@ -300,7 +348,8 @@ pub async fn serve(
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let router = router(state);
+    let pages = state.0.pages.get().cloned().unwrap_or_default();
+    let router = router(state).merge(pages);
     let slots = Slots::new(
         Bounds {
             identified: 0,
@@ -321,7 +370,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, client)) => {
                 let slot = slots.enter(&name, client.ip());
-                connections.spawn(answer(stream, client.ip(), router.clone(), slot));
+                connections.spawn(answer(stream, client, router.clone(), slot));
             }
             Err(error) => {
                 // Most likely file descriptors are short; wait.
@@ -334,11 +383,12 @@ pub async fn serve(
 }
 
 /// Answers one request, unless the connection has to make room first.
-async fn answer(stream: TcpStream, client: IpAddr, router: Router<()>, slot: Slot) {
+async fn answer(stream: TcpStream, client: SocketAddr, router: Router<()>, slot: Slot) {
     let service = TowerToHyperService::new(router);
     let asked = service_fn(|mut request: Request<Incoming>| {
         slot.asks();
-        request.extensions_mut().insert(Client(client));
+        request.extensions_mut().insert(Client(client.ip()));
+        request.extensions_mut().insert(ConnectInfo(client));
         service.call(request)
     });
     let connection = http1::Builder::new()
@@ -364,22 +414,22 @@ fn router(state: AdminState) -> Router<()> {
         .route("/version", get(version))
         .route("/metrics", get(scrape::metrics))
         .route("/credentials", get(credentials))
-        .route("/records", get(records))
-        .route("/last-use", get(revisions::last_use))
-        .route("/revisions", get(revisions::list))
-        .route("/revisions/{digest}", get(revisions::one))
+        .merge(for_this_machine())
         .with_state(state)
 }
 
+/// What is shown to this machine alone.
+fn for_this_machine() -> Router<AdminState> {
+    Router::new()
+        .route("/records", get(records::records))
+        .route("/last-use", get(revisions::last_use))
+        .route("/revisions", get(revisions::list))
+        .route("/revisions/{digest}", get(revisions::one))
+        .route_layer(middleware::from_fn(records::local_only))
+}
+
 async fn readyz(State(state): State<AdminState>) -> Result<Response, Infallible> {
-    let mut status = Status::clone(&state.0.status.load());
-    status.ready &= status.hindered == Hindered::default();
-    status.sinks = state
-        .0
-        .log
-        .get()
-        .map(DecisionLog::sinks)
-        .unwrap_or_default();
+    let status = state.status();
     let code = if status.ready && !status.draining {
         StatusCode::OK
     } else {
@@ -392,62 +442,8 @@ async fn version() -> Json<serde_json::Value> {
     Json(serde_json::json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
-/// Names, times and errors only: [`CredentialsStatus`] has no room for a value.
 async fn credentials(State(state): State<AdminState>) -> Json<CredentialsStatus> {
-    let credentials = state.0.credentials.get();
-    let status = credentials.map(|(all, healths)| all.status().with(healths));
-    Json(status.unwrap_or_default())
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-struct Client(IpAddr);
-
-/// What everybody else is told.
-const NOT_HERE: &str = "the latest records are shown to this machine alone; from elsewhere: kubectl port-forward POD 9901, and then http://127.0.0.1:9901/records\n";
-
-/// What is asked of `/records`.
-#[derive(Debug, Deserialize)]
-struct RecordsQuery {
-    /// One record.
-    id: Option<String>,
-    /// Only what came after an earlier answer: the number in its `countersign-next`.
-    after: Option<u64>,
-}
-
-/// The latest lines of the decision log, as they were written.
-async fn records(
-    State(state): State<AdminState>,
-    Extension(Client(client)): Extension<Client>,
-    Query(query): Query<RecordsQuery>,
-) -> Response {
-    const LINES: &str = "application/x-ndjson";
-    if !client.to_canonical().is_loopback() {
-        return (StatusCode::FORBIDDEN, NOT_HERE).into_response();
-    }
-    let Some(recent) = state.0.log.get().map(DecisionLog::recent) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let Some(id) = query.id else {
-        let (lines, next) = recent.after(query.after.unwrap_or_default());
-        let headers = [
-            (header::CONTENT_TYPE, LINES.to_owned()),
-            (
-                HeaderName::from_static("countersign-next"),
-                next.to_string(),
-            ),
-        ];
-        return (headers, Body::new(Lines(lines))).into_response();
-    };
-    let Ok(id) = Uuid::parse_str(&id) else {
-        let sentence = "an id is the UUID of a refusal, as in its Proxy-Status\n";
-        return (StatusCode::BAD_REQUEST, sentence).into_response();
-    };
-    if let Some(line) = recent.find(&id.hyphenated().to_string()) {
-        return ([(header::CONTENT_TYPE, LINES)], line).into_response();
-    }
-    let sentence = "not among this gateway's latest records; look in the decision log\n";
-    (StatusCode::NOT_FOUND, sentence).into_response()
+    Json(state.credentials())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use entry::{
 };
 pub use log::{
     DecisionLog, DrainTimedOut, Happened, LogError, MemoryLog, QUEUED_BYTES, RecordsFull,
-    SinkError, TracesError,
+    SinkError, TracesError, unidentified_file,
 };
 pub use record::{Record, Recorder};
 pub use trace_context::{Parent, TraceId};

@@ -26,6 +26,7 @@ use jiff::Timestamp;
 pub use compare::diff;
 pub use describe::Described;
 pub use effect::{DenyReasonKey, Effect, Outcome, Sent};
+pub use text::DifferenceRow;
 
 use callers::{CallerClass, Selectors};
 use region::{Region, Space};

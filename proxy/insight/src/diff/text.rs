@@ -297,6 +297,45 @@ impl Report {
     }
 }
 
+/// One difference in words, for a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DifferenceRow {
+    /// `permits`, `refuses`, `governs`, `frees`, `credential`, `trial` or `unknown`.
+    pub kind: &'static str,
+    /// Which workloads.
+    pub who: String,
+    /// Which requests.
+    pub what: String,
+    /// What becomes of them before and after.
+    pub change: String,
+    /// When.
+    pub when: String,
+    /// The clauses on which it depends whether there is a difference.
+    pub unknown: Vec<String>,
+    /// One of the requests.
+    pub example: String,
+}
+
+impl Report {
+    /// How many differences there are, between which revisions.
+    pub fn summary(&self) -> String {
+        self.headline()
+    }
+
+    /// All differences in words.
+    pub fn rows(&self) -> impl Iterator<Item = DifferenceRow> {
+        self.differences.iter().map(|difference| DifferenceRow {
+            kind: difference.kind(),
+            who: difference.who(),
+            what: difference.what(),
+            change: difference.change(),
+            when: difference.when(self),
+            unknown: difference.unknown.clone(),
+            example: format!("{} {}", difference.example.method, difference.example.url()),
+        })
+    }
+}
+
 impl Difference {
     fn example_name(&self) -> &'static str {
         if self.confirmed { "example" } else { "such as" }

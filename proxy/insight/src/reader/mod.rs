@@ -29,6 +29,7 @@ mod lines;
 mod locate;
 mod open;
 mod stream;
+mod tail;
 
 use std::{io::Read, path::PathBuf};
 
@@ -38,6 +39,7 @@ pub(crate) use self::open::{RawLines, files, raw_lines};
 pub use self::{
     counts::{Counts, Place},
     open::OpenError,
+    tail::Tail,
 };
 use self::{open::Pending, stream::Stream};
 use crate::record::{self, Entry};

@@ -101,6 +101,21 @@ pub(crate) fn explains(finding: &Finding, who: &str, client: &str, reason: &str)
     named && (alike || is_answer)
 }
 
+/// On whose side a reason is; that of a later version is the gateway's.
+pub fn blame_of(reason: &str) -> Blame {
+    causes::of(reason).blame
+}
+
+/// Whether a reason is about the credential that a request carried.
+pub fn is_of_credential(reason: &str) -> bool {
+    matches!(causes::of(reason).label, "CREDENTIAL" | "SCOPE")
+}
+
+/// Which step of a request a reason ends.
+pub(crate) fn label_of(reason: &str) -> &'static str {
+    causes::of(reason).label
+}
+
 /// Reads everything, and says what it means.
 pub fn triage(reader: &mut Reader, options: Options) -> Report {
     let mut triage = Triage::new(options);

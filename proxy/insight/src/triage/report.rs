@@ -6,6 +6,9 @@ use serde::Serialize;
 use super::{causes::Blame, changes::Change};
 use crate::reader::Counts;
 
+/// A failure that is over, and had at most this many requests, is brief.
+const BRIEF: u64 = 3;
+
 /// What the records of some time say about what failed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -115,6 +118,13 @@ impl Confidence {
             Self::Medium => "likely",
             Self::Low => "a guess",
         }
+    }
+}
+
+impl Finding {
+    /// Whether it is over and had few requests, so that there is most likely nothing to do.
+    pub fn is_brief(&self) -> bool {
+        !self.ongoing && self.count <= BRIEF
     }
 }
 

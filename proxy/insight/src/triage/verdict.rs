@@ -20,9 +20,6 @@ use super::{
 /// The most workloads that a finding lists.
 const LISTED: usize = 40;
 
-/// A failure that is over, and had at most this many requests, is brief.
-const BRIEF: u64 = 3;
-
 /// What a diagnosis may change in a finding.
 struct Draft<'a> {
     collected: &'a Collected,
@@ -49,14 +46,13 @@ pub(super) fn report(collected: &Collected, options: &Options) -> Report {
         }
     }
     let mut findings = merge(findings);
-    let brief = |finding: &Finding| !finding.ongoing && finding.count <= BRIEF;
     let left_out = if options.all {
         0
     } else {
-        findings.iter().filter(|one| brief(one)).count()
+        findings.iter().filter(|one| one.is_brief()).count()
     };
     if !options.all {
-        findings.retain(|finding| !brief(finding));
+        findings.retain(|finding| !finding.is_brief());
     }
     let order = |finding: &Finding| {
         (

@@ -1,3 +1,4 @@
+use axum::body::Body;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::{
@@ -244,7 +245,9 @@ async fn the_latest_records_are_for_this_machine_alone() {
     ] {
         let told = asked(client, "/records").await;
         assert!(told.contains("kubectl port-forward"), "{client}: {told}");
-        assert_eq!(asked(client, "/records?id=x").await, told, "{client}");
+        for path in ["/records?id=x", "/revisions", "/revisions/x", "/last-use"] {
+            assert_eq!(asked(client, path).await, told, "{client} {path}");
+        }
         assert_eq!(asked(client, "/healthz").await, "ok\n", "{client}");
     }
 }

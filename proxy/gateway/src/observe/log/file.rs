@@ -50,7 +50,7 @@ pub(super) struct RotatingFile {
 }
 
 /// The file for unidentified callers' records: `decisions.unidentified.jsonl` beside `decisions.jsonl`.
-pub(super) fn beside(path: &Path) -> PathBuf {
+pub fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(".unidentified");
     if let Some(extension) = path.extension() {

@@ -51,6 +51,7 @@ use countersign_core::{
 };
 use tokio::sync::oneshot;
 
+pub use self::file::beside as unidentified_file;
 use self::{
     class::{class_of, was_forwarded},
     counts::Counts,

@@ -28,6 +28,7 @@ fn to_file(path: &Path) -> Observe {
         audit: None,
         admin: None,
         traces: None,
+        console: None,
     }
 }
 
