@@ -43,6 +43,16 @@ compare *ARGS:
 relay *ARGS:
     bench/relay {{ARGS}}
 
+# Write the pages that are made from the source: docs/reasons.md, docs/resources.md and docs/catalog.md.
+reference:
+    cargo run -q -p countersign -- reasons -o markdown >docs/reasons.md.part && mv docs/reasons.md.part docs/reasons.md
+    cargo run -q -p countersign -- schema -o markdown >docs/resources.md.part && mv docs/resources.md.part docs/resources.md
+    cargo run -q -p countersign -- schema --catalog -o markdown >docs/catalog.md.part && mv docs/catalog.md.part docs/catalog.md
+
+# Build the book of docs/ into target/book.
+book:
+    tests/.venv/bin/mdbook build docs
+
 # Count the instructions of each part of a request; fails if they exceed the limits.
 instructions:
     bench/instructions

@@ -23,8 +23,8 @@ use crate::{
 pub use changes::{Change, Changed, Fingerprints};
 pub use kept::{ResourceText, all_texts, resources_of, resources_of_and_objects};
 
-/// The targets that ship with Countersign.
-const CATALOG: [(&str, &str); 3] = [
+/// The targets that ship with Countersign: a name for messages, and the YAML.
+pub const CATALOG: [(&str, &str); 3] = [
     ("catalog/slack.yaml", include_str!("catalog/slack.yaml")),
     (
         "catalog/slack-gov.yaml",

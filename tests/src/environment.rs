@@ -25,6 +25,7 @@ use tempfile::TempDir;
 
 use crate::{
     fake::{ApiServer, Authority, Issuer, Qase, Slack, TokenRequest},
+    provoked,
     resources::{Resources, SECRETS},
 };
 
@@ -61,6 +62,16 @@ pub struct Environment {
     directory: TempDir,
     /// What was built and written, by file.
     built: Mutex<HashMap<String, Resources>>,
+}
+
+/// What gateways wrote to files counts as well.
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            provoked::note_log(&self.decision_log());
+            provoked::note_log(&self.strangers_log());
+        }
+    }
 }
 
 impl Environment {

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     client::{Client, Ledger},
     environment::Environment,
+    provoked,
     sentences::is_told_in_sentences,
 };
 
@@ -190,6 +191,7 @@ impl Drop for Gateway {
         }
         let (counted, records) = self.accounts();
         assert_eq!(counted, records.len() as u64, "metrics and records differ");
+        provoked::note(&records);
         let events = self.events();
         records.iter().chain(&events).for_each(is_told_in_sentences);
         let ids: HashSet<_> = records.iter().map(|record| &record["id"]).collect();

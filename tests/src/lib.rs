@@ -22,6 +22,7 @@ pub mod month;
 pub mod netns;
 pub mod openbao;
 pub mod process;
+pub mod provoked;
 mod random;
 pub mod redis;
 pub mod resources;

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{client::Client, environment::Environment, sentences::shows_a_number};
+use crate::{client::Client, environment::Environment, provoked, sentences::shows_a_number};
 
 /// The longest that the process may take for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,6 +106,7 @@ impl Drop for Program {
             return;
         }
         let printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        provoked::note_text(&printed);
         let mut lines = printed.lines();
         let told = lines.find(|line| shows_a_number(line));
         assert_eq!(told, None, "the number of a system's error");

@@ -7,10 +7,11 @@ use clap::{Args, Subcommand};
 use countersign_audit::VerifyingKey;
 use countersign_config::shown::escaped;
 use countersign_insight::audit::{self, Checkpoints, Report, Sealed};
+use serde_json::json;
 
 use super::{
     answer::{self, Format},
-    output,
+    output, progress,
 };
 
 /// Checks that a decision log is what the gateway wrote (observe.audit).
@@ -28,7 +29,7 @@ enum What {
         #[command(flatten)]
         signed: Signed,
         /// The form of the answer.
-        #[arg(short, long, value_enum, default_value_t)]
+        #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
         output: Format,
     },
     /// Write a proof that a record was logged, for somebody who has neither the log nor the gateway.
@@ -50,6 +51,9 @@ enum What {
         /// The gateway's audit.pub.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// The form of the answer.
+        #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
+        output: Format,
     },
 }
 
@@ -73,7 +77,12 @@ impl AuditCommand {
         answer::or_failure(match self.what {
             What::Verify { signed, output } => verify(&signed, output),
             What::Prove { id, signed, line } => prove(&id, &signed, &line),
-            What::Check { line, proof, key } => check(&line, &proof, &key),
+            What::Check {
+                line,
+                proof,
+                key,
+                output,
+            } => check(&line, &proof, &key, output),
         })
     }
 }
@@ -97,7 +106,9 @@ fn read_key(path: &PathBuf) -> anyhow::Result<VerifyingKey> {
 
 fn verify(signed: &Signed, output: Format) -> anyhow::Result<ExitCode> {
     let (files, checkpoints, key) = signed.read()?;
+    let waiting = progress::busy("checking the log");
     let report = audit::verify(files, &checkpoints, &key)?;
+    drop(waiting);
     answer::print(output, || table(&report), || table(&report), || &report)?;
     Ok(answer::findings(report.count > 0))
 }
@@ -146,27 +157,33 @@ fn prove(id: &str, signed: &Signed, line: &PathBuf) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(line: &PathBuf, proof: &PathBuf, key: &PathBuf) -> anyhow::Result<ExitCode> {
+fn check(
+    line: &PathBuf,
+    proof: &PathBuf,
+    key: &PathBuf,
+    output: Format,
+) -> anyhow::Result<ExitCode> {
     let read = |path: &PathBuf| {
         fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
     };
     let (line, proof, key) = (read(line)?, read(proof)?, read_key(key)?);
-    let mut stdout = output::stdout();
-    let code = match audit::check(&line, &proof, &key) {
+    let (proven, told) = match audit::check(&line, &proof, &key) {
         Ok(checkpoint) => {
-            writeln!(
-                stdout,
-                "this line was logged: {} has signed it in {}",
-                key.name(),
-                escaped(&checkpoint.origin)
-            )?;
-            ExitCode::SUCCESS
+            let origin = escaped(&checkpoint.origin).into_owned();
+            let told = format!(
+                "this line was logged: {} has signed it in {origin}\n",
+                key.name()
+            );
+            (true, told)
         }
-        Err(error) => {
-            writeln!(stdout, "not proven: {error}")?;
-            answer::findings(true)
-        }
+        Err(error) => (false, format!("not proven: {error}\n")),
     };
-    stdout.flush()?;
-    Ok(code)
+    let text = || told.clone();
+    answer::print(
+        output,
+        text,
+        text,
+        || json!({ "schema": "countersign.audit-check/v1", "proven": proven, "told": told.trim_end() }),
+    )?;
+    Ok(answer::findings(!proven))
 }

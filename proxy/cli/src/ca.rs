@@ -13,13 +13,16 @@ use clap::{Args, Subcommand, ValueEnum};
 use countersign_config::{model::CaSource, shown::escaped};
 use countersign_core::clock::Clock;
 use countersign_gateway::ca::{self, Ca, CertificateSummary};
+use jiff::Timestamp;
+use serde::Serialize;
 
-#[cfg(feature = "pkcs12")]
-use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 use super::{
+    answer,
     files::{load_gateway, write_public},
     output,
 };
+#[cfg(feature = "pkcs12")]
+use super::{environment::TRUST_STORE_PASSWORD, trust_store};
 
 /// Show the interception CA, export what clients must trust, or rotate a cluster's root
 #[derive(Debug, Args)]
@@ -34,6 +37,9 @@ enum Action {
     Show {
         #[command(flatten)]
         location: Location,
+        /// The format of the output
+        #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
+        output: answer::Format,
     },
     /// Write the certificates that clients must trust
     Export(Export),
@@ -58,7 +64,7 @@ struct Export {
     #[command(flatten)]
     location: Location,
     /// The format to write
-    #[arg(long, value_enum, default_value_t = Format::Bundle)]
+    #[arg(short = 'o', long = "output", alias = "format", value_enum, default_value_t = Format::Bundle)]
     format: Format,
     /// The file to write. Default: standard output
     #[cfg_attr(feature = "pkcs12", arg(required_if_eq("format", "pkcs12")))]
@@ -85,10 +91,9 @@ enum Format {
 impl CaCommand {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut stdout = output::raw_stdout();
         match self.action {
-            Action::Show { location } => show(&location.directory()?, &mut stdout)?,
-            Action::Export(export) => export.run(&mut stdout)?,
+            Action::Show { location, output } => print(&location.directory()?, output)?,
+            Action::Export(export) => export.run(&mut output::raw_stdout())?,
             Action::Rotate(rotate) => return rotate.run(),
         }
         Ok(ExitCode::SUCCESS)
@@ -128,6 +133,62 @@ impl Export {
         // Without a line end the output would be flushed at exit, where errors go unnoticed.
         Ok(stdout.flush()?)
     }
+}
+
+/// What a program reads.
+#[derive(Serialize)]
+struct Shown {
+    schema: &'static str,
+    root: Certificate,
+    intermediate: Option<Certificate>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    subject: String,
+    sha256: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    permitted: Vec<String>,
+    excluded: Vec<String>,
+}
+
+impl From<CertificateSummary> for Certificate {
+    fn from(summary: CertificateSummary) -> Self {
+        let CertificateSummary {
+            subject,
+            sha256,
+            not_before,
+            not_after,
+            permitted,
+            excluded,
+        } = summary;
+        Self {
+            subject,
+            sha256,
+            not_before,
+            not_after,
+            permitted,
+            excluded,
+        }
+    }
+}
+
+fn print(directory: &Path, output: answer::Format) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    show(directory, &mut text)?;
+    let text = String::from_utf8_lossy(&text);
+    let (root, intermediate) = ca::describe(directory)?;
+    answer::print(
+        output,
+        || text.clone().into_owned(),
+        || format!("```text\n{text}```\n"),
+        || Shown {
+            schema: "countersign.ca/v1",
+            root: root.into(),
+            intermediate: intermediate.map(Certificate::from),
+        },
+    )
 }
 
 fn show(directory: &Path, out: &mut impl Write) -> anyhow::Result<()> {

@@ -2,13 +2,18 @@
 
 use std::{fmt::Write as _, io::Write, net::SocketAddr, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
+use countersign_config::closest;
 use countersign_core::redact::printable;
 use countersign_credential::{CredentialStatus, CredentialsStatus, health::HealthStatus};
 
-use super::{admin, answer, output};
+use super::{
+    admin,
+    answer::{self, Format},
+    output,
+};
 
 /// Shows the credentials of a running gateway and their state, never their values. Reads its admin
 /// endpoint.
@@ -17,47 +22,130 @@ pub(super) struct CredentialsCommand {
     /// The gateway's admin endpoint.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     admin: SocketAddr,
-    /// Print the response as JSON.
-    #[arg(long)]
+    /// Only this credential.
+    #[arg(value_name = "NAMESPACE/NAME")]
+    name: Option<String>,
+    /// The format of the output.
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
+    output: Format,
+    /// The same as `-o json`.
+    #[arg(long, hide = true, conflicts_with = "output")]
     json: bool,
 }
 
+/// The style of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// A line for each credential.
+    Lines,
+    /// A line for each property, where lines are short.
+    Narrow,
+    Markdown,
+}
+
+/// Fewer columns do not hold a line of the table.
+const NARROW: u16 = 100;
+
+const HEADER: [&str; 8] = [
+    "CREDENTIAL",
+    "PROVIDER",
+    "STATE",
+    "GEN",
+    "AGE",
+    "EXPIRES IN",
+    "LAST USE",
+    "LAST ERROR",
+];
+
 impl CredentialsCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(self.answer())
+    }
+
+    fn answer(self) -> anyhow::Result<ExitCode> {
         let text = admin::get(self.admin, "/credentials")?;
-        let status: CredentialsStatus =
+        let mut status: CredentialsStatus =
             serde_json::from_slice(&text).context("this is not the response of a gateway")?;
-        let mut stdout = output::stdout();
-        if self.json {
-            write!(stdout, "{}", answer::json(&status)?)?;
-        } else {
-            write_table(&status, &mut stdout)?;
+        if let Some(name) = &self.name {
+            only(name, &mut status)?;
         }
+        let format = if self.json { Format::Json } else { self.output };
+        let is_narrow = output::width().is_some_and(|width| width < NARROW);
+        let style = if is_narrow {
+            Style::Narrow
+        } else {
+            Style::Lines
+        };
+        answer::print(
+            format,
+            || table(&status, style),
+            || table(&status, Style::Markdown),
+            || &status,
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn write_table(status: &CredentialsStatus, out: &mut impl Write) -> anyhow::Result<()> {
+/// Keeps one of the credentials.
+fn only(name: &str, status: &mut CredentialsStatus) -> anyhow::Result<()> {
+    let names: Vec<_> = status
+        .credentials
+        .iter()
+        .map(|credential| credential.name.clone())
+        .collect();
+    status
+        .credentials
+        .retain(|credential| credential.name == name);
+    if status.credentials.is_empty() {
+        let close = closest(name, names.iter().map(String::as_str));
+        let hint = close.map(|close| format!("; did you mean {close}?"));
+        bail!(
+            "no policy uses a credential {name:?}{}",
+            hint.unwrap_or_default()
+        );
+    }
+    status.omitted = 0;
+    Ok(())
+}
+
+fn table(status: &CredentialsStatus, style: Style) -> String {
+    let mut text = Vec::new();
+    // A Vec takes everything.
+    drop(write_table(status, style, &mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn write_table(
+    status: &CredentialsStatus,
+    style: Style,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if status.credentials.is_empty() {
         writeln!(out, "no policy uses a credential")?;
         return Ok(());
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "CREDENTIAL",
-        "PROVIDER",
-        "STATE",
-        "GEN",
-        "AGE",
-        "EXPIRES IN",
-        "LAST USE",
-        "LAST ERROR",
-    ]);
+    let preset = match style {
+        Style::Markdown => presets::ASCII_MARKDOWN,
+        Style::Lines | Style::Narrow => presets::NOTHING,
+    };
+    table.load_style(preset).set_header(HEADER);
     for credential in &status.credentials {
-        table.add_row(row(credential));
+        let row = row(credential);
+        if style == Style::Narrow {
+            for (name, cell) in HEADER.iter().zip(&row).filter(|(_, cell)| *cell != "-") {
+                writeln!(out, "{name:<10} {cell}")?;
+            }
+        }
+        table.add_row(row);
     }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
+    if style != Style::Narrow {
+        for line in table.lines() {
+            writeln!(out, "{}", line.trim_end())?;
+        }
+    }
+    if style == Style::Markdown {
+        writeln!(out)?;
     }
     for credential in &status.credentials {
         if !credential.sources.is_empty() {
@@ -254,7 +342,7 @@ mod tests {
             omitted: 2,
         };
         let mut out = Vec::new();
-        write_table(&status, &mut out).unwrap();
+        write_table(&status, Style::Lines, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         for expected in [
             "qa/example of system:",

@@ -36,7 +36,7 @@ pub(super) struct DiffCommand {
     #[arg(long, value_name = "LOG")]
     decisions: Vec<PathBuf>,
     /// The format of the output.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
 }
 

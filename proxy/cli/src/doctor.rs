@@ -53,7 +53,7 @@ pub(super) struct DoctorCommand {
     #[arg(long)]
     strict: bool,
     /// The format of the output.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
     /// In the probe's pod: connect to these, and tell which can be reached.
     #[arg(long, value_name = "HOST:PORT", hide = true)]

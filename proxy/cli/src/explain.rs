@@ -2,37 +2,37 @@
 
 mod record;
 
-use std::{
-    collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use countersign_config::{
     load,
     path::CanonicalPath,
     policy::{CallerFacts, Decision, PodFacts, PolicySet, RequestFacts},
-    shown::{escaped, escaped_lines},
+    shown::escaped,
 };
 use countersign_core::{
     clock::Clock,
     destination::{Authority, HTTPS},
+    reason::Reason,
 };
 use http::{Method, Uri, uri::PathAndQuery};
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     answer::{self, Format},
     files::found,
     logs::Logs,
-    output, report,
+    report,
     revisions::Revisions,
     subject::{self, Named},
 };
 
-/// Shows how a request would be decided, and how each rule contributed. Exit code 0 if it would be
-/// permitted, 3 if not.
+/// Shows how a request would be decided, and how each rule contributed. Exit code 0 if it would be permitted, 1 if not, 2 if
+/// that cannot be said.
 ///
 /// With the id of a refusal (it is in the refusal's body and its `Proxy-Status`) instead: what was decided then, what
 /// would be decided now, which revision changed it, and what to do; exit code 1 if it did not go through.
@@ -77,32 +77,61 @@ pub(super) struct ExplainCommand {
     /// With an ID: resources by which the same request is decided now. Default: the newest kept revision.
     #[arg(long, value_name = "DIR")]
     resources: Option<PathBuf>,
-    /// With an ID: the form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
+    /// The form of the answer.
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
 }
 
-/// The exit code for a request that would be refused.
-const REFUSED: u8 = 3;
+/// How a request would be decided.
+#[derive(Serialize)]
+struct Told {
+    schema: &'static str,
+    decision: &'static str,
+    reason: Option<&'static str>,
+    remedy: Option<&'static str>,
+    /// What was assumed about the caller, and whether it is known.
+    notes: Vec<String>,
+    /// How each rule contributed.
+    explanation: String,
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let mut lines = self.notes.clone();
+        lines.push(self.explanation.clone());
+        if let (Some(reason), Some(remedy)) = (self.reason, self.remedy) {
+            lines.push(format!("reason: {reason}"));
+            lines.push(format!("remedy: {remedy}"));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn markdown(&self) -> String {
+        let verdict = match self.reason {
+            None => "permitted".to_owned(),
+            Some(reason) => format!("refused: `{reason}`"),
+        };
+        format!("**{verdict}**\n\n```text\n{}```\n", self.text())
+    }
+}
 
 impl ExplainCommand {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self) -> ExitCode {
+        answer::or_failure(self.answer())
+    }
+
+    fn answer(self) -> anyhow::Result<ExitCode> {
         if let Some(id) = self.id() {
             let logs = Logs::new(&self.log, &self.admin);
             let revisions = Revisions::new(self.revisions.as_ref(), &self.admin);
             let resources = self.resources.as_ref();
-            let story = record::explain(id, &logs, &revisions, resources, self.output);
-            return Ok(answer::or_failure(story));
+            return record::explain(id, &logs, &revisions, resources, self.output);
         }
         let (Some(method), Some(url)) = (&self.method, &self.url) else {
-            return Ok(answer::or_failure(Err(anyhow!(
-                "write DIR --as SUBJECT METHOD URL, or the ID of a record and --log or --admin"
-            ))));
+            bail!("write DIR --as SUBJECT METHOD URL, or the ID of a record and --log or --admin");
         };
         if self.subject.is_empty() {
-            return Ok(answer::or_failure(Err(anyhow!(
-                "say who calls: --as SUBJECT"
-            ))));
+            bail!("say who calls: --as SUBJECT");
         }
         self.decide(method, url)
     }
@@ -132,31 +161,33 @@ impl ExplainCommand {
         };
         let at = self.at.unwrap_or_else(|| Clock::system().now());
         let explanation = policies.explain(&caller, &request, at);
-        let mut stdout = output::stdout();
-        for assumption in assumed {
-            writeln!(stdout, "assumed: {}", escaped(&assumption))?;
-        }
-        let text = explanation.to_string();
+        let mut notes: Vec<_> = assumed
+            .iter()
+            .map(|assumption| format!("assumed: {}", escaped(assumption)))
+            .collect();
         if policies.recognise(&caller).is_unknown() {
             let suggestion = subject::suggestion(&self.subject, policies.workloads());
-            writeln!(
-                stdout,
+            notes.push(format!(
                 "no workload matches this caller{}",
                 escaped(&suggestion)
-            )?;
+            ));
         }
-        writeln!(stdout, "{}", escaped_lines(&text))?;
         let refused = match &explanation.decision {
             Decision::Permit(_) => None,
             Decision::Deny(denial) => Some(countersign_authorize::reason(denial.reason)),
-            Decision::Unmatched => Some(countersign_core::reason::Reason::HostUnmatched),
+            Decision::Unmatched => Some(Reason::HostUnmatched),
         };
-        let Some(reason) = refused else {
-            return Ok(ExitCode::SUCCESS);
+        let told = Told {
+            schema: "countersign.explain/v1",
+            decision: if refused.is_some() { "deny" } else { "permit" },
+            reason: refused.map(|reason| reason.facts().code),
+            remedy: refused.map(|reason| reason.facts().remedy),
+            notes,
+            explanation: explanation.to_string(),
         };
-        let facts = reason.facts();
-        writeln!(stdout, "reason: {}\nremedy: {}", facts.code, facts.remedy)?;
-        Ok(ExitCode::from(REFUSED))
+        let text = || told.text();
+        answer::print(self.output, text, || told.markdown(), || &told)?;
+        Ok(answer::findings(refused.is_some()))
     }
 
     /// The facts of the caller, and what was assumed about it.

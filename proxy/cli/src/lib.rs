@@ -15,6 +15,9 @@ mod explain;
 mod files;
 mod logs;
 mod output;
+mod pages;
+mod progress;
+mod reasons;
 mod receipt;
 mod redirect;
 mod report;
@@ -39,11 +42,26 @@ use countersign_config::shown::{disturbs_lines, escaped, escaped_lines, without_
 
 /// Gives pods access to HTTP APIs without giving them secrets.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, about, max_term_width = 100)]
+#[command(
+    name = "countersign",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The same for every command; docs/cli.md has the table.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    it is done, and nothing was found
+  1    something was found: a mistake, a difference, a refusal, a failure that the records tell of
+  2    wrong usage, or it could not be done or answered
+  141  the reader of the output closed it
+`countersign exec` ends with the exit code of its command.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -76,6 +94,8 @@ enum Command {
     Tail(tail::TailCommand),
     /// Say why jobs failed: by cause, on whose side it is, what changed before, and what to do.
     Triage(triage::TriageCommand),
+    /// Say what a reason code means, whose fault it is, and what to do.
+    Reasons(reasons::ReasonsCommand),
     /// Write what one run of a Job called, or check that against the log.
     Receipt(receipt::ReceiptCommand),
     /// Check that a decision log is what the gateway wrote.
@@ -86,6 +106,10 @@ enum Command {
     Ca(ca::CaCommand),
     /// Print the JSON Schema of the resources.
     Schema(schema::SchemaCommand),
+    /// Print completions of this command line for a shell.
+    Completions(pages::CompletionsCommand),
+    /// Write manual pages.
+    Man(pages::ManCommand),
 }
 
 /// Runs this process's command line, and reports errors.
@@ -95,11 +119,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli.run(),
         Err(error) => return usage(error, &arguments),
     };
-    failed.unwrap_or_else(|error| {
-        // Standard error may be closed.
-        drop(write!(anstream::stderr().lock(), "{}", error_text(&error)));
-        ExitCode::FAILURE
-    })
+    answer::or_failure(failed)
 }
 
 /// An error with all its causes, one per line.
@@ -161,20 +181,23 @@ impl Command {
             Self::Controller(command) => command.run(),
             Self::Doctor(command) => Ok(command.run()),
             Self::Redirect(command) => command.run(),
-            Self::Check(command) => command.run(),
-            Self::Explain(command) => command.run(),
+            Self::Check(command) => Ok(command.run()),
+            Self::Explain(command) => Ok(command.run()),
             Self::Diff(command) => Ok(command.run()),
             Self::Test(command) => Ok(command.run()),
             Self::WhoCan(command) => Ok(command.run()),
             Self::Review(command) => Ok(command.run()),
-            Self::Credentials(command) => command.run(),
+            Self::Credentials(command) => Ok(command.run()),
             Self::Tail(command) => Ok(command.run()),
             Self::Triage(command) => Ok(command.run()),
+            Self::Reasons(command) => Ok(command.run()),
             Self::Receipt(command) => Ok(command.run()),
             Self::Audit(command) => Ok(command.run()),
             Self::Exec(command) => command.run(),
             Self::Ca(command) => command.run(),
             Self::Schema(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
         }
     }
 }

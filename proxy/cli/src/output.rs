@@ -21,6 +21,12 @@ pub(super) fn raw_stdout() -> Output<StdoutLock<'static>> {
     Output(io::stdout().lock())
 }
 
+/// How many columns the terminal has that standard output is.
+pub(super) fn width() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(size.ws_col).filter(|columns| *columns > 0)
+}
+
 /// The exit code of a command whose reader closed the output; `None` for all other errors.
 pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     let closed = |cause: &(dyn Error + 'static)| {

@@ -1,13 +1,17 @@
 //! `countersign receipt`: what one run of a Job called.
 
-use std::{fs, io::Write, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use countersign_config::shown::escaped;
 use countersign_insight::receipt::{self, Receipt};
+use serde_json::json;
 
-use super::{answer, logs::Logs, output};
+use super::{
+    answer::{self, Format},
+    logs::Logs,
+};
 
 /// Writes what one run of a Job called as one JSON document, or checks such a document against the log. Exit code 0 if it
 /// is written or true, 1 if the log says something else, 2 if that cannot be said.
@@ -21,6 +25,10 @@ pub(super) struct ReceiptCommand {
     /// A receipt to check.
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     check: Option<PathBuf>,
+    /// The format of the output. Default: the receipt is JSON, and whether it is true is told as a table. Only JSON can be
+    /// checked later.
+    #[arg(short, long, value_parser = answer::formats(&[]))]
+    output: Option<Format>,
 }
 
 impl ReceiptCommand {
@@ -38,7 +46,14 @@ impl ReceiptCommand {
             let read = reader.counts().records;
             bail!("none of the {read} records that were read is of {run}");
         };
-        answer::show(&answer::json(&receipt)?)?;
+        let value = serde_json::to_value(&receipt)?;
+        let format = self.output.unwrap_or(Format::Json);
+        answer::print(
+            format,
+            || answer::facts(&value),
+            || format!("```text\n{}```\n", answer::facts(&value)),
+            || &receipt,
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -47,22 +62,24 @@ impl ReceiptCommand {
         let receipt: Receipt = serde_json::from_slice(&text)
             .with_context(|| format!("{} is no receipt", file.display()))?;
         let differences = receipt::check(&receipt, &mut self.logs.open()?);
-        let mut stdout = output::stdout();
-        for difference in &differences {
-            writeln!(stdout, "{}", escaped(difference))?;
-        }
-        let code = if differences.is_empty() {
-            writeln!(
-                stdout,
-                "the receipt of {} is what the log says: {} requests",
-                escaped(&receipt.run),
-                receipt.requests
-            )?;
-            ExitCode::SUCCESS
+        let (run, requests) = (&receipt.run, receipt.requests);
+        let lines = if differences.is_empty() {
+            vec![format!(
+                "the receipt of {run} is what the log says: {requests} requests"
+            )]
         } else {
-            answer::findings(true)
+            differences.clone()
         };
-        stdout.flush()?;
-        Ok(code)
+        let text = |before: &str| {
+            let shown: Vec<_> = lines.iter().map(|line| escaped(line)).collect();
+            format!("{before}{}\n", shown.join(&format!("\n{before}")))
+        };
+        answer::print(
+            self.output.unwrap_or_default(),
+            || text(""),
+            || text("- "),
+            || json!({ "schema": "countersign.receipt-check/v1", "run": run, "differences": differences }),
+        )?;
+        Ok(answer::findings(!differences.is_empty()))
     }
 }

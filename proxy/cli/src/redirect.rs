@@ -44,7 +44,7 @@ pub(super) struct RedirectCommand {
     #[arg(long = "only-port", value_name = "PORT", value_delimiter = ',')]
     only_ports: Vec<u16>,
     /// The format of the rules.
-    #[arg(long, value_enum, default_value_t = Format::Nft)]
+    #[arg(short = 'o', long = "output", alias = "format", value_enum, default_value_t = Format::Nft)]
     format: Format,
     /// Apply the rules; needs `NET_ADMIN`.
     #[arg(long)]

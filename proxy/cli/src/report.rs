@@ -7,11 +7,13 @@ use std::{
 
 use countersign_config::{problem::Problems, shown::escaped};
 
-/// Prints findings to standard error; the exit code says whether any is an error.
+use super::answer;
+
+/// Prints findings to standard error; the exit code is that of a failure if any is an error.
 pub(super) fn problems(problems: &Problems) -> anyhow::Result<ExitCode> {
     to_stderr(problems)?;
     Ok(if problems.any_error() {
-        ExitCode::FAILURE
+        answer::failed()
     } else {
         ExitCode::SUCCESS
     })

@@ -3,8 +3,10 @@
 use std::{fmt::Write as _, fs, io::ErrorKind, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
-use countersign_config::{load, model::Governance, policy::PolicySet, shown::escaped_lines};
+use clap::Args;
+use countersign_config::{
+    closest, load, model::Governance, policy::PolicySet, shown::escaped_lines,
+};
 use countersign_core::clock::Clock;
 use countersign_insight::{
     diff::diff,
@@ -64,26 +66,8 @@ pub(super) struct ReviewCommand {
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// The format of the output.
-    #[arg(short, long, value_enum, default_value_t = ReviewFormat::Table)]
-    output: ReviewFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ReviewFormat {
-    /// Text for a person.
-    Table,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
-    /// Markdown.
-    Markdown,
-    /// CSV: one line per workload and policy.
-    Csv,
-    /// One HTML page.
-    Html,
-    /// Findings as events of OCSF, a line each.
-    Ocsf,
+    #[arg(short, long, value_parser = answer::formats(&[Format::Csv, Format::Html, Format::Ocsf]), default_value = "table")]
+    output: Format,
 }
 
 impl ReviewCommand {
@@ -120,22 +104,16 @@ impl ReviewCommand {
             now,
             unused_days: self.unused,
         });
-        let print = |format| {
-            answer::print(
+        match self.output {
+            Format::Csv => show(&review.csv())?,
+            Format::Html => show(&review.html())?,
+            Format::Ocsf => show(&review.ocsf())?,
+            format => answer::print(
                 format,
                 || review.text(),
                 || review.markdown(),
                 || review.json(),
-            )
-        };
-        match self.output {
-            ReviewFormat::Table => print(Format::Table)?,
-            ReviewFormat::Json => print(Format::Json)?,
-            ReviewFormat::Yaml => print(Format::Yaml)?,
-            ReviewFormat::Markdown => print(Format::Markdown)?,
-            ReviewFormat::Csv => show(&review.csv())?,
-            ReviewFormat::Html => show(&review.html())?,
-            ReviewFormat::Ocsf => show(&review.ocsf())?,
+            )?,
         }
         Ok(answer::findings(!review.findings.is_empty()))
     }
@@ -178,7 +156,12 @@ impl ReviewCommand {
             .iter()
             .find(|name| !known.contains(&name.as_str()))
         {
-            bail!("there is no workload {unknown:?}; nothing was signed off");
+            let close = closest(unknown, known.iter().copied());
+            let hint = close.map(|close| format!("; did you mean {close}?"));
+            bail!(
+                "there is no workload {unknown:?}; nothing was signed off{}",
+                hint.unwrap_or_default()
+            );
         }
         let named = |name: &&&str| {
             self.workloads.is_empty() || self.workloads.iter().any(|own| own == **name)

@@ -30,8 +30,9 @@ pub(super) struct TailCommand {
     /// Show the records that are there, and end.
     #[arg(long)]
     once: bool,
-    /// A line for people, or the record itself (`json`).
-    #[arg(short, long, value_enum, default_value_t)]
+    /// A line for people, a list of such lines (`markdown`), or the records themselves: `json` a line each, `yaml` a document
+    /// each.
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
 }
 
@@ -96,10 +97,19 @@ impl TailCommand {
                     return anyhow::Ok(());
                 }
             }
-            if matches!(self.output, Format::Json) {
-                stdout.write_all(line.json)?;
-                writeln!(stdout)?;
-                return Ok(());
+            match self.output {
+                Format::Json => {
+                    stdout.write_all(line.json)?;
+                    writeln!(stdout)?;
+                    return Ok(());
+                }
+                Format::Yaml => {
+                    let record: serde_json::Value = serde_json::from_slice(line.json)?;
+                    write!(stdout, "---\n{}", answer::yaml(&record)?)?;
+                    return Ok(());
+                }
+                Format::Markdown => write!(stdout, "- ")?,
+                _ => {}
             }
             let from = if several {
                 format!("{} ", line.file)

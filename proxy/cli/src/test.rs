@@ -1,9 +1,9 @@
 //! `countersign test`: whether policy decides as its operators expect.
 
-use std::{fs, io::Write, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use countersign_config::shown::escaped;
 use countersign_core::clock::Clock;
 use countersign_insight::expect;
@@ -13,7 +13,6 @@ use super::{
     answer::{self, Format},
     diff::revision,
     files::Listed,
-    output,
 };
 
 /// Decides the requests in a file and compares with what is expected, for a CI of policies. Exit code 0 if all is as
@@ -30,22 +29,8 @@ pub(super) struct TestCommand {
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// The format of the output.
-    #[arg(short, long, value_enum, default_value_t = TestFormat::Table)]
-    output: TestFormat,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TestFormat {
-    /// Text for a person.
-    Table,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
-    /// Markdown, for a comment on a change.
-    Markdown,
-    /// XML for a CI server.
-    Junit,
+    #[arg(short, long, value_parser = answer::formats(&[Format::Junit]), default_value = "table")]
+    output: Format,
 }
 
 impl TestCommand {
@@ -74,25 +59,15 @@ impl TestCommand {
                 return Err(Listed(format!("the expectations have mistakes:\n\n{lines}")).into());
             }
         };
-        let print = |format| {
-            let text = || results.text(&file);
+        if self.output == Format::Junit {
+            answer::show(&results.junit(&escaped(&file)))?;
+        } else {
             answer::print(
-                format,
-                text,
+                self.output,
+                || results.text(&file),
                 || results.markdown(&file),
                 || results.json(&file),
-            )
-        };
-        match self.output {
-            TestFormat::Table => print(Format::Table)?,
-            TestFormat::Json => print(Format::Json)?,
-            TestFormat::Yaml => print(Format::Yaml)?,
-            TestFormat::Markdown => print(Format::Markdown)?,
-            TestFormat::Junit => {
-                let mut stdout = output::stdout();
-                write!(stdout, "{}", results.junit(&escaped(&file)))?;
-                stdout.flush()?;
-            }
+            )?;
         }
         Ok(answer::findings(results.failures() > 0))
     }

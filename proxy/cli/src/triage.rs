@@ -11,6 +11,7 @@ use jiff::{Span, Timestamp, tz::TimeZone};
 use super::{
     answer::{self, Format},
     logs::Logs,
+    progress,
 };
 
 /// Says why jobs failed: failures by cause, on whose side each is, since when, what changed just before, and the one
@@ -38,7 +39,7 @@ pub(super) struct TriageCommand {
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
     /// The form of the answer.
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
 }
 
@@ -53,7 +54,9 @@ impl TriageCommand {
             return self.watch(&style);
         }
         let mut reader = self.logs.open()?;
+        let progress = progress::of(&mut reader);
         let report = triage::triage(&mut reader, self.options());
+        drop(progress);
         self.print(&report, &style)?;
         Ok(answer::findings(report.has_findings()))
     }

@@ -38,7 +38,7 @@ pub(super) struct WhoCanCommand {
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// The format of the output.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
     output: Format,
 }
 

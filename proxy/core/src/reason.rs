@@ -1,5 +1,9 @@
 //! The list of all reasons.
 
+mod doubts;
+
+pub use doubts::OtherCauses;
+
 /// Who is at fault for a refusal or failure, so that on-call staff know whom to contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {
@@ -48,6 +52,8 @@ pub enum Language {
 pub struct Facts {
     /// Its stable name in records, metrics and responses.
     pub code: &'static str,
+    /// What happened, in one sentence.
+    pub meaning: &'static str,
     /// The HTTP status, if the response does not have the API's own format.
     pub status: u16,
     /// Who is at fault.
@@ -74,7 +80,7 @@ macro_rules! reasons {
             /// Its constant properties.
             pub const fn facts(self) -> &'static Facts {
                 match self { $( Self::$name => &Facts {
-                    code: $code, status: $status, blame: Blame::$blame, language: Language::$language,
+                    code: $code, meaning: concat!($($doc),+), status: $status, blame: Blame::$blame, language: Language::$language,
                     caller: $caller, remedy: $remedy,
                 }, )+ }
             }

@@ -102,6 +102,10 @@ async fn every_command_ends_quietly_when_nobody_reads_it() -> anyhow::Result<()>
         line(&["controller", "policy", "--injection"], &[&injection]),
         line(&["triage", "--admin", &at], &[]),
         line(&["redirect"], &[]),
+        line(&["reasons"], &[]),
+        line(&["reasons", "rate_limited", "-o", "json"], &[]),
+        line(&["completions", "bash"], &[]),
+        line(&["man"], &[&env.directory().join("man")]),
         line(&["redirect", "--format", "iptables"], &[]),
     ];
     for line in &lines {
@@ -146,7 +150,7 @@ async fn an_output_that_cannot_take_it_is_a_failure_that_is_told() -> anyhow::Re
         .arg("schema")
         .stdout(full)
         .output()?;
-    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.status.code(), Some(2));
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(said.contains("No space left on device"), "{said}");
     Ok(())
@@ -165,14 +169,14 @@ async fn findings_that_nobody_reads_still_count() -> anyhow::Result<()> {
     explain.extend(["--as", SUBJECT, "GET", "https://slack.com/"].map(OsString::from));
     let lines = [
         (line(&["check"], &[&policy]), 1),
-        (explain, 1),
-        (line(&["run", "--config"], &[&config]), 1),
+        (explain, 2),
+        (line(&["run", "--config"], &[&config]), 2),
         (
             line(
                 &["exec", "--as", "qa/nightly-dashboard", "--resources"],
                 &[&policy],
             ),
-            1,
+            2,
         ),
     ];
     for (mut line, code) in lines {

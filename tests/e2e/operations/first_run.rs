@@ -61,7 +61,7 @@ async fn outside_of_a_cluster_the_smallest_gateway_says_what_to_set() -> anyhow:
     let before = everything(env.directory())?;
     let ended = run(&config)?;
     let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert_eq!(ended.status.code(), Some(2), "{said}");
     let last = said.lines().last().unwrap_or_default();
     assert!(
         last.contains("not in Kubernetes? set `identity.issuers`"),
@@ -126,7 +126,7 @@ async fn a_gateway_that_cannot_start_leaves_nothing(
     let before = everything(env.directory())?;
     let ended = run(&env.gateway_yaml())?;
     let said = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert_eq!(ended.status.code(), Some(2), "{said}");
     assert!(said.contains(expected), "{said}");
     assert_eq!(everything(env.directory())?, before, "{said}");
     Ok(())

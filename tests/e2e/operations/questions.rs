@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The end of the month.
-const AT: &str = "2026-11-04T00:00:00Z";
+pub(super) const AT: &str = "2026-11-04T00:00:00Z";
 
 const CREDENTIAL: &str = "apiVersion: countersign.dev/v1alpha1
 kind: Credential
@@ -56,12 +56,12 @@ spec:
 }
 
 /// Resources for a part of the month, the same after two edits, and the month's logs.
-struct Asked {
+pub(super) struct Asked {
     folder: TempDir,
 }
 
 impl Asked {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let asked = Self {
             folder: tempfile::tempdir().expect("a folder"),
         };
@@ -88,16 +88,16 @@ impl Asked {
         asked
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("a folder of the test");
     }
 
     /// The exit code, and what was written to both outputs. `@NAME` is a file of the folder.
-    fn run(&self, line: &str) -> (Option<i32>, String, String) {
+    pub(super) fn run(&self, line: &str) -> (Option<i32>, String, String) {
         let arguments = line.split(' ').map(|word| match word.strip_prefix('@') {
             Some(name) => self.path(name).display().to_string(),
             None => word.to_owned(),
@@ -131,7 +131,7 @@ const QUESTIONS: [(&str, &str); 5] = [
     ),
 ];
 
-const EXPECTED: &str = "tests:
+pub(super) const EXPECTED: &str = "tests:
   - { as: qa/nightly, request: \"POST https://slack.com/api/chat.postMessage\", expect: permit, policy: qa/nightly-policy }
   - { as: qa/nightly, request: \"GET https://slack.com/api/chat.postMessage\", expect: deny, reason: request_not_allowed }
   - { as: qa/retired, request: \"POST https://slack.com/api/conversations.list\", expect: permit }

@@ -30,7 +30,7 @@ async fn ended_at_start(env: &Environment) -> anyhow::Result<Program> {
         .args(["run", "--log", "json", "--config"])
         .arg(env.gateway_yaml());
     let mut program = Program::start(command)?;
-    assert_eq!(program.ended().await?.code(), Some(1));
+    assert_eq!(program.ended().await?.code(), Some(2));
     Ok(program)
 }
 

@@ -1,28 +1,21 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::*;
 
 /// Whoever adds a reason that blames somebody else has asked what else could cause it.
 #[test]
-fn the_documentation_tells_apart_what_blames_caller_or_upstream() {
-    let documented: BTreeSet<_> = include_str!("../../../../docs/reasons.md")
-        .lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix("| `")?.split(" | ");
-            let code = cells.next()?.strip_suffix('`')?;
-            let cell = |cell: Option<&'static str>| Some(cell?.trim_end_matches(" |"));
-            let (blame, else_cause) = (cell(cells.next())?, cell(cells.next())?);
-            assert!(!else_cause.is_empty(), "{code}");
-            Some((code, blame))
-        })
-        .collect();
-    let blaming: BTreeSet<_> = Reason::ALL
-        .iter()
-        .map(|reason| reason.facts())
-        .filter(|facts| matches!(facts.blame, Blame::Caller | Blame::Upstream))
-        .map(|facts| (facts.code, facts.blame.as_str()))
-        .collect();
-    assert_eq!(documented, blaming);
+fn what_blames_caller_or_upstream_is_told_apart() {
+    for reason in Reason::ALL {
+        let facts = reason.facts();
+        let blaming = matches!(facts.blame, Blame::Caller | Blame::Upstream);
+        let causes = reason.other_causes();
+        assert_eq!(causes.is_some(), blaming, "{}", facts.code);
+        if let Some(causes) = causes {
+            assert!(!causes.what.is_empty(), "{}", facts.code);
+            let none = causes.what.starts_with("none");
+            assert!(none || !causes.told_apart.is_empty(), "{}", facts.code);
+        }
+    }
 }
 
 #[test]
@@ -40,7 +33,7 @@ fn codes_are_distinct_and_stable_in_form() {
             facts.code
         );
         assert!(http::StatusCode::from_u16(facts.status).is_ok());
-        for sentence in [facts.caller, facts.remedy] {
+        for sentence in [facts.meaning.trim(), facts.caller, facts.remedy] {
             assert!(sentence.ends_with('.'), "{}: {sentence}", facts.code);
         }
     }

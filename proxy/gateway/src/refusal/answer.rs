@@ -175,6 +175,7 @@ impl<'r> Told<'r> {
             "status": self.status,
             "detail": self.explanation(),
             "reason": self.facts.code,
+            "help": format!("countersign reasons {}", self.facts.code),
             "instance": format!("urn:uuid:{}", self.id),
         });
         if !self.owner.is_empty() {

@@ -31,7 +31,7 @@ mod open;
 mod stream;
 mod tail;
 
-use std::{io::Read, path::PathBuf};
+use std::{fmt, io::Read, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -61,7 +61,20 @@ pub struct Reader {
     /// The end of the latest record of an input, and which.
     latest: (usize, Timestamp),
     counts: Counts,
+    progress: Option<Progress>,
 }
+
+/// Who is told how far it is.
+struct Progress(Box<dyn FnMut(&Counts)>);
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// After how many records somebody is told how far it is.
+const TELL_EVERY: u64 = 8192;
 
 /// A record, and where it was found.
 #[derive(Debug)]
@@ -137,6 +150,7 @@ impl Reader {
             until: None,
             latest: (usize::MAX, Timestamp::UNIX_EPOCH),
             counts: Counts::default(),
+            progress: None,
         };
         for stream in streams {
             reader.add(stream);
@@ -147,6 +161,11 @@ impl Reader {
     /// What was read so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Tells now and then what was read so far.
+    pub fn tell(&mut self, how_far: impl FnMut(&Counts) + 'static) {
+        self.progress = Some(Progress(Box::new(how_far)));
     }
 
     /// Gives each record to `see`, up to the end of all inputs.
@@ -191,6 +210,11 @@ impl Reader {
             return Some(None);
         };
         counts.records += 1;
+        if let Some(Progress(tell)) = &mut self.progress
+            && counts.records.is_multiple_of(TELL_EVERY)
+        {
+            tell(counts);
+        }
         look_back(&mut self.latest, self.current, &entry, counts);
         Some(Some(Line {
             file: stream.name(),

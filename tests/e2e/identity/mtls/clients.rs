@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use countersign_tests::resources::Resource;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -44,6 +45,26 @@ impl Mesh {
             .expect("curl ends in time")
             .expect("curl is installed")
     }
+}
+
+/// Who proves itself by a certificate alone has no token to exchange.
+#[tokio::test]
+async fn a_credential_of_the_callers_token_needs_one() -> anyhow::Result<()> {
+    let mut mesh = Mesh::start().await;
+    mesh.bed.env.edit_policy(DASHBOARD_FILE, |policy| {
+        let credential = policy.credential("slack-bot");
+        *credential = Resource::credential("slack-bot", "slack").with(
+            "tokenExchange",
+            json!({"tokenUrl": "https://sts.example.test/token"}),
+        );
+    })?;
+    mesh.bed.reload()?;
+    mesh.give(&mesh.domain.svid(PATH));
+    let output = mesh.curl().await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("caller_token_missing"), "{output:?}");
+    mesh.bed.recorded("caller_token_missing").await?;
+    Ok(())
 }
 
 #[tokio::test]

@@ -62,6 +62,22 @@ async fn an_api_server_that_is_away_ends_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_nobody_signs_is_the_operators() -> anyhow::Result<()> {
+    let bed = TrustBed::start().await?;
+    let gateway = bed.gateway(WithSigners::Intermediate).await?;
+    let token = bed.env.token("qa", "nightly-dashboard");
+    let roots = bed.env.authority.pem();
+    let client = TrustBed::client_of(&gateway, &roots).bearer(&token);
+    assert!(client.send(auth_test()).await.is_err(), "nobody signed");
+    until("its record", async || {
+        let records = bed.env.decisions().unwrap_or_default();
+        let mut reasons = records.iter().map(|record| &record["reason"]);
+        reasons.any(|reason| reason == "interception_unavailable")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_is_named() -> anyhow::Result<()> {
     let bed = TrustBed::start().await?;
     let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/controller";
