@@ -7,6 +7,7 @@ mod identity;
 mod kubernetes;
 mod limits;
 mod operations;
+mod pages;
 mod policy;
 mod protocols;
 mod redirect;

@@ -65,7 +65,7 @@ pub struct Reader {
 }
 
 /// Who is told how far it is.
-struct Progress(Box<dyn FnMut(&Counts)>);
+struct Progress(Box<dyn FnMut(&Counts) + Send>);
 
 impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,7 +164,7 @@ impl Reader {
     }
 
     /// Tells now and then what was read so far.
-    pub fn tell(&mut self, how_far: impl FnMut(&Counts) + 'static) {
+    pub fn tell(&mut self, how_far: impl FnMut(&Counts) + Send + 'static) {
         self.progress = Some(Progress(Box::new(how_far)));
     }
 
