@@ -197,6 +197,8 @@ pub async fn converse(
     bytes: &[u8],
 ) -> io::Result<String> {
     stream.write_all(bytes).await?;
+    // TLS keeps what the socket has no room for.
+    stream.flush().await?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer).await {
         Ok(_) => {}
