@@ -6,11 +6,14 @@
 //! checkpoint (C2SP `tlog-checkpoint`, a `signed-note`). So a line that was changed, removed, added or moved is
 //! found, and one line can be proven to have been in the log without showing the others (C2SP `tlog-proof`).
 //!
+//! The same records as events of OCSF, with attestations of their own, are in [`ocsf`].
+//!
 //! Pure: no files, no clock.
 
 mod checkpoint;
 mod jcs;
 mod note;
+pub mod ocsf;
 mod proof;
 mod seal;
 mod tree;

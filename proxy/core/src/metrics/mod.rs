@@ -34,7 +34,11 @@ use self::labels::{
     RequestLabels, ResultLabel, RevisionLabel, ShedLabels, SinkLabel, SocketLabel, TargetLabel,
     TraceLabel, UpstreamLabels, WouldRefuseLabels,
 };
-pub use self::{class::Class, credentials::CredentialStanding, traces::SpansLost};
+pub use self::{
+    class::Class,
+    credentials::CredentialStanding,
+    traces::{SpansLost, Step},
+};
 
 /// All metrics. Cheap to clone.
 #[derive(Debug, Clone)]

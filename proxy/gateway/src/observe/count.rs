@@ -7,8 +7,8 @@ use countersign_core::metrics::{Finished, Metrics};
 pub(super) fn finished(metrics: &Metrics, closed: &Closed, sampler: Option<Sampler>) {
     let entry = &closed.entry;
     let is_traced = sampler.is_some_and(|sampler| sampler.keeps(entry, closed.outcome));
-    for step in steps(closed) {
-        metrics.step(step.name, step.took);
+    for timed in steps(closed) {
+        metrics.step(timed.step, timed.took);
     }
     metrics.finished(&Finished {
         outcome: closed.outcome.name(),

@@ -2,74 +2,70 @@
 
 use std::time::Duration;
 
-use countersign_core::reason::{Blame, Reason};
+use countersign_core::{
+    metrics::Step,
+    reason::{Blame, Reason},
+};
 
 use super::{Outcome, closed::Closed};
 
-/// One step.
+/// One step, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
-    /// Its name in spans and metrics.
-    pub(super) name: &'static str,
+pub(super) struct Timed {
+    pub(super) step: Step,
     /// When it began, from the opening of the record.
     pub(super) start: Duration,
     /// How long it took.
     pub(super) took: Duration,
 }
 
-/// The name of the step that calls the API.
-pub(super) const UPSTREAM: &str = "upstream";
-
-/// The most steps that a request has.
-const MOST: usize = 7;
-
 /// The steps that were reached.
 ///
 /// A record has how long each step took; they are laid end to end.
-pub(super) fn steps(closed: &Closed) -> impl Iterator<Item = Step> + use<> {
+pub(super) fn steps(closed: &Closed) -> impl Iterator<Item = Timed> + use<> {
     let Closed { entry, total, .. } = closed;
     let timing = &entry.timing;
     let mut at = Duration::ZERO;
-    let mut step = |name, was_reached: bool, took: Duration| {
+    let mut step = |step, was_reached: bool, took: Duration| {
         let took = took.min(total.saturating_sub(at));
         let start = at;
         was_reached.then(|| {
             at += took;
-            Step { name, start, took }
+            Timed { step, start, took }
         })
     };
     let reached = |took: Duration| !took.is_zero();
     let identify = step(
-        "identify",
+        Step::Identify,
         entry.caller.is_some() || reached(timing.identify),
         timing.identify,
     );
     let decide = step(
-        "decide",
+        Step::Decide,
         entry.policy.is_some() || reached(timing.authorize),
         timing.authorize,
     );
-    let wait = step("wait", reached(timing.waited), timing.waited);
+    let wait = step(Step::Wait, reached(timing.waited), timing.waited);
     let credential = step(
-        "credential",
+        Step::Credential,
         entry.credential.is_some() || reached(timing.credential),
         timing.credential,
     );
-    let connect = step("connect", reached(timing.connect), timing.connect);
+    let connect = step(Step::Connect, reached(timing.connect), timing.connect);
     let before = timing.overhead() + timing.waited + timing.connect;
     let until_answer = timing.first_byte.map(|at| at.saturating_sub(before));
     let rest = total.saturating_sub(before);
     let upstream = match until_answer {
-        Some(took) => step(UPSTREAM, true, took),
-        None => step(UPSTREAM, was_called(closed.outcome), rest),
+        Some(took) => step(Step::Upstream, true, took),
+        None => step(Step::Upstream, was_called(closed.outcome), rest),
     };
     let streams = until_answer.is_some() || closed.outcome == Outcome::Tunnelled;
     let body = step(
-        "body",
+        Step::Body,
         streams,
         rest.saturating_sub(until_answer.unwrap_or_default()),
     );
-    let all: [_; MOST] = [identify, decide, wait, credential, connect, upstream, body];
+    let all: [_; Step::ALL.len()] = [identify, decide, wait, credential, connect, upstream, body];
     all.into_iter().flatten()
 }
 
@@ -98,7 +94,7 @@ mod tests {
         closed.total = Duration::from_micros(total);
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap();
         steps(&closed)
-            .map(|step| (step.name, micros(step.start), micros(step.took)))
+            .map(|step| (step.step.name(), micros(step.start), micros(step.took)))
             .collect()
     }
 

@@ -3,6 +3,8 @@
 
 mod collector;
 
+use std::fmt::Write as _;
+
 use countersign_tests::{
     environment::{DASHBOARD, Environment},
     process::Process,
@@ -121,7 +123,11 @@ fn with(
 }
 
 fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
+    let write = |mut text: String, byte: &u8| {
+        write!(text, "{byte:02x}").expect("writing to a String does not fail");
+        text
+    };
+    id.iter().fold(String::new(), write)
 }
 
 fn traceparent(headers: &HeaderMap) -> Vec<&str> {

@@ -30,7 +30,7 @@ fn filled() -> Metrics {
     metrics.decision_sink(&text, true);
     metrics.watch_memory(|| [1, 1, 1]);
     metrics.memory_refused("workload", "memory_short");
-    metrics.step("decide", Duration::ZERO);
+    metrics.step(Step::Decide, Duration::ZERO);
     metrics.finished(&Finished {
         outcome: "permitted",
         reason: "permitted",

@@ -2,6 +2,7 @@
 
 use std::{mem::size_of, time::Duration};
 
+use countersign_core::metrics::Step;
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
@@ -18,7 +19,7 @@ use super::super::{
     Outcome,
     closed::Closed,
     otlp::{attributes, is_known_method, number, text},
-    steps::{Step, UPSTREAM, steps},
+    steps::{Timed, steps},
     trace_context::{CALL, Parent, TraceId, span_id},
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Finished {
     parent: Option<Parent>,
     time: Timestamp,
     total: Duration,
-    steps: Box<[Step]>,
+    steps: Box<[Timed]>,
     outcome: Outcome,
     /// When the API's rejection of the credential came, if the request was sent again after it.
     rejected: Option<Duration>,
@@ -64,7 +65,7 @@ impl Finished {
             .and_then(|parent| parent.state.as_ref());
         size_of::<Self>()
             + self.line.len()
-            + self.steps.len() * size_of::<Step>()
+            + self.steps.len() * size_of::<Timed>()
             + state.map_or(0, |state| state.len())
     }
 
@@ -105,13 +106,13 @@ impl Finished {
         }
     }
 
-    fn step(&self, step: &Step, number: u64, record: &Value) -> Span {
-        let calls = step.name == UPSTREAM;
+    fn step(&self, step: &Timed, number: u64, record: &Value) -> Span {
+        let calls = step.step == Step::Upstream;
         let number = if calls { CALL } else { number };
         let failed = calls && self.outcome.blame() == Some("upstream");
         Span {
             parent_span_id: span_id(self.id, 0).get().to_be_bytes().to_vec(),
-            name: step.name.to_owned(),
+            name: step.step.name().to_owned(),
             kind: if calls {
                 SpanKind::Client
             } else {
@@ -308,7 +309,7 @@ mod tests {
         assert_eq!(value(&spans[0], "error.type"), Some(&reason));
         let status = spans[0].status.as_ref().unwrap();
         assert_eq!(status.code, i32::from(StatusCode::Error));
-        assert!(spans.iter().all(|span| span.name != UPSTREAM));
+        assert!(spans.iter().all(|span| span.name != Step::Upstream.name()));
     }
 
     #[test]
@@ -330,7 +331,10 @@ mod tests {
             entry.timing.rejected = Some(Duration::from_millis(40));
         })
         .into_spans();
-        let call = spans.iter().find(|span| span.name == UPSTREAM).unwrap();
+        let call = spans
+            .iter()
+            .find(|span| span.name == Step::Upstream.name())
+            .unwrap();
         assert_eq!(
             value(call, "http.request.resend_count"),
             Some(&Any::IntValue(1))

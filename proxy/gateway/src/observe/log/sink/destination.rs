@@ -2,14 +2,14 @@
 
 use std::{io, path::PathBuf};
 
+use countersign_audit::ocsf::{self, EventChain};
 use countersign_config::model::{RecordFormat, SinkPlace};
 use countersign_core::metrics::Class;
+use uuid::Uuid;
 
 use super::{
     super::{outputs::Outputs, seal::Sealer},
     Lines,
-    attest::EventChain,
-    ocsf,
     otlp::Exporter,
 };
 use crate::observe::otlp::SetupError;
@@ -86,7 +86,7 @@ impl Destination {
             outputs,
             format,
             sealer,
-            chains: [EventChain::new(gateway), EventChain::new(gateway)],
+            chains: [0, 1].map(|_| EventChain::new(Uuid::now_v7().to_string(), gateway)),
         }))
     }
 

@@ -5,9 +5,7 @@
 //! request is forwarded until there is room again ([`gate`](super::gate)). So the queue can outgrow its bound only by
 //! records of requests that were in progress at that moment, whose records took memory already.
 
-mod attest;
 mod destination;
-mod ocsf;
 mod otlp;
 
 use std::{

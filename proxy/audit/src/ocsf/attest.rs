@@ -1,25 +1,25 @@
 //! Attestations of OCSF's profile `record_integrity`: each event has its fingerprint, and that of the one before it.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use countersign_audit::{canonical, hex};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-/// The events of one class that one process writes to one sink.
+use crate::{canonical, hex};
+
+/// Events that belong together: those of one class that one process writes to one place.
 #[derive(Debug, Clone)]
-pub(super) struct EventChain {
+pub struct EventChain {
     uid: String,
-    /// The gateway's name.
     authority: String,
     sequence: u64,
     previous: Option<Value>,
 }
 
 impl EventChain {
-    pub(super) fn new(gateway: &str) -> Self {
+    /// A chain without events; no other chain has its `uid`. `authority` is who writes it, such as a gateway's name.
+    pub fn new(uid: String, authority: &str) -> Self {
         Self {
-            uid: Uuid::now_v7().to_string(),
-            authority: gateway.to_owned(),
+            uid,
+            authority: authority.to_owned(),
             sequence: 0,
             previous: None,
         }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn an_event_that_was_changed_or_taken_out_is_noticed() {
-        let mut chain = EventChain::new("main");
+        let mut chain = EventChain::new("chain".to_owned(), "main");
         let mut events = [1, 2, 3]
             .map(|uid| json!({ "type_uid": 300_399, "metadata": { "uid": uid.to_string() } }));
         for event in &mut events {

@@ -2,12 +2,14 @@
 //!
 //! What was sent on is an HTTP Activity (4002), what was refused an Authorize Session (3003), and what happened to
 //! the gateway an Application Lifecycle (6002). The record as it is in files is under `unmapped`, so that nothing is
-//! lost.
+//! lost. Sinks of a gateway write them, and commands that show records.
+
+mod attest;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::attest::EventChain;
+pub use attest::EventChain;
 
 /// The version of the schema.
 const VERSION: &str = "1.9.0";
@@ -20,15 +22,15 @@ const BASE_EVENT: u64 = 0;
 /// `Other`, in most lists of OCSF.
 const OTHER: u64 = 99;
 
-/// The events of some lines, a line each.
-pub(super) fn events(lines: &[u8], chain: &mut EventChain) -> Vec<u8> {
+/// The events of some lines of a decision log, a line each, as the next ones of a chain.
+pub fn events(lines: &[u8], chain: &mut EventChain) -> Vec<u8> {
     let mut events = Vec::with_capacity(lines.len() * 2);
     let lines = lines.split(|byte| *byte == b'\n');
     for line in lines.filter(|line| !line.is_empty()) {
         let record: Value = serde_json::from_slice(line).unwrap_or_default();
         let mut event = event(&record);
         chain.attest(&mut event);
-        serde_json::to_writer(&mut events, &event).expect("memory takes everything");
+        events.extend_from_slice(event.to_string().as_bytes());
         events.push(b'\n');
     }
     events
@@ -253,7 +255,10 @@ mod tests {
 
     fn made(record: &Value) -> Value {
         let line = format!("{record}\n");
-        let events = events(line.as_bytes(), &mut EventChain::new("main"));
+        let events = events(
+            line.as_bytes(),
+            &mut EventChain::new("chain".to_owned(), "main"),
+        );
         assert!(events.ends_with(b"}\n"));
         serde_json::from_slice(&events).unwrap()
     }
