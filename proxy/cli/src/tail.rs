@@ -1,12 +1,14 @@
 //! `countersign tail`: records as they come, of all gateways at once.
 
-use std::{io::Write, net::SocketAddr, process::ExitCode, thread, time::Duration};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use countersign_audit::ocsf::{self, EventChain};
 use countersign_config::shown::escaped;
 use countersign_insight::{brief::brief, filter::Filter, reader::Reader};
 use jiff::tz::TimeZone;
+use uuid::Uuid;
 
 use super::{
     admin,
@@ -30,10 +32,14 @@ pub(super) struct TailCommand {
     /// Show the records that are there, and end.
     #[arg(long)]
     once: bool,
-    /// A line for people, a list of such lines (`markdown`), or the records themselves: `json` a line each, `yaml` a document
-    /// each.
-    #[arg(short, long, value_parser = answer::formats(&[]), default_value = "table")]
+    /// A line for people, a list of such lines (`markdown`), the records themselves (`json` a line each, `yaml` a document
+    /// each), or events of the Open Cybersecurity Schema Framework for a SIEM (`ocsf`, a line each).
+    #[arg(short, long, value_parser = answer::formats(&[Format::Ocsf]), default_value = "table")]
     output: Format,
+    /// Decision logs to show instead, from their beginning to their end: files (also rotated and compressed ones), folders
+    /// of them, or `-` for standard input.
+    #[arg(value_name = "LOG", conflicts_with_all = ["admin", "once"])]
+    paths: Vec<PathBuf>,
 }
 
 /// One gateway, and what was seen of it.
@@ -56,6 +62,13 @@ impl TailCommand {
     fn follow(&self) -> anyhow::Result<ExitCode> {
         let filter = self.filter.as_deref().map(Filter::parse).transpose();
         let filter = filter.context("--filter is no expression over a record")?;
+        // What is shown by one command belongs together.
+        let mut chain = EventChain::new(Uuid::now_v7().to_string(), "countersign tail");
+        if !self.paths.is_empty() {
+            let reader = Reader::open(&self.paths)?;
+            self.show(reader, filter.as_ref(), &mut chain)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut gateways: Vec<_> = self
             .admin
             .iter()
@@ -78,7 +91,7 @@ impl TailCommand {
                     Err(error) => gateway.complain(&error)?,
                 }
             }
-            self.show(Reader::streams(inputs), filter.as_ref())?;
+            self.show(Reader::streams(inputs), filter.as_ref(), &mut chain)?;
             if self.once {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -86,7 +99,12 @@ impl TailCommand {
         }
     }
 
-    fn show(&self, mut reader: Reader, filter: Option<&Filter>) -> anyhow::Result<()> {
+    fn show(
+        &self,
+        mut reader: Reader,
+        filter: Option<&Filter>,
+        chain: &mut EventChain,
+    ) -> anyhow::Result<()> {
         let mut stdout = output::stdout();
         let zone = TimeZone::system();
         let several = self.admin.len() > 1;
@@ -106,6 +124,10 @@ impl TailCommand {
                 Format::Yaml => {
                     let record: serde_json::Value = serde_json::from_slice(line.json)?;
                     write!(stdout, "---\n{}", answer::yaml(&record)?)?;
+                    return Ok(());
+                }
+                Format::Ocsf => {
+                    stdout.write_all(&ocsf::events(line.json, chain))?;
                     return Ok(());
                 }
                 Format::Markdown => write!(stdout, "- ")?,

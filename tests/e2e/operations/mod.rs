@@ -11,6 +11,7 @@ mod dashboard;
 mod drain;
 mod events;
 mod exit_codes;
+mod export;
 mod first_process;
 mod first_run;
 mod hindsight;
