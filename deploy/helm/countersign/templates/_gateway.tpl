@@ -69,4 +69,8 @@ spec:
     decisions: { stdout: json }
     # The kubelet probes the pod's address, not loopback.
     admin: {{ printf "%s:9901" .Values.gateway.listenAddress | quote }}
+    {{- with .Values.gateway.traces }}
+    traces:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
 {{- end -}}
