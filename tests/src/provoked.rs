@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::Path,
@@ -13,8 +14,11 @@ use serde_json::Value;
 /// The reasons that this process has noted.
 static NOTED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
-/// Notes one record of each reason, in the file that `COUNTERSIGN_REASONS_FILE` names, a line each: the reason, a space, the record. Without it,
-/// nothing.
+/// Notes one record of each reason, in the file that `COUNTERSIGN_REASONS_FILE` names, a line each: the reason, a space, the record.
+/// Without it, nothing.
+///
+/// # Panics
+/// When that file cannot be written.
 pub fn note<'r>(records: impl IntoIterator<Item = &'r Value>) {
     let Some(path) = std::env::var_os("COUNTERSIGN_REASONS_FILE") else {
         return;
@@ -26,7 +30,7 @@ pub fn note<'r>(records: impl IntoIterator<Item = &'r Value>) {
         let reason = record["reason"].as_str().unwrap_or_default();
         let blamed = record["schema"] == "countersign.decision/v1" && record["blame"].is_string();
         if blamed && noted.insert(reason.to_owned()) {
-            lines.push_str(&format!("{reason} {record}\n"));
+            let _ = writeln!(lines, "{reason} {record}");
         }
     }
     let file = fs::OpenOptions::new().create(true).append(true).open(path);

@@ -37,7 +37,8 @@ fn on_a_terminal(columns: u16, command: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(&shown)?;
     // Its own first and last line.
     let lines = text.lines().filter(|line| !line.starts_with("Script "));
-    Ok(lines.map(|line| format!("{}\n", line.trim_end())).collect())
+    let lines: Vec<_> = lines.map(str::trim_end).collect();
+    Ok(lines.join("\n"))
 }
 
 fn run(arguments: &[&str]) -> anyhow::Result<Output> {

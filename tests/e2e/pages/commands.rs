@@ -131,7 +131,7 @@ fn write_file(folder: &Path, block: &Block, change: impl Fn(&str) -> String) -> 
     let first = block.text.lines().next().unwrap_or_default();
     let Some(name) = first
         .strip_prefix("# ")
-        .filter(|name| name.ends_with(".yaml"))
+        .filter(|name| Path::new(name).extension().is_some_and(|it| it == "yaml"))
     else {
         return Ok(());
     };
@@ -177,7 +177,8 @@ async fn the_first_gateway_does_what_its_page_prints() -> anyhow::Result<()> {
     let mut script = "set -eum; trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n".to_owned();
     for block in &all {
         if is_shell(block) {
-            script.push_str(&format!("{}\necho '{NEXT}'\n", moved(&block.text)));
+            let next = format!("\necho '{NEXT}'\n");
+            script.extend([moved(&block.text), next]);
         } else if block.language == "yaml" {
             write_file(folder.path(), block, placed)?;
         }
