@@ -6,6 +6,7 @@ mod canary;
 mod certificates;
 mod checks;
 mod closed_pipe;
+mod console;
 mod corporate_proxy;
 mod dashboard;
 mod drain;

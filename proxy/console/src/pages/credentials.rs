@@ -133,7 +133,13 @@ fn make_one(room: &mut Room, name: &str) -> Page {
             })
             .collect(),
     });
-    let moments = timeline.map(|timeline| timeline.moments().map(|one| moment(one, now)).collect());
+    let moments = timeline.map(|timeline| {
+        timeline
+            .moments()
+            .into_iter()
+            .map(|one| moment(one, now))
+            .collect()
+    });
     Page::ok(&OneCredential {
         frame: Frame::new(room, "credentials", name).covering(&reading.coverage),
         name: shown(name),

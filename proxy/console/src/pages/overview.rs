@@ -20,6 +20,9 @@ use crate::{
 /// The causes that are told in full.
 const IN_FULL: usize = 3;
 
+/// The causes that are named after those.
+const IN_BRIEF: usize = 10;
+
 /// Older causes are on the page of failures.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -38,6 +41,7 @@ struct Overview {
     headline: String,
     line: String,
     findings: Vec<FindingView>,
+    rest: Vec<FindingView>,
     more: usize,
     older: usize,
     hour: TallyView,
@@ -118,7 +122,13 @@ fn make(room: &mut Room) -> Page {
             .take(IN_FULL)
             .map(|finding| FindingView::of(finding, now))
             .collect(),
-        more: recent.len().saturating_sub(IN_FULL),
+        rest: recent
+            .iter()
+            .skip(IN_FULL)
+            .take(IN_BRIEF)
+            .map(|finding| FindingView::of(finding, now))
+            .collect(),
+        more: recent.len().saturating_sub(IN_FULL + IN_BRIEF),
         older: older.len(),
         blames: blames(hour, day),
         hour: tally(hour),

@@ -108,8 +108,10 @@ impl Timelines {
 
 impl Timeline {
     /// What happened, the latest first; a hundred moments at most.
-    pub fn moments(&self) -> impl Iterator<Item = &Moment> {
-        self.moments.iter().rev()
+    pub fn moments(&self) -> Vec<&Moment> {
+        let mut moments: Vec<_> = self.moments.iter().rev().collect();
+        moments.sort_by_key(|moment| std::cmp::Reverse(moment.at));
+        moments
     }
 
     fn see(&mut self, decision: &Decision<'_>, credential: &Credential<'_>, source: &str) {
@@ -217,6 +219,7 @@ mod tests {
         let one = all.of("qa/slack-bot").unwrap();
         let told: Vec<_> = one
             .moments()
+            .iter()
             .map(|moment| (moment.kind, moment.count, &*moment.id))
             .collect();
         assert_eq!(

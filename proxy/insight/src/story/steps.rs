@@ -120,14 +120,20 @@ pub(super) fn steps(decision: &Decision<'_>) -> Vec<Step> {
         ),
     ];
     let end = end(decision);
-    all.map(|(place, name, purpose, facts, took_us)| Step {
-        name,
-        purpose,
-        state: state(decision, place, end),
-        facts: facts.0,
-        took_us,
-    })
-    .into()
+    let steps = all
+        .into_iter()
+        .map(|(place, name, purpose, facts, took_us)| {
+            let state = state(decision, place, end);
+            let was_reached = state != StepState::NotReached;
+            Step {
+                name,
+                purpose,
+                state,
+                facts: if was_reached { facts.0 } else { Vec::new() },
+                took_us: took_us.filter(|_| was_reached),
+            }
+        });
+    steps.collect()
 }
 
 /// Where it ended, if it did not go through.
