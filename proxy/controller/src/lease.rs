@@ -92,7 +92,7 @@ struct Seen {
 
 /// What came of an attempt.
 enum Attempt {
-    Ours(Lease),
+    Ours(Box<Lease>),
     /// Held by this one.
     Theirs(String),
     /// Another one wrote at the same moment.
@@ -101,7 +101,7 @@ enum Attempt {
 
 impl From<Option<Lease>> for Attempt {
     fn from(written: Option<Lease>) -> Self {
-        written.map_or(Self::Lost, Self::Ours)
+        written.map_or(Self::Lost, |lease| Self::Ours(Box::new(lease)))
     }
 }
 
@@ -171,7 +171,7 @@ impl Election {
         let mut seen = Seen::default();
         loop {
             match timeout(self.timing.duration, self.attempt(&mut seen)).await {
-                Ok(Ok(Attempt::Ours(held))) => return held,
+                Ok(Ok(Attempt::Ours(held))) => return *held,
                 Ok(Ok(Attempt::Theirs(holder))) => tell(Role::Waits(holder)),
                 Ok(Ok(Attempt::Lost)) => {}
                 Ok(Err(error)) => tell(Role::Unknown(self.why(&error))),

@@ -131,7 +131,7 @@ fn told(role: &Role) {
     match role {
         Role::Leads => tracing::info!("this gateway writes the status of objects"),
         Role::Waits(holder) => {
-            tracing::info!(%holder, "another gateway writes the status of objects")
+            tracing::info!(%holder, "another gateway writes the status of objects");
         }
         Role::Unknown(why) => {
             tracing::warn!("it is not known which gateway writes the status of objects: {why}");

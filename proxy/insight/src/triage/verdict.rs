@@ -45,6 +45,14 @@ pub(super) fn report(collected: &Collected, options: &Options) -> Report {
             into.push(finding);
         }
     }
+    // The causes are in no order, and what is joined with what must not depend on it.
+    findings.sort_by_cached_key(|finding| {
+        (
+            finding.first,
+            finding.what.clone(),
+            finding.evidence.clone(),
+        )
+    });
     let mut findings = merge(findings);
     let left_out = if options.all {
         0
@@ -285,7 +293,7 @@ impl Draft<'_> {
     }
 }
 
-/// Joins findings that one change of the resources explains: they have one cause.
+/// Joins findings that one change of the resources explains and one action ends: they have one cause.
 fn merge(findings: Vec<Finding>) -> Vec<Finding> {
     let mut merged: Vec<Finding> = Vec::new();
     for finding in findings {
@@ -300,6 +308,7 @@ fn merge(findings: Vec<Finding>) -> Vec<Finding> {
                 && revision(one) == mine
                 && one.kind == finding.kind
                 && one.blame == finding.blame
+                && one.action == finding.action
         };
         let Some(into) = merged.iter_mut().find(same) else {
             merged.push(finding);

@@ -53,7 +53,7 @@ impl Morning {
                     continue;
                 }
                 let asked = if slack {
-                    self.to_slack("nightly-dashboard", minutes_ago, "chat.postMessage")
+                    Self::to_slack("nightly-dashboard", minutes_ago, "chat.postMessage")
                 } else {
                     reads_runs(FLAKY_TESTS, minutes_ago)
                 };
@@ -73,11 +73,11 @@ impl Morning {
         });
         self.add(at, &event);
         for minutes_ago in [300, 290, 280] {
-            let asked = self.to_slack("nightly-dashboard", minutes_ago, "chat.update");
+            let asked = Self::to_slack("nightly-dashboard", minutes_ago, "chat.update");
             self.permitted(&asked, "9f2c1a");
         }
         for number in 0..14 {
-            let asked = self.to_slack("nightly-dashboard", 48 - number * 3, "chat.update");
+            let asked = Self::to_slack("nightly-dashboard", 48 - number * 3, "chat.update");
             let mut record = self.record(&asked);
             record["outcome"] = json!("refused");
             record["reason"] = json!("request_not_allowed");
@@ -92,7 +92,7 @@ impl Morning {
     /// Slack has revoked the token of the release notes.
     fn token_revoked(&mut self, revision: &str) {
         for minutes_ago in [26, 19, 11, 4] {
-            let asked = self.to_slack(RELEASE_NOTES, minutes_ago, "chat.postMessage");
+            let asked = Self::to_slack(RELEASE_NOTES, minutes_ago, "chat.postMessage");
             let mut record = self.sent(&asked, revision);
             record["outcome"] = json!("failed");
             record["reason"] = json!("credential_rejected");
@@ -124,7 +124,7 @@ impl Morning {
     /// A pod that does not read its token again.
     fn old_tokens(&mut self) {
         for minutes_ago in [52, 41, 33, 21, 9, 2] {
-            let asked = self.to_slack("nightly-dashboard", minutes_ago, "chat.postMessage");
+            let asked = Self::to_slack("nightly-dashboard", minutes_ago, "chat.postMessage");
             let mut record = self.record(&asked);
             for key in ["workload", "credential"] {
                 record[key] = Value::Null;
@@ -140,7 +140,7 @@ impl Morning {
         }
     }
 
-    fn to_slack<'a>(&self, workload: &'a str, minutes_ago: i64, method: &'a str) -> Asked<'a> {
+    fn to_slack<'a>(workload: &'a str, minutes_ago: i64, method: &'a str) -> Asked<'a> {
         Asked {
             workload,
             minutes_ago,
