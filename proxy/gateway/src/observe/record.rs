@@ -35,6 +35,12 @@ use super::{
 /// The operator's sentence for a request whose connection was closed in favour of others.
 const GAVE_WAY: &str = "limits.connections are open, this workload held more than its share of them, and another wanted its own";
 
+/// The same for a request that the gateway's end cut off.
+const DRAINED: &str = "the gateway was told to stop, and its time for that (limits.drain) was over before the request had ended";
+
+/// The same for one whose task panicked.
+const PANICKED: &str = "a bug: the request's task panicked; the process log says where";
+
 /// Opens records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Shared>);
@@ -206,8 +212,10 @@ impl Record {
         if closed.outcome == Outcome::ABANDONED {
             if std::thread::panicking() {
                 closed.outcome = Outcome::PANICKED;
+                closed.entry.detail = Some(PANICKED.into());
             } else if cut_off() {
                 closed.outcome = Outcome::CUT_OFF;
+                closed.entry.detail = Some(DRAINED.into());
             } else if self.gave_way() {
                 closed.outcome = Outcome::SHED;
                 closed.entry.detail = Some(GAVE_WAY.into());

@@ -343,3 +343,6 @@ fn merge(findings: Vec<Finding>) -> Vec<Finding> {
 fn anything(whom: &str) -> String {
     key::workload(whom)
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ const UNREADABLE: &[(&str, u16, &str)] = &[
         "head_too_large",
     ),
     (
-        "GET / HTTP/1.1\r\nHost: h\r\nX-Long: LONG\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Long: LONGLONG\r\n\r\n",
         431,
         "head_too_large",
     ),

@@ -90,12 +90,9 @@ fn changed(draft: &mut Draft<'_>) -> bool {
         return false;
     }
     let revision = found.revision.clone().unwrap_or_default();
-    let resources = found
-        .resources
-        .iter()
-        .filter(|one| touches(one))
-        .take(2)
-        .cloned();
+    let is_exact = found.resources.iter().any(|one| exact(one));
+    let explains = |one: &&String| if is_exact { exact(one) } else { touches(one) };
+    let resources = found.resources.iter().filter(explains).take(2).cloned();
     let resources = resources.collect::<Vec<_>>().join(", ");
     draft.because(format!(
         "it worked until revision {revision} changed {resources}"
