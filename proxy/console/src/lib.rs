@@ -3,7 +3,7 @@
 //!
 //! Read-only, complete without JavaScript, and without anything from elsewhere. It answers nothing by itself, and sees
 //! of the gateway what a [`Source`] shows. Records are read on threads that may wait, one reading at a time, of a
-//! bounded number of bytes in a bounded time: [`desk`] has the bounds.
+//! bounded number of bytes in a bounded time: `desk.rs` has the bounds.
 
 mod desk;
 mod gate;
