@@ -8,6 +8,7 @@ use countersign_tests::{environment::Environment, process};
 use tokio::net::TcpListener;
 
 use super::{Block, blocks, pages, read};
+use crate::harness::tests_directory;
 
 /// Pages whose commands are typed here.
 const WALKS: [&str; 1] = ["docs/first-gateway.md"];
@@ -70,7 +71,7 @@ const OTHERS: [(&str, &str, &str); 22] = [
     (
         "docs/audit.md",
         "$ countersign receipt",
-        "operations::triage",
+        "operations::exit_codes",
     ),
     ("docs/cli.md", "source <(", "operations::manners"),
     ("docs/doctor.md", "countersign doctor", "kubernetes::doctor"),
@@ -124,6 +125,20 @@ fn of_every_block_of_commands_it_is_known_who_types_it() {
         }
     }
     assert_eq!(unknown, Vec::<String>::new());
+}
+
+#[test]
+fn who_types_a_block_is_there() {
+    let words = OTHERS.iter().flat_map(|(_, _, who)| who.split(' '));
+    for module in words.filter(|word| word.contains("::")) {
+        let path = tests_directory()
+            .join("e2e")
+            .join(module.replace("::", "/"));
+        assert!(
+            path.is_dir() || path.with_extension("rs").is_file(),
+            "{module}"
+        );
+    }
 }
 
 /// Writes a block that is a file, if it begins with its name.
