@@ -34,7 +34,7 @@ pub(super) struct TailCommand {
     once: bool,
     /// A line for people, a list of such lines (`markdown`), the records themselves (`json` a line each, `yaml` a document
     /// each), or events of the Open Cybersecurity Schema Framework for a SIEM (`ocsf`, a line each).
-    #[arg(short, long, value_parser = answer::formats(&[Format::Ocsf]), default_value = "table")]
+    #[arg(short, long, alias = "format", value_parser = answer::formats(&[Format::Ocsf]), default_value = "table")]
     output: Format,
     /// Decision logs to show instead, from their beginning to their end: files (also rotated and compressed ones), folders
     /// of them, or `-` for standard input.

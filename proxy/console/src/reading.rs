@@ -130,8 +130,12 @@ impl Room {
 
     /// What was used before the records that were read.
     pub(crate) fn last_use(&self) -> Option<LastUse> {
-        let file = self.source.last_use()?;
-        read_bounded(&file, LARGEST_LAST_USE).and_then(|text| LastUse::read(&text))
+        let file = self.source.last_use().filter(|file| file.exists())?;
+        let read = read_bounded(&file, LARGEST_LAST_USE).and_then(|text| LastUse::read(&text));
+        if read.is_none() {
+            tracing::warn!(file = %file.display(), "the file of last uses cannot be read or is damaged; a review knows the records' uses alone");
+        }
+        read
     }
 }
 

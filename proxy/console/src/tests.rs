@@ -1,8 +1,10 @@
+mod login;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
     extract::ConnectInfo,
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, Request, StatusCode},
 };
 use countersign_config::{load, model::Governance, policy::PolicySet};
 use jiff::Timestamp;
@@ -43,6 +45,7 @@ struct Fixed {
     policies: PolicySet,
     records: Vec<u8>,
     logs: Vec<PathBuf>,
+    revisions: Option<PathBuf>,
     _directory: TempDir,
 }
 
@@ -73,7 +76,7 @@ impl Source for Fixed {
     }
 
     fn revisions(&self) -> Option<PathBuf> {
-        None
+        self.revisions.clone()
     }
 
     fn last_use(&self) -> Option<PathBuf> {
@@ -92,6 +95,10 @@ fn record(number: u32, path: &str) -> String {
 }
 
 fn console(settings: model::Console, records: &str) -> Router<()> {
+    console_with(settings, records, None)
+}
+
+fn console_with(settings: model::Console, records: &str, revisions: Option<PathBuf>) -> Router<()> {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("a.yaml"), RESOURCES).unwrap();
     let loaded = load::resources(&[directory.path()]).unwrap();
@@ -99,6 +106,7 @@ fn console(settings: model::Console, records: &str) -> Router<()> {
         policies: loaded.policies,
         records: records.as_bytes().to_vec(),
         logs: Vec::new(),
+        revisions,
         _directory: directory,
     };
     let now: Timestamp = NOW.parse().unwrap();
@@ -185,6 +193,18 @@ async fn each_page_answers(#[case] path: &str, #[case] expected: &str) {
     assert!(answer.text.contains(expected), "{}", answer.text);
     assert!(answer.text.contains("<h1"), "{}", answer.text);
     assert!(!answer.text.contains("style="), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn revisions_that_cannot_be_read_are_told_beside_what_can_be_answered() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let revisions = Some(file.path().to_owned());
+    let console = console_with(model::Console::default(), "", revisions);
+    let path = "/console/who-can?method=post&url=https://slack.com/api/chat.postMessage";
+    let text = get(&console, path).await.text;
+    for part in ["1 workload may", "A kept revision cannot be read"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[tokio::test]
@@ -306,180 +326,6 @@ async fn a_client_from_elsewhere_and_a_long_question_are_refused() {
     assert!(answer.text.contains("kubectl port-forward"));
     let long = format!("/console/workload?name={}", "x".repeat(5_000));
     assert_eq!(get(&console, &long).await.status, 414);
-}
-
-fn with_token(directory: &TempDir, token: &str) -> Router<()> {
-    let file = directory.path().join("token");
-    fs::write(&file, token).unwrap();
-    let settings = model::Console {
-        token_file: Some(file),
-        hosts: vec!["console.example.com".parse().unwrap()],
-    };
-    console(settings, &failing())
-}
-
-fn form(token: &str, next: &str) -> Request<Body> {
-    let body = form_urlencoded::Serializer::new(String::new())
-        .append_pair("token", token)
-        .append_pair("next", next)
-        .finish();
-    request("POST", "/console/login")
-        .header("sec-fetch-site", "same-origin")
-        .body(Body::from(body))
-        .unwrap()
-}
-
-#[tokio::test]
-async fn the_token_opens_a_session() {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, TOKEN);
-    let answer = get(&console, "/console/request?id=1").await;
-    assert_eq!(answer.status, 401);
-    assert!(
-        answer.text.contains("value=\"/console/request?id=1\""),
-        "{}",
-        answer.text
-    );
-    assert!(!answer.text.contains("users.list"));
-    assert_eq!(get(&console, "/console/console.css").await.status, 200);
-
-    let wrong = send(&console, form("wrong", "/console")).await;
-    assert_eq!(wrong.status, 401);
-    assert!(wrong.text.contains("not the token") && !wrong.headers.contains_key("set-cookie"));
-
-    let right = send(&console, form(TOKEN, "/console/review")).await;
-    assert_eq!(
-        (right.status.as_u16(), &right.headers[header::LOCATION]),
-        (303, &"/console/review".parse().unwrap())
-    );
-    let cookie = right.headers["set-cookie"].to_str().unwrap();
-    assert!(
-        cookie.contains("; HttpOnly; SameSite=Strict; Path=/console;") && !cookie.contains(TOKEN),
-        "{cookie}"
-    );
-    assert!(
-        !cookie.contains("Secure"),
-        "it is opened by http here: {cookie}"
-    );
-    let cookie = cookie.split(';').next().unwrap();
-    let asked = request("GET", "/console").header("cookie", format!("a=b; {cookie}"));
-    let answer = send(&console, asked.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status, 200);
-    assert!(answer.text.contains("users.list"));
-
-    let asked = request("GET", "/console").header("authorization", format!("Bearer {TOKEN}"));
-    assert_eq!(
-        send(&console, asked.body(Body::empty()).unwrap())
-            .await
-            .status,
-        200
-    );
-}
-
-#[rstest]
-#[case::elsewhere("//evil.example/console")]
-#[case::absolute("https://evil.example/console")]
-#[case::near_miss("/console.evil")]
-#[case::double_slash("/console//evil.example")]
-#[case::backslash("/console/\\evil.example")]
-#[case::line_end("/console\r\nset-cookie: a=b")]
-#[tokio::test]
-async fn after_the_login_nothing_leads_away(#[case] next: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, TOKEN);
-    let answer = send(&console, form(TOKEN, next)).await;
-    assert_eq!(answer.headers[header::LOCATION], "/console");
-}
-
-#[rstest]
-#[case::same("sec-fetch-site", "same-origin", 303)]
-#[case::cross("sec-fetch-site", "cross-site", 403)]
-#[case::sibling("sec-fetch-site", "same-site", 403)]
-#[case::origin("origin", "http://127.0.0.1:9901", 303)]
-#[case::other_origin("origin", "http://evil.example", 403)]
-#[case::null("origin", "null", 403)]
-#[case::nothing("x-nothing", "x", 403)]
-#[tokio::test]
-async fn the_form_comes_from_its_own_page(
-    #[case] name: &str,
-    #[case] value: &str,
-    #[case] status: u16,
-) {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, TOKEN);
-    let mut asked = form(TOKEN, "/console");
-    asked.headers_mut().remove("sec-fetch-site");
-    asked.headers_mut().insert(
-        http::HeaderName::try_from(name).unwrap(),
-        value.parse().unwrap(),
-    );
-    assert_eq!(send(&console, asked).await.status, status);
-}
-
-#[tokio::test(start_paused = true)]
-async fn wrong_tokens_are_soon_not_looked_at_and_sessions_go_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, TOKEN);
-    let right = send(&console, form(TOKEN, "/console")).await;
-    let cookie = right.headers["set-cookie"].to_str().unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
-    let mut refused = 0;
-    for number in 0..1_000 {
-        let answer = send(&console, form(&format!("guess-{number}"), "/console")).await;
-        refused += u32::from(answer.status == 429);
-    }
-    assert!(refused > 900, "{refused}");
-    let right = send(&console, form(TOKEN, "/console")).await;
-    assert_eq!(
-        (right.status.as_u16(), &right.headers["retry-after"]),
-        (429, &"3".parse().unwrap())
-    );
-    let asked = request("GET", "/console").header("cookie", cookie);
-    assert_eq!(
-        send(&console, asked.body(Body::empty()).unwrap())
-            .await
-            .status,
-        200
-    );
-}
-
-#[rstest]
-#[case::short(Some("short"), "shorter than 20 characters")]
-#[case::empty(Some(""), "cannot be read")]
-#[case::missing(None, "cannot be read")]
-#[tokio::test]
-async fn without_a_usable_token_nobody_is_let_in(
-    #[case] token: Option<&str>,
-    #[case] expected: &str,
-) {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, token.unwrap_or_default());
-    if token.is_none() {
-        fs::remove_file(directory.path().join("token")).unwrap();
-    }
-    let asked = request("GET", "/console").header("authorization", "Bearer short");
-    let answer = send(&console, asked.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.status, 503);
-    assert!(answer.text.contains(expected), "{}", answer.text);
-}
-
-#[tokio::test]
-async fn with_a_name_and_a_token_it_is_shown_elsewhere() {
-    let directory = tempfile::tempdir().unwrap();
-    let console = with_token(&directory, TOKEN);
-    let mut asked = form(TOKEN, "/console");
-    let client: SocketAddr = "10.0.0.7:50000".parse().unwrap();
-    asked.extensions_mut().insert(ConnectInfo(client));
-    asked
-        .headers_mut()
-        .insert("host", "console.example.com".parse().unwrap());
-    let answer = send(&console, asked).await;
-    assert_eq!(answer.status, 303);
-    let cookie = answer.headers["set-cookie"].to_str().unwrap();
-    assert!(
-        cookie.ends_with("; Secure"),
-        "it is opened by https there: {cookie}"
-    );
 }
 
 /// Who asks for the same page at once gets the same one.

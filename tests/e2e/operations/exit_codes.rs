@@ -24,7 +24,7 @@ const ELSEWHERE: [(&str, i32, &str); 10] = [
 ];
 
 /// Lines that are told apart by their exit codes; `@NAME` is a file of the test, `ADMIN` a gateway's endpoint.
-const LINES: [(&str, i32); 48] = [
+const LINES: [(&str, i32); 49] = [
     ("check @before.yaml", 0),
     ("check @wrong.yaml", 1),
     ("check", 2),
@@ -78,6 +78,7 @@ const LINES: [(&str, i32); 48] = [
     ("triage @nowhere", 2),
     ("reasons", 0),
     ("reasons nothing_known", 2),
+    ("tail --format ocsf @run.jsonl", 0),
     ("receipt --check @receipt.json @run.jsonl", 0),
     ("receipt --check @other.json @run.jsonl", 1),
     ("receipt --check @nowhere @permitted.jsonl", 2),

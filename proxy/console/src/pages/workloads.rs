@@ -139,25 +139,29 @@ fn workload_link(name: &str) -> Link {
 
 fn question(room: &mut Room, method: &str, url: &str) -> Question {
     let reading = room.reading();
-    let (now, history) = (room.now(), room.history().ok().flatten());
+    let (now, history) = (room.now(), room.history());
+    let mut unread = history.is_err();
     let mut answered = None;
     let mut summary = "The policies could not be asked.".to_owned();
-    room.source.policies(&mut |policies| {
-        match Wanted::read(method, url, policies) {
+    room.source
+        .policies(&mut |policies| match Wanted::read(method, url, policies) {
             Err(problem) => summary = sentence(&problem),
             Ok(wanted) => {
                 let mut answer = who_can(policies, &wanted, &reading.survey.usage, now);
-                if let Some(history) = &history {
-                    // Without it the answer lacks since when; the rest stands.
-                    let _ = answer.look_back(history, &wanted);
+                if let Ok(Some(history)) = &history {
+                    unread |= answer.look_back(history, &wanted).is_err();
                 }
                 answered = Some(answer);
             }
-        }
-    });
+        });
     let rows = answered.as_ref().map(|answer| answer.rows().collect());
+    let mut summary = answered.map_or(summary, |answer| answer.summary());
+    if unread {
+        // The rest of the answer stands.
+        summary.push_str(". A kept revision cannot be read, so that it is not known since when");
+    }
     Question {
-        summary: shown(&answered.map_or(summary, |answer| answer.summary())),
+        summary: shown(&summary),
         method: shown(method),
         url: shown(url),
         rows: rows.unwrap_or_default(),

@@ -15,7 +15,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
     core::PartialObjectMeta,
-    runtime::reflector::Store,
+    runtime::reflector::{ObjectRef, Store},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -287,7 +287,7 @@ fn find(
     store: &Store<PartialObjectMeta<ConfigMap>>,
     (namespace, name): &Key,
 ) -> Option<Arc<PartialObjectMeta<ConfigMap>>> {
-    store.find(|it| it.namespace().as_deref() == Some(namespace) && it.name_any() == *name)
+    store.get(&ObjectRef::new(name).within(namespace))
 }
 
 fn applied(name: &str, bundle: &Bundle, settings: &TrustSettings, now: Timestamp) -> Applied {
